@@ -1,0 +1,98 @@
+"""The command line: memcached's flags, and ours."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from memcache_kv import process
+from memcache_kv.errors import ConfigError, MemcacheKVError
+from memcache_kv.service import Service
+from memcache_kv.settings import Settings, add_options, load_settings
+from memcache_kv.version import PROTOCOL_VERSION, VERSION
+
+DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
+memcache_kv {VERSION}: a memcached-compatible server that keeps its data in a journal."""
+EPILOG = """Every flag can also come from an environment variable (MEMCACHE_KV_ and its long name: MEMCACHE_KV_MEMORY_LIMIT=256)
+or from a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the file."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line, and shows memcached's name first in its help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; {self.prog} --help lists the flags")
+
+    def format_help(self) -> str:
+        return f"{DESCRIPTION}\n\n{super().format_help()}"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all flags."""
+    parser = _Parser(
+        prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_options(parser)
+    parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
+    parser.add_argument("-h", "--help", action="help", help="print this help and exit", default=argparse.SUPPRESS)
+    parser.add_argument(
+        "-V",
+        "--version",
+        action="version",
+        version=f"memcached {PROTOCOL_VERSION}\nmemcache_kv {VERSION}",
+        help="print the versions and exit",
+    )
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """Turn a command line, the environment and a file into settings. Raises ConfigError."""
+    flags = vars(make_parser().parse_args(arguments))
+    config = flags.pop("config") or os.environ.get("MEMCACHE_KV_CONFIG")
+    return load_settings(flags, Path(config) if config else None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a server until SIGTERM, SIGINT or `shutdown`; return the exit status."""
+    try:
+        settings = parse(sys.argv[1:] if arguments is None else arguments)
+        return run(settings)
+    except ConfigError as error:
+        print(f"memcache-kv: {error}", file=sys.stderr)
+        return error.status
+    except MemcacheKVError as error:
+        print(f"memcache-kv: {error}", file=sys.stderr)
+        return 1
+
+
+def run(settings: Settings) -> int:
+    """Run a server with these settings until it is asked to stop; return the exit status."""
+    process.allow_files(settings.conn_limit)
+    if settings.daemon:
+        process.become_daemon()
+    service = Service(settings)
+
+    def ask_to_stop(signum: int, frame: FrameType | None) -> None:
+        service.log.event(f"Signal handled: {signal.Signals(signum).name}.")
+        service.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    process.become_user(settings.user)
+    with process.pid_file(settings.pidfile):
+        service.start()
+        process.tune_memory()
+        service.stopping.wait()
+        service.stop()
+    return 1 if service.failure is not None else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

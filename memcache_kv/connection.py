@@ -1,0 +1,44 @@
+"""One client's connection, as the worker that owns it keeps it."""
+
+from __future__ import annotations
+
+import socket
+
+from memcache_kv.protocol import ConnectionFacts, TextProtocol
+
+
+class Connection:
+    """A socket, its protocol, and what waits to be sent. Touched only by the worker that owns it."""
+
+    __slots__ = ("socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active")
+
+    def __init__(self, sock: socket.socket, protocol: TextProtocol, now: int) -> None:
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.protocol = protocol
+        self.unsent: memoryview | None = None
+        """Replies that the socket did not take."""
+        self.release_at = 0
+        """The journal's position that the replies in hand wait for; 0 when they wait for none."""
+        self.waiting = False
+        """Whether replies wait for the socket, for the journal or for the next turn: nothing is read meanwhile."""
+        self.muted = False
+        """Whether the poller was told not to look for input here."""
+        self.last_active = now
+
+    def facts(self, now: int) -> ConnectionFacts:
+        """Tell what `stats conns` shows. May be called by any thread."""
+        state = "conn_mwrite" if self.unsent is not None or self.release_at else "conn_read"
+        try:
+            peer, local = self.socket.getpeername(), self.socket.getsockname()
+        except OSError:
+            peer = local = ""
+        return ConnectionFacts(self.fd, address_text(peer or local), address_text(local), state, now - self.last_active)
+
+
+def address_text(address: object) -> str:
+    """Write a socket address as `stats conns` does: tcp:127.0.0.1:11211, tcp6:[::1]:11211, unix:/path."""
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"tcp6:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
+    return f"unix:{address.decode() if isinstance(address, bytes) else address}"

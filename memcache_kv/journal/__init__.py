@@ -1,0 +1,7 @@
+"""The append-only journal of changes. Knows no protocol and no socket; the format is in docs/journal_format.md."""
+
+from memcache_kv.journal.directory import JournalDirectory
+from memcache_kv.journal.recovery import Recovered, recover
+from memcache_kv.journal.writer import Fsync, Journal
+
+__all__ = ["Fsync", "Journal", "JournalDirectory", "Recovered", "recover"]

@@ -1,0 +1,104 @@
+r"""One record of the journal: a line of JSON that says of itself how long it is and what its checksum is.
+
+``{"crc":"5d1c9f2a","len":41,"op":"set","key":"greeting","value":"hello"}\n``
+
+`len` counts, and `crc` (CRC-32) covers, the bytes from the `"` before `op` to the closing brace. A key or value that is
+not valid UTF-8 stands in base64 under `key64` or `value64`. See docs/journal_format.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+from zlib import crc32
+
+import msgspec
+
+FORMAT_VERSION = 1
+
+Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "flush"]
+
+
+class Record(msgspec.Struct, omit_defaults=True, gc=False):
+    """What one line says. Which fields matter depends on `op`; the others are left out of the line."""
+
+    op: Op
+    key: str | None = None
+    key64: bytes | None = None
+    flags: int = 0
+    exp: int = 0
+    """Unix time of expiry; 0 is never."""
+    cas: int = 0
+    """set, cas: the item's CAS id, where it has one; start: the id before the first of this run."""
+    at: int = 0
+    """flush: the unix time at which it takes effect, 0 for at once; start: when the run began."""
+    version: int = 0
+    """start: FORMAT_VERSION of the writer."""
+    value: str | None = None
+    value64: bytes | None = None
+
+    def key_bytes(self) -> bytes:
+        """Return the key as the protocol has it."""
+        return self.key.encode() if self.key is not None else self.key64 or b""
+
+    def value_bytes(self) -> bytes:
+        """Return the value as the protocol has it."""
+        return self.value.encode() if self.value is not None else self.value64 or b""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Record).decode
+
+_CRC_AT = len('{"crc":"')
+_LEN_AT = len('{"crc":"00000000","len":')
+
+
+def line_of(record: Record) -> bytes:
+    """Make the line of a record, with its checksum and its line feed."""
+    body = _encode(record)[1:]
+    return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
+
+
+def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes) -> bytes:
+    """Make the line of a `set`: the same as `line_of`, for the path that every stored item takes."""
+    try:
+        record = Record("set", key.decode(), None, flags, exp, cas, 0, 0, value.decode())
+    except UnicodeDecodeError:
+        record = Record("set", None, None, flags, exp, cas)
+        put_key(record, key)
+        _put_value(record, value)
+    return line_of(record)
+
+
+def put_key(record: Record, key: bytes) -> Record:
+    """Write the key into a record, as text where it is text."""
+    try:
+        record.key = key.decode()
+    except UnicodeDecodeError:
+        record.key64 = key
+    return record
+
+
+def _put_value(record: Record, value: bytes) -> None:
+    try:
+        record.value = value.decode()
+    except UnicodeDecodeError:
+        record.value64 = value
+
+
+def parse_line(line: bytes) -> Record:
+    """Read a line (without its line feed) back.
+
+    Raises ValueError, saying what is wrong, where length, checksum or content do not fit.
+    """
+    if not line.startswith(b'{"crc":"') or line[_CRC_AT + 8 : _LEN_AT] != b'","len":':
+        raise ValueError("not a record of a journal")
+    comma = line.find(b",", _LEN_AT, _LEN_AT + 12)
+    body = memoryview(line)[comma + 1 :]
+    if comma < 0 or line[_LEN_AT:comma] != b"%d" % len(body):
+        raise ValueError(f"the record is {len(body)} bytes long, not as many as it says")
+    if line[_CRC_AT : _CRC_AT + 8] != b"%08x" % crc32(body):
+        raise ValueError("the record's checksum does not fit its content")
+    try:
+        return _decode(line)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the record has an unknown form: {error}") from None

@@ -1,0 +1,81 @@
+"""Readiness of file descriptors: epoll where there is one, the `selectors` module elsewhere (macOS)."""
+
+from __future__ import annotations
+
+import select
+import selectors
+from typing import Protocol
+
+READABLE = 1  # EPOLLIN
+WRITABLE = 4  # EPOLLOUT
+
+
+class Poller(Protocol):
+    """The part of `select.epoll` that a worker uses."""
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        """Watch a descriptor."""
+
+    def modify(self, fd: int, eventmask: int, /) -> None:
+        """Watch it for something else; 0 is for hang-ups only."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Watch it no longer."""
+
+    def poll(self, timeout: float, /) -> list[tuple[int, int]]:
+        """Wait for this many seconds at most; return descriptors and what they are ready for."""
+
+    def close(self) -> None:
+        """Give the poller back."""
+
+
+class SelectorPoller:
+    """The same by the standard library's best selector. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._silent: set[int] = set()
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        """Watch a descriptor."""
+        self._selector.register(fd, self._events(eventmask))
+
+    def modify(self, fd: int, eventmask: int, /) -> None:
+        """Watch it for something else; 0 is for nothing, which a selector does by forgetting it."""
+        if fd not in self._silent:
+            self._selector.unregister(fd)
+        self._silent.discard(fd)
+        if eventmask:
+            self._selector.register(fd, self._events(eventmask))
+        else:
+            self._silent.add(fd)
+
+    def unregister(self, fd: int, /) -> None:
+        """Watch it no longer."""
+        if fd in self._silent:
+            self._silent.discard(fd)
+        else:
+            self._selector.unregister(fd)
+
+    def poll(self, timeout: float, /) -> list[tuple[int, int]]:
+        """Wait for this many seconds at most; return descriptors and what they are ready for."""
+        return [
+            (
+                key.fd,
+                (READABLE if ready & selectors.EVENT_READ else 0) | (WRITABLE if ready & selectors.EVENT_WRITE else 0),
+            )
+            for key, ready in self._selector.select(timeout)
+        ]
+
+    def close(self) -> None:
+        """Give the selector back."""
+        self._selector.close()
+
+    @staticmethod
+    def _events(mask: int) -> int:
+        return (selectors.EVENT_READ if mask & READABLE else 0) | (selectors.EVENT_WRITE if mask & WRITABLE else 0)
+
+
+def new_poller() -> Poller:
+    """Make the best poller there is here."""
+    return select.epoll() if hasattr(select, "epoll") else SelectorPoller()

@@ -1,0 +1,107 @@
+"""What concerns the process as a whole: daemon, user, pid file, file limits, collector and allocator."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import pwd
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from memcache_kv.errors import ConfigError
+
+EX_NOUSER = 67
+RESERVED_FILES = 64
+"""Descriptors kept for listeners, the journal and the interpreter beside those of connections."""
+COLLECT_AFTER_OBJECTS = 50_000
+MMAP_THRESHOLD_BYTES = 128 * 1024
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+
+def become_daemon() -> None:
+    """Go on in the background, in a session of its own, with the standard streams at /dev/null."""
+    for leave in (False, True):
+        if os.fork():
+            os._exit(0)
+        if not leave:
+            os.setsid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+
+
+def become_user(name: str | None) -> None:
+    """Give up root for this user; without root, or without a name, do nothing.
+
+    Raises ConfigError where there is no such user.
+    """
+    if name is None or os.geteuid() != 0:
+        return
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"can't find the user {name} to switch to", EX_NOUSER) from None
+    if user.pw_uid != 0:
+        os.initgroups(name, user.pw_gid)
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+
+
+@contextlib.contextmanager
+def pid_file(path: Path | None) -> Iterator[None]:
+    """Keep the process id in a file while the block runs. Raises ConfigError where it can't be written."""
+    if path is None:
+        yield
+        return
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise ConfigError(f"can't write the pid file {path}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def allow_files(connections: int) -> None:
+    """Raise the limit of open files for this many connections.
+
+    Raises ConfigError where the system does not allow it.
+    """
+    wanted = connections + RESERVED_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted, hard if hard == resource.RLIM_INFINITY else max(hard, wanted))
+        )
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"can't open {wanted} files for {connections} connections (the limit is {hard}): "
+            "lower -c, or raise the limit with ulimit -n"
+        ) from None
+
+
+def tune_memory() -> None:
+    """Make memory behave as a server's should.
+
+    The collector looks for cycles rarely, as serving makes none, and no longer at what start-up left. glibc's
+    malloc uses one arena and always maps blocks over 128 KiB by themselves, so that evicted values give back what
+    they took: by default it raises that threshold to 32 MiB as values are freed, and keeps the holes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)

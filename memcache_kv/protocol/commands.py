@@ -1,0 +1,312 @@
+"""The classic text commands, each a function of the connection's protocol and the words of its line.
+
+Which words make a command well-formed, where `noreply` is looked for, and every text answered are those of
+memcached 1.6.45; protocol.txt has the meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from memcache_kv.protocol import report
+from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned32, unsigned64
+from memcache_kv.store.item import Entry
+from memcache_kv.store.store import MIB, Mode, Outcome
+from memcache_kv.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.text import TextProtocol
+
+KEY_LIMIT_BYTES = 250
+LARGEST_LENGTH = (1 << 31) - 3
+BAD_FORMAT = b"CLIENT_ERROR bad command line format"
+BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument"
+MAX_VERBOSITY = 5
+
+CAS_COUNTS = {
+    Outcome.STORED: "cas_hits",
+    Outcome.EXISTS: "cas_badval",
+    Outcome.NOT_FOUND: "cas_misses",
+    Outcome.NO_MEMORY: "store_no_memory",
+}
+
+Finder = Callable[[bytes], Entry | None]
+Handler = Callable[["TextProtocol", list[bytes]], None]
+
+
+def dispatch(protocol: TextProtocol, line: bytes) -> None:
+    """Find the command that a line names, and carry it out."""
+    words = [word for word in line.split(b" ") if word]
+    first = line.partition(b" ")[0]
+    if first in KEYED:
+        handler, fewest = KEYED[first]
+        if len(words) < fewest:
+            protocol.reply(BAD_FORMAT)
+        else:
+            handler(protocol, words)
+    elif first in KEYLESS:
+        KEYLESS[first](protocol, words)
+    else:
+        protocol.noreply = words[-1:] == [b"noreply"]
+        if words and words[0] in ADMINISTRATIVE:
+            ADMINISTRATIVE[words[0]](protocol, words)
+        elif len(words) > 1 and words[-1].startswith(b"HTTP/"):
+            protocol.closing = True
+        else:
+            protocol.reply(b"ERROR")
+
+
+# Retrieval
+
+
+def get(protocol: TextProtocol, words: list[bytes]) -> None:
+    """get <key>*"""
+    _retrieve(protocol, words, protocol.store.get, False)
+
+
+def gets(protocol: TextProtocol, words: list[bytes]) -> None:
+    """gets <key>*"""
+    _retrieve(protocol, words, protocol.store.gets, True)
+
+
+def _retrieve(protocol: TextProtocol, words: list[bytes], find: Finder, with_cas: bool) -> None:
+    del words[0]
+    protocol.noreply = words[-1] == b"noreply"  # of errors only, as memcached has it
+    if max(map(len, words)) > KEY_LIMIT_BYTES:
+        protocol.reply(BAD_FORMAT)
+    else:
+        protocol.answer_get(words, find, with_cas, ("cmd_get", "get_hits", "get_misses"))
+
+
+def gat(protocol: TextProtocol, words: list[bytes]) -> None:
+    """gat <exptime> <key>*"""
+    _retrieve_and_touch(protocol, words, False)
+
+
+def gats(protocol: TextProtocol, words: list[bytes]) -> None:
+    """gats <exptime> <key>*"""
+    _retrieve_and_touch(protocol, words, True)
+
+
+def _retrieve_and_touch(protocol: TextProtocol, words: list[bytes], with_cas: bool) -> None:
+    exptime, keys = signed32(words[1]), words[2:]
+    if exptime is None:
+        protocol.reply(BAD_EXPTIME)
+    elif max(map(len, keys)) > KEY_LIMIT_BYTES:
+        protocol.reply(BAD_FORMAT)
+    else:
+        deadline = protocol.store.deadline(exptime)
+        find = partial(protocol.store.touch, deadline=deadline, with_cas=with_cas)
+        protocol.answer_get(keys, find, with_cas, ("cmd_touch", "touch_hits", "touch_misses"))
+
+
+# Storage
+
+
+def _storage(mode: Mode) -> Handler:
+    def handler(protocol: TextProtocol, words: list[bytes]) -> None:
+        _storage_command(protocol, words, mode)
+
+    return handler
+
+
+def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> None:
+    """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], and then the data block."""
+    length = signed32(words[4])
+    if length is None or not 0 <= length <= LARGEST_LENGTH:
+        protocol.reply(BAD_FORMAT)
+        return
+    protocol.noreply = words[-1] == b"noreply"
+    key, flags, exptime = words[1], stored_flags(words[2]), stored_exptime(words[3])
+    cas = (unsigned64(words[5]) if len(words) > 5 else None) if mode is Mode.CAS else 0
+    if len(key) > KEY_LIMIT_BYTES or flags is None or exptime is None or cas is None:
+        protocol.reply(BAD_FORMAT)
+        protocol.swallow(length)
+    elif protocol.store.exceeds_limit(len(key), length, flags):
+        protocol.counters.store_too_large += 1
+        protocol.reply(b"SERVER_ERROR object too large for cache")
+        if mode is Mode.SET:
+            protocol.store.delete(key)  # no stale value where a newer one was refused
+        protocol.swallow(length)
+    else:
+        protocol.expect_block(mode, key, flags, protocol.store.deadline(exptime), cas, length)
+
+
+# Changing what is there
+
+
+def delete(protocol: TextProtocol, words: list[bytes]) -> None:
+    """delete <key> [noreply]; what else the line says is passed over."""
+    if not _take_key(protocol, words):
+        return
+    found = protocol.store.delete(words[1])
+    protocol.counters.count("delete_hits" if found else "delete_misses")
+    protocol.reply(b"DELETED" if found else b"NOT_FOUND")
+
+
+def incr(protocol: TextProtocol, words: list[bytes]) -> None:
+    """incr <key> <value> [noreply]"""
+    _arithmetic(protocol, words, "incr", 1)
+
+
+def decr(protocol: TextProtocol, words: list[bytes]) -> None:
+    """decr <key> <value> [noreply]"""
+    _arithmetic(protocol, words, "decr", -1)
+
+
+def _arithmetic(protocol: TextProtocol, words: list[bytes], name: str, sign: int) -> None:
+    if not _take_key(protocol, words):
+        return
+    amount = unsigned64(words[2])
+    if amount is None:
+        protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
+        return
+    result = protocol.store.delta(words[1], sign * amount)
+    if result is Outcome.NON_NUMERIC:
+        protocol.reply(b"CLIENT_ERROR cannot increment or decrement non-numeric value")
+    elif result is Outcome.NOT_FOUND:
+        protocol.counters.count(name + "_misses")
+        protocol.reply(b"NOT_FOUND")
+    elif isinstance(result, int):
+        protocol.counters.count(name + "_hits")
+        protocol.reply(b"%d" % result)
+
+
+def touch(protocol: TextProtocol, words: list[bytes]) -> None:
+    """touch <key> <exptime> [noreply]"""
+    if not _take_key(protocol, words):
+        return
+    exptime = signed32(words[2])
+    if exptime is None:
+        protocol.reply(BAD_EXPTIME)
+        return
+    found = protocol.store.touch(words[1], protocol.store.deadline(exptime)) is not None
+    protocol.counters.cmd_touch += 1
+    protocol.counters.count("touch_hits" if found else "touch_misses")
+    protocol.reply(b"TOUCHED" if found else b"NOT_FOUND")
+
+
+def _take_key(protocol: TextProtocol, words: list[bytes]) -> bool:
+    """Look for noreply, and check the length of the key; False, and it is answered, where that is too long."""
+    protocol.noreply = words[-1] == b"noreply"
+    if len(words[1]) <= KEY_LIMIT_BYTES:
+        return True
+    protocol.reply(BAD_FORMAT)
+    return False
+
+
+# The server
+
+
+def version(protocol: TextProtocol, words: list[bytes]) -> None:
+    """version"""
+    protocol.reply(b"VERSION " + PROTOCOL_VERSION.encode())
+
+
+def quit_(protocol: TextProtocol, words: list[bytes]) -> None:
+    """quit"""
+    protocol.closing = True
+
+
+def stats(protocol: TextProtocol, words: list[bytes]) -> None:
+    """stats [<what>]; of most words the beginning is enough, as in memcached."""
+    what = words[1] if len(words) > 1 else b""
+    if not what:
+        _send_report(protocol, report.general(protocol.context))
+    elif b"reset".startswith(what):
+        report.reset(protocol.context)
+        protocol.reply(b"RESET")
+    elif b"settings".startswith(what):
+        _send_report(protocol, report.settings(protocol.context))
+    elif b"conns".startswith(what):
+        _send_report(protocol, report.connections(protocol.context))
+    elif what in report.BY_NAME:
+        _send_report(protocol, report.BY_NAME[what](protocol.context))
+    else:
+        protocol.reply(b"ERROR")
+
+
+def _send_report(protocol: TextProtocol, lines: report.Report) -> None:
+    protocol.out.append("".join(f"STAT {name} {value}\r\n" for name, value in lines).encode() + b"END\r\n")
+
+
+def flush_all(protocol: TextProtocol, words: list[bytes]) -> None:
+    """flush_all [<exptime>] [noreply]"""
+    protocol.counters.cmd_flush += 1
+    exptime = 0
+    if len(words) != (2 if protocol.noreply else 1):
+        given = signed32(words[1])
+        if given is None:
+            protocol.reply(BAD_EXPTIME)
+            return
+        exptime = given
+    # A delayed flush takes effect as its last second begins (memcached: realtime(exptime) - 1).
+    protocol.store.flush(protocol.store.deadline(exptime) - 1 if exptime > 0 else 0)
+    protocol.reply(b"OK")
+
+
+def verbosity(protocol: TextProtocol, words: list[bytes]) -> None:
+    """verbosity <level> [noreply]"""
+    level = unsigned32(words[1]) if len(words) > 1 else None
+    if level is None:
+        protocol.reply(BAD_FORMAT)
+        return
+    protocol.context.log.verbosity = min(level, MAX_VERBOSITY)
+    protocol.reply(b"OK")
+
+
+def cache_memlimit(protocol: TextProtocol, words: list[bytes]) -> None:
+    """cache_memlimit <megabytes> [noreply]"""
+    megabytes = unsigned32(words[1]) if len(words) > 1 else None
+    if megabytes is None:
+        protocol.reply(b"ERROR")
+    elif megabytes < 8:
+        protocol.reply(b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m")
+    elif megabytes > 1000000000:
+        protocol.reply(b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes")
+    else:
+        protocol.store.set_limit(megabytes * MIB)
+        protocol.context.log.event(f"maxbytes adjusted to {megabytes}m")
+        protocol.reply(b"OK")
+
+
+def shutdown(protocol: TextProtocol, words: list[bytes]) -> None:
+    """shutdown [graceful]; both end as SIGTERM does."""
+    if not protocol.context.settings.enable_shutdown:
+        protocol.reply(b"SERVER_ERROR: shutdown not enabled")
+    elif len(words) == 1 or (len(words) == 2 and b"graceful".startswith(words[1])):
+        protocol.closing = True
+        protocol.context.stop()
+    else:
+        protocol.reply(b"CLIENT_ERROR invalid shutdown mode")
+
+
+KEYED: dict[bytes, tuple[Handler, int]] = {
+    b"get": (get, 2),
+    b"gets": (gets, 2),
+    b"gat": (gat, 3),
+    b"gats": (gats, 3),
+    b"set": (_storage(Mode.SET), 5),
+    b"add": (_storage(Mode.ADD), 5),
+    b"replace": (_storage(Mode.REPLACE), 5),
+    b"append": (_storage(Mode.APPEND), 5),
+    b"prepend": (_storage(Mode.PREPEND), 5),
+    b"cas": (_storage(Mode.CAS), 5),
+    b"delete": (delete, 2),
+    b"incr": (incr, 3),
+    b"decr": (decr, 3),
+    b"touch": (touch, 3),
+}
+"""Commands with a key, and how many words they have at least."""
+
+KEYLESS: dict[bytes, Handler] = {b"version": version, b"quit": quit_, b"stats": stats}
+
+ADMINISTRATIVE: dict[bytes, Handler] = {
+    b"flush_all": flush_all,
+    b"verbosity": verbosity,
+    b"cache_memlimit": cache_memlimit,
+    b"shutdown": shutdown,
+}
+"""Commands that memcached knows with spaces before them, and with noreply behind them."""

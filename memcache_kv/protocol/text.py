@@ -1,0 +1,307 @@
+r"""The classic text protocol: lines and data blocks in, replies out (memcached's doc/protocol.txt).
+
+`TextProtocol` frames the stream and has the fast path for what most requests are; `commands.py` carries out the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice, repeat
+from typing import TypeAlias
+
+from memcache_kv.protocol import commands
+from memcache_kv.protocol.context import Context
+from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, Item, ready_of
+from memcache_kv.store.store import Mode, Outcome
+
+READ_BYTES = 16 * 1024
+"""What one read of a connection asks for, as in memcached; more when a large value is on its way."""
+LARGEST_READ_BYTES = 1 << 20
+LINE_LIMIT_BYTES = 2048
+"""A command line without its end after this many bytes ends the connection, as in memcached."""
+MULTIGET_LIMIT_BYTES = 2 << 20
+"""But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
+KEY_LIMIT_BYTES = 250
+TURN_BYTES = 1 << 20
+"""Replies of this many bytes leave before the connection's next request is looked at."""
+KEYS_PER_TURN = 512
+"""Keys of one get that are answered before other connections have their turn."""
+
+Finder: TypeAlias = Callable[[bytes], Entry | None]
+RetrievalCounts: TypeAlias = tuple[str, str, str]
+GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
+
+BAD_FORMAT = b"CLIENT_ERROR bad command line format"
+
+STORED_REPLIES = {
+    Outcome.STORED: b"STORED",
+    Outcome.NOT_STORED: b"NOT_STORED",
+    Outcome.EXISTS: b"EXISTS",
+    Outcome.NOT_FOUND: b"NOT_FOUND",
+    Outcome.NO_MEMORY: b"SERVER_ERROR out of memory storing object",
+}
+
+# The fast path of `set` reads a length or flags by looking them up: one look-up checks that it is a canonical
+# number in range and converts it, in 35 ns where isdigit, int and two comparisons take 150.
+LENGTHS = {b"%d" % n: n for n in range(PLAIN_LIMIT_BYTES - 20)}
+FLAG_HEADS = {b"%d" % n: b" %d " % n for n in range(256)}
+
+
+class TextProtocol:
+    """One connection's stream of requests.
+
+    Feed bytes to `receive`; replies gather in `out`, for the caller to send and clear. After each call look at
+    `paused` (there is more to do without new input: send, let others have their turn, call `resume`) and `closing`
+    (send, then close). `want` is how many bytes the next read should ask for. Not for two threads at once.
+    Never raises for anything a client sends.
+
+    fd: the number that stands for the connection in the log.
+    """
+
+    __slots__ = (
+        "context", "store", "counters", "fd", "out", "closing", "paused", "want", "noreply",
+        "_held", "_keys", "_find", "_with_cas", "_counts", "_swallow_bytes", "_block_bytes", "_block", "_pending", "_requests_per_turn",
+    )  # fmt: skip
+
+    def __init__(self, context: Context, fd: int = 0) -> None:
+        self.context = context
+        self.store = context.store
+        self.counters = context.counters
+        self.fd = fd
+        self.out: list[bytes] = []
+        self.closing = False
+        self.paused = False
+        self.want = READ_BYTES
+        self.noreply = False
+        """Whether the present request asked for silence."""
+        self._held = b""
+        """Input that is not a whole line yet, or waits for the next turn."""
+        self._keys: Iterator[bytes] | None = None
+        """Keys of a get that is not yet answered in full."""
+        self._find: Finder = self.store.get
+        self._with_cas = False
+        self._counts = GET_COUNTS
+        self._swallow_bytes = 0
+        self._block_bytes = 0
+        """Length of the data block that is being read, with its line end; 0 between data blocks."""
+        self._block = bytearray()
+        self._pending: tuple[Mode, bytes, int, int, int] | None = None
+        self._requests_per_turn = context.settings.max_reqs_per_event
+
+    def receive(self, data: bytes) -> None:
+        """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if self._block_bytes or self._swallow_bytes:
+            position = self._read_block(data, 0)
+            if position == len(data):
+                return
+            data = data[position:]
+        self._run(data)
+
+    def resume(self) -> None:
+        """Go on where a turn ended."""
+        data, self._held = self._held, b""
+        self.paused = False
+        if self._keys is not None:
+            self.answer_keys()
+            if self.paused:
+                self._held = data
+                return
+        if data:
+            self._run(data)
+
+    def _run(self, data: bytes) -> None:
+        """Carry out requests until the input or the turn is used up.
+
+        This is the hot path: a hit of a single-key get, and a set of a small value without expiry that is wholly
+        there, are carried out here, at 0.35 and 0.75 microseconds where the general way takes 1.5 and 2.4.
+        An entry that is bare bytes says by its type that it is small, unexpired and has a clean key.
+        """
+        out, store = self.out, self.store
+        tables, mask, shards, noting = store.tables, store.mask, store.shards, store.noting
+        find, startswith = data.find, data.startswith
+        fast = self.context.log.verbosity < 2
+        fast_sets = fast and store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
+        position = hits = sets = 0
+        for _ in repeat(None, self._requests_per_turn):
+            end = find(b"\n", position)
+            if end < 0:
+                break
+            if fast and startswith(b"get ", position):
+                key = data[position + 4 : end - 1]
+                index = hash(key) & mask
+                entry = tables[index].get(key)
+                if entry.__class__ is bytes and data[end - 1] == 13:
+                    if noting:
+                        shards[index].seen.add(key)
+                    out += (b"VALUE ", key, entry, b"END\r\n")
+                    hits += 1
+                    position = end + 1
+                    continue
+            elif fast_sets and startswith(b"set ", position):
+                words = data[position + 4 : end - 1].split(b" ")
+                if len(words) == 4 and words[2] == b"0":
+                    length, head = LENGTHS.get(words[3]), FLAG_HEADS.get(words[1])
+                    key = words[0]
+                    if length is not None and head is not None and 0 < len(key) <= KEY_LIMIT_BYTES:
+                        stop = end + length + 3
+                        if startswith(b"\r\n", stop - 2) and data[end - 1] == 13:
+                            store.put_plain(key, head + data[end - 1 - len(words[3]) : stop])
+                            out.append(b"STORED\r\n")
+                            sets += 1
+                            position = stop
+                            continue
+            position = self._slow(data, position, end)
+            if self.paused or self.closing:
+                break
+        counters = self.counters
+        counters.cmd_get += hits
+        counters.get_hits += hits
+        counters.cmd_set += sets
+        if position < len(data) and not self.closing:
+            self._keep(data[position:] if position else data)
+
+    def _slow(self, data: bytes, position: int, end: int) -> int:
+        """Carry out the request whose line ends at `end`, with as much of its data block as is there.
+
+        Returns the position behind it.
+        """
+        stop = end - 1 if end > position and data[end - 1] == 13 else end
+        self._line(data[position:stop], end - position + 1)
+        if self._block_bytes or self._swallow_bytes:
+            return self._read_block(data, end + 1)
+        return end + 1
+
+    def _line(self, line: bytes, length_bytes: int) -> None:
+        """Carry out one command line, whose length is counted with its end."""
+        self.noreply = False
+        log = self.context.log
+        if log.verbosity > 1:
+            log.request(self.fd, line)
+        if length_bytes < 4:
+            self.reply(BAD_FORMAT)
+        else:
+            commands.dispatch(self, line)
+
+    def _keep(self, rest: bytes) -> None:
+        """Hold input back: a line that is not whole yet, or what the turn had no more room for."""
+        self._held = rest
+        if self.paused or b"\n" in rest:
+            self.paused = True
+            self.counters.conn_yields += 1
+            return
+        if len(rest) > LINE_LIMIT_BYTES:
+            self.closing = not rest.lstrip(b" ").startswith((b"get ", b"gets ")) or len(rest) > MULTIGET_LIMIT_BYTES
+            self.want = max(READ_BYTES, min(len(rest), LARGEST_READ_BYTES))
+
+    # Data blocks
+
+    def expect_block(self, mode: Mode, key: bytes, flags: int, deadline: int, cas: int, length: int) -> None:
+        """Read a data block of this length next, and store it."""
+        self._pending = (mode, key, flags, deadline, cas)
+        self._block_bytes = length + 2
+
+    def swallow(self, length: int) -> None:
+        """Pass over the data block of a refused command, so that it is not taken for commands."""
+        self._swallow_bytes = length + 2
+
+    def _read_block(self, data: bytes, position: int) -> int:
+        """Take what there is of the data block; store it once it is whole. Returns the position behind it."""
+        there = len(data) - position
+        if self._swallow_bytes:
+            taken = min(there, self._swallow_bytes)
+            self._swallow_bytes -= taken
+            return position + taken
+        missing = self._block_bytes - len(self._block)
+        if there < missing:
+            self._block += memoryview(data)[position:]
+            self.want = max(READ_BYTES, min(missing - there, LARGEST_READ_BYTES))
+            return len(data)
+        stop = position + missing
+        if self._block:
+            self._block += memoryview(data)[position:stop]
+            block, self._block = self._block, bytearray()
+            self._store_block(block)
+        else:
+            self._store_block(memoryview(data)[position:stop])
+        return stop
+
+    def _store_block(self, block: bytearray | memoryview) -> None:
+        assert self._pending is not None
+        mode, key, flags, deadline, cas = self._pending
+        self._pending = None
+        self._block_bytes = 0
+        self.want = READ_BYTES
+        if bytes(block[-2:]) != b"\r\n":
+            self.reply(b"CLIENT_ERROR bad data chunk")
+            return
+        ready = b"".join((b" %d %d\r\n" % (flags, len(block) - 2), block))
+        self.counters.cmd_set += 1
+        outcome = self.store.store(mode, key, ready, deadline, cas)
+        if mode is Mode.CAS:
+            self.counters.count(commands.CAS_COUNTS[outcome])
+        elif outcome is Outcome.NO_MEMORY:
+            self.counters.store_no_memory += 1
+        self.reply(STORED_REPLIES[outcome])
+
+    # Replies
+
+    def reply(self, line: bytes) -> None:
+        """Answer with one line, unless the request asked for silence."""
+        if self.noreply:
+            self.context.log.reply(self.fd, b"NOREPLY " + line)
+            return
+        self.context.log.reply(self.fd, line)
+        self.out += (line, b"\r\n")
+
+    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:
+        """Begin to answer a command that retrieves these keys.
+
+        find: returns a key's entry, an Item with its id where `with_cas`; counts: what to count it as.
+        """
+        self._keys = iter(keys)
+        self._find = find
+        self._with_cas = with_cas
+        self._counts = counts
+        self.answer_keys()
+
+    def answer_keys(self) -> None:
+        """Answer as many keys of the present get as the turn has room for, and END after the last."""
+        assert self._keys is not None
+        find, log = self._find, self.context.log
+        hits = misses = size = 0
+        finished = True
+        for key in islice(self._keys, KEYS_PER_TURN):
+            entry = find(key)
+            if entry is None:
+                misses += 1
+                continue
+            hits += 1
+            log.reply(self.fd, b"sending key " + key)
+            size += self._send_value(key, entry)
+            if size > TURN_BYTES:
+                finished = False
+                break
+        self._count_retrieval(hits, misses)
+        if finished and hits + misses < KEYS_PER_TURN:
+            self._keys = None
+            log.reply(self.fd, b"END")
+            self.out.append(b"END\r\n")
+        else:
+            self.paused = True
+
+    def _count_retrieval(self, hits: int, misses: int) -> None:
+        for name, number in zip(self._counts, (hits + misses, hits, misses), strict=True):
+            setattr(self.counters, name, getattr(self.counters, name) + number)
+
+    def _send_value(self, key: bytes, entry: Entry) -> int:
+        """Append one VALUE, with its CAS id where the command asks for it. Returns the bytes appended."""
+        ready = ready_of(entry)
+        if self._with_cas and isinstance(entry, Item):
+            line_end = ready.index(b"\r")
+            self.out += (b"VALUE ", key, ready[:line_end], b" %d" % entry.cas, ready[line_end:])
+        else:
+            self.out += (b"VALUE ", key, ready)
+        return len(ready)

@@ -1,0 +1,168 @@
+"""The listening sockets: they accept, refuse what is over the limit, and hand over to the workers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import socketserver
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from memcache_kv.connection import address_text
+from memcache_kv.errors import ListenError
+from memcache_kv.log import Log
+from memcache_kv.protocol import ConnectionFacts, ConnectionTotals
+
+POLL_SECONDS = 0.25
+"""How soon a listener notices that it is to stop."""
+NO_FILES_PAUSE_SECONDS = 0.05
+REFUSAL = b"ERROR Too many open connections\r\n"
+
+HandOver = Callable[[socket.socket], None]
+
+
+class MemcacheServer(socketserver.TCPServer):
+    """Listen on one TCP address; give each accepted socket to a worker instead of handling it.
+
+    `serve_forever` runs on a thread of its own (`start`), which touches nothing but the listening socket, the totals
+    and the workers' `adopt`. Raises ListenError where the address can't be had.
+    """
+
+    allow_reuse_address = True
+
+    def __init__(
+        self, address: Any, family: int, backlog: int, totals: ConnectionTotals, hand_over: HandOver, log: Log
+    ) -> None:
+        self.address_family = family
+        self.request_queue_size = backlog
+        self._totals = totals
+        self._hand_over = hand_over
+        self._log = log
+        try:
+            super().__init__(address, socketserver.BaseRequestHandler)
+        except (OSError, OverflowError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            raise ListenError(f"can't listen on {self.describe(address)}: {reason}") from None
+        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="listener", daemon=True)
+
+    @staticmethod
+    def describe(address: Any) -> str:
+        """Write an address for a person."""
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def address(self) -> str:
+        """The address it really listens on."""
+        return self.describe(self.server_address)
+
+    @property
+    def port(self) -> int:
+        """The port it really listens on."""
+        return int(self.server_address[1])
+
+    def facts(self) -> ConnectionFacts:
+        """Tell about the listening socket, for `stats conns`."""
+        return ConnectionFacts(self.fileno(), address_text(self.server_address), "", "conn_listening", 0)
+
+    def start(self) -> None:
+        """Begin to accept, on a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no more, and close the listening socket."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def server_bind(self) -> None:
+        """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept; where the process has no more file descriptors, wait a little for some to be closed."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._log.event("Too many open connections")
+                time.sleep(NO_FILES_PAUSE_SECONDS)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand the socket to a worker, or refuse it with memcached's words."""
+        if self._totals.open():
+            self._hand_over(request)
+            return
+        request.setblocking(False)
+        try:
+            request.send(REFUSAL)
+        except OSError:
+            pass
+        self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in one line that a connection could not be handed over; the others go on."""
+        self._log.say(f"dropped a connection from {address_text(client_address)}")
+
+
+class UnixMemcacheServer(MemcacheServer):
+    """The same on a unix socket. A socket file that nobody listens on any more is replaced.
+
+    mask: the access mode of the socket file, as -a gives it.
+    """
+
+    allow_reuse_address = False
+
+    def __init__(
+        self, path: Path, mask: int, backlog: int, totals: ConnectionTotals, hand_over: HandOver, log: Log
+    ) -> None:
+        self._path = path
+        self._mask = mask
+        super().__init__(str(path), socket.AF_UNIX, backlog, totals, hand_over, log)
+
+    @staticmethod
+    def describe(address: Any) -> str:
+        """Write an address for a person."""
+        return str(address)
+
+    @property
+    def port(self) -> int:
+        """A unix socket has no port."""
+        return 0
+
+    def server_bind(self) -> None:
+        """Bind, and set the mode before anybody can connect."""
+        self._remove_stale()
+        before = os.umask(~self._mask & 0o777)
+        try:
+            socketserver.TCPServer.server_bind(self)
+        finally:
+            os.umask(before)
+
+    def stop(self) -> None:
+        """Accept no more, close the socket and remove its file."""
+        super().stop()
+        self._path.unlink(missing_ok=True)
+
+    def _remove_stale(self) -> None:
+        """Remove a socket left behind by a crash; anything else at that path is left alone."""
+        try:
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                return
+        except OSError:
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self._path))
+            except ConnectionRefusedError:
+                self._path.unlink()
+            except OSError:
+                return

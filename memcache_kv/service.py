@@ -1,0 +1,239 @@
+"""One running server: how its parts are put together, started and stopped. Usable from any program."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+
+from memcache_kv.clock import Clock
+from memcache_kv.errors import JournalFailed, ListenError
+from memcache_kv.journal import Journal, JournalDirectory, recover
+from memcache_kv.log import Log
+from memcache_kv.progress import show_progress
+from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
+from memcache_kv.server import MemcacheServer, UnixMemcacheServer
+from memcache_kv.settings import Settings
+from memcache_kv.stats import Counters
+from memcache_kv.store import Store
+from memcache_kv.store.crawler import Crawler
+from memcache_kv.store.store import Time
+from memcache_kv.worker import Worker
+
+LOOPBACKS = ("127.0.0.1", "::1")
+THREADS_WITHOUT_GIL = 4
+CAS_RUN_BITS = 32
+"""Each run with a journal gives CAS ids from a range of 2^32 of its own, so that an id whose record was lost in a
+crash is never given twice."""
+
+
+class Service:
+    """A server with its store, journal, workers and listeners.
+
+    `start` recovers the journal, then listens; `stop` drains and flushes; both block until done and are called once, by
+    one thread. `stopping` is set when somebody (a client's `shutdown`, a failed disk) asks for the end;
+    whoever runs the service waits for it and calls `stop`. `failure` says why, where the disk was the reason.
+
+    Raises JournalError, ListenError.
+    """
+
+    def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
+        self.settings = settings
+        self.clock: Time = clock if clock is not None else Clock()
+        self.log = log if log is not None else Log(settings.verbose)
+        self.stopping = threading.Event()
+        self.failure: JournalFailed | None = None
+        self.store = Store(
+            self.clock,
+            limit_bytes=settings.memory_limit,
+            item_limit_bytes=settings.max_item_size,
+            max_items=settings.max_items,
+            evicts=not settings.disable_evictions,
+            shards=settings.shards,
+        )
+        self.totals = ConnectionTotals(settings.conn_limit)
+        self.crawler = Crawler(self.store)
+        self.journal: Journal | None = None
+        self.listeners: list[MemcacheServer] = []
+        self.workers: list[Worker] = []
+        self._directory: JournalDirectory | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it really listens: HOST:PORT, or a socket's path."""
+        return [listener.address for listener in self.listeners]
+
+    @property
+    def port(self) -> int:
+        """The TCP port it really listens on; 0 where there is none."""
+        return next((listener.port for listener in self.listeners if listener.port), 0)
+
+    def start(self) -> None:
+        """Recover what the journal has, start the threads and listen."""
+        try:
+            self._listen()  # first: two servers on one port must not both touch the journal
+            self._open_journal()
+        except BaseException:
+            self._close_listeners()
+            if self._directory is not None:
+                self._directory.close()
+            raise
+        self._start_workers()
+        self.crawler.start()
+        for listener in self.listeners:
+            listener.start()
+        self.log.say(f"listening on {', '.join(self.addresses)}")
+
+    def stop(self) -> None:
+        """Accept no more, send what is ready, write and sync the journal."""
+        self.stopping.set()
+        for listener in self.listeners:
+            listener.stop()
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.join()
+        self.crawler.stop()
+        if self.journal is not None:
+            self.journal.close()
+        if self._directory is not None:
+            self._directory.close()
+
+    # Parts
+
+    def _open_journal(self) -> None:
+        if self.settings.journal is None:
+            return
+        self._directory = directory = JournalDirectory(self.settings.journal)
+        directory.check()
+        last_cas = 0
+        if directory.file.exists() and directory.file.stat().st_size:
+            with show_progress(self.log, directory.file) as progress:
+                found = recover(directory.file, self.store, progress)
+            last_cas = ((found.last_cas >> CAS_RUN_BITS) + 1) << CAS_RUN_BITS
+            if found.torn_copy is not None:
+                self.log.say(
+                    f"{directory.file}: the last record was not finished; "
+                    f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
+                )
+            self.log.say(f"recovered {len(self.store)} items from {found.records} records in {found.seconds:.2f} s")
+        self.store.start_cas_at(last_cas + 1)
+        self.journal = Journal(directory.file, self.settings.fsync, last_cas, self._disk_failed)
+        directory.sync()
+        self.store.log = self.journal
+        self.store.new_second()
+
+    def _disk_failed(self, failure: JournalFailed) -> None:
+        self.failure = failure
+        self.log.say(str(failure))
+        self.stopping.set()
+
+    def _start_workers(self) -> None:
+        count = self.settings.threads or default_threads()
+        all_counters = [Counters() for _ in range(count)]
+        for counters in all_counters:
+            context = Context(
+                settings=self.settings,
+                clock=self.clock,
+                store=self.store,
+                log=self.log,
+                counters=counters,
+                all_counters=all_counters,
+                totals=self.totals,
+                crawler=self.crawler,
+                journal=self.journal,
+                connections=self._connections,
+                stop=self.stopping.set,
+                tcp_port=self.port,
+            )
+            self.workers.append(Worker(context))
+        self._turns = itertools.cycle(self.workers)
+        for worker in self.workers:
+            worker.start()
+
+    def _hand_over(self, sock: socket.socket) -> None:
+        next(self._turns).adopt(sock)
+
+    def _connections(self) -> Iterable[ConnectionFacts]:
+        for listener in self.listeners:
+            yield listener.facts()
+        for worker in self.workers:
+            yield from worker.facts()
+
+    # Listening
+
+    def _listen(self) -> None:
+        settings = self.settings
+        if settings.unix_socket is not None:
+            self.listeners.append(
+                UnixMemcacheServer(
+                    settings.unix_socket, settings.unix_mask, settings.backlog, self.totals, self._hand_over, self.log
+                )
+            )
+            if not settings.port_given and not settings.listen:
+                return
+        for address in settings.listen:
+            self._listen_on(*split_address(address, settings.port))
+        if not settings.listen:
+            self._listen_on_loopbacks()
+
+    def _listen_on(self, host: str, port: int) -> None:
+        """Listen on every address that a host name stands for."""
+        if port == 0 and self.port and not self.settings.port:
+            port = self.port  # one free port for all addresses
+        try:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (socket.gaierror, UnicodeError) as error:
+            raise ListenError(f"can't listen on {host}: {getattr(error, 'strerror', error)}") from None
+        for family, _, _, _, address in dict.fromkeys(found):
+            self._add_listener(address, family)
+
+    def _listen_on_loopbacks(self) -> None:
+        """Listen on both loopbacks, as `localhost` may mean either; one is enough where there is no IPv6."""
+        first, second = LOOPBACKS
+        self._add_listener((first, self.settings.port), socket.AF_INET)
+        try:
+            self._add_listener((second, self.port), socket.AF_INET6)
+        except ListenError as error:
+            if self.settings.port and socket.has_ipv6 and "in use" in str(error):
+                raise
+            self.log.event(str(error))
+
+    def _add_listener(self, address: tuple[object, ...], family: int) -> None:
+        self.listeners.append(
+            MemcacheServer(address, family, self.settings.backlog, self.totals, self._hand_over, self.log)
+        )
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.server_close()
+        if self.settings.unix_socket is not None and self.listeners:
+            self.settings.unix_socket.unlink(missing_ok=True)
+
+
+def split_address(text: str, port: int) -> tuple[str, int]:
+    """Split ADDR, ADDR:PORT, [IPV6] or [IPV6]:PORT; `port` stands in where the text has none.
+
+    Raises ListenError where the port is not one.
+    """
+    if text.startswith("["):
+        host, closed, tail = text[1:].partition("]")
+        if not closed or (tail and not tail.startswith(":")):
+            raise ListenError(f"can't listen on {text}: write an IPv6 address as [::1] or [::1]:11211")
+        given = tail[1:]
+    elif text.count(":") == 1:
+        host, _, given = text.partition(":")
+    else:
+        host, given = text, ""
+    if given and not (given.isascii() and given.isdigit() and int(given) < 65536):
+        raise ListenError(f"can't listen on {text}: {given!r} is not a port")
+    return ("" if host == "*" else host), int(given) if given else port
+
+
+def default_threads() -> int:
+    """Choose the number of workers: under the GIL one is the fastest, and each further one costs."""
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return 1 if has_gil else min(THREADS_WITHOUT_GIL, os.cpu_count() or 1)

@@ -1,0 +1,250 @@
+"""Every setting with its default and unit, and the three places it can come from besides the code.
+
+A flag wins over an environment variable (`MEMCACHE_KV_` and the long flag's name), which wins over the TOML
+file given with --config (the long flag's name as key), which wins over the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memcache_kv.errors import ConfigError
+from memcache_kv.journal.writer import Fsync
+
+MIB = 1024 * 1024
+EX_USAGE = 64
+DEFAULT_PORT = 11211
+VARIABLE_PREFIX = "MEMCACHE_KV_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server is started with. Sizes are in bytes, times in seconds."""
+
+    port: int = DEFAULT_PORT
+    port_given: bool = False
+    udp_port: int = 0
+    listen: tuple[str, ...] = ()
+    """Addresses, each with or without a port; empty is both loopbacks, or none beside a unix socket."""
+    unix_socket: Path | None = None
+    unix_mask: int = 0o700
+    enable_shutdown: bool = False
+    daemon: bool = False
+    user: str | None = None
+    memory_limit: int = 64 * MIB
+    disable_evictions: bool = False
+    conn_limit: int = 1024
+    threads: int = 0
+    """0 lets the interpreter decide: 1 with the GIL, 4 without."""
+    max_item_size: int = MIB
+    max_reqs_per_event: int = 1000
+    verbose: int = 0
+    pidfile: Path | None = None
+    backlog: int = 1024
+    journal: Path | None = None
+    fsync: Fsync = Fsync.EVERYSEC
+    shards: int = 0
+    """0 lets the limits decide."""
+    max_items: int = 0
+    """0 is no limit."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting as flag, variable and key of the file."""
+
+    name: str
+    """The long flag without its dashes; the field of Settings is the same with underscores."""
+    help: str
+    short: str = ""
+    metavar: str = ""
+    convert: Callable[[str], Any] = str
+    many: bool = False
+
+    @property
+    def field(self) -> str:
+        """Its field of Settings."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return VARIABLE_PREFIX + self.field.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return not self.metavar
+
+
+def _integer(lowest: int, highest: int, what: str, status: int = 2) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text) or not lowest <= int(text) <= highest:
+            raise ConfigError(f"{what} must be a number from {lowest} to {highest}, not {text!r}", status)
+        return int(text)
+
+    return convert
+
+
+def _item_size(text: str) -> int:
+    """Read -I: a number of bytes, or one with k or m behind it."""
+    match = re.fullmatch(r"(\d{1,12})([kKmMgG]?)", text)
+    if match is None:
+        raise ConfigError(f"the item size must be a number of bytes, or one with k, m or g, not {text!r}", EX_USAGE)
+    size = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
+    if size < 1024:
+        raise ConfigError("Item max size cannot be less than 1024 bytes.", EX_USAGE)
+    if size > 1024 * MIB:
+        raise ConfigError("Cannot set item size limit higher than a gigabyte.", EX_USAGE)
+    return size
+
+
+def _octal(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", text):
+        raise ConfigError(f"the access mask must be an octal number such as 700, not {text!r}")
+    return int(text, 8)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ConfigError(f"a switch is on or off, not {text!r}")
+
+
+def _fsync(text: str) -> Fsync:
+    try:
+        return Fsync(text)
+    except ValueError:
+        raise ConfigError(f"fsync must be always, everysec or never, not {text!r}") from None
+
+
+def _shards(text: str) -> int:
+    count = _integer(0, 4096, "the number of shards")(text)
+    if count & (count - 1):
+        raise ConfigError(f"the number of shards must be a power of two, not {text}")
+    return count
+
+
+def _megabytes(text: str) -> int:
+    return _integer(1, 1 << 30, "the memory limit in megabytes")(text) * MIB
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("port", "TCP port to listen on; 0 picks a free one (default: 11211)", "p", "NUM",
+           _integer(0, 65535, "the port", EX_USAGE)),
+    Option("udp-port", "UDP port to listen on (default: 0, off)", "U", "NUM",
+           _integer(0, 65535, "the UDP port", EX_USAGE)),
+    Option("listen", "address to listen on, with or without :PORT; several with commas or by repeating the flag "
+           "(default: both loopbacks, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
+    Option("unix-socket", "unix socket to listen on (no TCP then, unless -p or -l is given too)", "s", "FILE", Path),
+    Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
+    Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
+    Option("daemon", "run as a daemon", "d", convert=_switch),
+    Option("user", "become this user (only when run as root)", "u", "USER"),
+    Option("memory-limit", "item memory in megabytes (default: 64)", "m", "NUM", _megabytes),
+    Option("disable-evictions", "return an error when memory is full, instead of evicting", "M", convert=_switch),
+    Option("conn-limit", "connections at once (default: 1024)", "c", "NUM",
+           _integer(1, 1 << 20, "the connection limit")),
+    Option("threads", "worker threads (default: 1, or 4 on an interpreter without the GIL)", "t", "NUM",
+           _integer(1, 256, "the number of threads")),
+    Option("max-item-size", "largest item, with k or m (default: 1m, from 1k to 1024m)", "I", "NUM", _item_size),
+    Option("max-reqs-per-event", "requests answered on one connection before the others have their turn "
+           "(default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
+    Option("verbose", "log who connects; -vv each request and reply too; -vvv more", "v",
+           convert=_integer(0, 9, "the verbosity")),
+    Option("pidfile", "write the process id to this file", "P", "FILE", Path),
+    Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
+           _integer(1, 1 << 16, "the backlog")),
+    Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=Path),
+    Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
+           metavar="WHEN", convert=_fsync),
+    Option("shards", "parts of the table, a power of two (default: by the limits, 64 at most)", metavar="NUM",
+           convert=_shards),
+    Option("max-items", "evict above this number of items (default: no limit)", metavar="NUM",
+           convert=_integer(0, 1 << 40, "the number of items")),
+)  # fmt: skip
+
+_FIELDS = {option.name: option.field for option in OPTIONS} | {"listen-backlog": "backlog"}
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Put the settings together from flags (long name to text, switch or list), file and environment.
+
+    Raises ConfigError with one clear line.
+    """
+    values: dict[str, Any] = {}
+    for source, name_value in (
+        ("--config", _from_file(config)),
+        ("environment", _from_environment(environ)),
+        ("command line", flags),
+    ):
+        for option in OPTIONS:
+            if option.name in name_value:
+                values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
+    values["port_given"] = "port" in values
+    settings = Settings(**values)
+    if settings.max_item_size > settings.memory_limit // 2:
+        raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EX_USAGE)
+    return settings
+
+
+def _converted(option: Option, value: Any, source: str) -> Any:
+    try:
+        if option.many:
+            texts = [value] if isinstance(value, str) else value
+            return tuple(part for text in texts for part in str(text).split(",") if part)
+        return option.convert(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{source}, {option.name}: {error}", error.status) from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    known = {option.variable: option.name for option in OPTIONS}
+    unknown = [
+        name
+        for name in environ
+        if name.startswith(VARIABLE_PREFIX) and name not in known and name != f"{VARIABLE_PREFIX}CONFIG"
+    ]
+    if unknown:
+        raise ConfigError(f"environment: no setting is called {unknown[0]}; --help lists them")
+    return {known[name]: value for name, value in environ.items() if name in known}
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: {path} is not TOML: {error}") from None
+    values = {name.replace("_", "-"): value for name, value in values.items()}
+    unknown = values.keys() - {option.name for option in OPTIONS}
+    if unknown:
+        raise ConfigError(f"--config: {path} has no use for {min(unknown)!r}; --help lists the settings")
+    return values
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the flags; what it parses is text for `load_settings`."""
+    for option in OPTIONS:
+        names = ([f"-{option.short}"] if option.short else []) + [f"--{option.name}"]
+        common: dict[str, Any] = {"dest": option.name, "help": option.help, "default": argparse.SUPPRESS}
+        if option.name == "verbose":
+            parser.add_argument(*names, action="count", **common)
+        elif option.is_switch:
+            parser.add_argument(*names, action="store_true", **common)
+        elif option.many:
+            parser.add_argument(*names, action="append", metavar=option.metavar, **common)
+        else:
+            parser.add_argument(*names, metavar=option.metavar, **common)

@@ -1,0 +1,65 @@
+"""Counters of what clients did. Each worker has its own, so that counting takes no lock; a reader adds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Counters:
+    """Counts with memcached's own names (protocol.txt, "General-purpose statistics")."""
+
+    __slots__ = (
+        "cmd_get", "cmd_set", "cmd_flush", "cmd_touch", "cmd_meta",
+        "get_hits", "get_misses", "delete_hits", "delete_misses",
+        "incr_hits", "incr_misses", "decr_hits", "decr_misses",
+        "cas_hits", "cas_misses", "cas_badval", "touch_hits", "touch_misses",
+        "store_too_large", "store_no_memory", "auth_cmds", "auth_errors",
+        "bytes_read", "bytes_written", "conn_yields",
+    )  # fmt: skip
+
+    cmd_get: int
+    cmd_set: int
+    cmd_flush: int
+    cmd_touch: int
+    cmd_meta: int
+    get_hits: int
+    get_misses: int
+    delete_hits: int
+    delete_misses: int
+    incr_hits: int
+    incr_misses: int
+    decr_hits: int
+    decr_misses: int
+    cas_hits: int
+    cas_misses: int
+    cas_badval: int
+    touch_hits: int
+    touch_misses: int
+    store_too_large: int
+    store_no_memory: int
+    auth_cmds: int
+    auth_errors: int
+    bytes_read: int
+    bytes_written: int
+    conn_yields: int
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Set every count to 0, as `stats reset` does."""
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def count(self, name: str) -> None:
+        """Add one to the count of this name: for commands that build it (`get_` + `hits`)."""
+        setattr(self, name, getattr(self, name) + 1)
+
+
+def total(counters: Iterable[Counters]) -> Counters:
+    """Add up several workers' counts."""
+    result = Counters()
+    for each in counters:
+        for name in Counters.__slots__:
+            setattr(result, name, getattr(result, name) + getattr(each, name))
+    return result

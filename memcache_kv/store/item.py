@@ -1,0 +1,122 @@
+r"""What is kept for a key.
+
+The value is kept *ready*: the bytes that follow the key in a reply, `` <flags> <length>\r\n<data>\r\n``. A get
+appends them as they are, which is a tenth of a microsecond cheaper than formatting them each time.
+
+An entry of the table is either those bytes alone (small value, no expiry, nobody asked for its CAS id), which
+takes 112 bytes less per item than an object, or an `Item` that holds them together with what is rare.
+One assignment replaces either, so a reader without a lock sees a whole old entry or a whole new one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+PLAIN_LIMIT_BYTES = 4096
+"""A ready value longer than this is always an Item: the fast path then knows that what it sends is small."""
+
+ENTRY_COST_BYTES = 172
+"""Memory of an entry beyond its key and ready bytes: two bytes headers with their rounding (82), the table's slot
+at its usual fill (70) and the mark that it was read (20). Measured; see docs/design.md."""
+
+ITEM_COST_BYTES = 96
+"""What an Item takes beyond its ready bytes: the object with its collector header, and two integers."""
+
+RELATIVE_LIMIT_SECONDS = 60 * 60 * 24 * 30
+"""An exptime up to this is relative, beyond it a unix time (protocol.txt, "Expiration times")."""
+
+LONG_PAST = 1
+"""The deadline of what has expired before it was stored."""
+
+
+class Item:
+    """A ready value with its rare facts. Never changed once it is in the table: replaced."""
+
+    __slots__ = ("ready", "deadline", "cas")
+
+    def __init__(self, ready: bytes, deadline: int = 0, cas: int = 0) -> None:
+        self.ready = ready
+        self.deadline = deadline
+        """Unix time at which it expires; 0 is never."""
+        self.cas = cas
+        """Its CAS id; 0 while nobody has asked for one."""
+
+    def __len__(self) -> int:
+        """Count its bytes as `len` does for a plain entry, the object's own among them."""
+        return len(self.ready) + ITEM_COST_BYTES
+
+
+Entry: TypeAlias = bytes | Item
+
+
+def pack(flags: int, value: bytes) -> bytes:
+    """Make the ready bytes of a value."""
+    return b" %d %d\r\n%b\r\n" % (flags, len(value), value)
+
+
+def make_entry(key: bytes, ready: bytes, deadline: int, cas: int = 0) -> Entry:
+    """Make the smallest entry that can hold this."""
+    if deadline or cas or len(ready) > PLAIN_LIMIT_BYTES or not is_plain_key(key):
+        return Item(ready, deadline, cas)
+    return ready
+
+
+def is_plain_key(key: bytes) -> bool:
+    """Tell whether a text command line can name this key: no space and no line feed in it."""
+    return b" " not in key and b"\n" not in key
+
+
+def ready_of(entry: Entry) -> bytes:
+    """Return the ready bytes of either kind of entry."""
+    return entry if isinstance(entry, bytes) else entry.ready
+
+
+def deadline_of(entry: Entry) -> int:
+    """Return the unix time at which it expires; 0 is never."""
+    return 0 if isinstance(entry, bytes) else entry.deadline
+
+
+def flags_of(ready: bytes) -> int:
+    """Return the client flags."""
+    return int(ready[1 : ready.index(b" ", 1)])
+
+
+def value_of(ready: bytes) -> bytes:
+    """Return the data block without its line end."""
+    return ready[ready.index(b"\n") + 1 : -2]
+
+
+def length_of(ready: bytes) -> int:
+    """Return the length of the data block."""
+    return len(ready) - ready.index(b"\n") - 3
+
+
+def absolute_deadline(exptime: int, now: int, started: int) -> int:
+    """Turn a client's exptime into the unix time at which the item expires.
+
+    0 stays 0 (never); a negative one, and a unix time before the server's start, is long past
+    (protocol.txt, "Expiration times"; memcached's `realtime`).
+    """
+    if exptime == 0:
+        return 0
+    if exptime < 0:
+        return LONG_PAST
+    if exptime <= RELATIVE_LIMIT_SECONDS:
+        return now + exptime
+    return exptime if exptime > started else LONG_PAST
+
+
+_NUMBER = re.compile(rb"[ \t\n\v\f\r]*\+?([0-9]+)(?:[ \t\n\v\f\r\0]|$)")
+
+
+def number_in(value: bytes) -> int | None:
+    """Read the decimal number that incr and decr see in a value; None where it is not one of 64 bits.
+
+    White space before it and anything after a white space are passed over, as strtoull does in memcached.
+    """
+    match = _NUMBER.match(value[:64])
+    if match is None:
+        return None
+    number = int(match[1])
+    return number if number < 1 << 64 else None

@@ -1,0 +1,162 @@
+"""One part of the table, with the lock of its keys and its own eviction order."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item
+
+CHANCES_PER_EVICTION = 8
+"""How many items that were read may be passed over to find one to evict, so that no write waits for a long scan."""
+
+CANDIDATES_AT_ONCE = 256
+"""How many of the oldest keys are looked up at once: finding the first live slot of a dict from which the oldest were
+taken costs a scan over the empty ones."""
+
+
+class Shard:
+    """A dict of entries, oldest first, and the item lock of every key in it.
+
+    `table` may be read by any thread without the lock. Everything else, and every change, needs `lock`
+    (methods that expect it held end in `_locked`). Nothing here takes another lock.
+
+    Eviction is CLOCK: the dict's own order is the order of arrival, and an item that was read or overwritten since
+    the hand last passed is moved to the end instead of evicted. Reads need no lock for that: they add
+    the key to `seen`, and only while memory is scarce (`Store.noting`).
+    """
+
+    __slots__ = (
+        "table", "lock", "seen", "used_bytes", "expiring", "total_items", "get_expired",
+        "evictions", "evicted_unseen", "reclaimed", "_candidates",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.table: dict[bytes, Entry] = {}
+        self.lock = threading.Lock()
+        self.seen: set[bytes] = set()
+        self.used_bytes = 0
+        self.expiring = 0
+        """How many entries have a deadline: where none has, there is nothing to crawl."""
+        self.total_items = 0
+        """How many items were ever stored here by a command."""
+        self.get_expired = 0
+        """How many were found expired by a command that looked for them."""
+        self.evictions = 0
+        self.evicted_unseen = 0
+        self.reclaimed = 0
+        """How many expired ones gave their memory back unasked: to the crawler, or instead of an eviction."""
+        self._candidates: deque[bytes] = deque()
+
+    def put_locked(self, key: bytes, entry: Entry) -> bool:
+        """Keep this entry for this key; True when it replaces another."""
+        table = self.table
+        old = table.get(key)
+        table[key] = entry
+        if old is None:
+            self.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
+        else:
+            self.used_bytes += len(entry) - len(old)
+            if old.__class__ is Item and old.deadline:
+                self.expiring -= 1
+        if entry.__class__ is Item and entry.deadline:
+            self.expiring += 1
+        return old is not None
+
+    def remove_locked(self, key: bytes) -> Entry | None:
+        """Forget a key and return what was kept for it."""
+        old = self.table.pop(key, None)
+        if old is None:
+            return None
+        self.used_bytes -= len(key) + len(old) + ENTRY_COST_BYTES
+        if isinstance(old, Item) and old.deadline:
+            self.expiring -= 1
+        self.seen.discard(key)
+        return old
+
+    def live_locked(self, key: bytes, now: int) -> Entry | None:
+        """Return what is kept for a key; an expired entry is removed and counts as nothing."""
+        entry = self.table.get(key)
+        if isinstance(entry, Item) and 0 < entry.deadline <= now:
+            self.remove_locked(key)
+            self.get_expired += 1
+            return None
+        return entry
+
+    def reclaim(self, keys: Iterable[bytes], now: int) -> int:
+        """Remove those of these keys whose entries have expired; return how many. Takes the lock for each."""
+        table, count = self.table, 0
+        for key in keys:
+            entry = table.get(key)
+            if entry.__class__ is Item and 0 < entry.deadline <= now:
+                with self.lock:
+                    if table.get(key) is entry:
+                        self.remove_locked(key)
+                        self.reclaimed += 1
+                        count += 1
+        return count
+
+    def clear_locked(self) -> None:
+        """Forget everything."""
+        self.table.clear()
+        self.seen.clear()
+        self._candidates.clear()
+        self.used_bytes = 0
+        self.expiring = 0
+
+    def evict(self, wanted_bytes: int, now: int, spare: bytes) -> int:
+        """Take out the oldest items that were not read lately until this many bytes are gained, or none is left.
+
+        `spare` is the key for which room is made; it is never the one to go. Returns the bytes gained.
+        """
+        gained = 0
+        with self.lock:
+            while gained < wanted_bytes:
+                step = self._evict_one_locked(now, spare)
+                if not step:
+                    break
+                gained += step
+        return gained
+
+    def _evict_one_locked(self, now: int, spare: bytes) -> int:
+        for chance in range(CHANCES_PER_EVICTION + 1):
+            key = self._oldest_locked(spare)
+            if key is None:
+                return 0
+            if chance < CHANCES_PER_EVICTION and key in self.seen and self._second_chance_locked(key, now):
+                continue
+            return self._evict_key_locked(key, now)
+        return 0
+
+    def _second_chance_locked(self, key: bytes, now: int) -> bool:
+        self.seen.discard(key)
+        entry = self.table[key]
+        if isinstance(entry, Item) and 0 < entry.deadline <= now:
+            return False
+        del self.table[key]
+        self.table[key] = entry
+        return True
+
+    def _evict_key_locked(self, key: bytes, now: int) -> int:
+        before = self.used_bytes
+        unseen = key not in self.seen
+        entry = self.remove_locked(key)
+        if isinstance(entry, Item) and 0 < entry.deadline <= now:
+            self.reclaimed += 1
+        else:
+            self.evictions += 1
+            self.evicted_unseen += unseen
+        return before - self.used_bytes
+
+    def _oldest_locked(self, spare: bytes) -> bytes | None:
+        """Take the next key in order of arrival that is still there and is not `spare`."""
+        table = self.table
+        while len(table) > (spare in table):
+            if not self._candidates:
+                self._candidates.extend(islice(table, CANDIDATES_AT_ONCE))
+            key = self._candidates.popleft()
+            if key in table and key != spare:
+                return key
+        return None

@@ -1,0 +1,407 @@
+"""The table of all items: which shard, which lock, what a command does to a key."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Protocol
+
+from memcache_kv.store.item import (
+    PLAIN_LIMIT_BYTES,
+    Entry,
+    Item,
+    absolute_deadline,
+    deadline_of,
+    flags_of,
+    make_entry,
+    number_in,
+    pack,
+    ready_of,
+    value_of,
+)
+from memcache_kv.store.shard import Shard
+
+MIB = 1024 * 1024
+MAX_SHARDS = 64
+LARGEST_ITEMS_PER_SHARD = 8
+"""A shard's part of the memory holds at least this many items of the largest size, so that one big item in it
+does not push out all the others."""
+ITEMS_PER_SHARD = 128
+"""With a limit on the number of items, a shard gets at least this many: fewer, and its eviction order says little."""
+ITEM_HEADER_BYTES = 59
+"""What memcached adds to key and data when it compares an item with -I: header, CAS id, two ends."""
+
+
+class Mode(enum.Enum):
+    """What a storage command asks for (protocol.txt, "Storage commands")."""
+
+    SET = "set"
+    ADD = "add"
+    REPLACE = "replace"
+    APPEND = "append"
+    PREPEND = "prepend"
+    CAS = "cas"
+
+
+class Outcome(enum.Enum):
+    """What became of a change."""
+
+    STORED = "stored"
+    NOT_STORED = "not stored"
+    EXISTS = "exists"
+    NOT_FOUND = "not found"
+    NO_MEMORY = "no memory"
+    NON_NUMERIC = "non-numeric"
+
+
+class Time(Protocol):
+    """The clock as the store needs it: seconds of unix time."""
+
+    now: int
+    started: int
+
+    def tick(self) -> bool:
+        """Advance; True when a new second has begun."""
+
+
+class ChangeLog(Protocol):
+    """Whoever wants to hear of every change, in the order in which it happens to a key.
+
+    Called with the key's lock held (`flushed` with all of them): it must only take note and return.
+    """
+
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
+        """Note that this is now kept for the key."""
+
+    def deleted(self, key: bytes) -> None:
+        """Note that nothing is kept for the key any more."""
+
+    def touched(self, key: bytes, deadline: int) -> None:
+        """Note the key's new deadline."""
+
+    def named(self, key: bytes, cas: int) -> None:
+        """Note that the key's present value was given this CAS id."""
+
+    def flushed(self, at: int) -> None:
+        """Note that all was forgotten (0), or will be at this unix time."""
+
+
+def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> int:
+    """Choose the number of shards, a power of two, for these limits; 0 items is no limit."""
+    shards = min(MAX_SHARDS, limit_bytes // (LARGEST_ITEMS_PER_SHARD * item_limit_bytes))
+    if max_items:
+        shards = min(shards, max_items // ITEMS_PER_SHARD)
+    return 1 << max(0, shards.bit_length() - 1)
+
+
+class Store:
+    """All items, in shards picked by the key's hash; every method may be called from any thread.
+
+    A read takes no lock. A change takes the one lock of the key's shard, so that what happens to one key happens in
+    one order, and tells `log` of it while it holds it. Making room takes shards' locks one at a time,
+    after the change; `flush` alone takes them all, in order. Nothing here blocks but on those locks.
+
+    limit_bytes: what all items may take in memory; max_items: how many there may be, 0 for no limit;
+    evicts: whether old items make room for new ones (False: the new one is refused).
+    """
+
+    def __init__(
+        self,
+        clock: Time,
+        limit_bytes: int = 64 * MIB,
+        item_limit_bytes: int = MIB,
+        max_items: int = 0,
+        evicts: bool = True,
+        shards: int = 0,
+        log: ChangeLog | None = None,
+    ) -> None:
+        count = shards or choose_shards(limit_bytes, item_limit_bytes, max_items)
+        self.clock = clock
+        self.log = log
+        self.item_limit_bytes = item_limit_bytes
+        self.max_items = max_items
+        self.evicts = evicts
+        self.shards = [Shard() for _ in range(count)]
+        self.mask = count - 1
+        self.tables = [shard.table for shard in self.shards]
+        self.noting = False
+        """Whether memory is scarce enough that reads note which keys they hit."""
+        self.flush_at = 0
+        """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
+        self._cas_ids = itertools.count(1)
+        self.limit_bytes = 0
+        self._check_every_bytes = 0
+        self._check_at = [0] * count
+        self.set_limit(limit_bytes)
+
+    # Reading
+
+    def get(self, key: bytes) -> Entry | None:
+        """Return the live entry of a key, or None."""
+        entry = self.tables[hash(key) & self.mask].get(key)
+        if entry is None:
+            return None
+        if entry.__class__ is Item and 0 < entry.deadline <= self.clock.now:
+            shard = self._shard(key)
+            with shard.lock:
+                return shard.live_locked(key, self.clock.now)
+        if self.noting:
+            self._shard(key).seen.add(key)
+        return entry
+
+    def gets(self, key: bytes) -> Item | None:
+        """Return the live item of a key with its CAS id; the id is made when first asked for.
+
+        An id stays with the value: any change, even to the same bytes, has another (protocol.txt, "gets").
+        """
+        entry = self.get(key)
+        if entry is None or (isinstance(entry, Item) and entry.cas):
+            return entry
+        shard = self._shard(key)
+        with shard.lock:
+            entry = shard.live_locked(key, self.clock.now)
+            if entry is None or (isinstance(entry, Item) and entry.cas):
+                return entry
+            item = Item(ready_of(entry), deadline_of(entry), self._name_locked(key))
+            shard.put_locked(key, item)
+            return item
+
+    # Changing
+
+    def put_plain(self, key: bytes, ready: bytes) -> None:
+        """Set a small value without expiry: `store` with Mode.SET, less what such a value does not need.
+
+        The caller has seen to it that the key is plain, the bytes at most PLAIN_LIMIT_BYTES, and `evicts` true.
+        """
+        index = hash(key) & self.mask
+        shard = self.shards[index]
+        with shard.lock:
+            if shard.put_locked(key, ready) and self.noting:
+                shard.seen.add(key)
+            shard.total_items += 1
+            if self.log is not None:
+                self.log.stored(key, flags_of(ready), 0, 0, value_of(ready))
+        if shard.used_bytes > self._check_at[index] or self.max_items:
+            self._make_room(index, key)
+
+    def store(self, mode: Mode, key: bytes, ready: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
+        """Carry out a storage command with a ready value.
+
+        deadline: unix time or 0; cas: the id that Mode.CAS compares. Returns STORED, NOT_STORED, EXISTS or
+        NOT_FOUND as the protocol has them, or NO_MEMORY where nothing may be evicted.
+        """
+        index = hash(key) & self.mask
+        shard = self.shards[index]
+        with shard.lock:
+            old = shard.live_locked(key, self.clock.now)
+            refusal = self._refusal(mode, old, cas)
+            if refusal is not None:
+                return refusal
+            if old is not None and (mode is Mode.APPEND or mode is Mode.PREPEND):
+                ready, deadline = self._joined(mode, old, ready), deadline_of(old)
+                if self.is_too_large(key, ready):
+                    return Outcome.NOT_STORED
+            if not self.evicts and self._is_full(len(key) + len(ready)):
+                if mode is Mode.SET:
+                    self._remove_locked(shard, key)
+                return Outcome.NO_MEMORY
+            self._put_locked(shard, key, ready, deadline)
+            shard.total_items += 1
+        if shard.used_bytes > self._check_at[index] or self.max_items:
+            self._make_room(index, key)
+        return Outcome.STORED
+
+    @staticmethod
+    def _refusal(mode: Mode, old: Entry | None, cas: int) -> Outcome | None:
+        if mode is Mode.SET:
+            return None
+        if mode is Mode.ADD:
+            return None if old is None else Outcome.NOT_STORED
+        if mode is Mode.CAS:
+            if old is None:
+                return Outcome.NOT_FOUND
+            return None if cas and isinstance(old, Item) and old.cas == cas else Outcome.EXISTS
+        return Outcome.NOT_STORED if old is None else None
+
+    @staticmethod
+    def _joined(mode: Mode, old: Entry, ready: bytes) -> bytes:
+        """Join the old value and the new one; the old flags stay (protocol.txt, "append")."""
+        before = ready_of(old)
+        parts = (value_of(before), value_of(ready))
+        return pack(flags_of(before), b"".join(parts if mode is Mode.APPEND else parts[::-1]))
+
+    def _put_locked(self, shard: Shard, key: bytes, ready: bytes, deadline: int) -> None:
+        if shard.put_locked(key, make_entry(key, ready, deadline)) and self.noting:
+            shard.seen.add(key)
+        if self.log is not None:
+            self.log.stored(key, flags_of(ready), deadline, 0, value_of(ready))
+
+    def _remove_locked(self, shard: Shard, key: bytes) -> bool:
+        if shard.remove_locked(key) is None:
+            return False
+        if self.log is not None:
+            self.log.deleted(key)
+        return True
+
+    def delta(self, key: bytes, amount: int) -> int | Outcome:
+        """Add to the number kept for a key; return the new number, NOT_FOUND or NON_NUMERIC.
+
+        A sum wraps at 2^64, a difference stops at 0; a number that became shorter keeps its length with
+        spaces behind it (protocol.txt, "incr/decr").
+        """
+        shard = self._shard(key)
+        with shard.lock:
+            old = shard.live_locked(key, self.clock.now)
+            if old is None:
+                return Outcome.NOT_FOUND
+            before = ready_of(old)
+            value = value_of(before)
+            number = number_in(value)
+            if number is None:
+                return Outcome.NON_NUMERIC
+            number = max(0, number + amount) & 0xFFFFFFFFFFFFFFFF
+            digits = b"%d" % number
+            self._put_locked(shard, key, pack(flags_of(before), digits.ljust(len(value))), deadline_of(old))
+            return number
+
+    def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
+        """Give a live item a new deadline; return it, or None where there is none.
+
+        with_cas: return an Item with its CAS id, made now if nobody asked before.
+        """
+        shard = self._shard(key)
+        with shard.lock:
+            old = shard.live_locked(key, self.clock.now)
+            if old is None:
+                return None
+            cas = old.cas if isinstance(old, Item) else 0
+            if with_cas and not cas:
+                cas = self._name_locked(key)
+            entry = make_entry(key, ready_of(old), deadline, cas)
+            shard.put_locked(key, entry)
+            if self.noting:
+                shard.seen.add(key)
+            if self.log is not None:
+                self.log.touched(key, deadline)
+            return entry
+
+    def _name_locked(self, key: bytes) -> int:
+        """Make a CAS id for the key's present value."""
+        cas = next(self._cas_ids)
+        if self.log is not None:
+            self.log.named(key, cas)
+        return cas
+
+    def delete(self, key: bytes) -> bool:
+        """Forget a key; False where nothing was kept for it."""
+        shard = self._shard(key)
+        with shard.lock:
+            if shard.live_locked(key, self.clock.now) is None:
+                return False
+            return self._remove_locked(shard, key)
+
+    def flush(self, at: int = 0) -> None:
+        """Forget everything, now or at a unix time; the later call replaces an earlier one that waits."""
+        with ExitStack() as stack:
+            for shard in self.shards:
+                stack.enter_context(shard.lock)
+            self.flush_at = at if at > self.clock.now else 0
+            if not self.flush_at:
+                for shard in self.shards:
+                    shard.clear_locked()
+            if self.log is not None:
+                self.log.flushed(self.flush_at)
+
+    def new_second(self) -> None:
+        """Do what falls due as the clock advances: a flush that waited. Called by whoever ticked the clock."""
+        if 0 < self.flush_at <= self.clock.now:
+            self.flush()
+
+    # Recovery: as the changes came, but nobody is told and nothing waits
+
+    def restore(self, key: bytes, entry: Entry | None) -> None:
+        """Put back what a journal says of a key: this entry, or (None) nothing."""
+        index = hash(key) & self.mask
+        shard = self.shards[index]
+        with shard.lock:
+            if entry is None or 0 < deadline_of(entry) <= self.clock.now:
+                shard.remove_locked(key)
+                return
+            shard.put_locked(key, entry)
+        if shard.used_bytes > self._check_at[index] or self.max_items:
+            self._make_room(index, key)
+
+    def start_cas_at(self, first: int) -> None:
+        """Let the next CAS id be this one: above all that were given before a restart."""
+        self._cas_ids = itertools.count(first)
+
+    # Limits
+
+    def is_too_large(self, key: bytes, ready: bytes) -> bool:
+        """Tell whether an item is over the limit for one item (-I)."""
+        return self.exceeds_limit(len(key), len(value_of(ready)), flags_of(ready))
+
+    def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
+        """Tell the same before the value is there, by its length; memcached's item header is counted in."""
+        return key_bytes + value_bytes + ITEM_HEADER_BYTES + (4 if flags else 0) > self.item_limit_bytes
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Change what all items may take; what is over it goes as soon as something is stored."""
+        self.limit_bytes = limit_bytes
+        self._check_every_bytes = limit_bytes // (64 * len(self.shards))
+        self._check_at = [0] * len(self.shards)
+
+    @property
+    def used_bytes(self) -> int:
+        """What all items take, by the accounting of `item.py`."""
+        return sum(shard.used_bytes for shard in self.shards)
+
+    def __len__(self) -> int:
+        """Count the items, those expired but not yet removed among them."""
+        return sum(map(len, self.tables))
+
+    def items(self) -> Iterator[tuple[bytes, Entry]]:
+        """Walk over a copy of each shard's live items in turn."""
+        for table in self.tables:
+            for key, entry in list(table.items()):
+                if not 0 < deadline_of(entry) <= self.clock.now:
+                    yield key, entry
+
+    def _shard(self, key: bytes) -> Shard:
+        return self.shards[hash(key) & self.mask]
+
+    def _is_full(self, needed_bytes: int) -> bool:
+        if self.max_items and len(self) >= self.max_items:
+            return True
+        return self.used_bytes + needed_bytes > self.limit_bytes
+
+    def _make_room(self, index: int, key: bytes) -> None:
+        """Evict until all limits hold.
+
+        Called when a shard has grown by a 64th of its part, so that the sum over all shards is rarely taken and
+        no write waits for more than a fraction of a millisecond of evictions. The fullest shard gives first: keys
+        spread evenly, so it is the one that holds items for longest.
+        """
+        used = self.used_bytes
+        self.noting = used > self.limit_bytes // 2 or bool(self.max_items)
+        fair = self.limit_bytes // len(self.shards)
+        while used > self.limit_bytes and self.evicts:
+            fullest = max(self.shards, key=lambda shard: shard.used_bytes)
+            gained = fullest.evict(min(used - self.limit_bytes, max(1, fullest.used_bytes - fair)), self.clock.now, key)
+            if not gained:
+                break
+            used -= gained
+        while self.max_items and self.evicts and len(self) > self.max_items:
+            fullest = max(self.shards, key=lambda shard: len(shard.table))
+            if not fullest.evict(1, self.clock.now, key):
+                break
+        self._check_at[index] = self.shards[index].used_bytes + self._check_every_bytes
+
+    def deadline(self, exptime: int) -> int:
+        """Turn a client's exptime into a deadline by this store's clock."""
+        return absolute_deadline(exptime, self.clock.now, self.clock.started)
+
+
+__all__ = ["PLAIN_LIMIT_BYTES", "ChangeLog", "Entry", "Item", "Mode", "Outcome", "Store", "choose_shards"]

@@ -1,0 +1,257 @@
+"""A thread that serves many connections from one loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from memcache_kv.connection import Connection
+from memcache_kv.poller import READABLE, WRITABLE, new_poller
+from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
+
+IDLE_SECONDS = 1.0
+"""The longest wait for something to do: the clock ticks and a flush falls due at least this often."""
+DRAIN_SECONDS = 2
+"""How long a stopping worker goes on for clients that have not taken their replies."""
+
+
+class Worker(threading.Thread):
+    """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
+
+    Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`,
+    `wake`, `stop` and `facts`. Of shared things it uses the store (locks of its own), the journal's queue and the clock.
+
+    A client that does not read is not read from; one whose change must reach the disk first is answered when
+    the journal says so. Both keep at most one turn's replies.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(name="worker", daemon=True)
+        self.context = context
+        self._poller = new_poller()
+        self._connections: dict[int, Connection] = {}
+        self._adopted: deque[socket.socket] = deque()
+        self._paused: deque[Connection] = deque()
+        self._parked: dict[int, Connection] = {}
+        """Connections whose replies wait for the journal."""
+        self._wake_in, self._wake_out = os.pipe()
+        os.set_blocking(self._wake_in, False)
+        os.set_blocking(self._wake_out, False)
+        self._poller.register(self._wake_in, READABLE)
+        self._stopping = False
+        if context.journal is not None:
+            context.journal.watch(self._journal_moved)
+
+    # For other threads
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Take over an accepted, counted socket. Returns at once."""
+        self._adopted.append(sock)
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the loop look around now."""
+        try:
+            os.write(self._wake_out, b"w")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+
+    def stop(self) -> None:
+        """Ask the worker to send what is ready, close its connections and end; `join` to wait for it."""
+        self._stopping = True
+        self.wake()
+
+    def facts(self) -> Iterable[ConnectionFacts]:
+        """Tell about the connections, for `stats conns`."""
+        now = self.context.clock.now
+        return [connection.facts(now) for connection in list(self._connections.values())]
+
+    def _journal_moved(self) -> None:
+        if self._parked:
+            self.wake()
+
+    # The loop
+
+    def run(self) -> None:
+        """Serve until told to stop, then send what can be sent and close."""
+        while not self._stopping:
+            self._turn(0 if self._paused else IDLE_SECONDS)
+        give_up_at = self.context.clock.now + DRAIN_SECONDS
+        while self._has_unsent() and self.context.clock.now < give_up_at:
+            self._turn(0.05)
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._poller.close()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
+    def _has_unsent(self) -> bool:
+        return bool(self._parked or self._paused) or any(c.unsent is not None for c in self._connections.values())
+
+    def _turn(self, timeout_seconds: float) -> None:
+        """Serve once everybody who is ready."""
+        events = self._poller.poll(timeout_seconds)
+        if self.context.clock.tick():
+            self.context.store.new_second()
+        connections = self._connections
+        for fd, ready in events:
+            connection = connections.get(fd)
+            if connection is None:
+                if fd == self._wake_in:
+                    self._look_around()
+            elif ready == READABLE and not connection.waiting:
+                self._read(connection)
+            else:
+                self._other_event(connection, ready)
+        for _ in range(len(self._paused)):
+            connection = self._paused.popleft()
+            if connections.get(connection.fd) is connection:
+                self._resume(connection)
+
+    def _look_around(self) -> None:
+        """Do what other threads woke us for: take over new sockets, answer those the journal has released."""
+        try:
+            os.read(self._wake_in, 4096)
+        except BlockingIOError:
+            pass
+        while self._adopted:
+            self._open(self._adopted.popleft())
+        journal = self.context.journal
+        if journal is not None:
+            for connection in [c for c in self._parked.values() if not journal.holds(c.release_at)]:
+                self._release(connection)
+
+    def _open(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock, TextProtocol(self.context, sock.fileno()), self.context.clock.now)
+        self._connections[connection.fd] = connection
+        self._poller.register(connection.fd, READABLE)
+        self.context.log.event(f"<{connection.fd} new auto-negotiating client connection")
+
+    def _close(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        self._parked.pop(connection.fd, None)
+        self.context.log.event(f"<{connection.fd} connection closed.")
+        self._poller.unregister(connection.fd)
+        connection.socket.close()
+        self.context.totals.close()
+
+    # One connection
+
+    def _read(self, connection: Connection) -> None:
+        """Read what is there once, and answer it."""
+        protocol = connection.protocol
+        try:
+            data = os.read(connection.fd, protocol.want)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        if not data:
+            self._close(connection)
+            return
+        context = self.context
+        context.counters.bytes_read += len(data)
+        connection.last_active = context.clock.now
+        journal = context.journal
+        if journal is None:
+            protocol.receive(data)
+            self._answer(connection)
+        else:
+            before = journal.position
+            protocol.receive(data)
+            self._answer_after(connection, before)
+
+    def _resume(self, connection: Connection) -> None:
+        """Give a connection with more to do its next turn."""
+        journal = self.context.journal
+        before = 0 if journal is None else journal.position
+        connection.protocol.resume()
+        self._answer_after(connection, before)
+
+    def _answer_after(self, connection: Connection, before: int) -> None:
+        """Answer now, or when the journal has come far enough if it has grown since `before`."""
+        journal = self.context.journal
+        if journal is None or journal.position == before or not journal.holds(journal.position):
+            self._answer(connection)
+            return
+        connection.release_at = journal.position
+        connection.waiting = True
+        self._parked[connection.fd] = connection
+        if not journal.holds(connection.release_at):  # it moved in between, and woke nobody
+            self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        del self._parked[connection.fd]
+        connection.release_at = 0
+        self._answer(connection)
+
+    def _answer(self, connection: Connection) -> None:
+        """Send what the protocol has ready; then see whether the connection goes on."""
+        out = connection.protocol.out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            try:
+                sent = os.write(connection.fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._close(connection)
+                return
+            self.context.counters.bytes_written += sent
+            if sent != len(data):
+                connection.unsent = memoryview(data)[sent:]
+                connection.waiting = connection.muted = True
+                self._poller.modify(connection.fd, WRITABLE)
+                return
+        if connection.waiting or connection.protocol.paused or connection.protocol.closing:
+            self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """Close, queue for another turn, or read again, now that the replies have left."""
+        if connection.protocol.closing:
+            self._close(connection)
+        elif connection.protocol.paused:
+            connection.waiting = True
+            self._paused.append(connection)
+        else:
+            connection.waiting = False
+            if connection.muted:
+                connection.muted = False
+                self._poller.modify(connection.fd, READABLE)
+
+    def _other_event(self, connection: Connection, ready: int) -> None:
+        """Deal with a socket that takes more, that hung up, or that has input while replies wait."""
+        if connection.unsent is not None:
+            self._send_rest(connection)
+        elif not connection.waiting:
+            self._read(connection)  # a hang-up shows itself as the end of input
+        elif not connection.muted:
+            connection.muted = True
+            self._poller.modify(connection.fd, 0)
+        else:
+            self._close(connection)  # muted, so it is a hang-up
+
+    def _send_rest(self, connection: Connection) -> None:
+        assert connection.unsent is not None
+        try:
+            sent = os.write(connection.fd, connection.unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        self.context.counters.bytes_written += sent
+        if sent < len(connection.unsent):
+            connection.unsent = connection.unsent[sent:]
+            return
+        connection.unsent = None
+        self._go_on(connection)
