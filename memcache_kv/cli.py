@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from memcache_kv import process
+from memcache_kv import memory, process
 from memcache_kv.errors import ConfigError, MemcacheKVError
 from memcache_kv.service import Service
 from memcache_kv.settings import Settings, add_options, load_settings
@@ -85,10 +85,11 @@ def run(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
+    memory.tune_memory()
     process.become_user(settings.user)
     with process.pid_file(settings.pidfile):
         service.start()
-        process.tune_memory()
+        memory.freeze_startup_objects()
         service.stopping.wait()
         service.stop()
     return 1 if service.failure is not None else 0

@@ -1,10 +1,8 @@
-"""What concerns the process as a whole: daemon, user, pid file, file limits, collector and allocator."""
+"""What concerns the process as a whole: daemon, user, pid file, file limits."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import os
 import pwd
 import resource
@@ -17,10 +15,6 @@ from memcache_kv.errors import ConfigError
 EX_NOUSER = 67
 RESERVED_FILES = 64
 """Descriptors kept for listeners, the journal and the interpreter beside those of connections."""
-COLLECT_AFTER_OBJECTS = 50_000
-MMAP_THRESHOLD_BYTES = 128 * 1024
-_M_MMAP_THRESHOLD = -3
-_M_ARENA_MAX = -8
 
 
 def become_daemon() -> None:
@@ -89,19 +83,3 @@ def allow_files(connections: int) -> None:
             f"can't open {wanted} files for {connections} connections (the limit is {hard}): "
             "lower -c, or raise the limit with ulimit -n"
         ) from None
-
-
-def tune_memory() -> None:
-    """Make memory behave as a server's should.
-
-    The collector looks for cycles rarely, as serving makes none, and no longer at what start-up left. glibc's
-    malloc uses one arena and always maps blocks over 128 KiB by themselves, so that evicted values give back what
-    they took: by default it raises that threshold to 32 MiB as values are freed, and keeps the holes.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 1)
-        libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)

@@ -13,6 +13,7 @@ from memcache_kv.clock import Clock
 from memcache_kv.errors import JournalFailed, ListenError
 from memcache_kv.journal import Journal, JournalDirectory, recover
 from memcache_kv.log import Log
+from memcache_kv.memory import MemoryWatch, resident_bytes
 from memcache_kv.progress import show_progress
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
 from memcache_kv.server import MemcacheServer, UnixMemcacheServer
@@ -56,6 +57,7 @@ class Service:
         )
         self.totals = ConnectionTotals(settings.conn_limit)
         self.crawler = Crawler(self.store)
+        self.memory_watch = MemoryWatch(self.store, resident_bytes())
         self.journal: Journal | None = None
         self.listeners: list[MemcacheServer] = []
         self.workers: list[Worker] = []
@@ -83,6 +85,7 @@ class Service:
             raise
         self._start_workers()
         self.crawler.start()
+        self.memory_watch.start()
         for listener in self.listeners:
             listener.start()
         self.log.say(f"listening on {', '.join(self.addresses)}")
@@ -97,6 +100,7 @@ class Service:
         for worker in self.workers:
             worker.join()
         self.crawler.stop()
+        self.memory_watch.stop()
         if self.journal is not None:
             self.journal.close()
         if self._directory is not None:

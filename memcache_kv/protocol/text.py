@@ -115,16 +115,16 @@ class TextProtocol:
     def _run(self, data: bytes) -> None:
         """Carry out requests until the input or the turn is used up.
 
-        This is the hot path: a hit of a single-key get, and a set of a small value without expiry that is wholly
-        there, are carried out here, at 0.35 and 0.75 microseconds where the general way takes 1.5 and 2.4.
-        An entry that is bare bytes says by its type that it is small, unexpired and has a clean key.
+        This is the hot path: a hit of a single-key get, and a set of a small value that is wholly there, are carried out
+        here, at 0.35 and 1.0 microseconds where the general way takes 1.7 and 3.5. An entry that is bare bytes
+        says by its type that it is small, does not expire and has a clean key.
         """
         out, store = self.out, self.store
         tables, mask, shards, noting = store.tables, store.mask, store.shards, store.noting
-        find, startswith = data.find, data.startswith
+        find, startswith, now = data.find, data.startswith, store.clock.now
         fast = self.context.log.verbosity < 2
         fast_sets = fast and store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
-        position = hits = sets = 0
+        position = hits = sets = size = 0
         for _ in repeat(None, self._requests_per_turn):
             end = find(b"\n", position)
             if end < 0:
@@ -133,26 +133,28 @@ class TextProtocol:
                 key = data[position + 4 : end - 1]
                 index = hash(key) & mask
                 entry = tables[index].get(key)
-                if entry.__class__ is bytes and data[end - 1] == 13:
+                ready = None
+                if entry.__class__ is bytes:
+                    ready = entry
+                elif entry.__class__ is Item and (not 0 < entry.deadline <= now) and b" " not in key:
+                    ready = entry.ready
+                    size += len(ready)
+                if ready is not None and data[end - 1] == 13:
                     if noting:
                         shards[index].seen.add(key)
-                    out += (b"VALUE ", key, entry, b"END\r\n")
+                    out += (b"VALUE ", key, ready, b"END\r\n")
                     hits += 1
                     position = end + 1
+                    if size > TURN_BYTES:
+                        self.paused = True
+                        break
                     continue
             elif fast_sets and startswith(b"set ", position):
-                words = data[position + 4 : end - 1].split(b" ")
-                if len(words) == 4 and words[2] == b"0":
-                    length, head = LENGTHS.get(words[3]), FLAG_HEADS.get(words[1])
-                    key = words[0]
-                    if length is not None and head is not None and 0 < len(key) <= KEY_LIMIT_BYTES:
-                        stop = end + length + 3
-                        if startswith(b"\r\n", stop - 2) and data[end - 1] == 13:
-                            store.put_plain(key, head + data[end - 1 - len(words[3]) : stop])
-                            out.append(b"STORED\r\n")
-                            sets += 1
-                            position = stop
-                            continue
+                stop = self._set_small(data, position, end)
+                if stop:
+                    sets += 1
+                    position = stop
+                    continue
             position = self._slow(data, position, end)
             if self.paused or self.closing:
                 break
@@ -162,6 +164,33 @@ class TextProtocol:
         counters.cmd_set += sets
         if position < len(data) and not self.closing:
             self._keep(data[position:] if position else data)
+
+    def _set_small(self, data: bytes, position: int, end: int) -> int:
+        """Carry out `set <key> <flags> <exptime> <bytes> [noreply]` in its usual form.
+
+        Returns the position behind its data block, or 0 where the general way must look at it.
+        """
+        words = data[position + 4 : end - 1].split(b" ")
+        silent = len(words) == 5 and words[4] == b"noreply"
+        if len(words) != 4 and not silent:
+            return 0
+        key, exptime = words[0], words[2]
+        length, head = LENGTHS.get(words[3]), FLAG_HEADS.get(words[1])
+        if length is None or head is None or not 0 < len(key) <= KEY_LIMIT_BYTES or data[end - 1] != 13:
+            return 0
+        stop = end + length + 3
+        if not data.startswith(b"\r\n", stop - 2):
+            return 0
+        ready = head + words[3] + data[end - 1 : stop]
+        if exptime == b"0":
+            self.store.put(key, ready)
+        elif exptime.isdigit() and len(exptime) < 10:
+            self.store.put(key, Item(ready, self.store.deadline(int(exptime))))
+        else:
+            return 0
+        if not silent:
+            self.out.append(b"STORED\r\n")
+        return stop
 
     def _slow(self, data: bytes, position: int, end: int) -> int:
         """Carry out the request whose line ends at `end`, with as much of its data block as is there.

@@ -107,7 +107,7 @@ def absolute_deadline(exptime: int, now: int, started: int) -> int:
     return exptime if exptime > started else LONG_PAST
 
 
-_NUMBER = re.compile(rb"[ \t\n\v\f\r]*\+?([0-9]+)(?:[ \t\n\v\f\r\0]|$)")
+_NUMBER = re.compile(rb"[ \t\n\v\f\r]*+\+?(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 
 
 def number_in(value: bytes) -> int | None:
@@ -115,8 +115,8 @@ def number_in(value: bytes) -> int | None:
 
     White space before it and anything after a white space are passed over, as strtoull does in memcached.
     """
-    match = _NUMBER.match(value[:64])
+    match = _NUMBER.match(value)
     if match is None:
         return None
-    number = int(match[1])
+    number = int(match[1] or 0)
     return number if number < 1 << 64 else None

@@ -130,8 +130,12 @@ class Store:
         """Whether memory is scarce enough that reads note which keys they hit."""
         self.flush_at = 0
         """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
+        self._has_evicted = False
         self._cas_ids = itertools.count(1)
         self.limit_bytes = 0
+        self.reserved_bytes = 0
+        """The part of the limit that is taken by holes between items, and that they therefore leave free."""
+        self._target_bytes = 0
         self._check_every_bytes = 0
         self._check_at = [0] * count
         self.set_limit(limit_bytes)
@@ -170,21 +174,23 @@ class Store:
 
     # Changing
 
-    def put_plain(self, key: bytes, ready: bytes) -> None:
-        """Set a small value without expiry: `store` with Mode.SET, less what such a value does not need.
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Set a small value: `store` with Mode.SET, less what is not needed for that.
 
-        The caller has seen to it that the key is plain, the bytes at most PLAIN_LIMIT_BYTES, and `evicts` true.
+        The caller has seen to it that the entry is of the right kind for what it holds (`make_entry`), that its ready
+        bytes are at most PLAIN_LIMIT_BYTES, and that `evicts` is true.
         """
         index = hash(key) & self.mask
         shard = self.shards[index]
         with shard.lock:
-            if shard.put_locked(key, ready) and self.noting:
+            if shard.put_locked(key, entry) and self.noting:
                 shard.seen.add(key)
             shard.total_items += 1
             if self.log is not None:
-                self.log.stored(key, flags_of(ready), 0, 0, value_of(ready))
+                ready = ready_of(entry)
+                self.log.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
         if shard.used_bytes > self._check_at[index] or self.max_items:
-            self._make_room(index, key)
+            self._make_room(key)
 
     def store(self, mode: Mode, key: bytes, ready: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
         """Carry out a storage command with a ready value.
@@ -203,14 +209,14 @@ class Store:
                 ready, deadline = self._joined(mode, old, ready), deadline_of(old)
                 if self.is_too_large(key, ready):
                     return Outcome.NOT_STORED
-            if not self.evicts and self._is_full(len(key) + len(ready)):
+            if not self.evicts and self._is_full(len(key) + len(ready), is_new=old is None):
                 if mode is Mode.SET:
                     self._remove_locked(shard, key)
                 return Outcome.NO_MEMORY
             self._put_locked(shard, key, ready, deadline)
             shard.total_items += 1
         if shard.used_bytes > self._check_at[index] or self.max_items:
-            self._make_room(index, key)
+            self._make_room(key)
         return Outcome.STORED
 
     @staticmethod
@@ -298,9 +304,11 @@ class Store:
         """Forget a key; False where nothing was kept for it."""
         shard = self._shard(key)
         with shard.lock:
-            if shard.live_locked(key, self.clock.now) is None:
-                return False
-            return self._remove_locked(shard, key)
+            if shard.live_locked(key, self.clock.now) is not None:
+                return self._remove_locked(shard, key)
+            if self._has_evicted and self.log is not None:
+                self.log.deleted(key)  # an evicted value may stand in the log, and must not come back from there
+            return False
 
     def flush(self, at: int = 0) -> None:
         """Forget everything, now or at a unix time; the later call replaces an earlier one that waits."""
@@ -331,7 +339,7 @@ class Store:
                 return
             shard.put_locked(key, entry)
         if shard.used_bytes > self._check_at[index] or self.max_items:
-            self._make_room(index, key)
+            self._make_room(key)
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be this one: above all that were given before a restart."""
@@ -350,8 +358,14 @@ class Store:
     def set_limit(self, limit_bytes: int) -> None:
         """Change what all items may take; what is over it goes as soon as something is stored."""
         self.limit_bytes = limit_bytes
+        self.reserve(0)
         self._check_every_bytes = limit_bytes // (64 * len(self.shards))
         self._check_at = [0] * len(self.shards)
+
+    def reserve(self, reserved_bytes: int) -> None:
+        """Leave this much of the limit free, because the allocator needs it for what it can't give back."""
+        self.reserved_bytes = reserved_bytes
+        self._target_bytes = self.limit_bytes - reserved_bytes
 
     @property
     def used_bytes(self) -> int:
@@ -372,32 +386,37 @@ class Store:
     def _shard(self, key: bytes) -> Shard:
         return self.shards[hash(key) & self.mask]
 
-    def _is_full(self, needed_bytes: int) -> bool:
-        if self.max_items and len(self) >= self.max_items:
+    def _is_full(self, needed_bytes: int, is_new: bool) -> bool:
+        if is_new and self.max_items and len(self) >= self.max_items:
             return True
-        return self.used_bytes + needed_bytes > self.limit_bytes
+        return self.used_bytes + needed_bytes > self._target_bytes
 
-    def _make_room(self, index: int, key: bytes) -> None:
-        """Evict until all limits hold.
+    def _make_room(self, key: bytes) -> None:
+        """Evict until all limits hold; `key`, for which room is made, stays.
 
-        Called when a shard has grown by a 64th of its part, so that the sum over all shards is rarely taken and
-        no write waits for more than a fraction of a millisecond of evictions. The fullest shard gives first: keys
-        spread evenly, so it is the one that holds items for longest.
+        Called when a shard has grown by a 64th of its part since the last time, so that the sum over all shards is
+        rarely taken, no write waits for more than a fraction of a millisecond of evictions, and all shards together
+        pass the limit by a 64th at most. The fullest shard gives first: keys spread evenly, so it is the one that
+        holds items for longest.
         """
-        used = self.used_bytes
-        self.noting = used > self.limit_bytes // 2 or bool(self.max_items)
-        fair = self.limit_bytes // len(self.shards)
-        while used > self.limit_bytes and self.evicts:
-            fullest = max(self.shards, key=lambda shard: shard.used_bytes)
-            gained = fullest.evict(min(used - self.limit_bytes, max(1, fullest.used_bytes - fair)), self.clock.now, key)
-            if not gained:
-                break
+        used, target = self.used_bytes, self._target_bytes
+        self.noting = used > target // 2 or bool(self.max_items)
+        fair = target // len(self.shards)
+        givers = list(self.shards) if self.evicts else []
+        while used > target and givers:
+            fullest = max(givers, key=lambda shard: shard.used_bytes)
+            wanted = min(used - target, max(1, fullest.used_bytes - fair))
+            gained = fullest.evict(wanted, self.clock.now, key)
+            self._has_evicted = True
             used -= gained
-        while self.max_items and self.evicts and len(self) > self.max_items:
-            fullest = max(self.shards, key=lambda shard: len(shard.table))
+            if not gained:  # it holds nothing but `key`
+                givers.remove(fullest)
+        while self.max_items and len(self) > self.max_items and givers:
+            fullest = max(givers, key=lambda shard: len(shard.table))
+            self._has_evicted = True
             if not fullest.evict(1, self.clock.now, key):
-                break
-        self._check_at[index] = self.shards[index].used_bytes + self._check_every_bytes
+                givers.remove(fullest)
+        self._check_at = [shard.used_bytes + self._check_every_bytes for shard in self.shards]
 
     def deadline(self, exptime: int) -> int:
         """Turn a client's exptime into a deadline by this store's clock."""

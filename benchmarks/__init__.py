@@ -1,0 +1,1 @@
+"""Measurements of the server, beside memcached on the same machine."""

@@ -1,0 +1,116 @@
+"""Keeping what the process really takes near what -m says.
+
+The store's accounting knows what items should take. What they do take also depends on the allocator: when the
+usual size of values changes, the holes that the old ones leave don't fit the new ones, and the process could grow
+to more than twice the limit. This watches the resident size, gives holes back, and where that isn't enough makes the store smaller.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from memcache_kv.store.store import Store
+
+CHECK_SECONDS = 0.1
+TOLERATED_PART = 1 / 16
+"""Over the limit by more than this part of it, something is done."""
+TRIM_AGAIN_SECONDS = 0.5
+"""How often holes are given back at most: it stops every allocation for as long as it takes, 1 to 10 ms of each."""
+LARGEST_RESERVE_PART = 1 / 2
+"""The part of the limit that items keep, whatever else (connections, say) takes memory."""
+
+COLLECT_AFTER_OBJECTS = 50_000
+MMAP_THRESHOLD_BYTES = 128 * 1024
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+
+def tune_memory() -> None:
+    """Set up collector and allocator as a server needs them. Called once, before much is allocated.
+
+    The collector looks for cycles rarely, as serving makes none. glibc's malloc uses one arena and always maps blocks
+    over 128 KiB by themselves: by default it raises that threshold to 32 MiB as values are freed, and keeps the holes.
+    """
+    gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+
+
+def freeze_startup_objects() -> None:
+    """Take what start-up made out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
+
+
+def resident_bytes() -> int:
+    """Return the resident size of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def trim_allocator() -> None:
+    """Give the allocator's free pages back to the system, where it can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+class MemoryWatch(threading.Thread):
+    """Look at the resident size ten times a second and hold it near the store's limit.
+
+    Touches nothing but the allocator and the store's `reserve`. idle_bytes: what the process took before
+    it held items. `stop` ends it within a tenth of a second.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        idle_bytes: int,
+        resident: Callable[[], int] = resident_bytes,
+        trim: Callable[[], None] = trim_allocator,
+    ) -> None:
+        super().__init__(name="memory", daemon=True)
+        self._store = store
+        self._idle_bytes = idle_bytes
+        self._resident = resident
+        self._trim = trim
+        self._trim_after = 0.0
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Watch until told to stop."""
+        while not self._stop_asked.wait(CHECK_SECONDS):
+            self.check()
+
+    def stop(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self._stop_asked.set()
+        self.join()
+
+    def check(self) -> None:
+        """Compare once what is resident with the limit, and act on it."""
+        store = self._store
+        tolerated = int(store.limit_bytes * TOLERATED_PART)
+        excess = self._excess()
+        if (excess > tolerated or store.reserved_bytes) and time.monotonic() >= self._trim_after:
+            self._trim()
+            self._trim_after = time.monotonic() + TRIM_AGAIN_SECONDS
+            excess = self._excess()
+        if excess > tolerated:
+            most = int(store.limit_bytes * LARGEST_RESERVE_PART)
+            store.reserve(min(most, store.reserved_bytes + excess))
+        elif excess < tolerated // 2 and store.reserved_bytes:
+            store.reserve(max(0, store.reserved_bytes - tolerated // 8))
+
+    def _excess(self) -> int:
+        return self._resident() - self._idle_bytes - self._store.limit_bytes

@@ -1,0 +1,20 @@
+"""A clock that tests move."""
+
+
+class FakeClock:
+    """Stand in for `Clock`: time passes only in `advance`, and `tick` tells of it once."""
+
+    def __init__(self, now: int = 1_700_000_000, started: int | None = None) -> None:
+        self.now = now
+        self.started = now if started is None else started
+        self._moved = False
+
+    def tick(self) -> bool:
+        """True when time has passed since the last tick."""
+        moved, self._moved = self._moved, False
+        return moved
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self._moved = self._moved or seconds > 0

@@ -1,0 +1,277 @@
+"""stats, as clients and exporters read them."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import MakeServer
+from tests.integration.wire import Wire, poll_until
+
+
+def words(text: str) -> list[str]:
+    """The words of a text."""
+    return text.split()
+
+
+GENERAL = words(
+    """
+    pid uptime time version pointer_size rusage_user rusage_system max_connections curr_connections
+    total_connections rejected_connections connection_structures cmd_get cmd_set cmd_flush cmd_touch
+    cmd_meta get_hits get_misses get_expired get_flushed delete_misses delete_hits incr_misses incr_hits
+    decr_misses decr_hits cas_misses cas_hits cas_badval touch_hits touch_misses store_too_large
+    store_no_memory auth_cmds auth_errors bytes_read bytes_written limit_maxbytes accepting_conns
+    listen_disabled_num threads conn_yields hash_power_level hash_bytes hash_is_expanding bytes
+    curr_items total_items expired_unfetched evicted_unfetched evictions reclaimed malloc_fails
+    """
+)
+
+WORDS_AND_FRACTIONS = {
+    "version", "libevent", "rusage_user", "rusage_system", "slab_reassign_last_busy_status",
+}  # fmt: skip
+
+OUR_OWN = ("memcache_kv", "journal")
+"""How the names begin that memcached does not have."""
+
+SETTINGS = words(
+    """
+    maxbytes maxconns tcpport udpport inter verbosity oldest evictions domain_socket umask
+    shutdown_command growth_factor chunk_size num_threads stat_key_prefix detail_enabled cas_enabled
+    tcp_backlog binding_protocol auth_enabled_sasl auth_enabled_ascii item_size_max flush_enabled
+    """
+)
+
+
+@pytest.fixture
+def fresh(make_server: MakeServer) -> Iterator[Wire]:
+    """A connection to a server nobody has used."""
+    with Wire(make_server()) as wire:
+        yield wire
+
+
+def moved(wire: Wire, *exchanges: tuple[bytes, bytes]) -> dict[str, int]:
+    """Which counters changed by some exchanges, and by how much."""
+    before = wire.stats()
+    wire.session(*exchanges)
+    after = wire.stats()
+    names = [name for name in GENERAL if name.startswith(("cmd_", "get_")) or name.endswith(("hits", "misses"))]
+    names += ["cas_badval", "curr_items", "total_items", "store_too_large"]
+    changes = {name: int(after[name]) - int(before[name]) for name in names}
+    return {name: change for name, change in changes.items() if change}
+
+
+def test_the_general_names_are_there(wire: Wire) -> None:
+    assert set(GENERAL) - set(wire.stats()) == set()
+
+
+def test_all_but_a_few_are_whole_numbers(wire: Wire) -> None:
+    odd = {name for name, value in wire.stats().items() if not value.isdecimal()}
+    assert {name for name in odd if not name.startswith(OUR_OWN)} <= WORDS_AND_FRACTIONS
+
+
+def test_used_time_has_six_places_behind_one_dot(wire: Wire) -> None:
+    stats = wire.stats()
+    for name in ("rusage_user", "rusage_system"):
+        assert re.fullmatch(r"\d+\.\d{6}", stats[name]), stats[name]
+
+
+def test_the_facts_about_the_process_are_true(wire: Wire) -> None:
+    stats = wire.stats()
+    assert int(stats["pid"]) == wire.server.pid
+    assert stats["pointer_size"] in ("32", "64")
+    assert stats["limit_maxbytes"] == str(64 * 1024 * 1024)
+    assert stats["accepting_conns"] == "1"
+    assert stats["max_connections"] == "1024"
+    assert int(stats["time"]) > 1_500_000_000
+    assert int(stats["threads"]) >= 1
+
+
+def test_the_version_is_short(wire: Wire) -> None:
+    version = wire.stats()["version"]
+    assert version == wire.version
+    assert len(version) < 24
+
+
+def test_a_trailing_space_does_not_matter(wire: Wire) -> None:
+    names = list(wire.stats())
+    reply = wire.ask(b"stats \r\n").decode()
+    assert [line.split()[1] for line in reply.split("\r\n")[:-2]] == names
+
+
+@pytest.mark.parametrize("word", [b"foo", b"noreply", b"foo bar", b"RESET"])
+def test_an_unknown_kind_is_an_error(wire: Wire, word: bytes) -> None:
+    wire.expect(b"stats " + word + b"\r\n", b"ERROR\r\n")
+
+
+def test_gets_are_counted_by_key(wire: Wire) -> None:
+    change = moved(
+        wire,
+        (b"set k 0 0 1\r\nx\r\n", b"STORED\r\n"),
+        (b"get k\r\n", b"VALUE k 0 1\r\nx\r\nEND\r\n"),
+        (b"get k k nothing\r\n", b"VALUE k 0 1\r\nx\r\n" * 2 + b"END\r\n"),
+        (b"gets nothing nowhere\r\n", b"END\r\n"),
+    )
+    assert change == {
+        "cmd_get": 6, "get_hits": 3, "get_misses": 3, "cmd_set": 1, "curr_items": 1, "total_items": 1,
+    }  # fmt: skip
+
+
+def test_every_storage_command_counts_as_a_set(fresh: Wire) -> None:
+    change = moved(
+        fresh,
+        (b"set k 0 0 1\r\nx\r\n", b"STORED\r\n"),
+        (b"add k 0 0 1\r\nx\r\n", b"NOT_STORED\r\n"),
+        (b"replace nothing 0 0 1\r\nx\r\n", b"NOT_STORED\r\n"),
+        (b"append k 0 0 1 noreply\r\nx\r\n", b""),
+        (b"prepend nothing 0 0 1 noreply\r\nx\r\n", b""),
+    )
+    assert change == {"cmd_set": 5, "curr_items": 1, "total_items": 2}
+
+
+def test_cas_is_counted_by_its_outcome(fresh: Wire) -> None:
+    fresh.expect(b"set k 0 0 1\r\nx\r\n", b"STORED\r\n")
+    number = fresh.cas_of(b"k")
+    change = moved(
+        fresh,
+        (b"cas nothing 0 0 1 1\r\nx\r\n", b"NOT_FOUND\r\n"),
+        (b"cas k 0 0 1 0\r\nx\r\n", b"EXISTS\r\n"),
+        (b"cas k 0 0 1 0\r\nx\r\n", b"EXISTS\r\n"),
+        (b"cas k 0 0 1 %d\r\nx\r\n" % number, b"STORED\r\n"),
+    )
+    assert change == {"cmd_set": 4, "cas_misses": 1, "cas_badval": 2, "cas_hits": 1, "total_items": 1}
+
+
+def test_counting_and_deleting_and_touching_are_counted(fresh: Wire) -> None:
+    fresh.expect(b"set k 0 0 1\r\n5\r\n", b"STORED\r\n")
+    change = moved(
+        fresh,
+        (b"incr k 1\r\nincr k 1\r\nincr nothing 1\r\n", b"6\r\n7\r\nNOT_FOUND\r\n"),
+        (b"decr k 1\r\ndecr nothing 1\r\ndecr nothing 1\r\n", b"6\r\nNOT_FOUND\r\nNOT_FOUND\r\n"),
+        (b"touch k 0\r\ntouch nothing 0\r\n", b"TOUCHED\r\nNOT_FOUND\r\n"),
+        (b"delete k\r\ndelete k\r\n", b"DELETED\r\nNOT_FOUND\r\n"),
+        (b"flush_all\r\n", b"OK\r\n"),
+    )
+    assert change == {
+        "incr_hits": 2, "incr_misses": 1, "decr_hits": 1, "decr_misses": 2, "cmd_touch": 2, "touch_hits": 1,
+        "touch_misses": 1, "delete_hits": 1, "delete_misses": 1, "cmd_flush": 1, "curr_items": -1,
+    }  # fmt: skip
+
+
+def test_gat_is_counted_as_a_touch(fresh: Wire) -> None:
+    fresh.expect(b"set k 0 0 1\r\n5\r\n", b"STORED\r\n")
+    change = moved(fresh, (b"gat 0 k nothing\r\n", b"VALUE k 0 1\r\n5\r\nEND\r\n"))
+    assert change == {"cmd_touch": 2, "touch_hits": 1, "touch_misses": 1}
+
+
+def test_gets_of_expired_values_are_counted_as_misses_and_as_such(fresh: Wire) -> None:
+    request = b"".join(b"set k%d 0 -1 1\r\nx\r\nget k%d\r\n" % (number, number) for number in range(20))
+    change = moved(fresh, (request, b"STORED\r\nEND\r\n" * 20))
+    assert (change["cmd_get"], change["get_misses"]) == (20, 20)
+    assert 1 <= change["get_expired"] <= 20, "what was reclaimed before the get is a plain miss"
+    assert "get_hits" not in change
+
+
+def test_a_value_too_large_is_counted(wire: Wire) -> None:
+    size = 1024 * 1024
+    change = moved(
+        wire,
+        (b"set big 0 0 %d\r\n%b\r\n" % (size, bytes(size)), b"SERVER_ERROR object too large for cache\r\n"),
+    )
+    assert change == {"store_too_large": 1}
+
+
+def test_items_and_their_bytes_are_counted(fresh: Wire) -> None:
+    empty = int(fresh.stats()["bytes"])
+    for number in range(10):
+        fresh.expect(b"set k%d 0 0 1000\r\n%b\r\n" % (number, bytes(1000)), b"STORED\r\n")
+    stats = fresh.stats()
+    assert (empty, stats["curr_items"], stats["total_items"]) == (0, "10", "10")
+    assert 10 * 1000 < int(stats["bytes"]) < 10 * 1200
+    for number in range(10):
+        fresh.expect(b"delete k%d\r\n" % number, b"DELETED\r\n")
+    stats = fresh.stats()
+    assert (stats["bytes"], stats["curr_items"], stats["total_items"]) == ("0", "0", "10")
+
+
+def test_bytes_on_the_wire_are_counted(fresh: Wire) -> None:
+    before = fresh.stats()
+    fresh.expect(b"set k 0 0 10000\r\n" + bytes(10000) + b"\r\n", b"STORED\r\n")
+    between = fresh.stats()
+    fresh.expect(b"get k\r\n", b"VALUE k 0 10000\r\n" + bytes(10000) + b"\r\nEND\r\n")
+    after = fresh.stats()
+    assert 10_000 < int(between["bytes_read"]) - int(before["bytes_read"]) < 11_000
+    assert 10_000 < int(after["bytes_written"]) - int(between["bytes_written"]) < 20_000
+
+
+def test_connections_are_counted(fresh: Wire) -> None:
+    before = fresh.stats()
+    with Wire(fresh.server):
+        during = fresh.stats()
+        assert int(during["curr_connections"]) == int(before["curr_connections"]) + 1
+        assert int(during["total_connections"]) == int(before["total_connections"]) + 1
+    poll_until(lambda: fresh.stats()["curr_connections"] == before["curr_connections"], "the connection is uncounted")
+    assert fresh.stats()["total_connections"] == during["total_connections"]
+
+
+def test_reset_answers_reset_and_zeroes_the_counters(fresh: Wire) -> None:
+    fresh.session(
+        (b"set k 0 0 1\r\nx\r\nset k 0 0 1\r\nx\r\n", b"STORED\r\nSTORED\r\n"),
+        (b"get k\r\nget nothing\r\n", b"VALUE k 0 1\r\nx\r\nEND\r\nEND\r\n"),
+        (b"stats reset\r\n", b"RESET\r\n"),
+    )
+    stats = fresh.stats()
+    for name in ("cmd_get", "cmd_set", "get_hits", "get_misses", "total_items", "evictions"):
+        assert stats[name] == "0", name
+    assert stats["curr_items"] == "1"
+    fresh.expect(b"get k\r\n", b"VALUE k 0 1\r\nx\r\nEND\r\n")
+
+
+def test_settings_tell_how_the_server_was_started(fresh: Wire) -> None:
+    settings = fresh.stats(b"settings")
+    assert set(SETTINGS) - set(settings) == set()
+    expected = {
+        "maxbytes": "67108864", "maxconns": "1024", "tcpport": str(fresh.server.port), "udpport": "0",
+        "inter": "127.0.0.1", "verbosity": "0", "evictions": "on", "domain_socket": "NULL", "umask": "700",
+        "cas_enabled": "yes", "item_size_max": "1048576", "shutdown_command": "no", "flush_enabled": "yes",
+    }  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_settings_follow_the_flags(make_server: MakeServer) -> None:
+    with Wire(make_server("-m", "100", "-c", "200", "-I", "2m", "-M", "-A", "-t", "2", "-R", "50", "-v")) as wire:
+        settings = wire.stats(b"settings")
+    expected = {
+        "maxbytes": str(100 * 1024 * 1024), "maxconns": "200", "item_size_max": str(2 * 1024 * 1024),
+        "evictions": "off", "shutdown_command": "yes", "num_threads": "2",
+        "reqs_per_event": "50", "verbosity": "1",
+    }  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_items_of_an_empty_server_are_none(fresh: Wire) -> None:
+    fresh.expect(b"stats items\r\n", b"END\r\n")
+
+
+def test_items_and_slabs_count_what_is_there(fresh: Wire) -> None:
+    for number in range(3):
+        fresh.expect(b"set k%d 0 0 %d\r\n%b\r\n" % (number, number, bytes(number)), b"STORED\r\n")
+    items = fresh.stats(b"items")
+    assert all(re.fullmatch(r"items:\d+:\w+", name) for name in items), items
+    assert sum(int(value) for name, value in items.items() if name.endswith(":number")) == 3
+    slabs = fresh.stats(b"slabs")
+    assert all(re.fullmatch(r"\d+:\w+|active_slabs|total_malloced", name) for name in slabs), slabs
+    assert sum(int(value) for name, value in slabs.items() if name.endswith(":used_chunks")) == 3
+    assert int(slabs["active_slabs"]) >= 1
+    assert int(slabs["total_malloced"]) > 0
+
+
+def test_sizes_are_told_to_be_disabled(wire: Wire) -> None:
+    wire.expect(b"stats sizes\r\n", b"STAT sizes_status disabled\r\nEND\r\n")
+
+
+def test_conns_list_the_listening_socket_and_our_own(fresh: Wire) -> None:
+    conns = fresh.stats(b"conns")
+    addresses = {value for name, value in conns.items() if name.endswith(":addr")}
+    assert f"tcp:127.0.0.1:{fresh.server.port}" in addresses
+    assert f"tcp:127.0.0.1:{fresh.socket.getsockname()[1]}" in addresses
+    assert "conn_listening" in {value for name, value in conns.items() if name.endswith(":state")}

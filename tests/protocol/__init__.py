@@ -1,0 +1,1 @@
+"""Tests of the protocols, fed bytes without sockets."""

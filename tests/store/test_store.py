@@ -1,0 +1,741 @@
+"""The store's commands: each on every state that a key can be in."""
+
+import itertools
+
+import pytest
+
+from memcache_kv.store import Item, Mode, Outcome, Store
+from memcache_kv.store.item import PLAIN_LIMIT_BYTES, ready_of
+from memcache_kv.store.item import pack as ready
+from memcache_kv.store.item import value_of as value_in
+from memcache_kv.store.store import ITEM_HEADER_BYTES, MAX_SHARDS, MIB, choose_shards
+from tests.fake_clock import FakeClock
+
+TTL = 10
+FOREVER = 0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(clock: FakeClock) -> Store:
+    return Store(clock)
+
+
+def put(store: Store, key: bytes, value: bytes, flags: int = 0, deadline: int = FOREVER) -> None:
+    assert store.store(Mode.SET, key, ready(flags, value), deadline) is Outcome.STORED
+
+
+def found(store: Store, key: bytes) -> bytes | None:
+    """The ready bytes that a get finds."""
+    entry = store.get(key)
+    return None if entry is None else ready_of(entry)
+
+
+def cas_of(store: Store, key: bytes) -> int:
+    item = store.gets(key)
+    assert item is not None
+    return item.cas
+
+
+# Storage commands
+
+STATES = ("absent", "plain", "with deadline", "expired", "large", "deleted")
+LIVE = ("plain", "with deadline", "large")
+OLD = {"plain": b"old", "with deadline": b"old", "expired": b"old", "large": b"o" * 5000, "deleted": b"old"}
+
+
+def prepare(store: Store, clock: FakeClock, state: str) -> None:
+    """Bring the key `k` into a state."""
+    if state == "absent":
+        return
+    put(store, b"k", OLD[state], 5, clock.now + TTL if state in ("with deadline", "expired") else FOREVER)
+    if state == "expired":
+        clock.advance(TTL)
+    elif state == "deleted":
+        assert store.delete(b"k")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_set_stores_whatever_was_there(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    assert store.store(Mode.SET, b"k", ready(7, b"new")) is Outcome.STORED
+    assert found(store, b"k") == ready(7, b"new")
+    clock.advance(2 * TTL)
+    assert found(store, b"k") == ready(7, b"new")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_add_stores_only_where_nothing_is(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    outcome = store.store(Mode.ADD, b"k", ready(7, b"new"))
+    if state in LIVE:
+        assert outcome is Outcome.NOT_STORED
+        assert found(store, b"k") == ready(5, OLD[state])
+    else:
+        assert outcome is Outcome.STORED
+        assert found(store, b"k") == ready(7, b"new")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_replace_stores_only_where_something_is(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    outcome = store.store(Mode.REPLACE, b"k", ready(7, b"new"))
+    if state in LIVE:
+        assert outcome is Outcome.STORED
+        assert found(store, b"k") == ready(7, b"new")
+    else:
+        assert outcome is Outcome.NOT_STORED
+        assert found(store, b"k") is None
+
+
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
+@pytest.mark.parametrize("state", STATES)
+def test_append_and_prepend_join_and_keep_flags(store: Store, clock: FakeClock, state: str, mode: Mode) -> None:
+    prepare(store, clock, state)
+    outcome = store.store(mode, b"k", ready(7, b"new"), deadline=clock.now + 1000)
+    if state in LIVE:
+        assert outcome is Outcome.STORED
+        joined = OLD[state] + b"new" if mode is Mode.APPEND else b"new" + OLD[state]
+        assert found(store, b"k") == ready(5, joined)
+    else:
+        assert outcome is Outcome.NOT_STORED
+        assert found(store, b"k") is None
+
+
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
+def test_append_and_prepend_keep_the_deadline(store: Store, clock: FakeClock, mode: Mode) -> None:
+    prepare(store, clock, "with deadline")
+    store.store(mode, b"k", ready(0, b"new"))
+    clock.advance(TTL - 1)
+    assert found(store, b"k") is not None
+    clock.advance(1)
+    assert found(store, b"k") is None
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_cas_with_an_id_that_was_never_given(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    outcome = store.store(Mode.CAS, b"k", ready(7, b"new"), cas=12345)
+    assert outcome is (Outcome.EXISTS if state in LIVE else Outcome.NOT_FOUND)
+    assert found(store, b"k") == (ready(5, OLD[state]) if state in LIVE else None)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_cas_with_zero_never_stores(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    outcome = store.store(Mode.CAS, b"k", ready(7, b"new"), cas=0)
+    assert outcome is (Outcome.EXISTS if state in LIVE else Outcome.NOT_FOUND)
+
+
+@pytest.mark.parametrize("state", LIVE)
+def test_cas_with_the_present_id_stores_once(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    cas = cas_of(store, b"k")
+    assert store.store(Mode.CAS, b"k", ready(7, b"new"), cas=cas) is Outcome.STORED
+    assert found(store, b"k") == ready(7, b"new")
+    assert store.store(Mode.CAS, b"k", ready(7, b"newer"), cas=cas) is Outcome.EXISTS
+    assert found(store, b"k") == ready(7, b"new")
+
+
+def test_cas_on_a_key_that_expired_or_went_since_is_not_found(store: Store, clock: FakeClock) -> None:
+    put(store, b"k", b"old", deadline=clock.now + TTL)
+    put(store, b"l", b"old")
+    cas, other = cas_of(store, b"k"), cas_of(store, b"l")
+    clock.advance(TTL)
+    store.delete(b"l")
+    assert store.store(Mode.CAS, b"k", ready(0, b"new"), cas=cas) is Outcome.NOT_FOUND
+    assert store.store(Mode.CAS, b"l", ready(0, b"new"), cas=other) is Outcome.NOT_FOUND
+
+
+# CAS ids
+
+
+def test_an_id_stays_with_the_value(store: Store) -> None:
+    put(store, b"k", b"v")
+    cas = cas_of(store, b"k")
+    store.get(b"k")
+    store.touch(b"k", FOREVER)
+    assert cas_of(store, b"k") == cas
+    entry = store.touch(b"k", FOREVER, with_cas=True)
+    assert isinstance(entry, Item)
+    assert entry.cas == cas
+
+
+def test_ids_are_unique_over_keys_and_shards() -> None:
+    store = Store(FakeClock(), shards=8)
+    keys = [b"%d" % number for number in range(100)]
+    for key in keys:
+        put(store, key, b"v")
+    ids = [cas_of(store, key) for key in keys]
+    assert len(set(ids)) == 100
+    assert all(0 < cas < 2**64 for cas in ids)
+
+
+def change_by_set(store: Store) -> None:
+    put(store, b"k", b"10")
+
+
+def change_by_small_set(store: Store) -> None:
+    store.put(b"k", ready(0, b"10"))
+
+
+def change_by_append(store: Store) -> None:
+    store.store(Mode.APPEND, b"k", ready(0, b""))
+
+
+def change_by_cas(store: Store) -> None:
+    store.store(Mode.CAS, b"k", ready(0, b"10"), cas=cas_of(store, b"k"))
+
+
+def change_by_replace(store: Store) -> None:
+    store.store(Mode.REPLACE, b"k", ready(0, b"10"))
+
+
+def change_by_incr(store: Store) -> None:
+    assert store.delta(b"k", 0) == 10
+
+
+def change_by_delete_and_set(store: Store) -> None:
+    store.delete(b"k")
+    put(store, b"k", b"10")
+
+
+def change_by_flush_and_set(store: Store) -> None:
+    store.flush()
+    put(store, b"k", b"10")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_by_set,
+        change_by_small_set,
+        change_by_append,
+        change_by_cas,
+        change_by_replace,
+        change_by_incr,
+        change_by_delete_and_set,
+        change_by_flush_and_set,
+    ],
+)
+def test_every_change_even_to_the_same_bytes_has_another_id(store: Store, change: object) -> None:
+    assert callable(change)
+    put(store, b"k", b"10")
+    before = cas_of(store, b"k")
+    change(store)
+    assert found(store, b"k") == ready(0, b"10")
+    assert cas_of(store, b"k") != before
+    assert store.store(Mode.CAS, b"k", ready(0, b"x"), cas=before) is Outcome.EXISTS
+
+
+def test_ids_can_start_above_those_of_an_earlier_run(store: Store) -> None:
+    store.start_cas_at(1 << 32)
+    put(store, b"k", b"v")
+    assert cas_of(store, b"k") == 1 << 32
+
+
+def test_gets_keeps_value_flags_and_deadline(store: Store, clock: FakeClock) -> None:
+    put(store, b"k", b"v", flags=9, deadline=clock.now + TTL)
+    item = store.gets(b"k")
+    assert item is not None
+    assert (item.ready, item.deadline) == (ready(9, b"v"), clock.now + TTL)
+    assert store.gets(b"other") is None
+    clock.advance(TTL)
+    assert store.gets(b"k") is None
+
+
+# Expiry
+
+
+def test_an_item_is_found_until_the_second_of_its_deadline(store: Store, clock: FakeClock) -> None:
+    put(store, b"k", b"v", deadline=store.deadline(TTL))
+    clock.advance(TTL - 1)
+    assert found(store, b"k") == ready(0, b"v")
+    clock.advance(1)
+    assert found(store, b"k") is None
+
+
+def test_looking_for_an_expired_item_gives_its_memory_back(store: Store, clock: FakeClock) -> None:
+    put(store, b"k", b"v", deadline=store.deadline(TTL))
+    clock.advance(TTL)
+    assert (len(store), store.used_bytes > 0) == (1, True)
+    assert store.get(b"k") is None
+    assert (len(store), store.used_bytes) == (0, 0)
+
+
+def test_a_negative_exptime_is_stored_and_never_found(store: Store) -> None:
+    put(store, b"k", b"old")
+    put(store, b"k", b"v", deadline=store.deadline(-1))
+    assert found(store, b"k") is None
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_touch_gives_what_is_there_a_new_deadline(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    entry = store.touch(b"k", clock.now + 100)
+    if state not in LIVE:
+        assert entry is None
+        assert found(store, b"k") is None
+        return
+    assert entry is not None
+    assert ready_of(entry) == ready(5, OLD[state])
+    clock.advance(99)
+    assert found(store, b"k") == ready(5, OLD[state])
+    clock.advance(1)
+    assert found(store, b"k") is None
+
+
+def test_touch_with_zero_lets_it_live_for_ever(store: Store, clock: FakeClock) -> None:
+    prepare(store, clock, "with deadline")
+    store.touch(b"k", FOREVER)
+    clock.advance(1 << 30)
+    assert found(store, b"k") == ready(5, b"old")
+
+
+def test_touch_with_the_past_returns_it_a_last_time(store: Store, clock: FakeClock) -> None:
+    prepare(store, clock, "plain")
+    entry = store.touch(b"k", store.deadline(-1))
+    assert entry is not None
+    assert ready_of(entry) == ready(5, b"old")
+    assert found(store, b"k") is None
+
+
+# Arithmetic
+
+
+@pytest.mark.parametrize(
+    ("before", "amount", "result", "after"),
+    [
+        (b"5", 1, 6, b"6"),
+        (b"99", 1, 100, b"100"),
+        (b"5", 0, 5, b"5"),
+        (b"0", 2**64 - 1, 2**64 - 1, b"18446744073709551615"),
+        (b"18446744073709551615", 1, 0, b"0".ljust(20)),
+        (b"18446744073709551615", 2**64 - 1, 2**64 - 2, b"18446744073709551614"),
+        (b"10", -1, 9, b"9 "),
+        (b"5", -6, 0, b"0"),
+        (b"1000", -(2**64 - 1), 0, b"0   "),
+        (b"9 ", 1, 10, b"10"),
+        (b"007", 1, 8, b"8  "),
+        (b"12 abc", 1, 13, b"13    "),
+        (b" 12", 1, 13, b"13 "),
+    ],
+)
+def test_delta_adds_wraps_stops_at_zero_and_keeps_the_length(
+    store: Store, before: bytes, amount: int, result: int, after: bytes
+) -> None:
+    put(store, b"k", before, flags=3)
+    assert store.delta(b"k", amount) == result
+    assert found(store, b"k") == ready(3, after)
+
+
+@pytest.mark.parametrize("value", [b"", b"abc", b"-1", b"1.5", b"18446744073709551616", b"12abc"])
+def test_delta_refuses_what_is_no_number_and_leaves_it(store: Store, value: bytes) -> None:
+    put(store, b"k", value)
+    assert store.delta(b"k", 1) is Outcome.NON_NUMERIC
+    assert found(store, b"k") == ready(0, value)
+
+
+@pytest.mark.parametrize("state", ["absent", "expired", "deleted"])
+def test_delta_of_nothing_is_not_found(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    assert store.delta(b"k", 1) is Outcome.NOT_FOUND
+    assert found(store, b"k") is None
+
+
+def test_delta_keeps_the_deadline(store: Store, clock: FakeClock) -> None:
+    put(store, b"k", b"5", deadline=clock.now + TTL)
+    store.delta(b"k", 1)
+    clock.advance(TTL - 1)
+    assert found(store, b"k") == ready(0, b"6")
+    clock.advance(1)
+    assert found(store, b"k") is None
+
+
+# Delete and flush
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_delete_tells_whether_something_was_there(store: Store, clock: FakeClock, state: str) -> None:
+    prepare(store, clock, state)
+    assert store.delete(b"k") is (state in LIVE)
+    assert found(store, b"k") is None
+    assert (len(store), store.used_bytes) == (0, 0)
+
+
+def test_a_flush_forgets_everything_at_once(store: Store) -> None:
+    for number in range(100):
+        put(store, b"%d" % number, b"v")
+    store.flush()
+    assert (len(store), store.used_bytes, list(store.items())) == (0, 0, [])
+    put(store, b"1", b"new")
+    assert found(store, b"1") == ready(0, b"new")
+
+
+def test_a_delayed_flush_takes_what_is_there_when_its_second_comes(store: Store, clock: FakeClock) -> None:
+    put(store, b"before", b"v")
+    store.flush(clock.now + 5)
+    put(store, b"after", b"v")
+    clock.advance(4)
+    store.new_second()
+    assert found(store, b"before") is not None
+    clock.advance(1)
+    store.new_second()
+    assert (found(store, b"before"), found(store, b"after")) == (None, None)
+    put(store, b"later", b"v")
+    clock.advance(1)
+    store.new_second()
+    assert found(store, b"later") is not None
+
+
+def test_a_second_that_is_skipped_does_not_skip_the_flush(store: Store, clock: FakeClock) -> None:
+    put(store, b"k", b"v")
+    store.flush(clock.now + 5)
+    clock.advance(60)
+    store.new_second()
+    assert found(store, b"k") is None
+
+
+def test_the_later_flush_command_replaces_one_that_waits(store: Store, clock: FakeClock) -> None:
+    store.flush(clock.now + 5)
+    store.flush(clock.now + 50)
+    put(store, b"k", b"v")
+    clock.advance(10)
+    store.new_second()
+    assert found(store, b"k") is not None
+    store.flush()
+    put(store, b"k", b"v")
+    clock.advance(100)
+    store.new_second()
+    assert found(store, b"k") is not None
+
+
+@pytest.mark.parametrize("seconds", [0, -1, -1000])
+def test_a_flush_at_a_time_that_has_come_is_immediate(store: Store, clock: FakeClock, seconds: int) -> None:
+    put(store, b"k", b"v")
+    store.flush(clock.now + seconds)
+    assert found(store, b"k") is None
+    assert store.flush_at == 0
+
+
+def test_items_walks_over_the_live_ones(store: Store, clock: FakeClock) -> None:
+    put(store, b"a", b"1")
+    put(store, b"b", b"2", deadline=clock.now + TTL)
+    put(store, b"c", b"3", deadline=clock.now + 2 * TTL)
+    clock.advance(TTL)
+    assert {key: ready_of(entry) for key, entry in store.items()} == {b"a": ready(0, b"1"), b"c": ready(0, b"3")}
+
+
+# Small sets
+
+
+def test_a_small_set_is_a_set(store: Store) -> None:
+    put(store, b"k", b"x" * 5000)
+    store.put(b"k", ready(3, b"v"))
+    assert found(store, b"k") == ready(3, b"v")
+    assert len(store) == 1
+    assert sum(shard.total_items for shard in store.shards) == 2
+
+
+# Limits: one item
+
+
+def test_the_limit_of_an_item_counts_key_header_and_flags() -> None:
+    store = Store(FakeClock(), item_limit_bytes=1024)
+    fits = 1024 - ITEM_HEADER_BYTES - 3
+    assert not store.exceeds_limit(3, fits, flags=0)
+    assert store.exceeds_limit(3, fits + 1, flags=0)
+    assert store.exceeds_limit(3, fits, flags=1)
+    assert not store.exceeds_limit(3, fits - 4, flags=1)
+    assert store.is_too_large(b"key", ready(0, b"x" * (fits + 1)))
+    assert not store.is_too_large(b"key", ready(0, b"x" * fits))
+
+
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
+def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mode) -> None:
+    store = Store(FakeClock(), item_limit_bytes=1024)
+    put(store, b"k", b"x" * 900)
+    assert store.store(mode, b"k", ready(0, b"y" * 100)) is Outcome.NOT_STORED
+    assert found(store, b"k") == ready(0, b"x" * 900)
+
+
+# Limits: all items
+
+
+def fill_until_full(store: Store, size: int = 1000) -> int:
+    """Store items until one is refused; return how many were stored."""
+    for number in itertools.count():
+        if store.store(Mode.SET, b"%08d" % number, ready(0, b"x" * size)) is Outcome.NO_MEMORY:
+            return number
+    raise AssertionError
+
+
+def test_without_evictions_a_full_store_refuses_and_keeps_what_it_has() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    count = fill_until_full(store)
+    assert count > 700
+    assert store.used_bytes <= MIB * 33 // 32
+    assert len(store) == count
+    assert all(store.get(b"%08d" % number) is not None for number in range(count))
+    assert sum(shard.evictions for shard in store.shards) == 0
+
+
+def test_without_evictions_deleting_makes_room() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    fill_until_full(store)
+    assert store.delete(b"%08d" % 0)
+    assert store.delete(b"%08d" % 1)
+    put(store, b"new", b"x" * 1000)
+
+
+def test_without_evictions_a_refused_set_leaves_no_stale_value() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    fill_until_full(store)
+    assert store.store(Mode.SET, b"%08d" % 0, ready(0, b"y" * 3000)) is Outcome.NO_MEMORY
+    assert found(store, b"%08d" % 0) is None
+
+
+@pytest.mark.parametrize("mode", [Mode.ADD, Mode.REPLACE, Mode.APPEND, Mode.PREPEND, Mode.CAS])
+def test_without_evictions_other_refused_commands_leave_the_old_value(mode: Mode) -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    fill_until_full(store)
+    key = b"absent" if mode is Mode.ADD else b"%08d" % 0
+    before = found(store, key)
+    cas = cas_of(store, key) if mode is Mode.CAS else 0
+    assert store.store(mode, key, ready(0, b"y" * 3000), cas=cas) is Outcome.NO_MEMORY
+    assert found(store, key) == before
+
+
+def test_without_evictions_a_limit_of_items_still_lets_those_there_be_changed() -> None:
+    store = Store(FakeClock(), max_items=3, evicts=False)
+    for key in (b"a", b"b", b"c"):
+        put(store, key, b"old")
+    assert store.store(Mode.SET, b"d", ready(0, b"v")) is Outcome.NO_MEMORY
+    put(store, b"a", b"new")
+    assert store.store(Mode.APPEND, b"b", ready(0, b"er")) is Outcome.STORED
+    assert {key: value_in(ready_of(entry)) for key, entry in store.items()} == {
+        b"a": b"new",
+        b"b": b"older",
+        b"c": b"old",
+    }
+
+
+def test_with_evictions_memory_stays_within_its_limit() -> None:
+    store = Store(FakeClock(), limit_bytes=4 * MIB, shards=4)
+    for number in range(8000):
+        put(store, b"%08d" % number, b"x" * 1000)
+        assert store.used_bytes <= 4 * MIB * 33 // 32 + 1300
+    assert store.used_bytes > 3 * MIB
+    assert sum(shard.evictions for shard in store.shards) == 8000 - len(store)
+    assert found(store, b"%08d" % 7999) is not None
+
+
+def keys_of_shard(store: Store, index: int, count: int) -> list[bytes]:
+    """Keys that all live in one shard."""
+    return list(
+        itertools.islice((key for n in itertools.count() if hash(key := b"%08d" % n) & store.mask == index), count)
+    )
+
+
+def test_memory_stays_within_its_limit_when_the_load_moves_between_shards() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, shards=4)
+    for index in (0, 1, 2, 3, 0, 1):
+        for key in keys_of_shard(store, index, 1200):
+            store.put(key, ready(0, b"x" * 1000))
+            assert store.used_bytes <= MIB * 33 // 32 + 1300
+
+
+def test_growing_items_in_few_big_shards_do_not_outgrow_the_limit() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, shards=64)
+    for number in range(200):
+        put(store, b"%d" % number, b"x" * (100_000 + number))
+        assert store.used_bytes <= MIB * 33 // 32 + 101_000
+
+
+def test_reads_keep_an_item_while_others_go() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
+    put(store, b"read", b"v")
+    for number in range(5000):
+        put(store, b"%08d" % number, b"x" * 1000)
+        assert found(store, b"read") == ready(0, b"v")
+    assert found(store, b"%08d" % 0) is None
+
+
+def test_a_lower_limit_takes_effect_with_the_next_set() -> None:
+    store = Store(FakeClock(), limit_bytes=4 * MIB)
+    for number in range(3000):
+        put(store, b"%08d" % number, b"x" * 1000)
+    store.set_limit(MIB)
+    assert store.limit_bytes == MIB
+    put(store, b"last", b"v")
+    assert store.used_bytes <= MIB
+    assert found(store, b"last") == ready(0, b"v")
+
+
+def test_a_higher_limit_lets_more_in() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB)
+    store.set_limit(4 * MIB)
+    for number in range(3000):
+        put(store, b"%08d" % number, b"x" * 1000)
+    assert len(store) == 3000
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8])
+@pytest.mark.parametrize("limit", [1, 2, 10, 100])
+def test_the_number_of_items_never_passes_its_limit(limit: int, shards: int) -> None:
+    store = Store(FakeClock(), max_items=limit, shards=shards)
+    for number in range(300):
+        if number % 2:
+            store.put(b"%d" % number, ready(0, b"v"))
+        else:
+            put(store, b"%d" % number, b"v")
+        assert len(store) == min(limit, number + 1)
+        assert found(store, b"%d" % number) is not None
+
+
+def test_overwriting_at_the_limit_of_items_evicts_nobody() -> None:
+    store = Store(FakeClock(), max_items=3, shards=1)
+    for key in (b"a", b"b", b"c", b"a", b"b", b"c"):
+        put(store, key, b"v")
+    assert sum(shard.evictions for shard in store.shards) == 0
+    assert len(store) == 3
+
+
+def test_an_item_larger_than_the_whole_limit_is_alone() -> None:
+    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
+    for number in range(100):
+        put(store, b"%d" % number, b"v")
+    put(store, b"huge", b"x" * (2 * MIB))
+    assert [key for key, _ in store.items()] == [b"huge"]
+
+
+# Shards
+
+
+@pytest.mark.parametrize(
+    ("limit_mib", "item_limit_mib", "max_items", "shards"),
+    [
+        (64, 1, 0, 8),
+        (1024, 1, 0, MAX_SHARDS),
+        (512, 1, 0, 64),
+        (511, 1, 0, 32),
+        (1 << 20, 1, 0, MAX_SHARDS),
+        (2, 1, 0, 1),
+        (64, 32, 0, 1),
+        (1024, 1, 100, 1),
+        (1024, 1, 255, 1),
+        (1024, 1, 256, 2),
+        (1024, 1, 1 << 30, MAX_SHARDS),
+        (64, 1, 1 << 30, 8),
+    ],
+)
+def test_shards_are_as_many_as_the_limits_let_be_of_use(
+    limit_mib: int, item_limit_mib: int, max_items: int, shards: int
+) -> None:
+    assert choose_shards(limit_mib * MIB, item_limit_mib * MIB, max_items) == shards
+
+
+def test_a_store_spreads_keys_over_all_its_shards() -> None:
+    store = Store(FakeClock(), limit_bytes=64 * MIB, shards=16)
+    assert (len(store.shards), store.mask) == (16, 15)
+    for number in range(2000):
+        put(store, b"key-%d" % number, b"v")
+    assert all(len(table) > 40 for table in store.tables)
+
+
+# What the log hears
+
+
+class HeardLog:
+    """Note every call."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[object, ...]] = []
+
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
+        self.heard.append(("stored", key, flags, deadline, cas, value))
+
+    def deleted(self, key: bytes) -> None:
+        self.heard.append(("deleted", key))
+
+    def touched(self, key: bytes, deadline: int) -> None:
+        self.heard.append(("touched", key, deadline))
+
+    def named(self, key: bytes, cas: int) -> None:
+        self.heard.append(("named", key, cas))
+
+    def flushed(self, at: int) -> None:
+        self.heard.append(("flushed", at))
+
+
+def test_the_log_hears_every_change_once_in_order(clock: FakeClock) -> None:
+    log = HeardLog()
+    store = Store(clock, log=log)
+    put(store, b"k", b"5", flags=2, deadline=clock.now + TTL)
+    store.put(b"p", ready(1, b"v"))
+    store.delta(b"k", 1)
+    store.touch(b"k", FOREVER)
+    cas = cas_of(store, b"k")
+    cas_of(store, b"k")
+    store.store(Mode.APPEND, b"k", ready(9, b"0"))
+    store.delete(b"k")
+    store.flush(clock.now + 5)
+    clock.advance(5)
+    store.new_second()
+    assert log.heard == [
+        ("stored", b"k", 2, clock.now - 5 + TTL, 0, b"5"),
+        ("stored", b"p", 1, 0, 0, b"v"),
+        ("stored", b"k", 2, clock.now - 5 + TTL, 0, b"6"),
+        ("touched", b"k", 0),
+        ("named", b"k", cas),
+        ("stored", b"k", 2, 0, 0, b"60"),
+        ("deleted", b"k"),
+        ("flushed", clock.now),
+        ("flushed", 0),
+    ]
+
+
+def test_the_log_hears_nothing_of_what_changes_nothing(clock: FakeClock) -> None:
+    log = HeardLog()
+    store = Store(clock, log=log)
+    store.get(b"k")
+    store.gets(b"k")
+    store.delete(b"k")
+    store.touch(b"k", 5)
+    store.delta(b"k", 1)
+    for mode in (Mode.REPLACE, Mode.APPEND, Mode.PREPEND, Mode.CAS):
+        store.store(mode, b"k", ready(0, b"v"), cas=1)
+    assert log.heard == []
+
+
+def test_the_log_hears_of_the_delete_of_a_key_that_was_evicted(clock: FakeClock) -> None:
+    log = HeardLog()
+    store = Store(clock, max_items=1, shards=1, log=log)
+    put(store, b"evicted", b"v")
+    put(store, b"new", b"v")
+    assert not store.delete(b"evicted")
+    assert log.heard[-1] == ("deleted", b"evicted")
+
+
+def test_large_and_plain_values_are_kept_alike(store: Store) -> None:
+    for size in (PLAIN_LIMIT_BYTES - 20, PLAIN_LIMIT_BYTES, PLAIN_LIMIT_BYTES + 1, 100_000):
+        put(store, b"k", b"x" * size, flags=1)
+        assert found(store, b"k") == ready(1, b"x" * size)
+        assert (len(store), store.used_bytes > size) == (1, True)
+
+
+def test_restoring_tells_nobody_and_drops_what_has_expired(clock: FakeClock) -> None:
+    log = HeardLog()
+    store = Store(clock, log=log)
+    store.restore(b"a", ready(0, b"1"))
+    store.restore(b"b", ready(0, b"2"))
+    store.restore(b"b", None)
+    store.restore(b"absent", None)
+    assert [key for key, _ in store.items()] == [b"a"]
+    assert log.heard == []
+    store.restore(b"a", Item(ready(0, b"1"), deadline=clock.now))
+    assert list(store.items()) == []
