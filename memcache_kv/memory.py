@@ -2,7 +2,8 @@
 
 The store's accounting knows what items should take. What they do take also depends on the allocator: when the
 usual size of values changes, the holes that the old ones leave don't fit the new ones, and the process could grow
-to more than twice the limit. This watches the resident size, gives holes back, and where that isn't enough makes the store smaller.
+to more than twice the limit. This watches the resident size, gives holes back, and where that isn't enough makes the
+store smaller.
 """
 
 from __future__ import annotations

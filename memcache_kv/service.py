@@ -22,6 +22,7 @@ from memcache_kv.stats import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Time
+from memcache_kv.udp import UdpServer
 from memcache_kv.worker import Worker
 
 LOOPBACKS = ("127.0.0.1", "::1")
@@ -60,7 +61,10 @@ class Service:
         self.memory_watch = MemoryWatch(self.store, resident_bytes())
         self.journal: Journal | None = None
         self.listeners: list[MemcacheServer] = []
+        self.udp_listeners: list[UdpServer] = []
         self.workers: list[Worker] = []
+        self._threads = settings.threads or default_threads()
+        self._all_counters: list[Counters] = []
         self._directory: JournalDirectory | None = None
 
     @property
@@ -78,6 +82,7 @@ class Service:
         try:
             self._listen()  # first: two servers on one port must not both touch the journal
             self._open_journal()
+            self._listen_udp()
         except BaseException:
             self._close_listeners()
             if self._directory is not None:
@@ -86,14 +91,14 @@ class Service:
         self._start_workers()
         self.crawler.start()
         self.memory_watch.start()
-        for listener in self.listeners:
+        for listener in self._all_listeners():
             listener.start()
         self.log.say(f"listening on {', '.join(self.addresses)}")
 
     def stop(self) -> None:
         """Accept no more, send what is ready, write and sync the journal."""
         self.stopping.set()
-        for listener in self.listeners:
+        for listener in self._all_listeners():
             listener.stop()
         for worker in self.workers:
             worker.stop()
@@ -136,27 +141,43 @@ class Service:
         self.stopping.set()
 
     def _start_workers(self) -> None:
-        count = self.settings.threads or default_threads()
-        all_counters = [Counters() for _ in range(count)]
-        for counters in all_counters:
-            context = Context(
-                settings=self.settings,
-                clock=self.clock,
-                store=self.store,
-                log=self.log,
-                counters=counters,
-                all_counters=all_counters,
-                totals=self.totals,
-                crawler=self.crawler,
-                journal=self.journal,
-                connections=self._connections,
-                stop=self.stopping.set,
-                tcp_port=self.port,
-            )
-            self.workers.append(Worker(context))
+        for _ in range(self._threads):
+            self.workers.append(Worker(self._new_context()))
         self._turns = itertools.cycle(self.workers)
         for worker in self.workers:
             worker.start()
+
+    def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
+        return [*self.listeners, *self.udp_listeners]
+
+    def _listen_udp(self) -> None:
+        """Answer datagrams on every address that TCP listens on."""
+        if not self.settings.udp_port:
+            return
+        for listener in self.listeners:
+            if listener.port:
+                address = (listener.server_address[0], self.settings.udp_port)
+                self.udp_listeners.append(UdpServer(address, listener.address_family, self._new_context()))
+
+    def _new_context(self) -> Context:
+        """Make the context of one more thread that serves, with counters of its own."""
+        counters = Counters()
+        self._all_counters.append(counters)
+        return Context(
+            settings=self.settings,
+            clock=self.clock,
+            store=self.store,
+            log=self.log,
+            counters=counters,
+            all_counters=self._all_counters,
+            totals=self.totals,
+            crawler=self.crawler,
+            journal=self.journal,
+            connections=self._connections,
+            stop=self.stopping.set,
+            tcp_port=self.port,
+            threads=self._threads,
+        )
 
     def _hand_over(self, sock: socket.socket) -> None:
         next(self._turns).adopt(sock)
@@ -212,7 +233,7 @@ class Service:
         )
 
     def _close_listeners(self) -> None:
-        for listener in self.listeners:
+        for listener in self._all_listeners():
             listener.server_close()
         if self.settings.unix_socket is not None and self.listeners:
             self.settings.unix_socket.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ class Worker(threading.Thread):
     """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`,
-    `wake`, `stop` and `facts`. Of shared things it uses the store (locks of its own), the journal's queue and the clock.
+    `wake`, `stop` and `facts`. Of shared things it uses the store (which has locks), the journal's queue and the clock.
 
     A client that does not read is not read from; one whose change must reach the disk first is answered when
     the journal says so. Both keep at most one turn's replies.

@@ -76,3 +76,4 @@ class Context:
     connections: Callable[[], Iterable[ConnectionFacts]]
     stop: Callable[[], None]
     tcp_port: int = 0
+    threads: int = 1

@@ -40,7 +40,7 @@ def general(context: Context) -> Report:
     yield "accepting_conns", 1
     yield "listen_disabled_num", 0
     yield "time_in_listen_disabled_us", 0
-    yield "threads", len(context.all_counters)
+    yield "threads", context.threads
     yield "conn_yields", counters.conn_yields
     yield from _items(context)
     yield from _own(context)
@@ -112,8 +112,8 @@ def settings(context: Context) -> Report:
     yield "shutdown_command", "yes" if s.enable_shutdown else "no"
     yield "growth_factor", "1.25"
     yield "chunk_size", 48
-    yield "num_threads", len(context.all_counters)
-    yield "num_threads_per_udp", len(context.all_counters)
+    yield "num_threads", context.threads
+    yield "num_threads_per_udp", 1
     yield "stat_key_prefix", ":"
     yield "detail_enabled", "no"
     yield "reqs_per_event", s.max_reqs_per_event

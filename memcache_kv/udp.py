@@ -1,0 +1,103 @@
+"""The text protocol in datagrams (protocol.txt, "UDP protocol"). Off unless asked for with -U."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import struct
+import threading
+from typing import Any
+
+from memcache_kv.errors import ListenError
+from memcache_kv.protocol import Context, TextProtocol
+from memcache_kv.server import POLL_SECONDS, MemcacheServer
+
+HEADER = struct.Struct("!HHHH")
+"""Request id, number of this datagram, number of datagrams, reserved."""
+PAYLOAD_BYTES = 1400
+"""A datagram's size with its header, as in memcached: it passes an Ethernet without being cut up."""
+REPLY_LIMIT_BYTES = 1 << 20
+"""A longer reply is refused: what asks for it may have a forged address."""
+
+
+class UdpServer(socketserver.UDPServer):
+    """Answer datagrams on one address, each a whole request of its own.
+
+    `serve_forever` runs on a thread of its own (`start`), which owns the socket; of shared things it uses the store
+    and the journal. Under `--fsync always` it waits for the journal before it answers. Raises ListenError.
+    """
+
+    allow_reuse_address = False
+    max_packet_size = 65535
+
+    def __init__(self, address: Any, family: int, context: Context) -> None:
+        self.address_family = family
+        self._context = context
+        self._moved = threading.Event()
+        if context.journal is not None:
+            context.journal.watch(self._moved.set)
+        try:
+            super().__init__(address, socketserver.BaseRequestHandler)
+        except OSError as error:
+            raise ListenError(f"can't listen on UDP {MemcacheServer.describe(address)}: {error.strerror}") from None
+        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="udp", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer, on a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more, and close the socket."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def server_bind(self) -> None:
+        """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer one datagram; one that is not of the protocol is passed over."""
+        data: bytes = request[0]
+        if len(data) <= HEADER.size:
+            return
+        request_id, _, datagrams, _ = HEADER.unpack_from(data)
+        if datagrams > 1:
+            reply = b"SERVER_ERROR multi-packet request not supported\r\n"
+        else:
+            reply = self._carry_out(data[HEADER.size :])
+        part_bytes = PAYLOAD_BYTES - HEADER.size
+        parts = [reply[start : start + part_bytes] for start in range(0, len(reply), part_bytes)]
+        for number, part in enumerate(parts):
+            header = HEADER.pack(request_id, number, len(parts), 0)
+            self.socket.sendto(header + part, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over what could not be answered: whoever sent it does not count on an answer."""
+
+    def _carry_out(self, data: bytes) -> bytes:
+        context = self._context
+        protocol = TextProtocol(context, self.fileno())
+        context.clock.tick()
+        context.counters.bytes_read += len(data)
+        protocol.receive(data)
+        size = sum(map(len, protocol.out))
+        while protocol.paused and size <= REPLY_LIMIT_BYTES:
+            protocol.resume()
+            size = sum(map(len, protocol.out))
+        if size > REPLY_LIMIT_BYTES:
+            return b"SERVER_ERROR reply too large for UDP\r\n"
+        self._wait_for_journal()
+        context.counters.bytes_written += size
+        return b"".join(protocol.out)
+
+    def _wait_for_journal(self) -> None:
+        journal = self._context.journal
+        if journal is None:
+            return
+        position = journal.position
+        while journal.holds(position) and journal.failure is None:
+            self._moved.wait(POLL_SECONDS)
+            self._moved.clear()
