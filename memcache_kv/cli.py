@@ -19,8 +19,9 @@ from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
 memcache_kv {VERSION}: a memcached-compatible server that keeps its data in a journal."""
-EPILOG = """Every flag can also come from an environment variable with its long name (MEMCACHE_KV_MEMORY_LIMIT=256) or from
-a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the file."""
+EPILOG = """Every flag can also come from an environment variable with its long name (MEMCACHE_KV_MEMORY_LIMIT=256)
+or from a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the
+file."""
 
 
 class _Parser(argparse.ArgumentParser):

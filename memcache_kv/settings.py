@@ -7,6 +7,7 @@ file given with --config (the long flag's name as key), which wins over the defa
 from __future__ import annotations
 
 import argparse
+import enum
 import os
 import re
 import tomllib
@@ -16,12 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from memcache_kv.errors import ConfigError
-from memcache_kv.journal.writer import Fsync
 
 MIB = 1024 * 1024
 EX_USAGE = 64
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
+
+
+class Fsync(enum.StrEnum):
+    """When what was written to the journal is forced to the disk."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+    NEVER = "never"
 
 
 @dataclass(frozen=True)

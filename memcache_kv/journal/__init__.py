@@ -2,6 +2,7 @@
 
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.recovery import Recovered, recover
-from memcache_kv.journal.writer import Fsync, Journal
+from memcache_kv.journal.writer import Journal
+from memcache_kv.settings import Fsync
 
 __all__ = ["Fsync", "Journal", "JournalDirectory", "Recovered", "recover"]

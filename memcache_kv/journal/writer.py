@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from memcache_kv.errors import JournalFailed
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, put_key, set_line
+from memcache_kv.settings import Fsync
 
 GATHER_SECONDS = 0.01
 """How long records are gathered before one write, where no client waits for it. It is what `kill -9` can cost
@@ -19,14 +19,6 @@ SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
 """With more than this waiting to be written, clients that change something wait for the disk."""
-
-
-class Fsync(enum.StrEnum):
-    """When what was written is forced to the disk."""
-
-    ALWAYS = "always"
-    EVERYSEC = "everysec"
-    NEVER = "never"
 
 
 class Journal:
