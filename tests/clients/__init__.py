@@ -1,0 +1,1 @@
+"""Tests of the programs in clients/, run as their users run them."""

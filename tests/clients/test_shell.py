@@ -1,0 +1,288 @@
+"""The shell with piped input and on a terminal."""
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.local_server import LocalServer, free_port
+from tests.clients.programs import ROOT, run_program
+
+TERMINAL_TIMEOUT_SECONDS = 15.0
+
+
+def in_shell(server: LocalServer, mode: str, typed: str) -> list[str]:
+    """Run the shell with piped lines; return the lines it shows."""
+    done = run_program("shell.py", mode, str(server.address), typed=typed.encode())
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_tcp_mode_stores_the_next_line_and_shows_raw_replies(server: LocalServer) -> None:
+    shown = in_shell(server, "tcp", "set k 7 0 5\nhello\nget k\ndelete k\nget k\nbogus\n")
+    assert shown == ["STORED", "VALUE k 7 5", "hello", "END", "DELETED", "END", "ERROR"]
+
+
+def test_tcp_mode_takes_data_of_several_lines_and_data_that_looks_like_an_end(server: LocalServer) -> None:
+    shown = in_shell(server, "tcp", "set k 0 0 8\nEND\nEND\nget k\nversion\n")
+    assert shown[:5] == ["STORED", "VALUE k 0 8", "END", "END", "END"]
+    assert shown[5].startswith("VERSION ")
+
+
+def test_tcp_mode_takes_empty_data(server: LocalServer) -> None:
+    assert in_shell(server, "tcp", "set k 0 0 0\n\nget k\n") == ["STORED", "VALUE k 0 0", "", "END"]
+
+
+def test_tcp_mode_knows_the_end_of_meta_replies_also_of_quiet_ones(server: LocalServer) -> None:
+    shown = in_shell(server, "tcp", "ms k 3 F5\nabc\nmg k v f\nmg miss v q\nmg k v q\nmd k\nmg k v\nmn\n")
+    assert shown == ["HD", "VA 3 f5", "abc", "(no reply)", "VA 3", "abc", "HD", "EN", "MN"]
+
+
+def test_tcp_mode_says_when_a_request_stays_unanswered(server: LocalServer) -> None:
+    shown = in_shell(server, "tcp", "set k 0 0 1 noreply\n5\nincr k 1\n")
+    assert shown == ["(no reply)", "6"]
+
+
+def test_tcp_mode_shows_stats_to_their_end(server: LocalServer) -> None:
+    shown = in_shell(server, "tcp", "stats\nmn\n")
+    assert shown[0].startswith("STAT ")
+    assert shown[-2:] == ["END", "MN"]
+
+
+def test_tcp_mode_sends_nothing_when_the_input_ends_inside_the_data(server: LocalServer) -> None:
+    shown = in_shell(server, "tcp", "set k 0 0 5\nabc\n")
+    assert shown == ["The input ended before the data block did; nothing was sent."]
+    assert in_shell(server, "tcp", "get k\n") == ["END"]
+
+
+def test_tcp_mode_shows_bytes_that_are_no_utf8(server: LocalServer) -> None:
+    done = run_program("shell.py", str(server.address), typed=b"set k 0 0 2\n\xff\xfe\nget k\n")
+    assert done.stdout.splitlines() == ["STORED", "VALUE k 0 2", "\\xff\\xfe", "END"]
+
+
+def test_memcached_mode_shows_python_values(server: LocalServer) -> None:
+    typed = 'set k "a b" 60\nget k\nget k z\nadd k x\nset n 5\nincr n 3\ndecr n\ntouch k 9\ndelete k\nget k\n'
+    shown = in_shell(server, "memcached", typed)
+    assert shown == [
+        *("True", "b'a b'", "{'k': b'a b'}", "False", "True", "8", "7", "True", "True", "None"),
+    ]
+
+
+def test_memcached_mode_compares_and_swaps(server: LocalServer) -> None:
+    value, cas = in_shell(server, "memcached", "set k 1\ngets k\n")[1].strip("()").split(", ")
+    assert value == "b'1'"
+    unique = cas.strip("b'")
+    assert in_shell(server, "memcached", f"cas k 2 {unique}\ncas k 3 {unique}\nget k\n") == ["True", "False", "b'2'"]
+
+
+def test_memcached_mode_shows_statistics_and_version(server: LocalServer) -> None:
+    shown = in_shell(server, "memcached", "version\nstats\n")
+    assert shown[0].startswith("b'1.")
+    assert any(line.startswith("  b'curr_items': ") for line in shown)
+
+
+def test_memcached_mode_names_what_is_wrong(server: LocalServer) -> None:
+    typed = 'set k\nfrob\nset k v soon\nset s text\nincr s\nget "a b"\nset "x\n'
+    shown = in_shell(server, "memcached", typed)
+    assert shown[0] == "usage: set KEY VALUE [TTL]"
+    assert shown[1] == "no command 'frob'; `help` lists them"
+    assert shown[2].startswith("usage: set KEY VALUE [TTL] (")
+    assert shown[4] == "MemcacheClientError: cannot increment or decrement non-numeric value"
+    assert shown[5].startswith("MemcacheIllegalInputError: ")
+    assert shown[6].startswith("cannot read this line: ")
+
+
+def test_the_mode_can_be_changed_and_help_is_for_the_mode(server: LocalServer) -> None:
+    typed = "mode\nmode memcached\nset k v\nhelp\nmode tcp\nget k\nhelp\nmode x\nquit\nget never\n"
+    shown = in_shell(server, "tcp", typed)
+    assert shown[0].startswith("mode tcp;")
+    assert shown[1] == "True"
+    assert "  set KEY VALUE [TTL]" in shown
+    assert any(line.startswith("tcp mode: ") for line in shown)
+    assert shown[-1] == "usage: mode [tcp|memcached]"
+
+
+@pytest.mark.parametrize("mode", ["tcp", "memcached"])
+def test_without_a_server_the_status_is_1_and_one_line_says_what_to_do(mode: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    done = run_program("shell.py", "--mode", mode, address, typed=b"version\n")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"cannot connect to {address}: ")
+    assert "python -m memcache_kv -p " in done.stderr
+
+
+def test_a_missing_unix_socket_is_reported_alike(tmp_path: Path) -> None:
+    path = str(tmp_path / "none.sock")
+    for mode in ("tcp", "memcached"):
+        done = run_program("shell.py", mode, path)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"cannot connect to {path}: No such file")
+
+
+def test_a_lost_server_is_reported_and_the_status_is_1(server: LocalServer) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "clients/shell.py"), str(server.address)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"version\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b"VERSION ")
+        server.kill()
+        process.stdin.write(b"version\n")
+        process.stdin.close()
+        assert b"cannot connect to" in process.stderr.read()
+        assert process.wait(10) == 1
+
+
+@pytest.mark.parametrize("arguments", [["tcp", "memcached"], ["1.2.3.4:99999"], ["a:1", "b:2"], ["--mode", "udp"]])
+def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
+    done = run_program("shell.py", *arguments)
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+
+
+def test_help_shows_examples_also_when_run_as_a_module() -> None:
+    command = [sys.executable, "-m", "clients.shell", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    assert done.returncode == 0
+    assert "examples:" in done.stdout
+    assert done.stdout == run_program("shell.py", "--help").stdout or "usage: " in done.stdout
+
+
+class Terminal:
+    """A shell on a pseudo-terminal."""
+
+    def __init__(self, server: LocalServer, state: Path) -> None:
+        controller, terminal = pty.openpty()
+        environment = {**os.environ, "XDG_STATE_HOME": str(state), "TERM": "dumb"}
+        self._descriptor = controller
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "clients/shell.py"), str(server.address)],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env=environment,
+            preexec_fn=_take_terminal,
+        )
+        os.close(terminal)
+
+    def type(self, text: bytes) -> None:
+        """Type keys."""
+        os.write(self._descriptor, text)
+
+    def read_until(self, awaited: bytes) -> bytes:
+        """Read the screen until it shows something; fail when it does not come."""
+        screen, end = b"", time.monotonic() + TERMINAL_TIMEOUT_SECONDS
+        while awaited not in screen:
+            ready, _, _ = select.select([self._descriptor], [], [], max(0, end - time.monotonic()))
+            assert ready, f"{awaited!r} did not come; the screen shows {screen!r}"
+            try:
+                screen += os.read(self._descriptor, 4096)
+            except OSError:  # the shell has ended
+                raise AssertionError(f"the shell ended; the screen shows {screen!r}") from None
+        return screen
+
+    def wait(self) -> int:
+        """Wait for the shell's end; return its exit status."""
+        return self.process.wait(TERMINAL_TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        os.close(self._descriptor)
+
+
+def _take_terminal() -> None:
+    """Make standard input the controlling terminal, so that Ctrl-C reaches the shell."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@contextlib.contextmanager
+def on_terminal(server: LocalServer, state: Path) -> Iterator[Terminal]:
+    """Run the shell on a terminal, past its first prompt."""
+    terminal = Terminal(server, state)
+    try:
+        terminal.read_until(b"tcp> ")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def test_on_a_terminal_there_are_prompts_also_for_the_data(server: LocalServer, tmp_path: Path) -> None:
+    with on_terminal(server, tmp_path) as terminal:
+        terminal.type(b"set k 0 0 5\n")
+        terminal.read_until(b"data, 5 bytes> ")
+        terminal.type(b"hello\n")
+        terminal.read_until(b"STORED\r\n")
+        terminal.type(b"quit\n")
+        assert terminal.wait() == 0
+
+
+def test_the_history_is_there_in_the_next_session(server: LocalServer, tmp_path: Path) -> None:
+    with on_terminal(server, tmp_path) as terminal:
+        terminal.type(b"version\n")
+        terminal.read_until(b"VERSION ")
+        terminal.read_until(b"tcp> ")
+        terminal.type(b"\x04")
+        assert terminal.wait() == 0
+    assert (tmp_path / "memcache_kv/shell_history").read_text().splitlines()[-1] == "version"
+    with on_terminal(server, tmp_path) as terminal:
+        terminal.type(b"\x10\n")  # Ctrl-P: the line before
+        terminal.read_until(b"VERSION ")
+
+
+def test_ctrl_c_gives_up_the_line_and_not_the_shell(server: LocalServer, tmp_path: Path) -> None:
+    with on_terminal(server, tmp_path) as terminal:
+        terminal.type(b"set k 0 0 5\n")
+        terminal.read_until(b"data, 5 bytes> ")
+        terminal.type(b"\x03")
+        terminal.read_until(b"tcp> ")
+        terminal.type(b"get k\n")
+        terminal.read_until(b"END\r\n")
+        assert terminal.process.poll() is None
+
+
+def test_a_history_that_cannot_be_written_is_no_failure(server: LocalServer, tmp_path: Path) -> None:
+    state = tmp_path / "file"
+    state.write_text("not a directory")
+    with on_terminal(server, state) as terminal:
+        terminal.type(b"quit\n")
+        assert terminal.wait() == 0
+
+
+def test_ctrl_c_while_reading_from_a_pipe_ends_the_shell_with_130(server: LocalServer) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "clients/shell.py"), str(server.address)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"mn\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
