@@ -18,11 +18,10 @@ STOPSIGNAL SIGTERM
 
 # Set MEMCACHE_KV_PORT when the server is told to listen on another port with -p.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
-import os, socket, sys\n\
-port = int(os.environ.get('MEMCACHE_KV_PORT', '11211'))\n\
-with socket.create_connection(('127.0.0.1', port), 3) as connection:\n\
-    connection.sendall(b'version\\r\\n')\n\
-    sys.exit(not connection.recv(64).startswith(b'VERSION'))\n\
-"]
+import os, socket, sys; \
+port = int(os.environ.get('MEMCACHE_KV_PORT', '11211')); \
+connection = socket.create_connection(('127.0.0.1', port), 3); \
+connection.sendall(b'version\\r\\n'); \
+sys.exit(not connection.recv(64).startswith(b'VERSION'))"]
 
 ENTRYPOINT ["memcache-kv", "-l", "0.0.0.0", "--journal", "/data"]

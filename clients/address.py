@@ -69,7 +69,7 @@ def _split_host_and_port(text: str) -> tuple[str, str]:
 def broke_off(error: Exception) -> bool:
     """Tell whether an error came in the middle of the work, not from the attempt to connect."""
     refused = isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror, TimeoutError))
-    return isinstance(error, ConnectionError) and not refused or not isinstance(error, OSError)
+    return (isinstance(error, ConnectionError) and not refused) or not isinstance(error, OSError)
 
 
 def cannot_connect(address: Address, error: OSError) -> str:

@@ -246,7 +246,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for command in (check_parser, demo_parser):
         command.add_argument("--sample", type=_positive, default=10_000, help="items read (default 10000)")
     demo_parser.add_argument("--fsync", choices=("always", "everysec", "never"), default="everysec")
-    demo_parser.add_argument("--memory", "-m", type=_positive, default=1024, help="server's -m (default 1024)")
+    demo_parser.add_argument("--memory", "-m", type=_positive, default=1024, help="its -m (default 1024)")
     demo_parser.add_argument("--command", help="the server's command (default: this Python's -m memcache_kv)")
     return parser.parse_args(arguments)
 

@@ -38,9 +38,7 @@ def expect(line: bytes) -> Expectation:
     words = line.split()
     command = words[0] if words else b""
     data_bytes = _data_bytes(words)
-    if command in _META and b"q" in words[2:]:
-        return Expectation(_until_line(b"MN"), data_bytes, b"mn\r\n", b"MN")
-    if words and words[-1] == b"noreply":
+    if (command in _META and b"q" in words[2:]) or words[-1:] == [b"noreply"]:
         return Expectation(_until_line(b"VERSION "), data_bytes, b"version\r\n", b"VERSION ")
     return Expectation(_reply_end(command, words), data_bytes, streams=command == b"watch")
 

@@ -20,8 +20,8 @@ tcp mode: a line is sent as typed, with the line end \\r\\n; the raw reply is sh
   incr KEY N                       ma KEY FLAGS...
   touch KEY EXPIRY                 stats, version, flush_all, ...
 Data longer than one line: go on typing until BYTES are there; each line end counts as two bytes.
-After a request that may stay unanswered (noreply, meta's q) the shell asks `version` or `mn`, unseen,
-to know that nothing more comes. `watch` shows events until Ctrl-C."""
+After a request that may stay unanswered (noreply, meta's q) the shell asks `version`, unseen, to
+know that nothing more comes. `watch` shows events until Ctrl-C."""
 
 
 class ConnectionLostError(Exception):

@@ -80,10 +80,13 @@ def run(settings: Settings) -> int:
         process.become_daemon()
     service = Service(settings)
 
+    received: list[str] = []  # said by the main thread afterwards: a handler may interrupt the log itself
+
     def ask_to_stop(signum: int, frame: FrameType | None) -> None:
-        service.log.event(f"Signal handled: {signal.Signals(signum).name}.")
+        received.append(signal.Signals(signum).name)
         service.stopping.set()
 
+    signal.set_wakeup_fd(service.stopping.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
     memory.tune_memory()
@@ -92,6 +95,8 @@ def run(settings: Settings) -> int:
         service.start()
         memory.freeze_startup_objects()
         service.stopping.wait()
+        for name in received:
+            service.log.event(f"Signal handled: {name}.")
         service.stop()
     return 1 if service.failure is not None else 0
 

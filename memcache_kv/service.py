@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import socket
 import sys
-import threading
 from collections.abc import Iterable
 
 from memcache_kv.clock import Clock
@@ -32,6 +32,37 @@ CAS_RUN_BITS = 32
 crash is never given twice."""
 
 
+class StopRequest:
+    """The wish that the server end. Any thread may make it, and a signal's handler too: unlike an Event's, its `set`
+    takes no lock, which the interrupted thread might hold."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+
+    def set(self) -> None:
+        """Wish it."""
+        if not self._set:
+            self._set = True
+            os.write(self._write, b"s")
+
+    def fileno(self) -> int:
+        """Return a descriptor for `signal.set_wakeup_fd`, so that a signal which comes just before `wait` blocks is
+        not left lying: its handler runs only once something wakes the thread."""
+        return self._write
+
+    def is_set(self) -> bool:
+        """Tell whether anybody has."""
+        return self._set
+
+    def wait(self) -> None:
+        """Block until somebody does. For the main thread alone."""
+        while not self._set:
+            select.select([self._read], [], [])
+            os.read(self._read, 64)
+
+
 class Service:
     """A server with its store, journal, workers and listeners.
 
@@ -46,7 +77,7 @@ class Service:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else Log(settings.verbose)
-        self.stopping = threading.Event()
+        self.stopping = StopRequest()
         self.failure: JournalFailed | None = None
         self.store = Store(
             self.clock,

@@ -254,4 +254,5 @@ class Worker(threading.Thread):
             connection.unsent = connection.unsent[sent:]
             return
         connection.unsent = None
+        self._poller.modify(connection.fd, 0)  # or it would be told again and again that there is room
         self._go_on(connection)

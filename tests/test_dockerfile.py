@@ -46,9 +46,8 @@ def run_health_check(instructions: Instructions, port: int) -> int:
 
 
 def test_only_known_instructions_are_used(instructions: Instructions) -> None:
-    known = {"FROM", "WORKDIR", "COPY", "RUN", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT"}
-    assert set(instructions) == known
-    assert (ROOT / "Dockerfile").read_text().splitlines()[3].startswith("FROM ") or instructions["FROM"]
+    known = "FROM WORKDIR COPY RUN USER VOLUME EXPOSE STOPSIGNAL HEALTHCHECK ENTRYPOINT"
+    assert set(instructions) == set(known.split())
 
 
 def test_the_base_is_a_slim_python_the_package_supports(instructions: Instructions) -> None:
@@ -60,7 +59,7 @@ def test_the_base_is_a_slim_python_the_package_supports(instructions: Instructio
 def test_the_server_does_not_run_as_root_and_owns_its_volume(instructions: Instructions) -> None:
     [user] = instructions["USER"]
     assert user not in ("root", "0")
-    assert f"useradd --system --uid 11211 --no-create-home --shell /usr/sbin/nologin {user}" in instructions["RUN"][0]
+    assert re.search(rf"useradd --system .* {user} ", instructions["RUN"][0])
     assert f"install -d -o {user} -g {user} /data" in instructions["RUN"][0]
     assert instructions["VOLUME"] == ["/data"]
 
@@ -103,7 +102,8 @@ def test_the_entry_point_starts_a_server_that_the_health_check_finds_well(
     instructions: Instructions, tmp_path: Path
 ) -> None:
     _, *arguments = exec_form(instructions["ENTRYPOINT"][0])
-    local = [{"/data": str(tmp_path), "0.0.0.0": "127.0.0.1"}.get(word, word) for word in arguments]
+    assert arguments[:2] == ["-l", "0.0.0.0"]  # here the server listens on a loopback port instead
+    local = [str(tmp_path) if word == "/data" else word for word in arguments[2:]]
     with LocalServer([*default_command(), *local]) as server:
         assert run_health_check(instructions, server.address.port) == 0
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.record import FORMAT_VERSION, Record, parse_line
-from memcache_kv.store.item import make_entry, pack, ready_of
+from memcache_kv.store.item import Entry, deadline_of, make_entry, pack, ready_of
+from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 
 READ_BYTES = 1 << 20
@@ -55,6 +56,7 @@ def recover(path: Path, store: Store, progress: Progress | None = None) -> Recov
 def _replay(path: Path, store: Store, found: Recovered, progress: Progress | None) -> int:
     """Apply every whole line; return the offset behind the last."""
     size = path.stat().st_size
+    lapsed = Shard()
     offset = 0
     for lines in _lines(path):
         for line in lines:
@@ -64,7 +66,7 @@ def _replay(path: Path, store: Store, found: Recovered, progress: Progress | Non
                 raise JournalCorrupt(f"{path} is damaged at offset {offset}: {error}") from None
             if offset == 0 and record.op != "start":
                 raise JournalCorrupt(f"{path} does not begin with a start record: it is not a whole journal")
-            _apply(record, store, found)
+            _apply(record, store, lapsed, found)
             offset += len(line) + 1
         found.records += len(lines)
         if progress is not None:
@@ -86,22 +88,27 @@ def _lines(path: Path) -> Iterator[list[bytes]]:
             rest = [tail]
 
 
-def _apply(record: Record, store: Store, found: Recovered) -> None:
+def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> None:
+    """Do again what a record tells of.
+
+    lapsed: what has expired by now. It is kept until the journal's end, as a touch further on may show that it lives.
+    """
     if record.cas > found.last_cas:
         found.last_cas = record.cas
     op = record.op
     if op == "set":
         key = record.key_bytes()
         ready = pack(record.flags, record.value_bytes())
-        store.restore(key, make_entry(key, ready, record.exp, record.cas))
+        _keep(key, make_entry(key, ready, record.exp, record.cas), store, lapsed)
     elif op == "delete":
         store.restore(record.key_bytes(), None)
+        lapsed.remove_locked(record.key_bytes())
     elif op == "touch":
-        _change(record.key_bytes(), store, deadline=record.exp)
+        _change(record.key_bytes(), store, lapsed, deadline=record.exp)
     elif op == "cas":
-        _change(record.key_bytes(), store, cas=record.cas)
+        _change(record.key_bytes(), store, lapsed, cas=record.cas)
     elif op == "flush":
-        _flush(store, record.at)
+        _flush(store, lapsed, record.at)
     elif record.version > FORMAT_VERSION:
         raise JournalError(
             f"the journal was written in format {record.version}, and this version reads up to {FORMAT_VERSION}: "
@@ -109,7 +116,19 @@ def _apply(record: Record, store: Store, found: Recovered) -> None:
         )
 
 
-def _flush(store: Store, at: int) -> None:
+def _keep(key: bytes, entry: Entry, store: Store, lapsed: Shard) -> None:
+    """Put an entry where it belongs; those that have expired take no more memory than the store may."""
+    if 0 < deadline_of(entry) <= store.clock.now:
+        store.restore(key, None)
+        lapsed.put_locked(key, entry)
+        if lapsed.used_bytes > store.limit_bytes:
+            lapsed.evict(lapsed.used_bytes - store.limit_bytes, 0, key)
+        return
+    lapsed.remove_locked(key)
+    store.restore(key, entry)
+
+
+def _flush(store: Store, lapsed: Shard, at: int) -> None:
     """Replay a flush. One that was to come waits again, even when its time has passed while nobody served:
 
     what was stored between the command and that time belongs to it, and the first `new_second` carries it out.
@@ -118,23 +137,22 @@ def _flush(store: Store, at: int) -> None:
         store.flush_at = at
     else:
         store.flush()
+        lapsed.clear_locked()
 
 
-def _change(key: bytes, store: Store, deadline: int | None = None, cas: int | None = None) -> None:
-    """Replay a change of a rare fact; a key that has meanwhile expired, or was evicted, is passed over."""
-    entry = store.get(key)
+def _change(key: bytes, store: Store, lapsed: Shard, deadline: int | None = None, cas: int | None = None) -> None:
+    """Replay a change of a rare fact; a key that was evicted is passed over."""
+    entry = store.get(key) or lapsed.table.get(key)
     if entry is None:
         return
     old_deadline, old_cas = (0, 0) if isinstance(entry, bytes) else (entry.deadline, entry.cas)
-    store.restore(
+    changed = make_entry(
         key,
-        make_entry(
-            key,
-            ready_of(entry),
-            old_deadline if deadline is None else deadline,
-            old_cas if cas is None else cas,
-        ),
+        ready_of(entry),
+        old_deadline if deadline is None else deadline,
+        old_cas if cas is None else cas,
     )
+    _keep(key, changed, store, lapsed)
 
 
 def _cut_tail(path: Path, offset: int) -> Path:

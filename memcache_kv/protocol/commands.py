@@ -73,7 +73,6 @@ def gets(protocol: TextProtocol, words: list[bytes]) -> None:
 
 def _retrieve(protocol: TextProtocol, words: list[bytes], find: Finder, with_cas: bool) -> None:
     del words[0]
-    protocol.noreply = words[-1] == b"noreply"  # of errors only, as memcached has it
     if max(map(len, words)) > KEY_LIMIT_BYTES:
         protocol.reply(BAD_FORMAT)
     else:
@@ -210,6 +209,11 @@ def quit_(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.closing = True
 
 
+def mn(protocol: TextProtocol, words: list[bytes]) -> None:
+    """mn: answer, so that a client knows that all before it was carried out."""
+    protocol.reply(b"MN")
+
+
 def stats(protocol: TextProtocol, words: list[bytes]) -> None:
     """stats [<what>]; of most words the beginning is enough, as in memcached."""
     what = words[1] if len(words) > 1 else b""
@@ -301,7 +305,7 @@ KEYED: dict[bytes, tuple[Handler, int]] = {
 }
 """Commands with a key, and how many words they have at least."""
 
-KEYLESS: dict[bytes, Handler] = {b"version": version, b"quit": quit_, b"stats": stats}
+KEYLESS: dict[bytes, Handler] = {b"version": version, b"quit": quit_, b"stats": stats, b"mn": mn}
 
 ADMINISTRATIVE: dict[bytes, Handler] = {
     b"flush_all": flush_all,

@@ -42,6 +42,7 @@ def stored_exptime(token: bytes) -> int | None:
 def stored_flags(token: bytes) -> int | None:
     """Read client flags: no minus; of a longer number the low 32 bits count, as in memcached."""
     match = _LONG.fullmatch(token)
-    if match is None or not 0 <= int(match[1]) < 1 << 63 or token.startswith(b"-"):
+    if match is None or abs(int(match[1])) >= 1 << 64:
         return None
-    return int(match[1]) & 0xFFFFFFFF
+    number = int(match[1]) & 0xFFFFFFFFFFFFFFFF
+    return None if b"-" in token and number >> 63 else number & 0xFFFFFFFF

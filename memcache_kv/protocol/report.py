@@ -78,9 +78,11 @@ def _items(context: Context) -> Report:
     yield "curr_items", len(store)
     yield "total_items", sum(shard.total_items for shard in store.shards)
     yield "slab_global_page_pool", 0
+    yield "expired_unfetched", sum(shard.expired_unseen for shard in store.shards)
     yield "evicted_unfetched", sum(shard.evicted_unseen for shard in store.shards)
     yield "evictions", sum(shard.evictions for shard in store.shards)
     yield "reclaimed", sum(shard.reclaimed for shard in store.shards)
+    yield "malloc_fails", 0
     yield "crawler_items_checked", context.crawler.items_checked
 
 
@@ -192,7 +194,7 @@ def reset(context: Context) -> None:
     for shard in context.store.shards:
         with shard.lock:
             shard.total_items = shard.get_expired = shard.reclaimed = 0
-            shard.evictions = shard.evicted_unseen = 0
+            shard.evictions = shard.evicted_unseen = shard.expired_unseen = 0
 
 
 BY_NAME: dict[bytes, Callable[[Context], Report]] = {b"items": items, b"slabs": slabs, b"sizes": sizes}

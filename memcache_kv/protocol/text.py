@@ -61,7 +61,7 @@ class TextProtocol:
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "noreply",
         "_held", "_keys", "_find", "_with_cas", "_counts", "_swallow_bytes", "_block_bytes", "_block", "_pending",
-        "_requests_per_turn",
+        "_requests_per_turn", "_turn_bytes",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
@@ -88,6 +88,8 @@ class TextProtocol:
         self._block = bytearray()
         self._pending: tuple[Mode, bytes, int, int, int] | None = None
         self._requests_per_turn = context.settings.max_reqs_per_event
+        self._turn_bytes = 0
+        """Bytes of large values, and of those that came the general way, answered in this turn."""
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
@@ -106,6 +108,7 @@ class TextProtocol:
         data, self._held = self._held, b""
         self.paused = False
         if self._keys is not None:
+            self._turn_bytes = 0
             self.answer_keys()
             if self.paused:
                 self._held = data
@@ -125,7 +128,8 @@ class TextProtocol:
         find, startswith, now = data.find, data.startswith, store.clock.now
         fast = self.context.log.verbosity < 2
         fast_sets = fast and store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
-        position = hits = sets = size = 0
+        position = hits = sets = 0
+        self._turn_bytes = 0
         for _ in repeat(None, self._requests_per_turn):
             end = find(b"\n", position)
             if end < 0:
@@ -139,14 +143,14 @@ class TextProtocol:
                     ready = entry
                 elif entry.__class__ is Item and (not 0 < entry.deadline <= now) and b" " not in key:
                     ready = entry.ready
-                    size += len(ready)
+                    self._turn_bytes += len(ready)
                 if ready is not None and data[end - 1] == 13:
                     if noting:
                         shards[index].seen.add(key)
                     out += (b"VALUE ", key, ready, b"END\r\n")
                     hits += 1
                     position = end + 1
-                    if size > TURN_BYTES:
+                    if self._turn_bytes > TURN_BYTES:
                         self.paused = True
                         break
                     continue
@@ -301,7 +305,7 @@ class TextProtocol:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         assert self._keys is not None
         find, log = self._find, self.context.log
-        hits = misses = size = 0
+        hits = misses = 0
         finished = True
         for key in islice(self._keys, KEYS_PER_TURN):
             entry = find(key)
@@ -310,8 +314,8 @@ class TextProtocol:
                 continue
             hits += 1
             log.reply(self.fd, b"sending key " + key)
-            size += self._send_value(key, entry)
-            if size > TURN_BYTES:
+            self._send_value(key, entry)
+            if self._turn_bytes > TURN_BYTES:
                 finished = False
                 break
         self._count_retrieval(hits, misses)
@@ -326,12 +330,12 @@ class TextProtocol:
         for name, number in zip(self._counts, (hits + misses, hits, misses), strict=True):
             setattr(self.counters, name, getattr(self.counters, name) + number)
 
-    def _send_value(self, key: bytes, entry: Entry) -> int:
-        """Append one VALUE, with its CAS id where the command asks for it. Returns the bytes appended."""
+    def _send_value(self, key: bytes, entry: Entry) -> None:
+        """Append one VALUE, with its CAS id where the command asks for it."""
         ready = ready_of(entry)
+        self._turn_bytes += len(ready)
         if self._with_cas and isinstance(entry, Item):
             line_end = ready.index(b"\r")
             self.out += (b"VALUE ", key, ready[:line_end], b" %d" % entry.cas, ready[line_end:])
         else:
             self.out += (b"VALUE ", key, ready)
-        return len(ready)

@@ -30,7 +30,7 @@ class Shard:
 
     __slots__ = (
         "table", "lock", "seen", "used_bytes", "expiring", "total_items", "get_expired",
-        "evictions", "evicted_unseen", "reclaimed", "_candidates",
+        "evictions", "evicted_unseen", "expired_unseen", "reclaimed", "_candidates",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -46,6 +46,8 @@ class Shard:
         """How many were found expired by a command that looked for them."""
         self.evictions = 0
         self.evicted_unseen = 0
+        self.expired_unseen = 0
+        """Evicted, or expired, of those that nobody read since it is noted who reads."""
         self.reclaimed = 0
         """How many expired ones gave their memory back unasked: to the crawler, or instead of an eviction."""
         self._candidates: deque[bytes] = deque()
@@ -93,6 +95,7 @@ class Shard:
             if entry.__class__ is Item and 0 < entry.deadline <= now:
                 with self.lock:
                     if table.get(key) is entry:
+                        self.expired_unseen += key not in self.seen
                         self.remove_locked(key)
                         self.reclaimed += 1
                         count += 1

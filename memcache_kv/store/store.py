@@ -30,6 +30,9 @@ LARGEST_ITEMS_PER_SHARD = 8
 does not push out all the others."""
 ITEMS_PER_SHARD = 128
 """With a limit on the number of items, a shard gets at least this many: fewer, and its eviction order says little."""
+CHECKS = 64
+"""The sum over all shards is taken when one has grown by this part of its share. All together may grow by as much in
+between, so that much of the limit is left free."""
 ITEM_HEADER_BYTES = 59
 """What memcached adds to key and data when it compares an item with -I: header, CAS id, two ends."""
 
@@ -137,7 +140,7 @@ class Store:
         """The part of the limit that is taken by holes between items, and that they therefore leave free."""
         self._target_bytes = 0
         self._check_every_bytes = 0
-        self._check_at = [0] * count
+        self._check_at: list[int] = []
         self.set_limit(limit_bytes)
 
     # Reading
@@ -359,13 +362,13 @@ class Store:
         """Change what all items may take; what is over it goes as soon as something is stored."""
         self.limit_bytes = limit_bytes
         self.reserve(0)
-        self._check_every_bytes = limit_bytes // (64 * len(self.shards))
+        self._check_every_bytes = limit_bytes // (CHECKS * len(self.shards))
         self._check_at = [0] * len(self.shards)
 
     def reserve(self, reserved_bytes: int) -> None:
         """Leave this much of the limit free, because the allocator needs it for what it can't give back."""
         self.reserved_bytes = reserved_bytes
-        self._target_bytes = self.limit_bytes - reserved_bytes
+        self._target_bytes = self.limit_bytes * (CHECKS - 1) // CHECKS - reserved_bytes
 
     @property
     def used_bytes(self) -> int:

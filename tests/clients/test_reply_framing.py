@@ -27,7 +27,7 @@ REPLIES = [
     (b"ms a 1", b"HD\r\n"),
     (b"me a", b"ME a exp=-1\r\n"),
     (b"mn", b"MN\r\n"),
-    (b"mg a v q", b"VA 4\r\nMN\r\n\r\nMN\r\n"),
+    (b"mg a v q", b"VA 9\r\nVERSION 1\r\nVERSION 1.6.45\r\n"),
     (b"set a 0 0 1 noreply", b"VERSION 1.6.45\r\n"),
     (b"set a 0 0 x noreply", b"CLIENT_ERROR bad data chunk\r\nVERSION 1.6.45\r\n"),
     (b"", b"ERROR\r\n"),

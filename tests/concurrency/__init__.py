@@ -1,0 +1,1 @@
+"""Tests of many clients and threads at once."""

@@ -1,0 +1,167 @@
+"""One record as a line: what goes in comes out, and a damaged line is refused."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from memcache_kv.journal.record import FORMAT_VERSION, Op, Record, line_of, parse_line, put_key, set_line
+
+KEYS = st.binary(max_size=250) | st.text(max_size=60).map(str.encode)
+VALUES = st.binary(max_size=400) | st.text(max_size=200).map(str.encode)
+FLAGS = st.integers(0, 2**32 - 1)
+NUMBERS = st.integers(0, 2**64 - 1)
+
+NOT_TEXT = b"\xff\xfe"
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A line of any kind of record, with its line feed."""
+    op: Op = draw(st.sampled_from(["start", "set", "delete", "touch", "cas", "flush"]))
+    if op == "set":
+        return set_line(draw(KEYS), draw(FLAGS), draw(NUMBERS), draw(NUMBERS), draw(VALUES))
+    if op == "start":
+        return line_of(Record(op, cas=draw(NUMBERS), at=draw(NUMBERS), version=FORMAT_VERSION))
+    if op == "flush":
+        return line_of(Record(op, at=draw(NUMBERS)))
+    return line_of(put_key(Record(op, exp=draw(NUMBERS), cas=draw(NUMBERS)), draw(KEYS)))
+
+
+def as_json(line: bytes) -> dict[str, Any]:
+    """Read a line as any other program would."""
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    fields = json.loads(line.decode("utf-8"))
+    assert isinstance(fields, dict)
+    return fields
+
+
+@settings(deadline=None)
+@given(KEYS, FLAGS, NUMBERS, NUMBERS, VALUES)
+@example(b"", 0, 0, 0, b"")
+@example(b"\xed\xa0\x80", 2**32 - 1, 2**64 - 1, 2**64 - 1, b"a\r\nb\x00\xe2\x80\xa8\"\\")
+def test_a_set_comes_back_as_it_was(key: bytes, flags: int, exp: int, cas: int, value: bytes) -> None:
+    line = set_line(key, flags, exp, cas, value)
+    record = parse_line(line[:-1])
+    assert record.op == "set"
+    assert (record.key_bytes(), record.value_bytes()) == (key, value)
+    assert (record.flags, record.exp, record.cas) == (flags, exp, cas)
+
+
+@settings(deadline=None)
+@given(KEYS, NUMBERS, NUMBERS)
+def test_delete_touch_and_cas_come_back_as_they_were(key: bytes, exp: int, cas: int) -> None:
+    deleted = parse_line(line_of(put_key(Record("delete"), key))[:-1])
+    touched = parse_line(line_of(put_key(Record("touch", exp=exp), key))[:-1])
+    named = parse_line(line_of(put_key(Record("cas", cas=cas), key))[:-1])
+    assert (deleted.op, deleted.key_bytes()) == ("delete", key)
+    assert (touched.op, touched.key_bytes(), touched.exp) == ("touch", key, exp)
+    assert (named.op, named.key_bytes(), named.cas) == ("cas", key, cas)
+
+
+@settings(deadline=None)
+@given(NUMBERS, NUMBERS, NUMBERS)
+def test_start_and_flush_come_back_as_they_were(cas: int, at: int, version: int) -> None:
+    start = Record("start", cas=cas, at=at, version=version)
+    flush = Record("flush", at=at)
+    assert parse_line(line_of(start)[:-1]) == start
+    assert parse_line(line_of(flush)[:-1]) == flush
+
+
+@settings(deadline=None)
+@given(lines())
+def test_each_record_is_one_line_of_json_that_says_its_length_and_kind(line: bytes) -> None:
+    fields = as_json(line)
+    assert list(fields)[:3] == ["crc", "len", "op"]
+    assert fields["len"] == len(line) - line.index(b'"op"') - 1
+
+
+@settings(deadline=None)
+@given(st.text(max_size=100), st.text(max_size=200))
+def test_text_stays_text(key: str, value: str) -> None:
+    fields = as_json(set_line(key.encode(), 0, 0, 0, value.encode()))
+    assert (fields["key"], fields["value"]) == (key, value)
+    assert "key64" not in fields
+    assert "value64" not in fields
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100), st.binary(max_size=100))
+def test_what_is_not_utf_8_is_base64_under_a_name_of_its_own(key: bytes, value: bytes) -> None:
+    fields = as_json(set_line(NOT_TEXT + key, 0, 0, 0, NOT_TEXT + value))
+    assert base64.b64decode(fields["key64"]) == NOT_TEXT + key
+    assert base64.b64decode(fields["value64"]) == NOT_TEXT + value
+    assert "key" not in fields
+    assert "value" not in fields
+
+
+def test_a_text_key_stays_text_beside_a_binary_value_and_the_other_way_round() -> None:
+    binary_value = as_json(set_line(b"greeting", 0, 0, 0, NOT_TEXT))
+    binary_key = as_json(set_line(NOT_TEXT, 0, 0, 0, b"hello"))
+    assert (binary_value["key"], "value64" in binary_value, "value" in binary_value) == ("greeting", True, False)
+    assert (binary_key["value"], "key64" in binary_key, "key" in binary_key) == ("hello", True, False)
+
+
+def test_the_example_of_the_format_is_what_is_written() -> None:
+    line = set_line(b"greeting", 0, 0, 0, b"hello")
+    assert line[line.index(b'"op"') :] == b'"op":"set","key":"greeting","value":"hello"}\n'
+    assert line.startswith(b'{"crc":"')
+
+
+@settings(deadline=None, max_examples=40)
+@given(lines())
+def test_any_single_bit_flip_is_refused(line: bytes) -> None:
+    line = line[:-1]
+    for bit in range(len(line) * 8):
+        damaged = bytearray(line)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ValueError):
+            parse_line(bytes(damaged))
+
+
+@settings(deadline=None)
+@given(lines())
+def test_a_line_that_lacks_its_end_or_its_beginning_is_refused(line: bytes) -> None:
+    line = line[:-1]
+    for cut in range(len(line)):
+        with pytest.raises(ValueError):
+            parse_line(line[:cut])
+        with pytest.raises(ValueError):
+            parse_line(line[cut + 1 :])
+
+
+@settings(deadline=None)
+@given(lines(), st.binary(min_size=1, max_size=30))
+def test_a_line_with_something_behind_it_is_refused(line: bytes, more: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_line(line[:-1] + more)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+@example(b"")
+@example(b'{"op":"set","key":"a","value":"b"}')
+def test_what_is_no_record_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_line(line)
+
+
+def test_a_refusal_says_what_is_wrong() -> None:
+    line = set_line(b"greeting", 0, 0, 0, b"hello")[:-1]
+    with pytest.raises(ValueError, match="checksum"):
+        parse_line(line.replace(b"hello", b"hallo"))
+    with pytest.raises(ValueError, match="bytes long"):
+        parse_line(line[:-3])
+    with pytest.raises(ValueError, match="not a record"):
+        parse_line(b"STAT pid 1")
+
+
+def test_an_unknown_operation_is_refused_although_its_checksum_fits() -> None:
+    strange = Record("set", key="a", value="b")
+    strange.op = "rename"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="unknown form"):
+        parse_line(line_of(strange)[:-1])
