@@ -96,6 +96,7 @@ class TextProtocol:
         if self._held:
             data = self._held + data
             self._held = b""
+            self.want = READ_BYTES
         if self._block_bytes or self._swallow_bytes:
             position = self._read_block(data, 0)
             if position == len(data):
@@ -160,15 +161,21 @@ class TextProtocol:
                     sets += 1
                     position = stop
                     continue
+            if hits or sets:  # the next request may be `stats`
+                self._count_fast(hits, sets)
+                hits = sets = 0
             position = self._slow(data, position, end)
             if self.paused or self.closing:
                 break
+        self._count_fast(hits, sets)
+        if position < len(data) and not self.closing:
+            self._keep(data[position:] if position else data)
+
+    def _count_fast(self, hits: int, sets: int) -> None:
         counters = self.counters
         counters.cmd_get += hits
         counters.get_hits += hits
         counters.cmd_set += sets
-        if position < len(data) and not self.closing:
-            self._keep(data[position:] if position else data)
 
     def _set_small(self, data: bytes, position: int, end: int) -> int:
         """Carry out `set <key> <flags> <exptime> <bytes> [noreply]` in its usual form.

@@ -34,7 +34,7 @@ TOO_FEW_WORDS = [
     for line in (
         b"get", b"get ", b"gets", b"gat", b"gats", b"touch", b"touch a", b"verbosity", b"set", b"set a",
         b"set a 0", b"set a 0 0", b"add a 0 0", b"replace a 0 0", b"append a 0 0", b"prepend a 0 0",
-        b"cas", b"cas a", b"cas a 0 0", b"incr", b"incr a", b"decr", b"decr a", b"delete", b"mg",
+        b"cas", b"cas a", b"cas a 0 0", b"incr", b"incr a", b"decr", b"decr a", b"delete",
     )
 ]  # fmt: skip
 """A command with nothing to work on."""

@@ -65,7 +65,7 @@ def test_short_turns_change_no_reply(case: Case, monkeypatch: pytest.MonkeyPatch
 @closing_by_name
 def test_some_requests_end_the_connection_after_what_was_asked_before(case: Case) -> None:
     conversation = Conversation()
-    assert conversation.feed(case.request + b"version\r\n") == case.reply
+    assert conversation.feed_pieces(case.request, b"version\r\n") == case.reply
     assert conversation.protocol.closing
 
 
@@ -360,6 +360,6 @@ def test_stats_tell_of_all_requests_before_them_even_of_the_same_read() -> None:
 
 
 def test_a_reset_forgets_all_requests_before_it_even_of_the_same_read() -> None:
-    reply = Conversation().feed(SET + b"get a\r\n" * 3 + b"stats reset\r\nstats\r\n")
-    assert b"STAT get_hits 0\r\n" in reply
-    assert b"STAT cmd_set 0\r\n" in reply
+    conversation = Conversation()
+    conversation.feed(SET + b"get a\r\n" * 3 + b"stats reset\r\n")
+    assert not any(conversation.around.counts().values())
