@@ -29,6 +29,7 @@ HandOver = Callable[[socket.socket], None]
 class MemcacheServer(socketserver.TCPServer):
     """Listen on one TCP address; give each accepted socket to a worker instead of handling it.
 
+    Made, it has the address to itself but refuses connections; `activate` lets them queue, `start` accepts them.
     `serve_forever` runs on a thread of its own (`start`), which touches nothing but the listening socket, the totals
     and the workers' `adopt`. Raises ListenError where the address can't be had.
     """
@@ -44,10 +45,11 @@ class MemcacheServer(socketserver.TCPServer):
         self._hand_over = hand_over
         self._log = log
         try:
-            super().__init__(address, socketserver.BaseRequestHandler)
+            super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
+            self.server_bind()
         except (OSError, OverflowError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            raise ListenError(f"can't listen on {self.describe(address)}: {reason}") from None
+            self.server_close()
+            raise self._refused(address, error) from None
         self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="listener", daemon=True)
 
     @staticmethod
@@ -55,6 +57,10 @@ class MemcacheServer(socketserver.TCPServer):
         """Write an address for a person."""
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _refused(self, address: Any, error: Exception) -> ListenError:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        return ListenError(f"can't listen on {self.describe(address)}: {reason}")
 
     @property
     def address(self) -> str:
@@ -69,6 +75,13 @@ class MemcacheServer(socketserver.TCPServer):
     def facts(self) -> ConnectionFacts:
         """Tell about the listening socket, for `stats conns`."""
         return ConnectionFacts(self.fileno(), address_text(self.server_address), "", "conn_listening", 0)
+
+    def activate(self) -> None:
+        """Let clients connect: until now they were refused, as nobody could answer them."""
+        try:
+            self.server_activate()
+        except OSError as error:
+            raise self._refused(self.server_address, error) from None
 
     def start(self) -> None:
         """Begin to accept, on a thread of its own."""

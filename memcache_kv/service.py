@@ -111,9 +111,11 @@ class Service:
     def start(self) -> None:
         """Recover what the journal has, start the threads and listen."""
         try:
-            self._listen()  # first: two servers on one port must not both touch the journal
+            self._bind()  # first, so that a server on a taken port does not touch the journal
             self._open_journal()
-            self._listen_udp()
+            self._bind_udp()
+            for listener in self.listeners:
+                listener.activate()
         except BaseException:
             self._close_listeners()
             if self._directory is not None:
@@ -181,7 +183,7 @@ class Service:
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]
 
-    def _listen_udp(self) -> None:
+    def _bind_udp(self) -> None:
         """Answer datagrams on every address that TCP listens on."""
         if not self.settings.udp_port:
             return
@@ -221,7 +223,7 @@ class Service:
 
     # Listening
 
-    def _listen(self) -> None:
+    def _bind(self) -> None:
         settings = self.settings
         if settings.unix_socket is not None:
             self.listeners.append(
@@ -232,11 +234,11 @@ class Service:
             if not settings.port_given and not settings.listen:
                 return
         for address in settings.listen:
-            self._listen_on(*split_address(address, settings.port))
+            self._bind_to(*split_address(address, settings.port))
         if not settings.listen:
-            self._listen_on_loopbacks()
+            self._bind_to_loopbacks()
 
-    def _listen_on(self, host: str, port: int) -> None:
+    def _bind_to(self, host: str, port: int) -> None:
         """Listen on every address that a host name stands for."""
         if port == 0 and self.port and not self.settings.port:
             port = self.port  # one free port for all addresses
@@ -244,10 +246,12 @@ class Service:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (socket.gaierror, UnicodeError) as error:
             raise ListenError(f"can't listen on {host}: {getattr(error, 'strerror', error)}") from None
+        taken = [listener.server_address for listener in self.listeners]
         for family, _, _, _, address in dict.fromkeys(found):
-            self._add_listener(address, family)
+            if address not in taken:  # said twice, as in a container that adds to the image's own arguments
+                self._add_listener(address, family)
 
-    def _listen_on_loopbacks(self) -> None:
+    def _bind_to_loopbacks(self) -> None:
         """Listen on both loopbacks, as `localhost` may mean either; one is enough where there is no IPv6."""
         first, second = LOOPBACKS
         self._add_listener((first, self.settings.port), socket.AF_INET)

@@ -128,6 +128,12 @@ def _switch(text: str) -> bool:
     raise ConfigError(f"a switch is on or off, not {text!r}")
 
 
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ConfigError(f"a path can't be {text!r}")
+    return Path(text)
+
+
 def _fsync(text: str) -> Fsync:
     try:
         return Fsync(text)
@@ -153,7 +159,7 @@ OPTIONS: tuple[Option, ...] = (
            _integer(0, 65535, "the UDP port", EX_USAGE)),
     Option("listen", "address to listen on, with or without :PORT; several with commas or by repeating the flag "
            "(default: both loopbacks, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
-    Option("unix-socket", "unix socket to listen on (no TCP then, unless -p or -l is given too)", "s", "FILE", Path),
+    Option("unix-socket", "unix socket to listen on (no TCP then, unless -p or -l is given too)", "s", "FILE", _path),
     Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
     Option("daemon", "run as a daemon", "d", convert=_switch),
@@ -169,10 +175,10 @@ OPTIONS: tuple[Option, ...] = (
            "(default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
     Option("verbose", "log who connects; -vv each request and reply too; -vvv more", "v",
            convert=_integer(0, 9, "the verbosity")),
-    Option("pidfile", "write the process id to this file", "P", "FILE", Path),
+    Option("pidfile", "write the process id to this file", "P", "FILE", _path),
     Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
-    Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=Path),
+    Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
     Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
            metavar="WHEN", convert=_fsync),
     Option("shards", "parts of the table, a power of two (default: by the limits, 64 at most)", metavar="NUM",
@@ -208,7 +214,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mappin
 def _converted(option: Option, value: Any, source: str) -> Any:
     try:
         if option.many:
-            texts = [value] if isinstance(value, str) else value
+            texts = value if isinstance(value, list) else [value]
             return tuple(part for text in texts for part in str(text).split(",") if part)
         return option.convert(str(value))
     except ConfigError as error:

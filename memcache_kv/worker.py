@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterable
 
@@ -102,14 +103,21 @@ class Worker(threading.Thread):
             if connection is None:
                 if fd == self._wake_in:
                     self._look_around()
-            elif ready == READABLE and not connection.waiting:
-                self._read(connection)
-            else:
-                self._other_event(connection, ready)
+                continue
+            try:
+                if ready == READABLE and not connection.waiting:
+                    self._read(connection)
+                else:
+                    self._other_event(connection, ready)
+            except Exception:  # a fault of ours, or no memory: it must not cost the other connections
+                self._drop(connection)
         for _ in range(len(self._paused)):
             connection = self._paused.popleft()
             if connections.get(connection.fd) is connection:
-                self._resume(connection)
+                try:
+                    self._resume(connection)
+                except Exception:
+                    self._drop(connection)
 
     def _look_around(self) -> None:
         """Do what other threads woke us for: take over new sockets, answer those the journal has released."""
@@ -128,6 +136,7 @@ class Worker(threading.Thread):
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection = Connection(sock, TextProtocol(self.context, sock.fileno()), self.context.clock.now)
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd, READABLE)
@@ -141,6 +150,11 @@ class Worker(threading.Thread):
         self._poller.unregister(connection.fd)
         connection.socket.close()
         self.context.totals.close()
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection that we failed to serve, and say why."""
+        self.context.log.say(f"<{connection.fd} dropped after an error of the server:\n{traceback.format_exc()}")
+        self._close(connection)
 
     # One connection
 

@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", max_examples=40, stateful_step_count=30, deadline=None)
+settings.register_profile("quick", max_examples=100, stateful_step_count=40, deadline=None)
 settings.register_profile(
     "thorough",
     max_examples=1000,

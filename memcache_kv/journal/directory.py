@@ -44,13 +44,10 @@ class JournalDirectory:
 
         Raises JournalCorrupt with what was found.
         """
-        known = {LOCK_NAME, FILE_NAME}
-        strange = [
-            p.name
-            for p in sorted(self.path.iterdir())
-            if p.name not in known and ".torn-" not in p.name and p.name != "lost+found"
-        ]
-        if strange and not self.file.exists():
+        if self.file.exists():
+            return
+        strange = sorted({p.name for p in self.path.iterdir()} - {LOCK_NAME, "lost+found"})
+        if strange:
             raise JournalCorrupt(
                 f"{self.path} holds {strange[0]!r} but no {FILE_NAME}: not starting empty beside it. "
                 "Give --journal an empty directory, or put the journal back"

@@ -129,10 +129,9 @@ class Journal:
         try:
             while self._step():
                 pass
-        except OSError as error:
-            self.failure = JournalFailed(
-                f"can't write the journal {self.path}: {error.strerror}; nothing more is acknowledged"
-            )
+        except Exception as error:
+            reason = error.strerror if isinstance(error, OSError) else repr(error)
+            self.failure = JournalFailed(f"can't write the journal {self.path}: {reason}; nothing more is acknowledged")
             if self._on_failure is not None:
                 self._on_failure(self.failure)
 

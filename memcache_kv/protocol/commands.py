@@ -233,7 +233,8 @@ def stats(protocol: TextProtocol, words: list[bytes]) -> None:
 
 
 def _send_report(protocol: TextProtocol, lines: report.Report) -> None:
-    protocol.out.append("".join(f"STAT {name} {value}\r\n" for name, value in lines).encode() + b"END\r\n")
+    text = "".join(f"STAT {name} {value}\r\n" for name, value in lines)
+    protocol.out.append(text.encode("utf-8", "surrogateescape") + b"END\r\n")  # a path may be no text
 
 
 def flush_all(protocol: TextProtocol, words: list[bytes]) -> None:

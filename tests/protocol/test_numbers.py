@@ -26,7 +26,9 @@ def test_unsigned_numbers_of_32_bits(token: bytes, number: int | None) -> None:
     assert unsigned32(token) == number
 
 
-@pytest.mark.parametrize("token", [*NO_NUMBERS, b"+1", b" 1", b"2147483648", b"-2147483649", b"99999999999", b"9" * 100])
+@pytest.mark.parametrize(
+    "token", [*NO_NUMBERS, b"+1", b" 1", b"2147483648", b"-2147483649", b"99999999999", b"9" * 100]
+)
 def test_no_signed_numbers_of_32_bits(token: bytes) -> None:
     assert signed32(token) is None
 

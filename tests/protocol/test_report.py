@@ -84,7 +84,9 @@ def test_every_counter_is_told(busy: Conversation) -> None:
 
 def test_what_was_done_is_told(busy: Conversation) -> None:
     told = dict(rows(busy))
-    counted = {name: told[name] for name in ("cmd_get", "get_hits", "get_misses", "cmd_set", "total_items", "curr_items")}
+    counted = {
+        name: told[name] for name in ("cmd_get", "get_hits", "get_misses", "cmd_set", "total_items", "curr_items")
+    }
     assert counted == {
         "cmd_get": "2", "get_hits": "1", "get_misses": "1", "cmd_set": "1", "total_items": "1", "curr_items": "1",
     }  # fmt: skip
@@ -177,6 +179,7 @@ def test_the_counts_of_several_workers_are_added() -> None:
     other = Counters()
     other.cmd_get = 40
     around.context.all_counters.append(other)
+    around.context.threads = 2
     conversation = Conversation(around)
     conversation.feed(b"get a b\r\n")
     told = dict(report.general(around.context))

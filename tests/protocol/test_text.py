@@ -204,7 +204,13 @@ LARGE = 400_000
 
 @pytest.mark.parametrize(
     "request_line",
-    [b"get large\r\n", b"gets large\r\n", b"get large none\r\n", b"gat 0 large\r\n", b"get large large large large\r\n"],
+    [
+        b"get large\r\n",
+        b"gets large\r\n",
+        b"get large none\r\n",
+        b"gat 0 large\r\n",
+        b"get large large large large\r\n",
+    ],
 )
 @pytest.mark.parametrize("verbosity", [0, 2])
 def test_a_turn_sends_little_more_than_its_bytes(request_line: bytes, verbosity: int) -> None:

@@ -35,7 +35,7 @@ def storage(line: bytes, data: bytes = b"foo") -> bytes:
 STORAGE = [
     Case("set", SET, STORED),
     Case("set and get", SET + b"get a\r\n", STORED + FOUND),
-    Case("set with an empty value", storage(b"set a 0 0 0", b"") + b"get a\r\n", STORED + b"VALUE a 0 0\r\n\r\nEND\r\n"),
+    Case("an empty value", storage(b"set a 0 0 0", b"") + b"get a\r\n", STORED + b"VALUE a 0 0\r\n\r\nEND\r\n"),
     Case("set over", SET + storage(b"set a 0 0 1", b"x") + b"get a\r\n", STORED * 2 + b"VALUE a 0 1\r\nx\r\nEND\r\n"),
     Case("a value of line ends", storage(b"set a 0 0 4", b"\r\n\r\n") + b"get a\r\n",
          STORED + b"VALUE a 0 4\r\n\r\n\r\n\r\nEND\r\n"),

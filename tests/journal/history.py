@@ -1,0 +1,170 @@
+"""Histories: operations on a store that writes a journal, and what the store looked like after each."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from hypothesis import strategies as st
+
+from memcache_kv.journal import Fsync, Journal, Recovered, recover
+from memcache_kv.store import Item, Mode, Store
+from memcache_kv.store.item import flags_of, make_entry, pack, ready_of, value_of
+from tests.fake_clock import FakeClock
+
+Shown: TypeAlias = tuple[bytes, int, int, int]
+"""What a client can find out about an item: value, flags, deadline, and its CAS id if it has one."""
+Visible: TypeAlias = dict[bytes, Shown]
+Step: TypeAlias = tuple[object, ...]
+
+STARTED = 1_700_000_000
+KEYS = (b"a", b"b", b"\xff\xfe key", "käse".encode())
+POLL_SECONDS = 0.002
+
+
+@dataclass
+class Moment:
+    """How the store was after a step, and how many records the journal had by then."""
+
+    position: int
+    table: Visible
+    flush_at: int
+
+    def seen_at(self, now: int) -> Visible:
+        """What is visible of it at a later time, when nothing happened in between but that time."""
+        if 0 < self.flush_at <= now:
+            return {}
+        return {key: shown for key, shown in self.table.items() if not 0 < shown[2] <= now}
+
+
+def shown(store: Store) -> Visible:
+    """Everything a store holds for clients now."""
+    return {
+        key: (value_of(ready_of(entry)), flags_of(ready_of(entry)), *_rare(entry)) for key, entry in store.items()
+    }
+
+
+def _rare(entry: bytes | Item) -> tuple[int, int]:
+    return (entry.deadline, entry.cas) if isinstance(entry, Item) else (0, 0)
+
+
+class History:
+    """A store whose journal is being written, step by step, with the moments it went through."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = FakeClock(STARTED)
+        self.store = Store(self.clock, shards=2)
+        self._open()
+
+    def _open(self, last_cas: int = 0) -> None:
+        self.journal = Journal(self.path, Fsync.NEVER, last_cas)
+        self.store.log = self.journal
+        self.store.new_second()
+        self.moments = [Moment(0, {}, 0), self._moment()]
+
+    @classmethod
+    def resume(cls, path: Path, now: int) -> History:
+        """Go on with a journal that is there, at this time."""
+        history = cls.__new__(cls)
+        history.path = path
+        history.clock = FakeClock(now)
+        history.store = Store(history.clock, shards=2)
+        last_cas = recover(path, history.store).last_cas
+        history.store.start_cas_at(last_cas + 1)
+        history._open(last_cas)
+        return history
+
+    def _moment(self) -> Moment:
+        return Moment(self.journal.position, shown(self.store), self.store.flush_at)
+
+    def play(self, steps: list[Step]) -> History:
+        """Carry out all steps, and end the journal."""
+        for step in steps:
+            self.do(*step)
+        self.journal.close()
+        return self
+
+    def do(self, name: object, *arguments: object) -> None:
+        """Carry out one step: a method of this class or of the store."""
+        (getattr(self, f"_{name}", None) or getattr(self.store, str(name)))(*arguments)
+        self.moments.append(self._moment())
+
+    def _advance(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        self.store.new_second()
+
+    def _store(self, mode: Mode, key: bytes, flags: int, ttl: int, value: bytes) -> None:
+        self.store.store(mode, key, pack(flags, value), self._deadline(ttl))
+
+    def _plain(self, key: bytes, flags: int, value: bytes) -> None:
+        self.store.put(key, make_entry(key, pack(flags, value), 0))
+
+    def _cas(self, key: bytes, flags: int, ttl: int, value: bytes) -> None:
+        item = self.store.gets(key)
+        self.store.store(Mode.CAS, key, pack(flags, value), self._deadline(ttl), item.cas if item else 1)
+
+    def _touch(self, key: bytes, ttl: int) -> None:
+        self.store.touch(key, self._deadline(ttl))
+
+    def _flush_later(self, seconds: int) -> None:
+        self.store.flush(self.clock.now + seconds)
+
+    def _deadline(self, ttl: int) -> int:
+        return self.clock.now + ttl if ttl else 0
+
+    def after(self, records: int) -> Moment:
+        """The last moment of which the journal has no more than this many records."""
+        return [moment for moment in self.moments if moment.position <= records][-1]
+
+
+def replay(path: Path, now: int) -> tuple[Store, Recovered]:
+    """Read a journal into a new store at this time, as a server does that starts."""
+    store = Store(FakeClock(now), shards=2)
+    found = recover(path, store)
+    store.new_second()
+    return store, found
+
+
+def copy_of(path: Path, name: str, length: int | None = None) -> Path:
+    """Copy a journal, cut off at a length, into a directory of its own."""
+    directory = path.parent / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    copy = directory / path.name
+    copy.write_bytes(path.read_bytes()[:length])
+    return copy
+
+
+def wait_written(journal: Journal) -> None:
+    """Wait until the operating system has all records."""
+    give_up_at = time.monotonic() + 20
+    while journal.written < journal.position:
+        assert time.monotonic() < give_up_at, "the journal's thread does not write"
+        time.sleep(POLL_SECONDS)
+
+
+_keys = st.sampled_from(KEYS)
+_values = st.sampled_from([b"", b"0", b"41", b"text", "grün\r\n".encode(), b"\xff\x00\r\nbinary", b"x" * 5000])
+_flags = st.sampled_from([0, 1, 2**32 - 1])
+_ttls = st.sampled_from([0, 0, 1, 3, 1000])
+_modes = st.sampled_from([Mode.SET, Mode.SET, Mode.ADD, Mode.REPLACE, Mode.APPEND, Mode.PREPEND])
+
+steps: st.SearchStrategy[Step] = st.one_of(
+    st.tuples(st.just("store"), _modes, _keys, _flags, _ttls, _values),
+    st.tuples(st.just("plain"), st.sampled_from([b"a", b"b"]), _flags, st.just(b"7")),
+    st.tuples(st.just("gets"), _keys),
+    st.tuples(st.just("touch"), _keys, _ttls),
+    st.tuples(st.just("delta"), _keys, st.sampled_from([1, -1, 2**64 - 1])),
+    st.tuples(st.just("delete"), _keys),
+    st.tuples(st.just("advance"), st.integers(1, 4)),
+    st.tuples(st.just("flush")),
+    st.tuples(st.just("flush_later"), st.integers(1, 5)),
+)
+"""Steps that make one record at most."""
+
+two_record_steps: st.SearchStrategy[Step] = st.tuples(st.just("cas"), _keys, _flags, _ttls, _values)
+"""Steps that ask for a CAS id and use it."""
