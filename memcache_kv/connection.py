@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from memcache_kv.protocol import ConnectionFacts, TextProtocol
@@ -41,4 +42,4 @@ def address_text(address: object) -> str:
     if isinstance(address, tuple):
         host, port = address[:2]
         return f"tcp6:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
-    return f"unix:{address.decode() if isinstance(address, bytes) else address}"
+    return f"unix:{os.fsdecode(address) if isinstance(address, bytes) else address}"

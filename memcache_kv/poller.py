@@ -8,6 +8,7 @@ from typing import Protocol
 
 READABLE = 1  # EPOLLIN
 WRITABLE = 4  # EPOLLOUT
+NOTHING = 1 << 30  # EPOLLONESHOT: a hang-up, which epoll always tells of, is told once and not again and again
 
 
 class Poller(Protocol):
@@ -17,7 +18,7 @@ class Poller(Protocol):
         """Watch a descriptor."""
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch it for something else; 0 is for hang-ups only."""
+        """Watch it for something else, or for NOTHING for now."""
 
     def unregister(self, fd: int, /) -> None:
         """Watch it no longer."""
@@ -41,11 +42,11 @@ class SelectorPoller:
         self._selector.register(fd, self._events(eventmask))
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch it for something else; 0 is for nothing, which a selector does by forgetting it."""
+        """Watch it for something else, or for NOTHING, which a selector does by forgetting it."""
         if fd not in self._silent:
             self._selector.unregister(fd)
         self._silent.discard(fd)
-        if eventmask:
+        if self._events(eventmask):
             self._selector.register(fd, self._events(eventmask))
         else:
             self._silent.add(fd)

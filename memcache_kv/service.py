@@ -114,8 +114,8 @@ class Service:
             self._bind()  # first, so that a server on a taken port does not touch the journal
             self._open_journal()
             self._bind_udp()
-            for listener in self.listeners:
-                listener.activate()
+            for server in self.listeners:
+                server.activate()
         except BaseException:
             self._close_listeners()
             if self._directory is not None:
@@ -141,6 +141,8 @@ class Service:
         self.memory_watch.stop()
         if self.journal is not None:
             self.journal.close()
+        for worker in self.workers:
+            worker.close()  # not before: the journal's thread wakes them
         if self._directory is not None:
             self._directory.close()
 
@@ -288,7 +290,7 @@ def split_address(text: str, port: int) -> tuple[str, int]:
         host, _, given = text.partition(":")
     else:
         host, given = text, ""
-    if given and not (given.isascii() and given.isdigit() and int(given) < 65536):
+    if given and not (given.isascii() and given.isdigit() and len(given) < 6 and int(given) < 65536):
         raise ListenError(f"can't listen on {text}: {given!r} is not a port")
     return ("" if host == "*" else host), int(given) if given else port
 

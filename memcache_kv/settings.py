@@ -240,7 +240,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         values = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number too long
         raise ConfigError(f"--config: {path} is not TOML: {error}") from None
     values = {name.replace("_", "-"): value for name, value in values.items()}
     unknown = values.keys() - {option.name for option in OPTIONS}

@@ -80,7 +80,8 @@ class UdpServer(socketserver.UDPServer):
     def _carry_out(self, data: bytes) -> bytes:
         context = self._context
         protocol = TextProtocol(context, self.fileno())
-        context.clock.tick()
+        if context.clock.tick():
+            context.store.new_second()
         context.counters.bytes_read += len(data)
         protocol.receive(data)
         size = sum(map(len, protocol.out))

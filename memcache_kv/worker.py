@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from memcache_kv.connection import Connection
-from memcache_kv.poller import READABLE, WRITABLE, new_poller
+from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 
 IDLE_SECONDS = 1.0
@@ -22,8 +23,9 @@ DRAIN_SECONDS = 2
 class Worker(threading.Thread):
     """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
 
-    Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`,
-    `wake`, `stop` and `facts`. Of shared things it uses the store (which has locks), the journal's queue and the clock.
+    Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
+    `stop`, `facts` and, in the end, `close`. Of shared things it uses the store (which has locks), the journal's queue
+    and the clock.
 
     A client that does not read is not read from; one whose change must reach the disk first is answered when
     the journal says so. Both keep at most one turn's replies.
@@ -32,6 +34,7 @@ class Worker(threading.Thread):
     def __init__(self, context: Context) -> None:
         super().__init__(name="worker", daemon=True)
         self.context = context
+        self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
         self._poller = new_poller()
         self._connections: dict[int, Connection] = {}
         self._adopted: deque[socket.socket] = deque()
@@ -65,6 +68,11 @@ class Worker(threading.Thread):
         self._stopping = True
         self.wake()
 
+    def close(self) -> None:
+        """Give back what `wake` uses, after the thread has ended and when nobody calls `wake` any more."""
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
     def facts(self) -> Iterable[ConnectionFacts]:
         """Tell about the connections, for `stats conns`."""
         now = self.context.clock.now
@@ -83,11 +91,11 @@ class Worker(threading.Thread):
         give_up_at = self.context.clock.now + DRAIN_SECONDS
         while self._has_unsent() and self.context.clock.now < give_up_at:
             self._turn(0.05)
+        while self._adopted:  # came with the stop
+            self._open(self._adopted.popleft())
         for connection in list(self._connections.values()):
             self._close(connection)
         self._poller.close()
-        os.close(self._wake_in)
-        os.close(self._wake_out)
 
     def _has_unsent(self) -> bool:
         return bool(self._parked or self._paused) or any(c.unsent is not None for c in self._connections.values())
@@ -95,7 +103,7 @@ class Worker(threading.Thread):
     def _turn(self, timeout_seconds: float) -> None:
         """Serve once everybody who is ready."""
         events = self._poller.poll(timeout_seconds)
-        if self.context.clock.tick():
+        if self._clock.tick():
             self.context.store.new_second()
         connections = self._connections
         for fd, ready in events:
@@ -135,8 +143,9 @@ class Worker(threading.Thread):
     def _open(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            with contextlib.suppress(OSError):  # macOS: the client has left already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection = Connection(sock, TextProtocol(self.context, sock.fileno()), self.context.clock.now)
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd, READABLE)
@@ -171,10 +180,9 @@ class Worker(threading.Thread):
         if not data:
             self._close(connection)
             return
-        context = self.context
-        context.counters.bytes_read += len(data)
-        connection.last_active = context.clock.now
-        journal = context.journal
+        self._counters.bytes_read += len(data)
+        connection.last_active = self._clock.now
+        journal = self._journal
         if journal is None:
             protocol.receive(data)
             self._answer(connection)
@@ -220,7 +228,7 @@ class Worker(threading.Thread):
             except OSError:
                 self._close(connection)
                 return
-            self.context.counters.bytes_written += sent
+            self._counters.bytes_written += sent
             if sent != len(data):
                 connection.unsent = memoryview(data)[sent:]
                 connection.waiting = connection.muted = True
@@ -243,16 +251,17 @@ class Worker(threading.Thread):
                 self._poller.modify(connection.fd, READABLE)
 
     def _other_event(self, connection: Connection, ready: int) -> None:
-        """Deal with a socket that takes more, that hung up, or that has input while replies wait."""
+        """Deal with a socket that takes more, that hung up, or that has input while replies wait.
+
+        A hang-up alone does not close it: what was sent before is carried out, and the end is found in its place.
+        """
         if connection.unsent is not None:
             self._send_rest(connection)
         elif not connection.waiting:
             self._read(connection)  # a hang-up shows itself as the end of input
         elif not connection.muted:
             connection.muted = True
-            self._poller.modify(connection.fd, 0)
-        else:
-            self._close(connection)  # muted, so it is a hang-up
+            self._poller.modify(connection.fd, NOTHING)
 
     def _send_rest(self, connection: Connection) -> None:
         assert connection.unsent is not None
@@ -268,5 +277,5 @@ class Worker(threading.Thread):
             connection.unsent = connection.unsent[sent:]
             return
         connection.unsent = None
-        self._poller.modify(connection.fd, 0)  # or it would be told again and again that there is room
+        self._poller.modify(connection.fd, NOTHING)  # or it would be told again and again that there is room
         self._go_on(connection)

@@ -48,7 +48,9 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
 
-_CRC_AT = len('{"crc":"')
+LINE_HEAD = b'{"crc":"'
+"""What every line begins with."""
+_CRC_AT = len(LINE_HEAD)
 _LEN_AT = len('{"crc":"00000000","len":')
 
 
@@ -90,7 +92,7 @@ def parse_line(line: bytes) -> Record:
 
     Raises ValueError, saying what is wrong, where length, checksum or content do not fit.
     """
-    if not line.startswith(b'{"crc":"') or line[_CRC_AT + 8 : _LEN_AT] != b'","len":':
+    if not line.startswith(LINE_HEAD) or line[_CRC_AT + 8 : _LEN_AT] != b'","len":':
         raise ValueError("not a record of a journal")
     comma = line.find(b",", _LEN_AT, _LEN_AT + 12)
     body = memoryview(line)[comma + 1 :]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal.record import FORMAT_VERSION, Record, parse_line
+from memcache_kv.journal.record import FORMAT_VERSION, LINE_HEAD, Record, parse_line
 from memcache_kv.store.item import Entry, deadline_of, make_entry, pack, ready_of
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
@@ -159,6 +159,8 @@ def _cut_tail(path: Path, offset: int) -> Path:
     """Copy what stands behind an offset to a file beside the journal, durably, then cut it off."""
     copy = path.with_name(f"{path.name}.torn-{time.time_ns()}")
     with path.open("r+b") as file:
+        if not offset and not LINE_HEAD.startswith(file.read(len(LINE_HEAD))):
+            raise JournalCorrupt(f"{path} is not a journal: its only line is not a record that was begun")
         file.seek(offset)
         with copy.open("xb") as kept:
             kept.write(file.read())

@@ -30,6 +30,7 @@ class Journal:
     thread. After a failed write or fsync nothing is released any more; `on_failure` is called once.
 
     last_cas: what the start record says of CAS ids: all of this run are above it.
+    Raises JournalFailed where the file can't be opened or the start record can't be written.
     """
 
     def __init__(
@@ -55,12 +56,19 @@ class Journal:
         self._wake = threading.Event()
         self._closing = False
         self._unsynced_since = 0.0
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._append(line_of(Record("start", cas=last_cas, at=int(time.time()), version=FORMAT_VERSION)))
-        self._write(self._take())
-        self._sync()
+        self._begin(last_cas)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
+
+    def _begin(self, last_cas: int) -> None:
+        """Open the file and note, durably, that a run begins."""
+        try:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._append(line_of(Record("start", cas=last_cas, at=int(time.time()), version=FORMAT_VERSION)))
+            self._write(self._take())
+            self._sync()
+        except OSError as error:
+            raise JournalFailed(f"can't write the journal {self.path}: {error.strerror}") from None
 
     # ChangeLog
 

@@ -61,12 +61,14 @@ class TextProtocol:
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "noreply",
         "_held", "_keys", "_find", "_with_cas", "_counts", "_swallow_bytes", "_block_bytes", "_block", "_pending",
-        "_requests_per_turn", "_turn_bytes",
+        "_requests_per_turn", "_turn_bytes", "_log", "_takes_small_sets", "_mid_block",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         self.context = context
-        self.store = context.store
+        self.store = store = context.store
+        self._log = context.log
+        self._takes_small_sets = store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
         self.counters = context.counters
         self.fd = fd
         self.out: list[bytes] = []
@@ -82,6 +84,8 @@ class TextProtocol:
         self._find: Finder = self.store.get
         self._with_cas = False
         self._counts = GET_COUNTS
+        self._mid_block = False
+        """Whether the next bytes belong to a data block, to be read or passed over."""
         self._swallow_bytes = 0
         self._block_bytes = 0
         """Length of the data block that is being read, with its line end; 0 between data blocks."""
@@ -93,16 +97,54 @@ class TextProtocol:
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        if data.startswith(b"get ") and self._answer_lone_get(data):
+            return
+        if data.startswith(b"set ") and self._answer_first_set(data):
+            return
         if self._held:
             data = self._held + data
             self._held = b""
             self.want = READ_BYTES
-        if self._block_bytes or self._swallow_bytes:
+        if self._mid_block:
             position = self._read_block(data, 0)
             if position == len(data):
                 return
             data = data[position:]
         self._run(data)
+
+    def _answer_lone_get(self, data: bytes) -> bool:
+        """Answer input that is one get of one key, if it hits a bare entry: what a client that waits for each reply sends.
+
+        Such an entry's key has neither space nor line feed, so the hit proves that there is one request. This takes
+        0.7 microseconds off the 2 that such a request costs beside its system calls.
+        """
+        key, store = data[4:-2], self.store
+        index = hash(key) & store.mask
+        entry = store.tables[index].get(key)
+        if entry.__class__ is not bytes or not data.endswith(b"\r\n"):
+            return False
+        if self._held or self._mid_block or self._log.verbosity > 1:
+            return False
+        if store.noting:
+            store.shards[index].seen.add(key)
+        self.out += (b"VALUE ", key, entry, b"END\r\n")
+        counters = self.counters
+        counters.cmd_get += 1
+        counters.get_hits += 1
+        return True
+
+    def _answer_first_set(self, data: bytes) -> bool:
+        """Carry out input that begins with a small set, wholly there; alone, it takes 0.5 microseconds less so."""
+        if self._held or self._mid_block or self._log.verbosity > 1 or not self._takes_small_sets:
+            return False
+        end = data.find(b"\n")
+        stop = self._set_small(data, 0, end) if end > 0 else 0
+        if not stop:
+            return False
+        self.counters.cmd_set += 1
+        if stop < len(data):
+            self._run(data[stop:])
+        return True
 
     def resume(self) -> None:
         """Go on where a turn ended."""
@@ -124,11 +166,9 @@ class TextProtocol:
         carried out here, at 0.35 and 1.0 microseconds where the general way takes 1.7 and 3.5. An entry that is
         bare bytes says by its type that it is small, does not expire and has a clean key.
         """
-        out, store = self.out, self.store
-        tables, mask, shards, noting = store.tables, store.mask, store.shards, store.noting
-        find, startswith, now = data.find, data.startswith, store.clock.now
-        fast = self.context.log.verbosity < 2
-        fast_sets = fast and store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
+        out, store, find, startswith = self.out, self.store, data.find, data.startswith
+        tables, mask = store.tables, store.mask
+        fast = self._log.verbosity < 2
         position = hits = sets = 0
         self._turn_bytes = 0
         for _ in repeat(None, self._requests_per_turn):
@@ -142,12 +182,12 @@ class TextProtocol:
                 ready = None
                 if entry.__class__ is bytes:
                     ready = entry
-                elif entry.__class__ is Item and (not 0 < entry.deadline <= now) and b" " not in key:
+                elif entry.__class__ is Item and b" " not in key and not 0 < entry.deadline <= store.clock.now:
                     ready = entry.ready
                     self._turn_bytes += len(ready)
                 if ready is not None and data[end - 1] == 13:
-                    if noting:
-                        shards[index].seen.add(key)
+                    if store.noting:
+                        store.shards[index].seen.add(key)
                     out += (b"VALUE ", key, ready, b"END\r\n")
                     hits += 1
                     position = end + 1
@@ -155,7 +195,7 @@ class TextProtocol:
                         self.paused = True
                         break
                     continue
-            elif fast_sets and startswith(b"set ", position):
+            elif fast and startswith(b"set ", position) and self._takes_small_sets:
                 stop = self._set_small(data, position, end)
                 if stop:
                     sets += 1
@@ -167,15 +207,18 @@ class TextProtocol:
             position = self._slow(data, position, end)
             if self.paused or self.closing:
                 break
-        self._count_fast(hits, sets)
+        if hits or sets:
+            self._count_fast(hits, sets)
         if position < len(data) and not self.closing:
             self._keep(data[position:] if position else data)
 
     def _count_fast(self, hits: int, sets: int) -> None:
         counters = self.counters
-        counters.cmd_get += hits
-        counters.get_hits += hits
-        counters.cmd_set += sets
+        if hits:
+            counters.cmd_get += hits
+            counters.get_hits += hits
+        if sets:
+            counters.cmd_set += sets
 
     def _set_small(self, data: bytes, position: int, end: int) -> int:
         """Carry out `set <key> <flags> <exptime> <bytes> [noreply]` in its usual form.
@@ -211,7 +254,7 @@ class TextProtocol:
         """
         stop = end - 1 if end > position and data[end - 1] == 13 else end
         self._line(data[position:stop], end - position + 1)
-        if self._block_bytes or self._swallow_bytes:
+        if self._mid_block:
             return self._read_block(data, end + 1)
         return end + 1
 
@@ -243,10 +286,12 @@ class TextProtocol:
         """Read a data block of this length next, and store it."""
         self._pending = (mode, key, flags, deadline, cas)
         self._block_bytes = length + 2
+        self._mid_block = True
 
     def swallow(self, length: int) -> None:
         """Pass over the data block of a refused command, so that it is not taken for commands."""
         self._swallow_bytes = length + 2
+        self._mid_block = True
 
     def _read_block(self, data: bytes, position: int) -> int:
         """Take what there is of the data block; store it once it is whole. Returns the position behind it."""
@@ -254,6 +299,7 @@ class TextProtocol:
         if self._swallow_bytes:
             taken = min(there, self._swallow_bytes)
             self._swallow_bytes -= taken
+            self._mid_block = self._swallow_bytes > 0
             return position + taken
         missing = self._block_bytes - len(self._block)
         if there < missing:
@@ -274,6 +320,7 @@ class TextProtocol:
         mode, key, flags, deadline, cas = self._pending
         self._pending = None
         self._block_bytes = 0
+        self._mid_block = False
         self.want = READ_BYTES
         if bytes(block[-2:]) != b"\r\n":
             self.reply(b"CLIENT_ERROR bad data chunk")

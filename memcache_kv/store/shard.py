@@ -29,7 +29,7 @@ class Shard:
     """
 
     __slots__ = (
-        "table", "lock", "seen", "used_bytes", "expiring", "total_items", "get_expired",
+        "table", "lock", "seen", "used_bytes", "check_at_bytes", "expiring", "total_items", "get_expired",
         "evictions", "evicted_unseen", "expired_unseen", "reclaimed", "_candidates",
     )  # fmt: skip
 
@@ -38,6 +38,8 @@ class Shard:
         self.lock = threading.Lock()
         self.seen: set[bytes] = set()
         self.used_bytes = 0
+        self.check_at_bytes = 0
+        """Above this the store looks whether its limits still hold."""
         self.expiring = 0
         """How many entries have a deadline: where none has, there is nothing to crawl."""
         self.total_items = 0

@@ -140,7 +140,6 @@ class Store:
         """The part of the limit that is taken by holes between items, and that they therefore leave free."""
         self._target_bytes = 0
         self._check_every_bytes = 0
-        self._check_at: list[int] = []
         self.set_limit(limit_bytes)
 
     # Reading
@@ -183,8 +182,7 @@ class Store:
         The caller has seen to it that the entry is of the right kind for what it holds (`make_entry`), that its ready
         bytes are at most PLAIN_LIMIT_BYTES, and that `evicts` is true.
         """
-        index = hash(key) & self.mask
-        shard = self.shards[index]
+        shard = self.shards[hash(key) & self.mask]
         with shard.lock:
             if shard.put_locked(key, entry) and self.noting:
                 shard.seen.add(key)
@@ -192,7 +190,7 @@ class Store:
             if self.log is not None:
                 ready = ready_of(entry)
                 self.log.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
-        if shard.used_bytes > self._check_at[index] or self.max_items:
+        if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
     def store(self, mode: Mode, key: bytes, ready: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
@@ -201,8 +199,7 @@ class Store:
         deadline: unix time or 0; cas: the id that Mode.CAS compares. Returns STORED, NOT_STORED, EXISTS or
         NOT_FOUND as the protocol has them, or NO_MEMORY where nothing may be evicted.
         """
-        index = hash(key) & self.mask
-        shard = self.shards[index]
+        shard = self.shards[hash(key) & self.mask]
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             refusal = self._refusal(mode, old, cas)
@@ -218,7 +215,7 @@ class Store:
                 return Outcome.NO_MEMORY
             self._put_locked(shard, key, ready, deadline)
             shard.total_items += 1
-        if shard.used_bytes > self._check_at[index] or self.max_items:
+        if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
         return Outcome.STORED
 
@@ -334,14 +331,13 @@ class Store:
 
     def restore(self, key: bytes, entry: Entry | None) -> None:
         """Put back what a journal says of a key: this entry, or (None) nothing."""
-        index = hash(key) & self.mask
-        shard = self.shards[index]
+        shard = self.shards[hash(key) & self.mask]
         with shard.lock:
             if entry is None or 0 < deadline_of(entry) <= self.clock.now:
                 shard.remove_locked(key)
                 return
             shard.put_locked(key, entry)
-        if shard.used_bytes > self._check_at[index] or self.max_items:
+        if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
     def start_cas_at(self, first: int) -> None:
@@ -363,7 +359,8 @@ class Store:
         self.limit_bytes = limit_bytes
         self.reserve(0)
         self._check_every_bytes = limit_bytes // (CHECKS * len(self.shards))
-        self._check_at = [0] * len(self.shards)
+        for shard in self.shards:
+            shard.check_at_bytes = 0
 
     def reserve(self, reserved_bytes: int) -> None:
         """Leave this much of the limit free, because the allocator needs it for what it can't give back."""
@@ -419,7 +416,8 @@ class Store:
             self._has_evicted = True
             if not fullest.evict(1, self.clock.now, key):
                 givers.remove(fullest)
-        self._check_at = [shard.used_bytes + self._check_every_bytes for shard in self.shards]
+        for shard in self.shards:
+            shard.check_at_bytes = 0 if self.max_items else shard.used_bytes + self._check_every_bytes
 
     def deadline(self, exptime: int) -> int:
         """Turn a client's exptime into a deadline by this store's clock."""
