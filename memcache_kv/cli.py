@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from memcache_kv import memory, process
-from memcache_kv.errors import ConfigError, MemcacheKVError
+from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.service import Service
 from memcache_kv.settings import Settings, add_options, load_settings
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = parse(sys.argv[1:] if arguments is None else arguments)
         return run(settings)
+    except StoppedEarly:
+        return 0
     except ConfigError as error:
         print(f"memcache-kv: {error}", file=sys.stderr)
         return error.status

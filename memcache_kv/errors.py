@@ -2,6 +2,7 @@
 
 MemcacheKVError
 ├── ConfigError         a flag, variable or file says something senseless (exit status 2, or 64 as memcached)
+├── StoppedEarly        somebody wanted the end before the server had started
 ├── ListenError         an address can't be listened on
 └── JournalError        the journal can't be used
     ├── JournalLocked   another process has the directory
@@ -27,6 +28,10 @@ class ConfigError(MemcacheKVError):
 
 class ListenError(MemcacheKVError):
     """An address can't be listened on: taken, not ours, or not an address."""
+
+
+class StoppedEarly(MemcacheKVError):
+    """Somebody wanted the end before the server had started; not a failure."""
 
 
 class JournalError(MemcacheKVError):

@@ -8,10 +8,11 @@ import select
 import socket
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from memcache_kv.clock import Clock
-from memcache_kv.errors import JournalFailed, ListenError
-from memcache_kv.journal import Journal, JournalDirectory, recover
+from memcache_kv.errors import JournalFailed, ListenError, StoppedEarly
+from memcache_kv.journal import Journal, JournalDirectory, Recovered, recover
 from memcache_kv.log import Log
 from memcache_kv.memory import MemoryWatch, resident_bytes
 from memcache_kv.progress import show_progress
@@ -70,7 +71,7 @@ class Service:
     one thread. `stopping` is set when somebody (a client's `shutdown`, a failed disk) asks for the end;
     whoever runs the service waits for it and calls `stop`. `failure` says why, where the disk was the reason.
 
-    Raises JournalError, ListenError.
+    Raises JournalError, ListenError, and StoppedEarly where the end was wanted before the start was over.
     """
 
     def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
@@ -155,8 +156,7 @@ class Service:
         directory.check()
         last_cas = 0
         if directory.file.exists() and directory.file.stat().st_size:
-            with show_progress(self.log, directory.file) as progress:
-                found = recover(directory.file, self.store, progress)
+            found = self._recover(directory.file)
             last_cas = ((found.last_cas >> CAS_RUN_BITS) + 1) << CAS_RUN_BITS
             if found.torn_copy is not None:
                 self.log.say(
@@ -169,6 +169,17 @@ class Service:
         directory.sync()
         self.store.log = self.journal
         self.store.new_second()
+
+    def _recover(self, path: Path) -> Recovered:
+        """Replay a journal, and show how far it has come. Raises StoppedEarly where somebody wants the end first."""
+        with show_progress(self.log, path) as show:
+
+            def progress(done: int, total: int, records: int) -> None:
+                show(done, total, records)
+                if self.stopping.is_set():
+                    raise StoppedEarly("stopped while the journal was read")
+
+            return recover(path, self.store, progress)
 
     def _disk_failed(self, failure: JournalFailed) -> None:
         self.failure = failure

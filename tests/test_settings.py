@@ -272,6 +272,7 @@ BAD_FILES = [
     ("verbose = true", "verbosity"),
     ("port = {a = 1}", "port"),
     ("port 5", "not TOML"),
+    ("port = " + "9" * 5000, "not TOML"),
     ("[section]\nport = 5", "'section'"),
     ("journal = ''", "journal"),
     ('journal = "a\\u0000b"', "journal"),

@@ -113,7 +113,7 @@ class TextProtocol:
         self._run(data)
 
     def _answer_lone_get(self, data: bytes) -> bool:
-        """Answer input that is one get of one key, if it hits a bare entry: what a client that waits for each reply sends.
+        """Answer input that is one get of one key, if it hits a bare entry: so a client does that waits for replies.
 
         Such an entry's key has neither space nor line feed, so the hit proves that there is one request. This takes
         0.7 microseconds off the 2 that such a request costs beside its system calls.
@@ -358,7 +358,8 @@ class TextProtocol:
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         assert self._keys is not None
-        find, log = self._find, self.context.log
+        find, log, out = self._find, self._log, self.out
+        verbose = log.verbosity > 1
         hits = misses = 0
         finished = True
         for key in islice(self._keys, KEYS_PER_TURN):
@@ -367,7 +368,11 @@ class TextProtocol:
                 misses += 1
                 continue
             hits += 1
-            log.reply(self.fd, b"sending key " + key)
+            if verbose:
+                log.reply(self.fd, b"sending key " + key)
+            if entry.__class__ is bytes:  # so it is small, and nobody asked for its CAS id
+                out += (b"VALUE ", key, entry)
+                continue
             self._send_value(key, entry)
             if self._turn_bytes > TURN_BYTES:
                 finished = False

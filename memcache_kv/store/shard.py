@@ -15,6 +15,9 @@ CHANCES_PER_EVICTION = 8
 CANDIDATES_AT_ONCE = 256
 """How many of the oldest keys are looked up at once: finding the first live slot of a dict from which the oldest were
 taken costs a scan over the empty ones."""
+CANDIDATES_PART = 16
+"""But no more than this part of the shard: one that is deleted and stored anew meanwhile keeps its old place.
+Two at least, as the oldest may be the one that is spared."""
 
 
 class Shard:
@@ -160,7 +163,7 @@ class Shard:
         table = self.table
         while len(table) > (spare in table):
             if not self._candidates:
-                self._candidates.extend(islice(table, CANDIDATES_AT_ONCE))
+                self._candidates.extend(islice(table, min(CANDIDATES_AT_ONCE, 2 + len(table) // CANDIDATES_PART)))
             key = self._candidates.popleft()
             if key in table and key != spare:
                 return key

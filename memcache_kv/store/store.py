@@ -172,7 +172,8 @@ class Store:
                 return entry
             item = Item(ready_of(entry), deadline_of(entry), self._name_locked(key))
             shard.put_locked(key, item)
-            return item
+        self._check_room(shard, key)
+        return item
 
     # Changing
 
@@ -215,8 +216,7 @@ class Store:
                 return Outcome.NO_MEMORY
             self._put_locked(shard, key, ready, deadline)
             shard.total_items += 1
-        if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+        self._check_room(shard, key)
         return Outcome.STORED
 
     @staticmethod
@@ -270,7 +270,8 @@ class Store:
             number = max(0, number + amount) & 0xFFFFFFFFFFFFFFFF
             digits = b"%d" % number
             self._put_locked(shard, key, pack(flags_of(before), digits.ljust(len(value))), deadline_of(old))
-            return number
+        self._check_room(shard, key)
+        return number
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
         """Give a live item a new deadline; return it, or None where there is none.
@@ -291,7 +292,8 @@ class Store:
                 shard.seen.add(key)
             if self.log is not None:
                 self.log.touched(key, deadline)
-            return entry
+        self._check_room(shard, key)
+        return entry
 
     def _name_locked(self, key: bytes) -> int:
         """Make a CAS id for the key's present value."""
@@ -337,8 +339,7 @@ class Store:
                 shard.remove_locked(key)
                 return
             shard.put_locked(key, entry)
-        if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+        self._check_room(shard, key)
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be this one: above all that were given before a restart."""
@@ -390,6 +391,11 @@ class Store:
         if is_new and self.max_items and len(self) >= self.max_items:
             return True
         return self.used_bytes + needed_bytes > self._target_bytes
+
+    def _check_room(self, shard: Shard, key: bytes) -> None:
+        """Make room if this shard has grown enough for a look at the limits."""
+        if shard.used_bytes > shard.check_at_bytes:
+            self._make_room(key)
 
     def _make_room(self, key: bytes) -> None:
         """Evict until all limits hold; `key`, for which room is made, stays.

@@ -42,9 +42,7 @@ class Moment:
 
 def shown(store: Store) -> Visible:
     """Everything a store holds for clients now."""
-    return {
-        key: (value_of(ready_of(entry)), flags_of(ready_of(entry)), *_rare(entry)) for key, entry in store.items()
-    }
+    return {key: (value_of(ready_of(entry)), flags_of(ready_of(entry)), *_rare(entry)) for key, entry in store.items()}
 
 
 def _rare(entry: bytes | Item) -> tuple[int, int]:

@@ -43,7 +43,7 @@ def as_json(line: bytes) -> dict[str, Any]:
 @settings(deadline=None)
 @given(KEYS, FLAGS, NUMBERS, NUMBERS, VALUES)
 @example(b"", 0, 0, 0, b"")
-@example(b"\xed\xa0\x80", 2**32 - 1, 2**64 - 1, 2**64 - 1, b"a\r\nb\x00\xe2\x80\xa8\"\\")
+@example(b"\xed\xa0\x80", 2**32 - 1, 2**64 - 1, 2**64 - 1, b'a\r\nb\x00\xe2\x80\xa8"\\')
 def test_a_set_comes_back_as_it_was(key: bytes, flags: int, exp: int, cas: int, value: bytes) -> None:
     line = set_line(key, flags, exp, cas, value)
     record = parse_line(line[:-1])

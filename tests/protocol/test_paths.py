@@ -25,6 +25,7 @@ def large(size: int) -> bytes:
 values = st.binary(max_size=30) | st.sampled_from(
     (b"10", large(PLAIN_LIMIT_BYTES - 21), large(PLAIN_LIMIT_BYTES - 20), large(6000))
 )
+values = values.filter(lambda value: b"stats" not in value)  # taken for a command, it tells of the process
 
 
 @st.composite
@@ -111,7 +112,8 @@ def survives(pieces: list[bytes]) -> None:
         if outstanding > 4_000_000:
             return
         conversation.feed(b"\n" * outstanding + b"\r\n\r\n")
-    assert conversation.feed(b"version\r\n").endswith(VERSION)
+    answer = conversation.feed(b"version\r\n")
+    assert protocol.closing or answer.endswith(VERSION)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
@@ -123,8 +125,9 @@ def test_any_bytes_leave_a_server_that_serves(pieces: list[bytes]) -> None:
     st.lists(
         st.sampled_from(
             (b"get ", b"gets ", b"set ", b"cas ", b"gat ", b"incr ", b"a ", b"b ", b"0 ", b"1 ", b"-1 ",
-             b"99999999999 ", b"noreply", b"\r\n", b"\n", b"\r", b" ", b"\0", b"\xff", b"k" * 300, b"stats ", b"settings",
-             b"conns", b"items", b"flush_all ", b"verbosity ", b"cache_memlimit ", b"shutdown", b"quit", b"mn", b"touch ")
+             b"99999999999 ", b"noreply", b"\r\n", b"\n", b"\r", b" ", b"\0", b"\xff", b"k" * 300,
+             b"stats ", b"settings", b"conns", b"items", b"flush_all ", b"verbosity ", b"cache_memlimit ",
+             b"shutdown", b"quit", b"touch ")
         ),
         max_size=40,
     ).map(b"".join),

@@ -220,7 +220,20 @@ LINES = [
     Case("many in one go", SET + b"get a\r\n" * 20 + b"delete a\r\n", STORED + FOUND * 20 + b"DELETED\r\n"),
 ]
 
-CASES = [*STORAGE, *CAS, *RETRIEVAL, *CHANGES, *SILENCE, *REFUSED_STORAGE, *SERVER, *LINES]
+LOOKALIKES = [
+    Case("a value that is a get", SET + storage(b"set b 0 0 5", b"get a"), STORED * 2),
+    Case("a value that is a set", SET + storage(b"set b 0 0 14", b"set a 0 0 1\r\nx") + b"get a\r\n",
+         STORED * 2 + FOUND),
+    Case("a refused value that is a get", SET + storage(b"set b x 0 5", b"get a"), STORED + BAD),
+    Case("a refused value that is a set", SET + storage(b"set b x 0 14", b"set a 0 0 1\r\nx") + b"get a\r\n",
+         STORED + BAD + FOUND),
+    Case("a key that is a command", SET + b"gets get a\r\n", STORED + b"VALUE a 5 3 1\r\nfoo\r\nEND\r\n"),
+    Case("keys that are a set", SET + b"gets set a 0 0 1\r\nx\r\n",
+         STORED + b"VALUE a 5 3 1\r\nfoo\r\nEND\r\n" + BAD),
+]  # fmt: skip
+"""What looks like another request where the input is cut before it."""
+
+CASES = [*LOOKALIKES, *STORAGE, *CAS, *RETRIEVAL, *CHANGES, *SILENCE, *REFUSED_STORAGE, *SERVER, *LINES]
 
 CLOSING = [
     Case("quit", b"quit\r\n", b""),

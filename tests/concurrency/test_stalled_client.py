@@ -1,0 +1,57 @@
+"""A client that stops in the middle of a request: the others do not notice."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.concurrency.crowd import run_together
+from tests.integration.wire import OURS, RunningServer, Wire
+
+SILENT_SECONDS = 20.0
+ANSWER_SECONDS = 1.0
+"""How long a client waits for one answer before it gives up: a thousand times what it takes."""
+
+
+@pytest.fixture(params=[False, True], ids=["no journal", "journal"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningServer]:
+    """A server with one worker, so that whoever blocks it blocks all."""
+    flags = ("--journal", str(tmp_path), "--fsync", "always") if request.param else ()
+    running = RunningServer(OURS, ("-t", "1", *flags))
+    yield running
+    running.close()
+
+
+def ask_all_the_time(server: RunningServer, key: bytes, silence_over: threading.Event) -> None:
+    """Set and get without pause; every answer comes within a socket's timeout."""
+    answers = 0
+    with Wire(server) as wire:
+        wire.socket.settimeout(ANSWER_SECONDS)
+        while not silence_over.wait(0.001):
+            value = b"%d" % answers
+            wire.send(b"set %b 0 0 %d\r\n%b\r\nget %b\r\n" % (key, len(value), value, key))
+            wire.receive(b"STORED\r\nVALUE %b 0 %d\r\n%b\r\nEND\r\n" % (key, len(value), value))
+            answers += 1
+    assert answers > SILENT_SECONDS
+
+
+def test_two_clients_are_answered_at_once_while_a_third_is_silent_in_the_middle_of_a_set(server: RunningServer) -> None:
+    silence_over = threading.Event()
+
+    def be_silent() -> None:
+        try:
+            with Wire(server) as wire:
+                wire.send(b"set half 0 0 10\r\nhalf")
+                threading.Event().wait(SILENT_SECONDS)
+                wire.send(b"-value\r\n")
+                wire.receive(b"STORED\r\n")
+                wire.expect(b"get half\r\n", b"VALUE half 0 10\r\nhalf-value\r\nEND\r\n")
+        finally:
+            silence_over.set()
+
+    run_together(
+        be_silent,
+        lambda: ask_all_the_time(server, b"a", silence_over),
+        lambda: ask_all_the_time(server, b"b", silence_over),
+    )

@@ -1,0 +1,282 @@
+"""A whole server with a journal, in this process: what clients are told and when, and what a restart brings back."""
+
+import errno
+import io
+import select
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from memcache_kv.errors import JournalError, JournalLocked
+from memcache_kv.journal import Fsync
+from memcache_kv.journal.directory import FILE_NAME
+from memcache_kv.log import Log
+from memcache_kv.service import Service
+from memcache_kv.settings import Settings
+from memcache_kv.store import Mode, Outcome
+from memcache_kv.store.item import pack, ready_of, value_of
+from tests.fake_clock import FakeClock
+from tests.journal.disk import PATIENCE_SECONDS, Disk, wait_until
+
+
+@contextmanager
+def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | None = None) -> Iterator[Service]:
+    """Run a server on this journal; its log is in `said`."""
+    settings = Settings(port=0, listen=("127.0.0.1",), journal=directory, fsync=fsync)
+    service = Service(settings, clock, Log(stream=io.StringIO()))
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def said(service: Service) -> str:
+    stream = service.log._stream
+    assert isinstance(stream, io.StringIO)
+    return stream.getvalue()
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS)
+
+
+def ask(client: socket.socket, request: bytes, reply: bytes) -> None:
+    """Send a request and demand this reply."""
+    client.sendall(request)
+    got = b""
+    while len(got) < len(reply):
+        piece = client.recv(len(reply) - len(got))
+        assert piece, f"closed after {got!r}"
+        got += piece
+    assert got == reply
+
+
+def has_reply(client: socket.socket) -> bool:
+    return bool(select.select([client], [], [], 0)[0])
+
+
+# Acknowledged means durable
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"set a 0 0 1\r\n2\r\n", b"incr a 1\r\n", b"append a 0 0 1\r\n2\r\n", b"delete a\r\n", b"touch a 100\r\n",
+     b"gets a\r\n", b"flush_all\r\n", b"set a 0 0 5000\r\n" + b"x" * 5000 + b"\r\n"],
+)  # fmt: skip
+def test_always_answers_a_change_only_when_it_is_on_disk(tmp_path: Path, disk: Disk, request_bytes: bytes) -> None:
+    with serving(tmp_path) as service, connect(service) as client, connect(service) as reader:
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        disk.stall_syncs()
+        client.sendall(request_bytes)
+        assert disk.at_sync.wait(PATIENCE_SECONDS)
+        ask(reader, b"version\r\nget missing\r\n", b"VERSION")
+        assert not has_reply(client)
+        disk.may_sync.set()
+        assert client.recv(100)
+        assert disk.durable_bytes == (tmp_path / FILE_NAME).stat().st_size
+
+
+def test_silent_changes_are_on_disk_before_the_answer_to_what_follows_them(tmp_path: Path, disk: Disk) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        disk.stall_syncs()
+        client.sendall(b"set a 0 0 1 noreply\r\n1\r\nget a\r\n")
+        assert disk.at_sync.wait(PATIENCE_SECONDS)
+        assert not has_reply(client)
+        disk.may_sync.set()
+        ask(client, b"", b"VALUE a 0 1\r\n1\r\nEND\r\n")
+
+
+def test_a_client_that_waits_for_the_disk_is_served_in_order_however_much_it_sends(tmp_path: Path, disk: Disk) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"set n 0 0 1\r\n0\r\n", b"STORED\r\n")
+        disk.stall_syncs()
+        client.sendall(b"incr n 1\r\n")
+        assert disk.at_sync.wait(PATIENCE_SECONDS)
+        client.sendall(b"incr n 1\r\n" * 3)
+        disk.may_sync.set()
+        ask(client, b"incr n 1\r\n", b"1\r\n2\r\n3\r\n4\r\n5\r\n")
+
+
+def test_a_power_loss_at_any_moment_leaves_every_acknowledged_value(tmp_path: Path, disk: Disk) -> None:
+    with serving(tmp_path / "journal") as service:
+        acknowledged = [0] * 4
+        stopping = threading.Event()
+
+        def count(number: int) -> None:
+            with connect(service) as client:
+                ask(client, b"set %d 0 0 1\r\n0\r\n" % number, b"STORED\r\n")
+                while not stopping.is_set():
+                    ask(client, b"incr %d 1\r\n" % number, b"%d\r\n" % (acknowledged[number] + 1))
+                    acknowledged[number] += 1
+
+        threads = [threading.Thread(target=count, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        lost: list[tuple[list[int], bytes]] = []
+        for moment in range(1, 9):
+            wait_until(lambda least=moment * 20: min(acknowledged) >= least, "the counters go up")  # type: ignore[misc]
+            before = list(acknowledged)
+            lost.append((before, (tmp_path / "journal" / FILE_NAME).read_bytes()[: disk.durable_bytes]))
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    for before, content in lost:
+        left = tmp_path / "left"
+        shutil.rmtree(left, ignore_errors=True)
+        left.mkdir()
+        (left / FILE_NAME).write_bytes(content)
+        with serving(left) as service:
+            for number, least in enumerate(before):
+                entry = service.store.get(b"%d" % number)
+                assert entry is not None
+                assert int(value_of(ready_of(entry))) >= least
+
+
+# A disk that fails
+
+
+@pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.NEVER])
+def test_a_failed_disk_ends_the_server_with_its_reason_and_acknowledges_nothing(
+    tmp_path: Path, disk: Disk, fsync: Fsync
+) -> None:
+    with serving(tmp_path, fsync) as service, connect(service) as client:
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        wait_until(lambda: service.journal is not None and service.journal.lag_records == 0, "it is written")
+        disk.write_error = OSError(errno.ENOSPC, "No space left on device")
+        client.sendall(b"set a 0 0 1\r\n2\r\n")
+        wait_until(service.stopping.is_set, "the server asks to be stopped")
+        assert "No space left on device" in str(service.failure)
+        assert str(service.failure) in said(service)
+        if fsync is Fsync.ALWAYS:
+            assert not has_reply(client)
+    disk.write_error = None
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n")
+
+
+def test_a_disk_that_fails_at_the_start_is_told_as_an_error_of_the_journal(tmp_path: Path, disk: Disk) -> None:
+    disk.write_error = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(JournalError, match="No space left on device"), serving(tmp_path):
+        pass
+    disk.write_error = None
+    with serving(tmp_path):  # and the directory is free again
+        pass
+
+
+def test_a_server_that_is_refused_the_journal_leaves_it_to_the_other(tmp_path: Path) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        with pytest.raises(JournalLocked), serving(tmp_path):
+            pass
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+
+
+# What a restart brings back
+
+
+def test_a_torn_end_is_told_in_the_log_with_its_copy(tmp_path: Path) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        file.write(b'{"crc":"0')
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n")
+        [copy] = tmp_path.glob(f"{FILE_NAME}.torn-*")
+        assert f"cut off its 9 bytes and kept them in {copy}" in said(service)
+    with serving(tmp_path) as service:
+        assert "cut off" not in said(service)
+
+
+def test_cas_ids_after_a_restart_are_above_all_earlier_ones(tmp_path: Path) -> None:
+    highest = 0
+    for _ in range(3):
+        with serving(tmp_path) as service:
+            for key in (b"a", b"b", b"a"):
+                service.store.store(Mode.SET, key, pack(0, b"1"))
+                item = service.store.gets(key)
+                assert item is not None
+                assert item.cas > highest
+                highest = item.cas
+
+
+def test_cas_ids_are_never_given_twice_although_the_record_of_the_last_was_lost(tmp_path: Path) -> None:
+    given: set[int] = set()
+    for _ in range(3):
+        with serving(tmp_path) as service:
+            service.store.store(Mode.SET, b"a", pack(0, b"1"))
+            before = (tmp_path / FILE_NAME).stat().st_size
+            item = service.store.gets(b"a")
+            assert item is not None
+            assert item.cas not in given
+            given.add(item.cas)
+        content = (tmp_path / FILE_NAME).read_bytes()
+        assert b'"op":"cas"' in content[before:]
+        (tmp_path / FILE_NAME).write_bytes(content[: content.rindex(b'{"crc"')])
+
+
+def test_a_token_from_before_the_restart_matches_an_unchanged_item_and_never_a_changed_one(tmp_path: Path) -> None:
+    tokens: dict[bytes, int] = {}
+    keys = (b"same", b"touched", b"changed", b"changed later", b"deleted")
+    with serving(tmp_path) as service:
+        store = service.store
+        for key in keys:
+            store.store(Mode.SET, key, pack(0, b"1"))
+            item = store.gets(key)
+            assert item is not None
+            tokens[key] = item.cas
+        store.touch(b"touched", 0)
+        store.store(Mode.SET, b"changed", pack(0, b"1"))
+        store.delete(b"deleted")
+    with serving(tmp_path) as service:
+        store = service.store
+        store.store(Mode.SET, b"changed later", pack(0, b"1"))
+        store.store(Mode.SET, b"deleted", pack(0, b"1"))
+        for key in keys:
+            store.gets(key)
+        outcomes = {key: store.store(Mode.CAS, key, pack(0, b"2"), cas=tokens[key]) for key in keys}
+    assert outcomes == {
+        b"same": Outcome.STORED,
+        b"touched": Outcome.STORED,
+        b"changed": Outcome.EXISTS,
+        b"changed later": Outcome.EXISTS,
+        b"deleted": Outcome.EXISTS,
+    }
+
+
+def test_a_delayed_flush_takes_place_in_the_run_after_the_command(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with serving(tmp_path, clock=clock) as service:
+        service.store.store(Mode.SET, b"a", pack(0, b"1"))
+        service.store.flush(clock.now + 10)
+    for seconds, is_there in ((9, True), (1, False), (1, False)):
+        clock.advance(seconds)
+        with serving(tmp_path, clock=FakeClock(clock.now)) as service:
+            assert (service.store.get(b"a") is not None) is is_there
+
+
+def test_what_is_stored_after_a_flush_that_fell_due_while_down_stays_over_the_next_restart(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with serving(tmp_path, clock=clock) as service:
+        service.store.store(Mode.SET, b"a", pack(0, b"1"))
+        service.store.flush(clock.now + 10)
+    clock.advance(100)
+    with serving(tmp_path, clock=clock) as service:
+        service.store.store(Mode.SET, b"b", pack(0, b"2"))
+    with serving(tmp_path, clock=clock) as service:
+        assert [key for key, _ in service.store.items()] == [b"b"]
+
+
+def test_a_worker_that_has_ended_can_be_woken_while_the_journal_still_moves(tmp_path: Path, disk: Disk) -> None:
+    with serving(tmp_path) as service:
+        [worker] = service.workers
+        for listener in service.listeners:
+            listener.stop()
+        worker.stop()
+        worker.join(PATIENCE_SECONDS)
+        worker.wake()
+        service.listeners.clear()

@@ -1,0 +1,22 @@
+"""What tests of the store do again and again."""
+
+from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store.item import pack, ready_of
+
+FOREVER = 0
+
+
+def put(store: Store, key: bytes, value: bytes, flags: int = 0, deadline: int = FOREVER) -> None:
+    assert store.store(Mode.SET, key, pack(flags, value), deadline) is Outcome.STORED
+
+
+def found(store: Store, key: bytes) -> bytes | None:
+    """The ready bytes that a get finds."""
+    entry = store.get(key)
+    return None if entry is None else ready_of(entry)
+
+
+def cas_of(store: Store, key: bytes) -> int:
+    item = store.gets(key)
+    assert item is not None
+    return item.cas

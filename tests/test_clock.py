@@ -1,0 +1,74 @@
+"""The clock: whole seconds, only when ticked, never backwards."""
+
+import time
+
+import pytest
+
+from memcache_kv.clock import Clock
+
+
+class Time:
+    """Wall time and monotonic time, moved by the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall, self.monotonic = 1_700_000_000.25, 500.0
+        monkeypatch.setattr(time, "time", lambda: self.wall)
+        monkeypatch.setattr(time, "monotonic", lambda: self.monotonic)
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.wall += seconds
+        self.monotonic += seconds
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch)
+
+
+def test_it_starts_with_the_wall_time(moved: Time) -> None:
+    clock = Clock()
+    assert (clock.now, clock.started) == (1_700_000_000, 1_700_000_000)
+
+
+def test_it_moves_only_when_ticked_and_tells_of_each_second_once(moved: Time) -> None:
+    clock = Clock()
+    moved.pass_seconds(1)
+    assert clock.now == 1_700_000_000
+    assert clock.tick()
+    assert clock.now == 1_700_000_001
+    assert not clock.tick()
+
+
+def test_parts_of_a_second_add_up(moved: Time) -> None:
+    clock = Clock()
+    moved.pass_seconds(0.5)
+    assert not clock.tick()
+    moved.pass_seconds(0.25)
+    assert clock.tick()
+    assert clock.now == 1_700_000_001
+
+
+def test_seconds_in_which_nobody_ticked_are_not_lost(moved: Time) -> None:
+    clock = Clock()
+    moved.pass_seconds(1000)
+    assert clock.tick()
+    assert (clock.now, clock.started) == (1_700_001_000, 1_700_000_000)
+
+
+@pytest.mark.parametrize("step", [-3600, 3600, 86400 * 365])
+def test_a_step_of_the_wall_clock_changes_nothing(moved: Time, step: int) -> None:
+    clock = Clock()
+    moved.wall += step
+    assert not clock.tick()
+    moved.pass_seconds(1)
+    assert clock.tick()
+    assert clock.now == 1_700_000_001
+
+
+def test_it_never_runs_backwards(moved: Time) -> None:
+    clock = Clock()
+    moved.pass_seconds(10)
+    clock.tick()
+    moved.monotonic -= 5
+    assert not clock.tick()
+    assert clock.now == 1_700_000_010

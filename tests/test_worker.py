@@ -1,0 +1,495 @@
+"""A worker and its clients, over socket pairs: nobody loses a reply, nobody holds up another."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from memcache_kv import worker as worker_module
+from memcache_kv.clock import Clock
+from memcache_kv.poller import SelectorPoller, new_poller
+from memcache_kv.protocol import TextProtocol
+from memcache_kv.settings import Settings
+from memcache_kv.store import Mode
+from memcache_kv.store.item import pack, ready_of, value_of
+from memcache_kv.version import PROTOCOL_VERSION
+from memcache_kv.worker import Worker
+from tests.program import PATIENCE_SECONDS, poll_until
+from tests.protocol.context_factory import Surroundings
+
+VERSION = b"VERSION " + PROTOCOL_VERSION.encode() + b"\r\n"
+STORED = b"STORED\r\n"
+END = b"END\r\n"
+
+
+class FakeJournal:
+    """A journal that comes as far as the test lets it."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.reached = 0
+        self.callbacks: list[Callable[[], None]] = []
+
+    def holds(self, position: int) -> bool:
+        return self.reached < position
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def reach(self, position: int) -> None:
+        self.reached = position
+        for tell in self.callbacks:
+            tell()
+
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
+        self.position += 1
+
+    def deleted(self, key: bytes) -> None:
+        self.position += 1
+
+    def touched(self, key: bytes, deadline: int) -> None:
+        self.position += 1
+
+    def named(self, key: bytes, cas: int) -> None:
+        self.position += 1
+
+    def flushed(self, at: int) -> None:
+        self.position += 1
+
+
+class Serving:
+    """A running worker, and clients of it."""
+
+    def __init__(self, settings: Settings | None = None, journal: FakeJournal | None = None) -> None:
+        self.around = Surroundings(settings)
+        clock = Clock()
+        self.around.context.clock = self.around.store.clock = clock
+        if journal is not None:
+            self.around.context.journal = journal  # type: ignore[assignment]
+            self.around.store.log = journal
+        self.totals = self.around.context.totals
+        self.worker = Worker(self.around.context)
+        self.worker.start()
+        self.clients: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        """A client of its own; the other end is the worker's."""
+        theirs, ours = socket.socketpair()
+        theirs.settimeout(PATIENCE_SECONDS)
+        self.clients.append(theirs)
+        assert self.totals.open()
+        self.worker.adopt(ours)
+        return theirs
+
+    def keep(self, key: bytes, value: bytes) -> None:
+        log, self.around.store.log = self.around.store.log, None
+        self.around.store.store(Mode.SET, key, pack(0, value))
+        self.around.store.log = log
+
+    def value(self, key: bytes) -> bytes:
+        entry = self.around.store.get(key)
+        assert entry is not None
+        return value_of(ready_of(entry))
+
+    def has_unsent(self) -> bool:
+        return any(connection.unsent is not None for connection in list(self.worker._connections.values()))
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self.worker.join(PATIENCE_SECONDS)
+        assert not self.worker.is_alive()
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        if self.worker.is_alive():
+            self.stop()
+
+
+MakeServing = Callable[..., Serving]
+
+
+@pytest.fixture(params=["best poller", "selector"])
+def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeServing]:
+    maker = SelectorPoller if request.param == "selector" else new_poller
+    monkeypatch.setattr(worker_module, "new_poller", maker)
+    made: list[Serving] = []
+
+    def make(settings: Settings | None = None, journal: FakeJournal | None = None) -> Serving:
+        made.append(Serving(settings, journal))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def read(client: socket.socket, size: int) -> bytes:
+    """Read exactly this many bytes."""
+    pieces = bytearray()
+    while len(pieces) < size:
+        piece = client.recv(size - len(pieces))
+        assert piece, f"closed after {len(pieces)} of {size} bytes"
+        pieces += piece
+    return bytes(pieces)
+
+
+def read_to_the_end(client: socket.socket) -> bytes:
+    pieces = []
+    while piece := client.recv(1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def ask(client: socket.socket, request: bytes, reply: bytes) -> None:
+    client.sendall(request)
+    assert read(client, len(reply)) == reply
+
+
+def in_background(action: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    return thread
+
+
+def value_reply(key: bytes, value: bytes) -> bytes:
+    return b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(value), value)
+
+
+# Answering
+
+
+def test_a_client_is_answered(serve: MakeServing) -> None:
+    client = serve().connect()
+    ask(client, b"set a 0 0 1\r\nx\r\n", STORED)
+    ask(client, b"get a\r\nget b\r\n", value_reply(b"a", b"x") + END * 2)
+
+
+def test_clients_share_one_store(serve: MakeServing) -> None:
+    serving = serve()
+    first, second = serving.connect(), serving.connect()
+    ask(first, b"set a 0 0 1\r\nx\r\n", STORED)
+    ask(second, b"get a\r\n", value_reply(b"a", b"x") + END)
+
+
+def test_a_request_in_pieces_is_answered_and_others_meanwhile(serve: MakeServing) -> None:
+    serving = serve()
+    slow, quick = serving.connect(), serving.connect()
+    for piece in (b"se", b"t a 0 0 ", b"3\r", b"\nf", b"oo\r"):
+        slow.sendall(piece)
+        ask(quick, b"version\r\n", VERSION)
+    ask(slow, b"\n", STORED)
+
+
+def test_a_large_value_comes_and_goes(serve: MakeServing) -> None:
+    client = serve().connect()
+    value = os.urandom(1_000_000)
+    sender = in_background(lambda: client.sendall(b"set a 0 0 1000000\r\n" + value + b"\r\nget a\r\n"))
+    expected = STORED + value_reply(b"a", value) + END
+    assert read(client, len(expected)) == expected
+    sender.join()
+
+
+def test_bytes_are_counted(serve: MakeServing) -> None:
+    serving = serve()
+    client = serving.connect()
+    ask(client, b"version\r\n", VERSION)
+    poll_until(lambda: serving.around.counters.bytes_written == len(VERSION), "the reply is counted")
+    assert serving.around.counters.bytes_read == len(b"version\r\n")
+
+
+def test_quit_sends_what_was_asked_before_and_closes(serve: MakeServing) -> None:
+    serving = serve()
+    serving.keep(b"big", b"x" * 900_000)
+    client = serving.connect()
+    client.sendall(b"get big\r\nversion\r\nquit\r\n")
+    assert read_to_the_end(client) == value_reply(b"big", b"x" * 900_000) + END + VERSION
+    poll_until(lambda: serving.totals.current == 0, "it is counted as gone")
+
+
+def test_connections_are_told_of_and_counted(serve: MakeServing) -> None:
+    serving = serve()
+    clients = [serving.connect() for _ in range(3)]
+    for client in clients:
+        ask(client, b"version\r\n", VERSION)
+    assert [each.state for each in serving.worker.facts()] == ["conn_read"] * 3
+    clients[0].close()
+    poll_until(lambda: len(list(serving.worker.facts())) == 2, "one has left")
+    assert (serving.totals.current, serving.totals.total) == (2, 3)
+
+
+# Leaving
+
+
+def test_a_half_closed_client_still_gets_all_replies(serve: MakeServing) -> None:
+    serving = serve()
+    serving.keep(b"big", b"x" * 300_000)
+    client = serving.connect()
+    client.sendall(b"get big\r\n" * 30 + b"version\r\n")
+    client.shutdown(socket.SHUT_WR)
+    assert read_to_the_end(client) == (value_reply(b"big", b"x" * 300_000) + END) * 30 + VERSION
+
+
+def test_a_half_closed_client_gets_replies_of_many_turns(serve: MakeServing) -> None:
+    serving = serve(Settings(max_reqs_per_event=1))
+    client = serving.connect()
+    client.sendall(b"version\r\n" * 1000)
+    client.shutdown(socket.SHUT_WR)
+    assert read_to_the_end(client) == VERSION * 1000
+
+
+@pytest.mark.parametrize("requests_per_turn", [1, 1000])
+def test_what_a_client_sent_before_it_hung_up_is_carried_out(serve: MakeServing, requests_per_turn: int) -> None:
+    serving = serve(Settings(max_reqs_per_event=requests_per_turn))
+    serving.keep(b"n", b"0")
+    client = serving.connect()
+    client.sendall(b"incr n 1 noreply\r\n" * 3000)
+    client.close()
+    poll_until(lambda: serving.totals.current == 0, "the client is gone")
+    assert serving.value(b"n").strip() == b"3000"
+
+
+def test_a_client_that_hangs_up_while_replies_wait_is_closed_and_others_are_served(serve: MakeServing) -> None:
+    serving = serve()
+    serving.keep(b"big", b"x" * 900_000)
+    lost, other = serving.connect(), serving.connect()
+    lost.sendall(b"get big\r\n" * 20)
+    poll_until(serving.has_unsent, "replies wait for the client")
+    lost.close()
+    poll_until(lambda: serving.totals.current == 1, "it is closed")
+    ask(other, b"version\r\n", VERSION)
+
+
+def test_a_client_that_comes_and_goes_at_once_costs_nothing(serve: MakeServing) -> None:
+    serving = serve()
+    for _ in range(20):
+        serving.connect().close()
+    poll_until(lambda: serving.totals.total == 20 and serving.totals.current == 0, "all are gone")
+    ask(serving.connect(), b"version\r\n", VERSION)
+
+
+# Back-pressure
+
+
+def test_a_client_that_does_not_read_is_held_back_and_later_gets_everything(serve: MakeServing) -> None:
+    serving = serve()
+    serving.keep(b"big", b"x" * 100_000)
+    lazy, other = serving.connect(), serving.connect()
+    request, count = b"get big\r\n", 2000
+    sender = in_background(lambda: lazy.sendall(request * count))
+    poll_until(serving.has_unsent, "replies wait for the client")
+    for _ in range(50):
+        ask(other, b"version\r\n", VERSION)
+    (waiting,) = [each for each in serving.worker._connections.values() if each.unsent is not None]
+    assert waiting.unsent is not None
+    assert len(waiting.unsent) < 4_000_000
+    assert serving.around.counters.get_hits < count
+    one = value_reply(b"big", b"x" * 100_000) + END
+    for _ in range(count):
+        assert read(lazy, len(one)) == one
+    sender.join()
+    ask(lazy, b"version\r\n", VERSION)
+
+
+def test_a_client_that_reads_late_and_then_fast_gets_a_get_of_many_turns(serve: MakeServing) -> None:
+    serving = serve()
+    keys = [b"key%05d" % number for number in range(6000)]
+    for key in keys:
+        serving.keep(key, b"v" * 300)
+    client = serving.connect()
+    request = b"get " + b" ".join(keys) + b"\r\nversion\r\n"
+    sender = in_background(lambda: client.sendall(request))
+    poll_until(serving.has_unsent, "replies wait for the client")
+    expected = b"".join(value_reply(key, b"v" * 300) for key in keys) + END + VERSION
+    assert read(client, len(expected)) == expected
+    sender.join()
+    ask(client, b"version\r\n", VERSION)
+
+
+def test_a_client_with_many_requests_does_not_hold_up_another(serve: MakeServing) -> None:
+    serving = serve(Settings(max_reqs_per_event=1))
+    busy, other = serving.connect(), serving.connect()
+    sender = in_background(lambda: busy.sendall(b"version\r\n" * 20_000))
+    for _ in range(20):
+        ask(other, b"version\r\n", VERSION)
+    assert read(busy, len(VERSION) * 20_000) == VERSION * 20_000
+    sender.join()
+    assert serving.around.counters.conn_yields > 1000
+
+
+# The journal
+
+
+def test_a_change_is_answered_when_the_journal_has_it(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    writer, reader = serving.connect(), serving.connect()
+    writer.sendall(b"set a 0 0 1\r\nx\r\n")
+    poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+    ask(reader, b"get a\r\n", value_reply(b"a", b"x") + END)
+    writer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        writer.recv(100)
+    writer.settimeout(PATIENCE_SECONDS)
+    journal.reach(1)
+    assert read(writer, len(STORED)) == STORED
+    ask(writer, b"get a\r\n", value_reply(b"a", b"x") + END)
+
+
+def test_what_is_sent_while_the_journal_is_awaited_is_answered_in_order(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    client = serving.connect()
+    for number in range(1, 4):
+        client.sendall(b"set a 0 0 1\r\n%d\r\n" % number)
+        poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+        client.sendall(b"get a\r\n")
+        journal.reach(number)
+        expected = STORED + value_reply(b"a", b"%d" % number) + END
+        assert read(client, len(expected)) == expected
+
+
+def test_a_client_that_hangs_up_while_the_journal_is_awaited_has_its_later_changes_carried_out(
+    serve: MakeServing,
+) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    client = serving.connect()
+    client.sendall(b"set a 0 0 1 noreply\r\n1\r\n")
+    poll_until(lambda: bool(serving.worker._parked), "it waits for the journal")
+    client.sendall(b"set a 0 0 1 noreply\r\n2\r\n")
+    client.close()
+    ask(serving.connect(), b"version\r\n", VERSION)
+    journal.reach(100)
+    poll_until(lambda: serving.totals.current == 1, "it is closed")
+    assert serving.value(b"a") == b"2"
+
+
+def test_several_wait_for_the_journal_at_once(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    clients = [serving.connect() for _ in range(10)]
+    for number, client in enumerate(clients):
+        client.sendall(b"set k%d 0 0 1\r\nx\r\n" % number)
+    poll_until(lambda: len(serving.worker._parked) == 10, "all wait")
+    journal.reach(10)
+    for client in clients:
+        assert read(client, len(STORED)) == STORED
+
+
+# Stopping
+
+
+def test_a_stop_closes_idle_connections(serve: MakeServing) -> None:
+    serving = serve()
+    client = serving.connect()
+    ask(client, b"version\r\n", VERSION)
+    serving.stop()
+    assert client.recv(1) == b""
+    assert serving.totals.current == 0
+
+
+def test_a_stop_sends_what_is_ready(serve: MakeServing) -> None:
+    serving = serve()
+    serving.keep(b"big", b"x" * 900_000)
+    client = serving.connect()
+    client.sendall(b"get big\r\nversion\r\n")
+    poll_until(serving.has_unsent, "replies wait for the client")
+    serving.worker.stop()
+    assert read_to_the_end(client) == value_reply(b"big", b"x" * 900_000) + END + VERSION
+    serving.worker.join(PATIENCE_SECONDS)
+    assert not serving.worker.is_alive()
+
+
+def test_a_stop_waits_for_the_journal(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    client = serving.connect()
+    client.sendall(b"set a 0 0 1\r\nx\r\n")
+    poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+    serving.worker.stop()
+    journal.reach(1)
+    assert read_to_the_end(client) == STORED
+    serving.worker.join(PATIENCE_SECONDS)
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read(
+    serve: MakeServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)
+    serving = serve()
+    serving.keep(b"big", b"x" * 900_000)
+    client = serving.connect()
+    client.sendall(b"get big\r\n" * 5)
+    poll_until(serving.has_unsent, "replies wait for the client")
+    serving.stop()
+    assert serving.totals.current == 0
+
+
+def test_a_socket_that_comes_with_the_stop_is_closed() -> None:
+    around = Surroundings()
+    worker = Worker(around.context)
+    theirs, ours = socket.socketpair()
+    with theirs:
+        assert around.context.totals.open()
+        worker.adopt(ours)
+        worker.stop()
+        worker.start()
+        worker.join(PATIENCE_SECONDS)
+        assert theirs.recv(1) == b""
+        assert around.context.totals.current == 0
+
+
+# Faults
+
+
+def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = serve()
+    unlucky, other = serving.connect(), serving.connect()
+    ask(other, b"version\r\n", VERSION)
+    receive = TextProtocol.receive
+
+    def fail_on_fault(protocol: TextProtocol, data: bytes) -> None:
+        if data.startswith(b"fault"):
+            raise MemoryError("no memory left")
+        receive(protocol, data)
+
+    monkeypatch.setattr(TextProtocol, "receive", fail_on_fault)
+    unlucky.sendall(b"fault\r\n")
+    assert unlucky.recv(1) == b""
+    ask(other, b"version\r\n", VERSION)
+    poll_until(lambda: "no memory left" in serving.around.stream.getvalue(), "it is logged")
+    assert serving.totals.current == 1
+
+
+class Unsettable(socket.socket):
+    """A socket whose peer has left before its options were set, as some systems report it."""
+
+    def setsockopt(self, *arguments: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+
+def test_a_socket_whose_options_cannot_be_set_is_served_too(serve: MakeServing) -> None:
+    serving = serve()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE_SECONDS)
+        serving.clients.append(client)
+        accepted, _ = listener.accept()
+    assert serving.totals.open()
+    serving.worker.adopt(Unsettable(fileno=accepted.detach()))
+    ask(client, b"version\r\n", VERSION)
+
+
+def test_an_idle_worker_still_ticks_the_clock_and_flushes(serve: MakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    serving = serve()
+    serving.keep(b"a", b"x")
+    serving.worker.wake()
+    serving.around.store.flush(serving.around.store.clock.now + 1)
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while len(serving.around.store) and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    assert len(serving.around.store) == 0
