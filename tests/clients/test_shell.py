@@ -173,6 +173,7 @@ class Terminal:
         controller, terminal = pty.openpty()
         environment = {**os.environ, "XDG_STATE_HOME": str(state), "TERM": "dumb"}
         self._descriptor = controller
+        self._screen = b""
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "clients/shell.py"), str(server.address)],
             stdin=terminal,
@@ -188,16 +189,17 @@ class Terminal:
         os.write(self._descriptor, text)
 
     def read_until(self, awaited: bytes) -> bytes:
-        """Read the screen until it shows something; fail when it does not come."""
-        screen, end = b"", time.monotonic() + TERMINAL_TIMEOUT_SECONDS
-        while awaited not in screen:
+        """Return what the screen shows up to something awaited, and keep the rest; fail when it does not come."""
+        end = time.monotonic() + TERMINAL_TIMEOUT_SECONDS
+        while awaited not in self._screen:
             ready, _, _ = select.select([self._descriptor], [], [], max(0, end - time.monotonic()))
-            assert ready, f"{awaited!r} did not come; the screen shows {screen!r}"
+            assert ready, f"{awaited!r} did not come; the screen shows {self._screen!r}"
             try:
-                screen += os.read(self._descriptor, 4096)
+                self._screen += os.read(self._descriptor, 4096)
             except OSError:  # the shell has ended
-                raise AssertionError(f"the shell ended; the screen shows {screen!r}") from None
-        return screen
+                raise AssertionError(f"the shell ended; the screen shows {self._screen!r}") from None
+        before, awaited, self._screen = self._screen.partition(awaited)
+        return before + awaited
 
     def wait(self) -> int:
         """Wait for the shell's end; return its exit status."""

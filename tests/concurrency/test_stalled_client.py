@@ -1,7 +1,9 @@
 """A client that stops in the middle of a request: the others do not notice."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,16 @@ ANSWER_SECONDS = 1.0
 """How long a client waits for one answer before it gives up: a thousand times what it takes."""
 
 
-@pytest.fixture(params=[False, True], ids=["no journal", "journal"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningServer]:
-    """A server with one worker, so that whoever blocks it blocks all."""
-    flags = ("--journal", str(tmp_path), "--fsync", "always") if request.param else ()
-    running = RunningServer(OURS, ("-t", "1", *flags))
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[list[RunningServer]]:
+    """Two servers, with a journal and without, each with one worker, so that whoever blocks it blocks all."""
+    running = [
+        RunningServer(OURS, ("-t", "1")),
+        RunningServer(OURS, ("-t", "1", "--journal", str(tmp_path), "--fsync", "always")),
+    ]
     yield running
-    running.close()
+    for server in running:
+        server.close()
 
 
 def ask_all_the_time(server: RunningServer, key: bytes, silence_over: threading.Event) -> None:
@@ -28,7 +33,7 @@ def ask_all_the_time(server: RunningServer, key: bytes, silence_over: threading.
     answers = 0
     with Wire(server) as wire:
         wire.socket.settimeout(ANSWER_SECONDS)
-        while not silence_over.wait(0.001):
+        while not silence_over.wait(0.005):
             value = b"%d" % answers
             wire.send(b"set %b 0 0 %d\r\n%b\r\nget %b\r\n" % (key, len(value), value, key))
             wire.receive(b"STORED\r\nVALUE %b 0 %d\r\n%b\r\nEND\r\n" % (key, len(value), value))
@@ -36,22 +41,28 @@ def ask_all_the_time(server: RunningServer, key: bytes, silence_over: threading.
     assert answers > SILENT_SECONDS
 
 
-def test_two_clients_are_answered_at_once_while_a_third_is_silent_in_the_middle_of_a_set(server: RunningServer) -> None:
-    silence_over = threading.Event()
+def be_silent(server: RunningServer, silence_over: threading.Event) -> None:
+    """Send half of a set, say nothing for long, and then the rest."""
+    try:
+        with Wire(server) as wire:
+            wire.send(b"set half 0 0 10\r\nhalf")
+            time.sleep(SILENT_SECONDS)
+            wire.send(b"-value\r\n")
+            wire.receive(b"STORED\r\n")
+            wire.expect(b"get half\r\n", b"VALUE half 0 10\r\nhalf-value\r\nEND\r\n")
+    finally:
+        silence_over.set()
 
-    def be_silent() -> None:
-        try:
-            with Wire(server) as wire:
-                wire.send(b"set half 0 0 10\r\nhalf")
-                threading.Event().wait(SILENT_SECONDS)
-                wire.send(b"-value\r\n")
-                wire.receive(b"STORED\r\n")
-                wire.expect(b"get half\r\n", b"VALUE half 0 10\r\nhalf-value\r\nEND\r\n")
-        finally:
-            silence_over.set()
 
-    run_together(
-        be_silent,
-        lambda: ask_all_the_time(server, b"a", silence_over),
-        lambda: ask_all_the_time(server, b"b", silence_over),
-    )
+def test_two_clients_are_answered_at_once_while_a_third_is_silent_in_the_middle_of_a_set(
+    servers: list[RunningServer],
+) -> None:
+    tasks: list[Callable[[], None]] = []
+    for server in servers:
+        silence_over = threading.Event()
+        tasks += [
+            partial(be_silent, server, silence_over),
+            partial(ask_all_the_time, server, b"a", silence_over),
+            partial(ask_all_the_time, server, b"b", silence_over),
+        ]
+    run_together(*tasks)

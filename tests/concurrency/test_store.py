@@ -132,10 +132,9 @@ def test_one_of_many_deletes_of_a_key_finds_it() -> None:
 def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> None:
     """Values say whose key they are: none may turn up under another key, or be half of one and half of another."""
     clock = FakeClock()
-    store = Store(clock, limit_bytes=200_000, item_limit_bytes=2000, shards=4)
+    store = Store(clock, limit_bytes=100_000, item_limit_bytes=2000, shards=4)
     crawler = Crawler(store)
     over = threading.Event()
-    store.put(b"counter", pack(0, b"0"))
 
     def change(number: int) -> None:
         for turn in range(ROUNDS * 2):
@@ -151,7 +150,7 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
             crawler.crawl()
             clock.advance(1)
             rounds += 1
-            if rounds % 5 == 0:
+            if rounds % 10 == 0:
                 store.flush()
 
     def change_all() -> None:
@@ -164,7 +163,7 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
     assert sum(shard.evictions for shard in store.shards) > 0
     assert sum(shard.reclaimed for shard in store.shards) > 0
     check_accounting(store)
-    assert store.used_bytes <= store.limit_bytes
+    assert store.used_bytes <= store.limit_bytes * 1.05  # how much is looked at only now and then
     store.flush()
     assert len(store) == store.used_bytes == 0
     check_accounting(store)
@@ -173,7 +172,7 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
 def change_key(store: Store, key: bytes, choice: int) -> None:
     """Do one of the things that can be done to a key; its value is always that key's name, once or several times."""
     ready = pack(0, (key + b";") * (1 + choice % 50))
-    deadline = store.clock.now + 1 if choice % 3 else 0
+    deadline = store.clock.now + 1 + choice % 40 if choice % 3 else 0
     if choice % 11 == 0:
         store.delete(key)
     elif choice % 7 == 0:
