@@ -15,7 +15,7 @@ from tests.concurrency.crowd import run_together
 from tests.fake_clock import FakeClock
 
 THREADS = 8
-ROUNDS = 400
+ROUNDS = 2000
 
 
 @pytest.fixture(autouse=True)
@@ -144,22 +144,28 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
             if entry is not None:
                 assert set(value_of(ready_of(entry)).split(b";")) <= {key, b""}
 
-    def disturb() -> None:
-        rounds = 0
+    def pass_time() -> None:
+        for turn in range(ROUNDS * 2):
+            change_key(store, b"time", turn)
+            if turn % 200 == 0:
+                clock.advance(1)
+            if turn % 1500 == 1499:
+                store.flush()
+
+    def crawl() -> None:
         while not over.is_set():
             crawler.crawl()
-            clock.advance(1)
-            rounds += 1
-            if rounds % 10 == 0:
-                store.flush()
 
     def change_all() -> None:
         try:
-            run_together(*(partial(change, number) for number in range(THREADS)))
+            run_together(pass_time, *(partial(change, number) for number in range(THREADS)))
         finally:
             over.set()
 
-    run_together(change_all, disturb)
+    run_together(change_all, crawl)
+    check_accounting(store)
+    clock.advance(3)
+    crawler.crawl()
     assert sum(shard.evictions for shard in store.shards) > 0
     assert sum(shard.reclaimed for shard in store.shards) > 0
     check_accounting(store)
