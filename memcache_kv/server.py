@@ -26,7 +26,28 @@ REFUSAL = b"ERROR Too many open connections\r\n"
 HandOver = Callable[[socket.socket], None]
 
 
-class MemcacheServer(socketserver.TCPServer):
+class Listener(socketserver.TCPServer):
+    """A server of the standard library, of streams or datagrams, with a thread of its own for `serve_forever`."""
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="listener", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Serve no more, and close the socket. Blocks until done."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def server_bind(self) -> None:
+        """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+
+
+class MemcacheServer(Listener):
     """Listen on one TCP address; give each accepted socket to a worker instead of handling it.
 
     Made, it has the address to itself but refuses connections; `activate` lets them queue, `start` accepts them.
@@ -50,7 +71,6 @@ class MemcacheServer(socketserver.TCPServer):
         except (OSError, OverflowError) as error:
             self.server_close()
             raise self._refused(address, error) from None
-        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="listener", daemon=True)
 
     @staticmethod
     def describe(address: Any) -> str:
@@ -82,22 +102,6 @@ class MemcacheServer(socketserver.TCPServer):
             self.server_activate()
         except OSError as error:
             raise self._refused(self.server_address, error) from None
-
-    def start(self) -> None:
-        """Begin to accept, on a thread of its own."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Accept no more, and close the listening socket."""
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def server_bind(self) -> None:
-        """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        super().server_bind()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept; where the process has no more file descriptors, wait a little for some to be closed."""

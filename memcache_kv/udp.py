@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import socketserver
 import struct
 import threading
@@ -10,7 +9,7 @@ from typing import Any
 
 from memcache_kv.errors import ListenError
 from memcache_kv.protocol import Context, TextProtocol
-from memcache_kv.server import POLL_SECONDS, MemcacheServer
+from memcache_kv.server import POLL_SECONDS, Listener, MemcacheServer
 
 HEADER = struct.Struct("!HHHH")
 """Request id, number of this datagram, number of datagrams, reserved."""
@@ -20,11 +19,11 @@ REPLY_LIMIT_BYTES = 1 << 20
 """A longer reply is refused: what asks for it may have a forged address."""
 
 
-class UdpServer(socketserver.UDPServer):
+class UdpServer(Listener, socketserver.UDPServer):
     """Answer datagrams on one address, each a whole request of its own.
 
-    `serve_forever` runs on a thread of its own (`start`), which owns the socket; of shared things it uses the store
-    and the journal. Under `--fsync always` it waits for the journal before it answers. Raises ListenError.
+    Its thread owns the socket; of shared things it uses the store and the journal. Under `--fsync always` it
+    waits for the journal before it answers. Raises ListenError.
     """
 
     allow_reuse_address = False
@@ -40,23 +39,6 @@ class UdpServer(socketserver.UDPServer):
             super().__init__(address, socketserver.BaseRequestHandler)
         except OSError as error:
             raise ListenError(f"can't listen on UDP {MemcacheServer.describe(address)}: {error.strerror}") from None
-        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="udp", daemon=True)
-
-    def start(self) -> None:
-        """Begin to answer, on a thread of its own."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more, and close the socket."""
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def server_bind(self) -> None:
-        """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        super().server_bind()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Answer one datagram; one that is not of the protocol is passed over."""
