@@ -1,5 +1,6 @@
 """Many clients that change the same keys of one server: every change counts, once, and in one order."""
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -15,6 +16,7 @@ from memcache_kv.store.item import ready_of, value_of
 from tests.concurrency.crowd import run_together
 from tests.crash.load import Connection
 from tests.fake_clock import FakeClock
+from tests.integration import wire
 from tests.integration.wire import OURS, RunningServer
 
 CLIENTS = 32
@@ -23,6 +25,13 @@ TOKENS = 60
 SWAPS = 10
 KEYS = 2
 """How many keys of each kind the clients share."""
+
+EAGER_SERVER = """
+import sys
+from memcache_kv.cli import main
+sys.setswitchinterval(1e-5)
+sys.exit(main())
+"""
 
 
 @pytest.fixture(params=["1", "4"], ids=["one worker", "four workers"])
@@ -39,8 +48,9 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def server(threads: str, journal: tuple[str, ...]) -> Iterator[RunningServer]:
-    """A server that many can connect to."""
+def server(threads: str, journal: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
+    """A server whose threads are switched hundreds of times as often as usual, so that races come to light."""
+    monkeypatch.setattr(wire, "server_command", lambda kind: [sys.executable, "-c", EAGER_SERVER])
     running = RunningServer(OURS, ("-t", threads, *journal))
     yield running
     running.close()
