@@ -201,15 +201,16 @@ class Terminal:
         before, awaited, self._screen = self._screen.partition(awaited)
         return before + awaited
 
-    def interrupt_until(self, awaited: bytes) -> None:
-        """Press Ctrl-C until something shows, as a person would.
+    def press_until(self, keys: bytes, awaited: bytes) -> None:
+        """Press these keys until something shows, as a person would around a Ctrl-C.
 
-        Python's readline module does not notice a signal that comes just before it begins to wait for keys.
+        Python's readline module does not notice a signal that comes just before it begins to wait for keys; it
+        interrupts the line that is typed next.
         """
         end = time.monotonic() + TERMINAL_TIMEOUT_SECONDS
         while awaited not in self._screen:
             assert time.monotonic() < end, f"{awaited!r} did not come; the screen shows {self._screen!r}"
-            self.type(b"\x03")
+            self.type(keys)
             ready, _, _ = select.select([self._descriptor], [], [], 1)
             if ready:
                 self._screen += os.read(self._descriptor, 4096)
@@ -274,9 +275,8 @@ def test_ctrl_c_gives_up_the_line_and_not_the_shell(server: LocalServer, tmp_pat
     with on_terminal(server, tmp_path) as terminal:
         terminal.type(b"set k 0 0 5\n")
         terminal.read_until(b"data, 5 bytes> ")
-        terminal.interrupt_until(b"tcp> ")
-        terminal.type(b"get k\n")
-        terminal.read_until(b"END\r\n")
+        terminal.press_until(b"\x03", b"tcp> ")
+        terminal.press_until(b"get k\n", b"END\r\n")
         assert terminal.process.poll() is None
 
 
