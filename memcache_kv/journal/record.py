@@ -1,6 +1,6 @@
 r"""One record of the journal: a line of JSON that says of itself how long it is and what its checksum is.
 
-``{"crc":"5d1c9f2a","len":41,"op":"set","key":"greeting","value":"hello"}\n``
+``{"crc":"079ddfc5","len":44,"op":"set","key":"greeting","value":"hello"}\n``
 
 `len` counts, and `crc` (CRC-32) covers, the bytes from the `"` before `op` to the closing brace. A key or value that is
 not valid UTF-8 stands in base64 under `key64` or `value64`. See docs/journal_format.md.

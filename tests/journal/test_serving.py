@@ -103,6 +103,29 @@ def test_a_client_that_waits_for_the_disk_is_served_in_order_however_much_it_sen
         ask(client, b"incr n 1\r\n", b"1\r\n2\r\n3\r\n4\r\n5\r\n")
 
 
+def test_a_change_that_reaches_the_disk_while_its_client_is_put_aside_is_answered(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        journal = service.journal
+        assert journal is not None
+        told, ask_journal = threading.Event(), journal.holds
+        journal.watch(told.set)
+
+        def holds(position: int) -> bool:
+            """Give an answer that is outdated by the time it is heard."""
+            answer = ask_journal(position)
+            if answer:
+                disk.may_sync.set()
+                assert told.wait(PATIENCE_SECONDS)
+            return answer
+
+        monkeypatch.setattr(journal, "holds", holds)
+        disk.stall_syncs()
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        assert told.is_set()
+
+
 def test_a_power_loss_at_any_moment_leaves_every_acknowledged_value(tmp_path: Path, disk: Disk) -> None:
     with serving(tmp_path / "journal") as service:
         acknowledged = [0] * 4
