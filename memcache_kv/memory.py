@@ -19,9 +19,9 @@ from memcache_kv.store.store import Store
 
 CHECK_SECONDS = 0.1
 TOLERATED_PART = 1 / 16
-"""Over the limit by more than this part of it, something is done."""
-TRIM_AGAIN_SECONDS = 0.5
-"""How often holes are given back at most: it stops every allocation for as long as it takes, 1 to 10 ms of each."""
+"""Away from the limit by more than this part of it, something is done."""
+ACT_SECONDS = 0.5
+"""How often something is done at most: a trim stops every allocation for as long as it takes, 1 to 10 ms."""
 LARGEST_RESERVE_PART = 1 / 2
 """The part of the limit that items keep, whatever else (connections, say) takes memory."""
 
@@ -85,7 +85,7 @@ class MemoryWatch(threading.Thread):
         self._idle_bytes = idle_bytes
         self._resident = resident
         self._trim = trim
-        self._trim_after = 0.0
+        self._act_after = 0.0
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
@@ -99,19 +99,23 @@ class MemoryWatch(threading.Thread):
         self.join()
 
     def check(self) -> None:
-        """Compare once what is resident with the limit, and act on it."""
-        store = self._store
-        tolerated = int(store.limit_bytes * TOLERATED_PART)
-        excess = self._excess()
-        if (excess > tolerated or store.reserved_bytes) and time.monotonic() >= self._trim_after:
-            self._trim()
-            self._trim_after = time.monotonic() + TRIM_AGAIN_SECONDS
-            excess = self._excess()
-        if excess > tolerated:
-            most = int(store.limit_bytes * LARGEST_RESERVE_PART)
-            store.reserve(min(most, store.reserved_bytes + excess))
-        elif excess < tolerated // 2 and store.reserved_bytes:
-            store.reserve(max(0, store.reserved_bytes - tolerated // 8))
+        """Compare once what is resident with the limit, and act where it is out of the tolerated band.
 
-    def _excess(self) -> int:
-        return self._resident() - self._idle_bytes - self._store.limit_bytes
+        The store gets the part of the limit that its items fill it with, by what they cost beyond their accounting
+        just now. That ratio is known as soon as it is measured, where adding up excesses overshoots: what is
+        evicted leaves the resident size only later.
+        """
+        store = self._store
+        limit, tolerated = store.limit_bytes, int(store.limit_bytes * TOLERATED_PART)
+        taken = self._resident() - self._idle_bytes
+        too_much = taken > limit + tolerated
+        too_little = taken < limit - tolerated and store.reserved_bytes > 0
+        now = time.monotonic()
+        if not (too_much or too_little) or now < self._act_after:
+            return
+        self._act_after = now + ACT_SECONDS
+        if too_much:
+            self._trim()
+            taken = self._resident() - self._idle_bytes
+        cost = max(1.0, taken / max(store.used_bytes, 1))
+        store.reserve(min(int(limit * LARGEST_RESERVE_PART), limit - int(limit / cost)))

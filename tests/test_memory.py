@@ -1,11 +1,14 @@
 """The watch over the resident size, with a process whose size the test sets."""
 
+import pytest
+
+from memcache_kv import memory
 from memcache_kv.memory import LARGEST_RESERVE_PART, MemoryWatch, resident_bytes
 from memcache_kv.store import Store
 from tests.fake_clock import FakeClock
 
 MIB = 1 << 20
-LIMIT = 64 * MIB
+LIMIT = 8 * MIB
 IDLE = 20 * MIB
 
 
@@ -26,8 +29,17 @@ class Process:
         self.loose = 0
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every check act."""
+    monkeypatch.setattr(memory, "ACT_SECONDS", 0.0)
+
+
 def watched(process: Process) -> tuple[Store, MemoryWatch]:
+    """A store filled to its limit, and the watch over it."""
     store = Store(FakeClock(), limit_bytes=LIMIT)
+    for number in range(LIMIT // 1000):
+        store.put(b"%d" % number, b" 0 1000\r\n" + bytes(1000) + b"\r\n")
     return store, MemoryWatch(store, IDLE, process.resident, process.trim)
 
 
@@ -39,34 +51,42 @@ def test_a_process_within_its_limit_is_left_alone() -> None:
 
 
 def test_holes_are_given_back_before_items_make_room() -> None:
-    process = Process(IDLE + 2 * LIMIT, loose=LIMIT)
+    process = Process(IDLE + 2 * LIMIT, loose=LIMIT + MIB)
     store, watch = watched(process)
     watch.check()
     assert (process.trims, store.reserved_bytes) == (1, 0)
 
 
-def test_what_cannot_be_given_back_is_taken_from_the_items() -> None:
-    process = Process(IDLE + LIMIT + 10 * MIB)
+def test_items_that_cost_a_quarter_more_get_four_fifths_of_the_limit() -> None:
+    process = Process()
     store, watch = watched(process)
+    process.size = IDLE + store.used_bytes * 5 // 4
     watch.check()
-    assert store.reserved_bytes == 10 * MIB
+    assert store.reserved_bytes == pytest.approx(LIMIT / 5, rel=0.01)
+
+
+def test_a_size_that_does_not_fall_at_once_takes_no_more_from_the_items() -> None:
+    process = Process()
+    store, watch = watched(process)
+    process.size = IDLE + store.used_bytes * 5 // 4
+    for _ in range(5):
+        watch.check()
+    assert store.reserved_bytes == pytest.approx(LIMIT / 5, rel=0.01)
 
 
 def test_items_keep_their_part_whatever_else_takes_memory() -> None:
-    process = Process(IDLE + 10 * LIMIT)
-    store, watch = watched(process)
-    for _ in range(5):
-        watch.check()
+    store, watch = watched(Process(IDLE + 10 * LIMIT))
+    watch.check()
     assert store.reserved_bytes == LIMIT * LARGEST_RESERVE_PART
 
 
 def test_the_items_get_their_memory_back_when_the_process_has_shrunk() -> None:
-    process = Process(IDLE + LIMIT + 10 * MIB)
+    process = Process(IDLE + 2 * LIMIT)
     store, watch = watched(process)
     watch.check()
+    assert store.reserved_bytes > 0
     process.size = IDLE + LIMIT // 2
-    for _ in range(100):
-        watch.check()
+    watch.check()
     assert store.reserved_bytes == 0
 
 

@@ -19,6 +19,7 @@ BLOCK = random.Random(1).randbytes(MEGABYTE)
 MIXES: dict[str, Callable[[random.Random], int]] = {
     "small": lambda rnd: rnd.randrange(1, 500),
     "around a kilobyte": lambda rnd: rnd.randrange(500, 3000),
+    "five kilobytes": lambda rnd: 5000,
     "ten kilobytes": lambda rnd: 10_240,
     "from a byte to most of a megabyte": lambda rnd: int(10 ** rnd.uniform(0, 5.9)),
     "tiny or huge": lambda rnd: rnd.choice((50, 50, 50, 50, 400_000)),
