@@ -38,6 +38,7 @@ def server(journal: Path) -> Iterator[RunningServer]:
     running.close()
 
 
+@pytest.mark.timeout(400)  # its rounds are as slow as the disk
 def test_fifty_kills_under_load_lose_nothing_that_was_acknowledged(journal: Path, seed: int) -> None:
     rounds = Rounds(journal, "always", seed)
     try:
