@@ -8,7 +8,7 @@ from itertools import islice
 from memcache_kv.store.store import Store
 
 KEYS_AT_ONCE = 256
-"""Keys looked at before the interpreter is given up: about 20 microseconds of work."""
+"""Keys looked at before the interpreter is given up."""
 PAUSE_SECONDS = 0.001
 ROUND_SECONDS = 1.0
 LONGEST_ROUND_SECONDS = 30.0

@@ -18,7 +18,7 @@ PLAIN_LIMIT_BYTES = 4096
 
 ENTRY_COST_BYTES = 172
 """Memory of an entry beyond its key and ready bytes: two bytes headers with their rounding (82), the table's slot
-at its usual fill (70) and the mark that it was read (20). Measured; see docs/design.md."""
+at its usual fill (70) and the mark that it was read (20). An estimate, held to resident sizes by tests."""
 
 ITEM_COST_BYTES = 96
 """What an Item takes beyond its ready bytes: the object with its collector header, and two integers."""
