@@ -15,6 +15,7 @@ from memcache_kv.errors import JournalFailed, ListenError, StoppedEarly
 from memcache_kv.journal import Journal, JournalDirectory, Recovered, recover
 from memcache_kv.log import Log
 from memcache_kv.memory import MemoryWatch, resident_bytes
+from memcache_kv.observation import Observation
 from memcache_kv.progress import show_progress
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
 from memcache_kv.server import MemcacheServer, UnixMemcacheServer
@@ -78,6 +79,7 @@ class Service:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else Log(settings.verbose)
+        self.observation = Observation(self.log)
         self.stopping = StopRequest()
         self.failure: JournalFailed | None = None
         self.store = Store(
@@ -214,6 +216,7 @@ class Service:
             clock=self.clock,
             store=self.store,
             log=self.log,
+            observation=self.observation,
             counters=counters,
             all_counters=self._all_counters,
             totals=self.totals,

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memcache_kv.protocol import report
-from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned32, unsigned64
+from memcache_kv.protocol import maintenance
+from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
+from memcache_kv.protocol.replies import BAD_EXPTIME, BAD_FORMAT
 from memcache_kv.store.item import Entry
-from memcache_kv.store.store import MIB, Mode, Outcome
+from memcache_kv.store.store import Mode, Outcome
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 KEY_LIMIT_BYTES = 250
 LARGEST_LENGTH = (1 << 31) - 3
-BAD_FORMAT = b"CLIENT_ERROR bad command line format"
-BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument"
-MAX_VERBOSITY = 5
 
 CAS_COUNTS = {
     Outcome.STORED: "cas_hits",
@@ -50,8 +48,8 @@ def dispatch(protocol: TextProtocol, line: bytes) -> None:
         KEYLESS[first](protocol, words)
     else:
         protocol.noreply = words[-1:] == [b"noreply"]
-        if words and words[0] in ADMINISTRATIVE:
-            ADMINISTRATIVE[words[0]](protocol, words)
+        if words and words[0] in maintenance.COMMANDS:
+            maintenance.COMMANDS[words[0]](protocol, words)
         elif len(words) > 1 and words[-1].startswith(b"HTTP/"):
             protocol.closing = True
         else:
@@ -214,80 +212,6 @@ def mn(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"MN")
 
 
-def stats(protocol: TextProtocol, words: list[bytes]) -> None:
-    """stats [<what>]; of most words the beginning is enough, as in memcached."""
-    what = words[1] if len(words) > 1 else b""
-    if not what:
-        _send_report(protocol, report.general(protocol.context))
-    elif b"reset".startswith(what):
-        report.reset(protocol.context)
-        protocol.reply(b"RESET")
-    elif b"settings".startswith(what):
-        _send_report(protocol, report.settings(protocol.context))
-    elif b"conns".startswith(what):
-        _send_report(protocol, report.connections(protocol.context))
-    elif what in report.BY_NAME:
-        _send_report(protocol, report.BY_NAME[what](protocol.context))
-    else:
-        protocol.reply(b"ERROR")
-
-
-def _send_report(protocol: TextProtocol, lines: report.Report) -> None:
-    text = "".join(f"STAT {name} {value}\r\n" for name, value in lines)
-    protocol.out.append(text.encode("utf-8", "surrogateescape") + b"END\r\n")  # a path may be no text
-
-
-def flush_all(protocol: TextProtocol, words: list[bytes]) -> None:
-    """flush_all [<exptime>] [noreply]"""
-    protocol.counters.cmd_flush += 1
-    exptime = 0
-    if len(words) != (2 if protocol.noreply else 1):
-        given = signed32(words[1])
-        if given is None:
-            protocol.reply(BAD_EXPTIME)
-            return
-        exptime = given
-    # A delayed flush takes effect as its last second begins (memcached: realtime(exptime) - 1).
-    protocol.store.flush(protocol.store.deadline(exptime) - 1 if exptime > 0 else 0)
-    protocol.reply(b"OK")
-
-
-def verbosity(protocol: TextProtocol, words: list[bytes]) -> None:
-    """verbosity <level> [noreply]"""
-    level = unsigned32(words[1]) if len(words) > 1 else None
-    if level is None:
-        protocol.reply(BAD_FORMAT)
-        return
-    protocol.context.log.verbosity = min(level, MAX_VERBOSITY)
-    protocol.reply(b"OK")
-
-
-def cache_memlimit(protocol: TextProtocol, words: list[bytes]) -> None:
-    """cache_memlimit <megabytes> [noreply]"""
-    megabytes = unsigned32(words[1]) if len(words) > 1 else None
-    if megabytes is None:
-        protocol.reply(b"ERROR")
-    elif megabytes < 8:
-        protocol.reply(b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m")
-    elif megabytes > 1000000000:
-        protocol.reply(b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes")
-    else:
-        protocol.store.set_limit(megabytes * MIB)
-        protocol.context.log.event(f"maxbytes adjusted to {megabytes}m")
-        protocol.reply(b"OK")
-
-
-def shutdown(protocol: TextProtocol, words: list[bytes]) -> None:
-    """shutdown [graceful]; both end as SIGTERM does."""
-    if not protocol.context.settings.enable_shutdown:
-        protocol.reply(b"SERVER_ERROR: shutdown not enabled")
-    elif len(words) == 1 or (len(words) == 2 and b"graceful".startswith(words[1])):
-        protocol.closing = True
-        protocol.context.stop()
-    else:
-        protocol.reply(b"CLIENT_ERROR invalid shutdown mode")
-
-
 KEYED: dict[bytes, tuple[Handler, int]] = {
     b"get": (get, 2),
     b"gets": (gets, 2),
@@ -306,12 +230,4 @@ KEYED: dict[bytes, tuple[Handler, int]] = {
 }
 """Commands with a key, and how many words they have at least."""
 
-KEYLESS: dict[bytes, Handler] = {b"version": version, b"quit": quit_, b"stats": stats, b"mn": mn}
-
-ADMINISTRATIVE: dict[bytes, Handler] = {
-    b"flush_all": flush_all,
-    b"verbosity": verbosity,
-    b"cache_memlimit": cache_memlimit,
-    b"shutdown": shutdown,
-}
-"""Commands that memcached knows with spaces before them, and with noreply behind them."""
+KEYLESS: dict[bytes, Handler] = {b"version": version, b"quit": quit_, b"stats": maintenance.stats, b"mn": mn}

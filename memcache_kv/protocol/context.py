@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from memcache_kv.journal.writer import Journal
 from memcache_kv.log import Log
+from memcache_kv.observation import Observation
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store.crawler import Crawler
@@ -68,6 +69,7 @@ class Context:
     clock: Time
     store: Store
     log: Log
+    observation: Observation
     counters: Counters
     all_counters: list[Counters]
     totals: ConnectionTotals

@@ -10,8 +10,9 @@ from itertools import islice, repeat
 from typing import TypeAlias
 
 from memcache_kv.protocol import commands
-from memcache_kv.protocol.commands import BAD_FORMAT, KEY_LIMIT_BYTES
+from memcache_kv.protocol.commands import KEY_LIMIT_BYTES
 from memcache_kv.protocol.context import Context
+from memcache_kv.protocol.replies import BAD_FORMAT
 from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, Item, ready_of
 from memcache_kv.store.store import Mode, Outcome
 
@@ -60,13 +61,14 @@ class TextProtocol:
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "noreply",
         "_held", "_keys", "_find", "_with_cas", "_counts", "_swallow_bytes", "_block_bytes", "_block", "_pending",
-        "_requests_per_turn", "_turn_bytes", "_log", "_takes_small_sets", "_mid_block",
+        "_requests_per_turn", "_turn_bytes", "_log", "_observation", "_takes_small_sets", "_mid_block",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         self.context = context
         self.store = store = context.store
         self._log = context.log
+        self._observation = context.observation
         self._takes_small_sets = store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
         self.counters = context.counters
         self.fd = fd
@@ -122,7 +124,7 @@ class TextProtocol:
         entry = store.tables[index].get(key)
         if entry.__class__ is not bytes or not data.endswith(b"\r\n"):
             return False
-        if self._held or self._mid_block or self._log.verbosity > 1:
+        if self._held or self._mid_block or self._observation.active:
             return False
         if store.noting:
             store.shards[index].seen.add(key)
@@ -134,7 +136,7 @@ class TextProtocol:
 
     def _answer_first_set(self, data: bytes) -> bool:
         """Carry out input that begins with a small set, wholly there; alone, it takes 0.5 microseconds less so."""
-        if self._held or self._mid_block or self._log.verbosity > 1 or not self._takes_small_sets:
+        if self._held or self._mid_block or self._observation.active or not self._takes_small_sets:
             return False
         end = data.find(b"\n")
         stop = self._set_small(data, 0, end) if end > 0 else 0
@@ -167,7 +169,7 @@ class TextProtocol:
         """
         out, store, find, startswith = self.out, self.store, data.find, data.startswith
         tables, mask = store.tables, store.mask
-        fast = self._log.verbosity < 2
+        fast = not self._observation.active
         position = hits = sets = 0
         self._turn_bytes = 0
         for _ in repeat(None, self._requests_per_turn):
@@ -260,9 +262,7 @@ class TextProtocol:
     def _line(self, line: bytes, length_bytes: int) -> None:
         """Carry out one command line, whose length is counted with its end."""
         self.noreply = False
-        log = self.context.log
-        if log.verbosity > 1:
-            log.request(self.fd, line)
+        self._log.request(self.fd, line)
         if length_bytes < 4:
             self.reply(BAD_FORMAT)
         else:
@@ -338,9 +338,9 @@ class TextProtocol:
     def reply(self, line: bytes) -> None:
         """Answer with one line, unless the request asked for silence."""
         if self.noreply:
-            self.context.log.reply(self.fd, b"NOREPLY " + line)
+            self._log.reply(self.fd, b"NOREPLY " + line)
             return
-        self.context.log.reply(self.fd, line)
+        self._log.reply(self.fd, line)
         self.out += (line, b"\r\n")
 
     def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:
@@ -358,7 +358,7 @@ class TextProtocol:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         assert self._keys is not None
         find, log, out = self._find, self._log, self.out
-        verbose = log.verbosity > 1
+        verbose = self._observation.active
         hits = misses = 0
         finished = True
         for key in islice(self._keys, KEYS_PER_TURN):

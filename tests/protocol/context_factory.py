@@ -3,6 +3,7 @@
 import io
 
 from memcache_kv.log import Log
+from memcache_kv.observation import Observation
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context, TextProtocol
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
@@ -31,11 +32,13 @@ class Surroundings:
             shards=2,
         )
         self.counters = Counters()
+        log = Log(verbosity, self.stream)
         self.context = Context(
             settings=self.settings,
             clock=self.clock,
             store=self.store,
-            log=Log(verbosity, self.stream),
+            log=log,
+            observation=Observation(log),
             counters=self.counters,
             all_counters=[self.counters],
             totals=ConnectionTotals(self.settings.conn_limit),
