@@ -29,9 +29,6 @@ from memcache_kv.worker import Worker
 
 LOOPBACKS = ("127.0.0.1", "::1")
 THREADS_WITHOUT_GIL = 4
-CAS_RUN_BITS = 32
-"""Each run with a journal gives CAS ids from a range of 2^32 of its own, so that an id whose record was lost in a
-crash is never given twice."""
 
 
 class StopRequest:
@@ -159,7 +156,7 @@ class Service:
         last_cas = 0
         if directory.file.exists() and directory.file.stat().st_size:
             found = self._recover(directory.file)
-            last_cas = ((found.last_cas >> CAS_RUN_BITS) + 1) << CAS_RUN_BITS
+            last_cas = found.next_run()
             if found.torn_copy is not None:
                 self.log.say(
                     f"{directory.file}: the last record was not finished; "

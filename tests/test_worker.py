@@ -44,7 +44,10 @@ class FakeJournal:
         for tell in self.callbacks:
             tell()
 
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
+        self.position += 1
+
+    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
         self.position += 1
 
     def deleted(self, key: bytes) -> None:

@@ -13,9 +13,11 @@ from zlib import crc32
 
 import msgspec
 
+from memcache_kv.store.item import STALE, WON
+
 FORMAT_VERSION = 1
 
-Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "flush"]
+Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "mark", "flush"]
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -28,17 +30,26 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     exp: int = 0
     """Unix time of expiry; 0 is never."""
     cas: int = 0
-    """set, cas: the item's CAS id, where it has one; start: the id before the first of this run."""
+    """set, cas, mark: the item's CAS id, where it has one; start: the id before the first of this run."""
     at: int = 0
     """flush: the unix time at which it takes effect, 0 for at once; start: when the run began."""
     version: int = 0
     """start: FORMAT_VERSION of the writer."""
     value: str | None = None
     value64: bytes | None = None
+    stale: bool = False
+    """set, mark: the value was invalidated, and is still served."""
+    won: bool = False
+    """set, mark: somebody was told to store the key anew."""
 
     def key_bytes(self) -> bytes:
         """Return the key as the protocol has it."""
         return self.key.encode() if self.key is not None else self.key64 or b""
+
+    @property
+    def state(self) -> int:
+        """Return STALE and WON as an item has them."""
+        return STALE * self.stale | WON * self.won
 
     def value_bytes(self) -> bytes:
         """Return the value as the protocol has it."""
@@ -60,7 +71,7 @@ def line_of(record: Record) -> bytes:
     return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
 
 
-def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes) -> bytes:
+def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
     """Make the line of a `set`: the same as `line_of`, for the path that every stored item takes."""
     try:
         record = Record("set", key.decode(), None, flags, exp, cas, 0, 0, value.decode())
@@ -68,7 +79,21 @@ def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes) -> bytes:
         record = Record("set", None, None, flags, exp, cas)
         put_key(record, key)
         _put_value(record, value)
+    if state:
+        _put_state(record, state)
     return line_of(record)
+
+
+def mark_record(exp: int, cas: int, state: int) -> Record:
+    """Make the record of a `mark`, but for its key."""
+    record = Record("mark", exp=exp, cas=cas)
+    _put_state(record, state)
+    return record
+
+
+def _put_state(record: Record, state: int) -> None:
+    record.stale = bool(state & STALE)
+    record.won = bool(state & WON)
 
 
 def put_key(record: Record, key: bytes) -> Record:

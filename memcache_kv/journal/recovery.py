@@ -10,11 +10,15 @@ from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.record import FORMAT_VERSION, LINE_HEAD, Record, parse_line
-from memcache_kv.store.item import Entry, deadline_of, make_entry, pack, ready_of
+from memcache_kv.store.item import Entry, cas_of, deadline_of, make_entry, pack, ready_of, state_of
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 
 READ_BYTES = 1 << 20
+CAS_RUN_BITS = 32
+"""Each run with a journal gives CAS ids from a range of 2^32 of its own, so that an id whose record was lost in a
+crash is never given twice."""
+CAS_RUN = 1 << CAS_RUN_BITS
 
 Progress = Callable[[int, int, int], None]
 """Told the bytes read so far, the bytes in all, and the records applied so far."""
@@ -27,10 +31,15 @@ class Recovered:
     records: int = 0
     seconds: float = 0.0
     last_cas: int = 0
-    """The highest CAS id that any record names; those of the next run must be above it."""
+    """The highest CAS id that the store gave; those of the next run must be above it. One that lies further away than
+    a whole run was a client's own choice."""
     torn_bytes: int = 0
     """Length of the unfinished last line that was cut off; 0 where there was none."""
     torn_copy: Path | None = None
+
+    def next_run(self) -> int:
+        """Return the id before the first that the next run may give."""
+        return ((self.last_cas >> CAS_RUN_BITS) + 1) << CAS_RUN_BITS
 
 
 def recover(path: Path, store: Store, progress: Progress | None = None) -> Recovered:
@@ -93,13 +102,13 @@ def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> Non
 
     lapsed: what has expired by now. It is kept until the journal's end, as a touch further on may show that it lives.
     """
-    if record.cas > found.last_cas:
-        found.last_cas = record.cas
+    if found.last_cas < record.cas <= found.last_cas + CAS_RUN or record.op == "start":
+        found.last_cas = max(found.last_cas, record.cas)
     op = record.op
     if op == "set":
         key = record.key_bytes()
         ready = pack(record.flags, record.value_bytes())
-        _keep(key, make_entry(key, ready, record.exp, record.cas), store, lapsed)
+        _keep(key, make_entry(key, ready, record.exp, record.cas, store.clock.now, record.state), store, lapsed)
     elif op == "delete":
         store.restore(record.key_bytes(), None)
         lapsed.remove_locked(record.key_bytes())
@@ -107,6 +116,8 @@ def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> Non
         _change(record.key_bytes(), store, lapsed, deadline=record.exp)
     elif op == "cas":
         _change(record.key_bytes(), store, lapsed, cas=record.cas)
+    elif op == "mark":
+        _change(record.key_bytes(), store, lapsed, record.exp, record.cas, record.state)
     elif op == "flush":
         _flush(store, lapsed, record.at)
     elif record.version > FORMAT_VERSION:
@@ -140,17 +151,25 @@ def _flush(store: Store, lapsed: Shard, at: int) -> None:
         lapsed.clear_locked()
 
 
-def _change(key: bytes, store: Store, lapsed: Shard, deadline: int | None = None, cas: int | None = None) -> None:
-    """Replay a change of a rare fact; a key that was evicted is passed over."""
+def _change(
+    key: bytes,
+    store: Store,
+    lapsed: Shard,
+    deadline: int | None = None,
+    cas: int | None = None,
+    state: int | None = None,
+) -> None:
+    """Replay a change of rare facts (None: it stays); a key that was evicted is passed over."""
     entry = store.get(key) or lapsed.table.get(key)
     if entry is None:
         return
-    old_deadline, old_cas = (0, 0) if isinstance(entry, bytes) else (entry.deadline, entry.cas)
     changed = make_entry(
         key,
         ready_of(entry),
-        old_deadline if deadline is None else deadline,
-        old_cas if cas is None else cas,
+        deadline_of(entry) if deadline is None else deadline,
+        cas_of(entry) if cas is None else cas,
+        store.clock.now,
+        state_of(entry) if state is None else state,
     )
     _keep(key, changed, store, lapsed)
 

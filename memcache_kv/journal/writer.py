@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memcache_kv.errors import JournalFailed
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, put_key, set_line
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.settings import Fsync
 
 GATHER_SECONDS = 0.01
@@ -72,9 +72,9 @@ class Journal:
 
     # ChangeLog
 
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         """Note that this is now kept for the key."""
-        self._append(set_line(key, flags, deadline, cas, value))
+        self._append(set_line(key, flags, deadline, cas, value, state))
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""
@@ -87,6 +87,10 @@ class Journal:
     def named(self, key: bytes, cas: int) -> None:
         """Note that the key's present value was given this CAS id."""
         self._append(line_of(put_key(Record("cas", cas=cas), key)))
+
+    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
+        """Note the rare facts of the key's present value."""
+        self._append(line_of(put_key(mark_record(deadline, cas, state), key)))
 
     def flushed(self, at: int) -> None:
         """Note that all was forgotten (0), or will be at this unix time."""

@@ -60,8 +60,9 @@ class TextProtocol:
 
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "noreply",
-        "_held", "_keys", "_find", "_with_cas", "_counts", "_swallow_bytes", "_block_bytes", "_block", "_pending",
-        "_requests_per_turn", "_turn_bytes", "_log", "_observation", "_takes_small_sets", "_mid_block",
+        "_held", "_more", "_keys", "_chunks", "_find", "_with_cas", "_counts",
+        "_swallow_bytes", "_block_bytes", "_block", "_pending", "_mid_block",
+        "_requests_per_turn", "_turn_bytes", "_log", "_observation", "_takes_small_sets",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
@@ -80,8 +81,11 @@ class TextProtocol:
         """Whether the present request asked for silence."""
         self._held = b""
         """Input that is not a whole line yet, or waits for the next turn."""
-        self._keys: Iterator[bytes] | None = None
+        self._more: Callable[[], None] | None = None
+        """Goes on with a reply that is longer than a turn."""
+        self._keys: Iterator[bytes] = iter(())
         """Keys of a get that is not yet answered in full."""
+        self._chunks: Iterator[bytes] = iter(())
         self._find: Finder = self.store.get
         self._with_cas = False
         self._counts = GET_COUNTS
@@ -127,7 +131,7 @@ class TextProtocol:
         if self._held or self._mid_block or self._observation.active:
             return False
         if store.noting:
-            store.shards[index].seen.add(key)
+            store.note(key, entry)
         self.out += (b"VALUE ", key, entry, b"END\r\n")
         counters = self.counters
         counters.cmd_get += 1
@@ -151,9 +155,9 @@ class TextProtocol:
         """Go on where a turn ended."""
         data, self._held = self._held, b""
         self.paused = False
-        if self._keys is not None:
+        if self._more is not None:
             self._turn_bytes = 0
-            self.answer_keys()
+            self._more()
             if self.paused:
                 self._held = data
                 return
@@ -187,8 +191,8 @@ class TextProtocol:
                     ready = entry.ready
                     self._turn_bytes += len(ready)
                 if ready is not None and data[end - 1] == 13:
-                    if store.noting:
-                        store.shards[index].seen.add(key)
+                    if store.noting and entry is not None:
+                        store.note(key, entry)
                     out += (b"VALUE ", key, ready, b"END\r\n")
                     hits += 1
                     position = end + 1
@@ -241,7 +245,8 @@ class TextProtocol:
         if exptime == b"0":
             self.store.put(key, ready)
         elif exptime.isdigit() and len(exptime) < 10:
-            self.store.put(key, Item(ready, self.store.deadline(int(exptime))))
+            store = self.store
+            store.put(key, Item(ready, store.deadline(int(exptime)), 0, store.clock.now))
         else:
             return 0
         if not silent:
@@ -356,7 +361,6 @@ class TextProtocol:
 
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
-        assert self._keys is not None
         find, log, out = self._find, self._log, self.out
         verbose = self._observation.active
         hits = misses = 0
@@ -378,11 +382,24 @@ class TextProtocol:
                 break
         self._count_retrieval(hits, misses)
         if finished and hits + misses < KEYS_PER_TURN:
-            self._keys = None
+            self._more = None
             log.reply(self.fd, b"END")
             self.out.append(b"END\r\n")
         else:
             self.paused = True
+            self._more = self.answer_keys
+
+    def answer_chunks(self, chunks: Iterator[bytes]) -> None:
+        """Answer with what this gives, a chunk a turn, until it has no more: for a reply that takes long to make."""
+        self._chunks = chunks
+        self._send_chunk()
+
+    def _send_chunk(self) -> None:
+        chunk = next(self._chunks, None)
+        self.paused = chunk is not None
+        self._more = None if chunk is None else self._send_chunk
+        if chunk:
+            self.out.append(chunk)
 
     def _count_retrieval(self, hits: int, misses: int) -> None:
         for name, number in zip(self._counts, (hits + misses, hits, misses), strict=True):

@@ -20,8 +20,8 @@ ENTRY_COST_BYTES = 172
 """Memory of an entry beyond its key and ready bytes: two bytes headers with their rounding (82), the table's slot
 at its usual fill (70) and the mark that it was read (20). An estimate, held to resident sizes by tests."""
 
-ITEM_COST_BYTES = 96
-"""What an Item takes beyond its ready bytes: the object with its collector header, and two integers."""
+ITEM_COST_BYTES = 112
+"""What an Item takes beyond its ready bytes: the object with its collector header, and its integers."""
 
 RELATIVE_LIMIT_SECONDS = 60 * 60 * 24 * 30
 """An exptime up to this is relative, beyond it a unix time (protocol.txt, "Expiration times")."""
@@ -30,17 +30,33 @@ LONG_PAST = 1
 """The deadline of what has expired before it was stored."""
 
 
+FETCHED = 1
+"""Somebody has read it since it was stored."""
+STALE = 2
+"""It was invalidated: whoever reads it is told so, and one of them to store it anew (protocol.txt, "Stale items")."""
+WON = 4
+"""Somebody has been told to store it anew."""
+
+
 class Item:
-    """A ready value with its rare facts. Never changed once it is in the table: replaced."""
+    """A ready value with its rare facts.
 
-    __slots__ = ("ready", "deadline", "cas")
+    Never changed once it is in the table: replaced. But for `accessed` and the FETCHED bit of `state`, which any reader
+    may set.
+    """
 
-    def __init__(self, ready: bytes, deadline: int = 0, cas: int = 0) -> None:
+    __slots__ = ("ready", "deadline", "cas", "accessed", "state")
+
+    def __init__(self, ready: bytes, deadline: int = 0, cas: int = 0, accessed: int = 0, state: int = 0) -> None:
         self.ready = ready
         self.deadline = deadline
         """Unix time at which it expires; 0 is never."""
         self.cas = cas
         """Its CAS id; 0 while nobody has asked for one."""
+        self.accessed = accessed
+        """Unix time of the store or, where the store keeps such facts, of the last read."""
+        self.state = state
+        """Which of FETCHED, STALE and WON it is."""
 
     def __len__(self) -> int:
         """Count its bytes as `len` does for a plain entry, the object's own among them."""
@@ -55,10 +71,10 @@ def pack(flags: int, value: bytes) -> bytes:
     return b" %d %d\r\n%b\r\n" % (flags, len(value), value)
 
 
-def make_entry(key: bytes, ready: bytes, deadline: int, cas: int = 0) -> Entry:
-    """Make the smallest entry that can hold this."""
-    if deadline or cas or len(ready) > PLAIN_LIMIT_BYTES or not is_plain_key(key):
-        return Item(ready, deadline, cas)
+def make_entry(key: bytes, ready: bytes, deadline: int, cas: int = 0, accessed: int = 0, state: int = 0) -> Entry:
+    """Make the smallest entry that can hold this; `accessed` alone is not worth an Item."""
+    if deadline or cas or state or len(ready) > PLAIN_LIMIT_BYTES or not is_plain_key(key):
+        return Item(ready, deadline, cas, accessed, state)
     return ready
 
 
@@ -75,6 +91,16 @@ def ready_of(entry: Entry) -> bytes:
 def deadline_of(entry: Entry) -> int:
     """Return the unix time at which it expires; 0 is never."""
     return 0 if isinstance(entry, bytes) else entry.deadline
+
+
+def state_of(entry: Entry) -> int:
+    """Return which of FETCHED, STALE and WON it is."""
+    return 0 if isinstance(entry, bytes) else entry.state
+
+
+def cas_of(entry: Entry) -> int:
+    """Return its CAS id; 0 while nobody has asked for one."""
+    return 0 if isinstance(entry, bytes) else entry.cas
 
 
 def flags_of(ready: bytes) -> int:

@@ -28,7 +28,7 @@ class Shard:
 
     Eviction is CLOCK: the dict's own order is the order of arrival, and an item that was read or overwritten since
     the hand last passed is moved to the end instead of evicted. Reads need no lock for that: they add
-    the key to `seen`, and only while memory is scarce (`Store.noting`).
+    the key to `seen`, and only while memory is scarce (`Store.scarce`).
     """
 
     __slots__ = (

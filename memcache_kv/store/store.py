@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol
 
 from memcache_kv.store.item import (
+    FETCHED,
     PLAIN_LIMIT_BYTES,
+    STALE,
+    WON,
     Entry,
     Item,
     absolute_deadline,
+    cas_of,
     deadline_of,
     flags_of,
     make_entry,
     number_in,
     pack,
     ready_of,
+    state_of,
     value_of,
 )
 from memcache_kv.store.shard import Shard
@@ -46,6 +52,32 @@ class Mode(enum.Enum):
     APPEND = "append"
     PREPEND = "prepend"
     CAS = "cas"
+
+    @property
+    def joins(self) -> bool:
+        """Whether it adds to the value that is there."""
+        return self is Mode.APPEND or self is Mode.PREPEND
+
+
+@dataclass(slots=True)
+class Write:
+    """A storage command with all that any protocol can ask of it."""
+
+    mode: Mode
+    key: bytes
+    ready: bytes
+    deadline: int = 0
+    """Unix time or 0; what is joined to an old value leaves that one's."""
+    cas: int = 0
+    """The id that the old value must have for CAS, APPEND and PREPEND; 0 is no condition of the latter two."""
+    new_cas: int = 0
+    """The id that the client wants it to have; 0 leaves it to the store."""
+    is_named: bool = False
+    """Whether the client wants to know its id."""
+    makes_missing: bool = False
+    """Whether APPEND and PREPEND store what they have where there is nothing to add to."""
+    takes_older: bool = False
+    """Whether CAS with the id of an earlier value stores it all the same, as a stale one."""
 
 
 class Outcome(enum.Enum):
@@ -75,8 +107,8 @@ class ChangeLog(Protocol):
     Called with the key's lock held (`flushed` with all of them): it must only take note and return.
     """
 
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
-        """Note that this is now kept for the key."""
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
+        """Note that this is now kept for the key; `state` has the bits STALE and WON of `item.py`."""
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""
@@ -86,6 +118,9 @@ class ChangeLog(Protocol):
 
     def named(self, key: bytes, cas: int) -> None:
         """Note that the key's present value was given this CAS id."""
+
+    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
+        """Note the rare facts of the key's present value: deadline, CAS id (0: none yet), STALE and WON."""
 
     def flushed(self, at: int) -> None:
         """Note that all was forgotten (0), or will be at this unix time."""
@@ -129,8 +164,12 @@ class Store:
         self.shards = [Shard() for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
-        self.noting = False
+        self.scarce = False
         """Whether memory is scarce enough that reads note which keys they hit."""
+        self.keeps_facts = False
+        """Whether it is noted of each item when it was last read (`keep_facts`)."""
+        self.noting = False
+        """Whether a read calls `note`: for either reason."""
         self.flush_at = 0
         """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
         self._has_evicted = False
@@ -154,7 +193,7 @@ class Store:
             with shard.lock:
                 return shard.live_locked(key, self.clock.now)
         if self.noting:
-            self._shard(key).seen.add(key)
+            self.note(key, entry)
         return entry
 
     def gets(self, key: bytes) -> Item | None:
@@ -170,10 +209,48 @@ class Store:
             entry = shard.live_locked(key, self.clock.now)
             if entry is None or (isinstance(entry, Item) and entry.cas):
                 return entry
-            item = Item(ready_of(entry), deadline_of(entry), self._name_locked(key))
+            item = self._as_item(entry, cas=self._name_locked(key))
             shard.put_locked(key, item)
         self._check_room(shard, key)
         return item
+
+    def peek(self, key: bytes) -> Entry | None:
+        """Return the live entry of a key as `get` does, but note nothing: nobody is said to have read it."""
+        entry = self.tables[hash(key) & self.mask].get(key)
+        return None if entry is None or 0 < deadline_of(entry) <= self.clock.now else entry
+
+    def keep_facts(self) -> None:
+        """From now on note of each item when it was last read, and whether it ever was.
+
+        Such an item takes an Item's memory, and its reads some more time: so it is done once somebody asks.
+        """
+        self.keeps_facts = self.noting = True
+
+    def note(self, key: bytes, entry: Entry) -> None:
+        """Note that this entry of the key was read."""
+        shard = self._shard(key)
+        if self.scarce:
+            shard.seen.add(key)
+        if not self.keeps_facts:
+            return
+        if isinstance(entry, Item):
+            entry.accessed = self.clock.now
+            entry.state |= FETCHED
+            return
+        with shard.lock:
+            if shard.table.get(key) is entry:
+                shard.put_locked(key, Item(entry, 0, 0, self.clock.now, FETCHED))
+
+    def _as_item(self, entry: Entry, cas: int) -> Item:
+        if isinstance(entry, Item):
+            return Item(entry.ready, entry.deadline, cas, entry.accessed, entry.state)
+        return Item(entry, 0, cas, self.clock.now)
+
+    def _entry(self, key: bytes, ready: bytes, deadline: int, cas: int = 0, state: int = 0) -> Entry:
+        """Make the entry of a value that is stored now."""
+        if self.keeps_facts:
+            return Item(ready, deadline, cas, self.clock.now, state)
+        return make_entry(key, ready, deadline, cas, self.clock.now, state)
 
     # Changing
 
@@ -184,8 +261,10 @@ class Store:
         bytes are at most PLAIN_LIMIT_BYTES, and that `evicts` is true.
         """
         shard = self.shards[hash(key) & self.mask]
+        if self.keeps_facts and entry.__class__ is bytes:
+            entry = Item(ready_of(entry), 0, 0, self.clock.now)
         with shard.lock:
-            if shard.put_locked(key, entry) and self.noting:
+            if shard.put_locked(key, entry) and self.scarce:
                 shard.seen.add(key)
             shard.total_items += 1
             if self.log is not None:
@@ -195,32 +274,78 @@ class Store:
             self._make_room(key)
 
     def store(self, mode: Mode, key: bytes, ready: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
-        """Carry out a storage command with a ready value.
+        """Carry out a classic storage command with a ready value.
 
         deadline: unix time or 0; cas: the id that Mode.CAS compares. Returns STORED, NOT_STORED, EXISTS or
         NOT_FOUND as the protocol has them, or NO_MEMORY where nothing may be evicted.
         """
+        return self.write(Write(mode, key, ready, deadline, cas))[0]
+
+    def write(self, write: Write) -> tuple[Outcome, Entry | None]:
+        """Carry out a storage command; return what became of it, as `store` does, and the entry where it is STORED."""
+        key, ready, deadline, state = write.key, write.ready, write.deadline, 0
         shard = self.shards[hash(key) & self.mask]
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
-            refusal = self._refusal(mode, old, cas)
+            refusal = self._refusal(write, old)
+            if refusal is Outcome.EXISTS and old is not None and write.takes_older and self._is_older(write, key, old):
+                deadline, state, refusal = deadline_of(old), STALE | state_of(old) & WON, None
             if refusal is not None:
-                return refusal
-            if old is not None and (mode is Mode.APPEND or mode is Mode.PREPEND):
-                ready, deadline = self._joined(mode, old, ready), deadline_of(old)
+                return refusal, None
+            if old is not None and write.mode.joins:
+                ready, deadline = self._joined(write.mode, old, ready), deadline_of(old)
                 if self.is_too_large(key, ready):
-                    return Outcome.NOT_STORED
+                    return Outcome.NOT_STORED, None
             if not self.evicts and self._is_full(len(key) + len(ready), is_new=old is None):
-                if mode is Mode.SET:
+                if write.mode is Mode.SET:
                     self._remove_locked(shard, key)
-                return Outcome.NO_MEMORY
-            self._put_locked(shard, key, ready, deadline)
+                return Outcome.NO_MEMORY, None
+            cas = write.new_cas or (next(self._cas_ids) if write.is_named else 0)
+            entry = self._entry(key, ready, deadline, cas, state)
+            self._put_locked(shard, key, entry)
             shard.total_items += 1
         self._check_room(shard, key)
-        return Outcome.STORED
+        return Outcome.STORED, entry
+
+    def _is_older(self, write: Write, key: bytes, old: Entry) -> bool:
+        """Tell whether the id that a write compares is of an earlier value: one without an id would get a higher."""
+        return 0 < write.cas < (cas_of(old) or self._name_locked(key))
+
+    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None]) -> None:
+        """Look at a key's live entry and decide what is kept instead, with nobody in between.
+
+        decide: told the entry or None, returns the same object to leave it, another, or None to forget the key. It is
+        called with the key's lock held, so it must not call the store but for `next_cas`, `deadline` and `renewed`.
+        """
+        shard = self._shard(key)
+        with shard.lock:
+            old = shard.live_locked(key, self.clock.now)
+            new = decide(old)
+            if new is old:
+                return
+            if new is None:
+                self._remove_locked(shard, key)
+                return
+            if old is not None and ready_of(new) is ready_of(old):
+                self._mark_locked(shard, key, old, new)
+                return
+            self._put_locked(shard, key, new)
+            shard.total_items += old is None
+        self._check_room(shard, key)
+
+    def next_cas(self) -> int:
+        """Make a CAS id that nothing has had."""
+        return next(self._cas_ids)
+
+    def renewed(self, key: bytes, ready: bytes, deadline: int, cas: int, state: int, old: Entry | None = None) -> Entry:
+        """Make an entry for `update`; with `old`, of which this is the same value, it keeps when that was read."""
+        if isinstance(old, Item):
+            return Item(ready, deadline, cas, old.accessed, state)
+        return self._entry(key, ready, deadline, cas, state)
 
     @staticmethod
-    def _refusal(mode: Mode, old: Entry | None, cas: int) -> Outcome | None:
+    def _refusal(write: Write, old: Entry | None) -> Outcome | None:
+        mode = write.mode
         if mode is Mode.SET:
             return None
         if mode is Mode.ADD:
@@ -228,8 +353,10 @@ class Store:
         if mode is Mode.CAS:
             if old is None:
                 return Outcome.NOT_FOUND
-            return None if cas and isinstance(old, Item) and old.cas == cas else Outcome.EXISTS
-        return Outcome.NOT_STORED if old is None else None
+            return None if write.cas and cas_of(old) == write.cas else Outcome.EXISTS
+        if old is None:
+            return None if write.makes_missing else Outcome.NOT_STORED
+        return Outcome.EXISTS if mode.joins and write.cas and cas_of(old) != write.cas else None
 
     @staticmethod
     def _joined(mode: Mode, old: Entry, ready: bytes) -> bytes:
@@ -238,11 +365,21 @@ class Store:
         parts = (value_of(before), value_of(ready))
         return pack(flags_of(before), b"".join(parts if mode is Mode.APPEND else parts[::-1]))
 
-    def _put_locked(self, shard: Shard, key: bytes, ready: bytes, deadline: int) -> None:
-        if shard.put_locked(key, make_entry(key, ready, deadline)) and self.noting:
+    def _put_locked(self, shard: Shard, key: bytes, entry: Entry) -> None:
+        if shard.put_locked(key, entry) and self.scarce:
             shard.seen.add(key)
         if self.log is not None:
-            self.log.stored(key, flags_of(ready), deadline, 0, value_of(ready))
+            ready = ready_of(entry)
+            state = state_of(entry) & ~FETCHED
+            self.log.stored(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready), state)
+
+    def _mark_locked(self, shard: Shard, key: bytes, old: Entry, new: Entry) -> None:
+        """Keep the same value with other rare facts."""
+        shard.put_locked(key, new)
+        before = (deadline_of(old), cas_of(old), state_of(old) & ~FETCHED)
+        after = (deadline_of(new), cas_of(new), state_of(new) & ~FETCHED)
+        if self.log is not None and before != after:
+            self.log.marked(key, *after)
 
     def _remove_locked(self, shard: Shard, key: bytes) -> bool:
         if shard.remove_locked(key) is None:
@@ -268,10 +405,19 @@ class Store:
             if number is None:
                 return Outcome.NON_NUMERIC
             number = max(0, number + amount) & 0xFFFFFFFFFFFFFFFF
-            digits = b"%d" % number
-            self._put_locked(shard, key, pack(flags_of(before), digits.ljust(len(value))), deadline_of(old))
+            self._put_locked(shard, key, self.counted(key, old, value, number))
         self._check_room(shard, key)
         return number
+
+    def counted(self, key: bytes, old: Entry, value: bytes, number: int, cas: int = 0) -> Entry:
+        """Make the entry that an old one becomes when its value is now this number.
+
+        What is longer than before is a new value; in the old one's place, that it is stale or won stays.
+        """
+        digits = b"%d" % number
+        ready = pack(flags_of(ready_of(old)), digits.ljust(len(value)))
+        state = state_of(old) if len(digits) <= len(value) else 0
+        return self._entry(key, ready, deadline_of(old), cas, state)
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
         """Give a live item a new deadline; return it, or None where there is none.
@@ -283,12 +429,12 @@ class Store:
             old = shard.live_locked(key, self.clock.now)
             if old is None:
                 return None
-            cas = old.cas if isinstance(old, Item) else 0
+            cas = cas_of(old)
             if with_cas and not cas:
                 cas = self._name_locked(key)
-            entry = make_entry(key, ready_of(old), deadline, cas)
+            entry = self._entry(key, ready_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_facts else 0))
             shard.put_locked(key, entry)
-            if self.noting:
+            if self.scarce:
                 shard.seen.add(key)
             if self.log is not None:
                 self.log.touched(key, deadline)
@@ -406,7 +552,8 @@ class Store:
         holds items for longest.
         """
         used, target = self.used_bytes, self._target_bytes
-        self.noting = used > target // 2 or bool(self.max_items)
+        self.scarce = used > target // 2 or bool(self.max_items)
+        self.noting = self.scarce or self.keeps_facts
         fair = target // len(self.shards)
         givers = list(self.shards) if self.evicts else []
         while used > target and givers:
@@ -430,4 +577,4 @@ class Store:
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 
-__all__ = ["PLAIN_LIMIT_BYTES", "ChangeLog", "Entry", "Item", "Mode", "Outcome", "Store", "choose_shards"]
+__all__ = ["PLAIN_LIMIT_BYTES", "ChangeLog", "Entry", "Item", "Mode", "Outcome", "Store", "Write", "choose_shards"]

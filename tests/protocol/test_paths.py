@@ -88,7 +88,7 @@ def test_short_turns_and_small_pieces_change_nothing(stream: bytes, size: int, r
 @given(streams)
 def test_scarce_memory_changes_no_reply_while_nothing_is_evicted(stream: bytes) -> None:
     roomy, scarce = Surroundings(), Surroundings()
-    scarce.store.noting = True
+    scarce.store.scarce = scarce.store.noting = True
     assert Conversation(scarce).feed(stream) == Conversation(roomy).feed(stream)
 
 

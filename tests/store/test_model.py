@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, put_key, set_line
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.journal.recovery import recover
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
 from memcache_kv.store.item import (
@@ -60,8 +60,11 @@ class JournalLines:
     def __init__(self, now: int) -> None:
         self.lines = [line_of(Record("start", at=now, version=FORMAT_VERSION))]
 
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
-        self.lines.append(set_line(key, flags, deadline, cas, value))
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
+        self.lines.append(set_line(key, flags, deadline, cas, value, state))
+
+    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
+        self.lines.append(line_of(put_key(mark_record(deadline, cas, state), key)))
 
     def deleted(self, key: bytes) -> None:
         self.lines.append(line_of(put_key(Record("delete"), key)))

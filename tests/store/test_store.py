@@ -430,8 +430,11 @@ class HeardLog:
     def __init__(self) -> None:
         self.heard: list[tuple[object, ...]] = []
 
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes) -> None:
+    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.heard.append(("stored", key, flags, deadline, cas, value))
+
+    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
+        self.heard.append(("marked", key, deadline, cas, state))
 
     def deleted(self, key: bytes) -> None:
         self.heard.append(("deleted", key))
