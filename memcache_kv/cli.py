@@ -14,7 +14,7 @@ from typing import NoReturn
 from memcache_kv import memory, process
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.service import Service
-from memcache_kv.settings import Settings, add_options, load_settings
+from memcache_kv.settings import EX_USAGE, Settings, add_options, load_settings
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
@@ -34,6 +34,13 @@ class _Parser(argparse.ArgumentParser):
         return f"{DESCRIPTION}\n\n{super().format_help()}"
 
 
+class _NotBuilt(argparse.Action):
+    """A flag of memcached's that it refuses where it was built without what the flag turns on."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        raise ConfigError(f"This server is not built with {self.dest} support.", EX_USAGE)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all flags."""
     parser = _Parser(
@@ -41,6 +48,10 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_options(parser)
+    for short, long, what in (("-S", "--enable-sasl", "SASL"), ("-Z", "--enable-ssl", "TLS")):
+        parser.add_argument(
+            short, long, dest=what, nargs=0, action=_NotBuilt, help=argparse.SUPPRESS, default=argparse.SUPPRESS
+        )
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
     parser.add_argument("-h", "--help", action="help", help="print this help and exit", default=argparse.SUPPRESS)
     parser.add_argument(
@@ -77,30 +88,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: Settings) -> int:
     """Run a server with these settings until it is asked to stop; return the exit status."""
-    process.allow_files(settings.conn_limit)
-    if settings.daemon:
-        process.become_daemon()
+    _prepare_process(settings)
     service = Service(settings)
-
     received: list[str] = []  # said by the main thread afterwards: a handler may interrupt the log itself
-
-    def ask_to_stop(signum: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(signum).name)
-        service.stopping.set()
-
-    signal.set_wakeup_fd(service.stopping.fileno())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
+    _handle_signals(service, received)
     memory.tune_memory()
+    if settings.lock_memory:
+        process.lock_memory(service.log)
     process.become_user(settings.user)
     with process.pid_file(settings.pidfile):
         service.start()
         memory.freeze_startup_objects()
-        service.stopping.wait()
-        for name in received:
-            service.log.event(f"Signal handled: {name}.")
+        _serve(service, received)
         service.stop()
     return 1 if service.failure is not None else 0
+
+
+def _prepare_process(settings: Settings) -> None:
+    """Do what is best done while there is one thread: limits, large pages, the way into the background."""
+    process.allow_files(settings.conn_limit)
+    if settings.enable_coredumps:
+        process.allow_core_dumps()
+    if settings.enable_largepages:
+        process.check_large_pages()
+    if settings.daemon:
+        process.become_daemon()
+
+
+def _handle_signals(service: Service, received: list[str]) -> None:
+    """Let SIGTERM and SIGINT ask for the end, and note them and SIGHUP by name."""
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(signum).name)
+        if signum != signal.SIGHUP:
+            service.stopping.set()
+
+    signal.set_wakeup_fd(service.stopping.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+
+
+def _serve(service: Service, received: list[str]) -> None:
+    """Wait until somebody asks for the end, and do meanwhile what signals ask for."""
+    stopping = False
+    while not stopping:
+        stopping = service.stopping.wait()
+        while received:
+            name = received.pop(0)
+            if name == "SIGHUP":
+                service.reload()
+            else:
+                service.log.event(f"Signal handled: {name}.")
 
 
 if __name__ == "__main__":

@@ -4,24 +4,40 @@ import time
 
 
 class Clock:
-    """Tell the unix time in whole seconds; it advances only when ticked, and never runs backwards.
+    """Tell the unix time in whole seconds; it advances only when ticked, and never runs backwards by itself.
 
     `now` is read on the hot path without a call. Any worker may tick; two ticking at once write the same
     number. It follows the monotonic clock from the wall time of its creation, so that a step of the wall
-    clock neither kills items nor makes them immortal. Tests pass a clock of their own with the same parts.
+    clock neither kills items nor makes them immortal. Tests pass a clock of their own with the same parts,
+    and clients' tests move this one (`debugtime`): `shift`, `pause` and `resume` may be called by any thread.
     """
 
-    __slots__ = ("now", "started", "_offset")
+    __slots__ = ("now", "started", "_offset", "_paused")
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
         self.now = int(time.time())
         self.started = self.now
+        self._paused = False
 
     def tick(self) -> bool:
         """Read the time; True when a new second has begun since the last tick."""
         now = int(time.monotonic() + self._offset)
-        if now <= self.now:
+        if now <= self.now or self._paused:
             return False
         self.now = now
         return True
+
+    def shift(self, seconds: int) -> None:
+        """Move on by so many seconds, or back where negative, but not to before the start."""
+        seconds = max(seconds, self.started - self.now)
+        self._offset += seconds
+        self.now += seconds
+
+    def pause(self) -> None:
+        """Stand still until resumed, but for shifts."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on; the next tick makes up for the time it stood still."""
+        self._paused = False

@@ -11,7 +11,7 @@ from memcache_kv.protocol import ConnectionFacts, TextProtocol
 class Connection:
     """A socket, its protocol, and what waits to be sent. Touched only by the worker that owns it."""
 
-    __slots__ = ("socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active")
+    __slots__ = ("socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active", "peer")
 
     def __init__(self, sock: socket.socket, protocol: TextProtocol, now: int) -> None:
         self.socket = sock
@@ -26,15 +26,44 @@ class Connection:
         self.muted = False
         """Whether the poller was told not to look for input here."""
         self.last_active = now
+        self.peer = peer_of(sock)
+        """The address of its other end; "" for a unix socket's, and where the client was gone at once."""
 
-    def facts(self, now: int) -> ConnectionFacts:
-        """Tell what `stats conns` shows. May be called by any thread."""
-        state = "conn_mwrite" if self.unsent is not None or self.release_at else "conn_read"
+    def is_idle(self, now: int, seconds: int) -> bool:
+        """Tell whether nothing is under way here, and nothing came for more than these seconds."""
+        return now - self.last_active > seconds and self._state() == "conn_read"
+
+    def _state(self) -> str:
+        """Name what it does, in memcached's words."""
+        if self.protocol.watcher is not None:
+            return "conn_watch"
+        if self.unsent is not None or self.release_at:
+            return "conn_mwrite"
+        if self.waiting:
+            return "conn_new_cmd"
+        return self.protocol.state
+
+    def facts(self, now: int, serving: bool = False) -> ConnectionFacts:
+        """Tell what `stats conns` shows. May be called by any thread.
+
+        serving: whether it is this connection's request that asks.
+        """
+        state = "conn_parse_cmd" if serving else self._state()
         try:
-            peer, local = self.socket.getpeername(), self.socket.getsockname()
+            local = self.socket.getsockname()
         except OSError:
-            peer = local = ""
-        return ConnectionFacts(self.fd, address_text(peer or local), address_text(local), state, now - self.last_active)
+            local = ""
+        return ConnectionFacts(
+            self.fd, address_text(self.peer or local), address_text(local), state, now - self.last_active
+        )
+
+
+def peer_of(sock: socket.socket) -> object:
+    """Return the address of a socket's other end; "" where there is none any more."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return ""
 
 
 def address_text(address: object) -> str:

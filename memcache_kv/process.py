@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from memcache_kv.errors import ConfigError
+from memcache_kv.log import Log
 
 EX_NOUSER = 67
+EX_OSERR = 71
+LARGE_PAGES_STATUS = 1
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+MCL_CURRENT, MCL_FUTURE = 1, 2
 RESERVED_FILES = 64
 """Descriptors kept for listeners, the journal and the interpreter beside those of connections."""
 
@@ -83,3 +89,49 @@ def allow_files(connections: int) -> None:
             f"can't open {wanted} files for {connections} connections (the limit is {hard}): "
             "lower -c, or raise the limit with ulimit -n"
         ) from None
+
+
+def allow_core_dumps() -> None:
+    """Raise the limit of core files as far as it goes. Raises ConfigError where that is to nothing."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    for limit in (resource.RLIM_INFINITY, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+        except (OSError, ValueError):
+            continue
+        break
+    if resource.getrlimit(resource.RLIMIT_CORE)[0] == 0:
+        raise ConfigError("failed to ensure corefile creation", EX_OSERR)
+
+
+def check_large_pages() -> None:
+    """Find out whether the system gives large pages. Raises ConfigError where it does not."""
+    try:
+        said = HUGE_PAGES.read_text()
+    except OSError:
+        said = "[never]"
+    if "[never]" in said:
+        raise ConfigError("Cannot enable large pages on this system", LARGE_PAGES_STATUS)
+
+
+def lock_memory(log: Log) -> None:
+    """Keep all memory of the process, present and future, from being swapped out.
+
+    Where the system refuses, that is said; nothing else comes of it, as in memcached.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.mlockall(MCL_CURRENT | MCL_FUTURE) != 0:
+        log.say(f"warning: -k invalid, mlockall() failed: {os.strerror(ctypes.get_errno())}")
+
+
+def write_ports(path: Path, lines: Iterable[str], log: Log) -> None:
+    """Write the ports that are listened on, one a line, and rename the file into place once it is whole.
+
+    A file that can't be written is said; nothing else comes of that, as in memcached.
+    """
+    unfinished = path.with_name(path.name + ".lck")
+    try:
+        unfinished.write_text("".join(f"{line}\n" for line in lines))
+        unfinished.rename(path)
+    except OSError as error:
+        log.say(f'Failed to open "{unfinished}": {error.strerror}')

@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ class Listener(socketserver.TCPServer):
         super().server_bind()
 
 
+@dataclass(frozen=True)
+class Entrance:
+    """What all listening sockets of a server share.
+
+    backlog: how many clients the system lets queue at each.
+    waits: whether a client over the limit of connections waits for a place (no_maxconns_fast), and those behind it in
+    the system's queue, instead of being refused.
+    """
+
+    totals: ConnectionTotals
+    hand_over: HandOver
+    log: Log
+    backlog: int
+    waits: bool
+
+
 class MemcacheServer(Listener):
     """Listen on one TCP address; give each accepted socket to a worker instead of handling it.
 
@@ -57,14 +74,11 @@ class MemcacheServer(Listener):
 
     allow_reuse_address = True
 
-    def __init__(
-        self, address: Any, family: int, backlog: int, totals: ConnectionTotals, hand_over: HandOver, log: Log
-    ) -> None:
+    def __init__(self, address: Any, family: int, entrance: Entrance) -> None:
         self.address_family = family
-        self.request_queue_size = backlog
-        self._totals = totals
-        self._hand_over = hand_over
-        self._log = log
+        self.request_queue_size = entrance.backlog
+        self._entrance = entrance
+        self._stopping = False
         try:
             super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
             self.server_bind()
@@ -109,14 +123,14 @@ class MemcacheServer(Listener):
             return super().get_request()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._log.event("Too many open connections")
+                self._entrance.log.event("Too many open connections")
                 time.sleep(NO_FILES_PAUSE_SECONDS)
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hand the socket to a worker, or refuse it with memcached's words."""
-        if self._totals.open():
-            self._hand_over(request)
+        if self._takes_place():
+            self._entrance.hand_over(request)
             return
         request.setblocking(False)
         try:
@@ -125,9 +139,23 @@ class MemcacheServer(Listener):
             pass
         self.shutdown_request(request)
 
+    def _takes_place(self) -> bool:
+        """Count one more connection, waiting for a place where that is asked for; False where there is none."""
+        if not self._entrance.waits:
+            return self._entrance.totals.open()
+        while not self._stopping:
+            if self._entrance.totals.open_within(POLL_SECONDS):
+                return True
+        return False
+
+    def stop(self) -> None:
+        """Accept no more, and close the socket."""
+        self._stopping = True
+        super().stop()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in one line that a connection could not be handed over; the others go on."""
-        self._log.say(f"dropped a connection from {address_text(client_address)}")
+        self._entrance.log.say(f"dropped a connection from {address_text(client_address)}")
 
 
 class UnixMemcacheServer(MemcacheServer):
@@ -138,12 +166,10 @@ class UnixMemcacheServer(MemcacheServer):
 
     allow_reuse_address = False
 
-    def __init__(
-        self, path: Path, mask: int, backlog: int, totals: ConnectionTotals, hand_over: HandOver, log: Log
-    ) -> None:
+    def __init__(self, path: Path, mask: int, entrance: Entrance) -> None:
         self._path = path
         self._mask = mask
-        super().__init__(str(path), socket.AF_UNIX, backlog, totals, hand_over, log)
+        super().__init__(str(path), socket.AF_UNIX, entrance)
 
     @staticmethod
     def describe(address: Any) -> str:

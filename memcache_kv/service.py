@@ -10,21 +10,25 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from memcache_kv import process
 from memcache_kv.clock import Clock
-from memcache_kv.errors import JournalFailed, ListenError, StoppedEarly
+from memcache_kv.errors import ConfigError, JournalFailed, ListenError, StoppedEarly
 from memcache_kv.journal import Journal, JournalDirectory, Recovered, recover
 from memcache_kv.log import Log
 from memcache_kv.memory import MemoryWatch, resident_bytes
 from memcache_kv.observation import Observation
+from memcache_kv.prefixes import Prefixes
 from memcache_kv.progress import show_progress
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
-from memcache_kv.server import MemcacheServer, UnixMemcacheServer
+from memcache_kv.protocol.login import Users
+from memcache_kv.server import Entrance, MemcacheServer, UnixMemcacheServer
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
-from memcache_kv.store import Store
+from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Time
 from memcache_kv.udp import UdpServer
+from memcache_kv.watching import Stream, Watchers
 from memcache_kv.worker import Worker
 
 LOOPBACKS = ("127.0.0.1", "::1")
@@ -55,11 +59,15 @@ class StopRequest:
         """Tell whether anybody has."""
         return self._set
 
-    def wait(self) -> None:
-        """Block until somebody does. For the main thread alone."""
-        while not self._set:
+    def wait(self) -> bool:
+        """Block until somebody does, or a signal has been handled; tell whether somebody has.
+
+        For the main thread alone.
+        """
+        if not self._set:
             select.select([self._read], [], [])
             os.read(self._read, 64)
+        return self._set
 
 
 class Service:
@@ -69,14 +77,17 @@ class Service:
     one thread. `stopping` is set when somebody (a client's `shutdown`, a failed disk) asks for the end;
     whoever runs the service waits for it and calls `stop`. `failure` says why, where the disk was the reason.
 
-    Raises JournalError, ListenError, and StoppedEarly where the end was wanted before the start was over.
+    Raises JournalError, ListenError, ConfigError for an authentication file that can't be used, and StoppedEarly where
+    the end was wanted before the start was over.
     """
 
     def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else Log(settings.verbose)
-        self.observation = Observation(self.log)
+        self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size)
+        prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
+        self.observation = Observation(self.log, prefixes, self.watchers)
         self.stopping = StopRequest()
         self.failure: JournalFailed | None = None
         self.store = Store(
@@ -85,10 +96,15 @@ class Service:
             item_limit_bytes=settings.max_item_size,
             max_items=settings.max_items,
             evicts=not settings.disable_evictions,
+            gives_cas=not settings.disable_cas,
             shards=settings.shards,
         )
+        self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
-        self.crawler = Crawler(self.store)
+        self._entrance = Entrance(
+            self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
+        )
+        self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
         self.memory_watch = MemoryWatch(self.store, resident_bytes())
         self.journal: Journal | None = None
         self.listeners: list[MemcacheServer] = []
@@ -97,6 +113,8 @@ class Service:
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
         self._directory: JournalDirectory | None = None
+        self._recovered_records = 0
+        self._users = Users(settings.auth_file) if settings.auth_file is not None else None
 
     @property
     def addresses(self) -> list[str]:
@@ -126,7 +144,19 @@ class Service:
         self.memory_watch.start()
         for listener in self._all_listeners():
             listener.start()
+        if self.settings.port_file is not None:
+            process.write_ports(self.settings.port_file, self._port_lines(), self.log)
         self.log.say(f"listening on {', '.join(self.addresses)}")
+
+    def reload(self) -> None:
+        """Read the authentication file again; one that can't be used leaves the users as they are."""
+        if self._users is None:
+            return
+        try:
+            self._users.reload()
+            self.log.event("read the authentication file again")
+        except ConfigError as error:
+            self.log.say(f"{error}; the users stay as they are")
 
     def stop(self) -> None:
         """Accept no more, send what is ready, write and sync the journal."""
@@ -157,6 +187,7 @@ class Service:
         if directory.file.exists() and directory.file.stat().st_size:
             found = self._recover(directory.file)
             last_cas = found.next_run()
+            self._recovered_records = found.records
             if found.torn_copy is not None:
                 self.log.say(
                     f"{directory.file}: the last record was not finished; "
@@ -187,13 +218,21 @@ class Service:
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
-            self.workers.append(Worker(self._new_context()))
+            self.workers.append(Worker(self._new_context(), self._users))
         self._turns = itertools.cycle(self.workers)
         for worker in self.workers:
             worker.start()
 
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]
+
+    def _port_lines(self) -> Iterable[str]:
+        """Name every port in memcached's form: `TCP INET: 11211`."""
+        for listener in self._all_listeners():
+            if listener.address_family != socket.AF_UNIX:
+                kind = "UDP" if isinstance(listener, UdpServer) else "TCP"
+                family = "INET6" if listener.address_family == socket.AF_INET6 else "INET"
+                yield f"{kind} {family}: {listener.port}"
 
     def _bind_udp(self) -> None:
         """Answer datagrams on every address that TCP listens on."""
@@ -223,13 +262,25 @@ class Service:
             stop=self.stopping.set,
             tcp_port=self.port,
             threads=self._threads,
+            recovered_records=self._recovered_records,
         )
+
+    def _streams_changed(self) -> None:
+        """Have evictions told while somebody watches them."""
+        if self.watchers.is_watched(Stream.EVICTIONS):
+            self.store.keep_facts()
+            self.store.watch_evictions(self._evicted)
+        else:
+            self.store.watch_evictions(None)
+
+    def _evicted(self, key: bytes, entry: Entry) -> None:
+        self.watchers.evicted(key, entry, self.store.accessed_at(entry))
 
     def _hand_over(self, sock: socket.socket) -> None:
         next(self._turns).adopt(sock)
 
     def _connections(self) -> Iterable[ConnectionFacts]:
-        for listener in self.listeners:
+        for listener in self._all_listeners():
             yield listener.facts()
         for worker in self.workers:
             yield from worker.facts()
@@ -239,11 +290,7 @@ class Service:
     def _bind(self) -> None:
         settings = self.settings
         if settings.unix_socket is not None:
-            self.listeners.append(
-                UnixMemcacheServer(
-                    settings.unix_socket, settings.unix_mask, settings.backlog, self.totals, self._hand_over, self.log
-                )
-            )
+            self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._entrance))
             if not settings.port_given and not settings.listen:
                 return
         for address in settings.listen:
@@ -276,9 +323,7 @@ class Service:
             self.log.event(str(error))
 
     def _add_listener(self, address: tuple[object, ...], family: int) -> None:
-        self.listeners.append(
-            MemcacheServer(address, family, self.settings.backlog, self.totals, self._hand_over, self.log)
-        )
+        self.listeners.append(MemcacheServer(address, family, self._entrance))
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():

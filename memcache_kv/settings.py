@@ -12,16 +12,19 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from memcache_kv.errors import ConfigError
+from memcache_kv.extended import EX_USAGE as EX_USAGE
+from memcache_kv.extended import MIB as MIB
+from memcache_kv.extended import Unused, read_suboptions
 
-MIB = 1024 * 1024
-EX_USAGE = 64
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
+PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
+"""memcached's own variable: the file to which the ports are written that it really listens on."""
 
 
 class Fsync(enum.StrEnum):
@@ -45,6 +48,10 @@ class Settings:
     unix_mask: int = 0o700
     enable_shutdown: bool = False
     daemon: bool = False
+    port_file: Path | None = None
+    lock_memory: bool = False
+    enable_largepages: bool = False
+    enable_coredumps: bool = False
     user: str | None = None
     memory_limit: int = 64 * MIB
     disable_evictions: bool = False
@@ -56,6 +63,28 @@ class Settings:
     verbose: int = 0
     pidfile: Path | None = None
     backlog: int = 1024
+    disable_flush_all: bool = False
+    disable_cas: bool = False
+    disable_watch: bool = False
+    disable_dumping: bool = False
+    stats_delimiter: str = ":"
+    """What ends the prefix of a key, for `stats detail`."""
+    detail_enabled: bool = False
+    binding_protocol: str = "auto"
+    """auto or ascii."""
+    auth_file: Path | None = None
+    idle_timeout: int = 0
+    """0 keeps idle connections."""
+    maxconns_fast: bool = True
+    """Whether connections over the limit are refused, instead of left waiting."""
+    slab_growth_factor: float = 1.25
+    slab_min_size: int = 48
+    extended: Unused = field(default_factory=Unused)
+    track_sizes: bool = False
+    lru_crawler: bool = True
+    crawler_sleep_us: int = 100
+    crawler_tocrawl: int = 0
+    """0 is no limit."""
     journal: Path | None = None
     fsync: Fsync = Fsync.EVERYSEC
     shards: int = 0
@@ -112,6 +141,29 @@ def _item_size(text: str) -> int:
     if size > 1024 * MIB:
         raise ConfigError("Cannot set item size limit higher than a gigabyte.", EX_USAGE)
     return size
+
+
+def _growth_factor(text: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?", text) or float(text) <= 1:
+        raise ConfigError(f"Factor must be greater than 1, not {text!r}")
+    return float(text)
+
+
+def _delimiter(text: str) -> str:
+    """Read -D, of which memcached takes the first letter."""
+    if not text.strip():
+        raise ConfigError("No delimiter specified")
+    return text.lstrip()[0]
+
+
+def _binding_protocol(text: str) -> str:
+    if text == "binary":
+        raise ConfigError("the binary protocol is not there yet; auto and ascii are", EX_USAGE)
+    if text not in ("auto", "ascii", "text"):
+        raise ConfigError(
+            f"Invalid value for binding protocol: {text} -- should be one of auto, binary, or ascii", EX_USAGE
+        )
+    return "ascii" if text == "text" else text
 
 
 def _octal(text: str) -> int:
@@ -178,6 +230,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("pidfile", "write the process id to this file", "P", "FILE", _path),
     Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
+    Option("disable-flush-all", 'disable the "flush_all" command', "F", convert=_switch),
+    Option("disable-dumping", 'disable "stats cachedump", "lru_crawler metadump" and "mgdump"', "X", convert=_switch),
+    Option("disable-watch", 'disable the "watch" command', "W", convert=_switch),
+    Option("disable-cas", "disable CAS: every item has the id 0", "C", convert=_switch),
+    Option("stats-delimiter", 'turn on "stats detail", and end the prefix of a key at this letter (default: off, ":")',
+           "D", "CHAR", _delimiter),
+    Option("protocol", "auto or ascii (also: text); binary is not there yet (default: auto)", "B", "NAME",
+           _binding_protocol),
+    Option("auth-file", "let in only clients that log in with a user:password of this file; SIGHUP reads it again", "Y",
+           "FILE", _path),
+    Option("lock-memory", "lock all memory of the process, so that none is swapped out", "k", convert=_switch),
+    Option("enable-largepages", "check that the system has large pages, as memcached does; no other effect", "L",
+           convert=_switch),
+    Option("enable-coredumps", "raise the limit of core files", "r", convert=_switch),
+    Option("slab-growth-factor", "checked, as memcached does; no effect, as there are no slabs (default: 1.25)", "f",
+           "NUM", _growth_factor),
+    Option("slab-min-size", "checked, as memcached does; no effect, as there are no slabs (default: 48)", "n", "NUM",
+           _integer(1, 1 << 30, "the smallest chunk")),
+    Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
+           "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
+           "lru_crawler_tocrawl=NUM, track_sizes; the others are checked and without effect", "o", "NAME[=VALUE]",
+           many=True),
     Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
     Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
            metavar="WHEN", convert=_fsync),
@@ -187,7 +261,10 @@ OPTIONS: tuple[Option, ...] = (
            convert=_integer(0, 1 << 40, "the number of items")),
 )  # fmt: skip
 
-_FIELDS = {option.name: option.field for option in OPTIONS} | {"listen-backlog": "backlog"}
+_FIELDS = {option.name: option.field for option in OPTIONS} | {
+    "listen-backlog": "backlog",
+    "protocol": "binding_protocol",
+}
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -204,11 +281,40 @@ def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mappin
         for option in OPTIONS:
             if option.name in name_value:
                 values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
-    values["port_given"] = "port" in values
+    _add_implied(values, environ)
     settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Add the fields that follow from what was given."""
+    values["port_given"] = "port" in values
+    if values.get("udp_port") and "port" not in values:
+        values["port"] = values["udp_port"]
+    values["detail_enabled"] = "stats_delimiter" in values
+    if environ.get(PORT_FILE_VARIABLE):
+        values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
+    if "auth_file" in values:
+        values.setdefault("binding_protocol", "ascii")
+    found, values["extended"] = read_suboptions(
+        values.get("extended", ()),
+        values.get("max_item_size", Settings.max_item_size),
+        values.get("slab_min_size", Settings.slab_min_size),
+    )
+    values.update(found)
+
+
+def _check_together(settings: Settings) -> None:
     if settings.max_item_size > settings.memory_limit // 2:
         raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EX_USAGE)
-    return settings
+    if settings.auth_file is not None:
+        if settings.binding_protocol != "ascii":
+            raise ConfigError(
+                "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.", EX_USAGE
+            )
+        if settings.udp_port:
+            raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
 
 
 def _converted(option: Option, value: Any, source: str) -> Any:

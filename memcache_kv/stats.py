@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 
 class Counters:
-    """Counts with memcached's own names (protocol.txt, "General-purpose statistics")."""
+    """Counts with memcached's own names and in its order (protocol.txt, "General-purpose statistics")."""
 
     __slots__ = (
         "cmd_get", "cmd_set", "cmd_flush", "cmd_touch", "cmd_meta",
-        "get_hits", "get_misses", "delete_hits", "delete_misses",
-        "incr_hits", "incr_misses", "decr_hits", "decr_misses",
-        "cas_hits", "cas_misses", "cas_badval", "touch_hits", "touch_misses",
+        "get_hits", "get_misses", "delete_misses", "delete_hits",
+        "incr_misses", "incr_hits", "decr_misses", "decr_hits",
+        "cas_misses", "cas_hits", "cas_badval", "touch_hits", "touch_misses",
         "store_too_large", "store_no_memory", "auth_cmds", "auth_errors",
         "bytes_read", "bytes_written", "conn_yields",
     )  # fmt: skip

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import struct
 import threading
 from typing import Any
 
+from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
-from memcache_kv.protocol import Context, TextProtocol
+from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.server import POLL_SECONDS, Listener, MemcacheServer
 
 HEADER = struct.Struct("!HHHH")
@@ -39,6 +41,17 @@ class UdpServer(Listener, socketserver.UDPServer):
             super().__init__(address, socketserver.BaseRequestHandler)
         except OSError as error:
             raise ListenError(f"can't listen on UDP {MemcacheServer.describe(address)}: {error.strerror}") from None
+
+    def facts(self) -> ConnectionFacts:
+        """Tell about the socket, for `stats conns`."""
+        _, _, address = address_text(self.server_address).partition(":")
+        kind = "udp6" if self.address_family == socket.AF_INET6 else "udp"
+        return ConnectionFacts(self.fileno(), f"{kind}:{address}", "", "conn_read", 0)
+
+    @property
+    def port(self) -> int:
+        """The port it really listens on."""
+        return int(self.server_address[1])
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Answer one datagram; one that is not of the protocol is passed over."""

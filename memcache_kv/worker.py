@@ -13,9 +13,14 @@ from collections.abc import Iterable
 from memcache_kv.connection import Connection
 from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
+from memcache_kv.protocol.login import GuardedTextProtocol, Users
 
 IDLE_SECONDS = 1.0
 """The longest wait for something to do: the clock ticks and a flush falls due at least this often."""
+GATHER_BYTES = 128 * 1024
+"""Values of more than this in one turn are sent from where they are: to copy them together costs more."""
+GATHER_PIECES = 1024
+"""What one system call takes."""
 DRAIN_SECONDS = 2
 """How long a stopping worker goes on for clients that have not taken their replies."""
 
@@ -24,28 +29,40 @@ class Worker(threading.Thread):
     """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
-    `stop`, `facts` and, in the end, `close`. Of shared things it uses the store (which has locks), the journal's queue
-    and the clock.
+    `resume_later`, `stop`, `facts` and, in the end, `close`. Of shared things it uses the store and the watchers (which
+    have locks), the journal's queue and the clock.
 
     A client that does not read is not read from; one whose change must reach the disk first is answered when
-    the journal says so. Both keep at most one turn's replies.
+    the journal says so. Both keep at most one turn's replies. One that asks for nothing is closed after a while, where
+    idle_timeout says so.
+
+    users: those who may log in; None asks for no login.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, users: Users | None = None) -> None:
         super().__init__(name="worker", daemon=True)
+        self._users = users
+        self._idle_timeout = context.settings.idle_timeout
+        self._looked_for_idle = 0
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
         self._poller = new_poller()
         self._connections: dict[int, Connection] = {}
         self._adopted: deque[socket.socket] = deque()
         self._paused: deque[Connection] = deque()
+        self._called: deque[int] = deque()
+        """Numbers of connections whose protocols have something to send."""
         self._parked: dict[int, Connection] = {}
         """Connections whose replies wait for the journal."""
+        self._serving: Connection | None = None
+        """The connection whose request is being carried out, or was the last."""
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._poller.register(self._wake_in, READABLE)
         self._stopping = False
+        self._watchers = context.observation.watchers
+        context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
 
@@ -63,6 +80,11 @@ class Worker(threading.Thread):
         except BlockingIOError:
             pass  # it is full of wake-ups already
 
+    def resume_later(self, fd: int) -> None:
+        """Let the protocol of the connection of this number go on, as soon as its turn comes. Returns at once."""
+        self._called.append(fd)
+        self.wake()
+
     def stop(self) -> None:
         """Ask the worker to send what is ready, close its connections and end; `join` to wait for it."""
         self._stopping = True
@@ -76,7 +98,8 @@ class Worker(threading.Thread):
     def facts(self) -> Iterable[ConnectionFacts]:
         """Tell about the connections, for `stats conns`."""
         now = self.context.clock.now
-        return [connection.facts(now) for connection in list(self._connections.values())]
+        asking = self._serving if threading.current_thread() is self else None
+        return [connection.facts(now, connection is asking) for connection in list(self._connections.values())]
 
     def _journal_moved(self) -> None:
         if self._parked:
@@ -98,7 +121,9 @@ class Worker(threading.Thread):
         self._poller.close()
 
     def _has_unsent(self) -> bool:
-        return bool(self._parked or self._paused) or any(c.unsent is not None for c in self._connections.values())
+        """Tell whether somebody's replies have not left; lines that somebody watches with are not waited for."""
+        unsent = (c.unsent is not None and c.protocol.watcher is None for c in self._connections.values())
+        return bool(self._parked or self._paused) or any(unsent)
 
     def _turn(self, timeout_seconds: float) -> None:
         """Serve once everybody who is ready."""
@@ -126,6 +151,18 @@ class Worker(threading.Thread):
                     self._resume(connection)
                 except Exception:
                     self._drop(connection)
+        if self._idle_timeout > 0:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close the connections whose clients have asked for nothing for too long; once a second."""
+        now = self._clock.now
+        if now == self._looked_for_idle:
+            return
+        self._looked_for_idle = now
+        for connection in [c for c in self._connections.values() if c.is_idle(now, self._idle_timeout)]:
+            self.context.totals.count_idle_kick()
+            self._close(connection, "idle_timeout")
 
     def _look_around(self) -> None:
         """Do what other threads woke us for: take over new sockets, answer those the journal has released."""
@@ -135,10 +172,22 @@ class Worker(threading.Thread):
             pass
         while self._adopted:
             self._open(self._adopted.popleft())
+        while self._called:
+            self._call(self._called.popleft())
         journal = self.context.journal
         if journal is not None:
             for connection in [c for c in self._parked.values() if not journal.holds(c.release_at)]:
                 self._release(connection)
+
+    def _call(self, fd: int) -> None:
+        """Give a connection another turn, after what is under way there."""
+        connection = self._connections.get(fd)
+        if connection is None:
+            return
+        connection.protocol.paused = True
+        if not connection.waiting:
+            connection.waiting = True
+            self._paused.append(connection)
 
     def _open(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -146,14 +195,23 @@ class Worker(threading.Thread):
             with contextlib.suppress(OSError):  # macOS: the client has left already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection = Connection(sock, TextProtocol(self.context, sock.fileno()), self.context.clock.now)
+        connection = Connection(sock, self._new_protocol(sock.fileno()), self.context.clock.now)
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd, READABLE)
+        self._watchers.opened(connection.fd, connection.peer)
         self.context.log.event(f"<{connection.fd} new auto-negotiating client connection")
 
-    def _close(self, connection: Connection) -> None:
+    def _new_protocol(self, fd: int) -> TextProtocol:
+        if self._users is None:
+            return TextProtocol(self.context, fd)
+        return GuardedTextProtocol(self.context, fd, self._users)
+
+    def _close(self, connection: Connection, reason: str = "error") -> None:
         if self._connections.pop(connection.fd, None) is None:
             return
+        if connection.protocol.watcher is not None:
+            self._watchers.remove(connection.protocol.watcher)
+        self._watchers.closed(connection.fd, connection.peer, reason)
         self._parked.pop(connection.fd, None)
         self.context.log.event(f"<{connection.fd} connection closed.")
         self._poller.unregister(connection.fd)
@@ -178,10 +236,11 @@ class Worker(threading.Thread):
             self._close(connection)
             return
         if not data:
-            self._close(connection)
+            self._close(connection, "normal" if connection.protocol.watcher is None else "error")
             return
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
+        self._serving = connection
         journal = self._journal
         if journal is None:
             protocol.receive(data)
@@ -195,6 +254,7 @@ class Worker(threading.Thread):
         """Give a connection with more to do its next turn."""
         journal = self.context.journal
         before = 0 if journal is None else journal.position
+        self._serving = connection
         connection.protocol.resume()
         self._answer_after(connection, before)
 
@@ -219,6 +279,9 @@ class Worker(threading.Thread):
         """Send what the protocol has ready; then see whether the connection goes on."""
         out = connection.protocol.out
         if out:
+            if connection.protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES:
+                self._send_large(connection)
+                return
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
             try:
@@ -230,17 +293,42 @@ class Worker(threading.Thread):
                 return
             self._counters.bytes_written += sent
             if sent != len(data):
-                connection.unsent = memoryview(data)[sent:]
-                connection.waiting = connection.muted = True
-                self._poller.modify(connection.fd, WRITABLE)
+                self._keep_unsent(connection, memoryview(data)[sent:])
                 return
         if connection.waiting or connection.protocol.paused or connection.protocol.closing:
             self._go_on(connection)
 
+    def _send_large(self, connection: Connection) -> None:
+        """Send replies with large values from where they are, instead of copying them into one piece first."""
+        protocol = connection.protocol
+        pieces, protocol.out, protocol.turn_bytes = protocol.out, [], 0
+        try:
+            sent = os.writev(connection.fd, pieces)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        self._counters.bytes_written += sent
+        for number, piece in enumerate(pieces):
+            if sent < len(piece):
+                protocol.out = pieces[number + 1 :]  # for `_answer`, once the rest of this one has left
+                self._keep_unsent(connection, memoryview(piece)[sent:])
+                return
+            sent -= len(piece)
+        if connection.waiting or protocol.paused or protocol.closing:
+            self._go_on(connection)
+
+    def _keep_unsent(self, connection: Connection, rest: memoryview) -> None:
+        """Send the rest once the socket takes more; nothing is read meanwhile."""
+        connection.unsent = rest
+        connection.waiting = connection.muted = True
+        self._poller.modify(connection.fd, WRITABLE)
+
     def _go_on(self, connection: Connection) -> None:
         """Close, queue for another turn, or read again, now that the replies have left."""
         if connection.protocol.closing:
-            self._close(connection)
+            self._close(connection, connection.protocol.close_reason)
         elif connection.protocol.paused:
             connection.waiting = True
             self._paused.append(connection)
@@ -278,4 +366,4 @@ class Worker(threading.Thread):
             return
         connection.unsent = None
         self._poller.modify(connection.fd, NOTHING)  # or it would be told again and again that there is room
-        self._go_on(connection)
+        self._answer(connection)

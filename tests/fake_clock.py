@@ -18,3 +18,13 @@ class FakeClock:
         """Let time pass."""
         self.now += seconds
         self._moved = self._moved or seconds > 0
+
+    def shift(self, seconds: int) -> None:
+        """Move as `Clock.shift` does."""
+        self.advance(max(seconds, self.started - self.now))
+
+    def pause(self) -> None:
+        """Stand still, as this clock does anyway."""
+
+    def resume(self) -> None:
+        """Stand still: only tests move it."""

@@ -72,3 +72,57 @@ def test_it_never_runs_backwards(moved: Time) -> None:
     moved.monotonic -= 5
     assert not clock.tick()
     assert clock.now == 1_700_000_010
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 86400 * 31])
+def test_a_shift_moves_it_at_once_and_for_good(moved: Time, seconds: int) -> None:
+    clock = Clock()
+    clock.shift(seconds)
+    assert clock.now == 1_700_000_000 + seconds
+    assert not clock.tick()
+    moved.pass_seconds(1)
+    assert clock.tick()
+    assert (clock.now, clock.started) == (1_700_000_001 + seconds, 1_700_000_000)
+
+
+def test_a_shift_back_undoes_one_forth_and_time_goes_on_from_there(moved: Time) -> None:
+    clock = Clock()
+    clock.shift(100)
+    clock.shift(-40)
+    assert clock.now == 1_700_000_060
+    moved.pass_seconds(1)
+    assert clock.tick()
+    assert clock.now == 1_700_000_061
+
+
+def test_no_shift_leads_to_before_the_start(moved: Time) -> None:
+    clock = Clock()
+    moved.pass_seconds(5)
+    clock.tick()
+    clock.shift(-1000)
+    assert clock.now == clock.started
+    moved.pass_seconds(2)
+    clock.tick()
+    assert clock.now == clock.started + 2
+
+
+def test_a_paused_clock_stands_still_but_for_shifts(moved: Time) -> None:
+    clock = Clock()
+    clock.pause()
+    moved.pass_seconds(10)
+    assert not clock.tick()
+    assert clock.now == 1_700_000_000
+    clock.shift(3)
+    moved.pass_seconds(10)
+    assert not clock.tick()
+    assert clock.now == 1_700_000_003
+
+
+def test_a_resumed_clock_makes_up_for_the_pause(moved: Time) -> None:
+    clock = Clock()
+    clock.pause()
+    clock.shift(3)
+    moved.pass_seconds(10)
+    clock.resume()
+    assert clock.tick()
+    assert clock.now == 1_700_000_013

@@ -22,10 +22,10 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 LAYERS = [
-    {"version", "errors", "clock", "settings", "stats", "log"},
+    {"version", "errors", "clock", "settings", "extended", "stats", "log", "prefixes"},
     {"store"},
     {"journal"},
-    {"observation", "memory", "progress"},
+    {"watching", "observation", "memory", "progress"},
     {"protocol"},
     {"poller"},
     {"connection"},

@@ -39,6 +39,17 @@ EXAMPLES = [
     ("-R", "--max-reqs-per-event", "20", "max_reqs_per_event", 20),
     ("-P", "--pidfile", "/tmp/x.pid", "pidfile", Path("/tmp/x.pid")),
     ("-b", "--listen-backlog", "64", "backlog", 64),
+    ("-D", "--stats-delimiter", "/", "stats_delimiter", "/"),
+    ("-D", "--stats-delimiter", "abc", "stats_delimiter", "a"),
+    ("-B", "--protocol", "auto", "binding_protocol", "auto"),
+    ("-B", "--protocol", "ascii", "binding_protocol", "ascii"),
+    ("-B", "--protocol", "text", "binding_protocol", "ascii"),
+    ("-Y", "--auth-file", "/tmp/users", "auth_file", Path("/tmp/users")),
+    ("-f", "--slab-growth-factor", "1.5", "slab_growth_factor", 1.5),
+    ("-f", "--slab-growth-factor", "2", "slab_growth_factor", 2.0),
+    ("-n", "--slab-min-size", "64", "slab_min_size", 64),
+    ("-o", "--extended", "idle_timeout=5", "idle_timeout", 5),
+    ("-o", "--extended", "slab_reassign,no_maxconns_fast", "maxconns_fast", False),
     ("", "--journal", "/tmp/data", "journal", Path("/tmp/data")),
     ("", "--fsync", "always", "fsync", Fsync.ALWAYS),
     ("", "--fsync", "never", "fsync", Fsync.NEVER),
@@ -50,6 +61,13 @@ SWITCHES = [
     ("-A", "--enable-shutdown", "enable_shutdown"),
     ("-d", "--daemon", "daemon"),
     ("-M", "--disable-evictions", "disable_evictions"),
+    ("-F", "--disable-flush-all", "disable_flush_all"),
+    ("-X", "--disable-dumping", "disable_dumping"),
+    ("-W", "--disable-watch", "disable_watch"),
+    ("-C", "--disable-cas", "disable_cas"),
+    ("-k", "--lock-memory", "lock_memory"),
+    ("-L", "--enable-largepages", "enable_largepages"),
+    ("-r", "--enable-coredumps", "enable_coredumps"),
 ]
 
 example = pytest.mark.parametrize(("short", "long", "text", "field", "value"), EXAMPLES)
@@ -212,6 +230,15 @@ BAD = [
     ("-R", "0", 2),
     ("-b", "0", 2),
     ("-a", "999", 2),
+    ("-D", "", 2),
+    ("-D", " ", 2),
+    ("-B", "http", EX_USAGE),
+    ("-B", "binary", EX_USAGE),
+    ("-Y", "", 2),
+    ("-f", "1", 2),
+    ("-f", "big", 2),
+    ("-n", "0", 2),
+    ("-o", "nonsense", 1),
     ("-a", "", 2),
     ("-s", "", 2),
     ("-P", "", 2),
@@ -307,3 +334,46 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
 def test_an_item_may_take_half_of_the_memory() -> None:
     assert parse(["-m", "64", "-I", "32m"]).max_item_size == 32 * MIB
     assert "1/2" in str(refusal("-m", "64", "-I", "33m"))
+
+
+def test_a_delimiter_turns_the_counts_per_prefix_on() -> None:
+    assert not parse([]).detail_enabled
+    assert parse([]).stats_delimiter == ":"
+    assert parse(["-D", ":"]).detail_enabled
+
+
+def test_a_udp_port_alone_is_the_tcp_port_too() -> None:
+    assert parse(["-U", "5000"]).port == 5000
+    assert parse(["-U", "5000", "-p", "6000"]).port == 6000
+    assert parse(["-U", "0"]).port == 11211
+
+
+def test_the_file_for_the_ports_is_memcacheds_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse([]).port_file is None
+    monkeypatch.setenv("MEMCACHED_PORT_FILENAME", "/tmp/ports")
+    assert parse([]).port_file == Path("/tmp/ports")
+
+
+def test_a_login_makes_the_protocol_ascii() -> None:
+    assert parse(["-Y", "users"]).binding_protocol == "ascii"
+    assert parse(["-Y", "users", "-B", "ascii"]).binding_protocol == "ascii"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-B", "auto"], "You cannot allow the BINARY protocol while using ascii authentication tokens."),
+        (["-U", "5000"], "Cannot use UDP with ascii authentication enabled (-U 0 to disable)"),
+    ],
+)
+def test_what_a_login_cannot_guard_is_refused(arguments: list[str], said: str) -> None:
+    error = refusal("-Y", "users", *arguments)
+    assert said in str(error)
+    assert error.status == EX_USAGE
+
+
+@pytest.mark.parametrize(("flag", "what"), [("-S", "SASL"), ("--enable-sasl", "SASL"), ("-Z", "TLS"),
+                                            ("--enable-ssl", "TLS")])  # fmt: skip
+def test_what_is_not_built_in_is_refused_in_memcacheds_words(flag: str, what: str) -> None:
+    error = refusal(flag)
+    assert (str(error), error.status) == (f"This server is not built with {what} support.", EX_USAGE)

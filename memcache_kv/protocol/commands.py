@@ -10,24 +10,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memcache_kv.protocol import maintenance
+from memcache_kv.protocol import maintenance, meta, watch_command
 from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
-from memcache_kv.protocol.replies import BAD_EXPTIME, BAD_FORMAT
+from memcache_kv.protocol.replies import (
+    BAD_EXPTIME,
+    BAD_FORMAT,
+    KEY_LIMIT_BYTES,
+    LARGEST_LENGTH,
+    NON_NUMERIC,
+    OUT_OF_MEMORY,
+    TOO_LARGE,
+)
 from memcache_kv.store.item import Entry
-from memcache_kv.store.store import Mode, Outcome
+from memcache_kv.store.store import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text import TextProtocol
 
-KEY_LIMIT_BYTES = 250
-LARGEST_LENGTH = (1 << 31) - 3
 
-CAS_COUNTS = {
-    Outcome.STORED: "cas_hits",
-    Outcome.EXISTS: "cas_badval",
-    Outcome.NOT_FOUND: "cas_misses",
-    Outcome.NO_MEMORY: "store_no_memory",
+STORED_REPLIES = {
+    Outcome.STORED: b"STORED",
+    Outcome.NOT_STORED: b"NOT_STORED",
+    Outcome.EXISTS: b"EXISTS",
+    Outcome.NOT_FOUND: b"NOT_FOUND",
+    Outcome.NO_MEMORY: OUT_OF_MEMORY,
 }
 
 Finder = Callable[[bytes], Entry | None]
@@ -123,12 +130,20 @@ def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> 
         protocol.swallow(length)
     elif protocol.store.exceeds_limit(len(key), length, flags):
         protocol.counters.store_too_large += 1
-        protocol.reply(b"SERVER_ERROR object too large for cache")
+        protocol.note_refusal(key, mode)
+        protocol.reply(TOO_LARGE)
         if mode is Mode.SET:
+            protocol.note_lookup(key)
             protocol.store.delete(key)  # no stale value where a newer one was refused
         protocol.swallow(length)
     else:
-        protocol.expect_block(mode, key, flags, protocol.store.deadline(exptime), cas, length)
+        deadline = protocol.store.deadline(exptime)
+        protocol.expect_block(flags, length, partial(_store_block, protocol, mode, key, deadline, cas))
+
+
+def _store_block(protocol: TextProtocol, mode: Mode, key: bytes, deadline: int, cas: int, ready: bytes) -> None:
+    outcome, _ = protocol.write_item(Write(mode, key, ready, deadline, cas))
+    protocol.reply(STORED_REPLIES[outcome])
 
 
 # Changing what is there
@@ -138,7 +153,10 @@ def delete(protocol: TextProtocol, words: list[bytes]) -> None:
     """delete <key> [noreply]; what else the line says is passed over."""
     if not _take_key(protocol, words):
         return
+    protocol.note_lookup(words[1])
+    old = protocol.store.peek(words[1])
     found = protocol.store.delete(words[1])
+    protocol.note_delete(words[1], old if found else None, "delete")
     protocol.counters.count("delete_hits" if found else "delete_misses")
     protocol.reply(b"DELETED" if found else b"NOT_FOUND")
 
@@ -160,9 +178,10 @@ def _arithmetic(protocol: TextProtocol, words: list[bytes], name: str, sign: int
     if amount is None:
         protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
         return
+    protocol.note_lookup(words[1])
     result = protocol.store.delta(words[1], sign * amount)
     if result is Outcome.NON_NUMERIC:
-        protocol.reply(b"CLIENT_ERROR cannot increment or decrement non-numeric value")
+        protocol.reply(NON_NUMERIC)
     elif result is Outcome.NOT_FOUND:
         protocol.counters.count(name + "_misses")
         protocol.reply(b"NOT_FOUND")
@@ -179,6 +198,7 @@ def touch(protocol: TextProtocol, words: list[bytes]) -> None:
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
         return
+    protocol.note_lookup(words[1])
     found = protocol.store.touch(words[1], protocol.store.deadline(exptime)) is not None
     protocol.counters.cmd_touch += 1
     protocol.counters.count("touch_hits" if found else "touch_misses")
@@ -204,12 +224,8 @@ def version(protocol: TextProtocol, words: list[bytes]) -> None:
 
 def quit_(protocol: TextProtocol, words: list[bytes]) -> None:
     """quit"""
+    protocol.close_reason = "normal"
     protocol.closing = True
-
-
-def mn(protocol: TextProtocol, words: list[bytes]) -> None:
-    """mn: answer, so that a client knows that all before it was carried out."""
-    protocol.reply(b"MN")
 
 
 KEYED: dict[bytes, tuple[Handler, int]] = {
@@ -227,7 +243,18 @@ KEYED: dict[bytes, tuple[Handler, int]] = {
     b"incr": (incr, 3),
     b"decr": (decr, 3),
     b"touch": (touch, 3),
+    b"mg": (meta.mg, 2),
+    b"ms": (meta.ms, 3),
+    b"md": (meta.md, 2),
+    b"ma": (meta.ma, 2),
+    b"me": (meta.me, 2),
 }
 """Commands with a key, and how many words they have at least."""
 
-KEYLESS: dict[bytes, Handler] = {b"version": version, b"quit": quit_, b"stats": maintenance.stats, b"mn": mn}
+KEYLESS: dict[bytes, Handler] = {
+    b"version": version,
+    b"quit": quit_,
+    b"stats": maintenance.stats,
+    b"mn": meta.mn,
+    b"watch": watch_command.watch,
+}

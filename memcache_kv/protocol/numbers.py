@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _SIGNED = re.compile(rb"-?[0-9]{0,11}")
-_LONG = re.compile(rb"[\t\v\f\r]*([+-]?[0-9]{1,20})")
+_LONG = re.compile(rb"[\t\v\f\r]*([+-]?[0-9]{1,20})(?:[\t\v\f\r\0].*)?", re.DOTALL)
+"""As strtol reads it in memcached: white space, or a zero byte, ends it."""
 
 
 def unsigned64(token: bytes) -> int | None:

@@ -1,4 +1,11 @@
-"""Error texts that several commands share, as memcached has them: clients compare them."""
+"""Error texts and limits that several commands share, as memcached has them: clients compare the texts."""
+
+KEY_LIMIT_BYTES = 250
+LARGEST_LENGTH = (1 << 31) - 3
+"""Of a data block."""
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format"
 BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument"
+NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value"
+TOO_LARGE = b"SERVER_ERROR object too large for cache"
+OUT_OF_MEMORY = b"SERVER_ERROR out of memory storing object"

@@ -1,7 +1,8 @@
 """What `stats` tells, by memcached's names and meanings (protocol.txt, "Statistics").
 
 What memcached has and we have not (slab pages, its own LRU segments) stands here with the number that is true of us,
-so that exporters and client libraries, which parse by name, find what they look for.
+so that exporters and client libraries, which parse by name, find what they look for. `stats settings` has a module
+of its own.
 """
 
 from __future__ import annotations
@@ -13,37 +14,38 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from memcache_kv.protocol.context import Context
-from memcache_kv.stats import total
-from memcache_kv.store.store import MIB
-from memcache_kv.version import PROTOCOL_VERSION, VERSION
+from memcache_kv.stats import Counters, total
+from memcache_kv.store.item import ENTRY_COST_BYTES, Entry
+from memcache_kv.store.shard import Shard
+from memcache_kv.store.store import MIB, Store
+from memcache_kv.version import PROTOCOL_VERSION
 
 Report: TypeAlias = Iterator[tuple[str, object]]
 
 OWN_PREFIX = "memcache_kv_"
-SMALLEST_CHUNK_BYTES = 96
+ITEM_CLASS = 1
+"""All items are in one class, as there are no slabs here."""
+CHUNK_ALIGN_BYTES = 16
+EMPTY_TABLE_BYTES = {}.__sizeof__()
+SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
+"""Counts that memcached tells between other things."""
 
 
 def general(context: Context) -> Report:
     """Tell about the server as a whole."""
+    counters = total(context.all_counters)
     yield from _process(context)
     yield from _connections(context)
-    counters = total(context.all_counters)
-    for name in counters.__slots__:
-        if name not in ("bytes_read", "bytes_written", "conn_yields"):
-            yield name, getattr(counters, name)
-        if name == "get_misses":
-            yield "get_expired", sum(shard.get_expired for shard in context.store.shards)
-            yield "get_flushed", 0
-    yield "bytes_read", counters.bytes_read
-    yield "bytes_written", counters.bytes_written
-    yield "limit_maxbytes", context.store.limit_bytes
-    yield "accepting_conns", 1
-    yield "listen_disabled_num", 0
-    yield "time_in_listen_disabled_us", 0
-    yield "threads", context.threads
-    yield "conn_yields", counters.conn_yields
+    yield from _commands(context, counters)
+    yield from _traffic(context, counters)
+    yield from _table(context.store)
+    if context.settings.extended.slab_reassign:
+        yield from _slab_moves()
+    yield from _threads(context)
+    yield from _log(context)
     yield from _items(context)
-    yield from _own(context)
+    yield from _lru(context)
+    yield from _journal(context)
 
 
 def _process(context: Context) -> Report:
@@ -63,112 +65,212 @@ def _connections(context: Context) -> Report:
     yield "max_connections", totals.limit
     yield "curr_connections", totals.current
     yield "total_connections", totals.total
-    yield "rejected_connections", totals.rejected
+    if context.settings.maxconns_fast:
+        yield "rejected_connections", totals.rejected
     yield "connection_structures", totals.current
+    # Nothing is kept between requests: no pool of responses or of buffers to read into, and no descriptor in reserve.
+    for name in ("response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes",
+                 "read_buf_bytes_free", "read_buf_oom", "reserved_fds"):  # fmt: skip
+        yield name, 0
+
+
+def _commands(context: Context, counters: Counters) -> Report:
+    for name in counters.__slots__:
+        if name not in SHOWN_APART:
+            yield name, getattr(counters, name)
+        if name == "get_misses":
+            yield "get_expired", _sum(context.store, "get_expired")
+            yield "get_flushed", _sum(context.store, "get_flushed")
+
+
+def _traffic(context: Context, counters: Counters) -> Report:
+    totals = context.totals
+    if context.settings.idle_timeout:
+        yield "idle_kicks", totals.idle_kicks
+    yield "bytes_read", counters.bytes_read
+    yield "bytes_written", counters.bytes_written
+    yield "limit_maxbytes", context.store.limit_bytes
+    yield "accepting_conns", totals.accepting_conns
+    yield "listen_disabled_num", totals.listen_disabled_num
+    yield "time_in_listen_disabled_us", totals.time_in_listen_disabled_us
+    yield "threads", context.threads
+    yield "conn_yields", counters.conn_yields
+
+
+def _table(store: Store) -> Report:
+    yield "hash_power_level", max(len(store) - 1, 1).bit_length()
+    yield "hash_bytes", sum(table.__sizeof__() for table in store.tables)
+    yield "hash_is_expanding", 0
+
+
+def _slab_moves() -> Report:
+    """Tell that no page was moved: there are none."""
+    for name in ("rescues", "chunk_rescues", "inline_reclaim", "busy_items", "busy_deletes", "busy_nomem"):
+        yield "slab_reassign_" + name, 0
+    yield "slab_reassign_last_busy_status", "none"
+    yield "slab_reassign_running", 0
+    yield "slabs_moved", 0
+
+
+def _threads(context: Context) -> Report:
+    if context.crawler.enabled:
+        yield "lru_crawler_running", int(context.crawler.running)
+        yield "lru_crawler_starts", context.crawler.starts
+    if context.settings.extended.lru_maintainer_thread:
+        yield "lru_maintainer_juggles", 0
+    yield "malloc_fails", 0
+
+
+def _log(context: Context) -> Report:
+    watchers = context.observation.watchers
+    yield "log_worker_dropped", 0  # a line goes straight to those who watch
+    yield "log_worker_written", watchers.written
+    yield "log_watcher_skipped", watchers.skipped
+    yield "log_watcher_sent", watchers.sent
+    yield "log_watchers", watchers.count
+    yield "unexpected_napi_ids", 0
+    yield "round_robin_fallback", 0
 
 
 def _items(context: Context) -> Report:
     store = context.store
-    yield "hash_power_level", max(len(store) - 1, 1).bit_length()
-    yield "hash_bytes", sum(table.__sizeof__() for table in store.tables)
-    yield "hash_is_expanding", 0
-    yield "lru_crawler_running", 0
-    yield "lru_crawler_starts", context.crawler.rounds
     yield "bytes", store.used_bytes
     yield "curr_items", len(store)
-    yield "total_items", sum(shard.total_items for shard in store.shards)
+    yield "total_items", _sum(store, "total_items")
     yield "slab_global_page_pool", 0
-    yield "expired_unfetched", sum(shard.expired_unseen for shard in store.shards)
-    yield "evicted_unfetched", sum(shard.evicted_unseen for shard in store.shards)
-    yield "evictions", sum(shard.evictions for shard in store.shards)
-    yield "reclaimed", sum(shard.reclaimed for shard in store.shards)
-    yield "malloc_fails", 0
+
+
+def _lru(context: Context) -> Report:
+    """Tell what became of items that nobody deleted."""
+    store, segments = context.store, context.settings.extended.lru_maintainer_thread
+    yield "expired_unfetched", _sum(store, "expired_unseen")
+    yield "evicted_unfetched", _sum(store, "evicted_unseen")
+    if segments:
+        yield "evicted_active", _evicted_active(store)
+    yield "evictions", _sum(store, "evictions")
+    yield "reclaimed", _sum(store, "reclaimed")
+    yield from _crawled(context)
+    if segments:
+        yield from _moves(store)
+        yield "lru_bumps_dropped", 0
+
+
+def _crawled(context: Context) -> Report:
+    yield "crawler_reclaimed", context.crawler.reclaimed
     yield "crawler_items_checked", context.crawler.items_checked
+    yield "lrutail_reflocked", 0
 
 
-def _own(context: Context) -> Report:
-    yield OWN_PREFIX + "version", VERSION
-    yield OWN_PREFIX + "shards", len(context.store.shards)
+def _moves(store: Store) -> Report:
+    """Tell of moves between segments, of which there is one; whoever stores something evicts for it."""
+    yield "moves_to_cold", 0
+    yield "moves_to_warm", 0
+    yield "moves_within_lru", _sum(store, "second_chances")
+    yield "direct_reclaims", _sum(store, "evictions")
+
+
+def _evicted_active(store: Store) -> int:
+    """Count what was evicted though it had been read lately: all that an eviction passed over had been."""
+    return _sum(store, "evictions") - _sum(store, "evicted_unseen")
+
+
+def _journal(context: Context) -> Report:
+    """Tell of the journal, where there is one: how far the disk is behind, and what it takes."""
     journal = context.journal
     if journal is not None:
         yield OWN_PREFIX + "journal_records", journal.position
+        yield OWN_PREFIX + "journal_replayed_records", context.recovered_records
         yield OWN_PREFIX + "journal_lag_records", journal.lag_records
         yield OWN_PREFIX + "journal_queued_bytes", journal.queued_bytes
         yield OWN_PREFIX + "journal_fsyncs", journal.syncs
         yield OWN_PREFIX + "journal_fsync_seconds", f"{journal.sync_seconds:.6f}"
 
 
-def settings(context: Context) -> Report:
-    """Tell what the server was started with."""
-    s = context.settings
-    yield "maxbytes", context.store.limit_bytes
-    yield "maxconns", s.conn_limit
-    yield "tcpport", context.tcp_port
-    yield "udpport", s.udp_port
-    yield "inter", ",".join(s.listen) or "NULL"
-    yield "verbosity", context.log.verbosity
-    yield "oldest", 0
-    yield "evictions", "off" if s.disable_evictions else "on"
-    yield "domain_socket", s.unix_socket or "NULL"
-    yield "umask", f"{s.unix_mask:o}"
-    yield "shutdown_command", "yes" if s.enable_shutdown else "no"
-    yield "growth_factor", "1.25"
-    yield "chunk_size", 48
-    yield "num_threads", context.threads
-    yield "num_threads_per_udp", 1
-    yield "stat_key_prefix", ":"
-    yield "detail_enabled", "no"
-    yield "reqs_per_event", s.max_reqs_per_event
-    yield "cas_enabled", "yes"
-    yield "tcp_backlog", s.backlog
-    yield "binding_protocol", "ascii"
-    yield "auth_enabled_sasl", "no"
-    yield "auth_enabled_ascii", "no"
-    yield "item_size_max", s.max_item_size
-    yield "maxconns_fast", "yes"
-    yield "lru_crawler", "yes"
-    yield "flush_enabled", "yes"
-    yield "track_sizes", "no"
-    yield "client_flags_size", 4
-    yield OWN_PREFIX + "journal", s.journal or "NULL"
-    yield OWN_PREFIX + "fsync", s.fsync
-    yield OWN_PREFIX + "max_items", s.max_items
-
-
 def items(context: Context) -> Report:
-    """Tell about the items: all are in one class, as there are no slabs here."""
-    store = context.store
-    if not len(store):
+    """Tell about the items, all of the one class; nothing where there are none, as in memcached."""
+    if not len(context.store):
         return
-    yield "items:1:number", len(store)
-    yield "items:1:age", 0
-    yield "items:1:mem_requested", store.used_bytes
-    yield "items:1:evicted", sum(shard.evictions for shard in store.shards)
-    yield "items:1:evicted_unfetched", sum(shard.evicted_unseen for shard in store.shards)
-    yield "items:1:evicted_nonzero", 0
-    yield "items:1:evicted_time", 0
-    yield "items:1:outofmemory", total(context.all_counters).store_no_memory
-    yield "items:1:tailrepairs", 0
-    yield "items:1:reclaimed", sum(shard.reclaimed for shard in store.shards)
+    for name, value in _class_items(context):
+        yield f"items:{ITEM_CLASS}:{name}", value
+
+
+def _class_items(context: Context) -> Report:
+    store, segments = context.store, context.settings.extended.lru_maintainer_thread
+    counters = total(context.all_counters)
+    yield "number", len(store)
+    if segments:
+        yield "number_hot", 0
+        yield "number_warm", 0
+        yield "number_cold", len(store)
+        if context.settings.extended.temp_lru:
+            yield "number_temp", 0
+        yield "age_hot", 0
+        yield "age_warm", 0
+    yield "age", _age(store)
+    yield "mem_requested", store.used_bytes
+    yield "evicted", _sum(store, "evictions")
+    yield "evicted_nonzero", _sum(store, "evicted_nonzero")
+    yield "evicted_time", max(shard.evicted_idle_seconds for shard in store.shards)
+    yield "outofmemory", counters.store_no_memory
+    yield "tailrepairs", 0
+    yield "reclaimed", _sum(store, "reclaimed")
+    yield "expired_unfetched", _sum(store, "expired_unseen")
+    yield "evicted_unfetched", _sum(store, "evicted_unseen")
+    if segments:
+        yield "evicted_active", _evicted_active(store)
+    yield from _crawled(context)
+    if segments:
+        yield from _moves(store)
+        yield "hits_to_hot", 0
+        yield "hits_to_warm", 0
+        yield "hits_to_cold", counters.get_hits + counters.touch_hits
+        yield "hits_to_temp", 0
+
+
+def _age(store: Store) -> int:
+    """Return for how many seconds the oldest item was neither read nor stored, as far as that is known."""
+    oldest = [entry for shard in store.shards if (entry := _first(shard)) is not None]
+    return store.clock.now - min(map(store.accessed_at, oldest), default=store.clock.now)
+
+
+def _first(shard: Shard) -> Entry | None:
+    """Return the entry that came first of those that are there."""
+    with shard.lock:  # a dict that grows can't be walked over
+        return next(iter(shard.table.values()), None)
 
 
 def slabs(context: Context) -> Report:
-    """Tell in the form of slabs what the one class holds: as much as its items take, in pages of a megabyte."""
+    """Tell in the form of slabs what the one class takes: pages of a megabyte, full of chunks of the average size."""
     store, counters = context.store, total(context.all_counters)
-    pages = -(-store.used_bytes // MIB)
-    if len(store):
-        yield "1:chunk_size", SMALLEST_CHUNK_BYTES
-        yield "1:chunks_per_page", MIB // SMALLEST_CHUNK_BYTES
+    page_bytes = pages = 0
+    if _is_in_use(store):
+        chunk_bytes = _chunk_bytes(store)
+        page_bytes = max(MIB, chunk_bytes)
+        per_page = page_bytes // chunk_bytes
+        pages = max(1, -(-len(store) // per_page))
+        yield "1:chunk_size", chunk_bytes
+        yield "1:chunks_per_page", per_page
         yield "1:total_pages", pages
-        yield "1:total_chunks", len(store)
+        yield "1:total_chunks", pages * per_page
         yield "1:used_chunks", len(store)
-        yield "1:free_chunks", 0
+        yield "1:free_chunks", pages * per_page - len(store)
         yield "1:free_chunks_end", 0
         for name in ("get_hits", "cmd_set", "delete_hits", "incr_hits", "decr_hits", "cas_hits", "cas_badval",
                      "touch_hits"):  # fmt: skip
             yield f"1:{name}", getattr(counters, name)
-    yield "active_slabs", int(len(store) > 0)
-    yield "total_malloced", pages * MIB
+    yield "active_slabs", int(pages > 0)
+    yield "total_malloced", pages * page_bytes
+
+
+def _is_in_use(store: Store) -> bool:
+    """Tell whether there are items, or a table still has the room of those that it had."""
+    return any(table.__sizeof__() > EMPTY_TABLE_BYTES for table in store.tables)
+
+
+def _chunk_bytes(store: Store) -> int:
+    """Return what an item takes on average, rounded up as the allocator does; the least it can take where none is."""
+    average = store.used_bytes / len(store) if len(store) else ENTRY_COST_BYTES
+    return (int(average) // CHUNK_ALIGN_BYTES + 1) * CHUNK_ALIGN_BYTES
 
 
 def sizes(context: Context) -> Report:
@@ -191,10 +293,24 @@ def reset(context: Context) -> None:
     for counters in context.all_counters:
         counters.reset()
     context.totals.reset()
+    context.crawler.reset()
+    context.observation.prefixes.clear()
+    context.observation.watchers.reset()
     for shard in context.store.shards:
         with shard.lock:
-            shard.total_items = shard.get_expired = shard.reclaimed = 0
-            shard.evictions = shard.evicted_unseen = shard.expired_unseen = 0
+            for name in SHARD_COUNTS:
+                setattr(shard, name, 0)
 
+
+def _sum(store: Store, name: str) -> int:
+    """Add up one count of all shards."""
+    return sum(getattr(shard, name) for shard in store.shards)
+
+
+SHARD_COUNTS = (
+    "total_items", "get_expired", "get_flushed", "evictions", "evicted_unseen", "evicted_nonzero",
+    "evicted_idle_seconds", "expired_unseen", "reclaimed", "second_chances",
+)  # fmt: skip
+"""What `stats reset` sets to 0 in a shard."""
 
 BY_NAME: dict[bytes, Callable[[Context], Report]] = {b"items": items, b"slabs": slabs, b"sizes": sizes}

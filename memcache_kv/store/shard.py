@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
-from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item
+from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of
+
+Evicted = Callable[[bytes, Entry], None]
+"""Told of a key and its entry that had to make room, with the shard's lock held: it must return at once."""
 
 CHANCES_PER_EVICTION = 8
 """How many items that were read may be passed over to find one to evict, so that no write waits for a long scan."""
@@ -32,8 +35,9 @@ class Shard:
     """
 
     __slots__ = (
-        "table", "lock", "seen", "used_bytes", "check_at_bytes", "expiring", "total_items", "get_expired",
-        "evictions", "evicted_unseen", "expired_unseen", "reclaimed", "_candidates",
+        "table", "lock", "seen", "used_bytes", "check_at_bytes", "expiring", "total_items",
+        "get_expired", "get_flushed", "evictions", "evicted_unseen", "evicted_nonzero", "evicted_idle_seconds",
+        "expired_unseen", "reclaimed", "second_chances", "on_eviction", "flushed", "_candidates",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -49,12 +53,23 @@ class Shard:
         """How many items were ever stored here by a command."""
         self.get_expired = 0
         """How many were found expired by a command that looked for them."""
+        self.get_flushed = 0
+        """How many were looked for after a flush had taken them."""
         self.evictions = 0
         self.evicted_unseen = 0
         self.expired_unseen = 0
         """Evicted, or expired, of those that nobody read since it is noted who reads."""
+        self.evicted_nonzero = 0
+        """Evicted though they had a deadline."""
+        self.evicted_idle_seconds = 0
+        """How long ago the last evicted was read or stored, as far as that is known."""
         self.reclaimed = 0
-        """How many expired ones gave their memory back unasked: to the crawler, or instead of an eviction."""
+        """How many gave their memory back because they had expired, or to a flush."""
+        self.second_chances = 0
+        """How often one was passed over by an eviction because it had been read."""
+        self.on_eviction: Evicted | None = None
+        self.flushed: set[bytes] = set()
+        """Keys that the last flush took and nobody has looked for since, until the crawler comes by."""
         self._candidates: deque[bytes] = deque()
 
     def put_locked(self, key: bytes, entry: Entry) -> bool:
@@ -63,6 +78,8 @@ class Shard:
         old = table.get(key)
         table[key] = entry
         if old is None:
+            if self.flushed:
+                self.flushed.discard(key)
             self.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         else:
             self.used_bytes += len(entry) - len(old)
@@ -90,6 +107,9 @@ class Shard:
             self.remove_locked(key)
             self.get_expired += 1
             return None
+        if key in self.flushed:
+            self.flushed.discard(key)
+            self.get_flushed += 1
         return entry
 
     def reclaim(self, keys: Iterable[bytes], now: int) -> int:
@@ -102,12 +122,13 @@ class Shard:
                     if table.get(key) is entry:
                         self.expired_unseen += key not in self.seen
                         self.remove_locked(key)
-                        self.reclaimed += 1
                         count += 1
         return count
 
     def clear_locked(self) -> None:
-        """Forget everything."""
+        """Forget everything; only of which keys there were something is kept for a while."""
+        self.reclaimed += len(self.table)
+        self.flushed = set(self.table)
         self.table.clear()
         self.seen.clear()
         self._candidates.clear()
@@ -145,17 +166,24 @@ class Shard:
             return False
         del self.table[key]
         self.table[key] = entry
+        self.second_chances += 1
         return True
 
     def _evict_key_locked(self, key: bytes, now: int) -> int:
         before = self.used_bytes
         unseen = key not in self.seen
         entry = self.remove_locked(key)
-        if isinstance(entry, Item) and 0 < entry.deadline <= now:
+        assert entry is not None
+        if 0 < deadline_of(entry) <= now:
             self.reclaimed += 1
-        else:
-            self.evictions += 1
-            self.evicted_unseen += unseen
+            return before - self.used_bytes
+        self.evictions += 1
+        self.evicted_unseen += unseen
+        self.evicted_nonzero += deadline_of(entry) > 0
+        if isinstance(entry, Item):
+            self.evicted_idle_seconds = now - entry.accessed
+        if self.on_eviction is not None:
+            self.on_eviction(key, entry)
         return before - self.used_bytes
 
     def _oldest_locked(self, spare: bytes) -> bytes | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from memcache_kv.store.item import (
+    ENTRY_COST_BYTES,
     FETCHED,
     PLAIN_LIMIT_BYTES,
     STALE,
@@ -27,7 +28,7 @@ from memcache_kv.store.item import (
     state_of,
     value_of,
 )
-from memcache_kv.store.shard import Shard
+from memcache_kv.store.shard import Evicted, Shard
 
 MIB = 1024 * 1024
 MAX_SHARDS = 64
@@ -100,6 +101,15 @@ class Time(Protocol):
     def tick(self) -> bool:
         """Advance; True when a new second has begun."""
 
+    def shift(self, seconds: int) -> None:
+        """Move on, or back where negative, by this much; not to before `started`."""
+
+    def pause(self) -> None:
+        """Stand still."""
+
+    def resume(self) -> None:
+        """Move again, to where it would be had it not stood still."""
+
 
 class ChangeLog(Protocol):
     """Whoever wants to hear of every change, in the order in which it happens to a key.
@@ -142,7 +152,8 @@ class Store:
     after the change; `flush` alone takes them all, in order. Nothing here blocks but on those locks.
 
     limit_bytes: what all items may take in memory; max_items: how many there may be, 0 for no limit;
-    evicts: whether old items make room for new ones (False: the new one is refused).
+    evicts: whether old items make room for new ones (False: the new one is refused);
+    gives_cas: whether items get CAS ids (False: all have 0, and none can be compared).
     """
 
     def __init__(
@@ -154,6 +165,7 @@ class Store:
         evicts: bool = True,
         shards: int = 0,
         log: ChangeLog | None = None,
+        gives_cas: bool = True,
     ) -> None:
         count = shards or choose_shards(limit_bytes, item_limit_bytes, max_items)
         self.clock = clock
@@ -161,6 +173,7 @@ class Store:
         self.item_limit_bytes = item_limit_bytes
         self.max_items = max_items
         self.evicts = evicts
+        self.gives_cas = gives_cas
         self.shards = [Shard() for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
@@ -168,11 +181,15 @@ class Store:
         """Whether memory is scarce enough that reads note which keys they hit."""
         self.keeps_facts = False
         """Whether it is noted of each item when it was last read (`keep_facts`)."""
+        self.facts_since = clock.now
         self.noting = False
         """Whether a read calls `note`: for either reason."""
         self.flush_at = 0
         """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
         self._has_evicted = False
+        self._has_flushed = False
+        """Whether any shard still knows keys that a flush took."""
+        self._tells_evictions = False
         self._cas_ids = itertools.count(1)
         self.limit_bytes = 0
         self.reserved_bytes = 0
@@ -187,7 +204,7 @@ class Store:
         """Return the live entry of a key, or None."""
         entry = self.tables[hash(key) & self.mask].get(key)
         if entry is None:
-            return None
+            return self._missed(key) if self._has_flushed else None
         if entry.__class__ is Item and 0 < entry.deadline <= self.clock.now:
             shard = self._shard(key)
             with shard.lock:
@@ -195,6 +212,12 @@ class Store:
         if self.noting:
             self.note(key, entry)
         return entry
+
+    def _missed(self, key: bytes) -> Entry | None:
+        """Look again for a key that may have been flushed, so that it is counted."""
+        shard = self._shard(key)
+        with shard.lock:
+            return shard.live_locked(key, self.clock.now)
 
     def gets(self, key: bytes) -> Item | None:
         """Return the live item of a key with its CAS id; the id is made when first asked for.
@@ -204,15 +227,29 @@ class Store:
         entry = self.get(key)
         if entry is None or (isinstance(entry, Item) and entry.cas):
             return entry
+        return self.named(key)
+
+    def named(self, key: bytes) -> Item | None:
+        """Return what `gets` does, and note nothing: nobody is said to have read it."""
         shard = self._shard(key)
         with shard.lock:
             entry = shard.live_locked(key, self.clock.now)
             if entry is None or (isinstance(entry, Item) and entry.cas):
                 return entry
+            if not self.gives_cas:
+                return self._as_item(entry, cas=0)
             item = self._as_item(entry, cas=self._name_locked(key))
             shard.put_locked(key, item)
         self._check_room(shard, key)
         return item
+
+    def kept(self, key: bytes) -> Entry | None:
+        """Return what is kept for a key, be it expired, and note nothing."""
+        return self.tables[hash(key) & self.mask].get(key)
+
+    def was_flushed(self, key: bytes) -> bool:
+        """Tell whether the last flush took this key, and nobody has looked for it since."""
+        return self._has_flushed and key in self._shard(key).flushed
 
     def peek(self, key: bytes) -> Entry | None:
         """Return the live entry of a key as `get` does, but note nothing: nobody is said to have read it."""
@@ -224,7 +261,20 @@ class Store:
 
         Such an item takes an Item's memory, and its reads some more time: so it is done once somebody asks.
         """
-        self.keeps_facts = self.noting = True
+        if not self.keeps_facts:
+            self.facts_since = self.clock.now
+            self.keeps_facts = self.noting = True
+
+    def accessed_at(self, entry: Entry) -> int:
+        """Return the unix time at which it was last read or stored.
+
+        Of what was stored before such facts were kept, and not read since, it is when keeping them began.
+        """
+        return entry.accessed if isinstance(entry, Item) else self.facts_since
+
+    def size_of(self, key: bytes, entry: Entry) -> int:
+        """Return what a key and its entry take in memory, by the accounting of `item.py`."""
+        return len(key) + len(entry) + ENTRY_COST_BYTES
 
     def note(self, key: bytes, entry: Entry) -> None:
         """Note that this entry of the key was read."""
@@ -300,8 +350,8 @@ class Store:
                 if write.mode is Mode.SET:
                     self._remove_locked(shard, key)
                 return Outcome.NO_MEMORY, None
-            cas = write.new_cas or (next(self._cas_ids) if write.is_named else 0)
-            entry = self._entry(key, ready, deadline, cas, state)
+            cas = write.new_cas or (self.next_cas() if write.is_named else 0)
+            entry = self._entry(key, ready, deadline, cas if self.gives_cas else 0, state)
             self._put_locked(shard, key, entry)
             shard.total_items += 1
         self._check_room(shard, key)
@@ -309,33 +359,37 @@ class Store:
 
     def _is_older(self, write: Write, key: bytes, old: Entry) -> bool:
         """Tell whether the id that a write compares is of an earlier value: one without an id would get a higher."""
-        return 0 < write.cas < (cas_of(old) or self._name_locked(key))
+        return self.gives_cas and 0 < write.cas < (cas_of(old) or self._name_locked(key))
 
-    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None]) -> None:
+    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None]) -> bool:
         """Look at a key's live entry and decide what is kept instead, with nobody in between.
 
         decide: told the entry or None, returns the same object to leave it, another, or None to forget the key. It is
-        called with the key's lock held, so it must not call the store but for `next_cas`, `deadline` and `renewed`.
+        called with the key's lock held, so it must not call the store but for `next_cas`, `deadline`, `renewed` and
+        `counted`. Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
         """
         shard = self._shard(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             new = decide(old)
             if new is old:
-                return
+                return True
             if new is None:
                 self._remove_locked(shard, key)
-                return
+                return True
+            if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
+                return False
             if old is not None and ready_of(new) is ready_of(old):
                 self._mark_locked(shard, key, old, new)
-                return
-            self._put_locked(shard, key, new)
-            shard.total_items += old is None
+            else:
+                self._put_locked(shard, key, new)
+                shard.total_items += old is None
         self._check_room(shard, key)
+        return True
 
     def next_cas(self) -> int:
-        """Make a CAS id that nothing has had."""
-        return next(self._cas_ids)
+        """Make a CAS id that nothing has had; 0 where none are given."""
+        return next(self._cas_ids) if self.gives_cas else 0
 
     def renewed(self, key: bytes, ready: bytes, deadline: int, cas: int, state: int, old: Entry | None = None) -> Entry:
         """Make an entry for `update`; with `old`, of which this is the same value, it keeps when that was read."""
@@ -430,7 +484,7 @@ class Store:
             if old is None:
                 return None
             cas = cas_of(old)
-            if with_cas and not cas:
+            if with_cas and not cas and self.gives_cas:
                 cas = self._name_locked(key)
             entry = self._entry(key, ready_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_facts else 0))
             shard.put_locked(key, entry)
@@ -439,7 +493,7 @@ class Store:
             if self.log is not None:
                 self.log.touched(key, deadline)
         self._check_room(shard, key)
-        return entry
+        return self._as_item(entry, cas) if with_cas and not cas else entry
 
     def _name_locked(self, key: bytes) -> int:
         """Make a CAS id for the key's present value."""
@@ -465,10 +519,18 @@ class Store:
                 stack.enter_context(shard.lock)
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
+                self._has_flushed = True
                 for shard in self.shards:
                     shard.clear_locked()
             if self.log is not None:
                 self.log.flushed(self.flush_at)
+
+    def forget_flushed(self) -> None:
+        """Forget which keys the last flush took: who looks for them from now on finds them missing, not flushed."""
+        self._has_flushed = False
+        for shard in self.shards:
+            with shard.lock:
+                shard.flushed = set()
 
     def new_second(self) -> None:
         """Do what falls due as the clock advances: a flush that waited. Called by whoever ticked the clock."""
@@ -505,7 +567,21 @@ class Store:
         """Change what all items may take; what is over it goes as soon as something is stored."""
         self.limit_bytes = limit_bytes
         self.reserve(0)
-        self._check_every_bytes = limit_bytes // (CHECKS * len(self.shards))
+        self._check_soon()
+
+    def watch_evictions(self, tell: Evicted | None) -> None:
+        """Tell of each eviction from now on, or (None) no longer.
+
+        While somebody is told, room is made with the very write that needs it, and not some writes later.
+        """
+        self._tells_evictions = tell is not None
+        for shard in self.shards:
+            shard.on_eviction = tell
+        self._check_soon()
+
+    def _check_soon(self) -> None:
+        """Look at the limits with the next write, and then as often as is needed."""
+        self._check_every_bytes = 0 if self._tells_evictions else self.limit_bytes // (CHECKS * len(self.shards))
         for shard in self.shards:
             shard.check_at_bytes = 0
 

@@ -41,7 +41,6 @@ def test_tcp_mode_takes_empty_data(server: LocalServer) -> None:
     assert in_shell(server, "tcp", "set k 0 0 0\n\nget k\n") == ["STORED", "VALUE k 0 0", "", "END"]
 
 
-@pytest.mark.xfail(reason="the server has no meta commands yet; remove this mark with the first")
 def test_tcp_mode_knows_the_end_of_meta_replies_also_of_quiet_ones(server: LocalServer) -> None:
     shown = in_shell(server, "tcp", "ms k 3 F5\nabc\nmg k v f\nmg miss v q\nmg k v q\nmd k\nmg k v\nmn\n")
     assert shown == ["HD", "VA 3 f5", "abc", "(no reply)", "VA 3", "abc", "HD", "EN", "MN"]

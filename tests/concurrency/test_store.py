@@ -13,6 +13,7 @@ from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.item import ENTRY_COST_BYTES, make_entry, pack, ready_of, value_of
 from tests.concurrency.crowd import run_together
 from tests.fake_clock import FakeClock
+from tests.protocol.context_factory import Conversation, Surroundings
 
 THREADS = 8
 ROUNDS = 2000
@@ -223,4 +224,55 @@ def test_what_nobody_evicts_or_flushes_is_counted_right_beside_a_crawler() -> No
     crawler.crawl()
     assert [key for key, _ in store.items()] == [b"n"]
     assert len(store) == 1
+    check_accounting(store)
+
+
+def test_of_many_who_fill_in_a_missing_key_one_wins() -> None:
+    around = Surroundings()
+    conversations = [Conversation(around) for _ in range(THREADS)]
+    wins: list[int] = []
+
+    def ask(conversation: Conversation) -> None:
+        for number in range(ROUNDS // 10):
+            if b" W" in conversation.feed(b"mg %d N60\r\n" % number):
+                wins.append(number)
+
+    run_together(*[partial(ask, conversation) for conversation in conversations])
+    assert sorted(wins) == list(range(ROUNDS // 10))
+    check_accounting(around.store)
+
+
+def test_of_many_who_read_a_stale_item_one_wins() -> None:
+    around = Surroundings()
+    conversations = [Conversation(around) for _ in range(THREADS)]
+    keys = range(ROUNDS // 10)
+    for number in keys:
+        conversations[0].feed(b"ms %d 1 q\r\nx\r\nmd %d I q\r\n" % (number, number))
+    wins: list[int] = []
+
+    def ask(conversation: Conversation) -> None:
+        for number in keys:
+            if b" W" in conversation.feed(b"mg %d v\r\n" % number):
+                wins.append(number)
+
+    run_together(*[partial(ask, conversation) for conversation in conversations])
+    assert sorted(wins) == list(keys)
+    check_accounting(around.store)
+
+
+def test_reads_that_are_noted_do_not_lose_writes() -> None:
+    store = Store(FakeClock(), shards=1)
+    store.put(b"k", pack(0, b"0"))
+    store.keep_facts()
+
+    def read() -> None:
+        for _ in range(ROUNDS):
+            store.get(b"k")
+
+    def count() -> None:
+        for _ in range(ROUNDS):
+            store.delta(b"k", 1)
+
+    run_together(*[read, count] * (THREADS // 2))
+    assert int(value(store, b"k")) == ROUNDS * THREADS // 2
     check_accounting(store)

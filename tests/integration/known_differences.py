@@ -4,6 +4,8 @@ The tests expect what 1.6.45 does; for releases before it (Debian's 1.6.18 is th
 from) they look here. Ours follows 1.6.45 and says so when asked for its version.
 """
 
+import re
+from base64 import b64decode, b64encode
 from typing import NamedTuple
 
 from tests.integration.wire import OURS, RunningServer
@@ -159,6 +161,52 @@ DIFFERENCES = [
     *NUMBERS,
     *OTHERS,
 ]
+
+
+WORDS = {
+    b"get": (2, 9), b"gets": (2, 9), b"gat": (3, 9), b"gats": (3, 9), b"set": (5, 5), b"add": (5, 5),
+    b"replace": (5, 5), b"append": (5, 5), b"prepend": (5, 5), b"cas": (6, 6), b"delete": (2, 2), b"incr": (3, 3),
+    b"decr": (3, 3), b"touch": (3, 3), b"flush_all": (1, 2), b"verbosity": (2, 2), b"mn": (1, 1), b"mg": (2, 12),
+    b"ms": (3, 12),
+    b"md": (2, 12), b"ma": (2, 12),
+}  # fmt: skip
+"""Commands, and how many words without noreply they may have that all releases answer them alike."""
+
+OLD_META_FLAGS = {
+    b"mg": rb"[bcfhklqstv]|O\S{1,31}|[NRT]\d{1,6}",
+    b"ms": rb"[bckqI]|O\S{1,31}|[FT]\d{1,6}|C(?:\d{1,18}|<.*>)|M[EAPRS]",
+    b"md": rb"[bkqI]|O\S{1,31}|T\d{1,6}|C(?:\d{1,18}|<.*>)",
+    b"ma": rb"[bkqtcv]|O\S{1,31}|[NT]\d{1,6}|[DJ]\d{1,19}|M[ID+-]|C(?:\d{1,18}|<.*>)",
+}
+"""The flags, with their arguments, that have not changed their meaning."""
+
+
+def _is_base64(word: bytes) -> bool:
+    try:
+        return b64encode(b64decode(word, validate=True)) == word
+    except ValueError:
+        return False
+
+
+def answered_alike_before(line: bytes) -> bool:
+    """Whether releases before 1.6.45 answer a request as those since: where it is well-formed and known to them."""
+    words = [word for word in line.split(b" ") if word]
+    if len(line) < 2 or line[:1] == b" " or words[0] not in WORDS or max(map(len, words)) > 250:
+        return False
+    counted = words[:-1] if words[-1] == b"noreply" else words
+    fewest, most = WORDS[words[0]]
+    if not fewest <= len(counted) <= most:
+        return False
+    if words[0] in OLD_META_FLAGS:
+        if b"b" in words[2:] and not _is_base64(words[1]):
+            return False
+        return all(re.fullmatch(OLD_META_FLAGS[words[0]], word) for word in words[3 if words[0] == b"ms" else 2 :])
+    first = 1 if words[0] in (b"gat", b"gats", b"flush_all", b"verbosity") else 2
+    numbers = (
+        [] if words[0] in (b"get", b"gets", b"delete") else words[first : 2 if words[0] in (b"gat", b"gats") else 9]
+    )
+    allowed = [b"-1"] if words[0] in (b"touch", b"gat", b"gats") else []
+    return all(re.fullmatch(rb"\d{1,9}|<.*>|noreply", word) for word in numbers if word not in allowed)
 
 
 def has_rewritten_parser(server: RunningServer) -> bool:

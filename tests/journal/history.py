@@ -11,12 +11,13 @@ from typing import TypeAlias
 from hypothesis import strategies as st
 
 from memcache_kv.journal import Fsync, Journal, Recovered, recover
-from memcache_kv.store import Item, Mode, Store
-from memcache_kv.store.item import flags_of, make_entry, pack, ready_of, value_of
+from memcache_kv.store import Entry, Item, Mode, Store
+from memcache_kv.store.item import FETCHED, STALE, WON, deadline_of, flags_of, make_entry, pack, ready_of, value_of
+from memcache_kv.store.store import Write
 from tests.fake_clock import FakeClock
 
-Shown: TypeAlias = tuple[bytes, int, int, int]
-"""What a client can find out about an item: value, flags, deadline, and its CAS id if it has one."""
+Shown: TypeAlias = tuple[bytes, int, int, int, int]
+"""What a client can find out about an item: value, flags, deadline, its CAS id if it has one, stale and won."""
 Visible: TypeAlias = dict[bytes, Shown]
 Step: TypeAlias = tuple[object, ...]
 
@@ -45,8 +46,8 @@ def shown(store: Store) -> Visible:
     return {key: (value_of(ready_of(entry)), flags_of(ready_of(entry)), *_rare(entry)) for key, entry in store.items()}
 
 
-def _rare(entry: bytes | Item) -> tuple[int, int]:
-    return (entry.deadline, entry.cas) if isinstance(entry, Item) else (0, 0)
+def _rare(entry: bytes | Item) -> tuple[int, int, int]:
+    return (entry.deadline, entry.cas, entry.state & ~FETCHED) if isinstance(entry, Item) else (0, 0, 0)
 
 
 class History:
@@ -105,6 +106,17 @@ class History:
         item = self.store.gets(key)
         self.store.store(Mode.CAS, key, pack(flags, value), self._deadline(ttl), item.cas if item else 1)
 
+    def _chosen(self, key: bytes, value: bytes, cas: int) -> None:
+        self.store.write(Write(Mode.SET, key, pack(0, value), new_cas=cas))
+
+    def _mark(self, key: bytes, state: int) -> None:
+        def decide(old: Entry | None) -> Entry | None:
+            if old is None:
+                return None
+            return self.store.renewed(key, ready_of(old), deadline_of(old), self.store.next_cas(), state, old)
+
+        self.store.update(key, decide)
+
     def _touch(self, key: bytes, ttl: int) -> None:
         self.store.touch(key, self._deadline(ttl))
 
@@ -158,6 +170,8 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("touch"), _keys, _ttls),
     st.tuples(st.just("delta"), _keys, st.sampled_from([1, -1, 2**64 - 1])),
     st.tuples(st.just("delete"), _keys),
+    st.tuples(st.just("chosen"), _keys, _values, st.sampled_from([7, 2**63, 2**64 - 1])),
+    st.tuples(st.just("mark"), _keys, st.sampled_from([0, STALE, WON, STALE | WON])),
     st.tuples(st.just("advance"), st.integers(1, 4)),
     st.tuples(st.just("flush")),
     st.tuples(st.just("flush_later"), st.integers(1, 5)),

@@ -264,7 +264,7 @@ def test_an_item_touched_before_it_expired_outlives_its_first_deadline(
 ) -> None:
     written = history(store_step(b"a", b"1", ttl=10, flags=5), ("gets", b"a"), ("touch", b"a", ttl))
     store, _ = replay(written.path, STARTED + 20)
-    assert shown(store) == {b"a": (b"1", 5, STARTED + ttl if ttl else 0, 1)}
+    assert shown(store) == {b"a": (b"1", 5, STARTED + ttl if ttl else 0, 1, 0)}
 
 
 def test_an_item_that_expired_before_it_was_touched_stays_away(history: Callable[..., History]) -> None:
@@ -323,3 +323,12 @@ def test_a_second_run_goes_on_where_the_first_ended(first: list[Step], second: l
         assert again.moments[1].table == before.moments[-1].seen_at(now)
         store, _ = replay(path, again.clock.now)
         assert shown(store) == again.moments[-1].seen_at(again.clock.now)
+
+
+@pytest.mark.parametrize("chosen", [2**33, 2**63, 2**64 - 1])
+def test_an_id_that_a_client_chose_does_not_use_up_those_of_the_next_runs(path: Path, chosen: int) -> None:
+    History(path).play([("plain", b"a", 0, b"1"), ("gets", b"a"), ("chosen", b"b", b"2", chosen)])
+    store, found = replay(path, STARTED)
+    assert shown(store) == {b"a": (b"1", 0, 0, 1, 0), b"b": (b"2", 0, 0, chosen, 0)}
+    assert found.last_cas == 1
+    assert found.next_run() == 1 << 32

@@ -9,6 +9,7 @@ from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler
+from memcache_kv.watching import Watchers
 from tests.fake_clock import FakeClock
 
 PORT = 11211
@@ -30,6 +31,7 @@ class Surroundings:
             max_items=self.settings.max_items,
             evicts=not self.settings.disable_evictions,
             shards=2,
+            gives_cas=not self.settings.disable_cas,
         )
         self.counters = Counters()
         log = Log(verbosity, self.stream)
@@ -38,7 +40,7 @@ class Surroundings:
             clock=self.clock,
             store=self.store,
             log=log,
-            observation=Observation(log),
+            observation=Observation(log, watchers=Watchers(self.clock)),
             counters=self.counters,
             all_counters=[self.counters],
             totals=ConnectionTotals(self.settings.conn_limit),
@@ -94,7 +96,7 @@ class Conversation:
     @property
     def held_bytes(self) -> int:
         """Input that it keeps."""
-        return len(self.protocol._held) + len(self.protocol._block)
+        return len(self.protocol._held) + self.protocol._block.tell()
 
 
 def byte_by_byte(data: bytes) -> list[bytes]:

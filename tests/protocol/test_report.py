@@ -2,14 +2,70 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from memcache_kv.extended import Unused
+from memcache_kv.journal.writer import Journal
 from memcache_kv.protocol import ConnectionFacts, report
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 from tests.protocol.context_factory import PORT, Conversation, Surroundings
+
+
+def words(text: str) -> list[str]:
+    """The words of a text."""
+    return text.split()
+
+
+GENERAL = words(
+    """
+    pid uptime time version libevent pointer_size rusage_user rusage_system max_connections curr_connections
+    total_connections rejected_connections connection_structures response_obj_oom response_obj_count
+    response_obj_bytes read_buf_count read_buf_bytes read_buf_bytes_free read_buf_oom reserved_fds cmd_get
+    cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses get_expired get_flushed delete_misses delete_hits
+    incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval touch_hits touch_misses
+    store_too_large store_no_memory auth_cmds auth_errors bytes_read bytes_written limit_maxbytes
+    accepting_conns listen_disabled_num time_in_listen_disabled_us threads conn_yields hash_power_level
+    hash_bytes hash_is_expanding slab_reassign_rescues slab_reassign_chunk_rescues slab_reassign_inline_reclaim
+    slab_reassign_busy_items slab_reassign_busy_deletes slab_reassign_busy_nomem slab_reassign_last_busy_status
+    slab_reassign_running slabs_moved lru_crawler_running lru_crawler_starts lru_maintainer_juggles malloc_fails
+    log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent log_watchers unexpected_napi_ids
+    round_robin_fallback bytes curr_items total_items slab_global_page_pool expired_unfetched evicted_unfetched
+    evicted_active evictions reclaimed crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold
+    moves_to_warm moves_within_lru direct_reclaims lru_bumps_dropped
+    """
+)
+"""What memcached 1.6.45 tells, in its order."""
+
+SEGMENTS = words(
+    """
+    lru_maintainer_juggles evicted_active moves_to_cold moves_to_warm moves_within_lru direct_reclaims
+    lru_bumps_dropped
+    """
+)
+"""What it tells only with its thread that moves items between segments."""
+
+PAGES = [name for name in GENERAL if name.startswith(("slab_reassign", "slabs_moved"))]
+
+ITEMS = words(
+    """
+    number number_hot number_warm number_cold age_hot age_warm age mem_requested evicted evicted_nonzero
+    evicted_time outofmemory tailrepairs reclaimed expired_unfetched evicted_unfetched evicted_active
+    crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru
+    direct_reclaims hits_to_hot hits_to_warm hits_to_cold hits_to_temp
+    """
+)
+
+SLABS = words(
+    """
+    1:chunk_size 1:chunks_per_page 1:total_pages 1:total_chunks 1:used_chunks 1:free_chunks 1:free_chunks_end
+    1:get_hits 1:cmd_set 1:delete_hits 1:incr_hits 1:decr_hits 1:cas_hits 1:cas_badval 1:touch_hits active_slabs
+    total_malloced
+    """
+)
 
 WORDS = (b"", b" ", b" settings", b" items", b" slabs", b" sizes", b" conns")
 
@@ -62,20 +118,36 @@ def test_the_version_is_bare_and_ours_stands_under_its_own_name(busy: Conversati
     assert len(parts) == 3
     assert all(part.isdigit() and int(part) <= 255 for part in parts)
     assert len(told["version"]) < 24
-    assert told["memcache_kv_version"] == VERSION
+    assert dict(rows(busy, b" settings"))["memcache_kv_version"] == VERSION
 
 
-def test_what_exporters_and_libraries_look_for_is_there(busy: Conversation) -> None:
-    wanted = {
-        "pid", "uptime", "time", "version", "pointer_size", "rusage_user", "rusage_system", "max_connections",
-        "curr_connections", "total_connections", "rejected_connections", "cmd_get", "cmd_set", "cmd_flush",
-        "cmd_touch", "get_hits", "get_misses", "get_expired", "get_flushed", "delete_misses", "delete_hits",
-        "incr_misses", "incr_hits", "decr_misses", "decr_hits", "cas_misses", "cas_hits", "cas_badval",
-        "touch_hits", "touch_misses", "bytes_read", "bytes_written", "limit_maxbytes", "accepting_conns",
-        "listen_disabled_num", "threads", "conn_yields", "hash_power_level", "hash_bytes", "bytes", "curr_items",
-        "total_items", "evictions", "reclaimed", "evicted_unfetched", "crawler_items_checked",
-    }  # fmt: skip
-    assert wanted - dict(rows(busy)).keys() == set()
+def test_all_is_told_that_memcached_tells_in_its_order_and_nothing_else(busy: Conversation) -> None:
+    assert [name for name, _ in rows(busy)] == GENERAL
+    assert [name for name, _ in rows(busy, b" items")] == [f"items:1:{name}" for name in ITEMS]
+    assert [name for name, _ in rows(busy, b" slabs")] == SLABS
+
+
+@pytest.mark.parametrize(
+    ("settings", "less", "more"),
+    [
+        (Settings(extended=Unused(lru_maintainer_thread=False)), SEGMENTS, []),
+        (Settings(extended=Unused(slab_reassign=False)), PAGES, []),
+        (Settings(maxconns_fast=False), ["rejected_connections"], []),
+        (Settings(idle_timeout=10), [], ["idle_kicks"]),
+    ],
+    ids=["no LRU thread", "no moving of pages", "clients wait for a place", "idle clients are sent away"],
+)
+def test_what_an_option_turns_off_is_not_told(settings: Settings, less: list[str], more: list[str]) -> None:
+    names = [name for name, _ in rows(Conversation(Surroundings(settings)))]
+    kept = [name for name in GENERAL if name not in less]
+    if more:
+        kept.insert(kept.index("auth_errors") + 1, *more)
+    assert names == kept
+
+
+def test_a_crawler_that_rests_is_not_told_of(busy: Conversation) -> None:
+    busy.feed(b"lru_crawler disable\r\n")
+    assert {"lru_crawler_running", "lru_crawler_starts"} & dict(rows(busy)).keys() == set()
 
 
 def test_every_counter_is_told(busy: Conversation) -> None:
@@ -184,3 +256,94 @@ def test_the_counts_of_several_workers_are_added() -> None:
     conversation.feed(b"get a b\r\n")
     told = dict(report.general(around.context))
     assert (told["cmd_get"], told["threads"]) == (42, 2)
+
+
+def test_a_get_of_what_a_flush_took_is_told_of_once(busy: Conversation) -> None:
+    busy.feed(b"flush_all\r\nget a\r\nget a\r\nget never\r\n")
+    told = dict(rows(busy))
+    assert (told["get_flushed"], told["get_expired"], told["reclaimed"]) == ("1", "0", "1")
+
+
+def test_what_the_crawler_took_is_told_as_its_own(busy: Conversation) -> None:
+    busy.feed(b"set b 0 10 1\r\nx\r\n")
+    busy.around.clock.advance(10)
+    busy.around.context.crawler.crawl()
+    told, items = dict(rows(busy)), dict(rows(busy, b" items"))
+    assert (told["lru_crawler_starts"], told["lru_crawler_running"], told["crawler_reclaimed"]) == ("1", "0", "1")
+    assert (told["expired_unfetched"], told["reclaimed"], told["get_expired"]) == ("1", "0", "0")
+    assert items["items:1:crawler_reclaimed"] == "1"
+    assert int(told["crawler_items_checked"]) >= 1
+    busy.feed(b"stats reset\r\n")
+    told = dict(rows(busy))
+    assert (told["lru_crawler_starts"], told["crawler_reclaimed"], told["crawler_items_checked"]) == ("0", "0", "0")
+
+
+def test_a_round_that_was_asked_for_is_told_to_be_running(busy: Conversation) -> None:
+    assert busy.feed(b"lru_crawler crawl all\r\n") == b"OK\r\n"
+    assert dict(rows(busy))["lru_crawler_running"] == "1"
+
+
+def test_evictions_are_told_by_what_was_evicted() -> None:
+    conversation = Conversation(Surroundings(Settings(max_items=2)))
+    conversation.feed(b"set a 0 100 1\r\nx\r\nset b 0 0 1\r\nx\r\n")
+    conversation.around.clock.advance(7)
+    conversation.feed(b"get b\r\n" + b"".join(b"set c%d 0 100 1\r\nx\r\n" % number for number in range(50)))
+    told, items = dict(rows(conversation)), dict(rows(conversation, b" items"))
+    assert told["curr_items"] == "2"
+    assert told["evictions"] == items["items:1:evicted"] == told["direct_reclaims"] == "50"
+    assert int(told["evicted_unfetched"]) + int(told["evicted_active"]) == 50
+    assert int(items["items:1:evicted_nonzero"]) in (49, 50)
+    conversation.feed(b"stats reset\r\n")
+    told, items = dict(rows(conversation)), dict(rows(conversation, b" items"))
+    assert (told["evictions"], items["items:1:evicted_nonzero"], items["items:1:evicted_time"]) == ("0", "0", "0")
+
+
+def test_the_age_is_that_of_what_was_longest_not_touched() -> None:
+    conversation = Conversation()
+    conversation.feed(b"set a 0 1000 1\r\nx\r\n")
+    conversation.around.clock.advance(20)
+    conversation.feed(b"set b 0 1000 1\r\nx\r\n")
+    conversation.around.clock.advance(3)
+    assert dict(rows(conversation, b" items"))["items:1:age"] == "23"
+
+
+def test_a_class_stays_in_use_when_its_last_item_goes(busy: Conversation) -> None:
+    busy.feed(b"delete a\r\n")
+    slabs = dict(rows(busy, b" slabs"))
+    assert (slabs["1:used_chunks"], slabs["active_slabs"]) == ("0", "1")
+    assert busy.feed(b"stats items\r\n") == b"END\r\n"
+
+
+def test_an_unused_server_has_no_slabs() -> None:
+    assert rows(Conversation(), b" slabs") == [("active_slabs", "0"), ("total_malloced", "0")]
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 0), (10, 10), (5000, 300), (3, 900_000)])
+def test_chunks_and_pages_add_up(count: int, size: int) -> None:
+    conversation = Conversation()
+    conversation.feed(b"".join(b"set k%d 0 0 %d\r\n%b\r\n" % (number, size, bytes(size)) for number in range(count)))
+    slabs, items = (
+        {name.split(":")[-1]: int(value) for name, value in rows(conversation, b" " + word)}
+        for word in (b"slabs", b"items")
+    )
+    assert slabs["used_chunks"] == items["number"] == count
+    assert slabs["used_chunks"] + slabs["free_chunks"] == slabs["total_chunks"]
+    assert slabs["total_chunks"] == slabs["total_pages"] * slabs["chunks_per_page"]
+    assert 0 < slabs["chunk_size"] * count - items["mem_requested"] <= 16 * count
+    assert items["mem_requested"] <= slabs["total_malloced"]
+    assert slabs["total_malloced"] - items["mem_requested"] < 2 * (1 << 20)
+
+
+class JournalOfFigures:
+    """What a report asks of a journal."""
+
+    position, lag_records, queued_bytes, syncs, sync_seconds = 12, 3, 400, 5, 0.25
+
+
+def test_the_journal_is_told_of_where_there_is_one(busy: Conversation) -> None:
+    busy.around.context.journal = cast(Journal, JournalOfFigures())
+    told = dict(rows(busy))
+    assert list(told)[: len(GENERAL)] == GENERAL
+    own = {name.removeprefix("memcache_kv_journal_"): told[name] for name in list(told)[len(GENERAL) :]}
+    figures = {"records": "12", "lag_records": "3", "queued_bytes": "400", "fsyncs": "5", "fsync_seconds": "0.250000"}
+    assert {name: own[name] for name in figures} == figures

@@ -7,8 +7,9 @@ from memcache_kv.protocol.text import LARGEST_READ_BYTES, LINE_LIMIT_BYTES, MULT
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
 from memcache_kv.store.item import pack
+from tests.protocol.case import Case
 from tests.protocol.context_factory import Conversation, Surroundings, byte_by_byte
-from tests.protocol.text_cases import CASES, CLOSING, END, SET, STORED, VERSION, Case
+from tests.protocol.text_cases import CASES, CLOSING, END, SET, STORED, VERSION
 
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 closing_by_name = pytest.mark.parametrize("case", CLOSING, ids=lambda case: case.name)

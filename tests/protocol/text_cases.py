@@ -1,8 +1,8 @@
 """Requests of the classic text protocol, each with its whole reply from an empty store."""
 
-from typing import NamedTuple
-
 from memcache_kv.version import PROTOCOL_VERSION
+from tests.protocol.case import Case
+from tests.protocol.meta_cases import META
 
 BAD = b"CLIENT_ERROR bad command line format\r\n"
 BAD_DELTA = b"CLIENT_ERROR invalid numeric delta argument\r\n"
@@ -18,14 +18,6 @@ K251 = b"k" * 251
 SET = b"set a 5 0 3\r\nfoo\r\n"
 SET_N = b"set n 0 0 2\r\n10\r\n"
 FOUND = b"VALUE a 5 3\r\nfoo\r\nEND\r\n"
-
-
-class Case(NamedTuple):
-    """A request and the reply to it."""
-
-    name: str
-    request: bytes
-    reply: bytes
 
 
 def storage(line: bytes, data: bytes = b"foo") -> bytes:
@@ -233,7 +225,7 @@ LOOKALIKES = [
 ]  # fmt: skip
 """What looks like another request where the input is cut before it."""
 
-CASES = [*LOOKALIKES, *STORAGE, *CAS, *RETRIEVAL, *CHANGES, *SILENCE, *REFUSED_STORAGE, *SERVER, *LINES]
+CASES = [*LOOKALIKES, *STORAGE, *CAS, *RETRIEVAL, *CHANGES, *SILENCE, *REFUSED_STORAGE, *SERVER, *LINES, *META]
 
 CLOSING = [
     Case("quit", b"quit\r\n", b""),

@@ -227,7 +227,7 @@ def test_reclaim_removes_the_expired_among_the_given_keys_alone() -> None:
     put(shard, b"immortal", Item(b"x", cas=3))
     assert shard.reclaim([b"plain", b"dead", b"alive", b"immortal", b"unknown"], NOW) == 1
     assert set(shard.table) == {b"plain", b"also dead", b"alive", b"immortal"}
-    assert (shard.reclaimed, shard.expiring) == (1, 2)
+    assert (shard.expired_unseen, shard.expiring) == (1, 2)
 
 
 @given(

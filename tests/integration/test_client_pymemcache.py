@@ -4,6 +4,7 @@ import json
 import math
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,10 +26,9 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]
     MemcacheUnknownCommandError,
 )
 
+from tests.integration.client_library import TIMEOUT
 from tests.integration.conftest import MakeServer
 from tests.integration.wire import RunningServer, Wire, free_port, poll_until
-
-TIMEOUT = 30.0
 
 
 @pytest.fixture(params=[True, False], ids=["noreply", "reply"])
@@ -293,6 +293,148 @@ def test_a_pool_serves_many_threads_at_once(server: RunningServer) -> None:
         assert pool.get("total") == b"160"
     finally:
         pool.close()
+
+
+@pytest.fixture(params=["plain", "pooled", "hash", "pooled hash"])
+def every(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[Any]:
+    """Each of the clients that spread or pool their connections, waiting for every reply."""
+    options = {"default_noreply": False, "timeout": TIMEOUT}
+    with closing(
+        {
+            "plain": lambda: Client(server.address, **options),
+            "pooled": lambda: PooledClient(server.address, max_pool_size=4, **options),
+            "hash": lambda: HashClient([server.address], **options),
+            "pooled hash": lambda: HashClient([server.address], use_pooling=True, **options),
+        }[request.param]()
+    ) as client:
+        yield client
+
+
+def test_every_client_has_the_same_commands(every: Any) -> None:
+    assert every.replace("key", b"1") is False
+    assert every.add("key", b"b") is True
+    assert every.add("key", b"z") is False
+    assert every.append("key", b"c") is True
+    assert every.prepend("key", b"a") is True
+    assert every.get("key") == b"abc"
+    assert every.replace("key", b"5") is True
+    assert every.incr("key", 2) == 7
+    assert every.decr("key", 10) == 0
+    assert every.touch("key", 1000) is True
+    assert every.touch("nothing", 1000) is False
+    value, number = every.gets("key")
+    assert value == b"0"
+    assert every.cas("key", b"new", number) is True
+    assert every.cas("key", b"newer", number) is False
+    assert every.set_many({"a": b"1", "b": b"2"}) == []
+    assert every.get_many(["a", "b", "c"]) == {"a": b"1", "b": b"2"}
+    assert {key: found[0] for key, found in every.gets_many(["a", "b", "c"]).items()} == {"a": b"1", "b": b"2"}
+    assert every.delete_many(["a", "b", "c"]) is True
+    assert every.delete("key") is True
+    assert every.delete("key") is False
+    every.set("key", b"x")
+    every.flush_all()
+    assert every.get("key", "default") == "default"
+
+
+def test_every_client_can_go_without_replies(every: Any) -> None:
+    every.set("key", b"b", noreply=True)
+    every.add("key", b"z", noreply=True)
+    every.append("key", b"c", noreply=True)
+    every.prepend("key", b"a", noreply=True)
+    every.set_many({"a": b"1", "b": b"2"}, noreply=True)
+    every.incr("a", 5, noreply=True)
+    every.decr("b", 5, noreply=True)
+    every.touch("b", -1, noreply=True)
+    every.cas("key", b"never", b"1", noreply=True)
+    poll_until(lambda: every.get_many(["key", "a", "b"]) == {"key": b"abc", "a": b"6"}, "all is carried out")
+    every.delete("key", noreply=True)
+    every.delete_many(["a", "nothing"], noreply=True)
+    poll_until(lambda: every.get_many(["key", "a"]) == {}, "all is deleted")
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "latin-1", "koi8-r"])
+def test_keys_are_written_in_the_encoding_of_the_client(server: RunningServer, encoding: str) -> None:
+    key = {"utf8": "鍵🔑", "latin-1": "schlüssel", "koi8-r": "ключ"}[encoding]
+    with closing(Client(server.address, encoding=encoding, allow_unicode_keys=True, timeout=TIMEOUT)) as client:
+        client.set(key, b"x", noreply=False)
+        assert client.get_many([key, "other"]) == {key: b"x"}
+    with Wire(server) as wire:
+        raw = key.encode("utf8")
+        wire.expect(b"get " + raw + b"\r\n", b"VALUE " + raw + b" 0 1\r\nx\r\nEND\r\n")
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2**16, 2**32 - 1])
+def test_flags_outlive_every_change(server: RunningServer, asking: Any, flags: int) -> None:
+    asking.set("key", b"5", flags=flags)
+    asking.append("key", b"0")
+    asking.incr("key", 1)
+    asking.touch("key", 1000)
+    with Wire(server) as wire:
+        wire.expect(b"get key\r\n", b"VALUE key %d 2\r\n51\r\nEND\r\n" % flags)
+
+
+def test_a_lifetime_can_be_a_point_in_time(asking: Any) -> None:
+    now = int(time.time())
+    asking.set("past", b"x", expire=now - 10)
+    asking.set("soon", b"x", expire=now + 2)
+    asking.set("later", b"x", expire=now + 1000)
+    asking.set("month", b"x", expire=60 * 60 * 24 * 30)
+    assert asking.get("past") is None
+    poll_until(lambda: asking.get("soon") is None, "the key expires")
+    assert asking.get_many(["past", "soon", "later", "month"]) == {"later": b"x", "month": b"x"}
+
+
+def test_a_delayed_flush_waits(asking: Any) -> None:
+    asking.set("key", b"x")
+    assert asking.flush_all(delay=2) is True
+    assert asking.get("key") == b"x"
+    poll_until(lambda: asking.get("key") is None, "the flush happens")
+    poll_until(lambda: asking.set("key", b"y") and asking.get("key") == b"y", "values are kept again")
+
+
+def test_numbers_have_their_limits(asking: Any) -> None:
+    asking.set("number", b"18446744073709551615")
+    assert asking.incr("number", 1) == 0
+    assert asking.get("number").strip() == b"0"
+    asking.set("number", b"18446744073709551616")
+    with pytest.raises(MemcacheClientError, match="non-numeric"):
+        asking.incr("number", 1)
+    asking.set("number", b"10")
+    assert asking.decr("number", 1) == 9
+    assert asking.get("number") == b"9 "
+    with pytest.raises(MemcacheClientError, match="invalid numeric delta"):
+        asking.incr("number", 2**64)
+    assert asking.incr("number", 0) == 9
+
+
+def test_a_memory_limit_that_is_none_is_refused(asking: Any) -> None:
+    with pytest.raises(MemcacheError):
+        asking.cache_memlimit("many")
+    assert asking.stats()[b"limit_maxbytes"] == 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize("of", ["items", "slabs", "sizes", "conns", "settings"])
+def test_every_kind_of_stats_is_answered(asking: Any, of: str) -> None:
+    asking.set("key", b"x")
+    stats = asking.stats(of)
+    assert stats
+    assert all(isinstance(name, bytes) for name in stats)
+
+
+def test_reset_stats_begin_again(asking: Any) -> None:
+    asking.set("key", b"x")
+    asking.get("key")
+    assert asking.stats()[b"get_hits"] >= 1
+    assert asking.raw_command(b"stats reset") == b"RESET"
+    assert asking.stats()[b"get_hits"] == 0
+
+
+def test_values_of_every_size_come_back_whole(every: Any) -> None:
+    sizes = [0, 1, 100, 4095, 4096, 65_536, 500_000, 1_000_000]
+    values = {f"size-{size}": bytes(range(256)) * (size // 256) + b"x" * (size % 256) for size in sizes}
+    assert every.set_many(values) == []
+    assert every.get_many(list(values)) == values
 
 
 @pytest.mark.parametrize("use_pooling", [False, True])

@@ -1,0 +1,120 @@
+"""Replies that walk over all items: they are made in small pieces, so that other connections are served in between.
+
+Each takes a copy of a shard's keys and looks them up a few at a time, without a lock. So a key that is there from
+beginning to end is told of once, with what is kept for it at that moment; one that comes or goes meanwhile may be
+told of or not. Nothing is changed by it, and what has expired is left out.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from binascii import b2a_base64
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from memcache_kv.store.item import (
+    FETCHED,
+    Entry,
+    cas_of,
+    deadline_of,
+    flags_of,
+    is_plain_key,
+    length_of,
+    ready_of,
+    state_of,
+)
+from memcache_kv.store.store import Store
+
+KEYS_AT_ONCE = 256
+"""Half a millisecond of work."""
+CACHEDUMP_LIMIT_BYTES = 2 << 20
+SIZE_STEP_BYTES = 32
+UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
+"""What is encoded in the keys of a metadump, as in a URL."""
+
+Line = Callable[[Store, bytes, Entry], bytes]
+
+
+def metadump(store: Store) -> Iterator[bytes]:
+    """Tell of every item what is known of it (protocol.txt, "LRU_Crawler")."""
+    return _dump(store, _meta_line, b"END\r\n")
+
+
+def mgdump(store: Store) -> Iterator[bytes]:
+    """Tell of every key as a meta get of it."""
+    return _dump(store, _mg_line, b"EN\r\n")
+
+
+def cachedump(store: Store, most: int) -> Iterator[bytes]:
+    """Tell the keys, lengths and deadlines of so many items (0 for all) as `stats cachedump` does, and END.
+
+    The newest of a shard come first. Keys that no command line can name are left out, and the reply is at
+    most 2 MiB long, both as in memcached.
+    """
+    left, room = most or sys.maxsize, CACHEDUMP_LIMIT_BYTES - len(b"END\r\n")
+    for items in _slices(store):
+        lines = [_cache_line(key, entry) for key, entry in items if is_plain_key(key)][:left]
+        left -= len(lines)
+        piece = b"".join(lines)
+        if len(piece) > room:
+            piece = piece[: piece.rfind(b"\n", 0, room) + 1]
+            left = 0
+        room -= len(piece)
+        yield piece
+        if left <= 0:
+            break
+    yield b"END\r\n"
+
+
+def sizes(store: Store) -> Iterator[bytes]:
+    """Count the items by what they take in memory, in steps of 32 bytes, as `stats sizes` does."""
+    counts: Counter[int] = Counter()
+    for items in _slices(store):
+        counts.update(-(-store.size_of(key, entry) // SIZE_STEP_BYTES) * SIZE_STEP_BYTES for key, entry in items)
+        yield b""
+    yield b"".join(b"STAT %d %d\r\n" % row for row in sorted(counts.items())) + b"END\r\n"
+
+
+def _dump(store: Store, line: Line, end: bytes) -> Iterator[bytes]:
+    yield b"OK\r\n"
+    for items in _slices(store):
+        yield b"".join([line(store, key, entry) for key, entry in items])
+    yield end
+
+
+def _slices(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
+    """Give the live items, the newest of each shard first, a few at a time."""
+    for table in store.tables:
+        keys = reversed(list(table))
+        while batch := list(islice(keys, KEYS_AT_ONCE)):
+            now = store.clock.now
+            found = [(key, entry) for key in batch if (entry := table.get(key)) is not None]
+            yield [(key, entry) for key, entry in found if not 0 < deadline_of(entry) <= now]
+
+
+def _meta_line(store: Store, key: bytes, entry: Entry) -> bytes:
+    return b"key=%b exp=%d la=%d cas=%d fetch=%b cls=1 size=%d flags=%d \n" % (
+        UNSAFE.sub(_escape, key),
+        deadline_of(entry) or -1,
+        store.accessed_at(entry),
+        cas_of(entry),
+        b"yes" if state_of(entry) & FETCHED else b"no",
+        store.size_of(key, entry),
+        flags_of(ready_of(entry)),
+    )
+
+
+def _escape(unsafe: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % unsafe[0][0]
+
+
+def _mg_line(store: Store, key: bytes, entry: Entry) -> bytes:
+    if is_plain_key(key):
+        return b"mg %b\r\n" % key
+    return b"mg %b b\r\n" % b2a_base64(key, newline=False)
+
+
+def _cache_line(key: bytes, entry: Entry) -> bytes:
+    return b"ITEM %b [%d b; %d s]\r\n" % (key, length_of(ready_of(entry)), deadline_of(entry))

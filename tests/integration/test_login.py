@@ -1,0 +1,191 @@
+"""The login of -Y over the wire, the same on memcached: replies, ends of connections, the file read again."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.wire import DEADLINE, OURS, free_port, poll_until, server_command
+from tests.program import run_to_its_end
+
+LOGIN = b"set any 0 0 7\r\nfoo bar\r\n"
+STORED = b"STORED\r\n"
+UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
+FAILURE = b"CLIENT_ERROR authentication failure\r\n"
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    path = tmp_path / "users"
+    path.write_bytes(b"foo:bar\nbaaaz:quux\n")
+    path.chmod(0o644)
+    return path
+
+
+class GuardedServer:
+    """A server that asks for a login, of ours or memcached's."""
+
+    def __init__(self, kind: str, users: Path) -> None:
+        self.port = free_port()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        flags = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-Y", str(users)]
+        self.process = subprocess.Popen([*server_command(kind), *flags], stderr=self._log)
+        poll_until(self._listens, "it listens")
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        try:
+            self.connect().close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+
+MakeGuarded = Callable[[str, Path], GuardedServer]
+
+
+@pytest.fixture
+def make_guarded() -> Iterator[MakeGuarded]:
+    with ExitStack() as started:
+
+        def make(kind: str, users: Path) -> GuardedServer:
+            server = GuardedServer(kind, users)
+            started.callback(server.close)
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def guarded(make_guarded: MakeGuarded, kind: str, users: Path) -> GuardedServer:
+    return make_guarded(kind, users)
+
+
+def ask(client: socket.socket, request: bytes) -> bytes:
+    """Send a request; return the first line of the reply."""
+    client.sendall(request)
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = client.recv(1)
+        assert piece, line
+        line += piece
+    return line
+
+
+def exchange(client: socket.socket, request: bytes, reply: bytes) -> None:
+    """Send a request and demand exactly this reply."""
+    client.sendall(request)
+    said = b""
+    while len(said) < len(reply):
+        piece = client.recv(4096)
+        assert piece, said
+        said += piece
+    assert said == reply
+
+
+def until_closed(client: socket.socket) -> bytes:
+    """All that the server says before it closes."""
+    said = b""
+    try:
+        while piece := client.recv(4096):
+            said += piece
+    except ConnectionError:  # memcached leaves what it did not read
+        pass
+    return said
+
+
+EXCHANGES = [
+    (b"get foo\r\n", UNAUTHENTICATED),
+    (b"set foo 0 0 2\r\nhi\r\n", b"CLIENT_ERROR bad authentication token format\r\n"),
+    (b"set foo 0 0 7\r\nfoo bab\r\n", FAILURE),
+    (b"set foo 0 0 7\r\nfoo barXX", b"CLIENT_ERROR bad command line termination\r\n"),
+    (b"set foo 0 0 16385\r\n", b"CLIENT_ERROR auth token too long\r\n"),
+    (b"set foo 0 0 7\n", UNAUTHENTICATED),
+    (b"set foo 0 0 000000000007\r\n", UNAUTHENTICATED),
+    (b"set foo 0 0\r\n", UNAUTHENTICATED),
+    (b"set foo 0 0 10\r\nbaaaz quux\r\n", STORED),
+    (b"set foo 0 0 7X\nfoo bar\r\n", STORED),
+    (b"set foo 0 0 7\r\r\nfoo bar\r\n", STORED),
+    (b"set foo 0 0 00000000007\r\nfoo bar\r\n", STORED),
+    (b"sets foo 0 0 7 8 9\r\nfoo bar\r\n", STORED),
+    (LOGIN + b"get foo\r\n", STORED + b"END\r\n"),
+]
+
+
+@pytest.mark.parametrize(("request_", "reply"), EXCHANGES)
+def test_a_request_is_answered_as_memcached_answers_it(guarded: GuardedServer, request_: bytes, reply: bytes) -> None:
+    with guarded.connect() as client:
+        exchange(client, request_, reply)
+        if not reply.startswith(STORED):
+            exchange(client, LOGIN, STORED)
+        exchange(client, b"get none\r\n", b"END\r\n")
+
+
+@pytest.mark.parametrize("request_", [b"mn\r\n", b"quit\r\n", b"x" * 3000])
+def test_what_cannot_become_a_login_ends_the_connection(guarded: GuardedServer, request_: bytes) -> None:
+    with guarded.connect() as client:
+        client.sendall(request_)
+        assert until_closed(client) == b""
+
+
+def test_logins_are_counted(guarded: GuardedServer) -> None:
+    with guarded.connect() as client:
+        exchange(client, b"set foo 0 0 7\r\nfoo bab\r\n", FAILURE)
+        exchange(client, LOGIN, STORED)
+        client.sendall(b"stats\r\nquit\r\n")
+        said = until_closed(client)
+    assert b"STAT auth_cmds 2\r\n" in said
+    assert b"STAT auth_errors 1\r\n" in said
+
+
+def test_the_file_is_read_again_on_sighup(guarded: GuardedServer, users: Path) -> None:
+    new_login = b"set foo 0 0 7\r\neve new\r\n"
+    with guarded.connect() as known, guarded.connect() as stranger:
+        exchange(known, LOGIN, STORED)
+        users.write_bytes(b"eve:new\n")
+        exchange(stranger, new_login, FAILURE)
+        os.kill(guarded.process.pid, signal.SIGHUP)
+        poll_until(lambda: ask(stranger, new_login) == STORED, "the new user is known")
+        exchange(known, b"get none\r\n", b"END\r\n")
+    with guarded.connect() as late:
+        exchange(late, LOGIN, FAILURE)
+
+
+def test_a_file_that_became_unusable_leaves_the_old_users(make_guarded: MakeGuarded, users: Path) -> None:
+    server = make_guarded(OURS, users)
+    users.unlink()
+    os.kill(server.process.pid, signal.SIGHUP)
+    poll_until(lambda: "the users stay as they are" in server.log(), "it is said")
+    with server.connect() as client:
+        exchange(client, LOGIN, STORED)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("no colon", "has a malformed entry. Should be 'user:password'"), (None, "Could not open authfile")],
+)
+def test_a_server_without_usable_users_does_not_start(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "users"
+    if text is not None:
+        path.write_text(text)
+    done = run_to_its_end("-p", "0", "-Y", str(path))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert said in done.stderr
