@@ -9,6 +9,7 @@ import pytest
 
 from memcache_kv.settings import MIB
 from tests.integration.conftest import MakeServer
+from tests.integration.known_differences import has_rewritten_parser
 from tests.integration.wire import Wire, poll_until
 from tests.program import Program, run_to_its_end
 
@@ -99,7 +100,10 @@ def test_locked_memory_is_locked_or_warned_of_and_serves(ours: MakeServer) -> No
 def test_the_settings_tell_what_was_given_as_memcached_tells_it(
     make_server: MakeServer, flags: list[str], name: str, value: str
 ) -> None:
-    with Wire(make_server(*flags)) as wire:
+    server = make_server(*flags)
+    if name == "slab_chunk_max" and not has_rewritten_parser(server):
+        pytest.skip("releases before 1.6.45 do not tell it in bytes")
+    with Wire(server) as wire:
         assert wire.stats(b"settings")[name] == value
 
 

@@ -1,0 +1,1 @@
+"""The same streams of requests to memcached and to us."""

@@ -1,0 +1,37 @@
+"""The two sides, each started once."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.differential.peers import MEMCACHED, OURS, Inside, Outside
+from tests.integration.wire import ServerUnavailable, server_command
+
+
+@pytest.fixture(scope="session")
+def memcached() -> Iterator[Outside]:
+    """memcached, as named in MEMCACHED or found on the PATH."""
+    try:
+        server_command(MEMCACHED)
+    except ServerUnavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    peer = Outside(MEMCACHED)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Outside]:
+    """A server of ours."""
+    peer = Outside(OURS)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="session")
+def inside() -> Inside:
+    """Our protocol without a server."""
+    return Inside()

@@ -1,0 +1,1 @@
+"""Bytes that no client should send."""
