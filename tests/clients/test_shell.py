@@ -210,8 +210,7 @@ class Terminal:
         while awaited not in self._screen:
             assert time.monotonic() < end, f"{awaited!r} did not come; the screen shows {self._screen!r}"
             self.type(keys)
-            ready, _, _ = select.select([self._descriptor], [], [], 1)
-            if ready:
+            while awaited not in self._screen and select.select([self._descriptor], [], [], 1)[0]:
                 self._screen += os.read(self._descriptor, 4096)
         self.read_until(awaited)
 
