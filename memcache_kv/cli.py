@@ -14,7 +14,7 @@ from typing import NoReturn
 from memcache_kv import memory, process
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.service import Service
-from memcache_kv.settings import EX_USAGE, Settings, add_options, load_settings
+from memcache_kv.settings import Settings, add_options, load_settings
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
@@ -34,13 +34,6 @@ class _Parser(argparse.ArgumentParser):
         return f"{DESCRIPTION}\n\n{super().format_help()}"
 
 
-class _NotBuilt(argparse.Action):
-    """A flag of memcached's that it refuses where it was built without what the flag turns on."""
-
-    def __call__(self, *_: object) -> NoReturn:
-        raise ConfigError(f"This server is not built with {self.dest} support.", EX_USAGE)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all flags."""
     parser = _Parser(
@@ -48,10 +41,6 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_options(parser)
-    for short, long, what in (("-S", "--enable-sasl", "SASL"), ("-Z", "--enable-ssl", "TLS")):
-        parser.add_argument(
-            short, long, dest=what, nargs=0, action=_NotBuilt, help=argparse.SUPPRESS, default=argparse.SUPPRESS
-        )
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
     parser.add_argument("-h", "--help", action="help", help="print this help and exit", default=argparse.SUPPRESS)
     parser.add_argument(

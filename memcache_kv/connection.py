@@ -4,16 +4,48 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
+from typing import Protocol
 
 from memcache_kv.protocol import ConnectionFacts, TextProtocol
+from memcache_kv.protocol.binary import BinaryProtocol
+from memcache_kv.protocol.users import Visitor
+from memcache_kv.tls import TlsStream
+
+
+class Stream(Protocol):
+    """What stands between a worker and a socket. Both raise BlockingIOError where nothing can be done now."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to so many bytes; none are the end."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Send as much as goes now; return how much."""
+
+
+class HeldBack:
+    """A stream for the time in which nothing may be sent."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read nothing either: whoever is held back is not listened to."""
+        raise BlockingIOError
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Send nothing."""
+        raise BlockingIOError
 
 
 class Connection:
     """A socket, its protocol, and what waits to be sent. Touched only by the worker that owns it."""
 
-    __slots__ = ("socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active", "peer")
+    __slots__ = (
+        "socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active", "peer",
+        "visitor", "tls", "stream", "shaking",
+    )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, protocol: TextProtocol, now: int) -> None:
+    def __init__(
+        self, sock: socket.socket, protocol: TextProtocol | BinaryProtocol, now: int, visitor: Visitor | None = None
+    ) -> None:
         self.socket = sock
         self.fd = sock.fileno()
         self.protocol = protocol
@@ -26,6 +58,14 @@ class Connection:
         self.muted = False
         """Whether the poller was told not to look for input here."""
         self.last_active = now
+        self.visitor = visitor
+        """What knows of its failed logins; None where nobody logs in."""
+        self.tls = TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else None
+        self.stream: Stream | None = self.tls
+        """What it reads and writes through. None is the descriptor itself: a call through anything else would cost the
+        smallest requests a fiftieth."""
+        self.shaking = self.tls is not None
+        """Whether the handshake is not over; it is `waiting` then."""
         self.peer = peer_of(sock)
         """The address of its other end; "" for a unix socket's, and where the client was gone at once."""
 

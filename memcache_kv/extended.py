@@ -1,7 +1,7 @@
 """The sub-options of -o, as memcached 1.6.45 has them: which there are, and what it says of a senseless argument.
 
-Some of them set fields of Settings. The others have no meaning here: they are checked all the same, and kept as
-`Unused`, for `stats settings` to show.
+Some of them set fields of Settings, those of TLS a field that holds them all. The others have no meaning here: they are
+checked all the same, and kept as `Unused`, for `stats settings` to show.
 """
 
 from __future__ import annotations
@@ -55,10 +55,35 @@ class Unused:
     read_buf_mem_limit: int = 0
 
 
-def read_suboptions(texts: Iterable[str], item_size: int, slab_min_size: int) -> tuple[dict[str, Any], Unused]:
+@dataclass(frozen=True)
+class TlsOptions:
+    """Sub-options of -Z, by the names and in the units of `stats settings`; modes and versions by memcached's numbers.
+
+    ssl_wbuf_size has no effect: replies are encrypted from where they are.
+    """
+
+    ssl_chain_cert: str | None = None
+    ssl_key: str | None = None
+    """None where the key is in the file of the certificates."""
+    ssl_verify_mode: int = 0
+    ssl_keyformat: int = 1
+    ssl_ciphers: str | None = None
+    ssl_ca_cert: str | None = None
+    ssl_wbuf_size: int = 16 * KIB
+    ssl_session_cache: bool = False
+    """Sessions can be resumed either way, by tickets that cost the server nothing; this has new ones counted."""
+    ssl_kernel_tls: bool = False
+    ssl_min_version: int = 2
+
+
+GROUPS: dict[str, type[Unused] | type[TlsOptions]] = {"extended": Unused, "tls": TlsOptions}
+"""Fields of Settings that hold many sub-options each."""
+
+
+def read_suboptions(texts: Iterable[str], item_size: int, slab_min_size: int) -> dict[str, Any]:
     """Read what -o gave, each text a name or name=argument; later ones win.
 
-    Returns fields of Settings, and those that are unused here. Raises ConfigError in memcached's words.
+    Returns fields of Settings. Raises ConfigError in memcached's words.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -66,14 +91,15 @@ def read_suboptions(texts: Iterable[str], item_size: int, slab_min_size: int) ->
         if name not in SUBOPTIONS:
             raise ConfigError(f'Illegal suboption "{text}"', REFUSED_STATUS)
         found.update(SUBOPTIONS[name](argument if equals else None))
-    names = {field.name for field in fields(Unused)}
-    unused = Unused(**{name: value for name, value in found.items() if name in names})
-    if "slab_chunk_max" in found:
+    grouped = {group: {f.name: found.pop(f.name) for f in fields(kind) if f.name in found}
+               for group, kind in GROUPS.items()}  # fmt: skip
+    unused = Unused(**grouped["extended"])
+    if "slab_chunk_max" in grouped["extended"]:
         _check_chunk_size(unused.slab_chunk_max, item_size)
     if unused.slab_sizes:
         _check_slab_sizes(unused.slab_sizes, slab_min_size, unused.slab_chunk_max)
     _check_lru(unused)
-    return {name: value for name, value in found.items() if name not in names}, unused
+    return found | {"extended": unused, "tls": TlsOptions(**grouped["tls"])}
 
 
 # Arguments
@@ -164,6 +190,22 @@ def _buffer(name: str, unit: int) -> Reader:
     return _takes(name, f"{name} argument", read)
 
 
+def _text(name: str) -> Reader:
+    def reader(argument: str | None) -> Mapping[str, Any]:
+        if argument is None:
+            raise ConfigError(f"Missing {name} argument", REFUSED_STATUS)
+        return {name: argument}
+
+    return reader
+
+
+def _choice(name: str) -> Reader:
+    """Read one of 0 to 3."""
+    read = _whole(-1 << 31, (1 << 31) - 1, f"could not parse argument to {name}")
+    refusal = (lambda n: not 0 <= n <= 3, f"Invalid {name}. Use help to see valid options.")
+    return _takes(name, f"{name} argument", read, refusal)
+
+
 # What has to fit together
 
 
@@ -217,6 +259,17 @@ SUBOPTIONS: dict[str, Reader] = {
     "lru_crawler_tocrawl": _takes("crawler_tocrawl", "lru_crawler_tocrawl value",
                                   _whole(0, (1 << 32) - 1, "lru_crawler_tocrawl takes a numeric 32bit value")),
     "track_sizes": _sets(track_sizes=True),
+    "ssl_chain_cert": _text("ssl_chain_cert"),
+    "ssl_key": _text("ssl_key"),
+    "ssl_verify_mode": _choice("ssl_verify_mode"),
+    "ssl_keyformat": _takes("ssl_keyformat", "ssl_keyformat argument",
+                            _whole(-1 << 31, (1 << 31) - 1, "could not parse argument to ssl_keyformat")),
+    "ssl_ciphers": _text("ssl_ciphers"),
+    "ssl_ca_cert": _text("ssl_ca_cert"),
+    "ssl_wbuf_size": _buffer("ssl_wbuf_size", KIB),
+    "ssl_session_cache": _sets(ssl_session_cache=True),
+    "ssl_kernel_tls": _sets(ssl_kernel_tls=True),
+    "ssl_min_version": _choice("ssl_min_version"),
     # two that set both kinds
     "modern": _sets(),
     "no_modern": _sets(maxconns_fast=False, lru_crawler=False, slab_chunk_max=SLAB_PAGE_BYTES, slab_reassign=False,

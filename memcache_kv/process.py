@@ -7,6 +7,7 @@ import ctypes
 import os
 import pwd
 import resource
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -135,3 +136,13 @@ def write_ports(path: Path, lines: Iterable[str], log: Log) -> None:
         unfinished.rename(path)
     except OSError as error:
         log.say(f'Failed to open "{unfinished}": {error.strerror}')
+
+
+def warn_of_readers(path: Path, log: Log) -> None:
+    """Say that a file with secrets can be read by everybody."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IROTH:
+        log.say(f"warning: everybody can read {path}, which has secrets; chmod o-r it")

@@ -18,6 +18,7 @@ from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
 from memcache_kv.log import Log
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals
+from memcache_kv.tls import TlsDoor
 
 POLL_SECONDS = 0.25
 """How soon a listener notices that it is to stop."""
@@ -70,12 +71,15 @@ class MemcacheServer(Listener):
     Made, it has the address to itself but refuses connections; `activate` lets them queue, `start` accepts them.
     `serve_forever` runs on a thread of its own (`start`), which touches nothing but the listening socket, the totals
     and the workers' `adopt`. Raises ListenError where the address can't be had.
+
+    door: puts TLS on an accepted socket; None for a plain one.
     """
 
     allow_reuse_address = True
 
-    def __init__(self, address: Any, family: int, entrance: Entrance) -> None:
+    def __init__(self, address: Any, family: int, entrance: Entrance, door: TlsDoor | None = None) -> None:
         self.address_family = family
+        self.door = door
         self.request_queue_size = entrance.backlog
         self._entrance = entrance
         self._stopping = False
@@ -130,7 +134,7 @@ class MemcacheServer(Listener):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hand the socket to a worker, or refuse it with memcached's words."""
         if self._takes_place():
-            self._entrance.hand_over(request)
+            self._let_in(request)
             return
         request.setblocking(False)
         try:
@@ -138,6 +142,14 @@ class MemcacheServer(Listener):
         except OSError:
             pass
         self.shutdown_request(request)
+
+    def _let_in(self, request: socket.socket) -> None:
+        """Hand over a socket that has a place, and give the place back where the client has left already."""
+        try:
+            self._entrance.hand_over(request if self.door is None else self.door.secure(request))
+        except OSError:
+            self._entrance.totals.close()
+            raise
 
     def _takes_place(self) -> bool:
         """Count one more connection, waiting for a place where that is asked for; False where there is none."""

@@ -20,13 +20,15 @@ from memcache_kv.observation import Observation
 from memcache_kv.prefixes import Prefixes
 from memcache_kv.progress import show_progress
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
-from memcache_kv.protocol.login import Users
+from memcache_kv.protocol.users import Guesses, Users
 from memcache_kv.server import Entrance, MemcacheServer, UnixMemcacheServer
-from memcache_kv.settings import Settings
+from memcache_kv.settings import DOORS, Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
+from memcache_kv.store.sizes import size_classes
 from memcache_kv.store.store import Time
+from memcache_kv.tls import DOOR_MODES, Tls, TlsDoor
 from memcache_kv.udp import UdpServer
 from memcache_kv.watching import Stream, Watchers
 from memcache_kv.worker import Worker
@@ -77,7 +79,7 @@ class Service:
     one thread. `stopping` is set when somebody (a client's `shutdown`, a failed disk) asks for the end;
     whoever runs the service waits for it and calls `stop`. `failure` says why, where the disk was the reason.
 
-    Raises JournalError, ListenError, ConfigError for an authentication file that can't be used, and StoppedEarly where
+    Raises JournalError, ListenError, ConfigError for users or certificates that can't be used, and StoppedEarly where
     the end was wanted before the start was over.
     """
 
@@ -85,7 +87,8 @@ class Service:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else Log(settings.verbose)
-        self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size)
+        sizes = size_classes(settings)
+        self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observation = Observation(self.log, prefixes, self.watchers)
         self.stopping = StopRequest()
@@ -98,6 +101,7 @@ class Service:
             evicts=not settings.disable_evictions,
             gives_cas=not settings.disable_cas,
             shards=settings.shards,
+            sizes=sizes,
         )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
@@ -114,7 +118,12 @@ class Service:
         self._all_counters: list[Counters] = []
         self._directory: JournalDirectory | None = None
         self._recovered_records = 0
+        self._guesses = Guesses()
         self._users = Users(settings.auth_file) if settings.auth_file is not None else None
+        self.tls = Tls(settings.tls) if settings.enable_ssl else None
+        for path in (settings.auth_file, settings.tls.ssl_key):
+            if path is not None:
+                process.warn_of_readers(Path(path), self.log)
 
     @property
     def addresses(self) -> list[str]:
@@ -149,14 +158,15 @@ class Service:
         self.log.say(f"listening on {', '.join(self.addresses)}")
 
     def reload(self) -> None:
-        """Read the authentication file again; one that can't be used leaves the users as they are."""
-        if self._users is None:
-            return
-        try:
-            self._users.reload()
-            self.log.event("read the authentication file again")
-        except ConfigError as error:
-            self.log.say(f"{error}; the users stay as they are")
+        """Read the authentication file and the certificates again; what can't be used leaves them as they are."""
+        for what, part in (("users", self._users), ("certificates", self.tls)):
+            if part is None:
+                continue
+            try:
+                part.reload()
+                self.log.event(f"read the {what} again")
+            except ConfigError as error:
+                self.log.say(f"{error}; the {what} stay as they are")
 
     def stop(self) -> None:
         """Accept no more, send what is ready, write and sync the journal."""
@@ -218,7 +228,7 @@ class Service:
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
-            self.workers.append(Worker(self._new_context(), self._users))
+            self.workers.append(Worker(self._new_context(), self._users, self._guesses, self.tls))
         self._turns = itertools.cycle(self.workers)
         for worker in self.workers:
             worker.start()
@@ -235,19 +245,26 @@ class Service:
                 yield f"{kind} {family}: {listener.port}"
 
     def _bind_udp(self) -> None:
-        """Answer datagrams on every address that TCP listens on."""
+        """Answer datagrams on the addresses that TCP listens on, but for those where a client needs a certificate.
+
+        Datagrams have no TLS: whoever asks for them accepts that, but they must be no way round a login.
+        """
         if not self.settings.udp_port:
             return
+        if self.tls is not None:
+            self.log.say("warning: UDP is not encrypted, and not answered where a client's certificate is required")
+        hosts = {}  # several ports of one host have one socket for datagrams
         for listener in self.listeners:
-            if listener.port:
-                address = (listener.server_address[0], self.settings.udp_port)
-                self.udp_listeners.append(UdpServer(address, listener.address_family, self._new_context()))
+            if listener.port and not (listener.door and listener.door.requires_certificate):
+                hosts[listener.server_address[0]] = listener.address_family
+        for host, family in hosts.items():
+            self.udp_listeners.append(UdpServer((host, self.settings.udp_port), family, self._new_context()))
 
     def _new_context(self) -> Context:
         """Make the context of one more thread that serves, with counters of its own."""
         counters = Counters()
         self._all_counters.append(counters)
-        return Context(
+        context = Context(
             settings=self.settings,
             clock=self.clock,
             store=self.store,
@@ -264,6 +281,8 @@ class Service:
             threads=self._threads,
             recovered_records=self._recovered_records,
         )
+        context.tls = self.tls
+        return context
 
     def _streams_changed(self) -> None:
         """Have evictions told while somebody watches them."""
@@ -279,11 +298,11 @@ class Service:
     def _hand_over(self, sock: socket.socket) -> None:
         next(self._turns).adopt(sock)
 
-    def _connections(self) -> Iterable[ConnectionFacts]:
+    def _connections(self, asking: int) -> Iterable[ConnectionFacts]:
         for listener in self._all_listeners():
             yield listener.facts()
         for worker in self.workers:
-            yield from worker.facts()
+            yield from worker.facts(asking)
 
     # Listening
 
@@ -293,12 +312,21 @@ class Service:
             self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._entrance))
             if not settings.port_given and not settings.listen:
                 return
-        for address in settings.listen:
-            self._bind_to(*split_address(address, settings.port))
+        for text in settings.listen:
+            door, address = self._door(text)
+            self._bind_to(*split_address(address, settings.port), door)
         if not settings.listen:
             self._bind_to_loopbacks()
 
-    def _bind_to(self, host: str, port: int) -> None:
+    def _door(self, text: str = "") -> tuple[TlsDoor | None, str]:
+        """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
+        if self.tls is None:
+            return None, text
+        prefix = next((prefix for prefix in DOORS if text.startswith(prefix)), "")
+        mode = DOOR_MODES[prefix] if prefix else self.tls.default_mode
+        return None if mode is None else TlsDoor(self.tls, mode), text.removeprefix(prefix)
+
+    def _bind_to(self, host: str, port: int, door: TlsDoor | None) -> None:
         """Listen on every address that a host name stands for."""
         if port == 0 and self.port and not self.settings.port:
             port = self.port  # one free port for all addresses
@@ -309,21 +337,22 @@ class Service:
         taken = [listener.server_address for listener in self.listeners]
         for family, _, _, _, address in dict.fromkeys(found):
             if address not in taken:  # said twice, as in a container that adds to the image's own arguments
-                self._add_listener(address, family)
+                self._add_listener(address, family, door)
 
     def _bind_to_loopbacks(self) -> None:
         """Listen on both loopbacks, as `localhost` may mean either; one is enough where there is no IPv6."""
         first, second = LOOPBACKS
-        self._add_listener((first, self.settings.port), socket.AF_INET)
+        door, _ = self._door()
+        self._add_listener((first, self.settings.port), socket.AF_INET, door)
         try:
-            self._add_listener((second, self.port), socket.AF_INET6)
+            self._add_listener((second, self.port), socket.AF_INET6, door)
         except ListenError as error:
             if self.settings.port and socket.has_ipv6 and "in use" in str(error):
                 raise
             self.log.event(str(error))
 
-    def _add_listener(self, address: tuple[object, ...], family: int) -> None:
-        self.listeners.append(MemcacheServer(address, family, self._entrance))
+    def _add_listener(self, address: tuple[object, ...], family: int, door: TlsDoor | None) -> None:
+        self.listeners.append(MemcacheServer(address, family, self._entrance, door))
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():

@@ -19,12 +19,16 @@ from typing import Any
 from memcache_kv.errors import ConfigError
 from memcache_kv.extended import EX_USAGE as EX_USAGE
 from memcache_kv.extended import MIB as MIB
-from memcache_kv.extended import Unused, read_suboptions
+from memcache_kv.extended import TlsOptions, Unused, read_suboptions
 
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
 PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
 """memcached's own variable: the file to which the ports are written that it really listens on."""
+SASL_FILE_VARIABLE = "MEMCACHED_SASL_PWDB"
+"""memcached's own variable: the file of users for -S, where -Y names none."""
+DOORS = ("notls:", "btls:", "mtls:")
+"""What an address may begin with: no TLS, TLS without a client's certificate, TLS with one."""
 
 
 class Fsync(enum.StrEnum):
@@ -71,8 +75,11 @@ class Settings:
     """What ends the prefix of a key, for `stats detail`."""
     detail_enabled: bool = False
     binding_protocol: str = "auto"
-    """auto or ascii."""
+    """auto, ascii or binary."""
     auth_file: Path | None = None
+    enable_sasl: bool = False
+    enable_ssl: bool = False
+    tls: TlsOptions = field(default_factory=TlsOptions)
     idle_timeout: int = 0
     """0 keeps idle connections."""
     maxconns_fast: bool = True
@@ -157,9 +164,7 @@ def _delimiter(text: str) -> str:
 
 
 def _binding_protocol(text: str) -> str:
-    if text == "binary":
-        raise ConfigError("the binary protocol is not there yet; auto and ascii are", EX_USAGE)
-    if text not in ("auto", "ascii", "text"):
+    if text not in ("auto", "binary", "ascii", "text"):
         raise ConfigError(
             f"Invalid value for binding protocol: {text} -- should be one of auto, binary, or ascii", EX_USAGE
         )
@@ -236,10 +241,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("disable-cas", "disable CAS: every item has the id 0", "C", convert=_switch),
     Option("stats-delimiter", 'turn on "stats detail", and end the prefix of a key at this letter (default: off, ":")',
            "D", "CHAR", _delimiter),
-    Option("protocol", "auto or ascii (also: text); binary is not there yet (default: auto)", "B", "NAME",
-           _binding_protocol),
-    Option("auth-file", "let in only clients that log in with a user:password of this file; SIGHUP reads it again", "Y",
-           "FILE", _path),
+    Option("protocol", "auto, ascii (also: text) or binary (default: auto; ascii with -Y alone, binary with -S alone)",
+           "B", "NAME", _binding_protocol),
+    Option("auth-file", "let in only clients that log in with a user:password of this file, the password in clear or "
+           "as bcrypt's hash (htpasswd -B); SIGHUP reads it again", "Y", "FILE", _path),
+    Option("enable-sasl", "let clients of the binary protocol log in by SASL (PLAIN), with the users of -Y or of the "
+           f"file that {SASL_FILE_VARIABLE} names", "S", convert=_switch),
+    Option("enable-ssl", "listen with TLS, but where -l says notls:ADDR; mtls:ADDR requires a client's certificate, "
+           "btls:ADDR asks for none", "Z", convert=_switch),
     Option("lock-memory", "lock all memory of the process, so that none is swapped out", "k", convert=_switch),
     Option("enable-largepages", "check that the system has large pages, as memcached does; no other effect", "L",
            convert=_switch),
@@ -250,7 +259,10 @@ OPTIONS: tuple[Option, ...] = (
            _integer(1, 1 << 30, "the smallest chunk")),
     Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
            "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
-           "lru_crawler_tocrawl=NUM, track_sizes; the others are checked and without effect", "o", "NAME[=VALUE]",
+           "lru_crawler_tocrawl=NUM, track_sizes; of TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
+           "ssl_verify_mode=0..3 (of clients: none, request, require, once), ssl_ca_cert=FILE, ssl_ciphers=LIST, "
+           "ssl_min_version=0..3 (TLS 1.0 to 1.3; default: 2), ssl_session_cache, ssl_kernel_tls; the others "
+           "are checked and without effect", "o", "NAME[=VALUE]",
            many=True),
     Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
     Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
@@ -295,9 +307,8 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     values["detail_enabled"] = "stats_delimiter" in values
     if environ.get(PORT_FILE_VARIABLE):
         values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
-    if "auth_file" in values:
-        values.setdefault("binding_protocol", "ascii")
-    found, values["extended"] = read_suboptions(
+    _add_login(values, environ)
+    found = read_suboptions(
         values.get("extended", ()),
         values.get("max_item_size", Settings.max_item_size),
         values.get("slab_min_size", Settings.slab_min_size),
@@ -305,16 +316,39 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     values.update(found)
 
 
+def _add_login(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Add what -Y and -S mean together: each alone is for its own protocol, as in memcached, and both are for both."""
+    text, binary = "auth_file" in values, bool(values.get("enable_sasl"))
+    if binary and not text and environ.get(SASL_FILE_VARIABLE):
+        values["auth_file"] = Path(environ[SASL_FILE_VARIABLE])
+    if text != binary:
+        values.setdefault("binding_protocol", "ascii" if text else "binary")
+
+
 def _check_together(settings: Settings) -> None:
     if settings.max_item_size > settings.memory_limit // 2:
         raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EX_USAGE)
-    if settings.auth_file is not None:
+    if settings.enable_sasl:
+        _check_sasl(settings)
+    elif settings.auth_file is not None:
         if settings.binding_protocol != "ascii":
             raise ConfigError(
                 "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.", EX_USAGE
             )
         if settings.udp_port:
             raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
+    for address in settings.listen:
+        if address.startswith(DOORS) and not settings.enable_ssl:
+            raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)
+
+
+def _check_sasl(settings: Settings) -> None:
+    if settings.binding_protocol == "ascii":
+        raise ConfigError("ERROR: You cannot allow the ASCII protocol while using SASL.", EX_USAGE)
+    if settings.udp_port:
+        raise ConfigError("ERROR: Cannot enable UDP while using binary SASL authentication.", EX_USAGE)
+    if settings.auth_file is None:
+        raise ConfigError(f"-S needs a file of users: name it with -Y, or with {SASL_FILE_VARIABLE}", EX_USAGE)
 
 
 def _converted(option: Option, value: Any, source: str) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
+from memcache_kv.protocol.binary import BinaryProtocol
+from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
 from memcache_kv.server import POLL_SECONDS, Listener, MemcacheServer
 
 HEADER = struct.Struct("!HHHH")
@@ -74,7 +76,7 @@ class UdpServer(Listener, socketserver.UDPServer):
 
     def _carry_out(self, data: bytes) -> bytes:
         context = self._context
-        protocol = TextProtocol(context, self.fileno())
+        protocol = self._protocol_for(data)
         if context.clock.tick():
             context.store.new_second()
         context.counters.bytes_read += len(data)
@@ -88,6 +90,13 @@ class UdpServer(Listener, socketserver.UDPServer):
         self._wait_for_journal()
         context.counters.bytes_written += size
         return b"".join(protocol.out)
+
+    def _protocol_for(self, data: bytes) -> TextProtocol | BinaryProtocol:
+        """Make what reads this datagram: its first byte tells."""
+        binding = self._context.settings.binding_protocol
+        if binding == "binary" or (binding == "auto" and data[0] == REQUEST_MAGIC):
+            return BinaryProtocol(self._context, self.fileno())
+        return TextProtocol(self._context, self.fileno())
 
     def _wait_for_journal(self) -> None:
         journal = self._context.journal

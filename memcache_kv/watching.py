@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 
 from memcache_kv.store import Entry, Mode, Outcome
 from memcache_kv.store.item import FETCHED, deadline_of, length_of, ready_of, state_of
+from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.store import Time, Write
 
 LINES_LIMIT_BYTES = 256 * 1024
@@ -20,8 +21,6 @@ LINES_LIMIT_BYTES = 256 * 1024
 SKIPPED_LINE_BYTES = 128
 """Room that is kept free for the line that tells how many are missing."""
 WATCHERS_LIMIT = 20
-CLASS_ID = 1
-"""There are no slab classes: every item is in the one that `stats items` shows."""
 
 
 class Stream(enum.Enum):
@@ -92,7 +91,7 @@ class Watchers:
     watches: what it does not read in time is missed. Who asks first whether a stream is watched (`is_watched`) saves
     the making of its lines.
 
-    lines_limit_bytes: what may wait for one watcher; now_us: microseconds of unix time.
+    lines_limit_bytes: what may wait for one watcher; now_us: microseconds of unix time; sizes: the items' classes.
     """
 
     def __init__(
@@ -100,10 +99,12 @@ class Watchers:
         clock: Time,
         lines_limit_bytes: int = LINES_LIMIT_BYTES,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        sizes: SizeClasses = DEFAULT_SIZES,
     ) -> None:
         self._clock = clock
         self._lines_limit_bytes = lines_limit_bytes
         self._now_us = now_us
+        self._class_of = sizes.class_of_item
         self._lock = threading.Lock()
         self._watchers: list[Watcher] = []
         self._followers: list[Callable[[], None]] = []
@@ -159,14 +160,14 @@ class Watchers:
 
     def looked_up(self, fd: int, key: bytes, entry: Entry | None, flushed: bool = False) -> None:
         """Tell that a command looks for a key, for which this is kept, expired or not, or nothing since a flush."""
-        size = 0
+        clsid = size = 0
         if entry is None:
             status = "flushed" if flushed else "not_found"
         elif 0 < deadline_of(entry) <= self._clock.now:
             status = "expired"
         else:
             status, size = "found", length_of(ready_of(entry))
-        clsid = CLASS_ID if status == "found" else 0
+            clsid = self._class_of(key, ready_of(entry))
         self._write(Stream.FETCHERS, f"item_get key={_encoded(key)} status={status} clsid={clsid} cfd={fd} size={size}")
 
     def stored(self, fd: int, write: Write, outcome: Outcome, entry: Entry | None) -> None:
@@ -174,7 +175,8 @@ class Watchers:
         deadline, ready = write.deadline, write.ready
         if entry is not None:  # it may have joined them to older ones
             deadline, ready = deadline_of(entry), ready_of(entry)
-        self._store(fd, write.key, outcome.name.lower(), write.mode, self._ttl(deadline), CLASS_ID, length_of(ready))
+        status, clsid = outcome.name.lower(), self._class_of(write.key, ready)
+        self._store(fd, write.key, status, write.mode, self._ttl(deadline), clsid, length_of(ready))
 
     def refused(self, fd: int, key: bytes, mode: Mode) -> None:
         """Tell that a value was too large to be stored."""
@@ -193,17 +195,18 @@ class Watchers:
 
     def deleted(self, key: bytes, entry: Entry, command: str) -> None:
         """Tell that a command deleted a key, for which this was kept."""
-        size = length_of(ready_of(entry))
-        self._write(Stream.DELETIONS, f"deleted key={_encoded(key)} cmd={command} clsid={CLASS_ID} size={size}")
+        clsid, size = self._class_of(key, ready_of(entry)), length_of(ready_of(entry))
+        self._write(Stream.DELETIONS, f"deleted key={_encoded(key)} cmd={command} clsid={clsid} size={size}")
 
     def evicted(self, key: bytes, entry: Entry, accessed: int) -> None:
         """Tell that an item, last read or stored at this unix time, had to make room."""
         now, deadline = self._clock.now, deadline_of(entry)
         fetched = "yes" if state_of(entry) & FETCHED else "no"
         ttl = deadline - now if deadline else -1
+        clsid = self._class_of(key, ready_of(entry))
         self._write(
             Stream.EVICTIONS,
-            f"eviction key={_encoded(key)} fetch={fetched} ttl={ttl} la={now - accessed} clsid={CLASS_ID} "
+            f"eviction key={_encoded(key)} fetch={fetched} ttl={ttl} la={now - accessed} clsid={clsid} "
             f"size={length_of(ready_of(entry))}",
         )
 

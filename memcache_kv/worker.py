@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
-from memcache_kv.connection import Connection
+from memcache_kv.connection import Connection, HeldBack, peer_of
 from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
-from memcache_kv.protocol.login import GuardedTextProtocol, Users
+from memcache_kv.protocol.binary import BinaryProtocol
+from memcache_kv.protocol.login import GuardedTextProtocol
+from memcache_kv.protocol.users import Credentials, Guesses, Users, Visitor, origin
+from memcache_kv.tls import Tls
 
 IDLE_SECONDS = 1.0
 """The longest wait for something to do: the clock ticks and a flush falls due at least this often."""
@@ -23,6 +29,9 @@ GATHER_PIECES = 1024
 """What one system call takes."""
 DRAIN_SECONDS = 2
 """How long a stopping worker goes on for clients that have not taken their replies."""
+KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
+HANDSHAKE_SECONDS = 10.0
+"""How long a client may take over its TLS handshake."""
 
 
 class Worker(threading.Thread):
@@ -36,12 +45,23 @@ class Worker(threading.Thread):
     the journal says so. Both keep at most one turn's replies. One that asks for nothing is closed after a while, where
     idle_timeout says so.
 
-    users: those who may log in; None asks for no login.
+    A TLS handshake goes on whenever the socket is ready for its next step, and is given up after a while. The answer to
+    one login too many is held back, as if the socket had no room for it.
+
+    users: those who may log in; None asks for no login; guesses: who failed to; tls: counts of the handshakes.
     """
 
-    def __init__(self, context: Context, users: Users | None = None) -> None:
+    def __init__(
+        self, context: Context, users: Users | None = None, guesses: Guesses | None = None, tls: Tls | None = None
+    ) -> None:
         super().__init__(name="worker", daemon=True)
         self._users = users
+        self._guesses = guesses if guesses is not None else Guesses()
+        self._tls = tls
+        self._shaking: dict[Connection, float] = {}
+        """Connections in their handshake, and when each is given up; those that came first stand first."""
+        self._slowed: dict[Connection, float] = {}
+        """Connections whose replies are held back, and until when."""
         self._idle_timeout = context.settings.idle_timeout
         self._looked_for_idle = 0
         self.context = context
@@ -54,8 +74,6 @@ class Worker(threading.Thread):
         """Numbers of connections whose protocols have something to send."""
         self._parked: dict[int, Connection] = {}
         """Connections whose replies wait for the journal."""
-        self._serving: Connection | None = None
-        """The connection whose request is being carried out, or was the last."""
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
@@ -95,11 +113,10 @@ class Worker(threading.Thread):
         os.close(self._wake_in)
         os.close(self._wake_out)
 
-    def facts(self) -> Iterable[ConnectionFacts]:
-        """Tell about the connections, for `stats conns`."""
+    def facts(self, asking: int) -> Iterable[ConnectionFacts]:
+        """Tell about the connections, for `stats conns`, which the one of this number asks for."""
         now = self.context.clock.now
-        asking = self._serving if threading.current_thread() is self else None
-        return [connection.facts(now, connection is asking) for connection in list(self._connections.values())]
+        return [connection.facts(now, connection.fd == asking) for connection in list(self._connections.values())]
 
     def _journal_moved(self) -> None:
         if self._parked:
@@ -153,6 +170,10 @@ class Worker(threading.Thread):
                     self._drop(connection)
         if self._idle_timeout > 0:
             self._close_idle()
+        if self._shaking:
+            self._give_up_handshakes()
+        if self._slowed:
+            self._let_go()
 
     def _close_idle(self) -> None:
         """Close the connections whose clients have asked for nothing for too long; once a second."""
@@ -195,16 +216,29 @@ class Worker(threading.Thread):
             with contextlib.suppress(OSError):  # macOS: the client has left already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection = Connection(sock, self._new_protocol(sock.fileno()), self.context.clock.now)
-        self._connections[connection.fd] = connection
-        self._poller.register(connection.fd, READABLE)
-        self._watchers.opened(connection.fd, connection.peer)
-        self.context.log.event(f"<{connection.fd} new auto-negotiating client connection")
+        fd, visitor = sock.fileno(), self._new_visitor(sock)
+        connection = Connection(sock, self._new_protocol(fd, visitor), self.context.clock.now, visitor)
+        self._connections[fd] = connection
+        self._poller.register(fd, READABLE)
+        self._watchers.opened(fd, connection.peer)
+        self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
+        if connection.shaking:
+            connection.waiting = True
+            self._shaking[connection] = time.monotonic() + HANDSHAKE_SECONDS
 
-    def _new_protocol(self, fd: int) -> TextProtocol:
+    def _new_visitor(self, sock: socket.socket) -> Visitor | None:
+        """Make what a connection's protocol asks about logins; None where there are none."""
         if self._users is None:
+            return None
+        fd = sock.fileno()
+        return Visitor(self._users, self._guesses, origin(peer_of(sock)), partial(self._slow, fd), self.context.log.say)
+
+    def _new_protocol(self, fd: int, visitor: Credentials | None) -> TextProtocol | BinaryProtocol:
+        if self.context.settings.binding_protocol == "binary":
+            return BinaryProtocol(self.context, fd, visitor)
+        if visitor is None:
             return TextProtocol(self.context, fd)
-        return GuardedTextProtocol(self.context, fd, self._users)
+        return GuardedTextProtocol(self.context, fd, visitor)
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
         if self._connections.pop(connection.fd, None) is None:
@@ -213,8 +247,12 @@ class Worker(threading.Thread):
             self._watchers.remove(connection.protocol.watcher)
         self._watchers.closed(connection.fd, connection.peer, reason)
         self._parked.pop(connection.fd, None)
+        self._shaking.pop(connection, None)
+        self._slowed.pop(connection, None)
         self.context.log.event(f"<{connection.fd} connection closed.")
         self._poller.unregister(connection.fd)
+        if connection.tls is not None and not connection.shaking:
+            connection.tls.say_goodbye()
         connection.socket.close()
         self.context.totals.close()
 
@@ -229,18 +267,20 @@ class Worker(threading.Thread):
         """Read what is there once, and answer it."""
         protocol = connection.protocol
         try:
-            data = os.read(connection.fd, protocol.want)
+            stream = connection.stream
+            data = os.read(connection.fd, protocol.want) if stream is None else stream.read(protocol.want)
         except BlockingIOError:
+            if connection.tls is not None:
+                self._poller.modify(connection.fd, connection.tls.wants)
             return
-        except OSError:
-            self._close(connection)
+        except OSError as error:
+            self._broken(connection, error)
             return
         if not data:
             self._close(connection, "normal" if connection.protocol.watcher is None else "error")
             return
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
-        self._serving = connection
         journal = self._journal
         if journal is None:
             protocol.receive(data)
@@ -254,8 +294,12 @@ class Worker(threading.Thread):
         """Give a connection with more to do its next turn."""
         journal = self.context.journal
         before = 0 if journal is None else journal.position
-        self._serving = connection
-        connection.protocol.resume()
+        protocol = connection.protocol
+        if isinstance(protocol, TextProtocol) and protocol.is_binary:
+            connection.protocol = BinaryProtocol(self.context, connection.fd, connection.visitor)
+            connection.protocol.receive(protocol.take_held())
+        else:
+            protocol.resume()
         self._answer_after(connection, before)
 
     def _answer_after(self, connection: Connection, before: int) -> None:
@@ -277,25 +321,28 @@ class Worker(threading.Thread):
 
     def _answer(self, connection: Connection) -> None:
         """Send what the protocol has ready; then see whether the connection goes on."""
-        out = connection.protocol.out
+        protocol = connection.protocol
+        out = protocol.out
         if out:
-            if connection.protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES:
+            stream = connection.stream
+            # Not through a stream: what TLS did not send must be offered again as it was.
+            if protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES and stream is None:
                 self._send_large(connection)
                 return
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
             try:
-                sent = os.write(connection.fd, data)
+                sent = os.write(connection.fd, data) if stream is None else stream.write(data)
             except BlockingIOError:
                 sent = 0
-            except OSError:
-                self._close(connection)
+            except OSError as error:
+                self._broken(connection, error)
                 return
             self._counters.bytes_written += sent
             if sent != len(data):
                 self._keep_unsent(connection, memoryview(data)[sent:])
                 return
-        if connection.waiting or connection.protocol.paused or connection.protocol.closing:
+        if connection.waiting or protocol.paused or protocol.closing:
             self._go_on(connection)
 
     def _send_large(self, connection: Connection) -> None:
@@ -323,7 +370,7 @@ class Worker(threading.Thread):
         """Send the rest once the socket takes more; nothing is read meanwhile."""
         connection.unsent = rest
         connection.waiting = connection.muted = True
-        self._poller.modify(connection.fd, WRITABLE)
+        self._poller.modify(connection.fd, NOTHING if connection in self._slowed else WRITABLE)
 
     def _go_on(self, connection: Connection) -> None:
         """Close, queue for another turn, or read again, now that the replies have left."""
@@ -343,7 +390,9 @@ class Worker(threading.Thread):
 
         A hang-up alone does not close it: what was sent before is carried out, and the end is found in its place.
         """
-        if connection.unsent is not None:
+        if connection.shaking:
+            self._shake_hands(connection)
+        elif connection.unsent is not None:
             self._send_rest(connection)
         elif not connection.waiting:
             self._read(connection)  # a hang-up shows itself as the end of input
@@ -354,11 +403,12 @@ class Worker(threading.Thread):
     def _send_rest(self, connection: Connection) -> None:
         assert connection.unsent is not None
         try:
-            sent = os.write(connection.fd, connection.unsent)
+            stream, data = connection.stream, connection.unsent
+            sent = os.write(connection.fd, data) if stream is None else stream.write(data)
         except BlockingIOError:
             return
-        except OSError:
-            self._close(connection)
+        except OSError as error:
+            self._broken(connection, error)
             return
         self.context.counters.bytes_written += sent
         if sent < len(connection.unsent):
@@ -367,3 +417,64 @@ class Worker(threading.Thread):
         connection.unsent = None
         self._poller.modify(connection.fd, NOTHING)  # or it would be told again and again that there is room
         self._answer(connection)
+
+    def _broken(self, connection: Connection, error: OSError) -> None:
+        """Close a connection that can't be read from or written to."""
+        if self._tls is not None and isinstance(error, ssl.SSLError):
+            self._tls.count("proto_errors")
+            self.context.log.event(f"<{connection.fd} TLS failed: {error}")
+        self._close(connection)
+
+    # Handshakes
+
+    def _shake_hands(self, connection: Connection) -> None:
+        """Take the handshake a step further; once it is over, read."""
+        tls = connection.tls
+        assert tls is not None
+        try:
+            done = tls.shake_hands()
+        except OSError as error:
+            self._refuse(connection, str(error))
+            return
+        self._poller.modify(connection.fd, tls.wants)
+        if done:
+            del self._shaking[connection]
+            connection.shaking = connection.waiting = False
+            if self._tls is not None and not tls.resumed:
+                self._tls.count("new_sessions")
+            self._read(connection)
+
+    def _give_up_handshakes(self) -> None:
+        """Close the connections whose clients took too long over their handshakes."""
+        now = time.monotonic()
+        while self._shaking:
+            connection, give_up_at = next(iter(self._shaking.items()))
+            if give_up_at > now:
+                return
+            self._refuse(connection, "it took too long")
+
+    def _refuse(self, connection: Connection, why: str) -> None:
+        if self._tls is not None:
+            self._tls.count("handshake_errors")
+        self.context.log.event(f"<{connection.fd} TLS handshake failed: {why}")
+        self._close(connection)
+
+    # Logins that failed
+
+    def _slow(self, fd: int, seconds: float, ends: bool) -> None:
+        """Hold a connection's replies back for so long, in addition to what it waits for already; then close it."""
+        connection = self._connections[fd]
+        if ends:
+            connection.protocol.closing = True
+        if seconds:
+            connection.stream = HeldBack()
+            self._slowed[connection] = max(self._slowed.get(connection, 0), time.monotonic()) + seconds
+
+    def _let_go(self) -> None:
+        """Send what was held back for long enough."""
+        now = time.monotonic()
+        for connection in [c for c, until in self._slowed.items() if until <= now]:
+            del self._slowed[connection]
+            connection.stream = connection.tls
+            if connection.unsent is not None:
+                self._poller.modify(connection.fd, WRITABLE)

@@ -54,6 +54,19 @@ SHOWN = [
     ("slab_sizes=100-200", "slab_sizes", "100-200"),
 ]
 
+OF_TLS = [
+    ("ssl_chain_cert=/tmp/a", "ssl_chain_cert", "/tmp/a"),
+    ("ssl_key=/tmp/b", "ssl_key", "/tmp/b"),
+    ("ssl_verify_mode=3", "ssl_verify_mode", 3),
+    ("ssl_keyformat=2", "ssl_keyformat", 2),
+    ("ssl_ciphers=A:B", "ssl_ciphers", "A:B"),
+    ("ssl_ca_cert=/tmp/c", "ssl_ca_cert", "/tmp/c"),
+    ("ssl_wbuf_size=64", "ssl_wbuf_size", 65536),
+    ("ssl_session_cache", "ssl_session_cache", True),
+    ("ssl_kernel_tls", "ssl_kernel_tls", True),
+    ("ssl_min_version=3", "ssl_min_version", 3),
+]
+
 WITHOUT_ANY = [
     "modern", "no_hashexpand", "hash_algorithm=jenkins", "hash_algorithm=murmur3", "hash_algorithm=xxh3",
     "resp_obj_mem_limit=1", "inline_ascii_resp", "no_inline_ascii_resp", "drop_privileges", "no_drop_privileges",
@@ -64,7 +77,20 @@ REFUSED = [
     ("nonsense", 'Illegal suboption "nonsense"'),
     ("nonsense=5", 'Illegal suboption "nonsense=5"'),
     ("ext_path=/tmp/x:1g", 'Illegal suboption "ext_path=/tmp/x:1g"'),
-    ("ssl_chain_cert=x", 'Illegal suboption "ssl_chain_cert=x"'),
+    ("ssl_chain_cert", "Missing ssl_chain_cert argument"),
+    ("ssl_key", "Missing ssl_key argument"),
+    ("ssl_ciphers", "Missing ssl_ciphers argument"),
+    ("ssl_ca_cert", "Missing ssl_ca_cert argument"),
+    ("ssl_keyformat", "Missing ssl_keyformat argument"),
+    ("ssl_keyformat=PEM", "could not parse argument to ssl_keyformat"),
+    ("ssl_verify_mode", "Missing ssl_verify_mode argument"),
+    ("ssl_verify_mode=x", "could not parse argument to ssl_verify_mode"),
+    ("ssl_verify_mode=4", "Invalid ssl_verify_mode. Use help to see valid options."),
+    ("ssl_min_version", "Missing ssl_min_version argument"),
+    ("ssl_min_version=1.2", "could not parse argument to ssl_min_version"),
+    ("ssl_min_version=-1", "Invalid ssl_min_version. Use help to see valid options."),
+    ("ssl_wbuf_size", "Missing ssl_wbuf_size argument"),
+    ("ssl_wbuf_size=x", "could not parse argument to ssl_wbuf_size"),
     ("idle_timeout", "Missing numeric argument for idle_timeout"),
     ("hashpower", "Missing numeric argument for hashpower"),
     ("hashpower=11", "Initial hashtable multiplier of 11 is too low"),
@@ -130,13 +156,19 @@ def test_a_suboption_without_an_effect_is_kept_to_be_shown(text: str, field: str
     assert getattr(parse(["-o", text]).extended, field) == value
 
 
+@pytest.mark.parametrize(("text", "field", "value"), OF_TLS)
+def test_a_suboption_of_tls_sets_its_field(text: str, field: str, value: object) -> None:
+    assert getattr(parse(["-o", text]).tls, field) == value
+    assert getattr(parse([]).tls, field) != value
+
+
 @pytest.mark.parametrize("text", WITHOUT_ANY)
 def test_the_others_change_nothing(text: str) -> None:
     assert parse(["-o", text]) == Settings()
 
 
 def test_every_suboption_has_an_example() -> None:
-    shown = [*(text for text, _, _ in [*WITH_EFFECT, *SHOWN]), *WITHOUT_ANY]
+    shown = [*(text for text, _, _ in [*WITH_EFFECT, *SHOWN, *OF_TLS]), *WITHOUT_ANY]
     assert {part.partition("=")[0] for text in shown for part in text.split(",")} == SUBOPTIONS.keys()
 
 

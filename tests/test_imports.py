@@ -28,6 +28,7 @@ LAYERS = [
     {"watching", "observation", "memory", "progress"},
     {"protocol"},
     {"poller"},
+    {"tls"},
     {"connection"},
     {"worker"},
     {"server"},

@@ -44,6 +44,7 @@ EXAMPLES = [
     ("-B", "--protocol", "auto", "binding_protocol", "auto"),
     ("-B", "--protocol", "ascii", "binding_protocol", "ascii"),
     ("-B", "--protocol", "text", "binding_protocol", "ascii"),
+    ("-B", "--protocol", "binary", "binding_protocol", "binary"),
     ("-Y", "--auth-file", "/tmp/users", "auth_file", Path("/tmp/users")),
     ("-f", "--slab-growth-factor", "1.5", "slab_growth_factor", 1.5),
     ("-f", "--slab-growth-factor", "2", "slab_growth_factor", 2.0),
@@ -58,6 +59,7 @@ EXAMPLES = [
 ]
 
 SWITCHES = [
+    ("-Z", "--enable-ssl", "enable_ssl"),
     ("-A", "--enable-shutdown", "enable_shutdown"),
     ("-d", "--daemon", "daemon"),
     ("-M", "--disable-evictions", "disable_evictions"),
@@ -75,7 +77,7 @@ switch = pytest.mark.parametrize(("short", "long", "field"), SWITCHES)
 
 
 def test_every_option_has_an_example() -> None:
-    shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES} | {"--verbose"}
+    shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES} | {"--verbose", "--enable-sasl"}
     assert shown == {f"--{option.name}" for option in OPTIONS}
 
 
@@ -233,7 +235,6 @@ BAD = [
     ("-D", "", 2),
     ("-D", " ", 2),
     ("-B", "http", EX_USAGE),
-    ("-B", "binary", EX_USAGE),
     ("-Y", "", 2),
     ("-f", "1", 2),
     ("-f", "big", 2),
@@ -372,8 +373,43 @@ def test_what_a_login_cannot_guard_is_refused(arguments: list[str], said: str) -
     assert error.status == EX_USAGE
 
 
-@pytest.mark.parametrize(("flag", "what"), [("-S", "SASL"), ("--enable-sasl", "SASL"), ("-Z", "TLS"),
-                                            ("--enable-ssl", "TLS")])  # fmt: skip
-def test_what_is_not_built_in_is_refused_in_memcacheds_words(flag: str, what: str) -> None:
-    error = refusal(flag)
-    assert (str(error), error.status) == (f"This server is not built with {what} support.", EX_USAGE)
+@pytest.mark.parametrize("flag", ["-S", "--enable-sasl"])
+@pytest.mark.parametrize(
+    ("arguments", "protocol"),
+    [
+        (["-Y", "users"], "auto"),
+        (["-Y", "users", "-B", "auto"], "auto"),
+        (["-Y", "users", "-B", "binary"], "binary"),
+    ],
+)
+def test_both_logins_are_for_both_protocols(flag: str, arguments: list[str], protocol: str) -> None:
+    settings = parse([flag, *arguments])
+    assert (settings.enable_sasl, settings.binding_protocol, settings.auth_file) == (True, protocol, Path("users"))
+
+
+def test_sasl_alone_takes_memcacheds_file_of_users_and_is_binary(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse([]).auth_file is None
+    monkeypatch.setenv("MEMCACHED_SASL_PWDB", "/tmp/users")
+    settings = parse(["-S"])
+    assert (settings.binding_protocol, settings.auth_file) == ("binary", Path("/tmp/users"))
+    assert parse(["-S", "-Y", "/tmp/others"]).auth_file == Path("/tmp/others")
+    assert parse([]).auth_file is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-S"], "-S needs a file of users"),
+        (["-S", "-Y", "users", "-B", "ascii"], "You cannot allow the ASCII protocol while using SASL."),
+        (["-S", "-Y", "users", "-U", "5000"], "Cannot enable UDP while using binary SASL authentication."),
+        (["-l", "127.0.0.1,mtls:127.0.0.1:5"], "'mtls' option is valid only when SSL is enabled"),
+        (["-l", "notls:127.0.0.1:5"], "'notls' option is valid only when SSL is enabled"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_memcacheds_words(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEMCACHED_SASL_PWDB", raising=False)
+    error = refusal(*arguments)
+    assert said in str(error)
+    assert error.status == EX_USAGE

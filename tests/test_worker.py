@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from memcache_kv import worker as worker_module
 from memcache_kv.clock import Clock
 from memcache_kv.poller import SelectorPoller, new_poller
 from memcache_kv.protocol import TextProtocol
+from memcache_kv.protocol import users as users_module
+from memcache_kv.protocol.users import MOST_FAILURES, Users
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
 from memcache_kv.store.item import pack, ready_of, value_of
@@ -66,7 +69,9 @@ class FakeJournal:
 class Serving:
     """A running worker, and clients of it."""
 
-    def __init__(self, settings: Settings | None = None, journal: FakeJournal | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, journal: FakeJournal | None = None, users: Users | None = None
+    ) -> None:
         self.around = Surroundings(settings)
         clock = Clock()
         self.around.context.clock = self.around.store.clock = clock
@@ -74,7 +79,7 @@ class Serving:
             self.around.context.journal = journal  # type: ignore[assignment]
             self.around.store.log = journal
         self.totals = self.around.context.totals
-        self.worker = Worker(self.around.context)
+        self.worker = Worker(self.around.context, users)
         self.worker.start()
         self.clients: list[socket.socket] = []
 
@@ -121,8 +126,10 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(worker_module, "new_poller", maker)
     made: list[Serving] = []
 
-    def make(settings: Settings | None = None, journal: FakeJournal | None = None) -> Serving:
-        made.append(Serving(settings, journal))
+    def make(
+        settings: Settings | None = None, journal: FakeJournal | None = None, users: Users | None = None
+    ) -> Serving:
+        made.append(Serving(settings, journal, users))
         return made[-1]
 
     yield make
@@ -218,9 +225,9 @@ def test_connections_are_told_of_and_counted(serve: MakeServing) -> None:
     clients = [serving.connect() for _ in range(3)]
     for client in clients:
         ask(client, b"version\r\n", VERSION)
-    assert [each.state for each in serving.worker.facts()] == ["conn_read"] * 3
+    assert [each.state for each in serving.worker.facts(-1)] == ["conn_read"] * 3
     clients[0].close()
-    poll_until(lambda: len(list(serving.worker.facts())) == 2, "one has left")
+    poll_until(lambda: len(list(serving.worker.facts(-1))) == 2, "one has left")
     assert (serving.totals.current, serving.totals.total) == (2, 3)
 
 
@@ -444,6 +451,108 @@ def test_a_socket_that_comes_with_the_stop_is_closed() -> None:
         worker.join(PATIENCE_SECONDS)
         assert theirs.recv(1) == b""
         assert around.context.totals.current == 0
+
+
+# Failed logins
+
+RIGHT, WRONG = b"set a 0 0 5\r\nann x\r\n", b"set a 0 0 5\r\nann y\r\n"
+REFUSED = b"CLIENT_ERROR authentication failure\r\n"
+DELAY_SECONDS = 0.6
+
+
+@pytest.fixture
+def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
+    """A worker that slows every failed login."""
+    monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
+    monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", DELAY_SECONDS)
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    path = tmp_path / "users"
+    path.write_bytes(b"ann:x\n")
+    return serve(users=Users(path))
+
+
+def test_a_failed_login_is_answered_late_and_holds_up_nobody(guarded: Serving) -> None:
+    guesser, other = guarded.connect(), guarded.connect()
+    began = time.monotonic()
+    guesser.sendall(WRONG)
+    ask(other, RIGHT, STORED)
+    for _ in range(20):
+        ask(other, b"version\r\n", VERSION)
+    assert time.monotonic() - began < DELAY_SECONDS
+    assert guesser.recv(100) == REFUSED
+    assert time.monotonic() - began >= DELAY_SECONDS
+    ask(guesser, RIGHT, STORED)
+    ask(guesser, b"version\r\n", VERSION)
+
+
+def test_what_follows_a_failed_login_waits_with_it(guarded: Serving) -> None:
+    guesser = guarded.connect()
+    began = time.monotonic()
+    ask(guesser, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
+    assert time.monotonic() - began >= DELAY_SECONDS
+
+
+def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
+    guesser = guarded.connect()
+    began = time.monotonic()
+    ask(guesser, WRONG * 3, REFUSED * 3)
+    assert time.monotonic() - began >= 3 * DELAY_SECONDS
+
+
+def test_a_connection_that_guessed_too_often_is_closed_and_tries_no_more(
+    guarded: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
+    guesser = guarded.connect()
+    ask(guesser, WRONG * 100 + RIGHT, REFUSED * MOST_FAILURES)
+    assert guesser.recv(1) == b""
+    assert guarded.around.counters.auth_errors == MOST_FAILURES
+    assert guarded.totals.current == 0
+
+
+def test_a_guesser_that_does_not_wait_is_let_go(guarded: Serving) -> None:
+    guesser = guarded.connect()
+    guesser.sendall(WRONG)
+    guesser.close()
+    poll_until(lambda: guarded.totals.current == 0, "it is closed")
+
+
+def test_a_guesser_is_not_waited_for_at_the_end(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0)
+    monkeypatch.setattr(users_module, "FREE_FAILURES", -20)
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 1)
+    guarded.connect().sendall(WRONG)
+    poll_until(guarded.has_unsent, "the reply is held back")
+    guarded.stop()
+    assert guarded.totals.current == 0
+
+
+# Protocols
+
+
+@pytest.mark.parametrize("binding", ["auto", "binary"])
+def test_a_client_that_speaks_binary_is_answered_in_binary(serve: MakeServing, binding: str) -> None:
+    client = serve(Settings(binding_protocol=binding)).connect()
+    version = PROTOCOL_VERSION.encode()
+    reply = b"\x81\x0b" + bytes(9) + bytes([len(version)]) + bytes(12) + version
+    ask(client, b"\x80\x0b" + bytes(22), reply)
+    ask(client, (b"\x80\x0b" + bytes(22)) * 3, reply * 3)
+
+
+def test_a_client_that_speaks_binary_a_byte_at_a_time_is_answered(serve: MakeServing) -> None:
+    client = serve(Settings(binding_protocol="auto")).connect()
+    for byte in b"\x80\x0a" + bytes(22):
+        client.sendall(bytes([byte]))
+        time.sleep(0.002)
+    ask(client, b"", b"\x81\x0a" + bytes(22))
+
+
+def test_text_and_binary_have_the_same_items(serve: MakeServing) -> None:
+    serving = serve(Settings(binding_protocol="auto"))
+    text, binary = serving.connect(), serving.connect()
+    ask(text, b"set a 0 0 1\r\nx\r\n", STORED)
+    binary.sendall(b"\x80\x00\x00\x01" + bytes(7) + b"\x01" + bytes(12) + b"a")
+    assert binary.recv(100).endswith(b"x")
 
 
 # Faults

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memcache_kv.journal.writer import Journal
 from memcache_kv.log import Log
@@ -14,6 +15,9 @@ from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store, Time
+
+if TYPE_CHECKING:
+    from memcache_kv.tls import Tls
 
 
 class ConnectionTotals:
@@ -121,7 +125,7 @@ class Context:
     totals: ConnectionTotals
     crawler: Crawler
     journal: Journal | None
-    connections: Callable[[], Iterable[ConnectionFacts]]
+    connections: Callable[[int], Iterable[ConnectionFacts]]
     stop: Callable[[], None]
     tcp_port: int = 0
     threads: int = 1
@@ -130,3 +134,5 @@ class Context:
     resume_later: Callable[[int], None] | None = None
     """Asks the thread that serves a connection, by its number, to call its protocol's `resume`; any thread may.
     None where there are no connections: datagrams."""
+    tls: Tls | None = None
+    """The certificates, and counts of handshakes; None where there is no TLS."""

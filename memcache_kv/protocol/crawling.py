@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.text import TextProtocol
 
 CLASSES = range(1, 64)
-"""What memcached takes for the number of an item class. Here all items are in the first."""
+"""What memcached takes for the number of an item class."""
+EVERY_CLASS = (b"all", b"hash")
 LONGEST_SLEEP_US = 1_000_000
 
 
@@ -43,12 +44,9 @@ def _crawl(protocol: TextProtocol, classes: bytes) -> None:
         protocol.reply(b"CLIENT_ERROR lru crawler disabled")
     elif classes == b"hash":
         protocol.reply(b"ERROR an unknown error happened")
-    elif (ours := _are_ours(protocol, classes)) is None:
-        return
-    elif ours and not crawler.request():
-        protocol.reply(b"BUSY currently processing crawler request")
-    else:
-        protocol.reply(b"OK")
+    elif _is_class_list(protocol, classes):
+        started = crawler.request()  # a round looks at the items of all classes
+        protocol.reply(b"OK" if started else b"BUSY currently processing crawler request")
 
 
 def _metadump(protocol: TextProtocol, classes: bytes) -> None:
@@ -60,7 +58,11 @@ def _mgdump(protocol: TextProtocol, classes: bytes) -> None:
 
 
 def _dump(
-    protocol: TextProtocol, classes: bytes, make: Callable[[Store], Iterator[bytes]], name: bytes, refusal: bytes
+    protocol: TextProtocol,
+    classes: bytes,
+    make: Callable[[Store, dumps.Classes], Iterator[bytes]],
+    name: bytes,
+    refusal: bytes,
 ) -> None:
     context = protocol.context
     if not context.crawler.enabled:
@@ -69,25 +71,25 @@ def _dump(
         protocol.reply(refusal)
     elif protocol.out:
         protocol.reply(b"ERROR cannot pipeline other commands before " + name)
-    elif ours := _are_ours(protocol, classes):
-        protocol.answer_chunks(make(context.store))
-    elif ours is not None:
-        protocol.reply(b"OK")
-        protocol.reply(b"EN" if name == b"mgdump" else b"END")
+    elif _is_class_list(protocol, classes):
+        numbers = None if classes in EVERY_CLASS else frozenset(_class_numbers(classes))
+        protocol.answer_chunks(make(context.store, numbers))
 
 
-def _are_ours(protocol: TextProtocol, classes: bytes) -> bool | None:
-    """Tell whether all items are meant, or none of them; None, and it is answered, where it is no list of classes."""
-    if classes in (b"all", b"hash"):
+def _is_class_list(protocol: TextProtocol, classes: bytes) -> bool:
+    """Tell whether it is a word for all classes or a list of their numbers; where it is not, it is answered."""
+    numbers = _class_numbers(classes)
+    if classes in EVERY_CLASS:
         return True
-    numbers = [_class_number(word) for word in classes.split(b",") if word]
     if 0 in numbers:
         protocol.reply(b"BADCLASS invalid class id")
     elif not numbers:
         protocol.reply(b"NOTSTARTED no items to crawl")
-    else:
-        return 1 in numbers
-    return None
+    return bool(numbers) and 0 not in numbers
+
+
+def _class_numbers(classes: bytes) -> list[int]:
+    return [_class_number(word) for word in classes.split(b",") if word]
 
 
 def _class_number(word: bytes) -> int:

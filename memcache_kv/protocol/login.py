@@ -1,89 +1,32 @@
-"""The login that -Y asks for: the file of users, and a text protocol that knows nothing else before it.
+"""The login that -Y asks for: a text protocol that knows nothing else before it.
 
 A client logs in with `set <any key> <flags> <exptime> <bytes>` and the data block `user password`.
 """
 
 from __future__ import annotations
 
-import hmac
-import io
-import re
-from collections.abc import Iterable
-from pathlib import Path
-
-from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.numbers import unsigned32
-from memcache_kv.protocol.text import LINE_LIMIT_BYTES, TextProtocol
+from memcache_kv.protocol.text import BINARY_MAGIC, LINE_LIMIT_BYTES, TextProtocol
+from memcache_kv.protocol.users import Credentials
 
-ENTRY_LIMIT_BYTES = 255
-"""What is read of a line of the file; a longer one is its last."""
-MOST_USERS = 8
 SHORTEST_LINE_BYTES = 6
 SHORTEST_INPUT_BYTES = 3
 TOKEN_LIMIT_BYTES = 16384
 SIZE_WORD = 4
 """Which word of the line tells the length of the data block."""
 MOST_DIGITS = 11
-FAILED_STATUS = 1
-"""What memcached ends with where it can't use the file."""
-
-
-class Users:
-    """The users of an authentication file, with lines of user:password, as memcached reads it.
-
-    `reload` may be called by one thread while others ask `knows`. Raises ConfigError, in memcached's words, where the
-    file can't be read or has a line of another form; `reload` keeps the old users then.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._users: tuple[tuple[bytes, bytes], ...] = ()
-        self.reload()
-
-    def reload(self) -> None:
-        """Read the file again."""
-        try:
-            with self._path.open("rb") as file:
-                data = file.read(MOST_USERS * (ENTRY_LIMIT_BYTES + 1))
-        except OSError as error:
-            said = f"Could not open authfile [{self._path}] for reading, error {error.strerror}"
-            raise ConfigError(said, FAILED_STATUS) from None
-        try:
-            self._users = tuple(parse_users(data))
-        except ValueError:
-            said = f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
-            raise ConfigError(said, FAILED_STATUS) from None
-
-    def knows(self, user: bytes, password: bytes) -> bool:
-        """Tell whether there is this user with this password; the time it takes does not tell how much was right."""
-        found = False
-        for known_user, known_password in self._users:
-            found |= hmac.compare_digest(user, known_user) & hmac.compare_digest(password, known_password)
-        return found
-
-
-def parse_users(data: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Read users and their passwords. Raises ValueError for a line that has no user.
-
-    A password ends at a line's end. After a line that is too long, a zero byte or the eighth user nothing more is read.
-    """
-    for number, line in enumerate(io.BytesIO(data), 1):
-        user, colon, rest = line[:ENTRY_LIMIT_BYTES].partition(b":")
-        if not colon or b"\0" in user:
-            raise ValueError
-        password = re.split(rb"[\r\n\0]", rest, maxsplit=1)[0]
-        yield user, password
-        if number == MOST_USERS or rest[len(password) : len(password) + 1] not in (b"\r", b"\n"):
-            return
 
 
 class GuardedTextProtocol(TextProtocol):
-    """A text protocol that carries out nothing before a login."""
+    """A text protocol that carries out nothing before a login.
+
+    The first byte may show that the client speaks the binary protocol, which asks for a login of its own.
+    """
 
     __slots__ = ("_users", "_logged_in", "_before_login", "_token_bytes")
 
-    def __init__(self, context: Context, fd: int, users: Users) -> None:
+    def __init__(self, context: Context, fd: int, users: Credentials) -> None:
         super().__init__(context, fd)
         self._users = users
         self._logged_in = False
@@ -97,6 +40,10 @@ class GuardedTextProtocol(TextProtocol):
         if self._logged_in:
             super().receive(data)
             return
+        if self._is_fresh and self._may_be_binary and data.startswith(BINARY_MAGIC):
+            super().receive(data)
+            return
+        self._is_fresh = False
         data = self._before_login + data
         position = 0
         while not self.closing and not self._logged_in:
@@ -148,7 +95,7 @@ class GuardedTextProtocol(TextProtocol):
 
     def _check(self, user: bytes, password: bytes) -> None:
         self.counters.auth_cmds += 1
-        if self._users.knows(user, password):
+        if self._users.is_known(user, password):
             self._logged_in = True
             self.reply(b"STORED")
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from memcache_kv.errors import ConfigError
 from memcache_kv.protocol import dumps, report, settings_report
 from memcache_kv.protocol.crawling import CLASSES, lru_crawler
 from memcache_kv.protocol.numbers import signed32, unsigned32
@@ -43,9 +44,11 @@ def stats(protocol: TextProtocol, words: list[bytes]) -> None:
     elif b"cachedump".startswith(what):
         _cachedump(protocol, words)
     elif b"conns".startswith(what):
-        _send_report(protocol, report.connections(context))
+        _send_report(protocol, report.connections(context, protocol.fd))
     elif what == b"sizes" and context.settings.track_sizes:
         protocol.answer_chunks(dumps.sizes(context.store))
+    elif what in report.WALKS:
+        protocol.answer_chunks(report.in_text(report.WALKS[what](context)))
     elif what in report.BY_NAME:
         _send_report(protocol, report.BY_NAME[what](context))
     else:
@@ -87,10 +90,8 @@ def _cachedump(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(BAD_FORMAT)
     elif number >= CLASSES.stop:
         protocol.reply(b"CLIENT_ERROR Illegal slab id")
-    elif number == report.ITEM_CLASS:
-        protocol.answer_chunks(dumps.cachedump(protocol.store, most))
     else:
-        protocol.reply(b"END")
+        protocol.answer_chunks(dumps.cachedump(protocol.store, most, {number}))
 
 
 # What is kept, and how much of it
@@ -252,7 +253,22 @@ def shutdown(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"CLIENT_ERROR invalid shutdown mode")
 
 
+def refresh_certs(protocol: TextProtocol, words: list[bytes]) -> None:
+    """refresh_certs: read the certificates again, for connections that come later."""
+    tls = protocol.context.tls
+    if tls is None:
+        protocol.reply(b"Error TLS not enabled")
+        return
+    try:
+        tls.reload()
+    except ConfigError as error:
+        protocol.reply(str(error).encode("utf-8", "surrogateescape"))
+    else:
+        protocol.reply(b"OK")
+
+
 COMMANDS: dict[bytes, Handler] = {
+    b"refresh_certs": refresh_certs,
     b"lru_crawler": lru_crawler,
     b"lru": lru,
     b"slabs": slabs,

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memcache_kv.protocol.meta_flags import BadFlags, Flags, decoded, look_like_flags, opaque, read_flags
+from memcache_kv.protocol.meta_flags import (
+    OPAQUE_LIMIT_BYTES,
+    BadFlags,
+    Flags,
+    decoded,
+    look_like_flags,
+    opaque,
+    read_flags,
+)
 from memcache_kv.protocol.numbers import signed32
 from memcache_kv.protocol.replies import (
     BAD_FORMAT,
@@ -89,10 +97,11 @@ def _get(protocol: TextProtocol, flags: Flags) -> None:
     elif state_of(entry) & (STALE | WON) or (_c in flags.letters and not cas_of(entry)):
         _get_changing(protocol, flags)
     else:
+        fields = _Reading(protocol, flags, entry).fields()
         protocol.note_fetch(key, entry)
         protocol.counters.cmd_get += 1
         protocol.counters.get_hits += 1
-        _answer_hit(protocol, flags, entry, _Reading(protocol, flags, entry).fields())
+        _answer_hit(protocol, flags, entry, fields)
 
 
 def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
@@ -112,14 +121,14 @@ def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
     if not store.update(key, decide) or reading is None:
         _answer_miss(protocol, flags)
         return
+    if reading.fault:
+        raise BadFlags(reading.fault)
     protocol.note_fetch(key, reading.kept)
     if store.noting and not flags.has(b"u"):
         store.note(key, reading.kept)
     name = "touch" if flags.ttl is not None else "get"
     protocol.counters.count("cmd_" + name)
     protocol.counters.count(name + "_hits")
-    if reading.fault:
-        raise BadFlags(reading.fault)
     _answer_hit(protocol, flags, reading.kept, reading.text)
 
 
@@ -303,7 +312,7 @@ def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, re
         new_cas=flags.new_cas,
         is_named=_c in flags.letters,
         makes_missing=makes_missing,
-        takes_older=flags.has(b"I"),
+        takes_older=mode is Mode.CAS and flags.has(b"I"),
     )
     outcome, entry = protocol.write_item(write)
     if outcome is Outcome.NO_MEMORY:
@@ -462,6 +471,8 @@ class _Counting:
                 deadline = deadline_in(flags.ttl)
             elif token[0] == _N and old is None and flags.vivify_ttl is not None:
                 deadline = deadline_in(flags.vivify_ttl)
+            elif token[0] == _O and len(token) > OPAQUE_LIMIT_BYTES:
+                break  # it is refused, and what follows has no effect
             elif token[0] == _t:
                 self._told_deadline = deadline
         self._cas = flags.new_cas or (self._store.next_cas() if _c in flags.letters else 0)
@@ -511,13 +522,14 @@ def me(protocol: TextProtocol, words: list[bytes]) -> None:
     shown = base64.b64encode(key) if in_base64 else key
     now, deadline = store.clock.now, deadline_of(entry)
     protocol.reply(
-        b"ME %b exp=%d la=%d cas=%d fetch=%b cls=1 size=%d"
+        b"ME %b exp=%d la=%d cas=%d fetch=%b cls=%d size=%d"
         % (
             shown,
             deadline - now if deadline else -1,
             now - store.accessed_at(entry),
             cas_of(entry),
             b"yes" if state_of(entry) & FETCHED else b"no",
+            store.class_of(key, entry),
             store.size_of(key, entry),
         )
     )

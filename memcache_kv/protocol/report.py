@@ -1,8 +1,8 @@
 """What `stats` tells, by memcached's names and meanings (protocol.txt, "Statistics").
 
 What memcached has and we have not (slab pages, its own LRU segments) stands here with the number that is true of us,
-so that exporters and client libraries, which parse by name, find what they look for. `stats settings` has a module
-of its own.
+and items by the size class in which they would be there, so that exporters and client libraries, which parse by name,
+find what they look for. `stats settings` has a module of its own.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import os
 import resource
 import struct
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
+from memcache_kv.protocol import dumps
 from memcache_kv.protocol.context import Context
 from memcache_kv.stats import Counters, total
-from memcache_kv.store.item import ENTRY_COST_BYTES, Entry
-from memcache_kv.store.shard import Shard
-from memcache_kv.store.store import MIB, Store
+from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
+from memcache_kv.store.store import Store
 from memcache_kv.version import PROTOCOL_VERSION
 
-Report: TypeAlias = Iterator[tuple[str, object]]
+if TYPE_CHECKING:
+    from memcache_kv.tls import Tls
+
+Row: TypeAlias = tuple[str, object]
+Report: TypeAlias = Iterator[Row]
+Walk: TypeAlias = Iterator[list[Row]]
+"""A report for which all items are looked at, a few at a time: most turns have no rows yet."""
 
 OWN_PREFIX = "memcache_kv_"
-ITEM_CLASS = 1
-"""All items are in one class, as there are no slabs here."""
-CHUNK_ALIGN_BYTES = 16
-EMPTY_TABLE_BYTES = {}.__sizeof__()
 SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
 """Counts that memcached tells between other things."""
 
@@ -97,6 +100,14 @@ def _traffic(context: Context, counters: Counters) -> Report:
     yield "conn_yields", counters.conn_yields
 
 
+def _tls(tls: Tls, counts_sessions: bool) -> Report:
+    if counts_sessions:
+        yield "ssl_new_sessions", tls.new_sessions
+    yield "ssl_handshake_errors", tls.handshake_errors
+    yield "ssl_proto_errors", tls.proto_errors
+    yield "time_since_server_cert_refresh", tls.seconds_since_refresh
+
+
 def _table(store: Store) -> Report:
     yield "hash_power_level", max(len(store) - 1, 1).bit_length()
     yield "hash_bytes", sum(table.__sizeof__() for table in store.tables)
@@ -128,6 +139,8 @@ def _log(context: Context) -> Report:
     yield "log_watcher_skipped", watchers.skipped
     yield "log_watcher_sent", watchers.sent
     yield "log_watchers", watchers.count
+    if context.tls is not None:
+        yield from _tls(context.tls, context.settings.tls.ssl_session_cache)
     yield "unexpected_napi_ids", 0
     yield "round_robin_fallback", 0
 
@@ -186,91 +199,100 @@ def _journal(context: Context) -> Report:
         yield OWN_PREFIX + "journal_fsync_seconds", f"{journal.sync_seconds:.6f}"
 
 
-def items(context: Context) -> Report:
-    """Tell about the items, all of the one class; nothing where there are none, as in memcached."""
-    if not len(context.store):
-        return
-    for name, value in _class_items(context):
-        yield f"items:{ITEM_CLASS}:{name}", value
+def items(context: Context) -> Walk:
+    """Tell about the items, class by class, in which there are any."""
+    found: dict[int, ClassContents] = {}
+    for _ in dumps.count_classes(context.store, found):
+        yield []
+    happened = _happened(context.store)
+    for number, here in sorted(found.items()):
+        rows = _class_items(context, here, happened.get(number, ClassCounts()))
+        yield [(f"items:{number}:{name}", value) for name, value in rows]
 
 
-def _class_items(context: Context) -> Report:
-    store, segments = context.store, context.settings.extended.lru_maintainer_thread
-    counters = total(context.all_counters)
-    yield "number", len(store)
+def _class_items(context: Context, here: ClassContents, happened: ClassCounts) -> Report:
+    """Tell of one class. What is counted for all of them together, or has no meaning here, is 0."""
+    segments = context.settings.extended.lru_maintainer_thread
+    yield "number", here.number
     if segments:
         yield "number_hot", 0
         yield "number_warm", 0
-        yield "number_cold", len(store)
+        yield "number_cold", here.number
         if context.settings.extended.temp_lru:
             yield "number_temp", 0
         yield "age_hot", 0
         yield "age_warm", 0
-    yield "age", _age(store)
-    yield "mem_requested", store.used_bytes
-    yield "evicted", _sum(store, "evictions")
-    yield "evicted_nonzero", _sum(store, "evicted_nonzero")
-    yield "evicted_time", max(shard.evicted_idle_seconds for shard in store.shards)
-    yield "outofmemory", counters.store_no_memory
+    yield "age", max(0, context.clock.now - here.accessed_at)
+    yield "mem_requested", here.item_bytes
+    yield "evicted", happened.evictions
+    yield "evicted_nonzero", happened.evicted_nonzero
+    yield "evicted_time", happened.evicted_idle_seconds
+    yield "outofmemory", 0
     yield "tailrepairs", 0
-    yield "reclaimed", _sum(store, "reclaimed")
-    yield "expired_unfetched", _sum(store, "expired_unseen")
-    yield "evicted_unfetched", _sum(store, "evicted_unseen")
+    yield "reclaimed", happened.reclaimed + happened.crawled
+    yield "expired_unfetched", happened.expired_unseen
+    yield "evicted_unfetched", happened.evicted_unseen
     if segments:
-        yield "evicted_active", _evicted_active(store)
-    yield from _crawled(context)
+        yield "evicted_active", happened.evictions - happened.evicted_unseen
+    yield "crawler_reclaimed", happened.crawled
+    yield "crawler_items_checked", 0
+    yield "lrutail_reflocked", 0
     if segments:
-        yield from _moves(store)
-        yield "hits_to_hot", 0
-        yield "hits_to_warm", 0
-        yield "hits_to_cold", counters.get_hits + counters.touch_hits
-        yield "hits_to_temp", 0
+        for name in ("moves_to_cold", "moves_to_warm", "moves_within_lru"):
+            yield name, 0
+        yield "direct_reclaims", happened.evictions
+        for name in ("hits_to_hot", "hits_to_warm", "hits_to_cold", "hits_to_temp"):
+            yield name, 0
 
 
-def _age(store: Store) -> int:
-    """Return for how many seconds the oldest item was neither read nor stored, as far as that is known."""
-    oldest = [entry for shard in store.shards if (entry := _first(shard)) is not None]
-    return store.clock.now - min(map(store.accessed_at, oldest), default=store.clock.now)
+def _happened(store: Store) -> dict[int, ClassCounts]:
+    """Add up what happened in each class, over all shards."""
+    sums: dict[int, ClassCounts] = {}
+    for shard in store.shards:
+        with shard.lock:
+            for number, counts in shard.classes.items():
+                sums.setdefault(number, ClassCounts()).add(counts)
+    return sums
 
 
-def _first(shard: Shard) -> Entry | None:
-    """Return the entry that came first of those that are there."""
-    with shard.lock:  # a dict that grows can't be walked over
-        return next(iter(shard.table.values()), None)
+def slabs(context: Context) -> Walk:
+    """Tell in the form of slabs what each class would take: pages of a megabyte, cut into its chunks.
+
+    A class in which there is nothing any more is told of as long as it is known what was evicted or reclaimed.
+    """
+    store = context.store
+    found: dict[int, ClassContents] = {}
+    for _ in dumps.count_classes(store, found):
+        yield []
+    pages = 0
+    for number in sorted(found.keys() | _happened(store).keys()):
+        rows = dict(_slab_class(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
+        pages += rows["total_pages"]
+        yield [(f"{number}:{name}", value) for name, value in rows.items()]
+    yield [("active_slabs", len(found)), ("total_malloced", pages * PAGE_BYTES)]
 
 
-def slabs(context: Context) -> Report:
-    """Tell in the form of slabs what the one class takes: pages of a megabyte, full of chunks of the average size."""
-    store, counters = context.store, total(context.all_counters)
-    page_bytes = pages = 0
-    if _is_in_use(store):
-        chunk_bytes = _chunk_bytes(store)
-        page_bytes = max(MIB, chunk_bytes)
-        per_page = page_bytes // chunk_bytes
-        pages = max(1, -(-len(store) // per_page))
-        yield "1:chunk_size", chunk_bytes
-        yield "1:chunks_per_page", per_page
-        yield "1:total_pages", pages
-        yield "1:total_chunks", pages * per_page
-        yield "1:used_chunks", len(store)
-        yield "1:free_chunks", pages * per_page - len(store)
-        yield "1:free_chunks_end", 0
-        for name in ("get_hits", "cmd_set", "delete_hits", "incr_hits", "decr_hits", "cas_hits", "cas_badval",
-                     "touch_hits"):  # fmt: skip
-            yield f"1:{name}", getattr(counters, name)
-    yield "active_slabs", int(pages > 0)
-    yield "total_malloced", pages * page_bytes
+def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, int]]:
+    per_page = PAGE_BYTES // chunk_bytes
+    pages = -(-here.chunks // per_page)
+    yield "chunk_size", chunk_bytes
+    yield "chunks_per_page", per_page
+    yield "total_pages", pages
+    yield "total_chunks", pages * per_page
+    yield "used_chunks", here.chunks
+    yield "free_chunks", pages * per_page - here.chunks
+    yield "free_chunks_end", 0
+    for name in ("get_hits", "cmd_set", "delete_hits", "incr_hits", "decr_hits", "cas_hits", "cas_badval",
+                 "touch_hits"):  # fmt: skip
+        yield name, 0  # counted for all classes together
+    yield "mem_requested", here.item_bytes
 
 
-def _is_in_use(store: Store) -> bool:
-    """Tell whether there are items, or a table still has the room of those that it had."""
-    return any(table.__sizeof__() > EMPTY_TABLE_BYTES for table in store.tables)
-
-
-def _chunk_bytes(store: Store) -> int:
-    """Return what an item takes on average, rounded up as the allocator does; the least it can take where none is."""
-    average = store.used_bytes / len(store) if len(store) else ENTRY_COST_BYTES
-    return (int(average) // CHUNK_ALIGN_BYTES + 1) * CHUNK_ALIGN_BYTES
+def in_text(walk: Walk) -> Iterator[bytes]:
+    """Make a walk the pieces of a text reply, for `answer_chunks`."""
+    for rows in walk:
+        yield "".join(f"STAT {name} {value}\r\n" for name, value in rows).encode()
+    yield b"END\r\n"
 
 
 def sizes(context: Context) -> Report:
@@ -278,9 +300,9 @@ def sizes(context: Context) -> Report:
     yield "sizes_status", "disabled"
 
 
-def connections(context: Context) -> Report:
+def connections(context: Context, asking: int) -> Report:
     """Tell about every connection."""
-    for each in context.connections():
+    for each in context.connections(asking):
         yield f"{each.fd}:addr", each.address
         if each.listen_address:
             yield f"{each.fd}:listen_addr", each.listen_address
@@ -293,6 +315,8 @@ def reset(context: Context) -> None:
     for counters in context.all_counters:
         counters.reset()
     context.totals.reset()
+    if context.tls is not None:
+        context.tls.reset()
     context.crawler.reset()
     context.observation.prefixes.clear()
     context.observation.watchers.reset()
@@ -300,6 +324,7 @@ def reset(context: Context) -> None:
         with shard.lock:
             for name in SHARD_COUNTS:
                 setattr(shard, name, 0)
+            shard.classes.clear()
 
 
 def _sum(store: Store, name: str) -> int:
@@ -313,4 +338,10 @@ SHARD_COUNTS = (
 )  # fmt: skip
 """What `stats reset` sets to 0 in a shard."""
 
-BY_NAME: dict[bytes, Callable[[Context], Report]] = {b"items": items, b"slabs": slabs, b"sizes": sizes}
+WALKS: dict[bytes, Callable[[Context], Walk]] = {b"items": items, b"slabs": slabs}
+BY_NAME: dict[bytes, Callable[[Context], Report]] = {
+    b"items": lambda context: chain.from_iterable(items(context)),
+    b"slabs": lambda context: chain.from_iterable(slabs(context)),
+    b"sizes": sizes,
+}
+"""The reports in one piece, those among them that look at all items."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from memcache_kv.extended import TlsOptions
 from memcache_kv.protocol.context import Context
 from memcache_kv.settings import Settings
 from memcache_kv.version import VERSION
@@ -17,7 +18,10 @@ from memcache_kv.version import VERSION
 Lines: TypeAlias = Iterator[tuple[str, object]]
 
 OWN_PREFIX = "memcache_kv_"
-PROTOCOL_NAMES = {"auto": "auto-negotiate", "ascii": "ascii"}
+PROTOCOL_NAMES = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
+VERIFY_FLAGS = (0, 1, 3, 7)
+"""How memcached tells the modes 0 to 3: by the flags of its library."""
+VERSION_NAMES = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
 
 def settings(context: Context) -> Lines:
@@ -37,6 +41,8 @@ def settings(context: Context) -> Lines:
     yield "read_buf_mem_limit", s.extended.read_buf_mem_limit
     yield "track_sizes", _yes(s.track_sizes)
     yield "inline_ascii_response", "no"
+    if s.enable_ssl:
+        yield from _tls(s.tls)
     yield "num_napi_ids", 0
     yield "memory_file", "(null)"
     yield "client_flags_size", 4
@@ -73,7 +79,7 @@ def _protocol(context: Context) -> Lines:
     yield "cas_enabled", _yes(not s.disable_cas)
     yield "tcp_backlog", s.backlog
     yield "binding_protocol", PROTOCOL_NAMES[s.binding_protocol]
-    yield "auth_enabled_sasl", "no"
+    yield "auth_enabled_sasl", _yes(s.enable_sasl)
     yield "auth_enabled_ascii", s.auth_file or "no"
 
 
@@ -106,6 +112,20 @@ def _lru(s: Settings) -> Lines:
     yield "warm_max_factor", f"{s.extended.warm_max_factor:.2f}"
     yield "temp_lru", _yes(s.extended.temp_lru)
     yield "temporary_ttl", s.extended.temporary_ttl
+
+
+def _tls(tls: TlsOptions) -> Lines:
+    yield "ssl_enabled", "yes"
+    yield "ssl_chain_cert", tls.ssl_chain_cert or "(null)"
+    yield "ssl_key", tls.ssl_key or "(null)"
+    yield "ssl_verify_mode", VERIFY_FLAGS[tls.ssl_verify_mode]
+    yield "ssl_keyformat", tls.ssl_keyformat
+    yield "ssl_ciphers", tls.ssl_ciphers or "NULL"
+    yield "ssl_ca_cert", tls.ssl_ca_cert or "NULL"
+    yield "ssl_wbuf_size", tls.ssl_wbuf_size
+    yield "ssl_session_cache", _yes(tls.ssl_session_cache)
+    yield "ssl_kernel_tls", _yes(tls.ssl_kernel_tls)
+    yield "ssl_min_version", VERSION_NAMES[tls.ssl_min_version]
 
 
 def _yes(on: bool) -> str:

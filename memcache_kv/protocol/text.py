@@ -13,12 +13,10 @@ from typing import TypeAlias
 from memcache_kv.protocol import commands
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES
-from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, Item, deadline_of, ready_of
-from memcache_kv.store.store import Mode, Outcome, Write
+from memcache_kv.protocol.session import READ_BYTES, Session
+from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, Item, ready_of
 from memcache_kv.watching import Watcher
 
-READ_BYTES = 16 * 1024
-"""What one read of a connection asks for, as in memcached; more when a large value is on its way."""
 LARGEST_READ_BYTES = 1 << 20
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
@@ -27,6 +25,7 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 TURN_BYTES = 1 << 20
 """Replies of this many bytes leave before the connection's next request is looked at."""
 ENDLESS_BYTES = 1 << 62
+BINARY_MAGIC = b"\x80"
 KEYS_PER_TURN = 512
 """Keys of one get that are answered before other connections have their turn."""
 
@@ -34,13 +33,6 @@ Finder: TypeAlias = Callable[[bytes], Entry | None]
 RetrievalCounts: TypeAlias = tuple[str, str, str]
 GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
-
-CAS_COUNTS = {
-    Outcome.STORED: "cas_hits",
-    Outcome.EXISTS: "cas_badval",
-    Outcome.NOT_FOUND: "cas_misses",
-    Outcome.NO_MEMORY: "store_no_memory",
-}
 
 # The fast path of `set` reads a length or flags by looking them up: one look-up checks that it is a canonical
 # number in range and converts it, in 30 ns where isdigit, int and comparisons take 130.
@@ -52,49 +44,34 @@ def _nothing(ready: bytes) -> None:
     """Store no data block: none is awaited."""
 
 
-class TextProtocol:
+class TextProtocol(Session):
     """One connection's stream of requests.
 
     Feed bytes to `receive`; replies gather in `out`, for the caller to send and clear. After each call look at
     `paused` (there is more to do without new input: send, let others have their turn, call `resume`) and
-    `closing` (send, then close). `want` is how many bytes the next read should ask for. Not for two threads at once.
-    Never raises for anything a client sends.
-
-    fd: the number that stands for the connection in the log.
+    `closing` (send, then close). Never raises for anything a client sends.
     """
 
     __slots__ = (
-        "context", "store", "counters", "fd", "out", "closing", "paused", "want", "noreply", "watcher", "close_reason",
-        "turn_bytes", "_held", "_more", "_keys", "_chunks", "_find", "_with_cas", "_counts",
+        "noreply", "is_binary", "_held", "_keys", "_find", "_with_cas", "_counts",
         "_swallow_bytes", "_block_bytes", "_missing_bytes", "_block", "_flags", "_store_ready", "_mid_block",
-        "_requests_per_turn", "_log", "_observation", "_takes_small_sets",
+        "_is_fresh", "_may_be_binary", "_requests_per_turn", "_takes_small_sets",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
-        self.context = context
-        self.store = store = context.store
-        self._log = context.log
-        self._observation = context.observation
+        super().__init__(context, fd)
+        store = self.store
         self._takes_small_sets = store.evicts and store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
-        self.counters = context.counters
-        self.fd = fd
-        self.out: list[bytes] = []
-        self.closing = False
-        self.paused = False
-        self.want = READ_BYTES
         self.noreply = False
         """Whether the present request asked for silence."""
-        self.close_reason = "error"
-        """Why it is to be closed, in the words of `watch connevents`."""
-        self.watcher: Watcher | None = None
-        """What it watches with; such a connection takes no more commands."""
+        self.is_binary = False
+        """Whether the first byte shows that the client speaks the binary protocol: another must take over."""
+        self._is_fresh = True
+        self._may_be_binary = context.settings.binding_protocol == "auto"
         self._held = b""
         """Input that is not a whole line yet, or waits for the next turn."""
-        self._more: Callable[[], None] | None = None
-        """Goes on with a reply that is longer than a turn."""
         self._keys: Iterator[bytes] = iter(())
         """Keys of a get that is not yet answered in full."""
-        self._chunks: Iterator[bytes] = iter(())
         self._find: Finder = self.store.get
         self._with_cas = False
         self._counts = GET_COUNTS
@@ -110,8 +87,6 @@ class TextProtocol:
         self._store_ready: Callable[[bytes], None] = _nothing
         """What stores the data block that is being read."""
         self._requests_per_turn = context.settings.max_reqs_per_event
-        self.turn_bytes = 0
-        """Bytes of large values, and of those that came the general way, answered in this turn."""
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
@@ -119,6 +94,12 @@ class TextProtocol:
             return
         if data.startswith(b"set ") and self._answer_first_set(data):
             return
+        if self._is_fresh:
+            self._is_fresh = False
+            if self._may_be_binary and data.startswith(BINARY_MAGIC):
+                self.is_binary = self.paused = True
+                self._held = data
+                return
         if self._held:
             data = self._held + data
             self._held = b""
@@ -129,6 +110,11 @@ class TextProtocol:
                 return
             data = data[position:]
         self._run(data)
+
+    def take_held(self) -> bytes:
+        """Return the input that was kept, for the protocol that takes this one's place."""
+        data, self._held = self._held, b""
+        return data
 
     def _answer_lone_get(self, data: bytes) -> bool:
         """Answer input that is one get of one key, if it hits a bare entry: so a client does that waits for replies.
@@ -358,19 +344,6 @@ class TextProtocol:
         else:
             self.reply(b"CLIENT_ERROR bad data chunk")
 
-    def write_item(self, write: Write) -> tuple[Outcome, Entry | None]:
-        """Carry out a storage command, and count it."""
-        self.counters.cmd_set += 1
-        self.note_lookup(write.key)
-        outcome, entry = self.store.write(write)
-        if write.mode is Mode.CAS:
-            self.counters.count(CAS_COUNTS[outcome])
-        elif outcome is Outcome.NO_MEMORY:
-            self.counters.store_no_memory += 1
-        if self._observation.active:
-            self._observation.stored(self.fd, write, outcome, entry)
-        return outcome, entry
-
     # For those who watch
 
     def watch(self, watcher: Watcher) -> None:
@@ -382,34 +355,6 @@ class TextProtocol:
     def _send_lines(self) -> None:
         if self.watcher is not None:
             self.out += self.watcher.take()
-
-    def note_lookup(self, key: bytes) -> None:
-        """Tell whoever watches that a command is about to look for this key."""
-        if self._observation.active:
-            store = self.store
-            self._observation.looked_up(self.fd, key, store.kept(key), store.was_flushed(key))
-
-    def note_fetch(self, key: bytes, entry: Entry | None) -> None:
-        """Tell whoever watches that a command wanted this key's value."""
-        if self._observation.active:
-            self._observation.fetched(self.fd, key, entry)
-
-    def note_made(self, key: bytes, entry: Entry) -> None:
-        """Tell whoever watches that counting made a new item, as memcached does: it looks once more, and stores."""
-        if self._observation.active:
-            self._observation.looked_up(self.fd, key, None, False)
-            write = Write(Mode.ADD, key, ready_of(entry), deadline_of(entry))
-            self._observation.stored(self.fd, write, Outcome.STORED, entry)
-
-    def note_refusal(self, key: bytes, mode: Mode) -> None:
-        """Tell whoever watches that a value was too large to be stored."""
-        if self._observation.active:
-            self._observation.refused(self.fd, key, mode)
-
-    def note_delete(self, key: bytes, entry: Entry | None, command: str) -> None:
-        """Tell whoever watches that a command deleted this entry of a key, or (None) found nothing to delete."""
-        if self._observation.active:
-            self._observation.deleted(self.fd, key, entry, command)
 
     # Replies
 
@@ -472,18 +417,6 @@ class TextProtocol:
         else:
             self.paused = True
             self._more = self.answer_keys
-
-    def answer_chunks(self, chunks: Iterator[bytes]) -> None:
-        """Answer with what this gives, a chunk a turn, until it has no more: for a reply that takes long to make."""
-        self._chunks = chunks
-        self._send_chunk()
-
-    def _send_chunk(self) -> None:
-        chunk = next(self._chunks, None)
-        self.paused = chunk is not None
-        self._more = None if chunk is None else self._send_chunk
-        if chunk:
-            self.out.append(chunk)
 
     def _count_retrieval(self, hits: int, misses: int) -> None:
         for name, number in zip(self._counts, (hits + misses, hits, misses), strict=True):

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of
+from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
+from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]
 """Told of a key and its entry that had to make room, with the shard's lock held: it must return at once."""
@@ -37,10 +38,11 @@ class Shard:
     __slots__ = (
         "table", "lock", "seen", "used_bytes", "check_at_bytes", "expiring", "total_items",
         "get_expired", "get_flushed", "evictions", "evicted_unseen", "evicted_nonzero", "evicted_idle_seconds",
-        "expired_unseen", "reclaimed", "second_chances", "on_eviction", "flushed", "_candidates",
+        "expired_unseen", "reclaimed", "second_chances", "on_eviction", "flushed", "classes", "_sizes",
+        "_candidates",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: SizeClasses = DEFAULT_SIZES) -> None:
         self.table: dict[bytes, Entry] = {}
         self.lock = threading.Lock()
         self.seen: set[bytes] = set()
@@ -70,6 +72,9 @@ class Shard:
         self.on_eviction: Evicted | None = None
         self.flushed: set[bytes] = set()
         """Keys that the last flush took and nobody has looked for since, until the crawler comes by."""
+        self.classes: dict[int, ClassCounts] = {}
+        """What happened, by size class. What a flush took is in `reclaimed` alone: nobody looks at each of its keys."""
+        self._sizes = sizes
         self._candidates: deque[bytes] = deque()
 
     def put_locked(self, key: bytes, entry: Entry) -> bool:
@@ -100,12 +105,18 @@ class Shard:
         self.seen.discard(key)
         return old
 
-    def live_locked(self, key: bytes, now: int) -> Entry | None:
-        """Return what is kept for a key; an expired entry is removed and counts as nothing."""
+    def live_locked(self, key: bytes, now: int, reclaims: bool = False) -> Entry | None:
+        """Return what is kept for a key; an expired entry is removed and counts as nothing.
+
+        reclaims: whether its memory is wanted for what is stored instead.
+        """
         entry = self.table.get(key)
         if isinstance(entry, Item) and 0 < entry.deadline <= now:
             self.remove_locked(key)
             self.get_expired += 1
+            if reclaims:
+                self.reclaimed += 1
+                self._class_locked(key, entry).reclaimed += 1
             return None
         if key in self.flushed:
             self.flushed.discard(key)
@@ -120,8 +131,12 @@ class Shard:
             if entry.__class__ is Item and 0 < entry.deadline <= now:
                 with self.lock:
                     if table.get(key) is entry:
-                        self.expired_unseen += key not in self.seen
+                        unseen = key not in self.seen
                         self.remove_locked(key)
+                        self.expired_unseen += unseen
+                        counts = self._class_locked(key, entry)
+                        counts.expired_unseen += unseen
+                        counts.crawled += 1
                         count += 1
         return count
 
@@ -174,17 +189,29 @@ class Shard:
         unseen = key not in self.seen
         entry = self.remove_locked(key)
         assert entry is not None
+        counts = self._class_locked(key, entry)
         if 0 < deadline_of(entry) <= now:
             self.reclaimed += 1
+            counts.reclaimed += 1
             return before - self.used_bytes
-        self.evictions += 1
-        self.evicted_unseen += unseen
-        self.evicted_nonzero += deadline_of(entry) > 0
-        if isinstance(entry, Item):
-            self.evicted_idle_seconds = now - entry.accessed
+        both: tuple[Shard | ClassCounts, ...] = (self, counts)
+        for counted in both:
+            counted.evictions += 1
+            counted.evicted_unseen += unseen
+            counted.evicted_nonzero += deadline_of(entry) > 0
+            if isinstance(entry, Item):
+                counted.evicted_idle_seconds = now - entry.accessed
         if self.on_eviction is not None:
             self.on_eviction(key, entry)
         return before - self.used_bytes
+
+    def _class_locked(self, key: bytes, entry: Entry) -> ClassCounts:
+        """Return the counts of the class in which this is."""
+        number = self._sizes.class_of_item(key, ready_of(entry))
+        counts = self.classes.get(number)
+        if counts is None:
+            counts = self.classes[number] = ClassCounts()
+        return counts
 
     def _oldest_locked(self, spare: bytes) -> bytes | None:
         """Take the next key in order of arrival that is still there and is not `spare`."""

@@ -29,6 +29,7 @@ from memcache_kv.store.item import (
     value_of,
 )
 from memcache_kv.store.shard import Evicted, Shard
+from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
 
 MIB = 1024 * 1024
 MAX_SHARDS = 64
@@ -153,7 +154,7 @@ class Store:
 
     limit_bytes: what all items may take in memory; max_items: how many there may be, 0 for no limit;
     evicts: whether old items make room for new ones (False: the new one is refused);
-    gives_cas: whether items get CAS ids (False: all have 0, and none can be compared).
+    gives_cas: whether items get CAS ids (False: all have 0, and none can be compared); sizes: their size classes.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class Store:
         shards: int = 0,
         log: ChangeLog | None = None,
         gives_cas: bool = True,
+        sizes: SizeClasses = DEFAULT_SIZES,
     ) -> None:
         count = shards or choose_shards(limit_bytes, item_limit_bytes, max_items)
         self.clock = clock
@@ -174,7 +176,8 @@ class Store:
         self.max_items = max_items
         self.evicts = evicts
         self.gives_cas = gives_cas
-        self.shards = [Shard() for _ in range(count)]
+        self.sizes = sizes
+        self.shards = [Shard(sizes) for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
         self.scarce = False
@@ -276,6 +279,10 @@ class Store:
         """Return what a key and its entry take in memory, by the accounting of `item.py`."""
         return len(key) + len(entry) + ENTRY_COST_BYTES
 
+    def class_of(self, key: bytes, entry: Entry) -> int:
+        """Return the number of the size class in which a key and its entry are."""
+        return self.sizes.class_of_item(key, ready_of(entry))
+
     def note(self, key: bytes, entry: Entry) -> None:
         """Note that this entry of the key was read."""
         shard = self._shard(key)
@@ -336,7 +343,7 @@ class Store:
         key, ready, deadline, state = write.key, write.ready, write.deadline, 0
         shard = self.shards[hash(key) & self.mask]
         with shard.lock:
-            old = shard.live_locked(key, self.clock.now)
+            old = shard.live_locked(key, self.clock.now, reclaims=True)
             refusal = self._refusal(write, old)
             if refusal is Outcome.EXISTS and old is not None and write.takes_older and self._is_older(write, key, old):
                 deadline, state, refusal = deadline_of(old), STALE | state_of(old) & WON, None

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from memcache_kv.protocol import TextProtocol
-from memcache_kv.protocol.login import GuardedTextProtocol, Users
+from memcache_kv.protocol.login import GuardedTextProtocol
 from memcache_kv.protocol.text import LARGEST_READ_BYTES, MULTIGET_LIMIT_BYTES, TURN_BYTES
+from memcache_kv.protocol.users import Users
 from memcache_kv.settings import Settings
 from tests.protocol.context_factory import Conversation, Surroundings
 
@@ -58,8 +59,8 @@ class Victim:
 
     @property
     def has_another_purpose(self) -> bool:
-        """Whether the connection serves no requests any more: it is closing, or watches."""
-        return self.protocol.closing or self.protocol.watcher is not None
+        """Whether the connection serves no requests any more: it is closing, watches, or speaks binary."""
+        return self.protocol.closing or self.protocol.watcher is not None or self.protocol.is_binary
 
     def still_serves(self) -> None:
         """End whatever is open, and see it answer; or it has closed."""

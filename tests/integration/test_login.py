@@ -1,19 +1,22 @@
-"""The login of -Y over the wire, the same on memcached: replies, ends of connections, the file read again."""
+"""The login of -Y over the wire, the same on memcached: replies, ends of connections, the file read again; and ours of
+both protocols at once."""
 
 import os
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests.integration.known_differences import REWRITTEN_PARSER
 from tests.integration.wire import DEADLINE, OURS, free_port, poll_until, server_command
-from tests.program import run_to_its_end
+from tests.program import Program, run_to_its_end
 
 LOGIN = b"set any 0 0 7\r\nfoo bar\r\n"
 STORED = b"STORED\r\n"
@@ -201,3 +204,122 @@ def test_a_server_without_usable_users_does_not_start(tmp_path: Path, text: str 
     done = run_to_its_end("-p", "0", "-Y", str(path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert said in done.stderr
+
+
+# Both logins at once
+
+
+def packet(opcode: int, key: bytes = b"", value: bytes = b"") -> bytes:
+    """A request of the binary protocol."""
+    return struct.pack("!BBHBBHIIQ", 0x80, opcode, len(key), 0, 0, 0, len(key) + len(value), 0, 0) + key + value
+
+
+def converse(client: socket.socket, request: bytes) -> tuple[int, bytes]:
+    """Send a request of the binary protocol; return the reply's status and body."""
+    client.sendall(request)
+    head = read_exactly(client, 24)
+    status, length = struct.unpack("!6xHI12x", head)
+    return status, read_exactly(client, length)
+
+
+def read_exactly(client: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        piece = client.recv(length - len(data))
+        assert piece, f"the server closed after {data!r}"
+        data += piece
+    return data
+
+
+def plain(user: bytes, password: bytes) -> bytes:
+    return packet(0x21, b"PLAIN", b"\0" + user + b"\0" + password)
+
+
+@pytest.fixture
+def hashed(tmp_path: Path) -> Path:
+    """Users of whom one has a hashed password."""
+    path = tmp_path / "hashed"
+    path.write_bytes(b"foo:bar\nann:" + bcrypt.hashpw(b"s3cret", bcrypt.gensalt(5)) + b"\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def both(hashed: Path) -> Iterator[Program]:
+    """A server for both protocols, whose logins are of one file."""
+    with Program("-p", "0", "-l", "127.0.0.1", "-Y", str(hashed), "-S", "-v") as program:
+        yield program
+
+
+def connect(program: Program) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", program.port), timeout=DEADLINE)
+
+
+@pytest.mark.parametrize(("user", "password"), [(b"foo", b"bar"), (b"ann", b"s3cret")])
+def test_the_users_of_one_file_log_in_by_text_and_by_binary(both: Program, user: bytes, password: bytes) -> None:
+    with connect(both) as text, connect(both) as binary:
+        token = user + b" " + password
+        exchange(text, b"set any 0 0 %d\r\n%b\r\n" % (len(token), token), STORED)
+        exchange(text, b"set a 0 0 1\r\nx\r\n", STORED)
+        assert converse(binary, plain(user, password)) == (0, b"Authenticated")
+        assert converse(binary, packet(0x00, b"a")) == (0, b"\0\0\0\0x")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"get a\r\n", b"set a 0 0 1\r\nx\r\n", b"flush_all\r\n", b"stats\r\n", b"me key\r\n"]
+)
+def test_nothing_else_works_before_the_login_by_text(both: Program, request_: bytes) -> None:
+    with connect(both) as client:
+        assert ask(client, request_).startswith(b"CLIENT_ERROR ")
+
+
+@pytest.mark.parametrize("opcode", [0x00, 0x01, 0x04, 0x05, 0x08, 0x09, 0x0A, 0x10, 0x1C, 0x1D])
+def test_nothing_else_works_before_the_login_by_binary(both: Program, opcode: int) -> None:
+    with connect(both) as client:
+        status, _ = converse(client, packet(opcode, b"a" if opcode in (0, 4, 9) else b""))
+        assert status == 0x20
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [(b"foo", b"baz"), (b"ann", b"bar"), (b"ann", b"S3cret"), (b"eve", b"bar"), (b"", b"bar")]
+)
+def test_a_wrong_password_is_refused_by_both(both: Program, user: bytes, password: bytes) -> None:
+    with connect(both) as text, connect(both) as binary:
+        token = user + b" " + password
+        exchange(text, b"set any 0 0 %d\r\n%b\r\n" % (len(token), token), FAILURE)
+        assert converse(binary, plain(user, password))[0] == 0x20
+
+
+def test_failures_of_both_are_counted_and_logged_without_names_and_passwords(both: Program) -> None:
+    with connect(both) as text, connect(both) as binary:
+        exchange(text, b"set any 0 0 10\r\nmary tudor\r\n", FAILURE)
+        converse(binary, plain(b"mary", b"tudor"))
+    both.wait_for(b"failed login from 127.0.0.1, number 2 of late")
+    with connect(both) as client:
+        exchange(client, LOGIN, STORED)
+        client.sendall(b"stats\r\nquit\r\n")
+        said = until_closed(client)
+    assert b"STAT auth_errors 2\r\n" in said
+    both.end()
+    assert b"mary" not in both.said
+    assert b"tudor" not in both.said
+
+
+def test_hashed_users_are_read_again_on_sighup_and_one_too_costly_leaves_the_old(both: Program, hashed: Path) -> None:
+    with connect(both) as client:
+        hashed.write_bytes(b"eve:$2b$31$" + b"x" * 53 + b"\n")
+        os.kill(both.process.pid, signal.SIGHUP)
+        both.wait_for(b"the users stay as they are")
+        exchange(client, LOGIN, STORED)
+    hashed.write_bytes(b"eve:" + bcrypt.hashpw(b"new", bcrypt.gensalt(4)) + b"\n")
+    os.kill(both.process.pid, signal.SIGHUP)
+    both.wait_for(b"read the users again")
+    with connect(both) as client:
+        exchange(client, LOGIN, FAILURE)
+        exchange(client, b"set any 0 0 7\r\neve new\r\n", STORED)
+
+
+def test_sasl_alone_takes_memcacheds_variable(hashed: Path) -> None:
+    with Program("-S", "-p", "0", "-l", "127.0.0.1", MEMCACHED_SASL_PWDB=str(hashed)) as program:
+        with connect(program) as client:
+            assert converse(client, plain(b"ann", b"s3cret")) == (0, b"Authenticated")

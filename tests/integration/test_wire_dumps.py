@@ -38,6 +38,23 @@ def test_metadump_tells_of_every_item(wire: Wire, classes: bytes) -> None:
     wire.expect(b"mn\r\n", b"MN\r\n")
 
 
+def test_dumps_of_a_class_have_its_items_alone(wire: Wire) -> None:
+    wire.ask(b"set small 0 0 1\r\nx\r\nset large 0 0 66560\r\n%b\r\n" % bytes(66560))
+    for classes, keys in ((b"1", [b"small"]), (b"31", [b"large"]), (b"2", []), (b"31,1", [b"large", b"small"])):
+        rows = [META_LINE.fullmatch(line) for line in dump(wire, b"lru_crawler metadump " + classes, b"END\r\n")]
+        assert sorted(row[1] for row in rows if row) == keys
+        assert {row[6] for row in rows if row} <= set(classes.split(b","))
+        if has_rewritten_parser(wire.server):
+            lines = dump(wire, b"lru_crawler mgdump " + classes, b"EN\r\n")
+            assert sorted(lines) == [b"mg " + key for key in keys]
+
+
+def test_a_meta_debug_tells_the_class_of_an_item(wire: Wire) -> None:
+    wire.ask(b"set small 0 0 1\r\nx\r\nset large 0 0 66560\r\n%b\r\n" % bytes(66560))
+    for key, number in ((b"small", b"1"), (b"large", b"31")):
+        assert b" cls=%b " % number in wire.ask(b"me %b\r\n" % key)
+
+
 def test_metadump_tells_the_facts_of_an_item(wire: Wire) -> None:
     now = int(wire.stats()["time"])
     wire.session(
@@ -84,6 +101,16 @@ def test_cachedump_lists_keys_with_lengths_and_deadlines(make_server: MakeServer
         assert now + 100 <= int(match[1]) <= now + 125
         assert rows[-2:] == [b"END", b""]
         assert wire.ask(b"stats cachedump 1 1\r\n").count(b"ITEM") == 1
+
+
+def test_cachedump_lists_the_items_of_a_class_alone(ours: MakeServer) -> None:
+    with Wire(ours()) as wire:
+        wire.ask(b"set small 0 0 1\r\nx\r\nset large 0 0 66560\r\n%b\r\n" % bytes(66560))
+        wire.session(
+            (b"stats cachedump 1 0\r\n", b"ITEM small [1 b; 0 s]\r\nEND\r\n"),
+            (b"stats cachedump 31 0\r\n", b"ITEM large [66560 b; 0 s]\r\nEND\r\n"),
+            (b"stats cachedump 2 0\r\n", b"END\r\n"),
+        )
 
 
 def test_sizes_are_counted_where_that_is_wanted(make_server: MakeServer) -> None:

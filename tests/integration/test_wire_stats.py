@@ -1,12 +1,14 @@
 """stats, as clients and exporters read them."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from memcache_kv.store.sizes import DEFAULT_SIZES
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import Wire, poll_until
+from tests.integration.wire import MEMCACHED, OURS, RunningServer, ServerUnavailable, Wire, poll_until, server_command
 
 
 def words(text: str) -> list[str]:
@@ -263,6 +265,75 @@ def test_items_and_slabs_count_what_is_there(fresh: Wire) -> None:
     assert sum(int(value) for name, value in slabs.items() if name.endswith(":used_chunks")) == 3
     assert int(slabs["active_slabs"]) >= 1
     assert int(slabs["total_malloced"]) > 0
+
+
+HEADER_BYTES = 59
+"""What memcached adds to a key and a value."""
+
+
+def numbers_by_class(kind: str, flags: tuple[str, ...], sizes: list[int]) -> dict[str, str]:
+    """Store values of these sizes, with client flags and without, and return how many there are of each class."""
+    server = RunningServer(kind, ("-m", "512", *flags))  # room for what memcached wastes with few classes
+    try:
+        with Wire(server) as wire:
+            for index, size in enumerate(sizes):
+                for client_flags in (0, 7):
+                    key = b"%d:%04d" % (client_flags, index)
+                    request = b"set %b %d 0 %d\r\n%b\r\n" % (key, client_flags, size, bytes(size))
+                    wire.expect(request, b"STORED\r\n")
+            told = wire.stats(b"items")
+    finally:
+        server.close()
+    return {name: value for name, value in told.items() if name.endswith(":number")}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("-C",), ("-f", "1.08", "-n", "5"), ("-o", "slab_chunk_max=16"), ("-o", "slab_sizes=100-200-3001")],
+    ids=" ".join,
+)
+def test_items_are_counted_in_the_classes_of_memcached(flags: tuple[str, ...]) -> None:
+    try:
+        server_command(MEMCACHED)
+    except ServerUnavailable as reason:
+        pytest.skip(str(reason))
+    edges = [size - HEADER_BYTES - len("0:0000") for size in DEFAULT_SIZES.chunks]
+    sizes = [1, *(edge + step for edge in edges for step in (-8, -4, 0, 1)), 600_000, (1 << 20) - 200]
+    ours = numbers_by_class(OURS, flags, sizes)
+    assert ours == numbers_by_class(MEMCACHED, flags, sizes)
+    assert len(ours) > 3
+
+
+def test_slabs_are_told_of_by_class_with_chunks_that_hold_the_items(fresh: Wire) -> None:
+    sizes = [1, 10, 1000, 66560, 66560]
+    for number, size in enumerate(sizes):
+        fresh.expect(b"set k%d 0 0 %d\r\n%b\r\n" % (number, size, bytes(size)), b"STORED\r\n")
+    slabs = fresh.stats(b"slabs")
+    used = {name: int(value) for name, value in slabs.items() if name.endswith(":used_chunks")}
+    assert Counter(used) == {"1:used_chunks": 2, "12:used_chunks": 1, "31:used_chunks": 2}
+    assert (slabs["31:chunk_size"], slabs["31:chunks_per_page"], slabs["31:total_pages"]) == ("82792", "12", "1")
+    assert slabs["active_slabs"] == "3"
+    requested = fresh.stats(b"items")["items:31:mem_requested"]
+    assert requested == str(2 * (66560 + 2 + HEADER_BYTES))
+
+
+def test_others_are_served_while_the_items_are_counted(ours: MakeServer) -> None:
+    server = ours("-m", "256")
+    with Wire(server) as counting, Wire(server) as other:
+        counting.ask(b"".join(b"set k%d 0 0 1 noreply\r\nx\r\n" % number for number in range(100_000)))
+        counting.send(b"stats items\r\n")
+        served = 0
+        counting.socket.settimeout(0.001)
+        while True:
+            other.expect(b"get k1\r\n", b"VALUE k1 0 1\r\nx\r\nEND\r\n")
+            served += 1
+            try:
+                reply = counting.socket.recv(1 << 16)
+            except TimeoutError:
+                continue
+            break
+        assert served > 5
+        assert b"STAT items:1:number 100000\r\n" in reply
 
 
 def test_sizes_are_told_to_be_disabled(wire: Wire) -> None:

@@ -9,6 +9,7 @@ from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler
+from memcache_kv.store.sizes import size_classes
 from memcache_kv.watching import Watchers
 from tests.fake_clock import FakeClock
 
@@ -24,6 +25,7 @@ class Surroundings:
         self.stream = io.StringIO()
         self.stops = 0
         self.rows: list[ConnectionFacts] = []
+        sizes = size_classes(self.settings)
         self.store = Store(
             self.clock,
             limit_bytes=self.settings.memory_limit,
@@ -32,6 +34,7 @@ class Surroundings:
             evicts=not self.settings.disable_evictions,
             shards=2,
             gives_cas=not self.settings.disable_cas,
+            sizes=sizes,
         )
         self.counters = Counters()
         log = Log(verbosity, self.stream)
@@ -40,13 +43,13 @@ class Surroundings:
             clock=self.clock,
             store=self.store,
             log=log,
-            observation=Observation(log, watchers=Watchers(self.clock)),
+            observation=Observation(log, watchers=Watchers(self.clock, sizes=sizes)),
             counters=self.counters,
             all_counters=[self.counters],
             totals=ConnectionTotals(self.settings.conn_limit),
             crawler=Crawler(self.store),
             journal=None,
-            connections=lambda: self.rows,
+            connections=lambda asking: self.rows,
             stop=self.note_stop,
             tcp_port=PORT,
         )
@@ -80,7 +83,7 @@ class Conversation:
             return b""
         protocol.receive(data)
         self._send()
-        while protocol.paused and not protocol.closing:
+        while protocol.paused and not protocol.closing and not protocol.is_binary:
             protocol.resume()
             self._send()
         return b"".join(self.turns[first:])

@@ -137,7 +137,6 @@ SLABS: list[tuple[bytes, bytes]] = [
 ]
 
 OTHERS: list[tuple[bytes, bytes]] = [
-    (b"refresh_certs", ERROR),
     (b"misbehave", ERROR),
     (b"debugitem lock a", ERROR),
     (b"shutdown", b"SERVER_ERROR: shutdown not enabled\r\n"),

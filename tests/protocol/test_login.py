@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.errors import ConfigError
-from memcache_kv.protocol.login import GuardedTextProtocol, Users, parse_users
+from memcache_kv.protocol.login import GuardedTextProtocol
+from memcache_kv.protocol.users import Users, parse_users
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.context_factory import Conversation, Surroundings, byte_by_byte
 
@@ -176,10 +177,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_read_again_has_its_new_users(file: Path) -> None:
     users = Users(file)
     file.write_bytes(b"eve:new\n")
-    assert users.knows(b"ann", b"s ct")
+    assert users.is_known(b"ann", b"s ct")
     users.reload()
-    assert users.knows(b"eve", b"new")
-    assert not users.knows(b"ann", b"s ct")
+    assert users.is_known(b"eve", b"new")
+    assert not users.is_known(b"ann", b"s ct")
 
 
 @pytest.mark.parametrize("broken", [b"no colon\n", None])
@@ -191,4 +192,4 @@ def test_a_file_that_has_become_unusable_leaves_the_old_users(file: Path, broken
         file.write_bytes(broken)
     with pytest.raises(ConfigError):
         users.reload()
-    assert users.knows(b"ann", b"s ct")
+    assert users.is_known(b"ann", b"s ct")

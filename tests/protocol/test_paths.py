@@ -105,7 +105,7 @@ def survives(pieces: list[bytes]) -> None:
         conversation.feed(piece)
         assert conversation.held_bytes <= max(MULTIGET_LIMIT_BYTES, conversation.around.store.item_limit_bytes + 2)
         assert 0 < protocol.want <= LARGEST_READ_BYTES
-    if protocol.closing:
+    if protocol.closing or protocol.is_binary:
         return
     for _ in range(3):  # a data block may still be open: lines end it, or it is passed over
         outstanding = protocol._swallow_bytes or (protocol._missing_bytes if protocol._mid_block else 0)

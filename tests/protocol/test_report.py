@@ -9,6 +9,7 @@ import pytest
 from memcache_kv.extended import Unused
 from memcache_kv.journal.writer import Journal
 from memcache_kv.protocol import ConnectionFacts, report
+from memcache_kv.protocol.dumps import KEYS_AT_ONCE
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
@@ -62,10 +63,11 @@ ITEMS = words(
 SLABS = words(
     """
     1:chunk_size 1:chunks_per_page 1:total_pages 1:total_chunks 1:used_chunks 1:free_chunks 1:free_chunks_end
-    1:get_hits 1:cmd_set 1:delete_hits 1:incr_hits 1:decr_hits 1:cas_hits 1:cas_badval 1:touch_hits active_slabs
-    total_malloced
+    1:get_hits 1:cmd_set 1:delete_hits 1:incr_hits 1:decr_hits 1:cas_hits 1:cas_badval 1:touch_hits 1:mem_requested
+    active_slabs total_malloced
     """
 )
+"""As there, but for mem_requested."""
 
 WORDS = (b"", b" ", b" settings", b" items", b" slabs", b" sizes", b" conns")
 
@@ -240,10 +242,99 @@ def test_the_connections_are_told_of(busy: Conversation) -> None:
     ]
 
 
-def test_items_and_slabs_are_one_class(busy: Conversation) -> None:
-    items, slabs = dict(rows(busy, b" items")), dict(rows(busy, b" slabs"))
-    assert items["items:1:number"] == "1"
-    assert (slabs["1:used_chunks"], slabs["active_slabs"], slabs["1:get_hits"]) == ("1", "1", "1")
+def store(conversation: Conversation, sizes: list[int], exptime: int = 0) -> None:
+    """Store a value of each of these sizes."""
+    for number, size in enumerate(sizes):
+        conversation.feed(b"set k%d 0 %d %d\r\n%b\r\n" % (number, exptime, size, bytes(size)))
+
+
+def by_class(conversation: Conversation, word: bytes, name: str) -> dict[int, int]:
+    """One number of each class."""
+    parted = [(row.split(":"), value) for row, value in rows(conversation, b" " + word) if ":" in row]
+    return {int(parts[-2]): int(value) for parts, value in parted if parts[-1] == name}
+
+
+def test_items_are_told_of_by_their_size_class_and_in_its_order() -> None:
+    conversation = Conversation()
+    store(conversation, [66560, 1, 2, 40, 66500, 1_000_000])
+    assert by_class(conversation, b"items", "number") == {1: 2, 2: 1, 31: 2, 39: 1}
+    assert list(by_class(conversation, b"items", "number")) == [1, 2, 31, 39]
+    assert by_class(conversation, b"items", "mem_requested") == {
+        1: 2 * (2 + 59) + 1 + 2, 2: 2 + 59 + 40, 31: 2 * (2 + 59) + 66560 + 66500, 39: 2 + 59 + 1_000_000,
+    }  # fmt: skip
+
+
+def test_client_flags_and_no_cas_ids_change_the_size_as_in_memcached() -> None:
+    value = bytes(96 - 59 - 1)
+    line = b"set a %d 0 %d\r\n%b\r\n"
+    for settings, flags, requested in ((Settings(), 0, 96), (Settings(), 7, 100), (Settings(disable_cas=True), 7, 92)):
+        conversation = Conversation(Surroundings(settings))
+        conversation.feed(line % (flags, len(value), value))
+        assert by_class(conversation, b"items", "mem_requested") == {1 + (requested > 96): requested}
+
+
+def test_the_classes_follow_the_flags() -> None:
+    conversation = Conversation(Surroundings(Settings(extended=Unused(slab_sizes="100-200", slab_chunk_max=1 << 19))))
+    store(conversation, [1, 100, 1000])
+    assert by_class(conversation, b"slabs", "chunk_size") == {1: 104, 2: 200, 3: 1 << 19}
+
+
+def test_what_has_expired_is_counted_until_it_is_removed_and_the_numbers_add_up() -> None:
+    conversation = Conversation()
+    store(conversation, [1, 500, 70_000], exptime=10)
+    conversation.around.clock.advance(10)
+    assert sum(by_class(conversation, b"items", "number").values()) == len(conversation.around.store) == 3
+
+
+@pytest.mark.parametrize("word", [b"items", b"slabs"])
+def test_a_walk_over_many_items_gives_way_to_others_after_every_few(word: bytes) -> None:
+    conversation = Conversation()
+    count = 3 * KEYS_AT_ONCE
+    for number in range(count):
+        conversation.around.store.put(b"%d" % number, b" 0 1\r\nx\r\n")
+    turns = list(report.WALKS[word](conversation.around.context))
+    assert [bool(rows) for rows in turns[:3]] == [False] * 3
+    told = dict(report.BY_NAME[word](conversation.around.context))
+    assert told["items:1:number" if word == b"items" else "1:used_chunks"] == count
+
+
+def test_evictions_are_told_by_class() -> None:
+    conversation = Conversation(Surroundings(Settings(max_items=2)))
+    conversation.feed(b"".join(b"set s%d 0 0 1\r\nx\r\n" % number for number in range(7)))
+    store(conversation, [66560] * 5, exptime=100)
+    evicted = by_class(conversation, b"slabs", "used_chunks")
+    assert (evicted[1], evicted[31]) == (0, 2)
+    assert by_class(conversation, b"items", "evicted") == {31: 3}
+    assert by_class(conversation, b"items", "evicted_nonzero") == {31: 3}
+    conversation.feed(b"set small 0 0 1\r\nx\r\n")
+    assert by_class(conversation, b"items", "evicted") == {1: 7, 31: 4}
+    assert dict(rows(conversation))["evictions"] == "11"
+    assert by_class(conversation, b"items", "evicted_nonzero") == {1: 0, 31: 4}
+    conversation.feed(b"stats reset\r\n")
+    assert by_class(conversation, b"items", "evicted") == {1: 0, 31: 0}
+
+
+def test_an_expired_item_that_is_overwritten_is_reclaimed() -> None:
+    conversation = Conversation()
+    store(conversation, [66560, 66560], exptime=10)
+    conversation.around.clock.advance(10)
+    conversation.feed(b"get k1\r\n")
+    store(conversation, [66570])
+    assert by_class(conversation, b"items", "reclaimed") == {31: 1}
+    assert dict(rows(conversation))["reclaimed"] == "1"
+    store(conversation, [66570])
+    assert by_class(conversation, b"items", "reclaimed") == {31: 1}, "what lives is no more than replaced"
+
+
+def test_what_the_crawler_takes_is_told_by_class() -> None:
+    conversation = Conversation()
+    store(conversation, [1, 66560, 66560], exptime=10)
+    conversation.feed(b"set stays 0 0 66560\r\n%b\r\n" % bytes(66560))
+    conversation.around.clock.advance(10)
+    conversation.around.context.crawler.crawl()
+    for name in ("crawler_reclaimed", "reclaimed", "expired_unfetched"):
+        assert by_class(conversation, b"items", name) == {31: 2}
+    assert by_class(conversation, b"slabs", "used_chunks") == {1: 0, 31: 1}
 
 
 def test_the_counts_of_several_workers_are_added() -> None:
@@ -290,7 +381,8 @@ def test_evictions_are_told_by_what_was_evicted() -> None:
     conversation.feed(b"get b\r\n" + b"".join(b"set c%d 0 100 1\r\nx\r\n" % number for number in range(50)))
     told, items = dict(rows(conversation)), dict(rows(conversation, b" items"))
     assert told["curr_items"] == "2"
-    assert told["evictions"] == items["items:1:evicted"] == told["direct_reclaims"] == "50"
+    assert told["evictions"] == items["items:1:evicted"] == items["items:1:direct_reclaims"] == "50"
+    assert told["direct_reclaims"] == "50"
     assert int(told["evicted_unfetched"]) + int(told["evicted_active"]) == 50
     assert int(items["items:1:evicted_nonzero"]) in (49, 50)
     conversation.feed(b"stats reset\r\n")
@@ -307,10 +399,9 @@ def test_the_age_is_that_of_what_was_longest_not_touched() -> None:
     assert dict(rows(conversation, b" items"))["items:1:age"] == "23"
 
 
-def test_a_class_stays_in_use_when_its_last_item_goes(busy: Conversation) -> None:
+def test_a_class_goes_with_its_last_item(busy: Conversation) -> None:
     busy.feed(b"delete a\r\n")
-    slabs = dict(rows(busy, b" slabs"))
-    assert (slabs["1:used_chunks"], slabs["active_slabs"]) == ("0", "1")
+    assert rows(busy, b" slabs") == [("active_slabs", "0"), ("total_malloced", "0")]
     assert busy.feed(b"stats items\r\n") == b"END\r\n"
 
 
@@ -318,20 +409,19 @@ def test_an_unused_server_has_no_slabs() -> None:
     assert rows(Conversation(), b" slabs") == [("active_slabs", "0"), ("total_malloced", "0")]
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 0), (10, 10), (5000, 300), (3, 900_000)])
-def test_chunks_and_pages_add_up(count: int, size: int) -> None:
+@pytest.mark.parametrize(("count", "size", "chunks"), [(1, 0, 1), (10, 10, 1), (5000, 300, 1), (3, 900_000, 2)])
+def test_chunks_and_pages_add_up(count: int, size: int, chunks: int) -> None:
     conversation = Conversation()
     conversation.feed(b"".join(b"set k%d 0 0 %d\r\n%b\r\n" % (number, size, bytes(size)) for number in range(count)))
     slabs, items = (
         {name.split(":")[-1]: int(value) for name, value in rows(conversation, b" " + word)}
         for word in (b"slabs", b"items")
     )
-    assert slabs["used_chunks"] == items["number"] == count
+    assert (items["number"], slabs["used_chunks"]) == (count, count * chunks)
     assert slabs["used_chunks"] + slabs["free_chunks"] == slabs["total_chunks"]
     assert slabs["total_chunks"] == slabs["total_pages"] * slabs["chunks_per_page"]
-    assert 0 < slabs["chunk_size"] * count - items["mem_requested"] <= 16 * count
-    assert items["mem_requested"] <= slabs["total_malloced"]
-    assert slabs["total_malloced"] - items["mem_requested"] < 2 * (1 << 20)
+    assert items["mem_requested"] == slabs["mem_requested"] <= slabs["chunk_size"] * slabs["used_chunks"]
+    assert 0 <= slabs["total_malloced"] - slabs["chunk_size"] * slabs["used_chunks"] < 1 << 20
 
 
 class JournalOfFigures:

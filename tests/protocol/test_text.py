@@ -3,7 +3,8 @@
 import pytest
 
 from memcache_kv.protocol import text
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES, READ_BYTES
+from memcache_kv.protocol.session import READ_BYTES
+from memcache_kv.protocol.text import LARGEST_READ_BYTES, LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
 from memcache_kv.store.item import pack

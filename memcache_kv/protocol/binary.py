@@ -1,0 +1,297 @@
+"""The binary protocol: packets in, packets out (memcached's doc/protocol-binary.xml).
+
+`BinaryProtocol` frames the stream and has the fast path for what most requests are; `binary_commands.py` carries out
+the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from itertools import repeat
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from memcache_kv.protocol.binary_commands import BEFORE_LOGIN, COMMANDS, UNKNOWN, Command
+from memcache_kv.protocol.binary_frames import (
+    HEAD,
+    HEAD_BYTES,
+    LARGEST_BODY_BYTES,
+    REPLY_MAGIC,
+    REQUEST_MAGIC,
+    TEXTS,
+    Opcode,
+    Request,
+    Status,
+    packet,
+)
+from memcache_kv.protocol.binary_login import SaslLogin
+from memcache_kv.protocol.context import Context
+from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
+from memcache_kv.protocol.session import READ_BYTES, Session
+from memcache_kv.protocol.text import LARGEST_READ_BYTES, TURN_BYTES
+from memcache_kv.store.item import Entry, Item, cas_of, flags_of, ready_of
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.users import Credentials
+
+GET_HEAD = REQUEST_MAGIC << 8 | Opcode.GET
+HIT = Struct("!IIIIQI")
+"""The head of a reply to get, in pieces that are quick to pack: magic, opcode and key's length; extras' length and
+status; body's length; opaque; CAS id; and the extras: flags."""
+HIT_HEAD = REPLY_MAGIC << 24
+FLAGS_BYTES = 4
+EXTRAS_LENGTH = FLAGS_BYTES << 24
+BLANK, ZERO = b" 0"
+
+
+def _nothing(ready: bytes) -> None:
+    """Store no value: none is awaited."""
+
+
+class BinaryProtocol(Session):
+    """One connection's stream of packets, to be used as a `TextProtocol` is. Never raises for anything a client sends.
+
+    users: those who may log in, which then has to come first; None asks for no login.
+    """
+
+    __slots__ = (
+        "login", "_held", "_mid_value", "_swallow_bytes", "_missing_bytes", "_value", "_head", "_store_ready",
+        "_requests_per_turn",
+    )  # fmt: skip
+
+    def __init__(self, context: Context, fd: int = 0, users: Credentials | None = None) -> None:
+        super().__init__(context, fd)
+        self.login = None if users is None else SaslLogin(users)
+        self._held = b""
+        """Input that is not a whole head with extras and key yet, or waits for the next turn."""
+        self._mid_value = False
+        """Whether the next bytes belong to a value, to be read or passed over."""
+        self._swallow_bytes = 0
+        self._missing_bytes = 0
+        self._value = BytesIO()
+        """What there is of a value that comes in pieces, behind the head of a ready one."""
+        self._head = b""
+        self._store_ready: Callable[[bytes], None] = _nothing
+        """What stores the value that is being read."""
+        self._requests_per_turn = context.settings.max_reqs_per_event
+
+    def receive(self, data: bytes) -> None:
+        """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if self._mid_value:
+            position = self._read_value(data, 0)
+            if position == len(data):
+                return
+            data = data[position:]
+        self._run(data)
+
+    def resume(self) -> None:
+        """Go on where a turn ended."""
+        data, self._held = self._held, b""
+        self.paused = False
+        if self._more is not None:
+            self.turn_bytes = 0
+            self._more()
+            if self.paused:
+                self._held = data
+                return
+        if data:
+            self._run(data)
+
+    @property
+    def state(self) -> str:
+        """Name what it waits for, in the words of `stats conns`."""
+        if self._swallow_bytes:
+            return "conn_swallow"
+        return "conn_nread" if self._mid_value else "conn_read"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any command may be carried out: no login is asked for, or there was one."""
+        return self.login is None or self.login.succeeded
+
+    def _run(self, data: bytes) -> None:
+        """Carry out requests until the input or the turn is used up.
+
+        This is the hot path: a hit of a get, of a live item with a CAS id, is answered here.
+        """
+        out, store, size, unpack = self.out, self.store, len(data), HEAD.unpack_from
+        tables, mask = store.tables, store.mask
+        fast = not self._observation.active and self.is_open
+        position = hits = 0
+        self.turn_bytes = 0
+        for _ in repeat(None, self._requests_per_turn):
+            if size - position < HEAD_BYTES:
+                break
+            fields = head, key_bytes, extras_bytes, body_bytes, opaque, _cas = unpack(data, position)
+            if head == GET_HEAD and fast and body_bytes == key_bytes and not extras_bytes:
+                stop = position + HEAD_BYTES + key_bytes
+                key = data[position + HEAD_BYTES : stop]
+                entry = tables[hash(key) & mask].get(key)
+                if (
+                    entry.__class__ is Item
+                    and (cas := entry.cas)
+                    and stop <= size
+                    and not 0 < entry.deadline <= store.clock.now
+                ):
+                    if store.noting:
+                        store.note(key, entry)
+                    ready = entry.ready
+                    value = ready[ready.index(b"\n") + 1 : -2]
+                    flags = ready[1] - ZERO if ready[2] == BLANK else flags_of(ready)
+                    length = FLAGS_BYTES + len(value)
+                    out += (HIT.pack(HIT_HEAD, EXTRAS_LENGTH, length, opaque, cas, flags), value)
+                    hits += 1
+                    self.turn_bytes += length
+                    position = stop
+                    if self.turn_bytes > TURN_BYTES:
+                        self.paused = True
+                        break
+                    continue
+            if hits:  # the next request may be `stat`
+                self._count_hits(hits)
+                hits = 0
+            stop = self._carry_out(data, position, fields)
+            if not stop:
+                break
+            position = stop
+            fast = not self._observation.active and self.is_open
+            if self.paused or self.closing:
+                break
+        else:
+            self.paused = True
+        self._count_hits(hits)
+        self._keep(data[position:] if position else data)
+
+    def _count_hits(self, hits: int) -> None:
+        self.counters.cmd_get += hits
+        self.counters.get_hits += hits
+
+    def _keep(self, rest: bytes) -> None:
+        """Hold back what is not whole yet, or what the turn had no more room for."""
+        if self._more is None:
+            self.paused = self.paused and bool(rest)
+        if not self.closing:
+            self._held = rest
+            self.counters.conn_yields += self.paused and bool(rest)
+
+    def _carry_out(self, data: bytes, position: int, fields: tuple[int, ...]) -> int:
+        """Carry out the request whose head has these fields, with as much of its value as is there.
+
+        Returns the position behind it, or 0 where it is not there up to its value, or ends the connection.
+        """
+        head, key_bytes, extras_bytes, body_bytes, opaque, cas = fields
+        if head >> 8 != REQUEST_MAGIC:
+            self.closing = True
+            return 0
+        key_start = position + HEAD_BYTES + extras_bytes
+        stop = key_start + key_bytes
+        extras, key = data[position + HEAD_BYTES : key_start], data[key_start:stop]
+        request = Request(head & 0xFF, opaque, cas, extras, key, body_bytes - key_bytes - extras_bytes)
+        command = COMMANDS.get(request.opcode, UNKNOWN)
+        fault = self._fault(request, command, key_bytes, extras_bytes, body_bytes)
+        if fault is not None:
+            self.fail(request, fault)
+            self.closing = True
+            return 0
+        if stop > len(data):
+            return 0
+        if self._log.verbosity > 1:
+            self._log.request(self.fd, b"0x%02x %a" % (request.opcode, key))
+        command.carry_out(self, request)
+        return self._read_value(data, stop) if self._mid_value else stop
+
+    def _fault(
+        self, request: Request, command: Command, key_bytes: int, extras_bytes: int, body_bytes: int
+    ) -> Status | None:
+        """Find what is wrong with a request by its head alone, in memcached's order: such a one ends the connection."""
+        if request.value_bytes < 0:
+            return Status.UNKNOWN_COMMAND
+        if body_bytes > LARGEST_BODY_BYTES:
+            return Status.INVALID
+        if not self.is_open and request.opcode not in BEFORE_LOGIN:
+            return Status.AUTH_ERROR
+        if key_bytes > KEY_LIMIT_BYTES or not command.fits(key_bytes, extras_bytes, request.value_bytes):
+            return Status.INVALID
+        return None
+
+    # Values
+
+    def expect_value(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
+        """Read a value of this length next, and hand it to `store` as a ready one."""
+        self._store_ready = store
+        self._head = b" %d %d\r\n" % (flags, length)
+        self._missing_bytes = length
+        self._mid_value = True
+
+    def swallow(self, length: int) -> None:
+        """Pass over the rest of a refused request's body, so that it is not taken for requests."""
+        self._swallow_bytes = length
+        self._mid_value = length > 0
+
+    def _read_value(self, data: bytes, position: int) -> int:
+        """Take what there is of the value; store it once it is whole. Returns the position behind it."""
+        there = len(data) - position
+        if self._swallow_bytes:
+            taken = min(there, self._swallow_bytes)
+            self._swallow_bytes -= taken
+            self._mid_value = self._swallow_bytes > 0
+            return position + taken
+        missing = self._missing_bytes
+        if there >= missing:
+            self._store_value(memoryview(data)[position : position + missing])
+            return position + missing
+        if not self._value.tell():
+            self._value.write(self._head)
+        self._value.write(memoryview(data)[position:])
+        self._missing_bytes -= there
+        self.want = max(READ_BYTES, min(self._missing_bytes, LARGEST_READ_BYTES))
+        return len(data)
+
+    def _store_value(self, rest: memoryview) -> None:
+        """Store the value of which this is the rest."""
+        if not self._value.tell():
+            ready = b"".join((self._head, rest, b"\r\n"))
+        else:
+            self._value.write(rest)
+            self._value.write(b"\r\n")
+            ready = self._value.getvalue()
+            self._value = BytesIO()
+        self._mid_value = False
+        self.want = READ_BYTES
+        store, self._store_ready = self._store_ready, _nothing
+        store(ready)
+
+    # Replies
+
+    def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
+        """Answer that all went well, unless the request asked for silence then."""
+        if not COMMANDS[request.opcode].is_quiet:
+            self.answer(request, Status.SUCCESS, value, cas)
+
+    def fail(self, request: Request, status: Status, text: bytes = b"") -> None:
+        """Answer with an error, in memcached's words where no others are given; silence covers none."""
+        text = text or TEXTS[status]
+        self._log.reply(self.fd, text)
+        self.out.append(packet(request, status, value=text))
+
+    def answer(self, request: Request, status: Status, value: bytes, cas: int = 0) -> None:
+        """Answer with a status and a value."""
+        self._log.reply(self.fd, b"0x%02x" % status)
+        self.out.append(packet(request, status, value=value, cas=cas))
+
+    def answer_hit(self, request: Request, entry: Entry, key: bytes, with_value: bool) -> None:
+        """Answer with an item: its flags and CAS id, this key, and its value where that is asked for."""
+        ready = ready_of(entry)
+        value = ready[ready.index(b"\n") + 1 : -2] if with_value else b""
+        self.turn_bytes += len(value)
+        self.paused = self.turn_bytes > TURN_BYTES
+        self._log.reply(self.fd, b"0x%02x" % Status.SUCCESS)
+        extras = flags_of(ready).to_bytes(FLAGS_BYTES, "big")
+        self.out.append(packet(request, Status.SUCCESS, extras, key, value, cas_of(entry)))
+
+
+__all__ = ["BinaryProtocol"]
