@@ -4,6 +4,7 @@ import pytest
 
 from tests.integration.binary_wire import MARK, BinaryWire
 from tests.integration.conftest import MakeServer
+from tests.integration.known_differences import has_rewritten_parser
 from tests.integration.wire import RunningServer, Wire
 from tests.protocol.binary_cases import CASES, NOT_FOUND, BinaryCase, O, counting, error, hit, storing
 from tests.protocol.binary_packets import Packet, Reply
@@ -20,8 +21,18 @@ def _resets_the_counts_per_prefix(server: RunningServer) -> None:
         text.expect(b"stats reset\r\n", b"RESET\r\n")
 
 
+OTHER_BEFORE = ("version", "a body of more than a gigabyte")
+"""Names of cases to which releases before 1.6.45 answer otherwise, or not at all."""
+
+
+def skip_what_differs(server: RunningServer, case: BinaryCase) -> None:
+    if case.name in OTHER_BEFORE and not has_rewritten_parser(server):
+        pytest.skip("releases before 1.6.45 answer this otherwise")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_requests_one_by_one_get_the_replies_of_the_table(server: RunningServer, case: BinaryCase) -> None:
+    skip_what_differs(server, case)
     replies = []
     with BinaryWire(server) as wire:
         for packet in case.requests:
@@ -32,6 +43,7 @@ def test_requests_one_by_one_get_the_replies_of_the_table(server: RunningServer,
 
 @pytest.mark.parametrize("case", AT_ONCE, ids=lambda case: case.name)
 def test_requests_in_one_packet_get_the_same_replies(server: RunningServer, case: BinaryCase) -> None:
+    skip_what_differs(server, case)
     with BinaryWire(server) as wire:
         assert wire.ask(*case.requests) == [*case.replies]
         assert wire.is_closed == case.closes
