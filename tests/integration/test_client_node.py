@@ -1,4 +1,4 @@
-"""Clients from npm, against both servers: run where MEMCACHE_KV_NODE=1 asks for them and node is installed."""
+"""Clients from npm, against both servers: run where NODE_CLIENTS=1 asks for them and node is installed."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ SCRIPTS = Path(__file__).parent.parent / "node"
 
 INSTALL_SECONDS, RUN_SECONDS = 300, 60
 
-if os.environ.get("MEMCACHE_KV_NODE") != "1":
-    pytest.skip("MEMCACHE_KV_NODE=1 runs the clients from npm", allow_module_level=True)
+if os.environ.get("NODE_CLIENTS") != "1":
+    pytest.skip("NODE_CLIENTS=1 runs the clients from npm", allow_module_level=True)
 if shutil.which("node") is None or shutil.which("npm") is None:
     pytest.skip("node is not installed", allow_module_level=True)
 
