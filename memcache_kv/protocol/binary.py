@@ -56,15 +56,13 @@ class BinaryProtocol(Session):
     """
 
     __slots__ = (
-        "login", "_held", "_mid_value", "_swallow_bytes", "_missing_bytes", "_value", "_head", "_store_ready",
+        "login", "_mid_value", "_swallow_bytes", "_missing_bytes", "_value", "_head", "_store_ready",
         "_requests_per_turn",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0, users: Credentials | None = None) -> None:
         super().__init__(context, fd)
         self.login = None if users is None else SaslLogin(users)
-        self._held = b""
-        """Input that is not a whole head with extras and key yet, or waits for the next turn."""
         self._mid_value = False
         """Whether the next bytes belong to a value, to be read or passed over."""
         self._swallow_bytes = 0
@@ -87,19 +85,6 @@ class BinaryProtocol(Session):
                 return
             data = data[position:]
         self._run(data)
-
-    def resume(self) -> None:
-        """Go on where a turn ended."""
-        data, self._held = self._held, b""
-        self.paused = False
-        if self._more is not None:
-            self.turn_bytes = 0
-            self._more()
-            if self.paused:
-                self._held = data
-                return
-        if data:
-            self._run(data)
 
     @property
     def state(self) -> str:

@@ -28,7 +28,7 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "watcher", "close_reason",
-        "turn_bytes", "_log", "_observation", "_more", "_chunks",
+        "turn_bytes", "_log", "_observation", "_held", "_more", "_chunks",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
@@ -52,9 +52,28 @@ class Session:
         """Bytes of large values that were answered in this turn."""
         self._log = context.log
         self._observation = context.observation
+        self._held = b""
+        """Input that is not a whole request yet, or waits for the next turn."""
         self._more: Callable[[], None] | None = None
         """Goes on with a reply that is longer than a turn."""
         self._chunks: Iterator[bytes] = iter(())
+
+    def _run(self, data: bytes) -> None:
+        """Carry out requests until the input or the turn is used up."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Go on where a turn ended."""
+        data, self._held = self._held, b""
+        self.paused = False
+        if self._more is not None:
+            self.turn_bytes = 0
+            self._more()
+            if self.paused:
+                self._held = data
+                return
+        if data:
+            self._run(data)
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
         """Answer with what this gives, a chunk a turn, until it has no more: for a reply that takes long to make."""

@@ -53,7 +53,7 @@ class TextProtocol(Session):
     """
 
     __slots__ = (
-        "noreply", "is_binary", "_held", "_keys", "_find", "_with_cas", "_counts",
+        "noreply", "is_binary", "_keys", "_find", "_with_cas", "_counts",
         "_swallow_bytes", "_block_bytes", "_missing_bytes", "_block", "_flags", "_store_ready", "_mid_block",
         "_is_fresh", "_may_be_binary", "_requests_per_turn", "_takes_small_sets",
     )  # fmt: skip
@@ -68,8 +68,6 @@ class TextProtocol(Session):
         """Whether the first byte shows that the client speaks the binary protocol: another must take over."""
         self._is_fresh = True
         self._may_be_binary = context.settings.binding_protocol == "auto"
-        self._held = b""
-        """Input that is not a whole line yet, or waits for the next turn."""
         self._keys: Iterator[bytes] = iter(())
         """Keys of a get that is not yet answered in full."""
         self._find: Finder = self.store.get
@@ -149,19 +147,6 @@ class TextProtocol(Session):
         if stop < len(data):
             self._run(data[stop:], 1)
         return True
-
-    def resume(self) -> None:
-        """Go on where a turn ended."""
-        data, self._held = self._held, b""
-        self.paused = False
-        if self._more is not None:
-            self.turn_bytes = 0
-            self._more()
-            if self.paused:
-                self._held = data
-                return
-        if data:
-            self._run(data)
 
     def _run(self, data: bytes, taken: int = 0) -> None:
         """Carry out requests until the input or the turn, of which so many requests are over, is used up.
