@@ -189,7 +189,7 @@ def difference(memcached: Outside, stream: list[Batch]) -> str:
     for batch, one, other in zip(stream, theirs(memcached, stream), own(memcached, stream), strict=False):
         if one != other:
             sent = "\n".join(map(repr, (packet for each in stream for packet in each)))
-            return f"{sent}\nbatch: {batch}\nmemcached: {one}\nours:      {other}"[:5000]
+            return f"{sent[:3000]}\nmemcached: {one!s:.2000}\nours:      {other!s:.2000}"
     return ""
 
 
