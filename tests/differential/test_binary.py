@@ -186,7 +186,7 @@ def own(memcached: Outside, stream: list[Batch]) -> Answers:
 
 def difference(memcached: Outside, stream: list[Batch]) -> str:
     """What differs, in words; nothing where the answers are the same."""
-    for batch, one, other in zip(stream, theirs(memcached, stream), own(memcached, stream), strict=False):
+    for one, other in zip(theirs(memcached, stream), own(memcached, stream), strict=True):
         if one != other:
             sent = "\n".join(map(repr, (packet for each in stream for packet in each)))
             return f"{sent[:3000]}\nmemcached: {one!s:.2000}\nours:      {other!s:.2000}"
