@@ -3,11 +3,13 @@
 MemcacheKVError
 ├── ConfigError         a flag, variable or file says something senseless (exit status 2, or 64 as memcached)
 ├── StoppedEarly        somebody wanted the end before the server had started
+├── ChangesRefused      the journal can't be written, so the store changes nothing
 ├── ListenError         an address can't be listened on
 └── JournalError        the journal can't be used
     ├── JournalLocked   another process has the directory
-    ├── JournalCorrupt  a record in the middle fails its checksum, or the file is not a journal
-    └── JournalFailed   a write or an fsync failed while serving
+    ├── JournalCorrupt  a record fails its checksum, a file is missing or was cut off, or it is not a journal
+    ├── JournalFailed   a write or an fsync failed
+    └── JournalLost     a file was deleted or replaced while serving
 """
 
 
@@ -34,6 +36,10 @@ class StoppedEarly(MemcacheKVError):
     """Somebody wanted the end before the server had started; not a failure."""
 
 
+class ChangesRefused(MemcacheKVError):
+    """The journal can't be written, so that the store changes nothing; reading goes on."""
+
+
 class JournalError(MemcacheKVError):
     """The journal can't be used; the text names the file and says what to do."""
 
@@ -43,8 +49,19 @@ class JournalLocked(JournalError):
 
 
 class JournalCorrupt(JournalError):
-    """A record before the end of the journal is damaged, or the file is not a journal of ours."""
+    """A record before the end of the journal is damaged, a file of it is missing or cut off, or it is not ours."""
 
 
 class JournalFailed(JournalError):
-    """The disk refused a write or an fsync, so nothing more may be acknowledged."""
+    """The disk refused a write or an fsync, so that what was to be written is not safe."""
+
+
+class JournalLost(JournalError):
+    """A file of the journal was deleted or replaced while serving.
+
+    is_ours: whether it may be written anew: not where another process may have the directory by now.
+    """
+
+    def __init__(self, message: str, is_ours: bool = True) -> None:
+        super().__init__(message)
+        self.is_ours = is_ours

@@ -6,7 +6,7 @@ from memcache_kv.clock import Clock
 from memcache_kv.log import Log
 from memcache_kv.prefixes import Prefixes
 from memcache_kv.store import Entry, Mode, Outcome
-from memcache_kv.store.store import Write
+from memcache_kv.store.change import Write
 from memcache_kv.watching import REQUEST_STREAMS, Stream, Watchers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import select
@@ -13,7 +14,7 @@ from pathlib import Path
 from memcache_kv import process
 from memcache_kv.clock import Clock
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, StoppedEarly
-from memcache_kv.journal import Journal, JournalDirectory, Recovered, recover
+from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
 from memcache_kv.log import Log
 from memcache_kv.memory import MemoryWatch, resident_bytes
 from memcache_kv.observation import Observation
@@ -50,7 +51,8 @@ class StopRequest:
         """Wish it."""
         if not self._set:
             self._set = True
-            os.write(self._write, b"s")
+            with contextlib.suppress(OSError):  # it is closed: nobody waits any more
+                os.write(self._write, b"s")
 
     def fileno(self) -> int:
         """Return a descriptor for `signal.set_wakeup_fd`, so that a signal which comes just before `wait` blocks is
@@ -71,13 +73,18 @@ class StopRequest:
             os.read(self._read, 64)
         return self._set
 
+    def close(self) -> None:
+        """Give its descriptors back, when nobody waits any more."""
+        os.close(self._read)
+        os.close(self._write)
+
 
 class Service:
     """A server with its store, journal, workers and listeners.
 
     `start` recovers the journal, then listens; `stop` drains and flushes; both block until done and are called once, by
-    one thread. `stopping` is set when somebody (a client's `shutdown`, a failed disk) asks for the end;
-    whoever runs the service waits for it and calls `stop`. `failure` says why, where the disk was the reason.
+    one thread. `stopping` is set when somebody (a client's `shutdown`, a fault in the journal's thread) asks for the
+    end; whoever runs the service waits for it and calls `stop`. `failure` says then what could not be written.
 
     Raises JournalError, ListenError, ConfigError for users or certificates that can't be used, and StoppedEarly where
     the end was wanted before the start was over.
@@ -111,6 +118,7 @@ class Service:
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
         self.memory_watch = MemoryWatch(self.store, resident_bytes())
         self.journal: Journal | None = None
+        self.compactor: Compactor | None = None
         self.listeners: list[MemcacheServer] = []
         self.udp_listeners: list[UdpServer] = []
         self.workers: list[Worker] = []
@@ -145,12 +153,14 @@ class Service:
                 server.activate()
         except BaseException:
             self._close_listeners()
-            if self._directory is not None:
-                self._directory.close()
+            self._close_journal()
+            self.stopping.close()
             raise
         self._start_workers()
         self.crawler.start()
         self.memory_watch.start()
+        if self.compactor is not None:
+            self.compactor.start()
         for listener in self._all_listeners():
             listener.start()
         if self.settings.port_file is not None:
@@ -179,12 +189,12 @@ class Service:
             worker.join()
         self.crawler.stop()
         self.memory_watch.stop()
-        if self.journal is not None:
-            self.journal.close()
+        if self.compactor is not None:
+            self.compactor.stop()
+        self._close_journal()
         for worker in self.workers:
             worker.close()  # not before: the journal's thread wakes them
-        if self._directory is not None:
-            self._directory.close()
+        self.stopping.close()
 
     # Parts
 
@@ -192,39 +202,58 @@ class Service:
         if self.settings.journal is None:
             return
         self._directory = directory = JournalDirectory(self.settings.journal)
-        directory.check()
+        manifest = directory.open()
         last_cas = 0
-        if directory.file.exists() and directory.file.stat().st_size:
-            found = self._recover(directory.file)
+        if manifest is not None:
+            found = self._recover(directory, manifest)
             last_cas = found.next_run()
             self._recovered_records = found.records
-            if found.torn_copy is not None:
-                self.log.say(
-                    f"{directory.file}: the last record was not finished; "
-                    f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
-                )
-            self.log.say(f"recovered {len(self.store)} items from {found.records} records in {found.seconds:.2f} s")
+            self._say_what_was_found(directory, found)
         self.store.start_cas_at(last_cas + 1)
-        self.journal = Journal(directory.file, self.settings.fsync, last_cas, self._disk_failed)
-        directory.sync()
+        self.journal = Journal(
+            directory, self.settings.fsync, manifest, last_cas, self.log.say, on_fault=self.stopping.set
+        )
+        self.journal.start()
+        self.compactor = Compactor(self.journal, self.store, self.settings.compact_ratio, self.log.say)
         self.store.log = self.journal
         self.store.new_second()
 
-    def _recover(self, path: Path) -> Recovered:
+    def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
         """Replay a journal, and show how far it has come. Raises StoppedEarly where somebody wants the end first."""
-        with show_progress(self.log, path) as show:
+        with show_progress(self.log, directory.path) as show:
 
             def progress(done: int, total: int, records: int) -> None:
                 show(done, total, records)
                 if self.stopping.is_set():
                     raise StoppedEarly("stopped while the journal was read")
 
-            return recover(path, self.store, progress)
+            return recover(directory.path, directory.disk, manifest, self.store, progress)
 
-    def _disk_failed(self, failure: JournalFailed) -> None:
-        self.failure = failure
-        self.log.say(str(failure))
-        self.stopping.set()
+    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
+        for name in directory.removed:
+            self.log.say(f"{directory.path}: removed {name}, which a base had replaced")
+        for name in directory.set_aside:
+            self.log.say(
+                f"{directory.path}: no manifest names what is now {name}, so it is no part of the journal: it was "
+                "begun when the server went down, or put there since"
+            )
+        if found.torn_copy is not None:
+            self.log.say(
+                f"{directory.path}: the last record was not finished; "
+                f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
+            )
+        self.log.say(f"recovered {len(self.store)} items from {found.records} records in {found.seconds:.2f} s")
+
+    def _close_journal(self) -> None:
+        """Write what is queued, and let go of the directory."""
+        if self.journal is not None:
+            try:
+                self.journal.close()
+            except JournalFailed as error:
+                self.failure = error
+                self.log.say(str(error))
+        if self._directory is not None:
+            self._directory.close()
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
@@ -275,6 +304,7 @@ class Service:
             totals=self.totals,
             crawler=self.crawler,
             journal=self.journal,
+            compactor=self.compactor,
             connections=self._connections,
             stop=self.stopping.set,
             tcp_port=self.port,

@@ -94,6 +94,8 @@ class Settings:
     """0 is no limit."""
     journal: Path | None = None
     fsync: Fsync = Fsync.EVERYSEC
+    compact_ratio: float = 2.0
+    """0: only when asked."""
     shards: int = 0
     """0 lets the limits decide."""
     max_items: int = 0
@@ -198,6 +200,16 @@ def _fsync(text: str) -> Fsync:
         raise ConfigError(f"fsync must be always, everysec or never, not {text!r}") from None
 
 
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if ratio != 0 and not 1 < ratio < 1000:
+        raise ConfigError(f"{text!r} is not a ratio: it must be more than 1 and less than 1000, or 0")
+    return ratio
+
+
 def _shards(text: str) -> int:
     count = _integer(0, 4096, "the number of shards")(text)
     if count & (count - 1):
@@ -267,6 +279,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
     Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
            metavar="WHEN", convert=_fsync),
+    Option("compact-ratio", "rewrite the journal when it is this many times as long as after the last rewrite, and "
+           "longer than 64 MB times this; 0: only when asked (default: 2)", metavar="NUM", convert=_ratio),
     Option("shards", "parts of the table, a power of two (default: by the limits, 64 at most)", metavar="NUM",
            convert=_shards),
     Option("max-items", "evict above this number of items (default: no limit)", metavar="NUM",

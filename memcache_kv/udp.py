@@ -80,6 +80,7 @@ class UdpServer(Listener, socketserver.UDPServer):
         if context.clock.tick():
             context.store.new_second()
         context.counters.bytes_read += len(data)
+        before = 0 if context.journal is None else context.journal.mine()
         protocol.receive(data)
         size = sum(map(len, protocol.out))
         while protocol.paused and size <= REPLY_LIMIT_BYTES:
@@ -87,7 +88,8 @@ class UdpServer(Listener, socketserver.UDPServer):
             size = sum(map(len, protocol.out))
         if size > REPLY_LIMIT_BYTES:
             return b"SERVER_ERROR reply too large for UDP\r\n"
-        self._wait_for_journal()
+        if not self._is_saved(before):
+            return b"SERVER_ERROR out of memory storing object\r\n"
         context.counters.bytes_written += size
         return b"".join(protocol.out)
 
@@ -98,11 +100,15 @@ class UdpServer(Listener, socketserver.UDPServer):
             return BinaryProtocol(self._context, self.fileno())
         return TextProtocol(self._context, self.fileno())
 
-    def _wait_for_journal(self) -> None:
+    def _is_saved(self, before: int) -> bool:
+        """Wait for the journal where a datagram has changed something; tell whether that was of use."""
         journal = self._context.journal
-        if journal is None:
-            return
-        position = journal.position
-        while journal.holds(position) and journal.failure is None:
+        if journal is None or (position := journal.mine()) == before:
+            return True
+        journal.commit()
+        while journal.holds(position):
+            if journal.refuses:
+                return False
             self._moved.wait(POLL_SECONDS)
             self._moved.clear()
+        return True

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
 from memcache_kv.store import Entry, Mode, Outcome
+from memcache_kv.store.change import Write
 from memcache_kv.store.item import FETCHED, deadline_of, length_of, ready_of, state_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
-from memcache_kv.store.store import Time, Write
+from memcache_kv.store.time import Time
 
 LINES_LIMIT_BYTES = 256 * 1024
 """Lines kept for one who does not read them, as in memcached."""

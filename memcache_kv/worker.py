@@ -12,6 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
+from threading import get_ident
 
 from memcache_kv.connection import Connection, HeldBack, peer_of
 from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
@@ -54,7 +55,7 @@ class Worker(threading.Thread):
     __slots__ = (
         "_users", "_guesses", "_tls", "_shaking", "_slowed", "_idle_timeout", "_looked_for_idle", "context",
         "_poller", "_connections", "_adopted", "_paused", "_called", "_parked", "_stopping", "_watchers",
-        "_counters", "_journal", "_clock", "_wake_in", "_wake_out",
+        "_counters", "_journal", "_commit_by", "_clock", "_wake_in", "_wake_out",
     )  # fmt: skip
     # A thread has a dict of its own; with these in it too there would be more than the 30 names up to which the
     # interpreter shares the keys of such dicts, and each request would take 0.15 microseconds more.
@@ -82,6 +83,8 @@ class Worker(threading.Thread):
         """Numbers of connections whose protocols have something to send."""
         self._parked: dict[int, Connection] = {}
         """Connections whose replies wait for the journal."""
+        self._commit_by = 0.0
+        """When the journal is asked to write what they wait for; 0: it was asked."""
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
@@ -127,7 +130,7 @@ class Worker(threading.Thread):
         return [connection.facts(now, connection.fd == asking) for connection in list(self._connections.values())]
 
     def _journal_moved(self) -> None:
-        if self._parked:
+        if self._parked and get_ident() != self.ident:
             self.wake()
 
     # The loop
@@ -135,7 +138,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Serve until told to stop, then send what can be sent and close."""
         while not self._stopping:
-            self._turn(0 if self._paused else IDLE_SECONDS)
+            self._turn(0 if self._paused or self._commit_by else IDLE_SECONDS)
         give_up_at = self.context.clock.now + DRAIN_SECONDS
         while self._has_unsent() and self.context.clock.now < give_up_at:
             self._turn(0.05)
@@ -176,12 +179,31 @@ class Worker(threading.Thread):
                     self._resume(connection)
                 except Exception:
                     self._drop(connection)
+        if self._commit_by and (not events or time.monotonic() > self._commit_by):
+            self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
         if self._shaking:
             self._give_up_handshakes()
         if self._slowed:
             self._let_go()
+
+    def _commit(self) -> None:
+        """Have the changes of the last turns written, once for all; answer those that the journal has by now.
+
+        That is done once nobody has more to ask, or after as long as an fsync takes: the more share one, the better.
+        """
+        assert self._journal is not None
+        self._commit_by = 0.0
+        self._journal.commit()
+        self._release_saved()
+
+    def _release_saved(self) -> None:
+        """Answer those whose changes the journal has, or does not take."""
+        journal = self._journal
+        if journal is not None:
+            for connection in [c for c in self._parked.values() if journal.refuses or not journal.holds(c.release_at)]:
+                self._release(connection)
 
     def _close_idle(self) -> None:
         """Close the connections whose clients have asked for nothing for too long; once a second."""
@@ -203,10 +225,7 @@ class Worker(threading.Thread):
             self._open(self._adopted.popleft())
         while self._called:
             self._call(self._called.popleft())
-        journal = self.context.journal
-        if journal is not None:
-            for connection in [c for c in self._parked.values() if not journal.holds(c.release_at)]:
-                self._release(connection)
+        self._release_saved()
 
     def _call(self, fd: int) -> None:
         """Give a connection another turn, after what is under way there."""
@@ -289,18 +308,18 @@ class Worker(threading.Thread):
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
         journal = self._journal
-        if journal is None:
+        if journal is None or not journal.delays:
             protocol.receive(data)
             self._answer(connection, protocol)
         else:
-            before = journal.position
+            before = journal.mine()
             protocol.receive(data)
             self._answer_after(connection, before)
 
     def _resume(self, connection: Connection) -> None:
         """Give a connection with more to do its next turn."""
         journal = self.context.journal
-        before = 0 if journal is None else journal.position
+        before = 0 if journal is None else journal.mine()
         protocol = connection.protocol
         if isinstance(protocol, TextProtocol) and protocol.is_binary:
             connection.protocol = BinaryProtocol(self.context, connection.fd, connection.visitor)
@@ -310,20 +329,27 @@ class Worker(threading.Thread):
         self._answer_after(connection, before)
 
     def _answer_after(self, connection: Connection, before: int) -> None:
-        """Answer now, or when the journal has come far enough if it has grown since `before`."""
+        """Answer now, or when the journal has come far enough if this thread has added to it since `before`."""
         journal = self.context.journal
-        if journal is None or journal.position == before or not journal.holds(journal.position):
+        if journal is None or (position := journal.mine()) == before or not journal.holds(position):
             self._answer(connection, connection.protocol)
             return
-        connection.release_at = journal.position
+        journal.waits += 1
+        connection.release_at = position
         connection.waiting = True
         self._parked[connection.fd] = connection
-        if not journal.holds(connection.release_at):  # it moved in between, and woke nobody
+        if not self._commit_by:
+            self._commit_by = time.monotonic() + journal.average_sync_seconds
+        if journal.refuses or not journal.holds(position):  # it moved in between, and woke nobody
             self._release(connection)
 
     def _release(self, connection: Connection) -> None:
+        """Answer after a wait; whose change the disk did not take is told so."""
+        journal, position = self.context.journal, connection.release_at
         del self._parked[connection.fd]
         connection.release_at = 0
+        if journal is not None and journal.holds(position):
+            connection.protocol.take_back()
         self._answer(connection, connection.protocol)
 
     def _answer(self, connection: Connection, protocol: TextProtocol | BinaryProtocol) -> None:

@@ -15,8 +15,8 @@ from memcache_kv.observation import Observation
 from memcache_kv.service import Service
 from memcache_kv.settings import Settings
 from memcache_kv.store import Item, Mode, Outcome
+from memcache_kv.store.change import Write
 from memcache_kv.store.item import FETCHED, LONG_PAST, Entry, pack
-from memcache_kv.store.store import Write
 from memcache_kv.watching import WATCHERS_LIMIT, Stream, Watcher, Watchers
 from memcache_kv.worker import Worker
 from tests.fake_clock import FakeClock

@@ -34,6 +34,11 @@ class FakeJournal:
     def __init__(self) -> None:
         self.position = 0
         self.reached = 0
+        self.waits = 0
+        self.refusals = 0
+        self.refuses = False
+        self.delays = True
+        self.average_sync_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
 
     def holds(self, position: int) -> bool:
@@ -41,6 +46,21 @@ class FakeJournal:
 
     def watch(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
+
+    def mine(self) -> int:
+        return self.position
+
+    def commit(self) -> None:
+        """Do nothing: the test says how far it comes."""
+
+    def new_second(self, now: int) -> None:
+        """Take no note of the time."""
+
+    def fail(self) -> None:
+        """Take nothing any more, and tell whoever waits."""
+        self.refuses = True
+        for tell in self.callbacks:
+            tell()
 
     def reach(self, position: int) -> None:
         self.reached = position
@@ -388,6 +408,43 @@ def test_several_wait_for_the_journal_at_once(serve: MakeServing) -> None:
     journal.reach(10)
     for client in clients:
         assert read(client, len(STORED)) == STORED
+
+
+def test_whose_change_a_failed_disk_did_not_take_is_told_so(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    one, many = serving.connect(), serving.connect()
+    one.sendall(b"set a 0 0 1\r\nx\r\n")
+    many.sendall(b"set b 0 0 1\r\nx\r\nset c 0 0 1\r\nx\r\n")
+    poll_until(lambda: len(serving.worker._parked) == 2, "the replies wait for the journal")
+    assert journal.waits == 2
+    journal.fail()
+    ask(one, b"", b"SERVER_ERROR out of memory storing object\r\n")
+    assert read_to_the_end(many) == b""
+    assert journal.refusals == 2
+    ask(one, b"get a\r\n", value_reply(b"a", b"x") + END)
+
+
+def test_nobody_waits_for_a_journal_that_refuses(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    serving.keep(b"a", b"x")
+    client = serving.connect()
+    journal.fail()
+    ask(client, b"set a 0 0 1\r\ny\r\n", b"SERVER_ERROR out of memory storing object\r\n")
+    ask(client, b"get a\r\n", value_reply(b"a", b"x") + END)
+    assert (journal.position, journal.waits, journal.refusals) == (0, 0, 1)
+
+
+def test_a_change_that_the_disk_took_is_not_taken_back_when_it_fails_later(serve: MakeServing) -> None:
+    journal = FakeJournal()
+    serving = serve(journal=journal)
+    client = serving.connect()
+    client.sendall(b"set a 0 0 1\r\nx\r\n")
+    poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+    journal.reached = 1
+    journal.fail()
+    assert read(client, len(STORED)) == STORED
 
 
 # Stopping

@@ -1,15 +1,27 @@
-"""The directory that a journal lives in: its lock and its files."""
+"""The directory that a journal lives in: its lock, and what stands in it at a start."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
+from memcache_kv.journal.disk import Disk, SystemDisk
+from memcache_kv.journal.manifest import (
+    MANIFEST_NAME,
+    TEMPORARY_SUFFIX,
+    Manifest,
+    base_name,
+    number_of,
+    read_manifest,
+)
+from memcache_kv.journal.record import parse_line
 
-FILE_NAME = "journal-000001.jsonl"
 LOCK_NAME = "lock"
+STRANGERS = {LOCK_NAME, "lost+found"}
+UNLISTED_SUFFIX = ".unlisted"
+"""What the name of an increment ends with that a crash left beside the manifest."""
+START_LIMIT_BYTES = 4096
+"""A file that holds no more than its start record is shorter than this."""
 
 
 class JournalDirectory:
@@ -19,48 +31,123 @@ class JournalDirectory:
     Raises JournalLocked where another process has it, JournalError where it can't be made or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self.path = path
+        self.set_aside: list[str] = []
+        """What files `open` renamed because no manifest names them."""
+        self.removed: list[str] = []
+        """What whole files it removed because a base has taken their place."""
+        self.disk: Disk = disk if disk is not None else SystemDisk()
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise JournalError(f"can't use the journal directory {path}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
+            self.disk.make_directory(path)
+            self._lock = self.disk.lock(path / LOCK_NAME)
+        except BlockingIOError:
             raise JournalLocked(
                 f"another process uses the journal in {path}; stop it, or give --journal another directory"
             ) from None
+        except OSError as error:
+            raise JournalError(f"can't use the journal directory {path}: {error.strerror}") from None
 
-    @property
-    def file(self) -> Path:
-        """The file that changes are appended to."""
-        return self.path / FILE_NAME
+    def open(self) -> Manifest | None:
+        """Read the manifest, see that its files are there, and clear away what a crash left; None: it is a new journal.
 
-    def check(self) -> None:
-        """Refuse a directory whose files are not a journal's, rather than start empty beside them.
-
-        Raises JournalCorrupt with what was found.
+        Raises JournalCorrupt with what was found, rather than start empty beside it, and JournalError.
         """
-        if self.file.exists():
-            return
-        strange = sorted({p.name for p in self.path.iterdir()} - {LOCK_NAME, "lost+found"})
-        if strange:
-            raise JournalCorrupt(
-                f"{self.path} holds {strange[0]!r} but no {FILE_NAME}: not starting empty beside it. "
-                "Give --journal an empty directory, or put the journal back"
-            )
-
-    def sync(self) -> None:
-        """Make the names in the directory durable."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            manifest = read_manifest(self.path, self.disk)
+            if manifest is None:
+                self._check_new()
+            else:
+                check_parts(self.path, self.disk, manifest)
+            self._clear(manifest or Manifest())
+        except OSError as error:
+            raise JournalError(f"can't read the journal in {self.path}: {error.strerror}") from None
+        return manifest
+
+    def is_locked(self) -> bool:
+        """Tell whether the lock is still the one that others see. Raises OSError."""
+        return self._lock.is_at(self.path / LOCK_NAME)
 
     def close(self) -> None:
         """Let go of the lock."""
-        os.close(self._lock)
+        self._lock.close()
+
+    def _check_new(self) -> None:
+        """Refuse a directory that holds anything that is not known to be of no value."""
+        for name in sorted(self.disk.names(self.path)):
+            if name in STRANGERS or self._is_temporary(name) or (number_of(name) and self._holds_nothing(name)):
+                continue
+            if number_of(name):
+                raise JournalCorrupt(
+                    f"{self.path} holds {name!r} but no {MANIFEST_NAME}: not starting empty beside it. Put the "
+                    f"manifest back, or let `memcache-kv journal repair {self.path}` make it anew"
+                )
+            raise JournalCorrupt(
+                f"{self.path} holds {name!r} but no journal: not starting empty beside it. "
+                "Give --journal an empty directory, or put the journal back"
+            )
+
+    def _clear(self, manifest: Manifest) -> None:
+        """Remove what was never finished and what a new base replaced; set aside what no manifest came to name.
+
+        First of all, what was found is made to last: the process before may have been killed between a rename and the
+        sync of the directory.
+        """
+        self.disk.sync_directory(self.path)
+        listed = {part.name for part in manifest.parts}
+        first = min((number_of(part.name) for part in manifest.increments), default=0)
+        for name in sorted(self.disk.names(self.path)):
+            number = number_of(name)
+            if self._is_temporary(name):
+                self.disk.remove(self.path / name)
+            elif not number or name in listed:
+                continue
+            elif name == base_name(number) or self._holds_nothing(name):
+                self.disk.remove(self.path / name)
+            elif number < first:
+                self.disk.remove(self.path / name)
+                self.removed.append(name)
+            else:
+                self.set_aside.append(self._set_aside(name))
+
+    def _set_aside(self, name: str) -> str:
+        """Rename an increment that was begun when the machine went down, before anything in it was acknowledged."""
+        aside, number = name + UNLISTED_SUFFIX, 1
+        while aside in self.disk.names(self.path):
+            number += 1
+            aside = f"{name}{UNLISTED_SUFFIX}-{number}"
+        self.disk.rename(self.path / name, self.path / aside)
+        return aside
+
+    @staticmethod
+    def _is_temporary(name: str) -> bool:
+        plain = name.removesuffix(TEMPORARY_SUFFIX)
+        return plain != name and (plain == MANIFEST_NAME or number_of(plain) > 0)
+
+    def _holds_nothing(self, name: str) -> bool:
+        """Tell whether a file holds no more than the record that begins it, or a part of that."""
+        data = b"".join(self.disk.read(self.path / name, START_LIMIT_BYTES))
+        line, feed, rest = data.partition(b"\n")
+        if not feed:
+            return len(data) < START_LIMIT_BYTES
+        try:
+            return parse_line(line).op == "start" and not rest
+        except ValueError:
+            return False
+
+
+def check_parts(directory: Path, disk: Disk, manifest: Manifest) -> None:
+    """See that every file of a journal is there and as long as it was. Raises JournalCorrupt, OSError."""
+    names = set(disk.names(directory))
+    for part in manifest.parts:
+        if part.name not in names:
+            raise JournalCorrupt(
+                f"{directory / part.name} is missing, which the journal consists of: put it back, or see what is left "
+                f"with `memcache-kv journal repair {directory}`"
+            )
+        size = disk.size(directory / part.name)
+        if size < part.bytes:
+            raise JournalCorrupt(
+                f"{directory / part.name} has {size} bytes and had {part.bytes}: it was cut off. Put it back, or see "
+                f"what is left with `memcache-kv journal repair {directory}`"
+            )

@@ -15,9 +15,10 @@ import msgspec
 
 from memcache_kv.store.item import STALE, WON
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Format 1 had one file, no manifest, and neither `time` nor `end`; it is read too."""
 
-Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "mark", "flush"]
+Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "mark", "flush", "time", "end"]
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -32,7 +33,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     cas: int = 0
     """set, cas, mark: the item's CAS id, where it has one; start: the id before the first of this run."""
     at: int = 0
-    """flush: the unix time at which it takes effect, 0 for at once; start: when the run began."""
+    """flush: the unix time at which it takes effect, 0 for at once; start: when the file was begun; time: from when on
+    what follows was done; end: when the base was complete, which is the moment that it shows."""
     version: int = 0
     """start: FORMAT_VERSION of the writer."""
     value: str | None = None
@@ -41,6 +43,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """set, mark: the value was invalidated, and is still served."""
     won: bool = False
     """set, mark: somebody was told to store the key anew."""
+    count: int = 0
+    """end: how many records stand before it, in a base."""
 
     def key_bytes(self) -> bytes:
         """Return the key as the protocol has it."""
@@ -67,7 +71,11 @@ _LEN_AT = len('{"crc":"00000000","len":')
 
 def line_of(record: Record) -> bytes:
     """Make the line of a record, with its checksum and its line feed."""
-    body = _encode(record)[1:]
+    return framed(_encode(record)[1:])
+
+
+def framed(body: bytes) -> bytes:
+    """Make a line of what stands behind the first brace, with its checksum and its line feed."""
     return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
 
 
@@ -112,10 +120,10 @@ def _put_value(record: Record, value: bytes) -> None:
         record.value64 = value
 
 
-def parse_line(line: bytes) -> Record:
-    """Read a line (without its line feed) back.
+def check_line(line: bytes) -> None:
+    """See that a line (without its line feed) is as long as it says, and has the checksum that it says.
 
-    Raises ValueError, saying what is wrong, where length, checksum or content do not fit.
+    Raises ValueError, saying what is wrong.
     """
     if not line.startswith(LINE_HEAD) or line[_CRC_AT + 8 : _LEN_AT] != b'","len":':
         raise ValueError("not a record of a journal")
@@ -125,6 +133,19 @@ def parse_line(line: bytes) -> Record:
         raise ValueError(f"the record is {len(body)} bytes long, not as many as it says")
     if line[_CRC_AT : _CRC_AT + 8] != b"%08x" % crc32(body):
         raise ValueError("the record's checksum does not fit its content")
+
+
+def parse_line(line: bytes) -> Record:
+    """Read a line (without its line feed) back.
+
+    Raises ValueError, saying what is wrong, where length, checksum or content do not fit.
+    """
+    check_line(line)
+    return decode_line(line)
+
+
+def decode_line(line: bytes) -> Record:
+    """Read a line back that was checked already. Raises ValueError where it is no record that is known."""
     try:
         return _decode(line)
     except msgspec.MsgspecError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from threading import get_ident
 
-from memcache_kv.errors import JournalFailed
+from memcache_kv.errors import JournalFailed, JournalLost
+from memcache_kv.journal.directory import JournalDirectory
+from memcache_kv.journal.files import JournalFiles
+from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.settings import Fsync
 
@@ -18,57 +20,98 @@ under everysec and never."""
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
-"""With more than this waiting to be written, clients that change something wait for the disk."""
+"""With more than this waiting to be written, clients that change something wait for the disk. What was written and not
+synced is kept in memory too, and synced at once when it is this much."""
+QUICK_SYNC_SECONDS = 0.001
+"""always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
+CHECK_SECONDS = 1.0
+"""How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
 
 
 class Journal:
-    """An append-only file of changes, behind a thread that writes them in groups.
+    """An append-only log of changes, behind a thread that writes them in groups.
 
     The methods of ChangeLog (`stored` …) may be called by any thread; they queue a line and return. `position` after
     a change tells how far the journal must come before that change may be acknowledged: `holds(position)` is
     True until then. Whoever waits is told of every step by the callbacks given to `watch`, called on the writer's
-    thread. After a failed write or fsync nothing is released any more; `on_failure` is called once.
+    thread.
 
-    last_cas: what the start record says of CAS ids: all of this run are above it.
-    Raises JournalFailed where the file can't be opened or the start record can't be written.
+    A write or an fsync that fails makes `refuses` true: the store changes nothing any more, and whoever waits for
+    that record is told so. What is queued stays so, and is tried again every second; once it is on disk, all goes on.
+
+    `start` begins the thread; without it `step` does what is due, which only tests want.
+    `pause_writing` is what others hold who do something with the files.
+
+    last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
+    on_fault: called when the thread ends by a fault of ours, after which nothing is written any more.
+    Raises JournalFailed where the files can't be opened or the start record can't be written.
     """
 
     def __init__(
         self,
-        path: Path,
+        directory: JournalDirectory,
         fsync: Fsync,
+        manifest: Manifest | None = None,
         last_cas: int = 0,
-        on_failure: Callable[[JournalFailed], None] | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        on_fault: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self.path = path
         self.fsync = fsync
+        self.last_cas = last_cas
         self.position = 0
+        """How many records were queued in all."""
         self.written = 0
         self.synced = 0
+        """How many of them were, and how many of these are on disk."""
         self.queued_bytes = 0
+        self.unsynced_bytes = 0
         self.syncs = 0
         self.sync_seconds = 0.0
-        self.failure: JournalFailed | None = None
-        self._on_failure = on_failure
+        self.longest_sync_seconds = 0.0
+        self.average_sync_seconds = 0.01
+        """Of the last dozen or so; before the first, a guess."""
+        self.waits = 0
+        """How often a client had to wait for its answer until the disk followed."""
+        self.refusals = 0
+        """How many changes were refused since the start."""
+        self.failures = 0
+        """How often the disk began to fail."""
+        self.failure: JournalFailed | JournalLost | None = None
+        """Why nothing can be written; None while all is well."""
+        self.fault: Exception | None = None
+        """What ended the thread, which only a fault of ours does."""
+        self.refuses = False
+        self.pause_writing = threading.RLock()
+        self._say, self._on_fault = say, on_fault
+        self._monotonic, self._unix_time = monotonic, unix_time
         self._watchers: list[Callable[[], None]] = []
         self._queue: list[bytes] = []
+        self._unsynced: list[bytes] = []
+        """What was written and may have to be written again, should its fsync fail."""
+        self._sync_failed = False
+        self.delays = fsync is Fsync.ALWAYS
+        """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
+        self._positions: dict[int, int] = {}
+        """How far the journal must come for the last change of each thread."""
+        self._new_second = 0
+        """What second has begun since the last record; 0: none."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
         self._unsynced_since = 0.0
-        self._begin(last_cas)
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-        self._thread.start()
-
-    def _begin(self, last_cas: int) -> None:
-        """Open the file and note, durably, that a run begins."""
+        self._looked_at = self._failed_at = monotonic()
+        self._thread: threading.Thread | None = None
         try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._append(line_of(Record("start", cas=last_cas, at=int(time.time()), version=FORMAT_VERSION)))
-            self._write(self._take())
-            self._sync()
+            self.files = JournalFiles(directory, manifest, self.start_line)
         except OSError as error:
-            raise JournalFailed(f"can't write the journal {self.path}: {error.strerror}") from None
+            raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
+
+    def start_line(self) -> bytes:
+        """Make the record that begins a file."""
+        now = int(self._unix_time())
+        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION))
 
     # ChangeLog
 
@@ -85,8 +128,12 @@ class Journal:
         self._append(line_of(put_key(Record("touch", exp=deadline), key)))
 
     def named(self, key: bytes, cas: int) -> None:
-        """Note that the key's present value was given this CAS id."""
-        self._append(line_of(put_key(Record("cas", cas=cas), key)))
+        """Note that the key's present value was given this CAS id.
+
+        While the disk fails nothing is noted, as a read may give an id: the next run gives none twice anyway.
+        """
+        if not self.refuses:
+            self._append(line_of(put_key(Record("cas", cas=cas), key)))
 
     def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
         """Note the rare facts of the key's present value."""
@@ -95,14 +142,37 @@ class Journal:
     def flushed(self, at: int) -> None:
         """Note that all was forgotten (0), or will be at this unix time."""
         self._append(line_of(Record("flush", at=at)))
+        self._wake.set()  # it may have fallen due, and then nobody waits for it
+
+    def new_second(self, now: int) -> None:
+        """Let what follows be known to have happened at this unix time or later."""
+        self._new_second = now
 
     # For those who wait
 
     def holds(self, position: int) -> bool:
-        """Tell whether a client whose change is at this position must still wait for its answer."""
+        """Tell whether a client whose change is at this position must still wait for its answer.
+
+        Under `always` while the journal refuses, it waits in vain: what became of its change is not known.
+        """
         if self.fsync is Fsync.ALWAYS:
             return self.synced < position
-        return self.queued_bytes > QUEUE_LIMIT_BYTES or self.failure is not None
+        return self.queued_bytes > QUEUE_LIMIT_BYTES and not self.refuses
+
+    def mine(self) -> int:
+        """Return the position of the last change that the calling thread made while the journal `delays`; 0: none."""
+        return self._positions.get(get_ident(), 0)
+
+    def commit(self) -> None:
+        """Have all that is queued written now; for whoever waits, after all that it had to do.
+
+        Under `always`, where an fsync is short, the caller does it itself, and need not wait for another thread's
+        turn. Otherwise the journal's thread does.
+        """
+        if self.fsync is Fsync.ALWAYS and self.average_sync_seconds < QUICK_SYNC_SECONDS and not self.refuses:
+            self._try_step()
+        else:
+            self._wake.set()
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call this, on the writer's thread, whenever the journal has come further."""
@@ -113,81 +183,215 @@ class Journal:
         """How many records are not yet on disk, as far as the policy asks for it."""
         return self.position - (self.written if self.fsync is Fsync.NEVER else self.synced)
 
+    @property
+    def lag_seconds(self) -> float:
+        """How long the oldest record has waited that is written and not on disk; 0 where there is none."""
+        return 0.0 if self.synced == self.written else self._monotonic() - self._unsynced_since
+
+    # The thread
+
+    def start(self) -> None:
+        """Begin the thread that writes."""
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
     def close(self) -> None:
-        """Write and sync all that is queued, whatever the policy, and end the thread. Blocks until done."""
+        """Write and sync all that is queued, whatever the policy, and end the thread. Blocks until done.
+
+        Raises JournalFailed where that can't be done.
+        """
         self._closing = True
         self._wake.set()
-        self._thread.join()
-        os.close(self._fd)
+        if self._thread is not None:
+            self._thread.join()
+        with self.pause_writing:
+            self.step(closing=True)
+            try:
+                self.files.close()
+            except (OSError, JournalLost) as error:
+                self._fail(error)
+        lost = self.position - self.synced
+        if lost or self.failure is not None:
+            raise JournalFailed(f"{self.failure}; {lost} records could not be written before the end")
+
+    def _run(self) -> None:
+        while not self._closing and self.fault is None:
+            self._wake.wait(self._seconds_until_due())
+            self._wake.clear()
+            if not self._closing:
+                self._gather()
+            self._try_step()
+
+    def _gather(self) -> None:
+        """Wait for more to be written at once.
+
+        Under `always` that is for a part of an fsync's time, in which those who were answered by the last come again.
+        """
+        if self.fsync is Fsync.ALWAYS:
+            time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / 8)
+        else:
+            time.sleep(GATHER_SECONDS)
+
+    def _try_step(self) -> None:
+        """Do what is due; a fault of ours must cost nobody more than the journal."""
+        try:
+            self.step()
+        except Exception as error:
+            self.fault, self.refuses = error, True
+            self._say(f"the journal ended by a fault of the server: {error!r}; nothing is written any more")
+            self._on_fault()
+
+    def _seconds_until_due(self) -> float:
+        """Tell how long there is nothing to do unless somebody queues something."""
+        due = self._looked_at + CHECK_SECONDS
+        if self.fsync is Fsync.EVERYSEC and self.synced < self.written and not self.refuses:
+            due = min(due, self._unsynced_since + SYNC_SECONDS)
+        return max(0.0, due - self._monotonic())
+
+    def step(self, closing: bool = False) -> None:
+        """Write what is queued and sync what is due; see after the files and after a disk that failed."""
+        with self.pause_writing:
+            now = self._monotonic()
+            looks = closing or now - self._looked_at >= CHECK_SECONDS
+            if looks:
+                self._looked_at = now
+            try:
+                if looks:
+                    self.files.check()
+                if not self.refuses or looks:
+                    self._write_and_sync(closing)
+            except (OSError, JournalLost) as error:
+                self._fail(error)
+        for tell in self._watchers:
+            tell()
+
+    def _write_and_sync(self, closing: bool) -> None:
+        if self._sync_failed:
+            self._write_again()
+        self._write()
+        if self.refuses or closing or self._sync_is_due():
+            self._sync()
+        if self.refuses:
+            self._recovered()
+
+    def _sync_is_due(self) -> bool:
+        if self.synced == self.written or self.fsync is Fsync.NEVER:
+            return False
+        if self.fsync is Fsync.ALWAYS or self.unsynced_bytes > QUEUE_LIMIT_BYTES:
+            return True
+        return self._monotonic() - self._unsynced_since >= SYNC_SECONDS
+
+    def _write(self) -> None:
+        """Write what is queued. Raises OSError; then it is queued still."""
+        with self._lock:
+            lines, self._queue = self._queue, []
+        if not lines:
+            return
+        data = b"".join(lines)
+        try:
+            self.files.append(data)
+        except OSError:
+            with self._lock:
+                self._queue[:0] = lines
+            raise
+        if self.synced == self.written:
+            self._unsynced_since = self._monotonic()
+        self.written += len(lines)
+        if self.fsync is not Fsync.NEVER:
+            self._unsynced.append(data)
+            self.unsynced_bytes += len(data)
+        with self._lock:
+            self.queued_bytes -= len(data)
+            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > QUEUE_LIMIT_BYTES
+
+    def _sync(self) -> None:
+        began = time.perf_counter()
+        try:
+            self.files.sync()
+        except OSError:
+            self._sync_failed = True
+            raise
+        took = time.perf_counter() - began
+        self.sync_seconds += took
+        self.longest_sync_seconds = max(self.longest_sync_seconds, took)
+        self.average_sync_seconds += (took - self.average_sync_seconds) / 8
+        self.syncs += 1
+        self._all_synced()
+
+    def _all_synced(self) -> None:
+        self.synced = self.written
+        self._unsynced.clear()
+        self.unsynced_bytes = 0
+
+    def _write_again(self) -> None:
+        """Write to a new increment what the old one may have lost with the fsync that failed."""
+        self.files.replace_tail(None if self.fsync is Fsync.NEVER else b"".join(self._unsynced))
+        self._sync_failed = False
+        self._all_synced()
+
+    # For the compaction
+
+    def rotate(self) -> int:
+        """Go on in a new increment; return its number. All that is appended from now on is in it, or in a later one.
+
+        Raises OSError.
+        """
+        with self.pause_writing:
+            self._write_all()
+            return self.files.rotate()
+
+    def adopt(self, number: int, size: int) -> None:
+        """Let a base, which has its name, take the place of all before the increment of that number.
+
+        What the base may know of is on disk by then: nothing that was done later is there without what came before.
+        Raises OSError.
+        """
+        with self.pause_writing:
+            self._write_all()
+            self.files.adopt_base(number, size)
+
+    def _write_all(self) -> None:
+        """Write and sync what is queued."""
+        if self._sync_failed:
+            self._write_again()
+        self._write()
+        self._sync()
+
+    # A disk that fails
+
+    def _fail(self, error: OSError | JournalLost) -> None:
+        if isinstance(error, JournalLost):
+            failure: JournalFailed | JournalLost = error
+        else:
+            reason = error.strerror or error
+            failure = JournalFailed(f"can't write the journal in {self.files.directory}: {reason}")
+        if str(failure) != str(self.failure):
+            self._say(f"{failure}; changes are refused until it can be written, reads go on")
+        if not self.refuses:
+            self.failures += 1
+            self._failed_at = self._monotonic()
+        self.failure, self.refuses = failure, True
+
+    def _recovered(self) -> None:
+        self.failure, self.refuses = None, False
+        self._say(f"the journal is written again, after {self._monotonic() - self._failed_at:.0f} s")
 
     # The queue
 
     def _append(self, line: bytes) -> None:
         with self._lock:
+            if self._new_second:
+                stamp = line_of(Record("time", at=self._new_second))
+                self._new_second = 0
+                self._queue.append(stamp)
+                self.queued_bytes += len(stamp)
+                self.position += 1
             self._queue.append(line)
             self.queued_bytes += len(line)
             self.position += 1
-        if not self._wake.is_set():
+            if self.queued_bytes > QUEUE_LIMIT_BYTES:
+                self.delays = True
+            if self.delays:
+                self._positions[get_ident()] = self.position
+        if self.fsync is not Fsync.ALWAYS and not self._wake.is_set():
             self._wake.set()
-
-    def _take(self) -> list[bytes]:
-        with self._lock:
-            lines, self._queue = self._queue, []
-        return lines
-
-    # The writer's thread
-
-    def _run(self) -> None:
-        try:
-            while self._step():
-                pass
-        except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) else repr(error)
-            self.failure = JournalFailed(f"can't write the journal {self.path}: {reason}; nothing more is acknowledged")
-            if self._on_failure is not None:
-                self._on_failure(self.failure)
-
-    def _step(self) -> bool:
-        """Write what is queued and sync what is due; False when all is done and the journal closes."""
-        self._wake.wait(self._seconds_until_sync())
-        self._wake.clear()
-        closing = self._closing  # after the clear, or a close in between would go unnoticed
-        if not closing and self.fsync is not Fsync.ALWAYS:
-            time.sleep(GATHER_SECONDS)
-        self._write(self._take())
-        if self.synced < self.written and (closing or self._sync_is_due()):
-            self._sync()
-        for tell in self._watchers:
-            tell()
-        return not closing
-
-    def _seconds_until_sync(self) -> float | None:
-        if self.fsync is not Fsync.EVERYSEC or self.synced == self.written:
-            return None
-        return max(0.0, self._unsynced_since + SYNC_SECONDS - time.monotonic())
-
-    def _sync_is_due(self) -> bool:
-        if self.fsync is Fsync.EVERYSEC:
-            return time.monotonic() - self._unsynced_since >= SYNC_SECONDS
-        return self.fsync is Fsync.ALWAYS
-
-    def _write(self, lines: list[bytes]) -> None:
-        if not lines:
-            return
-        if self.synced == self.written:
-            self._unsynced_since = time.monotonic()
-        rest = memoryview(b"".join(lines))
-        size = len(rest)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
-        self.written += len(lines)
-        with self._lock:
-            self.queued_bytes -= size
-
-    def _sync(self) -> None:
-        written = self.written
-        began = time.perf_counter()
-        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
-        self.sync_seconds += time.perf_counter() - began
-        self.syncs += 1
-        self.synced = written

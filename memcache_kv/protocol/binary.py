@@ -6,17 +6,17 @@ the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from io import BytesIO
 from itertools import repeat
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol.binary_commands import BEFORE_LOGIN, COMMANDS, UNKNOWN, Command
 from memcache_kv.protocol.binary_frames import (
     HEAD,
     HEAD_BYTES,
     LARGEST_BODY_BYTES,
+    REPLY,
     REPLY_MAGIC,
     REQUEST_MAGIC,
     TEXTS,
@@ -28,8 +28,7 @@ from memcache_kv.protocol.binary_frames import (
 from memcache_kv.protocol.binary_login import SaslLogin
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.protocol.session import READ_BYTES, Session
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import TURN_BYTES, Session
 from memcache_kv.store.item import Entry, Item, cas_of, flags_of, ready_of
 
 if TYPE_CHECKING:
@@ -45,53 +44,33 @@ EXTRAS_LENGTH = FLAGS_BYTES << 24
 BLANK, ZERO = b" 0"
 
 
-def _nothing(ready: bytes) -> None:
-    """Store no value: none is awaited."""
-
-
 class BinaryProtocol(Session):
     """One connection's stream of packets, to be used as a `TextProtocol` is. Never raises for anything a client sends.
 
     users: those who may log in, which then has to come first; None asks for no login.
     """
 
-    __slots__ = (
-        "login", "_mid_value", "_swallow_bytes", "_missing_bytes", "_value", "_head", "_store_ready",
-        "_requests_per_turn",
-    )  # fmt: skip
+    __slots__ = ("login", "_request")
+
+    _added_end = b"\r\n"
 
     def __init__(self, context: Context, fd: int = 0, users: Credentials | None = None) -> None:
         super().__init__(context, fd)
         self.login = None if users is None else SaslLogin(users)
-        self._mid_value = False
-        """Whether the next bytes belong to a value, to be read or passed over."""
-        self._swallow_bytes = 0
-        self._missing_bytes = 0
-        self._value = BytesIO()
-        """What there is of a value that comes in pieces, behind the head of a ready one."""
-        self._head = b""
-        self._store_ready: Callable[[bytes], None] = _nothing
-        """What stores the value that is being read."""
-        self._requests_per_turn = context.settings.max_reqs_per_event
+        self._request = Request(0, 0, 0, b"", b"", 0)
+        """What is carried out."""
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
         if self._held:
             data = self._held + data
             self._held = b""
-        if self._mid_value:
-            position = self._read_value(data, 0)
+        if self._mid_block:
+            position = self._read_block(data, 0)
             if position == len(data):
                 return
             data = data[position:]
         self._run(data)
-
-    @property
-    def state(self) -> str:
-        """Name what it waits for, in the words of `stats conns`."""
-        if self._swallow_bytes:
-            return "conn_swallow"
-        return "conn_nread" if self._mid_value else "conn_read"
 
     @property
     def is_open(self) -> bool:
@@ -186,8 +165,12 @@ class BinaryProtocol(Session):
             return 0
         if self._log.verbosity > 1:
             self._log.request(self.fd, b"0x%02x %a" % (request.opcode, key))
-        command.carry_out(self, request)
-        return self._read_value(data, stop) if self._mid_value else stop
+        self._request = request
+        try:
+            command.carry_out(self, request)
+        except ChangesRefused:
+            self.refuse_change()
+        return self._read_block(data, stop) if self._mid_block else stop
 
     def _fault(
         self, request: Request, command: Command, key_bytes: int, extras_bytes: int, body_bytes: int
@@ -203,54 +186,18 @@ class BinaryProtocol(Session):
             return Status.INVALID
         return None
 
-    # Values
-
-    def expect_value(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
-        """Read a value of this length next, and hand it to `store` as a ready one."""
-        self._store_ready = store
-        self._head = b" %d %d\r\n" % (flags, length)
-        self._missing_bytes = length
-        self._mid_value = True
-
-    def swallow(self, length: int) -> None:
-        """Pass over the rest of a refused request's body, so that it is not taken for requests."""
-        self._swallow_bytes = length
-        self._mid_value = length > 0
-
-    def _read_value(self, data: bytes, position: int) -> int:
-        """Take what there is of the value; store it once it is whole. Returns the position behind it."""
-        there = len(data) - position
-        if self._swallow_bytes:
-            taken = min(there, self._swallow_bytes)
-            self._swallow_bytes -= taken
-            self._mid_value = self._swallow_bytes > 0
-            return position + taken
-        missing = self._missing_bytes
-        if there >= missing:
-            self._store_value(memoryview(data)[position : position + missing])
-            return position + missing
-        if not self._value.tell():
-            self._value.write(self._head)
-        self._value.write(memoryview(data)[position:])
-        self._missing_bytes -= there
-        self.want = max(READ_BYTES, min(self._missing_bytes, LARGEST_READ_BYTES))
-        return len(data)
-
-    def _store_value(self, rest: memoryview) -> None:
-        """Store the value of which this is the rest."""
-        if not self._value.tell():
-            ready = b"".join((self._head, rest, b"\r\n"))
-        else:
-            self._value.write(rest)
-            self._value.write(b"\r\n")
-            ready = self._value.getvalue()
-            self._value = BytesIO()
-        self._mid_value = False
-        self.want = READ_BYTES
-        store, self._store_ready = self._store_ready, _nothing
-        store(ready)
-
     # Replies
+
+    def _answer_refused(self) -> None:
+        self.fail(self._request, Status.NO_MEMORY)
+
+    def _refusal_of(self, reply: bytes) -> bytes | None:
+        if not reply:
+            return b""
+        body_bytes = REPLY.unpack_from(reply)[5]
+        if len(reply) != HEAD_BYTES + body_bytes:
+            return None
+        return packet(self._request, Status.NO_MEMORY, value=TEXTS[Status.NO_MEMORY])
 
     def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
         """Answer that all went well, unless the request asked for silence then."""

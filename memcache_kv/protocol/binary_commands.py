@@ -20,8 +20,9 @@ from memcache_kv.protocol.binary_login import (
     SaslLogin,
 )
 from memcache_kv.protocol.maintenance import MAX_VERBOSITY
-from memcache_kv.store.item import Entry, cas_of, number_in, pack, ready_of, value_of
-from memcache_kv.store.store import Mode, Outcome, Store, Write
+from memcache_kv.store.change import Mode, Outcome, Write
+from memcache_kv.store.item import Entry, cas_of, pack, value_of
+from memcache_kv.store.store import Store
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ EXPTIME = Struct("!I")
 NUMBER = Struct("!Q")
 MAKES_NONE = 0xFFFFFFFF
 """The exptime with which counting does not make what is missing."""
-MASK = (1 << 64) - 1
 
 Handler = Callable[["BinaryProtocol", Request], None]
 
@@ -107,11 +107,11 @@ def _set(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
         protocol.note_refusal(request.key, mode)
         if mode is Mode.SET:
             protocol.note_lookup(request.key)
-            protocol.store.delete(request.key)  # no stale value where a newer one was refused
+            protocol.drop_old_value(request.key)
         _refuse_value(protocol, request, Status.TOO_LARGE)
         return
     deadline = protocol.store.deadline(exptime)
-    protocol.expect_value(flags, request.value_bytes, partial(_store_value, protocol, request, mode, deadline))
+    protocol.expect_block(flags, request.value_bytes, partial(_store_value, protocol, request, mode, deadline))
 
 
 def _join(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
@@ -119,7 +119,7 @@ def _join(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
     if protocol.store.exceeds_limit(len(request.key), request.value_bytes, 0):
         _refuse_value(protocol, request, Status.TOO_LARGE)
     else:
-        protocol.expect_value(0, request.value_bytes, partial(_store_value, protocol, request, mode, 0))
+        protocol.expect_block(0, request.value_bytes, partial(_store_value, protocol, request, mode, 0))
 
 
 def _refuse_value(protocol: BinaryProtocol, request: Request, status: Status) -> None:
@@ -151,12 +151,12 @@ NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 def _delete(protocol: BinaryProtocol, request: Request) -> None:
     """delete; with a CAS id only the value that has it."""
     protocol.note_lookup(request.key)
-    old = protocol.store.peek(request.key)
     if request.cas:
-        status = _delete_named(protocol.store, request.key, request.cas)
+        status, removed = _delete_named(protocol.store, request.key, request.cas)
     else:
-        status = Status.SUCCESS if protocol.store.delete(request.key) else Status.NOT_FOUND
-    protocol.note_delete(request.key, old if status is Status.SUCCESS else None, "delete")
+        removed = protocol.store.delete(request.key)
+        status = Status.NOT_FOUND if removed is None else Status.SUCCESS
+    protocol.note_delete(request.key, removed, "delete")
     if status is Status.SUCCESS:
         protocol.counters.delete_hits += 1
         protocol.succeed(request)
@@ -165,19 +165,22 @@ def _delete(protocol: BinaryProtocol, request: Request) -> None:
     protocol.fail(request, status)
 
 
-def _delete_named(store: Store, key: bytes, cas: int) -> Status:
-    """Forget a key's value if it has this CAS id."""
-    status = Status.NOT_FOUND
+def _delete_named(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | None]:
+    """Forget a key's value if it has this CAS id; return its entry then."""
+    status, removed = Status.NOT_FOUND, None
 
     def decide(old: Entry | None) -> Entry | None:
-        nonlocal status
+        nonlocal status, removed
         if old is None:
             return None
-        status = Status.SUCCESS if cas_of(old) == cas else Status.EXISTS
-        return None if status is Status.SUCCESS else old
+        if cas_of(old) != cas:
+            status = Status.EXISTS
+            return old
+        status, removed = Status.SUCCESS, old
+        return None
 
     store.update(key, decide)
-    return status
+    return status, removed
 
 
 class _Counting:
@@ -201,17 +204,13 @@ class _Counting:
         if old is None:
             self.made = self._begin()
             return self.made
-        value = value_of(ready_of(old))
-        number = number_in(value) if value else None
-        if value and self._request.cas not in (0, cas_of(old)):
-            self.status = Status.EXISTS
-        elif number is None:
-            self.status = Status.NON_NUMERIC
-        else:
-            self.number = max(0, number + self._delta) & MASK
-            self.cas = self._store.next_cas()
-            return self._store.counted(self._request.key, old, value, self.number, self.cas)
-        return old
+        counted = self._store.counted(self._request.key, old, self._delta, self._request.cas, is_named=True)
+        if isinstance(counted, Outcome):
+            self.status = Status.EXISTS if counted is Outcome.EXISTS else Status.NON_NUMERIC
+            return old
+        self.number, entry = counted
+        self.cas = cas_of(entry)
+        return entry
 
     def _begin(self) -> Entry | None:
         """Make the item that is missing, where the request says so."""
@@ -353,7 +352,7 @@ def _authenticate(protocol: BinaryProtocol, request: Request) -> None:
     elif request.value_bytes > MESSAGE_LIMIT_BYTES:
         _refuse_value(protocol, request, Status.NO_MEMORY)
     else:
-        protocol.expect_value(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
+        protocol.expect_block(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
 
 
 def _log_in(protocol: BinaryProtocol, request: Request, login: SaslLogin, ready: bytes) -> None:

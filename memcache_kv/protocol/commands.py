@@ -21,8 +21,8 @@ from memcache_kv.protocol.replies import (
     OUT_OF_MEMORY,
     TOO_LARGE,
 )
+from memcache_kv.store.change import Mode, Outcome, Write
 from memcache_kv.store.item import Entry
-from memcache_kv.store.store import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> 
         protocol.reply(TOO_LARGE)
         if mode is Mode.SET:
             protocol.note_lookup(key)
-            protocol.store.delete(key)  # no stale value where a newer one was refused
+            protocol.drop_old_value(key)
         protocol.swallow(length)
     else:
         deadline = protocol.store.deadline(exptime)
@@ -154,11 +154,10 @@ def delete(protocol: TextProtocol, words: list[bytes]) -> None:
     if not _take_key(protocol, words):
         return
     protocol.note_lookup(words[1])
-    old = protocol.store.peek(words[1])
-    found = protocol.store.delete(words[1])
-    protocol.note_delete(words[1], old if found else None, "delete")
-    protocol.counters.count("delete_hits" if found else "delete_misses")
-    protocol.reply(b"DELETED" if found else b"NOT_FOUND")
+    old = protocol.store.delete(words[1])
+    protocol.note_delete(words[1], old, "delete")
+    protocol.counters.count("delete_misses" if old is None else "delete_hits")
+    protocol.reply(b"NOT_FOUND" if old is None else b"DELETED")
 
 
 def incr(protocol: TextProtocol, words: list[bytes]) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memcache_kv.journal.writer import Journal
+from memcache_kv.journal import Compactor, Journal
 from memcache_kv.log import Log
 from memcache_kv.observation import Observation
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store.crawler import Crawler
-from memcache_kv.store.store import Store, Time
+from memcache_kv.store.store import Store
+from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
     from memcache_kv.tls import Tls
@@ -125,6 +126,7 @@ class Context:
     totals: ConnectionTotals
     crawler: Crawler
     journal: Journal | None
+    compactor: Compactor | None
     connections: Callable[[int], Iterable[ConnectionFacts]]
     stop: Callable[[], None]
     tcp_port: int = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.numbers import unsigned32
-from memcache_kv.protocol.text import BINARY_MAGIC, LINE_LIMIT_BYTES, TextProtocol
+from memcache_kv.protocol.text import LINE_LIMIT_BYTES, TextProtocol
 from memcache_kv.protocol.users import Credentials
 
 SHORTEST_LINE_BYTES = 6
@@ -40,7 +40,7 @@ class GuardedTextProtocol(TextProtocol):
         if self._logged_in:
             super().receive(data)
             return
-        if self._is_fresh and self._may_be_binary and data.startswith(BINARY_MAGIC):
+        if self._is_fresh and self._is_binary_request(data):
             super().receive(data)
             return
         self._is_fresh = False

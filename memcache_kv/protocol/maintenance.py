@@ -267,7 +267,19 @@ def refresh_certs(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"OK")
 
 
+def journal(protocol: TextProtocol, words: list[bytes]) -> None:
+    """journal compact: rewrite the journal now, in the background. Ours alone; memcached has no journal."""
+    compactor = protocol.context.compactor
+    if words[1:] != [b"compact"]:
+        protocol.reply(b"ERROR")
+    elif compactor is None:
+        protocol.reply(b"CLIENT_ERROR there is no journal")
+    else:
+        protocol.reply(b"OK" if compactor.request() else b"BUSY currently rewriting the journal")
+
+
 COMMANDS: dict[bytes, Handler] = {
+    b"journal": journal,
     b"refresh_certs": refresh_certs,
     b"lru_crawler": lru_crawler,
     b"lru": lru,

@@ -29,6 +29,7 @@ from memcache_kv.protocol.replies import (
     OUT_OF_MEMORY,
     TOO_LARGE,
 )
+from memcache_kv.store.change import Mode, Outcome, Write
 from memcache_kv.store.item import (
     FETCHED,
     STALE,
@@ -36,13 +37,11 @@ from memcache_kv.store.item import (
     Entry,
     cas_of,
     deadline_of,
-    number_in,
     pack,
     ready_of,
     state_of,
     value_of,
 )
-from memcache_kv.store.store import Mode, Outcome, Write
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text import TextProtocol
@@ -68,16 +67,30 @@ def mn(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"MN")
 
 
+def _read(protocol: TextProtocol, words: list[bytes], error: bytes = b"") -> Flags | None:
+    """Read the flags behind a command's key; None, and it is answered, where they can't be used.
+
+    error: what is answered to flags that look like some, in place of what is wrong with them.
+    """
+    if not look_like_flags(words[2:]):
+        protocol.reply(BAD_FORMAT)
+        return None
+    try:
+        return read_flags(words[1], words[2:], len(words))
+    except BadFlags as fault:
+        protocol.reply(error or fault.args[0])
+        return None
+
+
 # mg
 
 
 def mg(protocol: TextProtocol, words: list[bytes]) -> None:
     """mg <key> <flags>*"""
-    if not look_like_flags(words[2:]):
-        protocol.reply(BAD_FORMAT)
+    flags = _read(protocol, words)
+    if flags is None:
         return
     try:
-        flags = read_flags(words[1], words[2:], len(words))
         protocol.note_lookup(flags.key)
         if flags.letters & LOCKED:
             _get_changing(protocol, flags)
@@ -280,7 +293,7 @@ def ms(protocol: TextProtocol, words: list[bytes]) -> None:
             protocol.counters.store_too_large += 1
             protocol.note_refusal(flags.key, mode)
             protocol.note_lookup(flags.key)
-            protocol.store.delete(flags.key)  # no stale value where a newer one was refused
+            protocol.drop_old_value(flags.key)
             raise BadFlags(TOO_LARGE)
         flags.identity()  # whether the opaque is too long shows before the block is read
     except BadFlags as fault:
@@ -316,7 +329,7 @@ def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, re
     )
     outcome, entry = protocol.write_item(write)
     if outcome is Outcome.NO_MEMORY:
-        protocol.store.delete(flags.key)
+        protocol.drop_old_value(flags.key)
         protocol.reply(OUT_OF_MEMORY)
     elif outcome is not Outcome.STORED or not flags.quiet:
         protocol.reply(STATUS[outcome] + b"".join(_stored_field(flags, token, length, entry) for token in flags.tokens))
@@ -340,11 +353,10 @@ def _stored_field(flags: Flags, token: bytes, length: int, entry: Entry | None) 
 
 def md(protocol: TextProtocol, words: list[bytes]) -> None:
     """md <key> <flags>*: delete, empty, or invalidate."""
-    if not look_like_flags(words[2:]):
-        protocol.reply(BAD_FORMAT)
+    flags = _read(protocol, words)
+    if flags is None:
         return
     try:
-        flags = read_flags(words[1], words[2:], len(words))
         text = flags.identity()
     except BadFlags as fault:
         protocol.reply(fault.args[0])
@@ -393,13 +405,8 @@ def _deleted(protocol: TextProtocol, flags: Flags, old: Entry) -> Entry | None:
 
 def ma(protocol: TextProtocol, words: list[bytes]) -> None:
     """ma <key> <flags>*: count up or down."""
-    if not look_like_flags(words[2:]):
-        protocol.reply(BAD_FORMAT)
-        return
-    try:
-        flags = read_flags(words[1], words[2:], len(words))
-    except BadFlags:
-        protocol.reply(b"CLIENT_ERROR invalid or duplicate flag")
+    flags = _read(protocol, words, b"CLIENT_ERROR invalid or duplicate flag")
+    if flags is None:
         return
     if flags.mode not in (b"", b"\0", b"I", b"+", b"D", b"-"):
         protocol.reply(b"CLIENT_ERROR invalid mode for ma M token")
@@ -448,18 +455,16 @@ class _Counting:
                 return None
             self.made = self._finish(pack(0, b"%d" % self._number), 0, 0, None)
             return self.made
-        value = value_of(ready_of(old))
-        number = number_in(value) if value else None
-        if value and self._flags.cas and cas_of(old) != self._flags.cas:
+        delta = self._flags.delta if self._is_up else -self._flags.delta
+        counted = self._store.counted(self._flags.key, old, delta, self._flags.cas or 0)
+        if counted is Outcome.EXISTS:
             self.status = b"EX"
-        elif number is None:
+        elif isinstance(counted, Outcome):
             self.error = NON_NUMERIC
         else:
             self._counters.count(name + "_hits")
-            delta = self._flags.delta if self._is_up else -self._flags.delta
-            self._number = max(0, number + delta) & 0xFFFFFFFFFFFFFFFF
-            counted = self._store.counted(self._flags.key, old, value, self._number)
-            return self._finish(ready_of(counted), deadline_of(old), state_of(counted), old)
+            self._number, entry = counted
+            return self._finish(ready_of(entry), deadline_of(old), state_of(entry), old)
         return old
 
     def _finish(self, ready: bytes, deadline: int, state: int, old: Entry | None) -> Entry:

@@ -30,6 +30,7 @@ Walk: TypeAlias = Iterator[list[Row]]
 """A report for which all items are looked at, a few at a time: most turns have no rows yet."""
 
 OWN_PREFIX = "memcache_kv_"
+"""Begins the names of what memcached has no name for."""
 SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
 """Counts that memcached tells between other things."""
 
@@ -188,15 +189,32 @@ def _evicted_active(store: Store) -> int:
 
 
 def _journal(context: Context) -> Report:
-    """Tell of the journal, where there is one: how far the disk is behind, and what it takes."""
-    journal = context.journal
-    if journal is not None:
-        yield OWN_PREFIX + "journal_records", journal.position
-        yield OWN_PREFIX + "journal_replayed_records", context.recovered_records
-        yield OWN_PREFIX + "journal_lag_records", journal.lag_records
-        yield OWN_PREFIX + "journal_queued_bytes", journal.queued_bytes
-        yield OWN_PREFIX + "journal_fsyncs", journal.syncs
-        yield OWN_PREFIX + "journal_fsync_seconds", f"{journal.sync_seconds:.6f}"
+    """Tell of the journal, where there is one: how far the disk is behind, what it takes, and whether it fails."""
+    journal, compactor = context.journal, context.compactor
+    if journal is None or compactor is None:
+        return
+    rows: tuple[Row, ...] = (
+        ("records", journal.position),
+        ("replayed_records", context.recovered_records),
+        ("bytes", journal.files.total_bytes),
+        ("base_bytes", journal.files.base.bytes if journal.files.base is not None else 0),
+        ("lag_records", journal.lag_records),
+        ("lag_seconds", f"{journal.lag_seconds:.3f}"),
+        ("queued_bytes", journal.queued_bytes),
+        ("waits", journal.waits),
+        ("fsyncs", journal.syncs),
+        ("fsync_seconds", f"{journal.sync_seconds:.6f}"),
+        ("longest_fsync_seconds", f"{journal.longest_sync_seconds:.6f}"),
+        ("failing", int(journal.refuses)),
+        ("failures", journal.failures),
+        ("refused_changes", journal.refusals),
+        ("compacting", int(compactor.running)),
+        ("compactions", compactor.done),
+        ("compaction_failures", compactor.failures),
+        ("compaction_seconds", f"{compactor.last_seconds:.3f}"),
+    )
+    for name, value in rows:
+        yield f"{OWN_PREFIX}journal_{name}", value
 
 
 def items(context: Context) -> Walk:
@@ -333,10 +351,9 @@ def _sum(store: Store, name: str) -> int:
 
 
 SHARD_COUNTS = (
-    "total_items", "get_expired", "get_flushed", "evictions", "evicted_unseen", "evicted_nonzero",
-    "evicted_idle_seconds", "expired_unseen", "reclaimed", "second_chances",
+    "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances",
 )  # fmt: skip
-"""What `stats reset` sets to 0 in a shard."""
+"""What `stats reset` sets to 0 in a shard, besides what it counts by class."""
 
 WALKS: dict[bytes, Callable[[Context], Walk]] = {b"items": items, b"slabs": slabs}
 BY_NAME: dict[bytes, Callable[[Context], Report]] = {

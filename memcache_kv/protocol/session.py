@@ -1,16 +1,25 @@
-"""What the protocols of a connection have in common: what they gather and count, and whom they tell of it."""
+"""What the protocols of a connection have in common: how they read data blocks, what they gather and count, and whom
+they tell of it."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import ClassVar
 
+from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol.context import Context
+from memcache_kv.store.change import Mode, Outcome, Write
 from memcache_kv.store.item import Entry, deadline_of, ready_of
-from memcache_kv.store.store import Mode, Outcome, Write
 from memcache_kv.watching import Watcher
 
 READ_BYTES = 16 * 1024
 """What one read of a connection asks for, as in memcached; more when a large value is on its way."""
+LARGEST_READ_BYTES = 1 << 20
+LINE_END_BYTES = 2
+TURN_BYTES = 1 << 20
+"""Replies of this many bytes leave before the connection's next request is looked at."""
 
 CAS_COUNTS = {
     Outcome.STORED: "cas_hits",
@@ -18,6 +27,10 @@ CAS_COUNTS = {
     Outcome.NOT_FOUND: "cas_misses",
     Outcome.NO_MEMORY: "store_no_memory",
 }
+
+
+def _nothing(ready: bytes) -> None:
+    """Store no data block: none is awaited."""
 
 
 class Session:
@@ -28,8 +41,12 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "watcher", "close_reason",
-        "turn_bytes", "_log", "_observation", "_held", "_more", "_chunks",
+        "turn_bytes", "_log", "_observation", "_held", "_more", "_chunks", "_requests_per_turn",
+        "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_ready",
     )  # fmt: skip
+
+    _added_end: ClassVar[bytes] = b""
+    """The line end that a ready value has, where data blocks come without."""
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         self.context = context
@@ -57,6 +74,17 @@ class Session:
         self._more: Callable[[], None] | None = None
         """Goes on with a reply that is longer than a turn."""
         self._chunks: Iterator[bytes] = iter(())
+        self._requests_per_turn = context.settings.max_reqs_per_event
+        self._mid_block = False
+        """Whether the next bytes belong to a data block, to be read or passed over."""
+        self._swallow_bytes = 0
+        self._missing_bytes = 0
+        """What is still to come of the data block that is being read, with its line end."""
+        self._head = b""
+        self._block = BytesIO()
+        """What there is of one that comes in pieces, behind the head of a ready value: it becomes that uncopied."""
+        self._store_ready: Callable[[bytes], None] = _nothing
+        """What stores the data block that is being read."""
 
     def _run(self, data: bytes) -> None:
         """Carry out requests until the input or the turn is used up."""
@@ -68,7 +96,11 @@ class Session:
         self.paused = False
         if self._more is not None:
             self.turn_bytes = 0
-            self._more()
+            try:
+                self._more()
+            except ChangesRefused:
+                self._more = None
+                self.refuse_change()
             if self.paused:
                 self._held = data
                 return
@@ -87,6 +119,41 @@ class Session:
         if chunk:
             self.out.append(chunk)
 
+    # Changes that the journal does not take
+
+    def refuse_change(self) -> None:
+        """Answer the present request that it changed nothing, as the journal can't be written."""
+        if self.context.journal is not None:
+            self.context.journal.refusals += 1
+        self._answer_refused()
+
+    def _answer_refused(self) -> None:
+        raise NotImplementedError
+
+    def take_back(self) -> None:
+        """Answer instead of what is in `out`, which no client has seen, that the disk did not take the change.
+
+        Where that is more than one reply, nothing can be said that a client would not take for another's answer: the
+        connection is closed.
+        """
+        refusal = self._refusal_of(b"".join(self.out))
+        self.out.clear()
+        if refusal is None:
+            self.closing = True
+        else:
+            self.out.append(refusal)
+        if self.context.journal is not None:
+            self.context.journal.refusals += 1
+
+    def _refusal_of(self, reply: bytes) -> bytes | None:
+        """Return what takes the place of a reply; None where it is more than one."""
+        raise NotImplementedError
+
+    def drop_old_value(self, key: bytes) -> None:
+        """Delete a key's value where a newer one was refused, so that nobody reads a stale one."""
+        with contextlib.suppress(ChangesRefused):
+            self.store.delete(key)
+
     def write_item(self, write: Write) -> tuple[Outcome, Entry | None]:
         """Carry out a storage command, and count it."""
         self.counters.cmd_set += 1
@@ -100,6 +167,71 @@ class Session:
         if self._observation.active:
             self._observation.stored(self.fd, write, outcome, entry)
         return outcome, entry
+
+    # Data blocks
+
+    @property
+    def state(self) -> str:
+        """Name what it waits for, in the words of `stats conns`."""
+        if self._swallow_bytes:
+            return "conn_swallow"
+        return "conn_nread" if self._mid_block else "conn_read"
+
+    def expect_block(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
+        """Read a data block of this length next, and hand it to `store` as a ready value."""
+        self._store_ready = store
+        self._head = b" %d %d\r\n" % (flags, length)
+        self._missing_bytes = length + LINE_END_BYTES - len(self._added_end)
+        self._mid_block = True
+
+    def swallow(self, length: int) -> None:
+        """Pass over the data block of a refused command, so that it is not taken for commands."""
+        self._swallow_bytes = length + LINE_END_BYTES - len(self._added_end)
+        self._mid_block = self._swallow_bytes > 0
+
+    def _read_block(self, data: bytes, position: int) -> int:
+        """Take what there is of the data block; store it once it is whole. Returns the position behind it."""
+        there = len(data) - position
+        if self._swallow_bytes:
+            taken = min(there, self._swallow_bytes)
+            self._swallow_bytes -= taken
+            self._mid_block = self._swallow_bytes > 0
+            return position + taken
+        missing = self._missing_bytes
+        rest = memoryview(data)[position : position + missing]
+        if there >= missing:
+            self._store_block(rest)
+            return position + missing
+        if not self._block.tell():
+            self._block.write(self._head)
+        self._block.write(rest)
+        self._missing_bytes -= there
+        self.want = max(READ_BYTES, min(self._missing_bytes, LARGEST_READ_BYTES))
+        return len(data)
+
+    def _store_block(self, rest: memoryview) -> None:
+        """Store the data block of which this is the rest."""
+        if not self._block.tell():
+            ready = b"".join((self._head, rest, self._added_end))
+        else:
+            self._block.write(rest)
+            self._block.write(self._added_end)
+            ready = self._block.getvalue()
+            self._block = BytesIO()
+        self._mid_block = False
+        self.want = READ_BYTES
+        store, self._store_ready = self._store_ready, _nothing
+        if not ready.endswith(b"\r\n"):
+            self._refuse_block()
+            return
+        try:
+            store(ready)
+        except ChangesRefused:
+            self.refuse_change()
+
+    def _refuse_block(self) -> None:
+        """Answer that a data block does not end with its line end."""
+        raise NotImplementedError
 
     # For those who watch
 

@@ -7,24 +7,20 @@ with memcached's default.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TypeAlias
 
 from memcache_kv.extended import TlsOptions
 from memcache_kv.protocol.context import Context
+from memcache_kv.protocol.report import OWN_PREFIX, Report
 from memcache_kv.settings import Settings
 from memcache_kv.version import VERSION
 
-Lines: TypeAlias = Iterator[tuple[str, object]]
-
-OWN_PREFIX = "memcache_kv_"
 PROTOCOL_NAMES = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 VERIFY_FLAGS = (0, 1, 3, 7)
 """How memcached tells the modes 0 to 3: by the flags of its library."""
 VERSION_NAMES = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
 
-def settings(context: Context) -> Lines:
+def settings(context: Context) -> Report:
     """Tell what the server was started with, and what was changed since."""
     s = context.settings
     yield "maxbytes", context.store.limit_bytes
@@ -53,7 +49,7 @@ def settings(context: Context) -> Lines:
     yield OWN_PREFIX + "max_items", s.max_items
 
 
-def _listening(context: Context) -> Lines:
+def _listening(context: Context) -> Report:
     s = context.settings
     yield "maxconns", s.conn_limit
     yield "tcpport", context.tcp_port
@@ -67,7 +63,7 @@ def _listening(context: Context) -> Lines:
     yield "shutdown_command", _yes(s.enable_shutdown)
 
 
-def _protocol(context: Context) -> Lines:
+def _protocol(context: Context) -> Report:
     s = context.settings
     yield "growth_factor", f"{s.slab_growth_factor:.2f}"
     yield "chunk_size", s.slab_min_size
@@ -83,7 +79,7 @@ def _protocol(context: Context) -> Lines:
     yield "auth_enabled_ascii", s.auth_file or "no"
 
 
-def _slabs(s: Settings) -> Lines:
+def _slabs(s: Settings) -> Report:
     yield "hashpower_init", s.extended.hashpower_init
     yield "slab_reassign", _yes(s.extended.slab_reassign)
     yield "slab_automove", s.extended.slab_automove
@@ -92,7 +88,7 @@ def _slabs(s: Settings) -> Lines:
     yield "slab_chunk_max", s.extended.slab_chunk_max
 
 
-def _crawler(context: Context) -> Lines:
+def _crawler(context: Context) -> Report:
     s = context.settings
     yield "lru_crawler", _yes(context.crawler.enabled)
     yield "lru_crawler_sleep", context.crawler.sleep_us
@@ -103,7 +99,7 @@ def _crawler(context: Context) -> Lines:
     yield "hash_algorithm", sys.hash_info.algorithm
 
 
-def _lru(s: Settings) -> Lines:
+def _lru(s: Settings) -> Report:
     yield "lru_maintainer_thread", _yes(s.extended.lru_maintainer_thread)
     yield "lru_segmented", _yes(s.extended.lru_segmented)
     yield "hot_lru_pct", s.extended.hot_lru_pct
@@ -114,7 +110,7 @@ def _lru(s: Settings) -> Lines:
     yield "temporary_ttl", s.extended.temporary_ttl
 
 
-def _tls(tls: TlsOptions) -> Lines:
+def _tls(tls: TlsOptions) -> Report:
     yield "ssl_enabled", "yes"
     yield "ssl_chain_cert", tls.ssl_chain_cert or "(null)"
     yield "ssl_key", tls.ssl_key or "(null)"

@@ -6,26 +6,24 @@ r"""The classic text protocol: lines and data blocks in, replies out (memcached'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from itertools import islice, repeat
 from typing import TypeAlias
 
+from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol import commands
+from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
 from memcache_kv.protocol.context import Context
-from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES
-from memcache_kv.protocol.session import READ_BYTES, Session
+from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES, OUT_OF_MEMORY
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES, Session
 from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, Item, ready_of
 from memcache_kv.watching import Watcher
 
-LARGEST_READ_BYTES = 1 << 20
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
 """But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
-TURN_BYTES = 1 << 20
-"""Replies of this many bytes leave before the connection's next request is looked at."""
 ENDLESS_BYTES = 1 << 62
-BINARY_MAGIC = b"\x80"
+"""More than any client sends: what comes from one that watches is passed over."""
 KEYS_PER_TURN = 512
 """Keys of one get that are answered before other connections have their turn."""
 
@@ -40,10 +38,6 @@ LENGTHS = {b"%d" % n: n for n in range(PLAIN_LIMIT_BYTES - 20)}
 FLAG_HEADS = {b"%d" % n: b" %d " % n for n in range(256)}
 
 
-def _nothing(ready: bytes) -> None:
-    """Store no data block: none is awaited."""
-
-
 class TextProtocol(Session):
     """One connection's stream of requests.
 
@@ -53,9 +47,8 @@ class TextProtocol(Session):
     """
 
     __slots__ = (
-        "noreply", "is_binary", "_keys", "_find", "_with_cas", "_counts",
-        "_swallow_bytes", "_block_bytes", "_missing_bytes", "_block", "_flags", "_store_ready", "_mid_block",
-        "_is_fresh", "_may_be_binary", "_requests_per_turn", "_takes_small_sets",
+        "noreply", "is_binary", "_keys", "_find", "_with_cas", "_counts", "_is_fresh", "_may_be_binary",
+        "_takes_small_sets",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
@@ -73,18 +66,6 @@ class TextProtocol(Session):
         self._find: Finder = self.store.get
         self._with_cas = False
         self._counts = GET_COUNTS
-        self._mid_block = False
-        """Whether the next bytes belong to a data block, to be read or passed over."""
-        self._swallow_bytes = 0
-        self._block_bytes = 0
-        """Length of the data block that is being read, with its line end."""
-        self._missing_bytes = 0
-        self._block = BytesIO()
-        """What there is of it, behind the head of a ready value: it becomes that without being copied."""
-        self._flags = 0
-        self._store_ready: Callable[[bytes], None] = _nothing
-        """What stores the data block that is being read."""
-        self._requests_per_turn = context.settings.max_reqs_per_event
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
@@ -94,7 +75,7 @@ class TextProtocol(Session):
             return
         if self._is_fresh:
             self._is_fresh = False
-            if self._may_be_binary and data.startswith(BINARY_MAGIC):
+            if self._is_binary_request(data):
                 self.is_binary = self.paused = True
                 self._held = data
                 return
@@ -113,6 +94,10 @@ class TextProtocol(Session):
         """Return the input that was kept, for the protocol that takes this one's place."""
         data, self._held = self._held, b""
         return data
+
+    def _is_binary_request(self, data: bytes) -> bool:
+        """Tell whether a connection that begins with this speaks the binary protocol, and may."""
+        return self._may_be_binary and data.startswith(bytes([REQUEST_MAGIC]))
 
     def _answer_lone_get(self, data: bytes) -> bool:
         """Answer input that is one get of one key, if it hits a bare entry: so a client does that waits for replies.
@@ -227,12 +212,15 @@ class TextProtocol(Session):
         if not data.startswith(b"\r\n", stop - 2):
             return 0
         ready = head + words[3] + data[end - 1 : stop]
-        if exptime == b"0":
-            self.store.put(key, ready)
-        elif exptime.isdigit() and len(exptime) < 10:
-            store = self.store
-            store.put(key, Item(ready, store.deadline(int(exptime)), 0, store.clock.now))
-        else:
+        try:
+            if exptime == b"0":
+                self.store.put(key, ready)
+            elif exptime.isdigit() and len(exptime) < 10:
+                store = self.store
+                store.put(key, Item(ready, store.deadline(int(exptime)), 0, store.clock.now))
+            else:
+                return 0
+        except ChangesRefused:  # the general way finds it too, and answers
             return 0
         if not silent:
             self.out.append(b"STORED\r\n")
@@ -244,7 +232,10 @@ class TextProtocol(Session):
         Returns the position behind it.
         """
         stop = end - 1 if end > position and data[end - 1] == 13 else end
-        self._line(data[position:stop], end - position + 1)
+        try:
+            self._line(data[position:stop], end - position + 1)
+        except ChangesRefused:
+            self.refuse_change()
         if self._mid_block:
             return self._read_block(data, end + 1)
         return end + 1
@@ -269,66 +260,6 @@ class TextProtocol(Session):
             self.closing = not rest.lstrip(b" ").startswith((b"get ", b"gets ")) or len(rest) > MULTIGET_LIMIT_BYTES
             self.want = max(READ_BYTES, min(len(rest), LARGEST_READ_BYTES))
 
-    # Data blocks
-
-    @property
-    def state(self) -> str:
-        """Name what it waits for, in the words of `stats conns`."""
-        if self._swallow_bytes:
-            return "conn_swallow"
-        return "conn_nread" if self._mid_block else "conn_read"
-
-    def expect_block(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
-        """Read a data block of this length next, and hand it to `store` as a ready value."""
-        self._store_ready = store
-        self._flags = flags
-        self._block_bytes = self._missing_bytes = length + 2
-        self._mid_block = True
-
-    def swallow(self, length: int) -> None:
-        """Pass over the data block of a refused command, so that it is not taken for commands."""
-        self._swallow_bytes = length + 2
-        self._mid_block = True
-
-    def _read_block(self, data: bytes, position: int) -> int:
-        """Take what there is of the data block; store it once it is whole. Returns the position behind it."""
-        there = len(data) - position
-        if self._swallow_bytes:
-            taken = min(there, self._swallow_bytes)
-            self._swallow_bytes -= taken
-            self._mid_block = self._swallow_bytes > 0
-            return position + taken
-        missing = self._missing_bytes
-        rest = memoryview(data)[position : position + missing]
-        if there >= missing:
-            self._store_block(rest)
-            return position + missing
-        if not self._block.tell():
-            self._block.write(self._head())
-        self._block.write(rest)
-        self._missing_bytes -= there
-        self.want = max(READ_BYTES, min(self._missing_bytes, LARGEST_READ_BYTES))
-        return len(data)
-
-    def _head(self) -> bytes:
-        return b" %d %d\r\n" % (self._flags, self._block_bytes - 2)
-
-    def _store_block(self, rest: memoryview) -> None:
-        """Store the data block of which this is the rest."""
-        if not self._block.tell():
-            ready = b"".join((self._head(), rest))
-        else:
-            self._block.write(rest)
-            ready = self._block.getvalue()
-            self._block = BytesIO()
-        self._mid_block = False
-        self.want = READ_BYTES
-        store, self._store_ready = self._store_ready, _nothing
-        if ready.endswith(b"\r\n"):
-            store(ready)
-        else:
-            self.reply(b"CLIENT_ERROR bad data chunk")
-
     # For those who watch
 
     def watch(self, watcher: Watcher) -> None:
@@ -343,6 +274,18 @@ class TextProtocol(Session):
 
     # Replies
 
+    def _refuse_block(self) -> None:
+        """Answer that a data block does not end with its line end."""
+        self.reply(b"CLIENT_ERROR bad data chunk")
+
+    def _answer_refused(self) -> None:
+        self.reply(OUT_OF_MEMORY)
+
+    def _refusal_of(self, reply: bytes) -> bytes | None:
+        if not reply:
+            return b""
+        return OUT_OF_MEMORY + b"\r\n" if reply.find(b"\n") == len(reply) - 1 else None
+
     def reply(self, line: bytes) -> None:
         """Answer with one line, unless the request asked for silence."""
         if self.noreply:
@@ -355,6 +298,8 @@ class TextProtocol(Session):
         """Answer with a line and what follows it; large values end the turn."""
         self._log.reply(self.fd, line)
         self.turn_bytes += len(rest)
+        if self.turn_bytes > TURN_BYTES:
+            self.paused = True
         self.out += (line, b"\r\n", rest)
 
     def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:

@@ -119,16 +119,9 @@ class Crawler(threading.Thread):
             checked += len(keys)
             self.reclaimed += removed
             self.items_checked += len(keys)
-        self._forget_flushed()
+        self._store.forget_flushed()
         self._crawling = False
         return reclaimed, checked
-
-    def _forget_flushed(self) -> None:
-        """Let go of what a flush left: which keys there were."""
-        for shard in self._store.shards:
-            if shard.flushed:
-                with shard.lock:
-                    shard.flushed = set()
 
     def _batches(self, most: int) -> Iterator[tuple[Shard, list[bytes]]]:
         """Give the keys to look at, a few at a time with a pause behind them, until something else is wanted."""

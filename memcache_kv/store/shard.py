@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
+from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, ready_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]
@@ -37,8 +37,7 @@ class Shard:
 
     __slots__ = (
         "table", "lock", "seen", "used_bytes", "check_at_bytes", "expiring", "total_items",
-        "get_expired", "get_flushed", "evictions", "evicted_unseen", "evicted_nonzero", "evicted_idle_seconds",
-        "expired_unseen", "reclaimed", "second_chances", "on_eviction", "flushed", "classes", "_sizes",
+        "get_expired", "get_flushed", "flush_freed", "second_chances", "on_eviction", "flushed", "classes", "_sizes",
         "_candidates",
     )  # fmt: skip
 
@@ -57,25 +56,37 @@ class Shard:
         """How many were found expired by a command that looked for them."""
         self.get_flushed = 0
         """How many were looked for after a flush had taken them."""
-        self.evictions = 0
-        self.evicted_unseen = 0
-        self.expired_unseen = 0
-        """Evicted, or expired, of those that nobody read since it is noted who reads."""
-        self.evicted_nonzero = 0
-        """Evicted though they had a deadline."""
-        self.evicted_idle_seconds = 0
-        """How long ago the last evicted was read or stored, as far as that is known."""
-        self.reclaimed = 0
-        """How many gave their memory back because they had expired, or to a flush."""
+        self.flush_freed = 0
+        """How many gave their memory back to a flush."""
         self.second_chances = 0
         """How often one was passed over by an eviction because it had been read."""
         self.on_eviction: Evicted | None = None
         self.flushed: set[bytes] = set()
         """Keys that the last flush took and nobody has looked for since, until the crawler comes by."""
-        self.classes: dict[int, ClassCounts] = {}
-        """What happened, by size class. What a flush took is in `reclaimed` alone: nobody looks at each of its keys."""
+        self.classes: defaultdict[int, ClassCounts] = defaultdict(ClassCounts)
+        """What happened, by size class; what a flush took is not there, as nobody looks at each of its keys."""
         self._sizes = sizes
         self._candidates: deque[bytes] = deque()
+
+    @property
+    def evictions(self) -> int:
+        """How many were taken out to make room."""
+        return sum(counts.evictions for counts in tuple(self.classes.values()))
+
+    @property
+    def evicted_unseen(self) -> int:
+        """How many of those nobody had read since it is noted who reads."""
+        return sum(counts.evicted_unseen for counts in tuple(self.classes.values()))
+
+    @property
+    def expired_unseen(self) -> int:
+        """How many expired that nobody had read since then."""
+        return sum(counts.expired_unseen for counts in tuple(self.classes.values()))
+
+    @property
+    def reclaimed(self) -> int:
+        """How many gave their memory back because they had expired when room was wanted, or to a flush."""
+        return self.flush_freed + sum(counts.reclaimed for counts in tuple(self.classes.values()))
 
     def put_locked(self, key: bytes, entry: Entry) -> bool:
         """Keep this entry for this key; True when it replaces another."""
@@ -115,8 +126,7 @@ class Shard:
             self.remove_locked(key)
             self.get_expired += 1
             if reclaims:
-                self.reclaimed += 1
-                self._class_locked(key, entry).reclaimed += 1
+                self.classes[self._sizes.class_of_item(key, entry.ready)].reclaimed += 1
             return None
         if key in self.flushed:
             self.flushed.discard(key)
@@ -133,8 +143,7 @@ class Shard:
                     if table.get(key) is entry:
                         unseen = key not in self.seen
                         self.remove_locked(key)
-                        self.expired_unseen += unseen
-                        counts = self._class_locked(key, entry)
+                        counts = self.classes[self._sizes.class_of_item(key, entry.ready)]
                         counts.expired_unseen += unseen
                         counts.crawled += 1
                         count += 1
@@ -142,7 +151,7 @@ class Shard:
 
     def clear_locked(self) -> None:
         """Forget everything; only of which keys there were something is kept for a while."""
-        self.reclaimed += len(self.table)
+        self.flush_freed += len(self.table)
         self.flushed = set(self.table)
         self.table.clear()
         self.seen.clear()
@@ -189,29 +198,18 @@ class Shard:
         unseen = key not in self.seen
         entry = self.remove_locked(key)
         assert entry is not None
-        counts = self._class_locked(key, entry)
-        if 0 < deadline_of(entry) <= now:
-            self.reclaimed += 1
-            counts.reclaimed += 1
-            return before - self.used_bytes
-        both: tuple[Shard | ClassCounts, ...] = (self, counts)
-        for counted in both:
-            counted.evictions += 1
-            counted.evicted_unseen += unseen
-            counted.evicted_nonzero += deadline_of(entry) > 0
-            if isinstance(entry, Item):
-                counted.evicted_idle_seconds = now - entry.accessed
+        counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
+        if isinstance(entry, Item):
+            if 0 < entry.deadline <= now:
+                counts.reclaimed += 1
+                return before - self.used_bytes
+            counts.evicted_nonzero += entry.deadline > 0
+            counts.evicted_idle_seconds = now - entry.accessed
+        counts.evictions += 1
+        counts.evicted_unseen += unseen
         if self.on_eviction is not None:
             self.on_eviction(key, entry)
         return before - self.used_bytes
-
-    def _class_locked(self, key: bytes, entry: Entry) -> ClassCounts:
-        """Return the counts of the class in which this is."""
-        number = self._sizes.class_of_item(key, ready_of(entry))
-        counts = self.classes.get(number)
-        if counts is None:
-            counts = self.classes[number] = ClassCounts()
-        return counts
 
     def _oldest_locked(self, spare: bytes) -> bytes | None:
         """Take the next key in order of arrival that is still there and is not `spare`."""

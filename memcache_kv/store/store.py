@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Protocol
 
+from memcache_kv.errors import ChangesRefused
+from memcache_kv.store.change import ChangeLog, Mode, Outcome, Write
 from memcache_kv.store.item import (
     ENTRY_COST_BYTES,
     FETCHED,
-    PLAIN_LIMIT_BYTES,
     STALE,
     WON,
     Entry,
@@ -30,6 +28,7 @@ from memcache_kv.store.item import (
 )
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
+from memcache_kv.store.time import Time
 
 MIB = 1024 * 1024
 MAX_SHARDS = 64
@@ -41,100 +40,10 @@ ITEMS_PER_SHARD = 128
 CHECKS = 64
 """The sum over all shards is taken when one has grown by this part of its share. All together may grow by as much in
 between, so that much of the limit is left free."""
+LARGEST_NUMBER = (1 << 64) - 1
+"""Counting past it begins with 0 again."""
 ITEM_HEADER_BYTES = 59
 """What memcached adds to key and data when it compares an item with -I: header, CAS id, two ends."""
-
-
-class Mode(enum.Enum):
-    """What a storage command asks for (protocol.txt, "Storage commands")."""
-
-    SET = "set"
-    ADD = "add"
-    REPLACE = "replace"
-    APPEND = "append"
-    PREPEND = "prepend"
-    CAS = "cas"
-
-    @property
-    def joins(self) -> bool:
-        """Whether it adds to the value that is there."""
-        return self is Mode.APPEND or self is Mode.PREPEND
-
-
-@dataclass(slots=True)
-class Write:
-    """A storage command with all that any protocol can ask of it."""
-
-    mode: Mode
-    key: bytes
-    ready: bytes
-    deadline: int = 0
-    """Unix time or 0; what is joined to an old value leaves that one's."""
-    cas: int = 0
-    """The id that the old value must have for CAS, APPEND and PREPEND; 0 is no condition of the latter two."""
-    new_cas: int = 0
-    """The id that the client wants it to have; 0 leaves it to the store."""
-    is_named: bool = False
-    """Whether the client wants to know its id."""
-    makes_missing: bool = False
-    """Whether APPEND and PREPEND store what they have where there is nothing to add to."""
-    takes_older: bool = False
-    """Whether CAS with the id of an earlier value stores it all the same, as a stale one."""
-
-
-class Outcome(enum.Enum):
-    """What became of a change."""
-
-    STORED = "stored"
-    NOT_STORED = "not stored"
-    EXISTS = "exists"
-    NOT_FOUND = "not found"
-    NO_MEMORY = "no memory"
-    NON_NUMERIC = "non-numeric"
-
-
-class Time(Protocol):
-    """The clock as the store needs it: seconds of unix time."""
-
-    now: int
-    started: int
-
-    def tick(self) -> bool:
-        """Advance; True when a new second has begun."""
-
-    def shift(self, seconds: int) -> None:
-        """Move on, or back where negative, by this much; not to before `started`."""
-
-    def pause(self) -> None:
-        """Stand still."""
-
-    def resume(self) -> None:
-        """Move again, to where it would be had it not stood still."""
-
-
-class ChangeLog(Protocol):
-    """Whoever wants to hear of every change, in the order in which it happens to a key.
-
-    Called with the key's lock held (`flushed` with all of them): it must only take note and return.
-    """
-
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
-        """Note that this is now kept for the key; `state` has the bits STALE and WON of `item.py`."""
-
-    def deleted(self, key: bytes) -> None:
-        """Note that nothing is kept for the key any more."""
-
-    def touched(self, key: bytes, deadline: int) -> None:
-        """Note the key's new deadline."""
-
-    def named(self, key: bytes, cas: int) -> None:
-        """Note that the key's present value was given this CAS id."""
-
-    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
-        """Note the rare facts of the key's present value: deadline, CAS id (0: none yet), STALE and WON."""
-
-    def flushed(self, at: int) -> None:
-        """Note that all was forgotten (0), or will be at this unix time."""
 
 
 def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> int:
@@ -149,8 +58,9 @@ class Store:
     """All items, in shards picked by the key's hash; every method may be called from any thread.
 
     A read takes no lock. A change takes the one lock of the key's shard, so that what happens to one key happens in
-    one order, and tells `log` of it while it holds it. Making room takes shards' locks one at a time,
-    after the change; `flush` alone takes them all, in order. Nothing here blocks but on those locks.
+    one order, and tells `log` of it while it holds it; it raises ChangesRefused, and does nothing, while the log
+    refuses. Making room takes shards' locks one at a time, after the change; `flush` alone takes them all, in order.
+    Nothing here blocks but on those locks.
 
     limit_bytes: what all items may take in memory; max_items: how many there may be, 0 for no limit;
     evicts: whether old items make room for new ones (False: the new one is refused);
@@ -317,16 +227,18 @@ class Store:
         The caller has seen to it that the entry is of the right kind for what it holds (`make_entry`), that its ready
         bytes are at most PLAIN_LIMIT_BYTES, and that `evicts` is true.
         """
-        shard = self.shards[hash(key) & self.mask]
+        shard, log = self.shards[hash(key) & self.mask], self.log
+        if log is not None and log.refuses:
+            raise ChangesRefused
         if self.keeps_facts and entry.__class__ is bytes:
             entry = Item(ready_of(entry), 0, 0, self.clock.now)
         with shard.lock:
             if shard.put_locked(key, entry) and self.scarce:
                 shard.seen.add(key)
             shard.total_items += 1
-            if self.log is not None:
+            if log is not None:
                 ready = ready_of(entry)
-                self.log.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
+                log.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
         if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
@@ -341,7 +253,7 @@ class Store:
     def write(self, write: Write) -> tuple[Outcome, Entry | None]:
         """Carry out a storage command; return what became of it, as `store` does, and the entry where it is STORED."""
         key, ready, deadline, state = write.key, write.ready, write.deadline, 0
-        shard = self.shards[hash(key) & self.mask]
+        shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now, reclaims=True)
             refusal = self._refusal(write, old)
@@ -375,7 +287,7 @@ class Store:
         called with the key's lock held, so it must not call the store but for `next_cas`, `deadline`, `renewed` and
         `counted`. Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
         """
-        shard = self._shard(key)
+        shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             new = decide(old)
@@ -442,12 +354,9 @@ class Store:
         if self.log is not None and before != after:
             self.log.marked(key, *after)
 
-    def _remove_locked(self, shard: Shard, key: bytes) -> bool:
-        if shard.remove_locked(key) is None:
-            return False
-        if self.log is not None:
+    def _remove_locked(self, shard: Shard, key: bytes) -> None:
+        if shard.remove_locked(key) is not None and self.log is not None:
             self.log.deleted(key)
-        return True
 
     def delta(self, key: bytes, amount: int) -> int | Outcome:
         """Add to the number kept for a key; return the new number, NOT_FOUND or NON_NUMERIC.
@@ -455,37 +364,47 @@ class Store:
         A sum wraps at 2^64, a difference stops at 0; a number that became shorter keeps its length with
         spaces behind it (protocol.txt, "incr/decr").
         """
-        shard = self._shard(key)
+        shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             if old is None:
                 return Outcome.NOT_FOUND
-            before = ready_of(old)
-            value = value_of(before)
-            number = number_in(value)
-            if number is None:
-                return Outcome.NON_NUMERIC
-            number = max(0, number + amount) & 0xFFFFFFFFFFFFFFFF
-            self._put_locked(shard, key, self.counted(key, old, value, number))
+            counted = self.counted(key, old, amount)
+            if isinstance(counted, Outcome):
+                return counted
+            number, entry = counted
+            self._put_locked(shard, key, entry)
         self._check_room(shard, key)
         return number
 
-    def counted(self, key: bytes, old: Entry, value: bytes, number: int, cas: int = 0) -> Entry:
-        """Make the entry that an old one becomes when its value is now this number.
+    def counted(
+        self, key: bytes, old: Entry, amount: int, cas: int = 0, is_named: bool = False
+    ) -> tuple[int, Entry] | Outcome:
+        """Add to the number that an entry holds, as `delta` does; return it with the entry that the old one becomes.
 
-        What is longer than before is a new value; in the old one's place, that it is stale or won stays.
+        cas: the id that the old one must have, or EXISTS is returned, 0 being no condition; is_named: whether the new
+        one gets an id. Returns NON_NUMERIC where there is no number; nothing at all is that under any id.
+        A number that is longer than before is a new value; in the old one's place, that it is stale or won stays.
         """
+        before = ready_of(old)
+        value = value_of(before)
+        if value and cas not in (0, cas_of(old)):
+            return Outcome.EXISTS
+        number = number_in(value)
+        if number is None:
+            return Outcome.NON_NUMERIC
+        number = max(0, number + amount) & LARGEST_NUMBER
         digits = b"%d" % number
-        ready = pack(flags_of(ready_of(old)), digits.ljust(len(value)))
         state = state_of(old) if len(digits) <= len(value) else 0
-        return self._entry(key, ready, deadline_of(old), cas, state)
+        ready = pack(flags_of(before), digits.ljust(len(value)))
+        return number, self._entry(key, ready, deadline_of(old), self.next_cas() if is_named else 0, state)
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
         """Give a live item a new deadline; return it, or None where there is none.
 
         with_cas: return an Item with its CAS id, made now if nobody asked before.
         """
-        shard = self._shard(key)
+        shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             if old is None:
@@ -509,18 +428,24 @@ class Store:
             self.log.named(key, cas)
         return cas
 
-    def delete(self, key: bytes) -> bool:
-        """Forget a key; False where nothing was kept for it."""
-        shard = self._shard(key)
+    def delete(self, key: bytes) -> Entry | None:
+        """Forget a key; return the live entry that was kept for it, or None."""
+        shard = self._shard_to_change(key)
         with shard.lock:
-            if shard.live_locked(key, self.clock.now) is not None:
-                return self._remove_locked(shard, key)
-            if self._has_evicted and self.log is not None:
+            old = shard.live_locked(key, self.clock.now)
+            if old is not None:
+                self._remove_locked(shard, key)
+            elif self._has_evicted and self.log is not None:
                 self.log.deleted(key)  # an evicted value may stand in the log, and must not come back from there
-            return False
+            return old
 
     def flush(self, at: int = 0) -> None:
         """Forget everything, now or at a unix time; the later call replaces an earlier one that waits."""
+        if self.log is not None and self.log.refuses:
+            raise ChangesRefused
+        self._flush(at)
+
+    def _flush(self, at: int = 0) -> None:
         with ExitStack() as stack:
             for shard in self.shards:
                 stack.enter_context(shard.lock)
@@ -533,7 +458,12 @@ class Store:
                 self.log.flushed(self.flush_at)
 
     def forget_flushed(self) -> None:
-        """Forget which keys the last flush took: who looks for them from now on finds them missing, not flushed."""
+        """Forget which keys the last flush took: who looks for them from now on finds them missing, not flushed.
+
+        A flush in between says so again after this has denied it, so that what it leaves in any shard is looked for.
+        """
+        if not self._has_flushed:
+            return
         self._has_flushed = False
         for shard in self.shards:
             with shard.lock:
@@ -541,8 +471,10 @@ class Store:
 
     def new_second(self) -> None:
         """Do what falls due as the clock advances: a flush that waited. Called by whoever ticked the clock."""
+        if self.log is not None:
+            self.log.new_second(self.clock.now)
         if 0 < self.flush_at <= self.clock.now:
-            self.flush()
+            self._flush()
 
     # Recovery: as the changes came, but nobody is told and nothing waits
 
@@ -555,6 +487,17 @@ class Store:
                 return
             shard.put_locked(key, entry)
         self._check_room(shard, key)
+
+    def restore_live(self, key: bytes, entry: Entry) -> None:
+        """Put back an entry that has not expired: `restore`, for one thread alone."""
+        shard = self.shards[hash(key) & self.mask]
+        if entry.__class__ is bytes and key not in shard.table:
+            shard.table[key] = entry
+            shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
+        else:
+            shard.put_locked(key, entry)
+        if shard.used_bytes > shard.check_at_bytes:
+            self._make_room(key)
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be this one: above all that were given before a restart."""
@@ -616,6 +559,12 @@ class Store:
     def _shard(self, key: bytes) -> Shard:
         return self.shards[hash(key) & self.mask]
 
+    def _shard_to_change(self, key: bytes) -> Shard:
+        """Return the shard of a key that is about to be changed. Raises ChangesRefused."""
+        if self.log is not None and self.log.refuses:
+            raise ChangesRefused
+        return self.shards[hash(key) & self.mask]
+
     def _is_full(self, needed_bytes: int, is_new: bool) -> bool:
         if is_new and self.max_items and len(self) >= self.max_items:
             return True
@@ -660,4 +609,4 @@ class Store:
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 
-__all__ = ["PLAIN_LIMIT_BYTES", "ChangeLog", "Entry", "Item", "Mode", "Outcome", "Store", "Write", "choose_shards"]
+__all__ = ["Store", "Time", "choose_shards"]

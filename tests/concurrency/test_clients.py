@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from memcache_kv.journal import recover
-from memcache_kv.journal.directory import FILE_NAME
-from memcache_kv.journal.record import Record, parse_line
-from memcache_kv.store import Store
+from memcache_kv.journal.record import Record
 from memcache_kv.store.item import ready_of, value_of
 from tests.concurrency.crowd import run_together
 from tests.crash.load import Connection
-from tests.fake_clock import FakeClock
 from tests.integration import wire
 from tests.integration.wire import OURS, RunningServer
+from tests.journal.history import replay
+from tests.journal.journals import STARTED, records_in
 
 CLIENTS = 32
 INCREMENTS = 200
@@ -162,7 +160,7 @@ def test_the_journal_has_the_changes_of_a_key_in_the_order_in_which_they_happene
     shown = {key: value_in(first, key) for key in (b"counter-0", b"counter-1", b"tokens-0", b"tokens-1", b"swapped")}
     assert server.stop() == 0
 
-    records = [parse_line(line) for line in (tmp_path / FILE_NAME).read_bytes().splitlines()]
+    records = records_in(tmp_path)
     for number in range(KEYS):
         assert values_of(records, b"counter-%d" % number) == [
             b"%d" % value for value in range(int(shown[b"counter-%d" % number]) + 1)
@@ -170,8 +168,7 @@ def test_the_journal_has_the_changes_of_a_key_in_the_order_in_which_they_happene
         texts = values_of(records, b"tokens-%d" % number)
         assert all(after.startswith(before) and after != before for before, after in pairwise(texts))
     assert values_of(records, b"swapped") == [b"%d" % value for value in range(int(shown[b"swapped"]) + 1)]
-    replayed = Store(FakeClock())
-    recover(tmp_path / FILE_NAME, replayed)
+    replayed, _ = replay(tmp_path, STARTED)
     assert {key: value_of(ready_of(entry)) for key, entry in replayed.items()} == shown
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, TURN_BYTES
 from tests.fuzz.mutator import pieces
 from tests.fuzz.victim import ITEM_LIMIT_BYTES, surroundings
 from tests.protocol.binary_cases import CASES, O
@@ -75,7 +75,7 @@ class Victim:
     def still_serves(self) -> None:
         """End whatever is open, and see it answer; or it has closed."""
         protocol = self.conversation.protocol
-        outstanding = (protocol._swallow_bytes or protocol._missing_bytes) if protocol._mid_value else 0
+        outstanding = (protocol._swallow_bytes or protocol._missing_bytes) if protocol._mid_block else 0
         if outstanding > PATIENCE_BYTES:
             return
         self.feed([b"\x80" * outstanding] if outstanding else [])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.login import GuardedTextProtocol
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, MULTIGET_LIMIT_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.text import MULTIGET_LIMIT_BYTES
 from memcache_kv.protocol.users import Users
 from memcache_kv.settings import Settings
 from tests.protocol.context_factory import Conversation, Surroundings
@@ -35,9 +36,9 @@ class Victim:
         self.protocol: TextProtocol = self.conversation.protocol
 
     def feed(self, pieces: Iterable[bytes]) -> None:
-        """Feed it, and check what has to hold after each piece."""
+        """Feed it, and check what has to hold after each piece; once it speaks binary, another is fed in its place."""
         for piece in pieces:
-            if piece:
+            if piece and not self.protocol.is_binary:
                 self._feed(piece)
 
     def _feed(self, piece: bytes) -> None:

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import shutil
-import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from hypothesis import strategies as st
 
-from memcache_kv.journal import Fsync, Journal, Recovered, recover
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, Recovered, recover
+from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Item, Mode, Store
+from memcache_kv.store.change import Write
 from memcache_kv.store.item import FETCHED, STALE, WON, deadline_of, flags_of, make_entry, pack, ready_of, value_of
-from memcache_kv.store.store import Write
 from tests.fake_clock import FakeClock
+from tests.journal.journals import FIRST, make_journal
+from tests.journal.journals import STARTED as STARTED
 
 Shown: TypeAlias = tuple[bytes, int, int, int, int]
 """What a client can find out about an item: value, flags, deadline, its CAS id if it has one, stale and won."""
 Visible: TypeAlias = dict[bytes, Shown]
 Step: TypeAlias = tuple[object, ...]
 
-STARTED = 1_700_000_000
 KEYS = (b"a", b"b", b"\xff\xfe key", "käse".encode())
-POLL_SECONDS = 0.002
 
 
 @dataclass
 class Moment:
-    """How the store was after a step, and how many records the journal had by then."""
+    """How the store was after a step, and how many records the journal had by then, the first not counted."""
 
     position: int
     table: Visible
@@ -54,13 +55,18 @@ class History:
     """A store whose journal is being written, step by step, with the moments it went through."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.clock = FakeClock(STARTED)
-        self.store = Store(self.clock, shards=2)
-        self._open()
+        self._open(path, STARTED)
 
-    def _open(self, last_cas: int = 0) -> None:
-        self.journal = Journal(self.path, Fsync.NEVER, last_cas)
+    def _open(self, path: Path, now: int) -> None:
+        self.path = path
+        self.clock = FakeClock(now)
+        self.store = Store(self.clock, shards=2)
+        self._directory = JournalDirectory(path)
+        manifest, last_cas = self._directory.open(), 0
+        if manifest is not None:
+            last_cas = recover(path, self._directory.disk, manifest, self.store).last_cas
+            self.store.start_cas_at(last_cas + 1)
+        self.journal = Journal(self._directory, Fsync.NEVER, manifest, last_cas, unix_time=lambda: self.clock.now)
         self.store.log = self.journal
         self.store.new_second()
         self.moments = [Moment(0, {}, 0), self._moment()]
@@ -69,12 +75,7 @@ class History:
     def resume(cls, path: Path, now: int) -> History:
         """Go on with a journal that is there, at this time."""
         history = cls.__new__(cls)
-        history.path = path
-        history.clock = FakeClock(now)
-        history.store = Store(history.clock, shards=2)
-        last_cas = recover(path, history.store).last_cas
-        history.store.start_cas_at(last_cas + 1)
-        history._open(last_cas)
+        history._open(path, now)
         return history
 
     def _moment(self) -> Moment:
@@ -85,7 +86,12 @@ class History:
         for step in steps:
             self.do(*step)
         self.journal.close()
+        self._directory.close()
         return self
+
+    def _compact(self) -> None:
+        for _ in Compaction(self.journal, self.store).steps():
+            pass
 
     def do(self, name: object, *arguments: object) -> None:
         """Carry out one step: a method of this class or of the store."""
@@ -134,27 +140,20 @@ class History:
 def replay(path: Path, now: int) -> tuple[Store, Recovered]:
     """Read a journal into a new store at this time, as a server does that starts."""
     store = Store(FakeClock(now), shards=2)
-    found = recover(path, store)
+    with closing(JournalDirectory(path)) as directory:
+        manifest = directory.open()
+        assert manifest is not None
+        found = recover(path, directory.disk, manifest, store)
     store.new_second()
     return store, found
 
 
-def copy_of(path: Path, name: str, length: int | None = None) -> Path:
-    """Copy a journal, cut off at a length, into a directory of its own."""
+def cut_copy_of(path: Path, name: str, length: int) -> Path:
+    """Make a copy of a journal of one file, as it was when it had this length."""
     directory = path.parent / name
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    copy = directory / path.name
-    copy.write_bytes(path.read_bytes()[:length])
-    return copy
-
-
-def wait_written(journal: Journal) -> None:
-    """Wait until the operating system has all records."""
-    give_up_at = time.monotonic() + 20
-    while journal.written < journal.position:
-        assert time.monotonic() < give_up_at, "the journal's thread does not write"
-        time.sleep(POLL_SECONDS)
+    make_journal(directory, (path / FIRST).read_bytes()[:length])
+    return directory
 
 
 _keys = st.sampled_from(KEYS)
@@ -176,7 +175,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("flush")),
     st.tuples(st.just("flush_later"), st.integers(1, 5)),
 )
-"""Steps that make one record at most."""
+"""Steps that make one record at most, but for that of the time."""
 
 two_record_steps: st.SearchStrategy[Step] = st.tuples(st.just("cas"), _keys, _flags, _ttls, _values)
 """Steps that ask for a CAS id and use it."""

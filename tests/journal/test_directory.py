@@ -1,16 +1,29 @@
-"""The directory of a journal: its lock, and what is refused to start beside."""
+"""The directory of a journal: its lock, what is refused to start beside, and what is cleared away."""
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
-from memcache_kv.journal.directory import FILE_NAME, LOCK_NAME, JournalDirectory
+from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
+from memcache_kv.journal.manifest import (
+    FORMER_NAME,
+    MANIFEST_NAME,
+    TEMPORARY_SUFFIX,
+    Manifest,
+    base_name,
+    increment_name,
+)
+from memcache_kv.journal.record import set_line
+from tests.journal.disk import Disk, broken
+from tests.journal.journals import FIRST, START, Run, keys_in, make_journal, manifest_in, names_in
 
 HOLD_THE_LOCK = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from memcache_kv.journal import JournalDirectory
 directory = JournalDirectory(Path(sys.argv[1]))
@@ -34,12 +47,11 @@ def end(holder: "subprocess.Popen[bytes]") -> None:
     holder.communicate()
 
 
-def test_a_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+def test_a_directory_is_made_with_its_parents_for_its_owner_alone(tmp_path: Path) -> None:
     directory = JournalDirectory(tmp_path / "deep" / "journal")
-    assert directory.file == tmp_path / "deep" / "journal" / FILE_NAME
-    assert directory.path.is_dir()
-    directory.check()
-    directory.sync()
+    assert directory.path == tmp_path / "deep" / "journal"
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+    assert directory.open() is None
     directory.close()
 
 
@@ -69,7 +81,7 @@ def test_the_same_process_does_not_get_a_directory_twice_before_it_closes_it(tmp
 def test_a_lock_file_left_behind_locks_nobody_out(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_text("left by a crash")
     directory = JournalDirectory(tmp_path)
-    directory.check()
+    assert directory.open() is None
     directory.close()
 
 
@@ -80,26 +92,129 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
         JournalDirectory(path)
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "journal-000002.jsonl", f"{FILE_NAME}.torn-1700000000", "base"])
-def test_no_empty_journal_is_begun_beside_files_that_tell_of_another(tmp_path: Path, name: str) -> None:
+def test_the_lock_is_known_to_be_the_one_that_others_see(tmp_path: Path) -> None:
+    with closing(JournalDirectory(tmp_path)) as directory:
+        assert directory.is_locked()
+        (tmp_path / LOCK_NAME).unlink()
+        assert not directory.is_locked()
+        (tmp_path / LOCK_NAME).touch()
+        assert not directory.is_locked()
+
+
+# What is begun beside what
+
+
+def opened(path: Path) -> Manifest | None:
+    with closing(JournalDirectory(path)) as directory:
+        return directory.open()
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", f"{FIRST}.torn-1700000000", f"{FIRST}.unlisted", "base", "photo.tmp"])
+def test_no_empty_journal_is_begun_beside_files_that_tell_of_something_else(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    directory = JournalDirectory(tmp_path)
-    with pytest.raises(JournalCorrupt, match=name):
-        directory.check()
-    assert not directory.file.exists()
-    directory.close()
+    with pytest.raises(JournalCorrupt, match=f"holds '{name}' but no journal"):
+        opened(tmp_path)
+    assert names_in(tmp_path) == {name}
+
+
+@pytest.mark.parametrize("name", [FIRST, increment_name(7), base_name(2)])
+def test_no_empty_journal_is_begun_beside_one_that_lost_its_manifest(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(START + set_line(b"a", 0, 0, 0, b"1"))
+    with pytest.raises(JournalCorrupt, match=f"holds '{name}' but no manifest.json"):
+        opened(tmp_path)
+    assert names_in(tmp_path) == {name}
+
+
+@pytest.mark.parametrize("content", [b"", START[:20], START])
+def test_a_first_start_that_a_crash_ended_early_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FIRST).write_bytes(content)
+    (tmp_path / f"{MANIFEST_NAME}{TEMPORARY_SUFFIX}").write_bytes(b"{")
+    assert opened(tmp_path) is None
+    assert names_in(tmp_path) == set()
+    run = Run(tmp_path)
+    run.store(b"a")
+    run.close()
+    assert keys_in(tmp_path) == [b"a"]
+
+
+def test_an_empty_file_of_format_1_is_no_journal_yet(tmp_path: Path) -> None:
+    (tmp_path / FORMER_NAME).touch()
+    assert opened(tmp_path) is None
+    assert names_in(tmp_path) == set()
 
 
 def test_a_journal_with_copies_of_torn_ends_beside_it_is_fine(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"")
-    (tmp_path / f"{FILE_NAME}.torn-1700000000").write_bytes(b"{")
-    directory = JournalDirectory(tmp_path)
-    directory.check()
-    directory.close()
+    make_journal(tmp_path, START)
+    (tmp_path / f"{FIRST}.torn-1700000000").write_bytes(b"{")
+    assert opened(tmp_path) == manifest_in(tmp_path)
+    assert names_in(tmp_path) == {FIRST, MANIFEST_NAME, f"{FIRST}.torn-1700000000"}
 
 
 def test_a_file_system_of_its_own_is_as_good_as_an_empty_directory(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
-    directory = JournalDirectory(tmp_path)
-    directory.check()
-    directory.close()
+    assert opened(tmp_path) is None
+
+
+# What a crash left
+
+
+def test_what_was_never_finished_is_removed(tmp_path: Path) -> None:
+    make_journal(tmp_path, START)
+    for name in (MANIFEST_NAME, base_name(2), increment_name(2)):
+        (tmp_path / f"{name}{TEMPORARY_SUFFIX}").write_bytes(b"half of it")
+    opened(tmp_path)
+    assert names_in(tmp_path) == {FIRST, MANIFEST_NAME}
+
+
+def test_what_a_new_base_replaced_is_removed(tmp_path: Path) -> None:
+    make_journal(tmp_path, START, name=increment_name(5))
+    for name in (FORMER_NAME, FIRST, increment_name(4), base_name(3)):
+        (tmp_path / name).write_bytes(START + set_line(b"old", 0, 0, 0, b"1"))
+    opened(tmp_path)
+    assert names_in(tmp_path) == {increment_name(5), MANIFEST_NAME}
+
+
+def test_a_new_base_that_no_manifest_came_to_name_is_removed(tmp_path: Path) -> None:
+    make_journal(tmp_path, START, name=increment_name(5))
+    (tmp_path / base_name(5)).write_bytes(START)
+    (tmp_path / base_name(6)).write_bytes(START)
+    opened(tmp_path)
+    assert names_in(tmp_path) == {increment_name(5), MANIFEST_NAME}
+
+
+def test_an_increment_that_holds_nothing_yet_and_that_no_manifest_names_is_removed(tmp_path: Path) -> None:
+    make_journal(tmp_path, START)
+    (tmp_path / increment_name(2)).write_bytes(START)
+    (tmp_path / increment_name(3)).write_bytes(START[:-1])
+    with closing(JournalDirectory(tmp_path)) as directory:
+        directory.open()
+        assert directory.set_aside == []
+    assert names_in(tmp_path) == {FIRST, MANIFEST_NAME}
+
+
+def test_an_increment_with_data_that_no_manifest_names_is_set_aside_and_told_of(tmp_path: Path) -> None:
+    make_journal(tmp_path, START)
+    data = START + set_line(b"a", 0, 0, 0, b"1")
+    for aside in (f"{increment_name(2)}.unlisted", f"{increment_name(2)}.unlisted-2"):
+        (tmp_path / increment_name(2)).write_bytes(data)
+        with closing(JournalDirectory(tmp_path)) as directory:
+            directory.open()
+            assert directory.set_aside == [aside]
+        assert (tmp_path / aside).read_bytes() == data
+        assert increment_name(2) not in names_in(tmp_path)
+
+
+def test_an_increment_with_half_a_record_that_no_manifest_names_is_set_aside(tmp_path: Path) -> None:
+    make_journal(tmp_path, START)
+    (tmp_path / increment_name(2)).write_bytes(START + b'{"crc":"')
+    with closing(JournalDirectory(tmp_path)) as directory:
+        directory.open()
+        assert directory.set_aside == [f"{increment_name(2)}.unlisted"]
+
+
+def test_a_directory_that_cannot_be_read_is_told_as_an_error_of_the_journal(tmp_path: Path, disk: Disk) -> None:
+    make_journal(tmp_path, START)
+    (tmp_path / f"{FIRST}.tmp").touch()
+    disk.errors["remove"] = broken()
+    with pytest.raises(JournalError, match=r"can't read the journal in .*: Input/output error"):
+        opened(tmp_path)

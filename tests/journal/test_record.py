@@ -8,12 +8,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memcache_kv.journal.record import FORMAT_VERSION, Op, Record, line_of, parse_line, put_key, set_line
+from memcache_kv.journal.record import FORMAT_VERSION, Op, Record, line_of, mark_record, parse_line, put_key, set_line
+from memcache_kv.store.item import STALE, WON
 
 KEYS = st.binary(max_size=250) | st.text(max_size=60).map(str.encode)
 VALUES = st.binary(max_size=400) | st.text(max_size=200).map(str.encode)
 FLAGS = st.integers(0, 2**32 - 1)
 NUMBERS = st.integers(0, 2**64 - 1)
+
+STATES = st.sampled_from([0, STALE, WON, STALE | WON])
 
 NOT_TEXT = b"\xff\xfe"
 
@@ -21,13 +24,17 @@ NOT_TEXT = b"\xff\xfe"
 @st.composite
 def lines(draw: st.DrawFn) -> bytes:
     """A line of any kind of record, with its line feed."""
-    op: Op = draw(st.sampled_from(["start", "set", "delete", "touch", "cas", "flush"]))
+    op: Op = draw(st.sampled_from(["start", "set", "delete", "touch", "cas", "mark", "flush", "time", "end"]))
     if op == "set":
-        return set_line(draw(KEYS), draw(FLAGS), draw(NUMBERS), draw(NUMBERS), draw(VALUES))
+        return set_line(draw(KEYS), draw(FLAGS), draw(NUMBERS), draw(NUMBERS), draw(VALUES), draw(STATES))
+    if op == "mark":
+        return line_of(put_key(mark_record(draw(NUMBERS), draw(NUMBERS), draw(STATES)), draw(KEYS)))
     if op == "start":
         return line_of(Record(op, cas=draw(NUMBERS), at=draw(NUMBERS), version=FORMAT_VERSION))
-    if op == "flush":
+    if op in ("flush", "time"):
         return line_of(Record(op, at=draw(NUMBERS)))
+    if op == "end":
+        return line_of(Record(op, count=draw(NUMBERS)))
     return line_of(put_key(Record(op, exp=draw(NUMBERS), cas=draw(NUMBERS)), draw(KEYS)))
 
 
@@ -65,11 +72,23 @@ def test_delete_touch_and_cas_come_back_as_they_were(key: bytes, exp: int, cas: 
 
 @settings(deadline=None)
 @given(NUMBERS, NUMBERS, NUMBERS)
-def test_start_and_flush_come_back_as_they_were(cas: int, at: int, version: int) -> None:
-    start = Record("start", cas=cas, at=at, version=version)
-    flush = Record("flush", at=at)
-    assert parse_line(line_of(start)[:-1]) == start
-    assert parse_line(line_of(flush)[:-1]) == flush
+def test_records_without_a_key_come_back_as_they_were(cas: int, at: int, version: int) -> None:
+    for record in (
+        Record("start", cas=cas, at=at, version=version),
+        Record("flush", at=at),
+        Record("time", at=at),
+        Record("end", count=cas),
+    ):
+        assert parse_line(line_of(record)[:-1]) == record
+
+
+@settings(deadline=None)
+@given(KEYS, NUMBERS, NUMBERS, STATES)
+def test_rare_facts_come_back_as_they_were(key: bytes, exp: int, cas: int, state: int) -> None:
+    mark = parse_line(line_of(put_key(mark_record(exp, cas, state), key))[:-1])
+    assert (mark.op, mark.key_bytes(), mark.exp, mark.cas, mark.state) == ("mark", key, exp, cas, state)
+    stored = parse_line(set_line(key, 0, exp, cas, b"value", state)[:-1])
+    assert (stored.key_bytes(), stored.exp, stored.cas, stored.state) == (key, exp, cas, state)
 
 
 @settings(deadline=None)

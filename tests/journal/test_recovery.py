@@ -9,19 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal import recover
-from memcache_kv.journal.directory import FILE_NAME
+from memcache_kv.journal import Manifest, recover
+from memcache_kv.journal.disk import SystemDisk
+from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_name, increment_name
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, set_line
 from memcache_kv.store import Mode, Store
-from tests.journal.history import STARTED, History, Step, copy_of, replay, shown, steps, two_record_steps
-
-START = line_of(Record("start", at=STARTED, version=FORMAT_VERSION))
+from memcache_kv.store.item import STALE
+from tests.fake_clock import FakeClock
+from tests.journal.history import History, Step, cut_copy_of, replay, shown, steps, two_record_steps
+from tests.journal.journals import FIRST, START, STARTED, make_journal, manifest_in, names_in, write_manifest
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal's file that is not there yet."""
-    return tmp_path / FILE_NAME
+    """A journal's directory that is not there yet."""
+    return tmp_path / "journal"
 
 
 @pytest.fixture
@@ -45,11 +47,11 @@ def values_at(path: Path, now: int) -> dict[bytes, bytes]:
 @given(st.lists(steps | two_record_steps, max_size=25), st.integers(0, 5))
 def test_replay_gives_the_store_that_was(history_steps: list[Step], seconds_down: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        history = History(Path(directory) / FILE_NAME).play(history_steps)
+        history = History(Path(directory, "journal")).play(history_steps)
         now = history.clock.now + seconds_down
         store, found = replay(history.path, now)
         assert shown(store) == history.moments[-1].seen_at(now)
-        assert found.records == history.journal.position
+        assert found.records == history.journal.position + 1
         assert found.torn_bytes == 0
 
 
@@ -58,8 +60,8 @@ def test_a_journal_cut_off_anywhere_gives_the_store_after_some_prefix(
     history_steps: list[Step], where: float, seconds_down: int
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        history = History(Path(directory) / FILE_NAME).play(history_steps)
-        cut_and_compare(history, int(where * history.path.stat().st_size), seconds_down)
+        history = History(Path(directory, "journal")).play(history_steps)
+        cut_and_compare(history, int(where * (history.path / FIRST).stat().st_size), seconds_down)
 
 
 def test_a_journal_cut_off_at_every_single_byte_gives_the_store_after_some_prefix(
@@ -78,20 +80,20 @@ def test_a_journal_cut_off_at_every_single_byte_gives_the_store_after_some_prefi
         ("advance", 2),
         store_step(b"a", "grün".encode()),
     )
-    for length in range(written.path.stat().st_size + 1):
+    for length in range((written.path / FIRST).stat().st_size + 1):
         cut_and_compare(written, length, 0)
 
 
 def cut_and_compare(history: History, length: int, seconds_down: int) -> None:
     """Replay the first bytes of a journal, and compare with the history up to its last whole record."""
-    copy = copy_of(history.path, "cut", length)
-    content = copy.read_bytes()
+    copy = cut_copy_of(history.path, "cut", length)
+    content = (copy / FIRST).read_bytes()
     whole = content.rfind(b"\n") + 1
     now = history.clock.now + seconds_down
     store, found = replay(copy, now)
-    assert shown(store) == history.after(content.count(b"\n")).seen_at(now)
+    assert shown(store) == history.after(content.count(b"\n") - 1 if whole else 0).seen_at(now)
     assert found.torn_bytes == length - whole
-    assert copy.read_bytes() == content[:whole]
+    assert (copy / FIRST).read_bytes() == content[:whole]
 
 
 # The end
@@ -100,20 +102,20 @@ def cut_and_compare(history: History, length: int, seconds_down: int) -> None:
 def test_a_torn_last_line_is_cut_off_kept_in_a_copy_and_reported(history: Callable[..., History]) -> None:
     written = history(store_step(b"a", b"1"), store_step(b"b", b"2"))
     torn = set_line(b"c", 0, 0, 0, b"3")[:-1]
-    whole = written.path.read_bytes()
-    written.path.write_bytes(whole + torn)
+    whole = (written.path / FIRST).read_bytes()
+    (written.path / FIRST).write_bytes(whole + torn)
     store, found = replay(written.path, STARTED)
     assert set(shown(store)) == {b"a", b"b"}
     assert found.torn_bytes == len(torn)
     assert found.torn_copy is not None
     assert found.torn_copy.read_bytes() == torn
-    assert found.torn_copy.parent == written.path.parent
-    assert written.path.read_bytes() == whole
+    assert found.torn_copy.parent == written.path
+    assert (written.path / FIRST).read_bytes() == whole
 
 
 def test_a_journal_whose_torn_end_was_cut_off_is_read_again_without_remark(history: Callable[..., History]) -> None:
     written = history(store_step(b"a", b"1"))
-    with written.path.open("ab") as file:
+    with (written.path / FIRST).open("ab") as file:
         file.write(b'{"crc":"0000')
     assert replay(written.path, STARTED)[1].torn_copy is not None
     again = replay(written.path, STARTED)[1]
@@ -122,7 +124,7 @@ def test_a_journal_whose_torn_end_was_cut_off_is_read_again_without_remark(histo
 
 def test_zeros_that_a_power_loss_left_behind_the_last_record_are_cut_off(history: Callable[..., History]) -> None:
     written = history(store_step(b"a", b"1"))
-    with written.path.open("ab") as file:
+    with (written.path / FIRST).open("ab") as file:
         file.write(bytes(4096))
     store, found = replay(written.path, STARTED)
     assert set(shown(store)) == {b"a"}
@@ -130,9 +132,9 @@ def test_zeros_that_a_power_loss_left_behind_the_last_record_are_cut_off(history
 
 
 def test_a_torn_line_longer_than_one_read_is_kept_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memcache_kv.journal.recovery.READ_BYTES", 64)
+    monkeypatch.setattr("memcache_kv.journal.disk.READ_BYTES", 64)
     torn = set_line(b"long", 0, 0, 0, b"x" * 1000)[:-1]
-    path.write_bytes(START + set_line(b"a", 0, 0, 0, b"y" * 500) + torn)
+    make_journal(path, START + set_line(b"a", 0, 0, 0, b"y" * 500) + torn)
     store, found = replay(path, STARTED)
     assert set(shown(store)) == {b"a"}
     assert found.torn_copy is not None
@@ -141,9 +143,9 @@ def test_a_torn_line_longer_than_one_read_is_kept_whole(path: Path, monkeypatch:
 
 def test_a_journal_is_read_the_same_in_pieces_of_any_size(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [b"%d" % number for number in range(30)]
-    path.write_bytes(START + b"".join(set_line(key, 0, 0, 0, key * 5) for key in keys))
+    make_journal(path, START + b"".join(set_line(key, 0, 0, 0, key * 5) for key in keys))
     for size in (1, 2, 3, 64, len(START), len(START) + 1, 1 << 20):
-        monkeypatch.setattr("memcache_kv.journal.recovery.READ_BYTES", size)
+        monkeypatch.setattr("memcache_kv.journal.disk.READ_BYTES", size)
         assert values_at(path, STARTED) == {key: key * 5 for key in keys}
 
 
@@ -156,23 +158,23 @@ def test_a_damaged_record_in_the_middle_is_refused_with_file_and_offset(path: Pa
     content = bytearray(START + first + set_line(b"b", 0, 0, 0, b"2") + set_line(b"c", 0, 0, 0, b"3"))
     offset = len(START + first)
     content[offset + 20 : offset + 21] = damage
-    path.write_bytes(content)
+    make_journal(path, bytes(content))
     with pytest.raises(JournalCorrupt) as caught:
         replay(path, STARTED)
     assert str(path) in str(caught.value)
     assert f"offset {offset}:" in str(caught.value)
-    assert path.read_bytes() == content
+    assert (path / FIRST).read_bytes() == content
 
 
 def test_a_lost_line_feed_in_the_middle_is_refused(path: Path) -> None:
     content = START + set_line(b"a", 0, 0, 0, b"1")[:-1] + set_line(b"b", 0, 0, 0, b"2")
-    path.write_bytes(content)
+    make_journal(path, content)
     with pytest.raises(JournalCorrupt, match=f"offset {len(START)}:"):
         replay(path, STARTED)
 
 
 def test_a_hole_of_zeros_in_the_middle_is_refused(path: Path) -> None:
-    path.write_bytes(START + bytes(512) + set_line(b"b", 0, 0, 0, b"2"))
+    make_journal(path, START + bytes(512) + set_line(b"b", 0, 0, 0, b"2"))
     with pytest.raises(JournalCorrupt, match=f"offset {len(START)}:"):
         replay(path, STARTED)
 
@@ -188,27 +190,28 @@ def test_a_hole_of_zeros_in_the_middle_is_refused(path: Path) -> None:
     ],
 )
 def test_a_foreign_file_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    make_journal(path, content)
     with pytest.raises(JournalCorrupt, match=str(path)):
         replay(path, STARTED)
-    assert path.read_bytes() == content
-    assert list(path.parent.iterdir()) == [path]
+    assert (path / FIRST).read_bytes() == content
+    assert names_in(path) == {FIRST, MANIFEST_NAME}
 
 
 def test_a_journal_without_its_beginning_is_refused(path: Path) -> None:
-    path.write_bytes(set_line(b"a", 0, 0, 0, b"1"))
+    make_journal(path, set_line(b"a", 0, 0, 0, b"1"))
     with pytest.raises(JournalCorrupt, match="does not begin with a start record"):
         replay(path, STARTED)
 
 
 def test_a_newer_format_is_refused_with_its_number(path: Path) -> None:
-    path.write_bytes(line_of(Record("start", version=FORMAT_VERSION + 1)) + set_line(b"a", 0, 0, 0, b"1"))
+    make_journal(path, line_of(Record("start", version=FORMAT_VERSION + 1)) + set_line(b"a", 0, 0, 0, b"1"))
     with pytest.raises(JournalError, match=f"format {FORMAT_VERSION + 1}"):
         replay(path, STARTED)
 
 
 def test_a_file_that_cannot_be_read_is_refused(path: Path) -> None:
-    path.mkdir()
+    make_journal(path, START).unlink()
+    (path / FIRST).mkdir()
     with pytest.raises(JournalError, match="can't read the journal"):
         replay(path, STARTED)
 
@@ -217,13 +220,13 @@ def test_a_file_that_cannot_be_read_is_refused(path: Path) -> None:
 
 
 def test_an_empty_file_is_an_empty_journal(path: Path) -> None:
-    path.touch()
+    make_journal(path, b"")
     store, found = replay(path, STARTED)
     assert (shown(store), found.records, found.torn_bytes) == ({}, 0, 0)
 
 
 def test_a_journal_that_ended_in_its_first_record_is_an_empty_one(path: Path) -> None:
-    path.write_bytes(START[:10])
+    make_journal(path, START[:10])
     store, found = replay(path, STARTED)
     assert (shown(store), found.torn_bytes) == ({}, 10)
 
@@ -231,9 +234,10 @@ def test_a_journal_that_ended_in_its_first_record_is_an_empty_one(path: Path) ->
 def test_progress_is_told_up_to_the_end(history: Callable[..., History]) -> None:
     written = history(*(store_step(b"%d" % number, b"x") for number in range(50)))
     told: list[tuple[int, int, int]] = []
-    recover(written.path, Store(written.clock), lambda *figures: told.append(figures))
-    size = written.path.stat().st_size
-    assert told[-1] == (size, size, 51)
+    manifest = manifest_in(written.path)
+    recover(written.path, SystemDisk(), manifest, Store(written.clock), lambda *figures: told.append(figures))
+    size = (written.path / FIRST).stat().st_size
+    assert told[-1] == (size, size, 52)
     assert told == sorted(told)
 
 
@@ -307,7 +311,7 @@ def test_a_flush_that_another_replaced_is_forgotten(history: Callable[..., Histo
 def test_deleted_and_flushed_keys_do_not_come_back(history: Callable[..., History]) -> None:
     written = history(store_step(b"a", b"1"), store_step(b"b", b"2"), ("delete", b"a"))
     assert values_at(written.path, STARTED) == {b"b": b"2"}
-    with written.path.open("ab") as file:
+    with (written.path / FIRST).open("ab") as file:
         file.write(line_of(Record("flush")))
     assert values_at(written.path, STARTED) == {}
 
@@ -316,7 +320,7 @@ def test_deleted_and_flushed_keys_do_not_come_back(history: Callable[..., Histor
 @given(st.lists(steps, max_size=12), st.lists(steps, max_size=12))
 def test_a_second_run_goes_on_where_the_first_ended(first: list[Step], second: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / FILE_NAME
+        path = Path(directory, "journal")
         before = History(path).play(first)
         now = before.clock.now
         again = History.resume(path, now).play(second)
@@ -332,3 +336,129 @@ def test_an_id_that_a_client_chose_does_not_use_up_those_of_the_next_runs(path: 
     assert shown(store) == {b"a": (b"1", 0, 0, 1, 0), b"b": (b"2", 0, 0, chosen, 0)}
     assert found.last_cas == 1
     assert found.next_run() == 1 << 32
+
+
+# Several files
+
+
+def make_parts(path: Path, base: bytes | None, *increments: bytes) -> None:
+    """Make a journal of these files, known to be as long as they are."""
+    path.mkdir()
+    parts = [Part(increment_name(number), len(content)) for number, content in enumerate(increments, 2)]
+    for part, content in zip(parts, increments, strict=True):
+        (path / part.name).write_bytes(content)
+    base_part = None
+    if base is not None:
+        base_part = Part(base_name(2), len(base))
+        (path / base_part.name).write_bytes(base)
+    write_manifest(path, Manifest(FORMAT_VERSION, base_part, tuple(parts)))
+
+
+def set_record(key: bytes, value: bytes) -> bytes:
+    return set_line(key, 0, 0, 0, value)
+
+
+def end_record(count: int) -> bytes:
+    return line_of(Record("end", count=count))
+
+
+def test_the_base_is_read_first_and_then_the_increments_in_order(path: Path) -> None:
+    base = START + set_record(b"a", b"base") + set_record(b"b", b"base") + set_record(b"c", b"base") + end_record(4)
+    make_parts(path, base, START + set_record(b"b", b"2") + set_record(b"c", b"2"), START + set_record(b"c", b"3"))
+    assert values_at(path, STARTED) == {b"a": b"base", b"b": b"2", b"c": b"3"}
+
+
+def test_what_stands_behind_the_known_end_of_an_earlier_file_is_no_part_of_the_journal(path: Path) -> None:
+    make_parts(path, None, START + set_record(b"a", b"2"), START + set_record(b"b", b"3"))
+    with (path / increment_name(2)).open("ab") as file:
+        file.write(bytes(100) + set_record(b"c", b"lost"))
+    assert values_at(path, STARTED) == {b"a": b"2", b"b": b"3"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_base_that_does_not_hold_as_many_records_as_it_says_is_refused(path: Path, count: int) -> None:
+    make_parts(path, START + set_record(b"a", b"1") + end_record(count), START)
+    with pytest.raises(JournalCorrupt, match="not a whole base"):
+        replay(path, STARTED)
+
+
+@pytest.mark.parametrize("base", [START, START + set_record(b"a", b"1"), b""])
+def test_a_base_without_its_end_is_refused(path: Path, base: bytes) -> None:
+    make_parts(path, base, START)
+    with pytest.raises(JournalCorrupt, match="not a whole base"):
+        replay(path, STARTED)
+
+
+def test_an_earlier_file_that_ends_within_a_record_is_refused(path: Path) -> None:
+    make_parts(path, None, START + set_record(b"a", b"2")[:-5], START)
+    with pytest.raises(JournalCorrupt, match=f"offset {len(START)}: a record is cut off"):
+        replay(path, STARTED)
+
+
+def test_the_last_file_with_zeros_where_records_are_known_to_have_been_is_refused(path: Path) -> None:
+    record = set_record(b"a", b"1")
+    make_journal(path, START + bytes(len(record)), known=len(START + record))
+    with pytest.raises(JournalCorrupt, match=f"damaged at offset {len(START)}"):
+        replay(path, STARTED)
+
+
+def test_progress_is_told_over_all_files(path: Path) -> None:
+    contents = (START + set_record(b"a", b"1"), START + set_record(b"b", b"2"))
+    base = START + end_record(1)
+    make_parts(path, base, *contents)
+    told: list[tuple[int, int, int]] = []
+    manifest = manifest_in(path)
+    recover(path, SystemDisk(), manifest, Store(FakeClock(STARTED)), lambda *figures: told.append(figures))
+    size = len(base) + sum(map(len, contents))
+    assert told[-1] == (size, size, 6)
+
+
+# A journal of format 1, as it was written: one file, no manifest
+
+FORMER = b"""\
+{"crc":"bbc65601","len":58,"op":"start","cas":4294967296,"at":1700000000,"version":1}
+{"crc":"38d62199","len":50,"op":"set","key":"text","flags":7,"value":"hello"}
+{"crc":"11058850","len":77,"op":"set","key64":"//4=","exp":1700000100,"cas":4294967297,"value64":"/w=="}
+{"crc":"00f8e194","len":36,"op":"set","key":"gone","value":"1"}
+{"crc":"bcd9f0cf","len":27,"op":"delete","key":"gone"}
+{"crc":"dad4427a","len":55,"op":"mark","key":"text","cas":4294967298,"stale":true}
+"""
+OF_FORMER = {b"text": (b"hello", 7, 0, 4294967298, STALE), b"\xff\xfe": (b"\xff", 0, 1700000100, 4294967297, 0)}
+
+
+def make_former(path: Path, content: bytes = FORMER) -> None:
+    path.mkdir()
+    (path / FORMER_NAME).write_bytes(content)
+
+
+def test_a_journal_of_format_1_is_read(path: Path) -> None:
+    make_former(path)
+    store, found = replay(path, STARTED)
+    assert shown(store) == OF_FORMER
+    assert (found.records, found.bytes, found.last_cas) == (6, len(FORMER), 4294967298)
+    assert names_in(path) == {FORMER_NAME}
+
+
+def test_a_torn_end_of_format_1_is_cut_off_and_kept(path: Path) -> None:
+    make_former(path, FORMER + b'{"crc":"0')
+    store, found = replay(path, STARTED)
+    assert shown(store) == OF_FORMER
+    assert found.torn_copy is not None
+    assert found.torn_copy.name.startswith(f"{FORMER_NAME}.torn-")
+    assert (path / FORMER_NAME).read_bytes() == FORMER
+
+
+def test_a_journal_of_format_1_goes_on_in_its_file_with_a_manifest(path: Path) -> None:
+    make_former(path)
+    resumed = History.resume(path, STARTED).play([store_step(b"new", b"1")])
+    assert names_in(path) == {FORMER_NAME, MANIFEST_NAME}
+    assert (path / FORMER_NAME).read_bytes().startswith(FORMER)
+    assert [part.name for part in manifest_in(path).parts] == [FORMER_NAME]
+    assert shown(replay(path, STARTED)[0]) == shown(resumed.store) == OF_FORMER | {b"new": (b"1", 0, 0, 0, 0)}
+
+
+def test_a_journal_of_format_1_is_gone_once_it_was_rewritten(path: Path) -> None:
+    make_former(path)
+    resumed = History.resume(path, STARTED).play([("compact",), store_step(b"new", b"1")])
+    assert names_in(path) == {MANIFEST_NAME, base_name(2), increment_name(2)}
+    assert shown(replay(path, STARTED)[0]) == shown(resumed.store)

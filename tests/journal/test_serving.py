@@ -1,6 +1,5 @@
 """A whole server with a journal, in this process: what clients are told and when, and what a restart brings back."""
 
-import errno
 import io
 import select
 import shutil
@@ -13,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.errors import JournalError, JournalLocked
-from memcache_kv.journal import Fsync
-from memcache_kv.journal.directory import FILE_NAME
+from memcache_kv.journal import Fsync, compaction, writer
+from memcache_kv.journal.directory import LOCK_NAME
+from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, base_name, increment_name
+from memcache_kv.journal.record import set_line
 from memcache_kv.log import Log
 from memcache_kv.service import Service
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode, Outcome
 from memcache_kv.store.item import pack, ready_of, value_of
 from tests.fake_clock import FakeClock
-from tests.journal.disk import PATIENCE_SECONDS, Disk, wait_until
+from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
+from tests.journal.journals import FIRST, START, make_journal, manifest_in, names_in
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def test_always_answers_a_change_only_when_it_is_on_disk(tmp_path: Path, disk: D
         assert not has_reply(client)
         disk.may_sync.set()
         assert client.recv(100)
-        assert disk.durable_bytes == (tmp_path / FILE_NAME).stat().st_size
+        assert disk.durable[FIRST] == (tmp_path / FIRST).stat().st_size
 
 
 def test_silent_changes_are_on_disk_before_the_answer_to_what_follows_them(tmp_path: Path, disk: Disk) -> None:
@@ -145,15 +147,14 @@ def test_a_power_loss_at_any_moment_leaves_every_acknowledged_value(tmp_path: Pa
         for moment in range(1, 9):
             wait_until(lambda least=moment * 20: min(acknowledged) >= least, "the counters go up")  # type: ignore[misc]
             before = list(acknowledged)
-            lost.append((before, (tmp_path / "journal" / FILE_NAME).read_bytes()[: disk.durable_bytes]))
+            lost.append((before, (tmp_path / "journal" / FIRST).read_bytes()[: disk.durable[FIRST]]))
         stopping.set()
         for thread in threads:
             thread.join()
     for before, content in lost:
         left = tmp_path / "left"
         shutil.rmtree(left, ignore_errors=True)
-        left.mkdir()
-        (left / FILE_NAME).write_bytes(content)
+        make_journal(left, content)
         with serving(left) as service:
             for number, least in enumerate(before):
                 entry = service.store.get(b"%d" % number)
@@ -164,30 +165,134 @@ def test_a_power_loss_at_any_moment_leaves_every_acknowledged_value(tmp_path: Pa
 # A disk that fails
 
 
-@pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.NEVER])
-def test_a_failed_disk_ends_the_server_with_its_reason_and_acknowledges_nothing(
-    tmp_path: Path, disk: Disk, fsync: Fsync
-) -> None:
-    with serving(tmp_path, fsync) as service, connect(service) as client:
+REFUSAL = b"SERVER_ERROR "
+
+
+def read_line(client: socket.socket) -> bytes:
+    with client.makefile("rb", buffering=0) as reader:
+        return reader.readline()
+
+
+def until_refused(service: Service) -> None:
+    journal = service.journal
+    assert journal is not None
+    wait_until(lambda: journal.refuses, "changes are refused")
+
+
+def until_taken(service: Service) -> None:
+    journal = service.journal
+    assert journal is not None
+    wait_until(lambda: not journal.refuses, "changes are taken")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look after the files, and try again, much more often."""
+    monkeypatch.setattr(writer, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(compaction, "LOOK_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("failing", ["write increment", "sync increment"])
+def test_while_the_disk_fails_changes_are_refused_and_reads_go_on(tmp_path: Path, disk: Disk, failing: str) -> None:
+    with serving(tmp_path) as service, connect(service) as client, connect(service) as other:
         ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
-        wait_until(lambda: service.journal is not None and service.journal.lag_records == 0, "it is written")
-        disk.write_error = OSError(errno.ENOSPC, "No space left on device")
-        client.sendall(b"set a 0 0 1\r\n2\r\n")
-        wait_until(service.stopping.is_set, "the server asks to be stopped")
-        assert "No space left on device" in str(service.failure)
-        assert str(service.failure) in said(service)
-        if fsync is Fsync.ALWAYS:
-            assert not has_reply(client)
-    disk.write_error = None
+        disk.errors[failing] = broken()
+        client.sendall(b"set b 0 0 1\r\n2\r\n")
+        assert read_line(client).startswith(REFUSAL)
+        until_refused(service)
+        for request in (b"set a 0 0 1\r\n2\r\n", b"delete a\r\n", b"touch a 10\r\n", b"flush_all\r\n"):
+            other.sendall(request)
+            assert read_line(other).startswith(REFUSAL)
+        ask(other, b"get a\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n")
+        assert not service.stopping.is_set()
+        assert service.journal is not None
+        assert service.journal.refusals == 5
+        disk.mend()
+        until_taken(service)
+        ask(client, b"set a 0 0 1\r\n3\r\n", b"STORED\r\n")
+        assert "changes are refused until it can be written, reads go on" in said(service)
+        assert "the journal is written again" in said(service)
     with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a\r\n", b"VALUE a 0 1\r\n3\r\nEND\r\n")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fsync", [Fsync.EVERYSEC, Fsync.NEVER])
+def test_without_always_a_full_disk_refuses_what_follows(tmp_path: Path, disk: Disk, fsync: Fsync) -> None:
+    with serving(tmp_path, fsync) as service, connect(service) as client:
+        disk.errors["write"] = no_space()
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        until_refused(service)
+        client.sendall(b"set a 0 0 1\r\n2\r\n")
+        assert read_line(client).startswith(REFUSAL)
+        disk.mend()
+        until_taken(service)
+        ask(client, b"set b 0 0 1\r\n3\r\n", b"STORED\r\n")
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a b\r\n", b"VALUE a 0 1\r\n1\r\nVALUE b 0 1\r\n3\r\nEND\r\n")
+
+
+def test_a_server_that_ends_on_a_disk_that_fails_says_what_is_lost(tmp_path: Path, disk: Disk) -> None:
+    with serving(tmp_path, Fsync.EVERYSEC) as service, connect(service) as client:
+        disk.errors["write"] = no_space()
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+    assert "No space left on device; 2 records could not be written before the end" in str(service.failure)
+    assert str(service.failure) in said(service)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", [FIRST, MANIFEST_NAME])
+def test_a_file_that_is_deleted_while_serving_is_told_of_and_made_anew(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        (tmp_path / name).unlink()
+        wait_until(lambda: f"{name} was deleted" in said(service), "it is noticed")
+        wait_until(lambda: "written again" in said(service), "it is mended")
+        ask(client, b"set b 0 0 1\r\n2\r\n", b"STORED\r\n")
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a b\r\n", b"VALUE a 0 1\r\n1\r\nVALUE b 0 1\r\n2\r\nEND\r\n")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_whose_lock_was_deleted_serves_reads_alone(tmp_path: Path) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        (tmp_path / LOCK_NAME).unlink()
+        until_refused(service)
+        with serving(tmp_path) as second, connect(second) as another:
+            ask(another, b"set a 0 0 1\r\n2\r\n", b"STORED\r\n")
+        client.sendall(b"set a 0 0 1\r\n3\r\n")
+        assert read_line(client).startswith(REFUSAL)
         ask(client, b"get a\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n")
+    assert "lock was deleted or replaced" in str(service.failure)
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a\r\n", b"VALUE a 0 1\r\n2\r\nEND\r\n")
+
+
+def test_clients_wait_where_the_disk_is_slower_than_they_and_that_is_counted(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 2000)
+    with serving(tmp_path, Fsync.NEVER) as service, connect(service) as client:
+        journal = service.journal
+        assert journal is not None
+        disk.stall_writes()
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        ask(client, b"set b 0 0 3000\r\n" + b"x" * 3000 + b"\r\n", b"STORED\r\n")
+        assert journal.waits == 0
+        client.sendall(b"set c 0 0 1\r\n1\r\n")
+        wait_until(lambda: journal.waits == 1, "it waits")
+        assert not has_reply(client)
+        disk.may_write.set()
+        ask(client, b"", b"STORED\r\n")
 
 
 def test_a_disk_that_fails_at_the_start_is_told_as_an_error_of_the_journal(tmp_path: Path, disk: Disk) -> None:
-    disk.write_error = OSError(errno.ENOSPC, "No space left on device")
+    disk.errors["write"] = no_space()
     with pytest.raises(JournalError, match="No space left on device"), serving(tmp_path):
         pass
-    disk.write_error = None
+    disk.mend()
     with serving(tmp_path):  # and the directory is free again
         pass
 
@@ -202,14 +307,47 @@ def test_a_server_that_is_refused_the_journal_leaves_it_to_the_other(tmp_path: P
 # What a restart brings back
 
 
+def test_a_journal_of_format_1_goes_on(tmp_path: Path) -> None:
+    start = b'{"crc":"bbc65601","len":58,"op":"start","cas":4294967296,"at":1700000000,"version":1}\n'
+    value = b'{"crc":"38d62199","len":50,"op":"set","key":"text","flags":7,"value":"hello"}\n'
+    (tmp_path / FORMER_NAME).write_bytes(start + value)
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"gets text\r\n", b"VALUE text 7 5 8589934593\r\nhello\r\nEND\r\n")
+        ask(client, b"append text 0 0 1\r\n!\r\n", b"STORED\r\n")
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get text\r\n", b"VALUE text 7 6\r\nhello!\r\nEND\r\n")
+    assert names_in(tmp_path) == {FORMER_NAME, MANIFEST_NAME}
+
+
+def test_what_no_manifest_names_is_told_in_the_log(tmp_path: Path) -> None:
+    make_journal(tmp_path, START)
+    (tmp_path / increment_name(2)).write_bytes(START + set_line(b"a", 0, 0, 0, b"1"))
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a\r\n", b"END\r\n")
+        assert f"no manifest names what is now {increment_name(2)}.unlisted" in said(service)
+
+
+def test_a_rewritten_journal_is_read_at_the_next_start(tmp_path: Path) -> None:
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"set a 0 0 1\r\n1\r\ndelete a\r\nset b 7 0 1\r\n2\r\n", b"STORED\r\nDELETED\r\nSTORED\r\n")
+        compactor = service.compactor
+        assert compactor is not None
+        assert compactor.request()
+        wait_until(lambda: compactor.done == 1, "it is rewritten")
+        ask(client, b"set c 0 0 1\r\n3\r\n", b"STORED\r\n")
+    assert [part.name for part in manifest_in(tmp_path).parts] == [base_name(2), increment_name(2)]
+    with serving(tmp_path) as service, connect(service) as client:
+        ask(client, b"get a b c\r\n", b"VALUE b 7 1\r\n2\r\nVALUE c 0 1\r\n3\r\nEND\r\n")
+
+
 def test_a_torn_end_is_told_in_the_log_with_its_copy(tmp_path: Path) -> None:
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
-    with (tmp_path / FILE_NAME).open("ab") as file:
+    with (tmp_path / FIRST).open("ab") as file:
         file.write(b'{"crc":"0')
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"get a\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n")
-        [copy] = tmp_path.glob(f"{FILE_NAME}.torn-*")
+        [copy] = tmp_path.glob(f"{FIRST}.torn-*")
         assert f"cut off its 9 bytes and kept them in {copy}" in said(service)
     with serving(tmp_path) as service:
         assert "cut off" not in said(service)
@@ -232,14 +370,14 @@ def test_cas_ids_are_never_given_twice_although_the_record_of_the_last_was_lost(
     for _ in range(3):
         with serving(tmp_path) as service:
             service.store.store(Mode.SET, b"a", pack(0, b"1"))
-            before = (tmp_path / FILE_NAME).stat().st_size
+            before = (tmp_path / FIRST).stat().st_size
             item = service.store.gets(b"a")
             assert item is not None
             assert item.cas not in given
             given.add(item.cas)
-        content = (tmp_path / FILE_NAME).read_bytes()
+        content = (tmp_path / FIRST).read_bytes()
         assert b'"op":"cas"' in content[before:]
-        (tmp_path / FILE_NAME).write_bytes(content[: content.rindex(b'{"crc"')])
+        make_journal(tmp_path, content[: content.rindex(b'{"crc"')])
 
 
 def test_a_token_from_before_the_restart_matches_an_unchanged_item_and_never_a_changed_one(tmp_path: Path) -> None:

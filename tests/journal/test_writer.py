@@ -1,102 +1,117 @@
-"""The journal while serving: what is on disk when, who waits, and what happens when the disk fails."""
+"""The journal while serving: what is written, what is on disk when, and who waits for it."""
 
-import errno
+import shutil
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from memcache_kv.errors import JournalFailed
-from memcache_kv.journal import Fsync, Journal, writer
-from memcache_kv.journal.record import Record, parse_line
-from tests.journal.disk import PATIENCE_SECONDS, Disk, wait_until
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, writer
+from memcache_kv.journal.record import FORMAT_VERSION, Record
+from memcache_kv.journal.writer import SYNC_SECONDS
+from memcache_kv.store.item import STALE, WON
+from tests.journal.disk import PATIENCE_SECONDS, Disk, no_space, wait_until
+from tests.journal.journals import FIRST, STARTED, Run, keys_in, records_in, serving_journal
 
 POLICIES = list(Fsync)
 LAZY = [Fsync.EVERYSEC, Fsync.NEVER]
-NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
-BROKEN = OSError(errno.EIO, "Input/output error")
-Made: TypeAlias = Iterator[Journal]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal's file that is not there yet."""
+    """A journal's directory that is not there yet."""
     return tmp_path / "journal"
-
-
-def records_of(path: Path) -> list[Record]:
-    return [parse_line(line) for line in path.read_bytes().splitlines()]
-
-
-def keys_of(path: Path) -> list[bytes]:
-    return [record.key_bytes() for record in records_of(path) if record.op == "set"]
 
 
 def store(journal: Journal, *keys: bytes) -> None:
     for key in keys:
         journal.stored(key, 0, 0, 0, b"value")
+    journal.commit()
 
 
 # What is written
 
 
 def test_a_run_begins_with_a_start_record_that_is_on_disk(path: Path, disk: Disk) -> None:
-    with closing(Journal(path, Fsync.NEVER, last_cas=42)) as journal:
-        assert (journal.position, journal.written, journal.synced) == (1, 1, 1)
-        assert disk.durable_bytes == path.stat().st_size > 0
-        [start] = records_of(path)
-        assert (start.op, start.cas, start.version) == ("start", 42, 1)
-        assert start.at > 0
+    run = Run(path, Fsync.NEVER, last_cas=42)
+    assert (run.journal.position, run.journal.written, run.journal.synced) == (0, 0, 0)
+    assert disk.durable[FIRST] == (path / FIRST).stat().st_size > 0
+    assert records_in(path) == [Record("start", cas=42, at=STARTED, version=FORMAT_VERSION)]
+    run.close()
 
 
 def test_every_change_becomes_its_record(path: Path) -> None:
-    with closing(Journal(path, Fsync.NEVER)) as journal:
-        journal.stored(b"a", 7, 9, 11, b"x")
-        journal.touched(b"a", 12)
-        journal.named(b"a", 13)
-        journal.deleted(b"\xff")
-        journal.flushed(14)
-    assert records_of(path)[1:] == [
+    run = Run(path)
+    journal = run.journal
+    journal.stored(b"a", 7, 9, 11, b"x")
+    journal.stored(b"b", 0, 0, 0, b"\xff", STALE | WON)
+    journal.touched(b"a", 12)
+    journal.named(b"a", 13)
+    journal.marked(b"a", 14, 15, WON)
+    journal.deleted(b"\xff")
+    journal.flushed(16)
+    run.close()
+    assert records_in(path)[1:] == [
         Record("set", key="a", flags=7, exp=9, cas=11, value="x"),
+        Record("set", key="b", value64=b"\xff", stale=True, won=True),
         Record("touch", key="a", exp=12),
         Record("cas", key="a", cas=13),
+        Record("mark", key="a", exp=14, cas=15, won=True),
         Record("delete", key64=b"\xff"),
-        Record("flush", at=14),
+        Record("flush", at=16),
     ]
+
+
+def test_the_time_is_noted_before_the_first_change_of_a_second(path: Path) -> None:
+    run = Run(path)
+    run.store(b"a")
+    run.journal.new_second(101)
+    run.store(b"b", b"c")
+    run.journal.new_second(102)
+    run.journal.new_second(103)
+    run.journal.deleted(b"b")
+    run.journal.new_second(104)
+    assert run.journal.position == 6
+    run.close()
+    assert [(record.op, record.key or record.at) for record in records_in(path)[1:]] == [
+        ("set", "a"), ("time", 101), ("set", "b"), ("set", "c"), ("time", 103), ("delete", "b"),
+    ]  # fmt: skip
 
 
 def test_a_second_run_appends_to_the_first(path: Path) -> None:
     for key in (b"a", b"b"):
-        with closing(Journal(path, Fsync.NEVER)) as journal:
-            store(journal, key)
-    assert [record.op for record in records_of(path)] == ["start", "set", "start", "set"]
+        run = Run(path)
+        run.store(key)
+        run.close()
+    assert [record.op for record in records_in(path)] == ["start", "set", "start", "set"]
 
 
-def test_the_file_is_for_its_owner_alone(path: Path) -> None:
-    Journal(path, Fsync.NEVER).close()
-    assert path.stat().st_mode & 0o777 == 0o600
+def test_the_files_are_for_their_owner_alone(path: Path) -> None:
+    Run(path).close()
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("fsync", POLICIES)
 def test_close_writes_and_syncs_all_that_is_queued(path: Path, disk: Disk, fsync: Fsync) -> None:
-    journal = Journal(path, fsync)
+    run = Run(path, fsync)
+    journal = run.journal
+    journal.start()
     disk.stall_writes()
-    store(journal, b"a", b"b", b"c")
-    closer = threading.Thread(target=journal.close)
+    run.store(b"a", b"b", b"c")
+    closer = threading.Thread(target=run.close)
     closer.start()
     disk.may_write.set()
     closer.join(PATIENCE_SECONDS)
     assert not closer.is_alive()
-    assert keys_of(path) == [b"a", b"b", b"c"]
-    assert disk.durable_bytes == path.stat().st_size
-    assert (journal.position, journal.written, journal.synced, journal.queued_bytes) == (4, 4, 4, 0)
+    assert keys_in(path) == [b"a", b"b", b"c"]
+    assert disk.durable[FIRST] == (path / FIRST).stat().st_size
+    assert (journal.position, journal.written, journal.synced, journal.queued_bytes) == (3, 3, 3, 0)
 
 
 def test_records_of_many_threads_are_all_there_each_thread_s_in_order(path: Path) -> None:
-    with closing(Journal(path, Fsync.ALWAYS)) as journal:
+    with serving_journal(path, Fsync.ALWAYS) as journal:
 
         def write(name: bytes) -> None:
             store(journal, *(b"%b-%d" % (name, number) for number in range(300)))
@@ -106,7 +121,7 @@ def test_records_of_many_threads_are_all_there_each_thread_s_in_order(path: Path
             thread.start()
         for thread in threads:
             thread.join()
-    keys = keys_of(path)
+    keys = keys_in(path)
     assert len(keys) == 1200
     for name in (b"a", b"b", b"c", b"d"):
         assert [key for key in keys if key.startswith(name)] == [b"%b-%d" % (name, number) for number in range(300)]
@@ -115,14 +130,14 @@ def test_records_of_many_threads_are_all_there_each_thread_s_in_order(path: Path
 @pytest.mark.parametrize("largest", [1, 7, 64])
 def test_a_short_write_is_continued(path: Path, disk: Disk, largest: int) -> None:
     disk.largest_write = largest
-    with closing(Journal(path, Fsync.ALWAYS)) as journal:
+    with serving_journal(path, Fsync.ALWAYS) as journal:
         store(journal, b"a", b"b")
-    assert keys_of(path) == [b"a", b"b"]
+    assert keys_in(path) == [b"a", b"b"]
     assert max(disk.write_sizes) == largest
 
 
 def test_what_gathers_while_the_disk_is_busy_goes_out_in_one_write_and_one_sync(path: Path, disk: Disk) -> None:
-    with closing(Journal(path, Fsync.ALWAYS)) as journal:
+    with serving_journal(path, Fsync.ALWAYS) as journal:
         disk.stall_syncs()
         store(journal, b"first")
         assert disk.at_sync.wait(PATIENCE_SECONDS)
@@ -130,30 +145,30 @@ def test_what_gathers_while_the_disk_is_busy_goes_out_in_one_write_and_one_sync(
         disk.may_sync.set()
         wait_until(lambda: not journal.holds(journal.position), "all is on disk")
         assert len(disk.write_sizes) == 3  # the start record, the first, all others
-        assert disk.syncs == journal.syncs == 3
-    assert len(keys_of(path)) == 1001
+        assert (disk.syncs, journal.syncs) == (3, 2)
+    assert len(keys_in(path)) == 1001
 
 
 # Who waits for what
 
 
 def test_always_holds_a_change_until_it_is_synced(path: Path, disk: Disk) -> None:
-    with closing(Journal(path, Fsync.ALWAYS)) as journal:
+    with serving_journal(path, Fsync.ALWAYS) as journal:
         disk.stall_syncs()
         store(journal, b"a")
         assert disk.at_sync.wait(PATIENCE_SECONDS)
-        assert (journal.position, journal.written, journal.synced) == (2, 2, 1)
-        assert journal.holds(2)
-        assert not journal.holds(1)
+        assert (journal.position, journal.written, journal.synced) == (1, 1, 0)
+        assert journal.holds(1)
+        assert not journal.holds(0)
         assert journal.lag_records == 1
         disk.may_sync.set()
-        wait_until(lambda: not journal.holds(2), "the change is released")
-        assert disk.durable_bytes == path.stat().st_size
+        wait_until(lambda: not journal.holds(1), "the change is released")
+        assert disk.durable[FIRST] == (path / FIRST).stat().st_size
         assert journal.lag_records == 0
 
 
 def test_always_does_not_release_what_was_written_during_a_sync(path: Path, disk: Disk) -> None:
-    with closing(Journal(path, Fsync.ALWAYS)) as journal:
+    with serving_journal(path, Fsync.ALWAYS) as journal:
         disk.stall_syncs()
         store(journal, b"a")
         assert disk.at_sync.wait(PATIENCE_SECONDS)
@@ -162,13 +177,13 @@ def test_always_does_not_release_what_was_written_during_a_sync(path: Path, disk
         released: list[tuple[bool, int]] = []
         journal.watch(lambda: released.append((journal.holds(journal.position), journal.synced)))
         disk.may_sync.set()
-        wait_until(lambda: not journal.holds(3), "both are released")
-        assert released[0] == (True, 2)
+        wait_until(lambda: not journal.holds(2), "both are released")
+        assert released[0] == (True, 1)
 
 
 @pytest.mark.parametrize("fsync", LAZY)
 def test_everysec_and_never_hold_nobody_while_the_disk_is_slow(path: Path, disk: Disk, fsync: Fsync) -> None:
-    with closing(Journal(path, fsync)) as journal:
+    with serving_journal(path, fsync) as journal:
         disk.stall_writes()
         store(journal, b"a")
         assert disk.at_write.wait(PATIENCE_SECONDS)
@@ -179,32 +194,106 @@ def test_everysec_and_never_hold_nobody_while_the_disk_is_slow(path: Path, disk:
 
 @pytest.mark.parametrize("fsync", LAZY)
 def test_more_than_the_queue_may_hold_makes_clients_wait_until_it_is_written(
+    path: Path, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
+    run = Run(path, fsync)
+    journal = run.journal
+    run.store(b"a")
+    assert not journal.holds(journal.position)
+    run.store(*(b"%d" % number for number in range(20)))
+    assert journal.queued_bytes > 500
+    assert journal.holds(journal.position)
+    told: list[bool] = []
+    journal.watch(lambda: told.append(journal.holds(journal.position)))
+    run.step()
+    assert journal.queued_bytes == 0
+    assert told == [False]
+    run.close()
+
+
+@pytest.mark.parametrize("fsync", LAZY)
+def test_nobody_waits_for_a_queue_that_a_failed_disk_does_not_take(
     path: Path, disk: Disk, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
-    with closing(Journal(path, fsync)) as journal:
-        told = threading.Event()
-        journal.watch(told.set)
-        disk.stall_writes()
-        store(journal, b"a")
-        assert not journal.holds(journal.position)
-        store(journal, *(b"%d" % number for number in range(20)))
-        assert journal.queued_bytes > 500
-        assert journal.holds(journal.position)
-        told.clear()
-        disk.may_write.set()
-        wait_until(lambda: journal.queued_bytes == 0, "the queue is written")
-        assert not journal.holds(journal.position)
-        assert told.wait(PATIENCE_SECONDS)
+    run = Run(path, fsync)
+    run.store(*(b"%d" % number for number in range(20)))
+    disk.errors["write"] = no_space()
+    run.step()
+    assert run.journal.queued_bytes > 500
+    assert not run.journal.holds(run.journal.position)
+    disk.mend()
+    run.close()
+
+
+def test_each_thread_waits_for_its_own_changes_alone(path: Path) -> None:
+    run = Run(path)
+    journal = run.journal
+    assert journal.mine() == 0
+    run.store(b"a")
+    others: list[tuple[int, int]] = []
+
+    def store_two() -> None:
+        before = journal.mine()
+        run.store(b"b", b"c")
+        others.append((before, journal.mine()))
+
+    other = threading.Thread(target=store_two)
+    other.start()
+    other.join()
+    assert journal.position == 3
+    assert journal.mine() == 1
+    [(_, after)] = others
+    assert after == 3
+    run.close()
+
+
+def test_a_time_record_belongs_to_the_change_behind_it(path: Path) -> None:
+    run = Run(path)
+    run.journal.new_second(100)
+    assert run.journal.mine() == 0
+    run.store(b"a")
+    assert run.journal.mine() == run.journal.position == 2
+    run.close()
 
 
 def test_watchers_are_told_after_the_sync(path: Path, disk: Disk) -> None:
-    with closing(Journal(path, Fsync.ALWAYS)) as journal:
+    with serving_journal(path, Fsync.ALWAYS) as journal:
         seen: list[tuple[int, int]] = []
         journal.watch(lambda: seen.append((journal.synced, disk.syncs)))
         store(journal, b"a")
         wait_until(lambda: bool(seen), "the watcher is told")
-        assert seen[0] == (2, 2)
+        assert seen[0] == (1, 2)
+
+
+@pytest.mark.parametrize("fsync", LAZY)
+def test_only_where_somebody_may_have_to_wait_is_it_noted_who_changed_what(
+    path: Path, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
+    run = Run(path, fsync)
+    run.store(b"a")
+    assert (run.journal.delays, run.journal.mine()) == (False, 0)
+    run.store(*(b"%d" % number for number in range(20)))
+    assert (run.journal.delays, run.journal.mine()) == (True, 21)
+    run.step()
+    assert not run.journal.delays
+    run.close()
+
+
+def test_where_an_fsync_is_short_whoever_waits_does_it_itself(path: Path) -> None:
+    run = Run(path)
+    run.journal.average_sync_seconds = 0.0
+    run.store(b"a")
+    assert run.journal.delays
+    run.journal.commit()
+    assert run.journal.synced == 1
+    run.journal.average_sync_seconds = 1.0
+    run.store(b"b")
+    run.journal.commit()
+    assert run.journal.synced == 1
+    run.close()
 
 
 # When it is synced
@@ -214,92 +303,115 @@ def test_everysec_syncs_by_itself_although_nothing_more_is_written(
     path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SYNC_SECONDS", 0.05)
-    with closing(Journal(path, Fsync.EVERYSEC)) as journal:
+    with serving_journal(path, Fsync.EVERYSEC) as journal:
         store(journal, b"a")
         wait_until(lambda: journal.lag_records == 0, "the record is synced")
-        assert disk.durable_bytes == path.stat().st_size
+        assert disk.durable[FIRST] == (path / FIRST).stat().st_size
 
 
-def test_everysec_writes_without_a_sync_until_one_is_due(
+def test_everysec_syncs_when_the_oldest_record_is_old_enough(path: Path, disk: Disk) -> None:
+    run = Run(path, Fsync.EVERYSEC)
+    journal = run.journal
+    run.store(b"a")
+    run.step()
+    run.store(b"b")
+    run.step(SYNC_SECONDS - 0.1)
+    assert (journal.written, journal.synced, journal.lag_records, disk.syncs) == (2, 0, 2, 1)
+    assert journal.lag_seconds == pytest.approx(SYNC_SECONDS - 0.1)
+    run.step(0.2)
+    assert (journal.synced, journal.lag_records, journal.lag_seconds, disk.syncs) == (2, 0, 0.0, 2)
+    run.store(b"c")
+    run.step(0.1)
+    assert (journal.written, journal.synced) == (3, 2)
+    assert journal.lag_seconds == 0.0
+    run.close()
+
+
+def test_everysec_counts_what_is_queued_and_what_is_written_as_lag(path: Path) -> None:
+    run = Run(path, Fsync.EVERYSEC)
+    run.store(b"a")
+    run.step()
+    run.store(b"b", b"c")
+    assert run.journal.lag_records == 3
+    run.close()
+    assert run.journal.lag_records == 0
+
+
+def test_everysec_syncs_at_once_when_it_keeps_too_much_in_memory(
     path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "SYNC_SECONDS", 1000.0)
-    with closing(Journal(path, Fsync.EVERYSEC)) as journal:
-        for number in range(3):
-            store(journal, b"%d" % number)
-            wait_until(lambda: journal.written == journal.position, "the record is written")
-        assert disk.syncs == 1
-        assert (journal.synced, journal.lag_records) == (1, 3)
-    assert disk.syncs == 2
+    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
+    run = Run(path, Fsync.EVERYSEC)
+    run.store(b"a")
+    run.step()
+    assert 0 < run.journal.unsynced_bytes <= 500
+    assert run.journal.synced == 0
+    run.store(*(b"%d" % number for number in range(10)))
+    run.step()
+    assert (run.journal.synced, run.journal.unsynced_bytes) == (11, 0)
+    run.close()
 
 
 def test_never_counts_what_is_written_as_done_and_syncs_at_the_end_only(path: Path, disk: Disk) -> None:
-    with closing(Journal(path, Fsync.NEVER)) as journal:
-        for number in range(3):
-            store(journal, b"%d" % number)
-            wait_until(lambda: journal.lag_records == 0, "the record is written")
-        assert disk.syncs == 1
-    assert disk.syncs == 2
-    assert disk.durable_bytes == path.stat().st_size
-
-
-# When the disk fails
-
-
-@pytest.mark.parametrize("fsync", POLICIES)
-def test_after_a_failed_write_nothing_is_released_any_more(path: Path, disk: Disk, fsync: Fsync) -> None:
-    failures: list[JournalFailed] = []
-    with closing(Journal(path, fsync, on_failure=failures.append)) as journal:
-        told: list[bool] = []
-        journal.watch(lambda: told.append(True))
-        disk.write_error = NO_SPACE
-        store(journal, b"a")
-        wait_until(lambda: bool(failures), "the failure is reported")
-        disk.write_error = None
-        store(journal, b"b")
-        assert journal.holds(2)
-        assert journal.holds(3)
-        assert not told
-    assert failures == [journal.failure]
-    assert str(path) in str(journal.failure)
-    assert "No space left on device" in str(journal.failure)
-    assert keys_of(path) == []
-
-
-def test_after_a_failed_sync_nothing_is_released_although_a_later_one_would_succeed(path: Path, disk: Disk) -> None:
-    failures: list[JournalFailed] = []
-    with closing(Journal(path, Fsync.ALWAYS, on_failure=failures.append)) as journal:
-        disk.sync_error = BROKEN
-        store(journal, b"a")
-        wait_until(lambda: bool(failures), "the failure is reported")
-        disk.sync_error = None
-        store(journal, b"b")
-    assert journal.holds(2)
-    assert journal.holds(3)
-    assert len(failures) == 1
+    run = Run(path, Fsync.NEVER)
+    for number in range(3):
+        run.store(b"%d" % number)
+        assert run.journal.lag_records == 1
+        run.look()
+        assert run.journal.lag_records == 0
     assert disk.syncs == 1
+    assert run.journal.unsynced_bytes == 0  # it promises nothing, so it keeps nothing to write again
+    run.close()
+    assert disk.syncs == 2
+    assert disk.durable[FIRST] == (path / FIRST).stat().st_size
 
 
-def test_a_failed_sync_under_everysec_holds_all_who_change_something_from_then_on(
-    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.01)
-    failures: list[JournalFailed] = []
-    with closing(Journal(path, Fsync.EVERYSEC, on_failure=failures.append)) as journal:
-        disk.sync_error = BROKEN
-        store(journal, b"a")
-        wait_until(lambda: bool(failures), "the failure is reported")
-        store(journal, b"b")
-        assert journal.holds(journal.position)
+def test_syncs_and_what_they_took_are_counted(path: Path) -> None:
+    run = Run(path)
+    for number in range(3):
+        run.store(b"%d" % number)
+        run.step()
+    journal = run.journal
+    assert journal.syncs == 3
+    assert 0 < journal.longest_sync_seconds <= journal.sync_seconds
+    run.close()
 
 
-def test_a_disk_that_fails_at_once_is_refused_with_the_file_named(path: Path, disk: Disk) -> None:
-    disk.write_error = NO_SPACE
+# What can't be begun
+
+
+def test_a_disk_that_fails_at_once_is_refused_with_the_directory_named(path: Path, disk: Disk) -> None:
+    disk.errors["write"] = no_space()
     with pytest.raises(JournalFailed, match=f"{path}: No space left"):
-        Journal(path, Fsync.NEVER)
+        Run(path)
 
 
-def test_a_directory_that_is_gone_is_refused_with_the_file_named(tmp_path: Path) -> None:
-    path = tmp_path / "gone" / "journal"
-    with pytest.raises(JournalFailed, match=f"{path}: No such file"):
-        Journal(path, Fsync.NEVER)
+def test_a_directory_that_is_gone_is_refused_with_its_name(path: Path) -> None:
+    with closing(JournalDirectory(path)) as directory:
+        shutil.rmtree(path)
+        with pytest.raises(JournalFailed, match=f"{path}: No such file"):
+            Journal(directory, Fsync.NEVER)
+
+
+# A fault of ours
+
+
+def test_a_fault_in_the_thread_is_told_of_and_nothing_is_taken_any_more(path: Path) -> None:
+    ended = threading.Event()
+    run = Run(path, on_fault=ended.set)
+    fault = ValueError("ours")
+
+    def fail() -> None:
+        if not ended.is_set():
+            raise fault
+
+    run.journal.watch(fail)
+    run.journal.start()
+    run.store(b"a")
+    run.journal.commit()
+    assert ended.wait(PATIENCE_SECONDS)
+    assert run.journal.fault is fault
+    assert run.journal.refuses
+    assert "ended by a fault of the server: ValueError('ours')" in run.said[0]
+    run.close()
+    assert keys_in(path) == [b"a"]

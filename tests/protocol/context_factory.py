@@ -17,9 +17,12 @@ PORT = 11211
 
 
 class Surroundings:
-    """A Context with its parts at hand: the clock that stands still, what was logged, whether a stop was asked for."""
+    """A Context with its parts at hand: the clock that stands still, what was logged, whether a stop was asked for.
 
-    def __init__(self, settings: Settings | None = None, verbosity: int = 0) -> None:
+    shards: in which of several a key is differs from run to run, and so does what is evicted first: 1 where it matters.
+    """
+
+    def __init__(self, settings: Settings | None = None, verbosity: int = 0, shards: int = 2) -> None:
         self.settings = settings if settings is not None else Settings()
         self.clock = FakeClock()
         self.stream = io.StringIO()
@@ -32,7 +35,7 @@ class Surroundings:
             item_limit_bytes=self.settings.max_item_size,
             max_items=self.settings.max_items,
             evicts=not self.settings.disable_evictions,
-            shards=2,
+            shards=shards,
             gives_cas=not self.settings.disable_cas,
             sizes=sizes,
         )
@@ -49,6 +52,7 @@ class Surroundings:
             totals=ConnectionTotals(self.settings.conn_limit),
             crawler=Crawler(self.store),
             journal=None,
+            compactor=None,
             connections=lambda asking: self.rows,
             stop=self.note_stop,
             tcp_port=PORT,

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from memcache_kv.protocol.session import READ_BYTES
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
 from memcache_kv.store.item import Item, pack

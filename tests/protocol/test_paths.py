@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, MULTIGET_LIMIT_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES
+from memcache_kv.protocol.text import MULTIGET_LIMIT_BYTES
 from memcache_kv.settings import Settings
 from memcache_kv.store.item import PLAIN_LIMIT_BYTES, deadline_of, ready_of
 from tests.protocol.context_factory import Conversation, Surroundings

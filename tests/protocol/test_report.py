@@ -2,12 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from memcache_kv.extended import Unused
-from memcache_kv.journal.writer import Journal
+from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory
 from memcache_kv.protocol import ConnectionFacts, report
 from memcache_kv.protocol.dumps import KEYS_AT_ONCE
 from memcache_kv.settings import Settings
@@ -299,7 +298,7 @@ def test_a_walk_over_many_items_gives_way_to_others_after_every_few(word: bytes)
 
 
 def test_evictions_are_told_by_class() -> None:
-    conversation = Conversation(Surroundings(Settings(max_items=2)))
+    conversation = Conversation(Surroundings(Settings(max_items=2), shards=1))
     conversation.feed(b"".join(b"set s%d 0 0 1\r\nx\r\n" % number for number in range(7)))
     store(conversation, [66560] * 5, exptime=100)
     evicted = by_class(conversation, b"slabs", "used_chunks")
@@ -424,16 +423,19 @@ def test_chunks_and_pages_add_up(count: int, size: int, chunks: int) -> None:
     assert 0 <= slabs["total_malloced"] - slabs["chunk_size"] * slabs["used_chunks"] < 1 << 20
 
 
-class JournalOfFigures:
-    """What a report asks of a journal."""
-
-    position, lag_records, queued_bytes, syncs, sync_seconds = 12, 3, 400, 5, 0.25
-
-
-def test_the_journal_is_told_of_where_there_is_one(busy: Conversation) -> None:
-    busy.around.context.journal = cast(Journal, JournalOfFigures())
+def test_the_journal_is_told_of_where_there_is_one(busy: Conversation, tmp_path: Path) -> None:
+    around = busy.around
+    journal = Journal(JournalDirectory(tmp_path), Fsync.EVERYSEC)
+    around.store.log = around.context.journal = journal
+    around.context.compactor = Compactor(journal, around.store, 2, lambda line: None)
+    busy.feed(b"set a 0 0 1\r\nx\r\n")
     told = dict(rows(busy))
     assert list(told)[: len(GENERAL)] == GENERAL
     own = {name.removeprefix("memcache_kv_journal_"): told[name] for name in list(told)[len(GENERAL) :]}
-    figures = {"records": "12", "lag_records": "3", "queued_bytes": "400", "fsyncs": "5", "fsync_seconds": "0.250000"}
-    assert {name: own[name] for name in figures} == figures
+    assert (own["records"], own["lag_records"], own["failing"], own["compacting"]) == ("1", "1", "0", "0")
+    assert int(own["queued_bytes"]) > 0
+    journal.close()
+    own = {name.removeprefix("memcache_kv_journal_"): value for name, value in rows(busy)}
+    assert (own["lag_records"], own["queued_bytes"], own["fsyncs"]) == ("0", "0", "1")
+    assert float(own["fsync_seconds"]) >= float(own["longest_fsync_seconds"]) > 0
+    assert int(own["bytes"]) == sum(path.stat().st_size for path in tmp_path.glob("increment-*"))

@@ -3,8 +3,8 @@
 import pytest
 
 from memcache_kv.protocol import text
-from memcache_kv.protocol.session import READ_BYTES
-from memcache_kv.protocol.text import LARGEST_READ_BYTES, LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.text import LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
 from memcache_kv.store.item import pack
@@ -212,6 +212,8 @@ LARGE = 400_000
         b"get large none\r\n",
         b"gat 0 large\r\n",
         b"get large large large large\r\n",
+        b"mg large v\r\n",
+        b"mg large v t T0\r\n",
     ],
 )
 @pytest.mark.parametrize("verbosity", [0, 2])
@@ -220,9 +222,9 @@ def test_a_turn_sends_little_more_than_its_bytes(request_line: bytes, verbosity:
     around.store.store(Mode.SET, b"large", pack(0, b"x" * LARGE))
     conversation = Conversation(around)
     reply = conversation.feed(request_line * 50)
-    assert reply.count(b"VALUE large ") == 50 * request_line.count(b"large")
-    assert reply.count(END) == 50
-    assert max(map(len, conversation.turns)) <= text.TURN_BYTES + 2 * LARGE
+    assert reply.count(b"x" * LARGE) == 50 * request_line.count(b"large")
+    assert reply.count(END) == 50 * request_line.startswith(b"g")
+    assert max(map(len, conversation.turns)) <= TURN_BYTES + 2 * LARGE
 
 
 # The log

@@ -230,3 +230,54 @@ def test_a_round_lets_go_of_what_a_flush_left() -> None:
     assert sum(len(shard.flushed) for shard in store.shards) == 100
     Crawler(store, sleep_us=0).crawl()
     assert sum(len(shard.flushed) for shard in store.shards) == 0
+
+
+def test_after_a_round_a_miss_takes_no_lock_any_more() -> None:
+    store = Store(FakeClock(), shards=1)
+    fill(store, 100, 0)
+    store.flush()
+    Crawler(store, sleep_us=0).crawl()
+    with store.shards[0].lock:
+        reader = threading.Thread(target=store.get, args=(b"k1",), daemon=True)
+        reader.start()
+        reader.join(10)
+        assert not reader.is_alive()
+
+
+class Intruder:
+    """A lock, before the first taking of which something else happens."""
+
+    def __init__(self, lock: threading.Lock, happens: Callable[[], None]) -> None:
+        self._lock = lock
+        self._happens: Callable[[], None] | None = happens
+
+    def __enter__(self) -> None:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            happens()
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_flush_in_the_middle_of_forgetting_the_last_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    store = Store(FakeClock(), shards=4)
+
+    def fill_and_flush() -> None:
+        for number in range(100):
+            store.put(b"k%d" % number, pack(0, b"v"))
+        store.flush()
+
+    fill_and_flush()
+    shard = store.shards[place]
+    monkeypatch.setattr(shard, "lock", Intruder(shard.lock, fill_and_flush))
+    store.forget_flushed()
+    left = [key for shard in store.shards for key in shard.flushed]
+    assert bool(left) is (place > 0)
+    for number in range(100):
+        store.get(b"k%d" % number)
+    assert sum(shard.get_flushed for shard in store.shards) == len(left)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.journal.recovery import recover
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
@@ -22,6 +23,7 @@ from memcache_kv.store.item import (
     value_of,
 )
 from tests.fake_clock import FakeClock
+from tests.journal.journals import make_journal, manifest_in
 
 KEYS = (b"a", b"b", b"\xff\xfe\x80", b"k" * 250, b"with space", "grüße".encode())
 MONTH = 30 * 24 * 3600
@@ -57,6 +59,8 @@ Visible = dict[bytes, tuple[int, bytes]]
 class JournalLines:
     """A ChangeLog that keeps the lines which a journal would write."""
 
+    refuses = False
+
     def __init__(self, now: int) -> None:
         self.lines = [line_of(Record("start", at=now, version=FORMAT_VERSION))]
 
@@ -78,13 +82,16 @@ class JournalLines:
     def flushed(self, at: int) -> None:
         self.lines.append(line_of(Record("flush", at=at)))
 
+    def new_second(self, now: int) -> None:
+        self.lines.append(line_of(Record("time", at=now)))
+
     def replayed(self, clock: FakeClock) -> Store:
         """The store that a recovery at this time makes of the lines."""
         store = Store(clock, limit_bytes=1 << 30, shards=2)
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "journal")
-            path.write_bytes(b"".join(self.lines))
-            recover(path, store)
+            path = Path(directory)
+            make_journal(path, b"".join(self.lines))
+            recover(path, SystemDisk(), manifest_in(path), store)
         store.new_second()
         return store
 
@@ -248,7 +255,9 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def delete(self, key: bytes) -> None:
-        assert self.store.delete(key) is (self.live(key) is not None)
+        before = self.store.peek(key)
+        assert (before is not None) is (self.live(key) is not None)
+        assert self.store.delete(key) is before
         self.model.pop(key, None)
         self.ids.pop(key, None)
 

@@ -340,9 +340,11 @@ def test_delta_keeps_the_deadline(store: Store, clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_delete_tells_whether_something_was_there(store: Store, clock: FakeClock, state: str) -> None:
+def test_delete_tells_what_was_there(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
-    assert store.delete(b"k") is (state in LIVE)
+    before = store.peek(b"k")
+    assert (before is not None) is (state in LIVE)
+    assert store.delete(b"k") is before
     assert found(store, b"k") is None
     assert (len(store), store.used_bytes) == (0, 0)
 
@@ -427,8 +429,13 @@ def test_a_small_set_is_a_set(store: Store) -> None:
 class HeardLog:
     """Note every call."""
 
+    refuses = False
+
     def __init__(self) -> None:
         self.heard: list[tuple[object, ...]] = []
+
+    def new_second(self, now: int) -> None:
+        """Take no note of the time."""
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.heard.append(("stored", key, flags, deadline, cas, value))

@@ -1,0 +1,241 @@
+"""Rewriting the journal while it is served: a new base of what is kept now, in the place of all that led there.
+
+First the journal goes on in a new increment. Then the base is written, a few items at a time, from the store as it is
+by then: what changes meanwhile is in the new increment, whose records do not depend on the value before them, so that
+they come to the same whether or not the base knows of them. Last, a manifest names the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from memcache_kv.errors import JournalLost
+from memcache_kv.journal.disk import File, write_all
+from memcache_kv.journal.record import Record, line_of, set_line
+from memcache_kv.journal.writer import Journal
+from memcache_kv.store.item import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
+from memcache_kv.store.shard import Shard
+from memcache_kv.store.store import Store
+
+ITEMS_AT_ONCE = 100
+"""Items written before the interpreter is given up: about a fifth of a millisecond of small ones."""
+SLICE_BYTES = 64 * 1024
+"""With so much in hand the interpreter is given up too."""
+PAUSE_SECONDS = 0.001
+"""How long the others have it then. A million items take about 15 seconds so."""
+SYNC_BYTES = 8 * 1024 * 1024
+"""Synced whenever so much is written, so that no fsync of the increment has to wait for a whole base."""
+LEAST_BYTES = 64 * 1024 * 1024
+"""A journal shorter than this is left as it is."""
+LOOK_SECONDS = 1.0
+BACK_OFF_SECONDS = 60.0
+LONGEST_BACK_OFF_SECONDS = 3600.0
+"""After a failure it is tried again after the first of these, then after twice as long each time, up to the last."""
+OVERHEAD_BYTES = 100
+"""What a record takes beside key and value, at most but for base64."""
+
+
+class Compaction:
+    """One rewrite: `steps` does it, a slice at a time; where that is given up half-way, `discard` tidies up."""
+
+    def __init__(self, journal: Journal, store: Store) -> None:
+        self._journal = journal
+        self._store = store
+        self._files = journal.files
+        self._file: File | None = None
+        self.bytes = 0
+        self.items = 0
+        self._records = 1
+        self._number = 0
+        self._is_named = False
+        self._unsynced = 0
+
+    def steps(self) -> Iterator[None]:
+        """Write a new base and swap it in; whoever runs this does something else between two steps.
+
+        Raises OSError, ENOSPC already where it is foreseeable.
+        """
+        self._check_space()
+        self._number = self._journal.rotate()
+        self._file = self._files.disk.create(self._files.base_path(self._number))
+        self._write(self._journal.start_line())
+        if self._store.flush_at:
+            self._write(line_of(Record("flush", at=self._store.flush_at)))
+            self._records += 1
+        for shard in self._store.shards:
+            for data in self._slices(shard):
+                self._write(data)
+                yield
+        self._write(line_of(Record("end", at=self._store.clock.now, count=self._records + self.items)))
+        self._file.sync()
+        yield
+        self._files.name_base(self._number)
+        self._is_named = True
+        yield
+        self._journal.adopt(self._number, self.bytes)
+        self._file.close()
+        self._file = None
+
+    def discard(self) -> None:
+        """Remove what was written of a base that will not be one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with contextlib.suppress(OSError):
+                self._files.drop_base(self._number, self._is_named)
+
+    def _check_space(self) -> None:
+        """Raise ENOSPC where the base may not find room beside the old files."""
+        most = self._store.used_bytes * 4 // 3 + len(self._store) * OVERHEAD_BYTES
+        if self._files.disk.free_bytes(self._files.directory) < min(most, self._files.total_bytes):
+            raise OSError(errno.ENOSPC, "not enough room for a new base beside the old one")
+
+    def _slices(self, shard: Shard) -> Iterator[bytes]:
+        """Give the records of a shard's items, a few at a time."""
+        with shard.lock:
+            keys = iter(list(shard.table))
+        while batch := list(islice(keys, ITEMS_AT_ONCE)):
+            lines: list[bytes] = []
+            size = 0
+            for key, entry in self._entries(shard, batch):
+                lines.append(record_of(key, entry))
+                size += len(lines[-1])
+                if size > SLICE_BYTES:
+                    yield b"".join(lines)
+                    lines, size = [], 0
+                self.items += 1
+            yield b"".join(lines)
+
+    def _entries(self, shard: Shard, keys: list[bytes]) -> list[tuple[bytes, Entry]]:
+        """Look up what lives of these keys, with nobody half-way through a change."""
+        now, table = self._store.clock.now, shard.table
+        with shard.lock:
+            found = [(key, table.get(key)) for key in keys]
+        return [(key, entry) for key, entry in found if entry is not None and not 0 < deadline_of(entry) <= now]
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        write_all(self._file, data)
+        self.bytes += len(data)
+        self._unsynced += len(data)
+        if self._unsynced > SYNC_BYTES:
+            self._file.sync()
+            self._unsynced = 0
+
+
+def record_of(key: bytes, entry: Entry) -> bytes:
+    """Make the record of an item as it is kept."""
+    ready = ready_of(entry)
+    state = state_of(entry) & ~FETCHED
+    return set_line(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready), state)
+
+
+class Compactor(threading.Thread):
+    """Rewrite the journal when it has grown, when somebody asks, and when a file of it is gone.
+
+    Reads the store with its shards' locks, a few items at a time, and writes a file of its own; the swaps are the
+    journal's. `request`, `stop` and the counts are for any thread; `stop` ends it within one slice.
+
+    ratio: how many times as long as after the last rewrite the journal may become; 0 rewrites it only when asked;
+    least_bytes: shorter than this it may become in any case.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        ratio: float,
+        say: Callable[[str], None],
+        least_bytes: int = LEAST_BYTES,
+    ) -> None:
+        super().__init__(name="compactor", daemon=True)
+        self.running = False
+        """Whether a rewrite is under way, or asked for."""
+        self.done = 0
+        self.failures = 0
+        self.last_seconds = 0.0
+        """How long the last that was done took."""
+        self._journal = journal
+        self._store = store
+        self._ratio = ratio
+        self._say = say
+        self._least_bytes = least_bytes
+        self._wake = threading.Event()
+        self._stopping = False
+        self._requested = False
+        self._not_before = 0.0
+        self._back_off_seconds = BACK_OFF_SECONDS
+
+    def request(self) -> bool:
+        """Ask for a rewrite now; False where one is under way."""
+        if self.running:
+            return False
+        self.running = self._requested = True
+        self._wake.set()
+        return True
+
+    def stop(self) -> None:
+        """End the thread, in the middle of a rewrite too, and wait for that."""
+        self._stopping = True
+        self._wake.set()
+        self.join()
+
+    def run(self) -> None:
+        """Rewrite whenever there is reason to."""
+        while not self._stopping:
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            if self._stopping or not (self._requested or self._is_due()):
+                continue
+            self.running, self._requested = True, False
+            try:
+                self._rewrite()
+            except Exception as error:  # a fault of ours; the journal goes on without
+                self._failed(f"a fault of the server: {error!r}")
+            finally:
+                self.running = False
+
+    def _is_due(self) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
+        failure = self._journal.failure
+        if failure is not None:
+            return isinstance(failure, JournalLost) and failure.is_ours
+        files = self._journal.files
+        base_bytes = files.base.bytes if files.base is not None else 0
+        return self._ratio > 0 and files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
+
+    def _rewrite(self) -> None:
+        before, began = self._journal.files.total_bytes, time.monotonic()
+        work = Compaction(self._journal, self._store)
+        try:
+            for _ in work.steps():
+                if self._stopping:
+                    return
+                time.sleep(PAUSE_SECONDS)
+        except (OSError, JournalLost) as error:
+            self._failed(str((isinstance(error, OSError) and error.strerror) or error))
+            return
+        finally:
+            work.discard()
+        self.done += 1
+        self.last_seconds = time.monotonic() - began
+        self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
+        self._say(
+            f"rewrote the journal: {work.items} items, {before:,} bytes before, "
+            f"{self._journal.files.total_bytes:,} now, in {self.last_seconds:.1f} s"
+        )
+
+    def _failed(self, reason: str) -> None:
+        self.failures += 1
+        self._not_before = time.monotonic() + self._back_off_seconds
+        self._say(
+            f"can't rewrite the journal in {self._journal.files.directory}: {reason}; it goes on "
+            f"as it is, and is rewritten {self._back_off_seconds:.0f} s from now at the earliest"
+        )
+        self._back_off_seconds = min(self._back_off_seconds * 2, LONGEST_BACK_OFF_SECONDS)

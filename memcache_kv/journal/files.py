@@ -1,0 +1,271 @@
+"""The journal's files while it is written: appending, syncing, and swapping one set of files for another.
+
+Every change of the set is made so that a crash at any moment leaves either the old set or the new one: the new file is
+complete and on disk, and so is its name, before a manifest that names it is; an old file is removed only after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from memcache_kv.errors import JournalLost
+from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
+from memcache_kv.journal.disk import File, write_all
+from memcache_kv.journal.manifest import (
+    MANIFEST_NAME,
+    TEMPORARY_SUFFIX,
+    Manifest,
+    Part,
+    base_name,
+    increment_name,
+    number_of,
+    replace_manifest,
+)
+from memcache_kv.journal.record import FORMAT_VERSION
+
+StartLine = Callable[[], bytes]
+"""Makes the record that begins a file."""
+
+
+class JournalFiles:
+    """The base and the increments of a journal, the last of which is appended to.
+
+    Not for several threads at once: whoever uses it holds the journal's lock for files. Everything raises OSError as
+    the disk does, and may be tried again then; what swaps files raises JournalLost where the lock is not ours any more.
+
+    manifest: of the journal that is continued; None begins a new one; start_line: makes a file's first record.
+    """
+
+    def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
+        self.directory = directory.path
+        self.disk = directory.disk
+        self._lock = directory
+        self._start_line = start_line
+        self.base: Part | None = None
+        self.closed: list[Part] = []
+        """The increments before the last."""
+        self.name = ""
+        """The last increment's."""
+        self.bytes = 0
+        """How long that is, up to the last record that was appended whole."""
+        self.synced_bytes = 0
+        """How much of it is on disk."""
+        self._file: File
+        self._is_torn = False
+        """Whether something may stand behind those bytes that a failed write left."""
+        self._names_unsynced = False
+        self._obsolete: list[str] = []
+        """Files that no manifest names any more, to be removed once that is sure to be on disk."""
+        self._known: dict[str, object] = {}
+        """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
+        if manifest is None:
+            self._begin()
+        else:
+            self._continue(manifest)
+
+    def _begin(self) -> None:
+        self._file, self.bytes = self._create(increment_name(1))
+        self.name, self.synced_bytes = increment_name(1), self.bytes
+        self._swap()
+
+    def _continue(self, manifest: Manifest) -> None:
+        self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
+        self.bytes = self.disk.size(self.directory / self.name)
+        self._file = self.disk.append_to(self.directory / self.name)
+        try:
+            self.append(self._start_line())
+            self.sync()
+            self._swap()
+        except (OSError, JournalLost):
+            self._file.close()
+            raise
+
+    @property
+    def total_bytes(self) -> int:
+        """How long all files are together."""
+        return sum(part.bytes for part in (self.base, *self.closed) if part is not None) + self.bytes
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is to be in the manifest."""
+        last = Part(self.name, self.synced_bytes)
+        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last))
+
+    def append(self, data: bytes) -> None:
+        """Write whole records behind the last one; what a failure leaves of them is cut off again."""
+        if self._is_torn:
+            self._file.truncate(self.bytes)
+            self._is_torn = False
+        try:
+            write_all(self._file, data)
+        except OSError:
+            self._is_torn = True
+            with contextlib.suppress(OSError):
+                self._file.truncate(self.bytes)
+                self._is_torn = False
+            raise
+        self.bytes += len(data)
+
+    def sync(self) -> None:
+        """Wait until all that was appended is on disk.
+
+        After a failure nothing more may be appended here: the system may have forgotten what it could not write, and
+        say next time that all is well. `replace_tail` goes on.
+        """
+        self._file.sync()
+        self.synced_bytes = self.bytes
+        self.settle()
+
+    def settle(self) -> None:
+        """See a swap of files through whose last step has failed; otherwise do nothing."""
+        if self._names_unsynced:
+            self.disk.sync_directory(self.directory)
+            self._names_unsynced = False
+        while self._obsolete:
+            with contextlib.suppress(FileNotFoundError):
+                self.disk.remove(self.directory / self._obsolete[-1])
+            self._obsolete.pop()
+
+    def rotate(self) -> int:
+        """Go on in a new increment; return its number. What was appended has been synced."""
+        return self._go_on_with(b"")
+
+    def replace_tail(self, data: bytes | None) -> None:
+        """Go on in a new increment that begins with `data`: what was appended and is not known to be on disk.
+
+        None: that is read back from the system, which most likely still has it.
+        """
+        self._go_on_with(self._unsynced() if data is None else data)
+
+    def _unsynced(self) -> bytes:
+        tail, position = [], 0
+        for block in self.disk.read(self.directory / self.name, self.bytes):
+            tail.append(block[max(0, self.synced_bytes - position) :])
+            position += len(block)
+        return b"".join(tail)
+
+    def _go_on_with(self, data: bytes) -> int:
+        self.check_lock()
+        number = number_of(self.name) + 1
+        name = increment_name(number)
+        with contextlib.suppress(FileNotFoundError):
+            self.disk.remove(self.directory / name)  # of an attempt that failed
+        file, size = self._create(name, data)
+        before = (self.closed, self.name, self.bytes, self.synced_bytes, self._file)
+        self.closed = [*self.closed, Part(self.name, self.synced_bytes)]
+        self.name, self.bytes, self.synced_bytes, self._file = name, size, size, file
+        try:
+            self._replace_manifest()
+        except OSError:
+            self.closed, self.name, self.bytes, self.synced_bytes, self._file = before
+            file.close()
+            raise
+        self._is_torn = False
+        before[-1].close()
+        self._names_unsynced = True
+        self.settle()
+        return number
+
+    def _create(self, name: str, data: bytes = b"") -> tuple[File, int]:
+        """Make an increment that is on disk, with its name and with these records; return it and its length."""
+        whole = self._start_line() + data
+        file = self.disk.create(self.directory / name)
+        try:
+            write_all(file, whole)
+            file.sync()
+            self.disk.sync_directory(self.directory)
+        except OSError:
+            file.close()
+            with contextlib.suppress(OSError):
+                self.disk.remove(self.directory / name)
+            raise
+        return file, len(whole)
+
+    # A new base
+
+    def base_path(self, number: int) -> Path:
+        """Return where a base is written before it is one."""
+        return self.directory / (base_name(number) + TEMPORARY_SUFFIX)
+
+    def name_base(self, number: int) -> None:
+        """Give a base that is complete and on disk its name. Of all here, this alone may be done beside the rest."""
+        self.disk.rename(self.base_path(number), self.directory / base_name(number))
+        self.disk.sync_directory(self.directory)
+
+    def drop_base(self, number: int, is_named: bool) -> None:
+        """Remove a base that was given up, unless a manifest names it by now. This too may be done beside the rest."""
+        if self.base is None or self.base.name != base_name(number):
+            self.disk.remove(self.directory / base_name(number) if is_named else self.base_path(number))
+
+    def adopt_base(self, number: int, size: int) -> None:
+        """Let a base take the place of all files before the increment of its number.
+
+        What was appended has been synced.
+        """
+        self.check_lock()
+        old = (self.base, self.closed)
+        gone = [part for part in (self.base, *self.closed) if part is not None and number_of(part.name) < number]
+        self.base = Part(base_name(number), size)
+        self.closed = [part for part in self.closed if number_of(part.name) >= number]
+        try:
+            self._replace_manifest()
+        except OSError:
+            self.base, self.closed = old
+            raise
+        self._obsolete += [part.name for part in gone]
+        self._names_unsynced = True
+        self.settle()
+
+    # Looking after them
+
+    def check(self) -> None:
+        """See that the files are still there. Raises JournalLost, and OSError."""
+        self.check_lock()
+        if not self._file.is_at(self.directory / self.name):
+            raise JournalLost(f"{self.directory / self.name} was deleted or replaced")
+        for part in self._others():
+            path = self.directory / part.name
+            try:  # neither takes a descriptor: clients may have used them up
+                size, identity = self.disk.size(path), self.disk.identity(path)
+            except FileNotFoundError:
+                raise JournalLost(f"{path} was deleted") from None
+            if size < part.bytes:
+                raise JournalLost(f"{path} was cut off")
+            if identity != self._known[part.name]:
+                raise JournalLost(f"{path} was replaced")
+
+    def check_lock(self) -> None:
+        """See that no other process may have the directory, before anything in it is swapped. Raises JournalLost."""
+        if not self._lock.is_locked():
+            raise JournalLost(f"{self.directory / LOCK_NAME} was deleted or replaced", is_ours=False)
+
+    def _others(self) -> Iterable[Part]:
+        return (Part(MANIFEST_NAME), *self.manifest.parts[:-1])
+
+    def close(self) -> None:
+        """Note in the manifest how long the files are, so that it is noticed when one is cut off; close them."""
+        try:
+            self._swap()
+        finally:
+            self._file.close()
+
+    def _replace_manifest(self) -> None:
+        """Put the manifest as the files are now in the old one's place, and note which files they are."""
+        replace_manifest(self.directory, self.disk, self.manifest)
+        names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))
+        self._known = {name: self._identity(name) for name in names}
+
+    def _identity(self, name: str) -> object:
+        try:
+            return self.disk.identity(self.directory / name)
+        except FileNotFoundError:  # `check` tells of it
+            return None
+
+    def _swap(self) -> None:
+        """Write the manifest as the files are now."""
+        self.check_lock()
+        self._replace_manifest()
+        self._names_unsynced = True
+        self.settle()

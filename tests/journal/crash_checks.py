@@ -1,0 +1,206 @@
+"""What must be found after a crash: a state that the store went through, and no earlier one than was promised."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+from memcache_kv.errors import JournalCorrupt, JournalError
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest, recover
+from memcache_kv.store import Store
+from memcache_kv.store.item import pack
+from tests.fake_clock import FakeClock
+from tests.journal.history import Moment, Visible, shown
+from tests.journal.simulated_disk import Loss, SimulatedDisk
+
+JOURNAL = Path("/journal")
+DEEPER_CHANCE = 0.05
+"""How probable it is, at each operation of a start after a crash, that there is another crash before it."""
+
+
+class Violation(AssertionError):
+    """The journal broke a promise."""
+
+
+@dataclass
+class Names:
+    """The CAS ids that clients were told, and of what."""
+
+    values: dict[int, set[tuple[bytes, bytes, int]]] = field(default_factory=lambda: defaultdict(set))
+    highest: int = 0
+    """The highest that the store gave."""
+
+    def note(self, table: Visible, chosen: set[int]) -> None:
+        """Note the ids that items have."""
+        for key, (value, flags, _, cas, _) in table.items():
+            if cas:
+                self.values[cas].add((key, value, flags))
+                self.highest = max(self.highest, cas if cas not in chosen else 0)
+
+
+@dataclass
+class Expectation:
+    """What may be found.
+
+    moments: what the store went through; least: the number of the first that may be found;
+    names: the ids that were given; fsync: how the journal goes on; now: the time of the start after the crash;
+    is_new: whether there may be no journal at all.
+    """
+
+    moments: list[Moment]
+    least: int
+    names: Names
+    fsync: Fsync
+    now: float
+    is_new: bool = False
+
+    def check(self, store: Store, last_cas: int) -> None:
+        """See that a recovered store is as it may be. Raises Violation."""
+        moment = _moment(store)
+        table = moment.seen_at(int(self.now))
+        self._check_names(table, last_cas)
+        found, flush_at = without_ids(table), _waiting(moment, self.now)
+        for moment in reversed(self.moments[self.least :]):
+            if self._is(moment, found, flush_at):
+                return
+        earlier = [number for number in range(self.least) if self._is(self.moments[number], found, flush_at)]
+        if earlier:
+            raise Violation(f"as after change {earlier[-1]}, and {self.least} had been promised")
+        raise Violation(f"never was like this: {found}, flush at {flush_at}; the last was {self.moments[-1]}")
+
+    def _is(self, moment: Moment, found: Visible, flush_at: int) -> bool:
+        return _waiting(moment, self.now) == flush_at and without_ids(moment.seen_at(int(self.now))) == found
+
+    def _check_names(self, found: Visible, last_cas: int) -> None:
+        for key, (value, flags, _, cas, _) in found.items():
+            if cas and (key, value, flags) not in self.names.values[cas]:
+                raise Violation(f"the id {cas} belongs to {key!r} with {value!r}, of which no client was told it")
+        if last_cas < self.names.highest and not self.is_new:
+            raise Violation(f"the next run gives ids from {last_cas} on, and {self.names.highest} was given")
+
+
+def _waiting(moment: Moment, now: float) -> int:
+    """Return when a flush is to come, 0 where none waits by now."""
+    return moment.flush_at if moment.flush_at > now else 0
+
+
+def without_ids(table: Visible) -> Visible:
+    """Leave out the CAS ids: an id may be lost, and is checked apart from the rest."""
+    return {key: (value, flags, deadline, 0, state) for key, (value, flags, deadline, _, state) in table.items()}
+
+
+@dataclass
+class Started:
+    """What a process has after it read the journal."""
+
+    store: Store
+    directory: JournalDirectory
+    manifest: Manifest | None
+    last_cas: int
+
+
+def start(disk: SimulatedDisk, clock: FakeClock) -> Started:
+    """Read the journal on a disk, as a server does that starts. Raises JournalError as it does."""
+    directory = JournalDirectory(JOURNAL, disk)
+    manifest = directory.open()
+    store, last_cas = Store(clock, shards=1), 0
+    if manifest is not None:
+        last_cas = recover(JOURNAL, disk, manifest, store).next_run()
+    store.start_cas_at(last_cas + 1)
+    return Started(store, directory, manifest, last_cas)
+
+
+def begin(
+    started: Started,
+    fsync: Fsync,
+    journal_class: type[Journal] = Journal,
+    monotonic: Callable[[], float] = lambda: 0.0,
+) -> Journal:
+    """Begin to write the journal of a process, as a server does that starts. Raises JournalFailed."""
+    clock = started.store.clock
+    journal = journal_class(
+        started.directory,
+        fsync,
+        started.manifest,
+        started.last_cas,
+        monotonic=monotonic,
+        unix_time=lambda: float(clock.now),
+    )
+    started.store.log = journal
+    return journal
+
+
+class Inspection:
+    """Start a server on what a crash left and compare; then write, stop and start it once more.
+
+    expected: what may be found now; after_power: what may be found where the power fails during that start.
+    rng: decides whether, and when, it does; what is found then must be right as well.
+    """
+
+    def __init__(
+        self, found: SimulatedDisk, expected: Expectation, after_power: Expectation, loss: Loss, rng: Random
+    ) -> None:
+        self.starts = 0
+        """How often a server was started on what a crash had left."""
+        self._found = found
+        self._expected = expected
+        self._after_power = after_power
+        self._loss = loss
+        self._rng = rng
+        self._again: list[tuple[SimulatedDisk, Expectation]] = []
+
+    def run(self) -> None:
+        """Do it all. Raises Violation."""
+        before = self._found.shown()
+        self._found.before = self._crash_again
+        try:
+            self._go_on()
+            self._found.before = lambda: None
+            for disk, expected in self._again:
+                self._read(disk, expected)
+        except Violation as violation:
+            raise Violation(f"{violation}\nafter {self._loss.value}:\n{before}") from None
+
+    def _crash_again(self) -> None:
+        """Now and then, note what a power loss would leave now."""
+        if self._loss is not Loss.GARBAGE and self._rng.random() < DEEPER_CHANCE:
+            self._again.append((self._found.left_by(Loss.ANY_NAMES, self._rng), self._after_power))
+
+    def _go_on(self) -> None:
+        """Serve with what was found, change something, and stop."""
+        started = self._read(self._found, self._expected)
+        if started is None:
+            return
+        journal = begin(started, self._expected.fsync)
+        moments = [_moment(started.store)]
+        self._after_power = replace(self._expected, moments=moments, least=0, is_new=False)
+        started.store.new_second()
+        started.store.put(b"after", pack(0, b"the crash"))
+        moments.append(_moment(started.store))
+        journal.close()
+        started.directory.close()
+        self._after_power = replace(self._after_power, least=1)
+        self._read(self._found, self._after_power)
+
+    def _read(self, disk: SimulatedDisk, expected: Expectation) -> Started | None:
+        """Start a server, and see that it has what it should; None where it may refuse, and does."""
+        self.starts += 1
+        try:
+            started = start(disk, FakeClock(int(expected.now)))
+        except JournalCorrupt as error:
+            if self._loss is Loss.GARBAGE:
+                return None
+            raise Violation(f"refuses to start: {error}") from None
+        except JournalError as error:
+            raise Violation(f"can't start: {error}") from None
+        if started.manifest is None and not expected.is_new:
+            raise Violation("there is no journal any more")
+        expected.check(started.store, started.last_cas)
+        return started
+
+
+def _moment(store: Store) -> Moment:
+    return Moment(0, shown(store), store.flush_at)

@@ -1,0 +1,259 @@
+"""Crashes after every operation of the disk: what was promised is there, and no more than what was done.
+
+CRASH_POINTS asks for more of them, CRASH_SEED repeats a run that failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from memcache_kv.journal import Fsync, Journal, Recovered, recovery, writer
+from memcache_kv.journal.disk import write_all
+from memcache_kv.journal.files import JournalFiles
+from tests.journal.crash_checks import Violation
+from tests.journal.crash_runs import FAULTS, Rig, play_runs
+from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk, SimulatedFile
+
+POINTS = 5000
+GARBAGE_POINTS = 1500
+POINTS_TO_FIND_A_BUG = 50_000
+FAILING_SYNCS = tuple(fault for fault in FAULTS if fault[0] == ("sync",))
+FAILING_WRITES = tuple(fault for fault in FAULTS if fault[0][0] == "write" and len(fault[0]) == 2)
+
+
+@pytest.fixture
+def seed() -> int:
+    """A new one each time, printed when a test fails; CRASH_SEED repeats one."""
+    seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"CRASH_SEED={seed}")
+    return seed
+
+
+@pytest.mark.timeout(0)
+def test_a_crash_after_any_operation_loses_nothing_that_was_promised(
+    seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = int(os.environ.get("CRASH_POINTS") or POINTS)
+    totals = play_runs(seed, wanted)
+    if "CRASH_POINTS" in os.environ:
+        with capsys.disabled():
+            print(f"\nfrom seed {seed}: {totals}")
+    assert totals.points >= wanted
+    assert min(totals.by[f"policy {fsync}"] for fsync in Fsync) > wanted // 10
+    assert min(totals.by[name] for name in ("during a compaction", "during a fault", "while changes are refused")) > 50
+
+
+def test_garbage_behind_what_was_synced_is_refused_or_cut_off_and_never_taken_for_records(seed: int) -> None:
+    totals = play_runs(seed, GARBAGE_POINTS, Rig(losses=(Loss.GARBAGE,)))
+    assert totals.points >= GARBAGE_POINTS
+
+
+# That the check would find what may be wrong: each of these bugs was planted.
+
+
+def finds_a_violation(seed: int, rig: Rig) -> None:
+    """Play until the check finds something."""
+    with pytest.raises(Violation):
+        play_runs(seed, POINTS_TO_FIND_A_BUG, rig)
+
+
+class NoDirectorySync(SimulatedDisk):
+    """Never syncs a directory."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Do nothing."""
+        self.begin("sync_directory")
+
+
+class UnsyncedFile(SimulatedFile):
+    """Is never synced."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+        self.disk.begin("sync")
+
+
+class NoManifestSync(SimulatedDisk):
+    """Never syncs a manifest."""
+
+    unsynced = "manifest"
+
+    def create(self, path: Path) -> SimulatedFile:
+        """Make a file that is synced, or not."""
+        file = super().create(path)
+        return UnsyncedFile(self, path, file.inode) if path.name.startswith(self.unsynced) else file
+
+
+class NoBaseSync(NoManifestSync):
+    """Never syncs a base."""
+
+    unsynced = "base"
+
+
+class NoIncrementSync(NoManifestSync):
+    """Never syncs an increment but where it is opened again."""
+
+    unsynced = "increment"
+
+
+class NoSyncAtStart(SimulatedDisk):
+    """Does not sync the directory when a start finds it."""
+
+    _is_starting = False
+
+    def lock(self, path: Path) -> SimulatedFile:
+        """Lock, and note that this is a start."""
+        self._is_starting = True
+        return super().lock(path)
+
+    def sync_directory(self, path: Path) -> None:
+        """Sync, but for the first time."""
+        if self._is_starting:
+            self._is_starting = False
+            self.begin("sync_directory")
+        else:
+            super().sync_directory(path)
+
+
+@pytest.mark.parametrize("disk", [NoDirectorySync, NoManifestSync, NoBaseSync, NoIncrementSync, NoSyncAtStart])
+def test_the_check_finds_a_missing_fsync(disk: type[SimulatedDisk], seed: int) -> None:
+    finds_a_violation(seed, Rig(disk=disk, often=("compact",)))
+
+
+class AcknowledgesBeforeSync(Journal):
+    """Says that all is on disk when it was written."""
+
+    def _sync(self) -> None:
+        self._all_synced()
+
+
+class AppendsAfterFailedSync(Journal):
+    """Believes the second fsync."""
+
+    def _write_again(self) -> None:
+        self._sync_failed = False
+
+
+class ForgetsAfterFailedSync(Journal):
+    """Goes on in a new increment, without what the old one may have lost."""
+
+    def _write_again(self) -> None:
+        self._unsynced.clear()
+        super()._write_again()
+
+
+class AdoptsTooEarly(Journal):
+    """Lets a base know of changes that are not on disk."""
+
+    def adopt(self, number: int, size: int) -> None:
+        """Swap, and write nothing first."""
+        self.files.adopt_base(number, size)
+
+
+def test_the_check_finds_an_acknowledgement_before_the_fsync(seed: int) -> None:
+    finds_a_violation(seed, Rig(journal=AcknowledgesBeforeSync, policies=(Fsync.ALWAYS,)))
+
+
+@pytest.mark.parametrize("journal", [AppendsAfterFailedSync, ForgetsAfterFailedSync])
+def test_the_check_finds_belief_in_an_fsync_that_has_failed(journal: type[Journal], seed: int) -> None:
+    finds_a_violation(seed, Rig(journal=journal, policies=(Fsync.ALWAYS, Fsync.EVERYSEC), faults=FAILING_SYNCS))
+
+
+def test_the_check_finds_a_base_that_is_ahead_of_its_increment(seed: int) -> None:
+    finds_a_violation(
+        seed, Rig(journal=AdoptsTooEarly, policies=(Fsync.NEVER,), faults=(), often=("compact", "change"))
+    )
+
+
+def test_the_check_finds_an_fsync_later_than_everysec_promises(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SYNC_SECONDS", 1.2)
+    finds_a_violation(seed, Rig(policies=(Fsync.EVERYSEC,)))
+
+
+class RemovesTooEarly(JournalFiles):
+    """Removes old files before it is sure that no manifest names them."""
+
+    def settle(self) -> None:
+        """Remove, then sync."""
+        for name in self._obsolete:
+            with contextlib.suppress(FileNotFoundError):
+                self.disk.remove(self.directory / name)
+        self._obsolete.clear()
+        super().settle()
+
+
+class LeavesTornRecords(JournalFiles):
+    """Appends behind what a failed write has left."""
+
+    def append(self, data: bytes) -> None:
+        """Write, and cut nothing off."""
+        write_all(self._file, data)
+        self.bytes += len(data)
+
+
+@pytest.mark.parametrize("files", [RemovesTooEarly, LeavesTornRecords])
+def test_the_check_finds_files_that_are_handled_carelessly(
+    files: type[JournalFiles], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "JournalFiles", files)
+    finds_a_violation(seed, Rig(faults=FAILING_WRITES, often=("compact",)))
+
+
+def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recovered, "next_run", lambda self: 0)
+    finds_a_violation(seed, Rig())
+
+
+def test_the_check_finds_a_torn_record_that_is_left_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_cut_tail", lambda *arguments: None)
+    finds_a_violation(seed, Rig())
+
+
+# The disk itself
+
+
+def test_a_disk_loses_what_was_not_synced_and_keeps_what_was() -> None:
+    disk, directory = SimulatedDisk(random.Random(1)), Path("/d")
+    disk.make_directory(directory)
+    file = disk.create(directory / "a")
+    file.write(b"sure")
+    file.sync()
+    disk.sync_directory(directory)
+    file.write(b" or not")
+    disk.create(directory / "b")
+    disks = [disk.left_by(Loss.ANY_NAMES, disk.rng) for _ in range(100)]
+    found = {b"".join(left.read(directory / "a")) for left in disks}
+    assert found == {b"sure or not"[:length] for length in range(4, 12)}
+    assert {tuple(left.names(directory)) for left in disks} == {("a",), ("a", "b")}
+    assert b"".join(disk.left_by(Loss.KILLED, disk.rng).read(directory / "a")) == b"sure or not"
+
+
+def test_a_failed_sync_may_make_the_next_one_lie() -> None:
+    found = {after_a_failed_sync(seed) for seed in range(50)}
+    zeros = {b"lost"[:length].ljust(4, b"\0") + b"kept" for length in range(5)}
+    assert found == zeros
+
+
+def after_a_failed_sync(seed: int) -> bytes:
+    """Write, fail to sync, write more and sync that; return what is on the platter."""
+    disk, path = SimulatedDisk(random.Random(seed)), Path("/d/a")
+    disk.make_directory(path.parent)
+    file = disk.create(path)
+    disk.sync_directory(path.parent)
+    file.write(b"lost")
+    disk.fault = Fault(("sync",))
+    with pytest.raises(OSError):
+        file.sync()
+    file.write(b"kept")
+    file.sync()
+    assert b"".join(disk.read(path)) == b"lostkept"
+    return b"".join(disk.left_by(Loss.ORDERED, disk.rng).read(path))
+
+
+def test_the_same_seed_makes_the_same_runs() -> None:
+    assert str(play_runs(7, 200)) == str(play_runs(7, 200))
