@@ -21,7 +21,9 @@ DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
 memcache_kv {VERSION}: a memcached-compatible server that keeps its data in a journal."""
 EPILOG = """Every flag can also come from an environment variable with its long name (MEMCACHE_KV_MEMORY_LIMIT=256)
 or from a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the
-file."""
+file.
+
+`memcache-kv journal --help` tells of the tools for journals: verify, stats, repair, compact, export, load, restore."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,9 +63,14 @@ def parse(arguments: Sequence[str]) -> Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a server until SIGTERM, SIGINT or `shutdown`; return the exit status."""
+    """Run a server until SIGTERM, SIGINT or `shutdown`, or a command for a journal; return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["journal"]:
+        from memcache_kv import journal_cli  # not before: a server's start does without
+
+        return journal_cli.main(arguments[1:])
     try:
-        settings = parse(sys.argv[1:] if arguments is None else arguments)
+        settings = parse(arguments)
         return run(settings)
     except StoppedEarly:
         return 0

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from memcache_kv.log import Log
 
@@ -15,11 +16,15 @@ LINE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def show_progress(log: Log, path: Path) -> Iterator[Callable[[int, int, int], None]]:
-    """Yield a function to be told the bytes done, the bytes in all and the records done.
+def show_progress(
+    log: Log, path: Path, doing: str = "recovering", things: str = "records"
+) -> Iterator[Callable[[int, int, int], None]]:
+    """Yield a function to be told how much is done, how much that is in all (0: unknown), and of how many things.
 
+    doing: what is done with the path, for the one who watches; things: what the last number counts.
     The bar needs rich (the `progress` extra); without it, a terminal gets the same lines as a log.
     """
+    what = f"{doing} {path.name}"
     if sys.stderr.isatty():
         try:
             import rich.progress as bars
@@ -27,35 +32,40 @@ def show_progress(log: Log, path: Path) -> Iterator[Callable[[int, int, int], No
             pass
         else:
             columns = (
-                bars.TextColumn("recovering {task.description}"),
+                bars.TextColumn("{task.description}"),
                 bars.BarColumn(),
                 bars.TaskProgressColumn(),
-                bars.TextColumn("{task.fields[records]:,} records"),
-                bars.TransferSpeedColumn(),
+                bars.TextColumn("{task.fields[count]:,} " + things),
+                bars.TimeElapsedColumn(),
                 bars.TimeRemainingColumn(),
             )
             with bars.Progress(*columns, console=_console()) as progress:
-                task = progress.add_task(path.name, total=None, records=0)
-                yield lambda done, total, records: progress.update(task, completed=done, total=total, records=records)
+                task = progress.add_task(what, total=None, count=0)
+
+                def draw(done: int, total: int, count: int) -> None:
+                    progress.update(task, completed=done, total=total or None, count=count)
+
+                yield draw
             return
-    yield _lines(log, path)
+    yield _lines(log, what, things)
 
 
-def _console() -> "rich.console.Console":  # type: ignore[name-defined]  # noqa: F821, UP037
+def _console() -> Any:
     import rich.console
 
     return rich.console.Console(stderr=True)
 
 
-def _lines(log: Log, path: Path) -> Callable[[int, int, int], None]:
+def _lines(log: Log, what: str, things: str) -> Callable[[int, int, int], None]:
     began = last = time.monotonic()
 
-    def tell(done: int, total: int, records: int) -> None:
+    def tell(done: int, total: int, count: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= LINE_SECONDS:
             last = now
             left = (now - began) * (total - done) / max(done, 1)
-            log.say(f"recovering {path.name}: {100 * done // max(total, 1)} %, {records} records, {left:.0f} s left")
+            far = f"{100 * done // total} %, {count} {things}, {left:.0f} s left" if total else f"{count} {things}"
+            log.say(f"{what}: {far}")
 
     return tell

@@ -25,7 +25,7 @@ LAYERS = [
     {"version", "errors", "clock", "settings", "extended", "stats", "log", "prefixes"},
     {"store"},
     {"journal"},
-    {"watching", "observation", "memory", "progress"},
+    {"watching", "observation", "memory", "progress", "memcached_source"},
     {"protocol"},
     {"poller"},
     {"tls"},
@@ -35,6 +35,7 @@ LAYERS = [
     {"udp"},
     {"process"},
     {"service"},
+    {"journal_cli", "journal_report"},
     {"cli"},
     {"__main__"},
 ]

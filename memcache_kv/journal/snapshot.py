@@ -1,0 +1,137 @@
+"""A journal as it is at one moment, while a server goes on writing it: nothing is locked, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from memcache_kv.errors import JournalCorrupt, JournalError
+from memcache_kv.journal.disk import READ_BYTES, SystemDisk
+from memcache_kv.journal.manifest import Manifest, read_manifest
+from memcache_kv.journal.record import Record
+from memcache_kv.journal.recovery import PartReader, Progress
+
+ATTEMPTS = 50
+PAUSE_SECONDS = 0.02
+"""A server swaps its files once in minutes, so that the second attempt finds them at rest."""
+
+
+class Snapshot(SystemDisk):
+    """The files that make up a journal, open: a disk on which they are as long as they were when it was made.
+
+    A server may rename and remove them meanwhile. `missing` names those that are not there.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.missing: list[str] = []
+        self._open: dict[Path, tuple[int, int]] = {}
+        try:
+            for part in manifest.parts:
+                self._open_part(part.name)
+        except OSError:
+            self.close()
+            raise
+
+    def _open_part(self, name: str) -> None:
+        try:
+            fd = os.open(self.directory / name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.missing.append(name)
+        else:
+            self._open[self.directory / name] = (fd, os.fstat(fd).st_size)
+
+    def size(self, path: Path) -> int:
+        """Return how long a file was."""
+        return self._open[path][1]
+
+    def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
+        """Read a file from its beginning to where it ended, about a megabyte at a time."""
+        fd, size = self._open[path]
+        end = size if limit_bytes is None else min(size, limit_bytes)
+        offset = 0
+        while offset < end and (block := os.pread(fd, min(READ_BYTES, end - offset), offset)):
+            yield block
+            offset += len(block)
+
+    def read_range(self, path: Path, offset: int, length: int) -> bytes:
+        """Read a piece of a file."""
+        pieces = []
+        while length and (piece := os.pread(self._open[path][0], length, offset)):
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return b"".join(pieces)
+
+    @property
+    def total_bytes(self) -> int:
+        """How long all files were together."""
+        return sum(size for _, size in self._open.values())
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for fd, _ in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def present_manifest(directory: Path) -> Manifest:
+    """Read the manifest. Raises JournalError where there is no journal, JournalCorrupt where it is damaged."""
+    try:
+        manifest = read_manifest(directory, SystemDisk())
+    except OSError as error:
+        raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
+    if manifest is None:
+        raise JournalError(f"there is no journal in {directory}: name the directory that --journal was given")
+    return manifest
+
+
+def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_manifest) -> Snapshot:
+    """Open all files that a manifest names; one that was swapped meanwhile is read again.
+
+    read: gives the manifest. Raises JournalError where there is none, or the files can't be opened.
+    """
+    for _ in range(ATTEMPTS):
+        manifest = read(directory)
+        try:
+            snapshot = Snapshot(directory, manifest)
+        except OSError as error:
+            raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
+        if [part.name for part in read(directory).parts] == [part.name for part in manifest.parts]:
+            return snapshot
+        snapshot.close()
+        time.sleep(PAUSE_SECONDS)
+    raise JournalError(f"the files of the journal in {directory} change all the time; try again")
+
+
+def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterator[tuple[bool, list[Record]]]:
+    """Give the records of all files in order, as a server reads them at its start; each batch with whether it is of
+    the base.
+
+    An unfinished last line is passed over. Raises JournalCorrupt, with the file and the offset, for other damage.
+    """
+    for name in snapshot.missing:
+        raise JournalCorrupt(
+            f"{snapshot.directory / name} is missing, which the journal consists of: put it back, or see what is left "
+            f"with `memcache-kv journal repair {snapshot.directory}`"
+        )
+    done = count = 0
+    last = snapshot.manifest.parts[-1]
+    for part in snapshot.manifest.parts:
+        is_base = part is snapshot.manifest.base
+        reader = PartReader(snapshot.directory, snapshot, part, is_base=is_base, is_last=part is last)
+        for records in reader.batches():
+            count += len(records)
+            if progress is not None:
+                progress(done + reader.offset, snapshot.total_bytes, count)
+            yield is_base, records
+        done += reader.offset

@@ -1,0 +1,1 @@
+"""Tests of the tools for journals, mostly as a user runs them."""
