@@ -17,7 +17,7 @@ from memcache_kv.protocol import users as users_module
 from memcache_kv.protocol.users import MOST_FAILURES, Users
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
-from memcache_kv.store.item import pack, ready_of, value_of
+from memcache_kv.store.item import Entry, deadline_of, flags_of, pack, ready_of, value_of
 from memcache_kv.version import PROTOCOL_VERSION
 from memcache_kv.worker import Worker
 from tests.program import PATIENCE_SECONDS, poll_until
@@ -66,6 +66,10 @@ class FakeJournal:
         self.reached = position
         for tell in self.callbacks:
             tell()
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        ready = ready_of(entry)
+        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.position += 1

@@ -33,9 +33,9 @@ crash is never given twice."""
 CAS_RUN = 1 << CAS_RUN_BITS
 
 LINE = re.compile(
-    rb'(?:(\{"crc":"[0-9a-f]{8}","len":\d+,)'
-    rb'("op":"set","key":"([^"\\ \n]+)"(?:,"flags":(\d+))?(?:,"exp":(\d+))?,"value":"([^"\\\n]{0,%d})"\})'
-    rb"|([^\n]*))\n" % (PLAIN_LIMIT_BYTES // 2)
+    rb'(?:(\{"crc":"........","len":\d++,)("op":"set","key":"([!#-[\]-~\x80-\xff]++)",'
+    rb'(?:"flags":(\d++),)?+(?:"exp":(\d++),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
+    rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
 )
 """A line: the parts of a set of text without escapes, or else the whole line, which is to be decoded."""
 
@@ -143,12 +143,10 @@ class PartReader:
         rest: list[bytes] = []
         for block in self._disk.read(self.path, None if self._is_last else self._part.bytes):
             end = block.rfind(b"\n") + 1
-            if not end:
-                rest.append(block)
-                continue
-            rest.append(block[:end])
-            yield b"".join(rest)
-            rest = [block[end:]]
+            if end:
+                yield b"".join((*rest, memoryview(block)[:end]))
+                rest = []
+            rest.append(block[end:])
 
     def damage_in(self, block: bytes) -> JournalCorrupt:
         """Find what is wrong with the first line of a piece that is not a record."""
@@ -231,6 +229,9 @@ class Replay:
                 continue
             if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
                 raise ValueError
+            if not (flags or exp or lapsed):
+                put(key, b" 0 %d\r\n%b\r\n" % (len(value), value))
+                continue
             ready = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
             deadline = int(exp or 0)
             if lapsed or 0 < deadline <= now:

@@ -11,8 +11,9 @@ from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, plain_set_line, put_key, set_line
 from memcache_kv.settings import Fsync
+from memcache_kv.store.item import Entry, deadline_of, flags_of, ready_of, value_of
 
 GATHER_SECONDS = 0.01
 """How long records are gathered before one write, where no client waits for it. It is what `kill -9` can cost
@@ -26,6 +27,10 @@ QUICK_SYNC_SECONDS = 0.001
 """always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
 CHECK_SECONDS = 1.0
 """How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
+
+
+NO_FLAGS = b" 0 "
+"""What a ready value begins with whose client flags are 0."""
 
 
 class Journal:
@@ -99,6 +104,8 @@ class Journal:
         """What second has begun since the last record; 0: none."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._is_awake = fsync is Fsync.ALWAYS
+        """Whether the thread need not be told of what is queued: it was, or (always) `commit` does that."""
         self._closing = False
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
@@ -118,6 +125,18 @@ class Journal:
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         """Note that this is now kept for the key."""
         self._append(set_line(key, flags, deadline, cas, value, state))
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Note the same of an entry without CAS id. That of plain text takes 1.3 microseconds here, 2.5 by `stored`."""
+        if entry.__class__ is bytes and entry.startswith(NO_FLAGS):
+            try:
+                self._append(plain_set_line(key, entry[entry.index(b"\n") + 1 : -2]))
+            except UnicodeDecodeError:
+                pass
+            else:
+                return
+        ready = ready_of(entry)
+        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""
@@ -231,6 +250,7 @@ class Journal:
             time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / 8)
         else:
             time.sleep(GATHER_SECONDS)
+            self._is_awake = False
 
     def _try_step(self) -> None:
         """Do what is due; a fault of ours must cost nobody more than the journal."""
@@ -393,5 +413,6 @@ class Journal:
                 self.delays = True
             if self.delays:
                 self._positions[get_ident()] = self.position
-        if self.fsync is not Fsync.ALWAYS and not self._wake.is_set():
+        if not self._is_awake:
+            self._is_awake = True
             self._wake.set()

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Protocol
 
+from memcache_kv.store.item import Entry
+
 
 class Mode(enum.Enum):
     """What a storage command asks for (protocol.txt, "Storage commands")."""
@@ -66,6 +68,9 @@ class ChangeLog(Protocol):
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         """Note that this is now kept for the key; `state` has the bits STALE and WON of `item.py`."""
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Note that this is now kept for the key, and has no CAS id: what most changes are."""
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""

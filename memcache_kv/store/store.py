@@ -237,8 +237,7 @@ class Store:
                 shard.seen.add(key)
             shard.total_items += 1
             if log is not None:
-                ready = ready_of(entry)
-                log.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
+                log.put(key, entry)
         if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
@@ -491,12 +490,14 @@ class Store:
     def restore_live(self, key: bytes, entry: Entry) -> None:
         """Put back an entry that has not expired: `restore`, for one thread alone."""
         shard = self.shards[hash(key) & self.mask]
-        if entry.__class__ is bytes and key not in shard.table:
-            shard.table[key] = entry
-            shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
+        table = shard.table
+        if entry.__class__ is bytes and key not in table:  # as it mostly is, `put_locked` in fewer steps
+            table[key] = entry
+            shard.used_bytes = used = shard.used_bytes + len(key) + len(entry) + ENTRY_COST_BYTES
         else:
             shard.put_locked(key, entry)
-        if shard.used_bytes > shard.check_at_bytes:
+            used = shard.used_bytes
+        if used > shard.check_at_bytes:
             self._make_room(key)
 
     def start_cas_at(self, first: int) -> None:

@@ -16,6 +16,7 @@ from memcache_kv.store.item import (
     ENTRY_COST_BYTES,
     ITEM_COST_BYTES,
     PLAIN_LIMIT_BYTES,
+    deadline_of,
     flags_of,
     is_plain_key,
     pack,
@@ -63,6 +64,10 @@ class JournalLines:
 
     def __init__(self, now: int) -> None:
         self.lines = [line_of(Record("start", at=now, version=FORMAT_VERSION))]
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        ready = ready_of(entry)
+        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.lines.append(set_line(key, flags, deadline, cas, value, state))

@@ -3,7 +3,7 @@
 import pytest
 
 from memcache_kv.store import Item, Mode, Outcome, Store
-from memcache_kv.store.item import PLAIN_LIMIT_BYTES, ready_of
+from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, ready_of, value_of
 from memcache_kv.store.item import pack as ready
 from tests.fake_clock import FakeClock
 from tests.store.calls import FOREVER, cas_of, found, put
@@ -436,6 +436,10 @@ class HeardLog:
 
     def new_second(self, now: int) -> None:
         """Take no note of the time."""
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        ready = ready_of(entry)
+        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.heard.append(("stored", key, flags, deadline, cas, value))
