@@ -35,15 +35,17 @@ def show_progress(
                 bars.TextColumn("{task.description}"),
                 bars.BarColumn(),
                 bars.TaskProgressColumn(),
-                bars.TextColumn("{task.fields[count]:,} " + things),
+                bars.TextColumn("{task.fields[count]:,} " + things + ", {task.fields[rate]:,.0f}/s"),
                 bars.TimeElapsedColumn(),
                 bars.TimeRemainingColumn(),
             )
             with bars.Progress(*columns, console=_console()) as progress:
-                task = progress.add_task(what, total=None, count=0)
+                task = progress.add_task(what, total=None, count=0, rate=0)
+                began = time.monotonic()
 
                 def draw(done: int, total: int, count: int) -> None:
-                    progress.update(task, completed=done, total=total or None, count=count)
+                    rate = count / max(time.monotonic() - began, 0.001)
+                    progress.update(task, completed=done, total=total or None, count=count, rate=rate)
 
                 yield draw
             return
@@ -65,7 +67,7 @@ def _lines(log: Log, what: str, things: str) -> Callable[[int, int, int], None]:
         if now - last >= LINE_SECONDS:
             last = now
             left = (now - began) * (total - done) / max(done, 1)
-            far = f"{100 * done // total} %, {count} {things}, {left:.0f} s left" if total else f"{count} {things}"
-            log.say(f"{what}: {far}")
+            far = f"{count} {things}, {count / (now - began):.0f}/s"
+            log.say(f"{what}: {100 * done // total} %, {far}, {left:.0f} s left" if total else f"{what}: {far}")
 
     return tell
