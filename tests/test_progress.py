@@ -15,7 +15,7 @@ from memcache_kv.progress import show_progress
 def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A log's stream; each step takes two seconds, and is due for a line."""
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr(progress.time, "monotonic", itertools.count(0, 2).__next__)
+    monkeypatch.setattr("memcache_kv.progress.time.monotonic", itertools.count(0, 2).__next__)
     return io.StringIO()
 
 
