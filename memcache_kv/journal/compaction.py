@@ -170,6 +170,8 @@ class Compactor(threading.Thread):
         self._requested = False
         self._not_before = 0.0
         self._back_off_seconds = BACK_OFF_SECONDS
+        self._was_lost = False
+        """Whether a file was gone when this was looked at last."""
 
     def request(self) -> bool:
         """Ask for a rewrite now; False where one is under way."""
@@ -201,11 +203,15 @@ class Compactor(threading.Thread):
                 self.running = False
 
     def _is_due(self) -> bool:
-        if time.monotonic() < self._not_before:
-            return False
         failure = self._journal.failure
-        if failure is not None:
-            return isinstance(failure, JournalLost) and failure.is_ours
+        is_lost = isinstance(failure, JournalLost) and failure.is_ours
+        if is_lost and not self._was_lost:
+            self._not_before, self._back_off_seconds = 0.0, LOOK_SECONDS  # whatever failed before: this can't wait
+        self._was_lost = is_lost
+        if time.monotonic() < self._not_before or (failure is not None and not is_lost):
+            return False
+        if is_lost:
+            return True
         files = self._journal.files
         base_bytes = files.base.bytes if files.base is not None else 0
         return self._ratio > 0 and files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)

@@ -128,9 +128,9 @@ class JournalFiles:
                 self.disk.remove(self.directory / self._obsolete[-1])
             self._obsolete.pop()
 
-    def rotate(self) -> int:
-        """Go on in a new increment; return its number. What was appended has been synced."""
-        return self._go_on_with(b"")
+    def rotate(self, data: bytes = b"") -> int:
+        """Go on in a new increment that begins with `data`; return its number. What was appended has been synced."""
+        return self._go_on_with(data)
 
     def replace_tail(self, data: bytes | None) -> None:
         """Go on in a new increment that begins with `data`: what was appended and is not known to be on disk.

@@ -177,7 +177,10 @@ class PartReader:
             raise self.damaged(str(error)) from None
 
     def _check_start(self, line: bytes) -> None:
-        first = self._parsed(line)
+        try:
+            first = parse_line(line)  # a damaged version is not a newer one
+        except ValueError as error:
+            raise self.damaged(str(error)) from None
         if first.op != "start":
             raise JournalCorrupt(f"{self.path} does not begin with a start record: it is not a whole journal")
         check_version(first.version)

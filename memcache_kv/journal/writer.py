@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from memcache_kv.settings import Fsync
 from memcache_kv.store.item import Entry, deadline_of, flags_of, ready_of, value_of
 
 GATHER_SECONDS = 0.01
-"""How long records are gathered before one write, where no client waits for it. It is what `kill -9` can cost
-under everysec and never."""
+"""How long records are gathered before one write, where no client waits for it. This, or an fsync that is under way and
+takes longer, is what `kill -9` can cost under everysec and never."""
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -96,6 +97,8 @@ class Journal:
         self._unsynced: list[bytes] = []
         """What was written and may have to be written again, should its fsync fail."""
         self._sync_failed = False
+        self._file_is_full = False
+        """Whether it may grow no further, by a limit of the file system or of the process."""
         self.delays = fsync is Fsync.ALWAYS
         """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
         self._positions: dict[int, int] = {}
@@ -288,6 +291,8 @@ class Journal:
     def _write_and_sync(self, closing: bool) -> None:
         if self._sync_failed:
             self._write_again()
+        if self._file_is_full:
+            self._begin_increment()
         self._write()
         if self.refuses or closing or self._sync_is_due():
             self._sync()
@@ -303,23 +308,34 @@ class Journal:
 
     def _write(self) -> None:
         """Write what is queued. Raises OSError; then it is queued still."""
-        with self._lock:
-            lines, self._queue = self._queue, []
+        lines = self._take()
         if not lines:
             return
         data = b"".join(lines)
         try:
             self.files.append(data)
-        except OSError:
-            with self._lock:
-                self._queue[:0] = lines
+        except OSError as error:
+            self._put_back(lines)
+            self._file_is_full = error.errno == errno.EFBIG
             raise
         if self.synced == self.written:
             self._unsynced_since = self._monotonic()
-        self.written += len(lines)
         if self.fsync is not Fsync.NEVER:
             self._unsynced.append(data)
             self.unsynced_bytes += len(data)
+        self._count_written(lines, data)
+
+    def _take(self) -> list[bytes]:
+        with self._lock:
+            lines, self._queue = self._queue, []
+        return lines
+
+    def _put_back(self, lines: list[bytes]) -> None:
+        with self._lock:
+            self._queue[:0] = lines
+
+    def _count_written(self, lines: list[bytes], data: bytes) -> None:
+        self.written += len(lines)
         with self._lock:
             self.queued_bytes -= len(data)
             self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > QUEUE_LIMIT_BYTES
@@ -357,8 +373,26 @@ class Journal:
         Raises OSError.
         """
         with self.pause_writing:
-            self._write_all()
-            return self.files.rotate()
+            return self._begin_increment()
+
+    def _begin_increment(self) -> int:
+        """Go on in a new increment; while nothing can be written to the old one, it begins with what is queued."""
+        if self._sync_failed:
+            self._write_again()
+        if not self.refuses:
+            self._write()
+        self._sync()
+        lines = self._take()
+        data = b"".join(lines)
+        try:
+            number = self.files.rotate(data)
+        except (OSError, JournalLost):
+            self._put_back(lines)
+            raise
+        self._count_written(lines, data)
+        self._all_synced()
+        self._file_is_full = False
+        return number
 
     def adopt(self, number: int, size: int) -> None:
         """Let a base, which has its name, take the place of all before the increment of that number.

@@ -66,6 +66,17 @@ class Connection:
             raise ConnectionError
         return line
 
+    def read_block(self, length: int) -> bytes:
+        """Read a value and the line's end behind it."""
+        return self._reader.read(length + 2)[:-2]
+
+    def read_reply(self) -> bytes:
+        """Read a whole reply of one line, or of a `get` of one key."""
+        line = self.read_line()
+        if not line.startswith(b"VALUE "):
+            return line
+        return line + self._reader.read(int(line.split()[3]) + 2) + self.read_line()
+
     def gets(self, key: bytes) -> tuple[bytes, int, int] | None:
         """Ask for value, flags and CAS id of a key."""
         self.send(b"gets " + key + b"\r\n")

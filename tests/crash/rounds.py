@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from memcache_kv.journal import recover
-from memcache_kv.journal.directory import FILE_NAME
 from memcache_kv.store import Item, Store
 from tests.crash.load import COUNTER, TOKENS, Connection, Key, State, Writer
-from tests.fake_clock import FakeClock
 from tests.integration.wire import DEADLINE, OURS, RunningServer, poll_until
+from tests.journal.history import replay
 
 WRITERS = 4
+
+
+def rounds_of(default: int) -> int:
+    """How many rounds to play: KILL_ROUNDS says how many in place of the few of every day."""
+    return int(os.environ.get("KILL_ROUNDS") or default)
 
 
 def start_server(journal: Path, fsync: str) -> RunningServer:
@@ -25,10 +30,11 @@ def start_server(journal: Path, fsync: str) -> RunningServer:
 class Rounds:
     """A journal over many lives of its server, with what clients were promised.
 
-    seed: of everything that is random here.
+    seed: of everything that is random here; compacts: whether the journal is rewritten all the time.
     """
 
-    def __init__(self, journal: Path, fsync: str, seed: int) -> None:
+    def __init__(self, journal: Path, fsync: str, seed: int, compacts: bool = False) -> None:
+        self.compacts = compacts
         self.journal = journal
         self.fsync = fsync
         self.rng = random.Random(seed)
@@ -53,13 +59,26 @@ class Rounds:
     def play(self, end_server: Callable[[RunningServer], object], load_seconds: float) -> None:
         """Put load on the server, end it in the midst of that, start it anew and check every key."""
         writers = self._start_writers()
-        writers[0].thread.join(load_seconds)  # it ends before only when something is wrong
+        if self.compacts:
+            self._rewrite_for(load_seconds)
+        else:
+            writers[0].thread.join(load_seconds)  # it ends before only when something is wrong
         end_server(self.server)
         self._stop(writers)
         self.server.close()
         self.server = start_server(self.journal, self.fsync)
         self._check(writers)
         self.finished += 1
+
+    def _rewrite_for(self, seconds: float) -> None:
+        """Have the journal rewritten again and again, for so long."""
+        client = Connection(self.server)
+        give_up_at = time.monotonic() + seconds
+        while time.monotonic() < give_up_at:
+            client.send(b"journal compact\r\n")
+            assert client.read_line() in (b"OK\r\n", b"BUSY currently rewriting the journal\r\n")
+            time.sleep(self.rng.uniform(0, 0.005))
+        client.close()
 
     def play_until(self, ready: Callable[[], bool], what: str, load_seconds: float) -> None:
         """Put load on the server, let it end in peace, wait until `ready`, then kill the server and check."""
@@ -108,11 +127,8 @@ class Rounds:
         """Read the journal here too: a deadline is something that no command tells."""
         copy = self.journal.with_name("copy")
         shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir()
-        shutil.copy(self.journal / FILE_NAME, copy)
-        store = Store(FakeClock(10**9))
-        recover(copy / FILE_NAME, store)
-        return store
+        shutil.copytree(self.journal, copy)
+        return replay(copy, 10**9)[0]
 
     def _check_key(self, client: Connection, store: Store, key: Key) -> None:
         found = client.gets(key.name)

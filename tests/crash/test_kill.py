@@ -1,27 +1,18 @@
 """kill -9, and an end in peace, of a server under load: what was acknowledged is there after the restart."""
 
-import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from memcache_kv.journal.directory import FILE_NAME
 from tests.crash.load import Connection
-from tests.crash.rounds import Rounds, start_server
+from tests.crash.rounds import Rounds, rounds_of, start_server
 from tests.integration.wire import RunningServer, Wire, poll_until
+from tests.journal.journals import FIRST, manifest_in
 
-KILL_ROUNDS = 50
+KILL_ROUNDS = rounds_of(5)
+REWRITE_ROUNDS = rounds_of(4)
 LOAD_SECONDS = (0.05, 0.2)
-
-
-@pytest.fixture
-def seed() -> int:
-    """A new one each time, printed when a test fails; CRASH_SEED repeats one."""
-    seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**9))
-    print(f"CRASH_SEED={seed}")
-    return seed
 
 
 @pytest.fixture
@@ -38,8 +29,8 @@ def server(journal: Path) -> Iterator[RunningServer]:
     running.close()
 
 
-@pytest.mark.timeout(400)  # its rounds are as slow as the disk
-def test_fifty_kills_under_load_lose_nothing_that_was_acknowledged(journal: Path, seed: int) -> None:
+@pytest.mark.timeout(900)  # its rounds are as slow as the disk
+def test_kills_under_the_load_of_several_clients_lose_nothing_that_was_acknowledged(journal: Path, seed: int) -> None:
     rounds = Rounds(journal, "always", seed)
     try:
         for _ in range(KILL_ROUNDS):
@@ -48,6 +39,21 @@ def test_fifty_kills_under_load_lose_nothing_that_was_acknowledged(journal: Path
         print(f"{rounds.finished} kills, {rounds.acknowledged} acknowledged changes")
         rounds.close()
     assert rounds.acknowledged > 20 * KILL_ROUNDS
+
+
+@pytest.mark.timeout(900)
+def test_kills_while_the_journal_is_rewritten_lose_nothing_that_was_acknowledged(journal: Path, seed: int) -> None:
+    rounds = Rounds(journal, "always", seed, compacts=True)
+    numbers = set()
+    try:
+        for _ in range(REWRITE_ROUNDS):
+            rounds.play(RunningServer.kill, rounds.rng.uniform(*LOAD_SECONDS))
+            base = manifest_in(journal).base
+            numbers.add(base and base.name)
+    finally:
+        print(f"{rounds.finished} kills, {rounds.acknowledged} acknowledged changes")
+        rounds.close()
+    assert len(numbers) > REWRITE_ROUNDS // 2
 
 
 def test_everysec_loses_nothing_to_a_kill_once_the_lag_is_zero(journal: Path, seed: int) -> None:
@@ -84,7 +90,7 @@ def test_a_restart_after_a_torn_line_says_so_and_keeps_it(journal: Path, server:
         wire.expect(b"set a 0 0 5\r\nwhole\r\n", b"STORED\r\n")
     server.kill()
     torn = b'{"crc":"0badcafe","len":99,"op":"set","key":"b'
-    with (journal / FILE_NAME).open("ab") as file:
+    with (journal / FIRST).open("ab") as file:
         file.write(torn)
     again = start_server(journal, "always")
     try:
@@ -101,11 +107,11 @@ def test_a_damaged_journal_is_refused_with_one_line_and_left_alone(journal: Path
     with Wire(server) as wire:
         wire.expect(b"set a 0 0 1\r\n1\r\nset b 0 0 1\r\n2\r\n", b"STORED\r\nSTORED\r\n")
     server.kill()
-    content = (journal / FILE_NAME).read_bytes().replace(b'"key":"a"', b'"key":"x"')
-    (journal / FILE_NAME).write_bytes(content)
+    content = (journal / FIRST).read_bytes().replace(b'"key":"a"', b'"key":"x"')
+    (journal / FIRST).write_bytes(content)
     with pytest.raises(AssertionError, match=r"status 1\nmemcache-kv: .* is damaged at offset \d+: .*\n$"):
         start_server(journal, "always")
-    assert (journal / FILE_NAME).read_bytes() == content
+    assert (journal / FIRST).read_bytes() == content
 
 
 def test_a_second_server_on_the_same_journal_is_refused_until_the_first_is_killed(
