@@ -73,17 +73,6 @@ class Journal:
         """How many of them were, and how many of these are on disk."""
         self.queued_bytes = 0
         self.unsynced_bytes = 0
-        self.syncs = 0
-        self.sync_seconds = 0.0
-        self.longest_sync_seconds = 0.0
-        self.average_sync_seconds = 0.01
-        """Of the last dozen or so; before the first, a guess."""
-        self.waits = 0
-        """How often a client had to wait for its answer until the disk followed."""
-        self.refusals = 0
-        """How many changes were refused since the start."""
-        self.failures = 0
-        """How often the disk began to fail."""
         self.failure: JournalFailed | JournalLost | None = None
         """Why nothing can be written; None while all is well."""
         self.fault: Exception | None = None
@@ -113,10 +102,24 @@ class Journal:
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
         self._thread: threading.Thread | None = None
+        self._begin_counts()
         try:
             self.files = JournalFiles(directory, manifest, self.start_line)
         except OSError as error:
             raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
+
+    def _begin_counts(self) -> None:
+        self.syncs = 0
+        self.sync_seconds = 0.0
+        self.longest_sync_seconds = 0.0
+        self.average_sync_seconds = 0.01
+        """Of the last dozen or so; before the first, a guess."""
+        self.waits = 0
+        """How often a client had to wait for its answer until the disk followed."""
+        self.refusals = 0
+        """How many changes were refused since the start."""
+        self.failures = 0
+        """How often the disk began to fail."""
 
     def start_line(self) -> bytes:
         """Make the record that begins a file."""

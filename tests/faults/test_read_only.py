@@ -70,7 +70,8 @@ def test_a_device_that_fails_at_an_fsync_is_refused_and_what_it_may_have_lost_is
 ) -> None:
     """A loop device on a file that finds no room: writes succeed, the fsync fails once, and then says that all is well.
 
-    (dm-flakey and dm-error would do the same with EIO; many kernels, as that of this machine, have no device mapper.)
+    (dm-flakey and dm-error would do the same with EIO; many kernels have no device mapper.) No restart ends it: one time in
+    some twenty this device loses a page of an fsync that succeeded, and a start then rightly refuses it.
     """
     with small_disk(tmp_path / "below", "12m") as below:
         with image(tmp_path / "disk", below / "image", "errors=continue") as disk:
@@ -82,5 +83,6 @@ def test_a_device_that_fails_at_an_fsync_is_refused_and_what_it_may_have_lost_is
                 served.expect_refusing(f"can't write the journal in {disk / 'journal'}: {FULL}")
                 filler.unlink()
                 served.until_written_again()
-                assert list(served.journal.glob("increment-000002*")), "it went on in the file that had failed"
-                served.kill_and_restart()
+                served.until_on_disk()
+                latest = next(reversed(served.acknowledged))
+                assert b'"key":"%b"' % latest in (served.journal / "increment-000002.jsonl").read_bytes()
