@@ -1,26 +1,24 @@
 """Load a server over many connections with many requests in flight on each; print the operations done.
 
 Run as its own process, so that its work is not counted as the server's:
-python -m benchmarks.pipelined_load PORT SECONDS
+python -m benchmarks.pipelined_load PORT SECONDS [--depth N] [--connections N] [--sets SHARE] [--meta]
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import select
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
 KEYS = 20_000
 VALUE = b"x" * 100
-CONNECTIONS = 20
-IN_FLIGHT = 32
-SET_SHARE = 0.1
 BATCHES = 200
-STORED = b"STORED\r\n"
 
 
 class UnexpectedReplyError(Exception):
@@ -57,9 +55,28 @@ class Connection:
         return self._awaited_bytes == 0
 
 
-def set_request(key: int, end: bytes = b"\r\n") -> bytes:
-    """Spell the set of a key."""
-    return b"set k%07d 0 0 %d%b%b\r\n" % (key, len(VALUE), end, VALUE)
+@dataclass(frozen=True)
+class Dialect:
+    """Spell the requests for a key, and know the replies."""
+
+    get_form: bytes
+    set_form: bytes
+    hit: bytes
+    stored: bytes
+
+
+CLASSIC = Dialect(
+    b"get k%07d\r\n",
+    b"set k%%07d 0 0 %d\r\n%b\r\n" % (len(VALUE), VALUE),
+    b"VALUE k0000000 0 %d\r\n%b\r\nEND\r\n" % (len(VALUE), VALUE),
+    b"STORED\r\n",
+)
+META = Dialect(
+    b"mg k%07d v\r\n",
+    b"ms k%%07d %d\r\n%b\r\n" % (len(VALUE), VALUE),
+    b"VA %d\r\n%b\r\n" % (len(VALUE), VALUE),
+    b"HD\r\n",
+)
 
 
 def fill(port: int) -> None:
@@ -67,33 +84,33 @@ def fill(port: int) -> None:
     with socket.create_connection((HOST, port)) as connection:
         for first in range(0, KEYS, 500):
             keys = range(first, first + 500)
-            connection.sendall(b"".join(set_request(key, b" noreply\r\n") for key in keys))
+            connection.sendall(
+                b"".join(b"set k%07d 0 0 %d noreply\r\n%b\r\n" % (key, len(VALUE), VALUE) for key in keys)
+            )
         connection.sendall(b"version\r\n")
         connection.recv(100)
 
 
-def make_batches() -> list[Batch]:
+def make_batches(dialect: Dialect, depth: int, set_share: float) -> list[Batch]:
     """Prepare the batches beforehand: the same ones for every server."""
     rng = random.Random(7)
-    return [_make_batch(rng) for _ in range(BATCHES)]
+    return [_make_batch(rng, dialect, depth, set_share) for _ in range(BATCHES)]
 
 
-def _make_batch(rng: random.Random) -> Batch:
-    get_reply_bytes = len(b"VALUE k0000000 0 %d\r\n%b\r\nEND\r\n" % (len(VALUE), VALUE))
+def _make_batch(rng: random.Random, dialect: Dialect, depth: int, set_share: float) -> Batch:
     requests, reply_bytes = [], 0
-    for _ in range(IN_FLIGHT):
+    for _ in range(depth):
         key = rng.randrange(KEYS)
-        is_set = rng.random() < SET_SHARE
-        requests.append(set_request(key) if is_set else b"get k%07d\r\n" % key)
-        reply_bytes += len(STORED) if is_set else get_reply_bytes
+        is_set = rng.random() < set_share
+        requests.append((dialect.set_form if is_set else dialect.get_form) % key)
+        reply_bytes += len(dialect.stored if is_set else dialect.hit)
     return Batch(b"".join(requests), reply_bytes)
 
 
-def run(port: int, seconds: float) -> int:
-    """Load the server for the given time; return the number of answered requests."""
-    batches = make_batches()
+def run(port: int, seconds: float, batches: list[Batch], count: int) -> int:
+    """Load the server for the given time over this many connections; return the number of answered batches."""
     poller = select.epoll()
-    connections = [Connection(port) for _ in range(CONNECTIONS)]
+    connections = [Connection(port) for _ in range(count)]
     by_descriptor = {connection.socket.fileno(): connection for connection in connections}
     for index, connection in enumerate(connections):
         poller.register(connection.socket.fileno(), select.EPOLLIN)
@@ -104,19 +121,32 @@ def run(port: int, seconds: float) -> int:
             connection = by_descriptor[descriptor]
             if connection.receive():
                 answered += 1
-                connection.send(batches[(answered + CONNECTIONS) % BATCHES])
+                connection.send(batches[(answered + count) % BATCHES])
     for connection in connections:
         connection.socket.close()
     poller.close()
-    return answered * IN_FLIGHT
+    return answered
 
 
-def main() -> int:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="pipelined_load.py", description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--depth", type=int, default=32, metavar="N", help="requests in flight on each (default 32)")
+    parser.add_argument("--connections", type=int, default=20, metavar="N", help="(default 20)")
+    parser.add_argument("--sets", type=float, default=0.1, metavar="SHARE", help="(default 0.1)")
+    parser.add_argument("--meta", action="store_true", help="mg and ms instead of get and set")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fill, load and print; return the exit status."""
-    port, seconds = int(sys.argv[1]), float(sys.argv[2])
-    fill(port)
+    options = parse_arguments(arguments)
+    batches = make_batches(META if options.meta else CLASSIC, options.depth, options.sets)
+    fill(options.port)
     try:
-        print(run(port, seconds))
+        print(run(options.port, options.seconds, batches, options.connections) * options.depth)
     except (OSError, UnexpectedReplyError) as error:
         print(f"the load broke off: {error}", file=sys.stderr)
         return 1

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 LOADER_TIMEOUT_SECONDS = 60
 MEMCASLAP_NAMES = ("memcaslap", "memaslap")
 """Debian renames libmemcached's load generator."""
+
+NO_MEMCASLAP = "memcaslap not found; Debian has it in libmemcached-tools"
 
 
 class LoadError(Exception):
@@ -35,39 +38,46 @@ def memcaslap_program() -> str | None:
     return next((found for name in MEMCASLAP_NAMES if (found := shutil.which(name))), None)
 
 
-def run_memcaslap(port: int, seconds: int, set_share: float) -> int:
-    """Run 48 connections with one request in flight each, 100-byte values."""
+def run_memcaslap(
+    port: int, seconds: int, set_share: float, size: int = 100, connections: int = 48, options: Sequence[str] = ()
+) -> int:
+    """Keep one request in flight on each connection."""
     program = memcaslap_program()
     if program is None:
-        raise LoadError("memcaslap is not installed; Debian has it in libmemcached-tools")
+        raise LoadError(NO_MEMCASLAP)
     with tempfile.NamedTemporaryFile("w", suffix=".cnf") as config:
-        config.write(f"key\n16 32 1\nvalue\n100 100 1\ncmd\n0 {set_share}\n1 {1 - set_share}\n")
+        config.write(f"key\n16 32 1\nvalue\n{size} {size} 1\ncmd\n0 {set_share}\n1 {1 - set_share}\n")
         config.flush()
-        command = [program, "-s", f"127.0.0.1:{port}", "-T", "1", "-c", "48", "-t", f"{seconds}s"]
-        output = _output_of([*command, "-F", config.name, "-w", "2k"], seconds)
+        command = [program, "-s", f"127.0.0.1:{port}", "-T", "1", "-c", str(connections), "-t", f"{seconds}s"]
+        output = output_of([*command, "-F", config.name, "-w", "2k", *options], seconds)
     match = re.search(r"Ops:\s*(\d+)", output)
     if not match or not int(match[1]):
         raise LoadError(f"memcaslap gave no figures: {output[-500:]}")
     return int(match[1])
 
 
-def run_pipelined(port: int, seconds: int) -> int:
+def run_pipelined(port: int, seconds: int, *options: str) -> int:
     """Run our own loader in a process beside this one."""
-    output = _output_of([sys.executable, "-m", "benchmarks.pipelined_load", str(port), str(seconds)], seconds)
+    output = output_of([sys.executable, "-m", "benchmarks.pipelined_load", str(port), str(seconds), *options], seconds)
     if not output.strip().isdecimal() or not int(output):
         raise LoadError(f"the pipelining loader gave no figures: {output[-500:]}")
     return int(output)
 
 
-def _output_of(command: list[str], seconds: int) -> str:
-    root = Path(__file__).resolve().parent.parent
+def output_of(command: Sequence[str], seconds: float) -> str:
+    """Run a load program that takes this long; return what it printed, and its complaints if it failed."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=root, timeout=seconds + LOADER_TIMEOUT_SECONDS
+            command, capture_output=True, text=True, cwd=ROOT, timeout=seconds + LOADER_TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise LoadError(f"{command[0]} did not end; does the server still answer?") from error
+        raise LoadError(f"{' '.join(command[:3])} did not end; does the server still answer?") from error
     return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+
+def pipelined(name: str, description: str, *options: str) -> Workload:
+    """Describe a load of our own loader's."""
+    return Workload(name, description, lambda port, seconds: run_pipelined(port, seconds, *options), False)
 
 
 WORKLOADS = (
@@ -84,9 +94,24 @@ WORKLOADS = (
         needs_memcaslap=True,
     ),
     Workload(
-        "pipe32",
-        "90 % get, 10 % set, 100-byte values, 20 connections, 32 requests in flight on each",
-        run_pipelined,
-        needs_memcaslap=False,
+        "mget50",
+        "98 % get, 50 keys in each request, 2 % set, otherwise as get90; an operation is a key",
+        lambda port, seconds: run_memcaslap(port, seconds, 0.02, options=("-d", "50")),
+        needs_memcaslap=True,
+    ),
+    pipelined("pipe32", "90 % get, 10 % set, 100-byte values, 20 connections, 32 requests in flight on each"),
+    pipelined("pipe32set", "50 % get, 50 % set, otherwise as pipe32", "--sets", "0.5"),
+    Workload(
+        "big10k",
+        "10,240-byte values, otherwise as get90",
+        lambda port, seconds: run_memcaslap(port, seconds, 0.1, size=10240),
+        needs_memcaslap=True,
+    ),
+    Workload(
+        "binary90",
+        "the binary protocol, otherwise as get90",
+        lambda port, seconds: run_memcaslap(port, seconds, 0.1, options=("-B",)),
+        needs_memcaslap=True,
     ),
 )
+BY_NAME = {workload.name: workload for workload in WORKLOADS}
