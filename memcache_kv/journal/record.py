@@ -87,25 +87,35 @@ class PlainSet(msgspec.Struct, tag_field="op", tag="set", gc=False):
 
 
 def plain_set_line(key: bytes, value: bytes) -> bytes:
-    """Make the line of a `set` that has nothing but key and value: `set_line` in a third less time.
-
-    Raises UnicodeDecodeError where either is not text.
-    """
-    body = _encode(PlainSet(key.decode(), value.decode()))[1:]
+    """Make the line of a `set` that has nothing but key and value: `set_line` in a third less time."""
+    key_text, value_text = _text(key), _text(value)
+    if key_text is None or value_text is None:
+        return line_of(_set_record(key, key_text, value, value_text))
+    body = _encode(PlainSet(key_text, value_text))[1:]
     return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
 
 
 def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
     """Make the line of a `set`: the same as `line_of`, for the path that every stored item takes."""
-    try:
-        record = Record("set", key.decode(), None, flags, exp, cas, 0, 0, value.decode())
-    except UnicodeDecodeError:
-        record = Record("set", None, None, flags, exp, cas)
-        put_key(record, key)
-        _put_value(record, value)
+    record = _set_record(key, _text(key), value, _text(value))
+    record.flags, record.exp, record.cas = flags, exp, cas
     if state:
         _put_state(record, state)
     return line_of(record)
+
+
+def _set_record(key: bytes, key_text: str | None, value: bytes, value_text: str | None) -> Record:
+    """Make the record of a `set`, with what is text as that and the other in base64."""
+    key64 = key if key_text is None else None
+    return Record("set", key_text, key64, 0, 0, 0, 0, 0, value_text, value if value_text is None else None)
+
+
+def _text(data: bytes) -> str | None:
+    """Decode what is text; None for what is not. The exception is the dearest part of it, so it is made but once."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def mark_record(exp: int, cas: int, state: int) -> Record:
@@ -122,18 +132,10 @@ def _put_state(record: Record, state: int) -> None:
 
 def put_key(record: Record, key: bytes) -> Record:
     """Write the key into a record, as text where it is text."""
-    try:
-        record.key = key.decode()
-    except UnicodeDecodeError:
+    record.key = _text(key)
+    if record.key is None:
         record.key64 = key
     return record
-
-
-def _put_value(record: Record, value: bytes) -> None:
-    try:
-        record.value = value.decode()
-    except UnicodeDecodeError:
-        record.value64 = value
 
 
 def check_line(line: bytes) -> None:

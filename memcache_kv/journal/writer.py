@@ -135,14 +135,10 @@ class Journal:
     def put(self, key: bytes, entry: Entry) -> None:
         """Note the same of an entry without CAS id. That of plain text takes 1.3 microseconds here, 2.5 by `stored`."""
         if entry.__class__ is bytes and entry.startswith(NO_FLAGS):
-            try:
-                self._append(plain_set_line(key, entry[entry.index(b"\n") + 1 : -2]))
-            except UnicodeDecodeError:
-                pass
-            else:
-                return
-        ready = ready_of(entry)
-        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
+            self._append(plain_set_line(key, entry[entry.index(b"\n") + 1 : -2]))
+        else:
+            ready = ready_of(entry)
+            self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""
