@@ -93,9 +93,12 @@ def run(settings: Settings) -> int:
         process.lock_memory(service.log)
     process.become_user(settings.user)
     with process.pid_file(settings.pidfile):
-        service.start()
-        memory.freeze_startup_objects()
-        _serve(service, received)
+        try:
+            service.start()
+            memory.freeze_startup_objects()
+            _serve(service, received)
+        finally:
+            signal.set_wakeup_fd(-1)  # what it wakes is about to be closed; a second Ctrl-C changes nothing any more
         service.stop()
     return 1 if service.failure is not None else 0
 

@@ -28,7 +28,7 @@ from memcache_kv.stats import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.sizes import size_classes
-from memcache_kv.store.store import Time
+from memcache_kv.store.time import Time
 from memcache_kv.tls import DOOR_MODES, Tls, TlsDoor
 from memcache_kv.udp import UdpServer
 from memcache_kv.watching import Stream, Watchers

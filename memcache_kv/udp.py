@@ -89,9 +89,10 @@ class UdpServer(Listener, socketserver.UDPServer):
         if size > REPLY_LIMIT_BYTES:
             return b"SERVER_ERROR reply too large for UDP\r\n"
         if not self._is_saved(before):
-            return b"SERVER_ERROR out of memory storing object\r\n"
-        context.counters.bytes_written += size
-        return b"".join(protocol.out)
+            protocol.take_back()
+        reply = b"".join(protocol.out)
+        context.counters.bytes_written += len(reply)
+        return reply
 
     def _protocol_for(self, data: bytes) -> TextProtocol | BinaryProtocol:
         """Make what reads this datagram: its first byte tells."""

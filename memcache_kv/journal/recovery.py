@@ -12,7 +12,7 @@ from zlib import crc32
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.disk import Disk, write_all
 from memcache_kv.journal.manifest import Manifest, Part, check_version
-from memcache_kv.journal.record import LINE_HEAD, Record, check_line, decode_line, parse_line
+from memcache_kv.journal.record import LINE_HEAD, Record, decode_line, parse_line
 from memcache_kv.store.item import (
     PLAIN_LIMIT_BYTES,
     Entry,
@@ -115,18 +115,13 @@ class PartReader:
 
     def batches(self) -> Iterator[list[Record]]:
         """Give the file's records in order."""
-        for lines in self.checked():
-            yield [self._parsed(line) for line in lines]
-
-    def checked(self) -> Iterator[list[bytes]]:
-        """Give the lines of the file's records in order, without their line feeds and not yet decoded.
-
-        What they say is what was once written. Whether that is a record, only `decode_line` can tell.
-        """
         for block in self.blocks():
-            lines = block[:-1].split(b"\n")
-            self._check(lines)
-            yield lines
+            try:
+                records = [parse_line(line) for line in block[:-1].split(b"\n")]
+            except ValueError:
+                raise self.damage_in(block) from None
+            self.offset += len(block)
+            yield records
 
     def blocks(self) -> Iterator[bytes]:
         """Give the file in pieces of whole lines, not yet checked: whoever takes one moves the offset behind it."""
@@ -157,15 +152,6 @@ class PartReader:
                 return self.damaged(str(error))
             self.offset += len(line) + 1
         raise AssertionError("all lines are records")
-
-    def _check(self, lines: list[bytes]) -> None:
-        """See that each line is as it was written, and move the offset behind them."""
-        for line in lines:
-            try:
-                check_line(line)
-            except ValueError as error:
-                raise self.damaged(str(error)) from None
-            self.offset += len(line) + 1
 
     def _is_end(self, line: bytes) -> bool:
         return b'"op":"end"' in line and self._parsed(line).op == "end"
@@ -243,10 +229,6 @@ class Replay:
                 put(key, Item(ready, deadline, 0, now) if deadline else ready)
         self.found.records += len(found)
 
-    def apply_lines(self, lines: list[bytes]) -> None:
-        """Do again what checked lines tell of. Raises ValueError for one that is no record."""
-        self.apply([decode_line(line) for line in lines])
-
 
 def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> None:
     """Do again what a record tells of.
@@ -296,6 +278,7 @@ def _flush(store: Store, lapsed: Shard, at: int) -> None:
         store.flush_at = at
     else:
         store.flush()
+        store.forget_flushed()  # nobody is told after a restart what a flush took before it
         lapsed.clear_locked()
 
 

@@ -610,4 +610,4 @@ class Store:
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 
-__all__ = ["Store", "Time", "choose_shards"]
+__all__ = ["Store", "choose_shards"]
