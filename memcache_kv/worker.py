@@ -309,12 +309,29 @@ class Worker(threading.Thread):
         connection.last_active = self._clock.now
         journal = self._journal
         if journal is None or not journal.delays:
+            reply = protocol.answer_lone(data) if stream is None else b""
+            if reply:
+                self._send_lone(connection, reply)
+                return
             protocol.receive(data)
             self._answer(connection, protocol)
         else:
             before = journal.mine()
             protocol.receive(data)
             self._answer_after(connection, before)
+
+    def _send_lone(self, connection: Connection, reply: bytes) -> None:
+        """Send the reply to a lone request, after which there is nothing more to do: `_answer` in fewer steps."""
+        try:
+            sent = os.write(connection.fd, reply)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._broken(connection, error)
+            return
+        self._counters.bytes_written += sent
+        if sent != len(reply):
+            self._keep_unsent(connection, memoryview(reply)[sent:])
 
     def _resume(self, connection: Connection) -> None:
         """Give a connection with more to do its next turn."""

@@ -43,8 +43,10 @@ Handler = Callable[["TextProtocol", list[bytes]], None]
 
 def dispatch(protocol: TextProtocol, line: bytes) -> None:
     """Find the command that a line names, and carry it out."""
-    words = [word for word in line.split(b" ") if word]
-    first = line.partition(b" ")[0]
+    words = line.split(b" ")
+    first = words[0]
+    if b"" in words:
+        words = [word for word in words if word]
     if first in KEYED:
         handler, fewest = KEYED[first]
         if len(words) < fewest:

@@ -86,6 +86,10 @@ class Session:
         self._store_ready: Callable[[bytes], None] = _nothing
         """What stores the data block that is being read."""
 
+    def answer_lone(self, data: bytes) -> bytes:
+        """Carry out input that is one request in its usual form; return the reply, or nothing where `receive` must."""
+        return b""
+
     def _run(self, data: bytes) -> None:
         """Carry out requests until the input or the turn is used up."""
         raise NotImplementedError

@@ -126,6 +126,16 @@ class Store:
             self.note(key, entry)
         return entry
 
+    def kept_many(self, keys: list[bytes]) -> list[Entry | None]:
+        """Return what is kept for each of these keys. A bare entry was noted as read; of any other ask `get`."""
+        tables, mask = self.tables, self.mask
+        entries = [tables[hash(key) & mask].get(key) for key in keys]
+        if self.noting:
+            for key, entry in zip(keys, entries, strict=True):
+                if entry.__class__ is bytes:
+                    self.note(key, entry)
+        return entries
+
     def _missed(self, key: bytes) -> Entry | None:
         """Look again for a key that may have been flushed, so that it is counted."""
         shard = self._shard(key)
@@ -232,12 +242,16 @@ class Store:
             raise ChangesRefused
         if self.keeps_facts and entry.__class__ is bytes:
             entry = Item(ready_of(entry), 0, 0, self.clock.now)
-        with shard.lock:
+        lock = shard.lock
+        lock.acquire()  # `with` takes 80 ns more
+        try:
             if shard.put_locked(key, entry) and self.scarce:
                 shard.seen.add(key)
             shard.total_items += 1
             if log is not None:
                 log.put(key, entry)
+        finally:
+            lock.release()
         if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 

@@ -251,14 +251,20 @@ class Intruder:
         self._lock = lock
         self._happens: Callable[[], None] | None = happens
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         happens, self._happens = self._happens, None
         if happens is not None:
             happens()
         self._lock.acquire()
 
-    def __exit__(self, *error: object) -> None:
+    def release(self) -> None:
         self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
