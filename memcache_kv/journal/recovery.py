@@ -16,7 +16,6 @@ from memcache_kv.journal.record import LINE_HEAD, Record, decode_line, parse_lin
 from memcache_kv.store.item import (
     PLAIN_LIMIT_BYTES,
     Entry,
-    Item,
     cas_of,
     deadline_of,
     make_entry,
@@ -226,7 +225,7 @@ class Replay:
             if lapsed or 0 < deadline <= now:
                 _keep(key, make_entry(key, ready, deadline, accessed=now), store, self._lapsed)
             else:
-                put(key, Item(ready, deadline, 0, now) if deadline else ready)
+                put(key, make_entry(key, ready, deadline) if deadline else ready)
         self.found.records += len(found)
 
 

@@ -14,7 +14,7 @@ from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, plain_set_line, put_key, set_line
 from memcache_kv.settings import Fsync
-from memcache_kv.store.item import Entry, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.store.item import PLAIN, Entry, cas_of, deadline_of, flags_of, ready_of, value_of
 
 GATHER_SECONDS = 0.01
 """How long records are gathered before one write, where no client waits for it. This, or an fsync that is under way and
@@ -133,12 +133,12 @@ class Journal:
         self._append(set_line(key, flags, deadline, cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Note the same of an entry without CAS id. That of plain text takes 1.3 microseconds here, 2.5 by `stored`."""
-        if entry.__class__ is bytes and entry.startswith(NO_FLAGS):
+        """Note the same of an entry. That of plain text takes 1.3 microseconds here, 2.5 by `stored`."""
+        if entry.__class__ is bytes and entry[-1] == PLAIN and entry.startswith(NO_FLAGS):
             self._append(plain_set_line(key, entry[entry.index(b"\n") + 1 : -2]))
         else:
             ready = ready_of(entry)
-            self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
+            self.stored(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready))
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""

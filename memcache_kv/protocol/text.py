@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from typing import TypeAlias
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol import commands
 from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
 from memcache_kv.protocol.context import Context
-from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES, OUT_OF_MEMORY
+from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.usual import BATCH, UsualRequests
-from memcache_kv.store.item import Entry, Item, ready_of
+from memcache_kv.store.item import PLAIN, Entry, cas_of, ready_of
 from memcache_kv.watching import Watcher
 
 LINE_LIMIT_BYTES = 2048
@@ -32,6 +33,8 @@ Finder: TypeAlias = Callable[[bytes], Entry | None]
 RetrievalCounts: TypeAlias = tuple[str, str, str]
 USUAL = frozenset((b"get ", b"set "))
 """How the lines of requests begin that are carried out many at once where they can be."""
+LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
+"""Of a bare entry it is the line feed; what is no bytes has none."""
 GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
 
@@ -224,13 +227,16 @@ class TextProtocol(UsualRequests):
         makes of half a microsecond a key less than a quarter.
         """
         entries = self.store.kept_many(keys)
-        pieces: list[Entry | None] = [b"VALUE "] * (3 * len(keys))
+        try:
+            all_plain = bytes(map(LAST_BYTE, entries)) == b"\n" * len(keys)
+        except TypeError:  # one is missing, or an Item
+            all_plain = False
+        if not all_plain:
+            return self._answer_each(keys, entries)
+        pieces: list[Any] = [b"VALUE "] * (3 * len(keys))
         pieces[1::3] = keys
         pieces[2::3] = entries
-        try:
-            self.out.append(b"".join(pieces))  # type: ignore[arg-type]  # this is what is tried
-        except TypeError:
-            return self._answer_each(keys, entries)
+        self.out.append(b"".join(pieces))
         self._count_retrieval(len(keys), 0)
         return len(keys)
 
@@ -238,7 +244,7 @@ class TextProtocol(UsualRequests):
         """Answer a part of a get with these entries, some of them missing or no bare ones; return how many."""
         out, get, hits, misses = self.out, self.store.get, 0, 0
         for key, entry in zip(keys, entries, strict=True):
-            if entry.__class__ is bytes:
+            if entry.__class__ is bytes and entry[-1] == PLAIN:
                 out += (b"VALUE ", key, entry)
                 hits += 1
                 continue
@@ -279,8 +285,8 @@ class TextProtocol(UsualRequests):
         """Append one VALUE, with its CAS id where the command asks for it."""
         ready = ready_of(entry)
         self.turn_bytes += len(ready)
-        if self._with_cas and isinstance(entry, Item):
+        if self._with_cas:
             line_end = ready.index(b"\r")
-            self.out += (b"VALUE ", key, ready[:line_end], b" %d" % entry.cas, ready[line_end:])
+            self.out += (b"VALUE ", key, ready[:line_end], b" %d" % cas_of(entry), ready[line_end:])
         else:
             self.out += (b"VALUE ", key, ready)

@@ -12,7 +12,7 @@ from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.session import TURN_BYTES, Session
-from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Item, is_plain_key, ready_of
+from memcache_kv.store.item import PLAIN, PLAIN_LIMIT_BYTES, is_plain_key, make_entry, ready_of
 
 BATCH = 64
 """How many gets are taken apart at once: where something else follows, no more was taken apart in vain."""
@@ -46,7 +46,7 @@ class UsualRequests(Session):
         if head == b"get " and len(data) < LONGEST_GET_BYTES:
             key, store = data[4:-2], self.store
             entry = store.tables[hash(key) & store.mask].get(key)
-            if entry.__class__ is not bytes:
+            if entry.__class__ is not bytes or entry[-1] != PLAIN:
                 return self._answer_lone_other(key, data)
             if data[-2:] != b"\r\n":
                 return b""
@@ -99,7 +99,7 @@ class UsualRequests(Session):
         others = 0
         for key in following:
             entry = tables[hash(key) & mask].get(key)
-            if entry.__class__ is bytes:
+            if entry.__class__ is bytes and entry[-1] == PLAIN:
                 if noting:
                     store.note(key, entry)
                 out += (b"VALUE ", key, entry, b"END\r\n")
@@ -139,7 +139,7 @@ class UsualRequests(Session):
         return self._run_sets(lines) if lines else (0, 0)
 
     def _run_sets(self, lines: list[bytes]) -> tuple[int, int]:
-        """Carry out the small sets with which these lines begin; return how many bytes are left, and how many they were."""
+        """Carry out the small sets with which these lines begin; return how many bytes are left, and how many sets."""
         position, out = 0, self.out
         while position + 1 < len(lines) and self._takes_small_sets:
             words, block = lines[position].split(b" "), lines[position + 1]
@@ -157,7 +157,7 @@ class UsualRequests(Session):
         return len(b"\r\n".join(lines[position:])), sets
 
     def _store_small(self, words: list[bytes], block: bytes) -> bool:
-        """Carry out `set <key> <flags> <exptime> <bytes>` with its block; False where the general way must look at it."""
+        """Carry out `set <key> <flags> <exptime> <bytes>` with its block; False where the general way must."""
         key, flags, exptime = words[1], words[2], words[3]
         head = FLAG_HEADS.get(flags)
         if head is None or not 0 < len(key) <= KEY_LIMIT_BYTES or b"\n" in key or block[-2:] != b"\r\n":
@@ -168,7 +168,7 @@ class UsualRequests(Session):
                 self.store.put(key, ready)
             elif exptime.isdigit() and len(exptime) < 10:
                 store = self.store
-                store.put(key, Item(ready, store.deadline(int(exptime)), 0, store.clock.now))
+                store.put(key, make_entry(key, ready, store.deadline(int(exptime))))
             else:
                 return False
         except ChangesRefused:  # the general way finds it too, and answers

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, ready_of
+from memcache_kv.store.item import ENTRY_COST_BYTES, PLAIN, Entry, Item, deadline_of, ready_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]
@@ -93,7 +93,7 @@ class Shard:
         table = self.table
         old = table.get(key)
         table[key] = entry
-        if old.__class__ is bytes and entry.__class__ is bytes:  # as it mostly is
+        if old.__class__ is bytes and entry.__class__ is bytes and old[-1] == PLAIN == entry[-1]:  # as it mostly is
             if len(entry) != len(old):
                 self.used_bytes += len(entry) - len(old)
             return True
@@ -103,9 +103,9 @@ class Shard:
             self.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         else:
             self.used_bytes += len(entry) - len(old)
-            if old.__class__ is Item and old.deadline:
+            if deadline_of(old):
                 self.expiring -= 1
-        if entry.__class__ is Item and entry.deadline:
+        if deadline_of(entry):
             self.expiring += 1
         return old is not None
 
@@ -115,7 +115,7 @@ class Shard:
         if old is None:
             return None
         self.used_bytes -= len(key) + len(old) + ENTRY_COST_BYTES
-        if isinstance(old, Item) and old.deadline:
+        if deadline_of(old):
             self.expiring -= 1
         self.seen.discard(key)
         return old
@@ -126,11 +126,11 @@ class Shard:
         reclaims: whether its memory is wanted for what is stored instead.
         """
         entry = self.table.get(key)
-        if isinstance(entry, Item) and 0 < entry.deadline <= now:
+        if entry is not None and 0 < deadline_of(entry) <= now:
             self.remove_locked(key)
             self.get_expired += 1
             if reclaims:
-                self.classes[self._sizes.class_of_item(key, entry.ready)].reclaimed += 1
+                self.classes[self._sizes.class_of_item(key, ready_of(entry))].reclaimed += 1
             return None
         if key in self.flushed:
             self.flushed.discard(key)
@@ -142,12 +142,12 @@ class Shard:
         table, count = self.table, 0
         for key in keys:
             entry = table.get(key)
-            if entry.__class__ is Item and 0 < entry.deadline <= now:
+            if entry is not None and 0 < deadline_of(entry) <= now:
                 with self.lock:
                     if table.get(key) is entry:
                         unseen = key not in self.seen
                         self.remove_locked(key)
-                        counts = self.classes[self._sizes.class_of_item(key, entry.ready)]
+                        counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
                         counts.expired_unseen += unseen
                         counts.crawled += 1
                         count += 1
@@ -190,7 +190,7 @@ class Shard:
     def _second_chance_locked(self, key: bytes, now: int) -> bool:
         self.seen.discard(key)
         entry = self.table[key]
-        if isinstance(entry, Item) and 0 < entry.deadline <= now:
+        if 0 < deadline_of(entry) <= now:
             return False
         del self.table[key]
         self.table[key] = entry
@@ -203,11 +203,12 @@ class Shard:
         entry = self.remove_locked(key)
         assert entry is not None
         counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
+        deadline = deadline_of(entry)
+        if 0 < deadline <= now:
+            counts.reclaimed += 1
+            return before - self.used_bytes
+        counts.evicted_nonzero += deadline > 0
         if isinstance(entry, Item):
-            if 0 < entry.deadline <= now:
-                counts.reclaimed += 1
-                return before - self.used_bytes
-            counts.evicted_nonzero += entry.deadline > 0
             counts.evicted_idle_seconds = now - entry.accessed
         counts.evictions += 1
         counts.evicted_unseen += unseen

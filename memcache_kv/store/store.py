@@ -11,6 +11,7 @@ from memcache_kv.store.change import ChangeLog, Mode, Outcome, Write
 from memcache_kv.store.item import (
     ENTRY_COST_BYTES,
     FETCHED,
+    PLAIN,
     STALE,
     WON,
     Entry,
@@ -19,6 +20,7 @@ from memcache_kv.store.item import (
     cas_of,
     deadline_of,
     flags_of,
+    have_same_value,
     make_entry,
     number_in,
     pack,
@@ -118,7 +120,7 @@ class Store:
         entry = self.tables[hash(key) & self.mask].get(key)
         if entry is None:
             return self._missed(key) if self._has_flushed else None
-        if entry.__class__ is Item and 0 < entry.deadline <= self.clock.now:
+        if (entry.__class__ is not bytes or entry[-1] != PLAIN) and 0 < deadline_of(entry) <= self.clock.now:
             shard = self._shard(key)
             with shard.lock:
                 return shard.live_locked(key, self.clock.now)
@@ -132,7 +134,7 @@ class Store:
         entries = [tables[hash(key) & mask].get(key) for key in keys]
         if self.noting:
             for key, entry in zip(keys, entries, strict=True):
-                if entry.__class__ is bytes:
+                if entry.__class__ is bytes and entry[-1] == PLAIN:
                     self.note(key, entry)
         return entries
 
@@ -142,29 +144,25 @@ class Store:
         with shard.lock:
             return shard.live_locked(key, self.clock.now)
 
-    def gets(self, key: bytes) -> Item | None:
-        """Return the live item of a key with its CAS id; the id is made when first asked for.
+    def gets(self, key: bytes) -> Entry | None:
+        """Return the live entry of a key with its CAS id; the id is made when first asked for.
 
         An id stays with the value: any change, even to the same bytes, has another (protocol.txt, "gets").
         """
         entry = self.get(key)
-        if entry is None or (isinstance(entry, Item) and entry.cas):
-            return entry
-        return self.named(key)
+        return entry if entry is None or cas_of(entry) else self.named(key)
 
-    def named(self, key: bytes) -> Item | None:
+    def named(self, key: bytes) -> Entry | None:
         """Return what `gets` does, and note nothing: nobody is said to have read it."""
         shard = self._shard(key)
         with shard.lock:
             entry = shard.live_locked(key, self.clock.now)
-            if entry is None or (isinstance(entry, Item) and entry.cas):
+            if entry is None or cas_of(entry) or not self.gives_cas:
                 return entry
-            if not self.gives_cas:
-                return self._as_item(entry, cas=0)
-            item = self._as_item(entry, cas=self._name_locked(key))
-            shard.put_locked(key, item)
+            entry = self._with_cas(key, entry, self._name_locked(key))
+            shard.put_locked(key, entry)
         self._check_room(shard, key)
-        return item
+        return entry
 
     def kept(self, key: bytes) -> Entry | None:
         """Return what is kept for a key, be it expired, and note nothing."""
@@ -216,12 +214,13 @@ class Store:
             return
         with shard.lock:
             if shard.table.get(key) is entry:
-                shard.put_locked(key, Item(entry, 0, 0, self.clock.now, FETCHED))
+                item = Item(ready_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, FETCHED)
+                shard.put_locked(key, item)
 
-    def _as_item(self, entry: Entry, cas: int) -> Item:
+    def _with_cas(self, key: bytes, entry: Entry, cas: int) -> Entry:
         if isinstance(entry, Item):
             return Item(entry.ready, entry.deadline, cas, entry.accessed, entry.state)
-        return Item(entry, 0, cas, self.clock.now)
+        return self._entry(key, ready_of(entry), deadline_of(entry), cas)
 
     def _entry(self, key: bytes, ready: bytes, deadline: int, cas: int = 0, state: int = 0) -> Entry:
         """Make the entry of a value that is stored now."""
@@ -240,8 +239,8 @@ class Store:
         shard, log = self.shards[hash(key) & self.mask], self.log
         if log is not None and log.refuses:
             raise ChangesRefused
-        if self.keeps_facts and entry.__class__ is bytes:
-            entry = Item(ready_of(entry), 0, 0, self.clock.now)
+        if self.keeps_facts and not isinstance(entry, Item):
+            entry = Item(ready_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
         lock = shard.lock
         lock.acquire()  # `with` takes 80 ns more
         try:
@@ -311,7 +310,7 @@ class Store:
                 return True
             if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
                 return False
-            if old is not None and ready_of(new) is ready_of(old):
+            if old is not None and have_same_value(new, old):
                 self._mark_locked(shard, key, old, new)
             else:
                 self._put_locked(shard, key, new)
@@ -415,7 +414,7 @@ class Store:
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
         """Give a live item a new deadline; return it, or None where there is none.
 
-        with_cas: return an Item with its CAS id, made now if nobody asked before.
+        with_cas: see to it that it has its CAS id, made now if nobody asked before.
         """
         shard = self._shard_to_change(key)
         with shard.lock:
@@ -432,7 +431,7 @@ class Store:
             if self.log is not None:
                 self.log.touched(key, deadline)
         self._check_room(shard, key)
-        return self._as_item(entry, cas) if with_cas and not cas else entry
+        return entry
 
     def _name_locked(self, key: bytes) -> int:
         """Make a CAS id for the key's present value."""
@@ -505,7 +504,8 @@ class Store:
         """Put back an entry that has not expired: `restore`, for one thread alone."""
         shard = self.shards[hash(key) & self.mask]
         table = shard.table
-        if entry.__class__ is bytes and key not in table:  # as it mostly is, `put_locked` in fewer steps
+        if entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
+            # As it mostly is: `put_locked` in fewer steps.
             table[key] = entry
             shard.used_bytes = used = shard.used_bytes + len(key) + len(entry) + ENTRY_COST_BYTES
         else:

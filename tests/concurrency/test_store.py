@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from memcache_kv.store import Item, Mode, Outcome, Store
+from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.crawler import Crawler
-from memcache_kv.store.item import ENTRY_COST_BYTES, make_entry, pack, ready_of, value_of
+from memcache_kv.store.item import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, ready_of, value_of
 from tests.concurrency.crowd import run_together
 from tests.fake_clock import FakeClock
 from tests.protocol.context_factory import Conversation, Surroundings
@@ -33,7 +33,7 @@ def check_accounting(store: Store) -> None:
     for shard in store.shards:
         entries = shard.table.items()
         assert shard.used_bytes == sum(len(key) + len(entry) + ENTRY_COST_BYTES for key, entry in entries)
-        assert shard.expiring == sum(isinstance(entry, Item) and entry.deadline > 0 for _, entry in entries)
+        assert shard.expiring == sum(deadline_of(entry) > 0 for _, entry in entries)
 
 
 def value(store: Store, key: bytes) -> bytes:
@@ -90,10 +90,10 @@ def test_a_counter_by_gets_and_cas_is_exact_and_no_id_is_given_to_two_values() -
         while done < ROUNDS // 4:
             item = store.gets(b"n")
             assert item is not None
-            number = value_of(item.ready)
-            seen.append((item.cas, number))
+            number = value_of(ready_of(item))
+            seen.append((cas_of(item), number))
             new = pack(0, b"%d" % (int(number) + 1))
-            done += store.store(Mode.CAS, b"n", new, cas=item.cas) is Outcome.STORED
+            done += store.store(Mode.CAS, b"n", new, cas=cas_of(item)) is Outcome.STORED
 
     run_together(*[swap] * THREADS)
     assert int(value(store, b"n")) == THREADS * (ROUNDS // 4)

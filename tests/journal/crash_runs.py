@@ -18,7 +18,7 @@ from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.writer import GATHER_SECONDS
 from memcache_kv.store import Entry, Mode, Store
 from memcache_kv.store.change import Write
-from memcache_kv.store.item import STALE, WON, deadline_of, make_entry, pack, ready_of
+from memcache_kv.store.item import STALE, WON, cas_of, deadline_of, make_entry, pack, ready_of
 from tests.fake_clock import FakeClock
 from tests.journal.crash_checks import Expectation, Inspection, Names, Started, Violation, begin, start
 from tests.journal.history import Moment, shown
@@ -302,7 +302,7 @@ class CrashRun:
         item = self._store.gets(key)
         self._note()
         if item is not None:
-            self._store.store(Mode.CAS, key, ready, self._deadline(), item.cas - self.rng.choice((0, 0, 1)))
+            self._store.store(Mode.CAS, key, ready, self._deadline(), cas_of(item) - self.rng.choice((0, 0, 1)))
 
     def _store_named(self, key: bytes, ready: bytes) -> None:
         chosen = self.rng.choice((0, 0, 2**63 + self._serial))

@@ -14,7 +14,19 @@ from memcache_kv.journal import Fsync, Journal, JournalDirectory, Recovered, rec
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Item, Mode, Store
 from memcache_kv.store.change import Write
-from memcache_kv.store.item import FETCHED, STALE, WON, deadline_of, flags_of, make_entry, pack, ready_of, value_of
+from memcache_kv.store.item import (
+    FETCHED,
+    STALE,
+    WON,
+    cas_of,
+    deadline_of,
+    flags_of,
+    make_entry,
+    pack,
+    ready_of,
+    state_of,
+    value_of,
+)
 from tests.fake_clock import FakeClock
 from tests.journal.journals import FIRST, make_journal
 from tests.journal.journals import STARTED as STARTED
@@ -48,7 +60,7 @@ def shown(store: Store) -> Visible:
 
 
 def _rare(entry: bytes | Item) -> tuple[int, int, int]:
-    return (entry.deadline, entry.cas, entry.state & ~FETCHED) if isinstance(entry, Item) else (0, 0, 0)
+    return deadline_of(entry), cas_of(entry), state_of(entry) & ~FETCHED
 
 
 class History:
@@ -110,7 +122,7 @@ class History:
 
     def _cas(self, key: bytes, flags: int, ttl: int, value: bytes) -> None:
         item = self.store.gets(key)
-        self.store.store(Mode.CAS, key, pack(flags, value), self._deadline(ttl), item.cas if item else 1)
+        self.store.store(Mode.CAS, key, pack(flags, value), self._deadline(ttl), cas_of(item) if item else 1)
 
     def _chosen(self, key: bytes, value: bytes, cas: int) -> None:
         self.store.write(Write(Mode.SET, key, pack(0, value), new_cas=cas))

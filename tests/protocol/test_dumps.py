@@ -8,7 +8,7 @@ from memcache_kv.protocol import dumps
 from memcache_kv.protocol.dumps import KEYS_AT_ONCE
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode, Store
-from memcache_kv.store.item import pack
+from memcache_kv.store.item import cas_of, pack
 from tests.fake_clock import FakeClock
 from tests.protocol.context_factory import Conversation, Surroundings
 
@@ -48,7 +48,9 @@ def test_an_item_with_facts_is_told_of_with_them(store: Store) -> None:
     assert cas is not None
     clock.shift(30)
     store.get(b"k")
-    assert b"exp=%d la=%d cas=%d fetch=yes cls=1" % (NOW + 1000, NOW + 30, cas.cas) in b"".join(dumps.metadump(store))
+    assert b"exp=%d la=%d cas=%d fetch=yes cls=1" % (NOW + 1000, NOW + 30, cas_of(cas)) in b"".join(
+        dumps.metadump(store)
+    )
 
 
 @pytest.mark.parametrize(

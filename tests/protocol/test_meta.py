@@ -34,10 +34,12 @@ def test_of_what_was_stored_before_somebody_asked_it_is_the_time_since_then(talk
     assert talk.feed(b"mg a l h\r\n") == b"HD l5 h0\r\n"
 
 
-def test_an_item_with_a_ttl_knows_it_all_along(talk: Conversation) -> None:
+def test_an_item_with_a_ttl_does_so_too(talk: Conversation) -> None:
     talk.feed(b"ms a 1 T500\r\nx\r\n")
     pass_time(talk, 100)
-    assert talk.feed(b"mg a l t\r\n") == b"HD l100 t400\r\n"
+    assert talk.feed(b"mg a l t\r\n") == b"HD l0 t400\r\n"
+    pass_time(talk, 5)
+    assert talk.feed(b"mg a l t\r\n") == b"HD l5 t395\r\n"
 
 
 def test_who_wins_lets_the_others_wait_until_the_key_is_stored_anew(talk: Conversation) -> None:

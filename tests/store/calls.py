@@ -1,6 +1,6 @@
 """What tests of the store do again and again."""
 
-from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store import Mode, Outcome, Store, item
 from memcache_kv.store.item import pack, ready_of
 
 FOREVER = 0
@@ -17,6 +17,6 @@ def found(store: Store, key: bytes) -> bytes | None:
 
 
 def cas_of(store: Store, key: bytes) -> int:
-    item = store.gets(key)
-    assert item is not None
-    return item.cas
+    entry = store.gets(key)
+    assert entry is not None
+    return item.cas_of(entry)

@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 
 from memcache_kv.store.item import (
     ITEM_COST_BYTES,
+    LAST_DEADLINE,
     LONG_PAST,
+    PLAIN,
     PLAIN_LIMIT_BYTES,
     RELATIVE_LIMIT_SECONDS,
     Item,
     absolute_deadline,
+    cas_of,
     deadline_of,
     flags_of,
     is_plain_key,
@@ -56,12 +59,24 @@ def test_a_value_is_plain_up_to_its_limit_and_an_item_beyond() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "deadline", "cas"), [(b"key", 5, 0), (b"key", 0, 5), (b"with space", 0, 0), (b"line\nfeed", 0, 0)]
+    ("deadline", "cas"), [(5, 0), (0, 5), (LAST_DEADLINE, 0), (1, 2**64 - 1), (0x0A0A0A0A, 0x0A0A0A0A0A0A0A0A)]
 )
-def test_rare_facts_make_an_item(key: bytes, deadline: int, cas: int) -> None:
+def test_deadline_and_id_are_marked_behind_a_small_value(deadline: int, cas: int) -> None:
+    entry = make_entry(b"key", pack(3, b"v"), deadline, cas)
+    assert isinstance(entry, bytes)
+    assert entry[-1] != PLAIN
+    assert len(entry) == len(pack(3, b"v")) + (11 if cas else 3)
+    assert (ready_of(entry), deadline_of(entry), cas_of(entry)) == (b" 3 1\r\nv\r\n", deadline, cas)
+
+
+@pytest.mark.parametrize(
+    ("key", "deadline", "cas"),
+    [(b"with space", 0, 0), (b"line\nfeed", 5, 0), (b"with space", 0, 5), (b"key", LAST_DEADLINE + 1, 0)],
+)
+def test_odd_keys_and_deadlines_make_an_item(key: bytes, deadline: int, cas: int) -> None:
     entry = make_entry(key, pack(3, b"v"), deadline, cas)
     assert isinstance(entry, Item)
-    assert (ready_of(entry), deadline_of(entry), entry.cas) == (b" 3 1\r\nv\r\n", deadline, cas)
+    assert (ready_of(entry), deadline_of(entry), cas_of(entry)) == (b" 3 1\r\nv\r\n", deadline, cas)
 
 
 def test_an_item_counts_its_own_bytes() -> None:

@@ -16,9 +16,11 @@ from memcache_kv.store.item import (
     ENTRY_COST_BYTES,
     ITEM_COST_BYTES,
     PLAIN_LIMIT_BYTES,
+    cas_of,
     deadline_of,
     flags_of,
     is_plain_key,
+    make_entry,
     pack,
     ready_of,
     value_of,
@@ -108,12 +110,15 @@ def visible(store: Store) -> Visible:
 
 def known_ids(store: Store) -> dict[bytes, int]:
     """The CAS ids that were given for what is visible."""
-    return {key: entry.cas for key, entry in store.items() if isinstance(entry, Item) and entry.cas}
+    return {key: cas_of(entry) for key, entry in store.items() if cas_of(entry)}
 
 
 def cost(key: bytes, entry: Entry) -> int:
     """Memory of an entry, counted anew."""
-    object_cost = 0 if isinstance(entry, bytes) else ITEM_COST_BYTES
+    if isinstance(entry, Item):
+        object_cost = ITEM_COST_BYTES
+    else:
+        object_cost = 11 if cas_of(entry) else 3 if deadline_of(entry) else 0
     return len(key) + len(ready_of(entry)) + object_cost + ENTRY_COST_BYTES
 
 
@@ -121,7 +126,7 @@ def check_accounting(store: Store) -> None:
     entries = [(key, entry) for table in store.tables for key, entry in table.items()]
     assert store.used_bytes == sum(cost(key, entry) for key, entry in entries)
     assert len(store) == len(entries)
-    expiring = sum(isinstance(entry, Item) and entry.deadline > 0 for _, entry in entries)
+    expiring = sum(deadline_of(entry) > 0 for _, entry in entries)
     assert sum(shard.expiring for shard in store.shards) == expiring
 
 
@@ -173,14 +178,14 @@ class DictMachine(RuleBasedStateMachine):
             assert entry is not None
             assert ready_of(entry) == b" %d %d\r\n%b\r\n" % (kept.flags, len(kept.value), kept.value)
 
-    def check_id(self, key: bytes, item: Item) -> None:
+    def check_id(self, key: bytes, item: Entry) -> None:
         if key in self.ids:
-            assert item.cas == self.ids[key]
+            assert cas_of(item) == self.ids[key]
         else:
-            assert item.cas > 0
-            assert item.cas not in self.given
-            self.ids[key] = item.cas
-            self.given.append(item.cas)
+            assert cas_of(item) > 0
+            assert cas_of(item) not in self.given
+            self.ids[key] = cas_of(item)
+            self.given.append(cas_of(item))
 
     # Commands
 
@@ -203,7 +208,7 @@ class DictMachine(RuleBasedStateMachine):
     @rule(key=keys.filter(is_plain_key), flags=flags, value=small_values, exptime=exptimes)
     def store_small(self, key: bytes, flags: int, value: bytes, exptime: int) -> None:
         deadline, ready = self.deadline(exptime), pack(flags, value)
-        self.store.put(key, Item(ready, deadline) if deadline else ready)
+        self.store.put(key, make_entry(key, ready, deadline))
         self.keep(key, Kept(flags, value, deadline))
 
     @rule(key=keys, value=values, exptime=exptimes, which=st.integers(0, 3))
@@ -243,7 +248,7 @@ class DictMachine(RuleBasedStateMachine):
         old = self.live(key)
         if old is not None:
             if with_cas:
-                assert isinstance(entry, Item)
+                assert entry is not None
                 self.check_id(key, entry)
             self.model[key] = old._replace(deadline=self.deadline(exptime))
 
@@ -396,7 +401,7 @@ class ScarceMachine(RuleBasedStateMachine):
     def gets(self, key: bytes) -> None:
         item = self.store.gets(key)
         if item is not None:
-            assert value_of(item.ready) == self.last_written[key]
+            assert value_of(ready_of(item)) == self.last_written[key]
             self.grown += ITEM_COST_BYTES
 
     @rule(key=many_keys)

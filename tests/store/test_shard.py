@@ -1,9 +1,11 @@
 """One shard: its accounting, its eviction order, its expiry."""
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.store.item import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item
+from memcache_kv.store.item import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item, deadline_of, make_entry, pack
 from memcache_kv.store.shard import CANDIDATES_AT_ONCE, CHANCES_PER_EVICTION, Shard
 
 NOW = 1000
@@ -71,9 +73,11 @@ def test_a_removed_key_is_no_longer_noted_as_read() -> None:
     assert not shard.seen
 
 
+readies = st.binary(max_size=50).map(lambda value: pack(0, value))
+deadlines, ids = st.sampled_from([0, 1, NOW, NOW + 9]), st.sampled_from([0, 7])
 entries = st.one_of(
-    st.binary(max_size=50),
-    st.builds(Item, st.binary(max_size=50), st.sampled_from([0, 1, NOW, NOW + 9]), st.sampled_from([0, 7])),
+    st.builds(Item, readies, deadlines, ids),
+    st.builds(partial(make_entry, b"key"), readies, deadlines, ids),
 )
 keys = st.sampled_from(numbered(6))
 
@@ -89,7 +93,7 @@ def test_the_accounting_is_always_the_sum_of_the_entries_and_zero_when_all_are_g
         else:
             put(shard, key, entry)
         assert shard.used_bytes == sum(len(k) + len(e) + ENTRY_COST_BYTES for k, e in shard.table.items())
-        assert shard.expiring == sum(isinstance(e, Item) and e.deadline > 0 for e in shard.table.values())
+        assert shard.expiring == sum(deadline_of(e) > 0 for e in shard.table.values())
     for key in list(shard.table):
         remove(shard, key)
     assert (shard.used_bytes, shard.expiring) == (0, 0)
