@@ -36,11 +36,15 @@ class _Parser(argparse.ArgumentParser):
         return f"{DESCRIPTION}\n\n{super().format_help()}"
 
 
+def _draft(prog: str) -> argparse.HelpFormatter:
+    """Make what argparse tries each new flag with; told a width, it does not load shutil to ask the terminal for it."""
+    return argparse.HelpFormatter(prog, width=80)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all flags."""
     parser = _Parser(
-        prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False, formatter_class=_draft,
     )  # fmt: skip
     add_options(parser)
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
@@ -52,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         version=f"memcached {PROTOCOL_VERSION}\nmemcache_kv {VERSION}",
         help="print the versions and exit",
     )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.protocol import ConnectionFacts, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
-from memcache_kv.protocol.users import Visitor
-from memcache_kv.tls import TlsStream
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.users import Visitor
+    from memcache_kv.tls import TlsStream
 
 
 class Stream(Protocol):
@@ -60,7 +61,7 @@ class Connection:
         self.last_active = now
         self.visitor = visitor
         """What knows of its failed logins; None where nobody logs in."""
-        self.tls = TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else None
+        self.tls = _tls_stream(sock)
         self.stream: Stream | None = self.tls
         """What it reads and writes through. None is the descriptor itself: a call through anything else would cost the
         smallest requests a fiftieth."""
@@ -96,6 +97,17 @@ class Connection:
         return ConnectionFacts(
             self.fd, address_text(self.peer or local), address_text(local), state, now - self.last_active
         )
+
+
+def _tls_stream(sock: socket.socket) -> TlsStream | None:
+    """Return what speaks TLS on a socket that is for it; None for a plain one, which needs none of that loaded."""
+    if type(sock) is socket.socket:
+        return None
+    import ssl
+
+    from memcache_kv.tls import TlsStream
+
+    return TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else None
 
 
 def peer_of(sock: socket.socket) -> object:

@@ -10,15 +10,16 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
 from memcache_kv.log import Log
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals
-from memcache_kv.tls import TlsDoor
+
+if TYPE_CHECKING:
+    from memcache_kv.tls import TlsDoor
 
 POLL_SECONDS = 0.25
 """How soon a listener notices that it is to stop."""
@@ -30,6 +31,8 @@ HandOver = Callable[[socket.socket], None]
 
 class Listener(socketserver.TCPServer):
     """A server of the standard library, of streams or datagrams, with a thread of its own for `serve_forever`."""
+
+    transport = "TCP"
 
     def start(self) -> None:
         """Begin to serve."""
@@ -49,8 +52,7 @@ class Listener(socketserver.TCPServer):
         super().server_bind()
 
 
-@dataclass(frozen=True)
-class Entrance:
+class Entrance(NamedTuple):
     """What all listening sockets of a server share.
 
     backlog: how many clients the system lets queue at each.

@@ -10,29 +10,32 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memcache_kv import process
 from memcache_kv.clock import Clock
-from memcache_kv.errors import ConfigError, JournalFailed, ListenError, StoppedEarly
-from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
+from memcache_kv.errors import ConfigError, JournalFailed, ListenError
 from memcache_kv.log import Log
 from memcache_kv.memory import MemoryWatch, resident_bytes
 from memcache_kv.observation import Observation
 from memcache_kv.prefixes import Prefixes
-from memcache_kv.progress import show_progress
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
 from memcache_kv.protocol.users import Guesses, Users
 from memcache_kv.server import Entrance, MemcacheServer, UnixMemcacheServer
-from memcache_kv.settings import DOORS, Settings
+from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.sizes import size_classes
 from memcache_kv.store.time import Time
-from memcache_kv.tls import DOOR_MODES, Tls, TlsDoor
-from memcache_kv.udp import UdpServer
 from memcache_kv.watching import Stream, Watchers
 from memcache_kv.worker import Worker
+
+if TYPE_CHECKING:
+    from memcache_kv.journal import Compactor, Journal
+    from memcache_kv.journaling import Journaling
+    from memcache_kv.tls import Tls, TlsDoor
+    from memcache_kv.udp import UdpServer
 
 LOOPBACKS = ("127.0.0.1", "::1")
 THREADS_WITHOUT_GIL = 4
@@ -99,7 +102,6 @@ class Service:
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observation = Observation(self.log, prefixes, self.watchers)
         self.stopping = StopRequest()
-        self.failure: JournalFailed | None = None
         self.store = Store(
             self.clock,
             limit_bytes=settings.memory_limit,
@@ -117,21 +119,54 @@ class Service:
         )
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
         self.memory_watch = MemoryWatch(self.store, resident_bytes())
-        self.journal: Journal | None = None
-        self.compactor: Compactor | None = None
         self.listeners: list[MemcacheServer] = []
         self.udp_listeners: list[UdpServer] = []
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
-        self._directory: JournalDirectory | None = None
-        self._recovered_records = 0
         self._guesses = Guesses()
         self._users = Users(settings.auth_file) if settings.auth_file is not None else None
-        self.tls = Tls(settings.tls) if settings.enable_ssl else None
+        self._load_parts()
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
                 process.warn_of_readers(Path(path), self.log)
+
+    def _load_parts(self) -> None:
+        """Load what only some settings ask for: together that would be half of a start.
+
+        Not later than this, as the user that -u names may not be able to read the code.
+        """
+        settings = self.settings
+        self.tls: Tls | None = None
+        if settings.enable_ssl:
+            from memcache_kv.tls import Tls
+
+            self.tls = Tls(settings.tls)
+        self._udp_server: type[UdpServer] | None = None
+        if settings.udp_port:
+            from memcache_kv.udp import UdpServer
+
+            self._udp_server = UdpServer
+        self._journaling: Journaling | None = None
+        if settings.journal is not None:
+            from memcache_kv.journaling import Journaling
+
+            self._journaling = Journaling(settings.journal, settings, self.store, self.log, self.stopping)
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal that it keeps; None without one, and until `start` opens it."""
+        return None if self._journaling is None else self._journaling.journal
+
+    @property
+    def compactor(self) -> Compactor | None:
+        """What rewrites that journal."""
+        return None if self._journaling is None else self._journaling.compactor
+
+    @property
+    def failure(self) -> JournalFailed | None:
+        """What could not be written to it."""
+        return None if self._journaling is None else self._journaling.failure
 
     @property
     def addresses(self) -> list[str]:
@@ -147,13 +182,15 @@ class Service:
         """Recover what the journal has, start the threads and listen."""
         try:
             self._bind()  # first, so that a server on a taken port does not touch the journal
-            self._open_journal()
+            if self._journaling is not None:
+                self._journaling.open()
             self._bind_udp()
             for server in self.listeners:
                 server.activate()
         except BaseException:
             self._close_listeners()
-            self._close_journal()
+            if self._journaling is not None:
+                self._journaling.close()
             self.stopping.close()
             raise
         self._start_workers()
@@ -191,69 +228,13 @@ class Service:
         self.memory_watch.stop()
         if self.compactor is not None:
             self.compactor.stop()
-        self._close_journal()
+        if self._journaling is not None:
+            self._journaling.close()
         for worker in self.workers:
             worker.close()  # not before: the journal's thread wakes them
         self.stopping.close()
 
     # Parts
-
-    def _open_journal(self) -> None:
-        if self.settings.journal is None:
-            return
-        self._directory = directory = JournalDirectory(self.settings.journal)
-        manifest = directory.open()
-        last_cas = 0
-        if manifest is not None:
-            found = self._recover(directory, manifest)
-            last_cas = found.next_run()
-            self._recovered_records = found.records
-            self._say_what_was_found(directory, found)
-        self.store.start_cas_at(last_cas + 1)
-        self.journal = Journal(
-            directory, self.settings.fsync, manifest, last_cas, self.log.say, on_fault=self.stopping.set
-        )
-        self.journal.start()
-        self.compactor = Compactor(self.journal, self.store, self.settings.compact_ratio, self.log.say)
-        self.store.log = self.journal
-        self.store.new_second()
-
-    def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
-        """Replay a journal, and show how far it has come. Raises StoppedEarly where somebody wants the end first."""
-        with show_progress(self.log, directory.path) as show:
-
-            def progress(done: int, total: int, records: int) -> None:
-                show(done, total, records)
-                if self.stopping.is_set():
-                    raise StoppedEarly("stopped while the journal was read")
-
-            return recover(directory.path, directory.disk, manifest, self.store, progress)
-
-    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
-        for name in directory.removed:
-            self.log.say(f"{directory.path}: removed {name}, which a base had replaced")
-        for name in directory.set_aside:
-            self.log.say(
-                f"{directory.path}: no manifest names what is now {name}, so it is no part of the journal: it was "
-                "begun when the server went down, or put there since"
-            )
-        if found.torn_copy is not None:
-            self.log.say(
-                f"{directory.path}: the last record was not finished; "
-                f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
-            )
-        self.log.say(f"recovered {len(self.store)} items from {found.records} records in {found.seconds:.2f} s")
-
-    def _close_journal(self) -> None:
-        """Write what is queued, and let go of the directory."""
-        if self.journal is not None:
-            try:
-                self.journal.close()
-            except JournalFailed as error:
-                self.failure = error
-                self.log.say(str(error))
-        if self._directory is not None:
-            self._directory.close()
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
@@ -269,16 +250,15 @@ class Service:
         """Name every port in memcached's form: `TCP INET: 11211`."""
         for listener in self._all_listeners():
             if listener.address_family != socket.AF_UNIX:
-                kind = "UDP" if isinstance(listener, UdpServer) else "TCP"
                 family = "INET6" if listener.address_family == socket.AF_INET6 else "INET"
-                yield f"{kind} {family}: {listener.port}"
+                yield f"{listener.transport} {family}: {listener.port}"
 
     def _bind_udp(self) -> None:
         """Answer datagrams on the addresses that TCP listens on, but for those where a client needs a certificate.
 
         Datagrams have no TLS: whoever asks for them accepts that, but they must be no way round a login.
         """
-        if not self.settings.udp_port:
+        if self._udp_server is None:
             return
         if self.tls is not None:
             self.log.say("warning: UDP is not encrypted, and not answered where a client's certificate is required")
@@ -287,7 +267,7 @@ class Service:
             if listener.port and not (listener.door and listener.door.requires_certificate):
                 hosts[listener.server_address[0]] = listener.address_family
         for host, family in hosts.items():
-            self.udp_listeners.append(UdpServer((host, self.settings.udp_port), family, self._new_context()))
+            self.udp_listeners.append(self._udp_server((host, self.settings.udp_port), family, self._new_context()))
 
     def _new_context(self) -> Context:
         """Make the context of one more thread that serves, with counters of its own."""
@@ -309,7 +289,7 @@ class Service:
             stop=self.stopping.set,
             tcp_port=self.port,
             threads=self._threads,
-            recovered_records=self._recovered_records,
+            recovered_records=0 if self._journaling is None else self._journaling.recovered_records,
         )
         context.tls = self.tls
         return context
@@ -350,18 +330,14 @@ class Service:
 
     def _door(self, text: str = "") -> tuple[TlsDoor | None, str]:
         """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
-        if self.tls is None:
-            return None, text
-        prefix = next((prefix for prefix in DOORS if text.startswith(prefix)), "")
-        mode = DOOR_MODES[prefix] if prefix else self.tls.default_mode
-        return None if mode is None else TlsDoor(self.tls, mode), text.removeprefix(prefix)
+        return (None, text) if self.tls is None else self.tls.door(text)
 
     def _bind_to(self, host: str, port: int, door: TlsDoor | None) -> None:
         """Listen on every address that a host name stands for."""
         if port == 0 and self.port and not self.settings.port:
             port = self.port  # one free port for all addresses
         try:
-            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = socket.getaddrinfo(_plain(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (socket.gaierror, UnicodeError) as error:
             raise ListenError(f"can't listen on {host}: {getattr(error, 'strerror', error)}") from None
         taken = [listener.server_address for listener in self.listeners]
@@ -389,6 +365,11 @@ class Service:
             listener.server_close()
         if self.settings.unix_socket is not None and self.listeners:
             self.settings.unix_socket.unlink(missing_ok=True)
+
+
+def _plain(host: str) -> str | bytes:
+    """Return a numeric address as bytes: as text it would go through the codec for international names, once loaded."""
+    return host.encode() if host.isascii() and (":" in host or host.replace(".", "").isdigit()) else host
 
 
 def split_address(text: str, port: int) -> tuple[str, int]:

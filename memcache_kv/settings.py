@@ -10,16 +10,14 @@ import argparse
 import enum
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memcache_kv.errors import ConfigError
 from memcache_kv.extended import EX_USAGE as EX_USAGE
 from memcache_kv.extended import MIB as MIB
-from memcache_kv.extended import TlsOptions, Unused, read_suboptions
+from memcache_kv.extended import TlsOptions, Unused
 
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
@@ -39,8 +37,7 @@ class Fsync(enum.StrEnum):
     NEVER = "never"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a server is started with. Sizes are in bytes, times in seconds."""
 
     port: int = DEFAULT_PORT
@@ -79,14 +76,14 @@ class Settings:
     auth_file: Path | None = None
     enable_sasl: bool = False
     enable_ssl: bool = False
-    tls: TlsOptions = field(default_factory=TlsOptions)
+    tls: TlsOptions = TlsOptions()
     idle_timeout: int = 0
     """0 keeps idle connections."""
     maxconns_fast: bool = True
     """Whether connections over the limit are refused, instead of left waiting."""
     slab_growth_factor: float = 1.25
     slab_min_size: int = 48
-    extended: Unused = field(default_factory=Unused)
+    extended: Unused = Unused()
     track_sizes: bool = False
     lru_crawler: bool = True
     crawler_sleep_us: int = 100
@@ -102,8 +99,7 @@ class Settings:
     """0 is no limit."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One setting as flag, variable and key of the file."""
 
     name: str
@@ -322,12 +318,16 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     if environ.get(PORT_FILE_VARIABLE):
         values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
     _add_login(values, environ)
-    found = read_suboptions(
-        values.get("extended", ()),
-        values.get("max_item_size", Settings.max_item_size),
-        values.get("slab_min_size", Settings.slab_min_size),
-    )
-    values.update(found)
+    if "extended" in values:
+        from memcache_kv.suboptions import read_suboptions  # a long table, for those alone who give -o
+
+        defaults = Settings()
+        found = read_suboptions(
+            values["extended"],
+            values.get("max_item_size", defaults.max_item_size),
+            values.get("slab_min_size", defaults.slab_min_size),
+        )
+        values.update(found)
 
 
 def _add_login(values: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -390,6 +390,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _from_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    import tomllib
+
     try:
         values = tomllib.loads(path.read_text())
     except OSError as error:

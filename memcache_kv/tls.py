@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from memcache_kv.errors import ConfigError
 from memcache_kv.extended import EX_USAGE, TlsOptions
@@ -62,6 +62,17 @@ class Tls:
         sock.getpeername()  # or the library would find out, when it has the socket already, and lose it
         return self._contexts[mode].wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
+    def door(self, address: str) -> tuple[TlsDoor | None, str]:
+        """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
+        prefix = next((prefix for prefix in DOORS if address.startswith(prefix)), "")
+        mode = DOOR_MODES[prefix] if prefix else self.default_mode
+        return None if mode is None else TlsDoor(self, mode), address.removeprefix(prefix)
+
+    @staticmethod
+    def has_failed(error: OSError) -> bool:
+        """Tell whether it was TLS that broke a connection, and not what lies beneath it."""
+        return isinstance(error, ssl.SSLError)
+
     def count(self, name: str) -> None:
         """Add one to the count of this name."""
         with self._lock:
@@ -113,8 +124,7 @@ class Tls:
                 raise _refusal(f"Error loading the CA certificate: {authorities} : {_reason(error)}") from None
 
 
-@dataclass(frozen=True)
-class TlsDoor:
+class TlsDoor(NamedTuple):
     """One way in over TLS: what a listener puts on its sockets. Any thread may use it."""
 
     tls: Tls

@@ -30,6 +30,7 @@ class UdpServer(Listener, socketserver.UDPServer):
     waits for the journal before it answers. Raises ListenError.
     """
 
+    transport = "UDP"
     allow_reuse_address = False
     max_packet_size = 65535
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import ssl
 import threading
 import time
 import traceback
@@ -13,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from threading import get_ident
+from typing import TYPE_CHECKING
 
 from memcache_kv.connection import Connection, HeldBack, peer_of
 from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
@@ -20,7 +20,9 @@ from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
 from memcache_kv.protocol.login import GuardedTextProtocol
 from memcache_kv.protocol.users import Credentials, Guesses, Users, Visitor, origin
-from memcache_kv.tls import Tls
+
+if TYPE_CHECKING:
+    from memcache_kv.tls import Tls
 
 IDLE_SECONDS = 1.0
 """The longest wait for something to do: the clock ticks and a flush falls due at least this often."""
@@ -469,7 +471,7 @@ class Worker(threading.Thread):
 
     def _broken(self, connection: Connection, error: OSError) -> None:
         """Close a connection that can't be read from or written to."""
-        if self._tls is not None and isinstance(error, ssl.SSLError):
+        if self._tls is not None and self._tls.has_failed(error):
             self._tls.count("proto_errors")
             self.context.log.event(f"<{connection.fd} TLS failed: {error}")
         self._close(connection)

@@ -4,8 +4,9 @@ import pytest
 
 from memcache_kv.cli import parse
 from memcache_kv.errors import ConfigError
-from memcache_kv.extended import SUBOPTIONS, Unused
+from memcache_kv.extended import Unused
 from memcache_kv.settings import EX_USAGE, MIB, Settings
+from memcache_kv.suboptions import SUBOPTIONS
 
 WITH_EFFECT = [
     ("maxconns_fast", "maxconns_fast", True),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memcache_kv.journal import Compactor, Journal
 from memcache_kv.log import Log
 from memcache_kv.observation import Observation
 from memcache_kv.settings import Settings
@@ -18,6 +17,7 @@ from memcache_kv.store.store import Store
 from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
+    from memcache_kv.journal import Compactor, Journal
     from memcache_kv.tls import Tls
 
 

@@ -41,7 +41,7 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "watcher", "close_reason",
-        "turn_bytes", "_log", "_observation", "_held", "_more", "_chunks", "_requests_per_turn",
+        "turn_bytes", "_takes_small_sets", "_log", "_observation", "_held", "_more", "_chunks", "_requests_per_turn",
         "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_ready",
     )  # fmt: skip
 
@@ -67,6 +67,7 @@ class Session:
         """Why it is to be closed, in the words of `watch connevents`."""
         self.turn_bytes = 0
         """Bytes of large values that were answered in this turn."""
+        self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
         self._observation = context.observation
         self._held = b""

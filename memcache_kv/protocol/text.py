@@ -97,16 +97,16 @@ class TextProtocol(UsualRequests):
         position, end, left = 0, data.rfind(b"\r\n"), self._requests_per_turn
         self.turn_bytes = 0
         while left > 0 and not self.closing:
-            is_usual = data[position : position + 4] in USUAL
-            if is_usual and position < end and left >= BATCH and not self._observation.active:
+            line_end = data.find(b"\n", position)
+            if line_end < 0:
+                break
+            is_usual = line_end < end and data[position : position + 4] in USUAL  # and there is more behind it
+            if is_usual and left >= BATCH and not self._observation.active:
                 stop, done = self._run_usual(data, position, end)
                 left -= done
                 if stop > position:
                     position = stop
                     continue
-            line_end = data.find(b"\n", position)
-            if line_end < 0:
-                break
             position = self._slow(data, position, line_end)
             left -= 1
             if self.turn_bytes > TURN_BYTES:

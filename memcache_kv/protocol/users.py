@@ -11,21 +11,21 @@ of its own for the checks would hold up nobody at all, but both protocols would 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import importlib
 import io
 import ipaddress
-import os
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.passwords import Check, User
 
 ENTRY_LIMIT_BYTES = 255
 """What is read of a line of the file; a longer one is its last."""
@@ -35,8 +35,6 @@ FAILED_STATUS = 1
 
 HASHED = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 HIGHEST_COST = 10
-HASHED_LIMIT_BYTES = 72
-"""bcrypt looks at no more, so a longer password can't be told from its beginning."""
 MOST_CHECKS, CHECKS_SECONDS = 8, 4.0
 """So many checks of hashes in so much time, whoever asks: one for each user at once, and then an eighth of a worker."""
 
@@ -51,54 +49,12 @@ MOST_ADDRESSES = 4096
 NETWORK_BITS = 64
 """An IPv6 client has so many addresses of its own."""
 
-Check = Callable[[bytes, bytes], bool]
-
 
 class Credentials(Protocol):
     """Whom a protocol asks about a login."""
 
     def is_known(self, name: bytes, password: bytes) -> bool:
         """Tell whether there is this user with this password."""
-
-
-class User:
-    """One line of the file.
-
-    check: compares a password with a hash; None where the password stands there in clear.
-    """
-
-    __slots__ = ("name", "_stored", "_check", "_secret", "_digest")
-
-    def __init__(self, name: bytes, stored: bytes, check: Check | None) -> None:
-        self.name = name
-        self._stored = stored
-        self._check = check
-        self._secret = os.urandom(32)
-        self._digest = b"" if check is not None else self._digest_of(stored)
-        """Of the password, once it is known."""
-
-    @property
-    def is_learnt(self) -> bool:
-        """Whether the password is known, so that no check of a hash is needed."""
-        return bool(self._digest)
-
-    def has(self, password: bytes) -> bool:
-        """Compare a password with the one that is known."""
-        return hmac.compare_digest(self._digest_of(password), self._digest)
-
-    def learn(self, password: bytes) -> bool:
-        """Check a password against the hash, and know it from then on if it is right. This takes long."""
-        assert self._check is not None
-        try:
-            right = len(password) <= HASHED_LIMIT_BYTES and self._check(password, self._stored)
-        except ValueError:  # the library takes no zero bytes
-            right = False
-        if right:
-            self._digest = self._digest_of(password)
-        return right
-
-    def _digest_of(self, password: bytes) -> bytes:
-        return hashlib.blake2b(password, key=self._secret).digest()
 
 
 class Users:
@@ -130,6 +86,8 @@ class Users:
         except ValueError:
             said = f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
             raise ConfigError(said, FAILED_STATUS) from None
+        from memcache_kv.protocol.passwords import User  # OpenSSL, for those alone who give -Y
+
         self._users = tuple(User(name, stored, self._check_for(stored)) for name, stored in parsed)
 
     def is_known(self, name: bytes, password: bytes) -> bool:
@@ -141,7 +99,7 @@ class Users:
         named: list[User] = []
         others: list[User] = []
         for user in self._users:
-            is_named = hmac.compare_digest(name, user.name)
+            is_named = user.is_called(name)
             if user.is_learnt:
                 found |= user.has(password) & is_named
             else:

@@ -9,7 +9,6 @@ one, and a look-up tells several things at once.
 from __future__ import annotations
 
 from memcache_kv.errors import ChangesRefused
-from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.session import TURN_BYTES, Session
 from memcache_kv.store.item import PLAIN, PLAIN_LIMIT_BYTES, is_plain_key, make_entry, ready_of
@@ -29,11 +28,7 @@ FLAG_HEADS = {b"%d" % n: b" %d " % n for n in range(256)}
 class UsualRequests(Session):
     """What a text connection does with requests in their usual form."""
 
-    __slots__ = ("_takes_small_sets",)
-
-    def __init__(self, context: Context, fd: int = 0) -> None:
-        super().__init__(context, fd)
-        self._takes_small_sets = self.store.evicts and self.store.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
+    __slots__ = ()
 
     def answer_lone(self, data: bytes) -> bytes:
         """Carry out input that is one request in its usual form; return the reply, or nothing where it is not.

@@ -12,6 +12,7 @@ from memcache_kv.store.item import (
     ENTRY_COST_BYTES,
     FETCHED,
     PLAIN,
+    PLAIN_LIMIT_BYTES,
     STALE,
     WON,
     Entry,
@@ -112,6 +113,11 @@ class Store:
         self._target_bytes = 0
         self._check_every_bytes = 0
         self.set_limit(limit_bytes)
+
+    @property
+    def takes_small_sets(self) -> bool:
+        """Whether any small value may be stored by `put`: nothing but making room could stand in its way."""
+        return self.evicts and self.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
 
     # Reading
 

@@ -1,0 +1,102 @@
+"""A server's journal: recovered at its start, rewritten while it serves, closed at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from memcache_kv.errors import JournalFailed, StoppedEarly
+from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
+from memcache_kv.log import Log
+from memcache_kv.progress import show_progress
+from memcache_kv.settings import Settings
+from memcache_kv.store import Store
+
+
+class Stopping(Protocol):
+    """The wish that the server end."""
+
+    def set(self) -> None:
+        """Wish it."""
+
+    def is_set(self) -> bool:
+        """Tell whether anybody has."""
+
+
+class Journaling:
+    """What a server with --journal does about it, beside having it written. Used by the thread that starts and stops.
+
+    path: the journal's directory; stopping: set on a fault in the journal's thread, and looked at while a journal is
+    read. `failure` says at the end what could not be written.
+    """
+
+    def __init__(self, path: Path, settings: Settings, store: Store, log: Log, stopping: Stopping) -> None:
+        self._path = path
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._stopping = stopping
+        self._directory: JournalDirectory | None = None
+        self.journal: Journal | None = None
+        self.compactor: Compactor | None = None
+        self.failure: JournalFailed | None = None
+        self.recovered_records = 0
+
+    def open(self) -> None:
+        """Recover what the journal has, and have the store's changes written to it from now on.
+
+        Raises JournalError, and StoppedEarly where somebody wants the end first; `close` tidies up then too.
+        """
+        self._directory = directory = JournalDirectory(self._path)
+        manifest = directory.open()
+        last_cas = 0
+        if manifest is not None:
+            found = self._recover(directory, manifest)
+            last_cas = found.next_run()
+            self.recovered_records = found.records
+            self._say_what_was_found(directory, found)
+        self._store.start_cas_at(last_cas + 1)
+        self.journal = Journal(
+            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._stopping.set
+        )
+        self.journal.start()
+        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log.say)
+        self._store.log = self.journal
+        self._store.new_second()
+
+    def close(self) -> None:
+        """Write what is queued, and let go of the directory."""
+        if self.journal is not None:
+            try:
+                self.journal.close()
+            except JournalFailed as error:
+                self.failure = error
+                self._log.say(str(error))
+        if self._directory is not None:
+            self._directory.close()
+
+    def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
+        """Replay a journal, and show how far it has come."""
+        with show_progress(self._log, directory.path) as show:
+
+            def progress(done: int, total: int, records: int) -> None:
+                show(done, total, records)
+                if self._stopping.is_set():
+                    raise StoppedEarly("stopped while the journal was read")
+
+            return recover(directory.path, directory.disk, manifest, self._store, progress)
+
+    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
+        for name in directory.removed:
+            self._log.say(f"{directory.path}: removed {name}, which a base had replaced")
+        for name in directory.set_aside:
+            self._log.say(
+                f"{directory.path}: no manifest names what is now {name}, so it is no part of the journal: it was "
+                "begun when the server went down, or put there since"
+            )
+        if found.torn_copy is not None:
+            self._log.say(
+                f"{directory.path}: the last record was not finished; "
+                f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
+            )
+        self._log.say(f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s")

@@ -1,0 +1,99 @@
+"""What a start loads: nothing that its flags don't ask for, as every module is time until the first answer."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.program import Program, environment
+
+ON_REQUEST = {
+    "memcache_kv.journal",
+    "memcache_kv.journal_cli",
+    "memcache_kv.journal_report",
+    "memcache_kv.journaling",
+    "memcache_kv.memcached_source",
+    "memcache_kv.progress",
+    "memcache_kv.protocol.passwords",
+    "memcache_kv.suboptions",
+    "memcache_kv.tls",
+    "memcache_kv.udp",
+    "_hashlib",
+    "_ssl",
+    "bcrypt",
+    "datetime",
+    "encodings.idna",
+    "hashlib",
+    "hmac",
+    "logging",
+    "msgspec",
+    "random",
+    "rich",
+    "shutil",
+    "ssl",
+    "statistics",
+    "tomllib",
+    "uuid",
+}
+PROFILED = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""Has the interpreter write a line for each module that it loads."""
+
+
+def named_in(said: bytes) -> set[str]:
+    return set(re.findall(r"^import time: .*\| +(\S+)$", said.decode(), re.MULTILINE))
+
+
+def loaded_by_the_interpreter() -> set[str]:
+    """What is there before the program, which depends on how it is installed."""
+    command = [sys.executable, "-c", "pass"]
+    return named_in(subprocess.run(command, env=environment(**PROFILED), capture_output=True, check=True).stderr)
+
+
+def loaded(*flags: str) -> set[str]:
+    """What a server with these flags loads until it has answered and ended."""
+    with Program("-p", "0", "-l", "127.0.0.1", *flags, **PROFILED) as program:
+        assert program.ask(b"version\r\n").startswith(b"VERSION ")
+        assert program.end() == 0
+    found = named_in(program.said)
+    assert "memcache_kv.worker" in found
+    return found - loaded_by_the_interpreter()
+
+
+def test_a_plain_server_loads_none_of_what_is_for_single_flags() -> None:
+    assert not loaded("-m", "100", "-c", "100") & ON_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("flags", "module"),
+    [
+        (("--journal", "{directory}/journal"), "memcache_kv.journaling"),
+        (("-Y", "{directory}/users"), "memcache_kv.protocol.passwords"),
+        (("--config", "{directory}/config"), "tomllib"),
+        (("-o", "track_sizes"), "memcache_kv.suboptions"),
+    ],
+)
+def test_a_flag_loads_what_it_is_for_before_the_server_listens(
+    tmp_path: Path, flags: tuple[str, ...], module: str
+) -> None:
+    assert module in ON_REQUEST
+    (tmp_path / "users").write_text("ann:secret\n")
+    (tmp_path / "config").write_text("memory-limit = 100\n")
+    with Program("-p", "0", "-l", "127.0.0.1", *(flag.format(directory=tmp_path) for flag in flags), **PROFILED) as p:
+        assert module in named_in(p.said)
+
+
+def test_help_shows_the_flags_as_wide_as_the_terminal() -> None:
+    """The flags are tried out with a width of their own first, so that nobody has to ask for the terminal's."""
+    wide, narrow = (
+        subprocess.run(
+            [sys.executable, "-m", "memcache_kv", "--help"],
+            env=environment(COLUMNS=columns),
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        for columns in ("150", "60")
+    )
+    assert max(map(len, wide.splitlines())) > 120
+    assert len(narrow.splitlines()) > len(wide.splitlines())
