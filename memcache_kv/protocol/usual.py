@@ -142,7 +142,7 @@ class UsualRequests(Session):
                 break
             if len(words) > 5 and words[5:] != [b"noreply"]:
                 break
-            if not self._store_small(words, block + b"\r\n"):
+            if not self._store_small(words[:5], block + b"\r\n"):
                 break
             if len(words) == 5:
                 out.append(b"STORED\r\n")
@@ -153,11 +153,11 @@ class UsualRequests(Session):
 
     def _store_small(self, words: list[bytes], block: bytes) -> bool:
         """Carry out `set <key> <flags> <exptime> <bytes>` with its block; False where the general way must."""
-        key, flags, exptime = words[1], words[2], words[3]
+        _, key, flags, exptime, length = words
         head = FLAG_HEADS.get(flags)
         if head is None or not 0 < len(key) <= KEY_LIMIT_BYTES or b"\n" in key or block[-2:] != b"\r\n":
             return False
-        ready = b"".join((head, words[4], b"\r\n", block))
+        ready = b"".join((head, length, b"\r\n", block))
         try:
             if exptime == b"0":
                 self.store.put(key, ready)

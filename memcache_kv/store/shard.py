@@ -93,10 +93,6 @@ class Shard:
         table = self.table
         old = table.get(key)
         table[key] = entry
-        if old.__class__ is bytes and entry.__class__ is bytes and old[-1] == PLAIN == entry[-1]:  # as it mostly is
-            if len(entry) != len(old):
-                self.used_bytes += len(entry) - len(old)
-            return True
         if old is None:
             if self.flushed:
                 self.flushed.discard(key)

@@ -247,10 +247,16 @@ class Store:
             raise ChangesRefused
         if self.keeps_facts and not isinstance(entry, Item):
             entry = Item(ready_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
-        lock = shard.lock
+        lock, table = shard.lock, shard.table
         lock.acquire()  # `with` takes 80 ns more
         try:
-            if shard.put_locked(key, entry) and self.scarce:
+            old = table.get(key)
+            is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
+            if is_alike and old[-1] == PLAIN == entry[-1]:  # type: ignore[index]
+                table[key] = entry  # `put_locked` where there is nothing to count: 100 ns less
+            else:
+                shard.put_locked(key, entry)
+            if old is not None and self.scarce:
                 shard.seen.add(key)
             shard.total_items += 1
             if log is not None:
