@@ -66,7 +66,7 @@ def _usual_gets(opcode: Opcode, repeats_key: bool) -> Iterator[tuple[bytes, Usua
 
 
 HALF_HEAD = Struct("!BBHBxxxI")
-"""Of request and reply alike: magic, opcode, lengths of key and extras, (data type, bucket or status), body's length."""
+"""Of request and reply alike: magic, opcode, lengths of key and extras, (data type, bucket or status), body length."""
 BODY_AT, OPAQUE_AT, CAS_AT = 8, 12, 16
 FLAGS_BYTES = 4
 USUAL_GETS = {

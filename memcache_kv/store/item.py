@@ -92,7 +92,12 @@ def make_entry(key: bytes, ready: bytes, deadline: int, cas: int = 0, accessed: 
         return Item(ready, deadline, cas, accessed, state)
     if cas:
         return ready[:-2] + _NAMED_END.pack(cas, deadline, NAMED)
-    return ready[:-2] + _EXPIRING_END.pack(deadline, EXPIRING) if deadline else ready
+    return ready[:-2] + expiring_end(deadline) if deadline else ready
+
+
+def expiring_end(deadline: int) -> bytes:
+    """Make what an entry with a deadline alone has in place of the last line end. Ends are ordered as deadlines are."""
+    return _EXPIRING_END.pack(deadline, EXPIRING)
 
 
 def is_plain_key(key: bytes) -> bool:
