@@ -123,7 +123,7 @@ class TextProtocol(UsualRequests):
         because it is unusual.
         """
         command = data[position : position + 3]
-        if command in META:
+        if command in META and line_end <= end + 1:
             return run_meta(self, data, position, end)
         if command in CLASSIC and line_end < end:
             return self._run_usual(data, position, end)

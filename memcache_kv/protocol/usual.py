@@ -67,9 +67,9 @@ class UsualRequests(Session):
             counters.get_hits += 1
             return b"".join((b"VALUE ", key, entry, b"END\r\n"))
         if head == b"set " and data[-2:] == b"\r\n":
-            line, _, block = data[:-2].partition(b"\r\n")
+            line, line_end, block = data[:-2].partition(b"\r\n")
             words = line.split(b" ")
-            if len(words) == 5:
+            if line_end and len(words) == 5:
                 _, key, flags, exptime, length = words
                 # The block is as long as the line says, so that there is no second request.
                 if LENGTHS.get(length) == len(block) and self.store_small(key, flags, exptime, length, block):

@@ -33,11 +33,9 @@ def run_meta(protocol: TextProtocol, data: bytes, position: int, end: int) -> tu
     how many they were.
     """
     chunks = data[position:end].split(NEXT_VALUE, BATCH)
-    stop, last = end + 2, b""
-    if len(chunks) > BATCH:
-        stop = end - len(chunks.pop()) - 3
-    else:
-        last = chunks.pop()
+    last = chunks.pop()  # not followed by another mg
+    is_whole = len(chunks) < BATCH
+    stop = end + 2 if is_whole else end - len(last) - 3
     first = b"" if chunks and chunks[0][:3] != b"mg " else b"mg "
     if chunks and first:
         chunks[0] = chunks[0][3:]
@@ -61,11 +59,11 @@ def run_meta(protocol: TextProtocol, data: bytes, position: int, end: int) -> tu
     protocol.counters.get_hits += hits
     unread = list(following)
     left += sum(map(len, unread)) + len(unread) * len(NEXT_VALUE)
-    if last and not left:
+    if is_whole and not left:
         left, more = _run_lines(protocol, b"mg " + last if chunks else last)
         done += more
-    elif last:
-        left += len(last) + 5
+    elif is_whole:
+        left += len(b"mg ") + len(last) + 2
     return stop - left, hits + done
 
 

@@ -53,7 +53,8 @@ def make() -> tuple[Surroundings, TextProtocol]:
     protocol = TextProtocol(around.context, 1)
     for request in (
         b"set a 0 0 1\r\n1\r\n", b"set b 0 0 3\r\nbbb\r\n", b"set flagged 9 0 4\r\nfour\r\n",
-        b"set brief 0 500 5\r\nshort\r\n", b"set named 0 0 1\r\nn\r\n", b"gets named\r\n", b"set big 0 0 9000\r\n%b\r\n" % (b"B" * 9000),
+        b"set brief 0 500 5\r\nshort\r\n", b"set named 0 0 1\r\nn\r\n", b"gets named\r\n",
+        b"set big 0 0 9000\r\n%b\r\n" % (b"B" * 9000),
     ):  # fmt: skip
         tell(protocol, request)
     return around, protocol
@@ -105,6 +106,8 @@ def counted(counters: Counters) -> dict[str, int]:
 @example([b"mg a v\r\n", b"ms a 1\r\nx\r\n"] * BATCH)
 @example([b"set a 0 0 1\r\nx\r\n", b"get a\r\n"] * BATCH)
 @example([b"get a\r\n", b"delete a\r\n", b"get a\r\n", b"get b\r\n"])
+@example([b"get a\r\n", b"\r\n"])
+@example([b"mg a v\r\n", b"set a 0 0 6\r\n v\r\nmg \r\n"])
 def test_together_one_by_one_and_in_the_general_way_the_answers_are_the_same(requests: list[bytes]) -> None:
     (here, together), (there, single), (beyond, plain) = make(), make(), make()
     data = b"".join(requests)
@@ -117,6 +120,8 @@ def test_together_one_by_one_and_in_the_general_way_the_answers_are_the_same(req
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(REQUESTS, max_size=8), st.integers(0, 300))
+@example([b"set a 0 0 0\r\n\r\n"], 13)
+@example([b"mg a\nb v\r\n"], 5)
 def test_where_the_input_is_cut_makes_no_difference(requests: list[bytes], cut: int) -> None:
     (here, together), (there, apart) = make(), make()
     data = b"".join(requests)
