@@ -294,12 +294,12 @@ class Worker(threading.Thread):
 
     def _read(self, connection: Connection) -> None:
         """Read what is there once, and answer it."""
-        protocol, stream = connection.protocol, connection.stream
+        protocol, stream, fd = connection.protocol, connection.stream, connection.fd
         try:
-            data = os.read(connection.fd, protocol.want) if stream is None else stream.read(protocol.want)
+            data = os.read(fd, protocol.want) if stream is None else stream.read(protocol.want)
         except BlockingIOError:
             if connection.tls is not None:
-                self._poller.modify(connection.fd, connection.tls.wants)
+                self._poller.modify(fd, connection.tls.wants)
             return
         except OSError as error:
             self._broken(connection, error)
@@ -310,22 +310,18 @@ class Worker(threading.Thread):
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
         journal = self._journal
-        if journal is None or not journal.delays:
-            reply = protocol.answer_lone(data) if stream is None else b""
-            if reply:
-                self._send_lone(connection, reply)
-                return
-            protocol.receive(data)
-            self._answer(connection, protocol)
-        else:
+        if journal is not None and journal.delays:
             before = journal.mine()
             protocol.receive(data)
             self._answer_after(connection, before)
-
-    def _send_lone(self, connection: Connection, reply: bytes) -> None:
-        """Send the reply to a lone request, after which there is nothing more to do: `_answer` in fewer steps."""
-        try:
-            sent = os.write(connection.fd, reply)
+            return
+        reply = protocol.answer_lone(data) if stream is None else b""
+        if not reply:
+            protocol.receive(data)
+            self._answer(connection, protocol)
+            return
+        try:  # what `_answer` would do, which takes 0.2 microseconds more
+            sent = os.write(fd, reply)
         except BlockingIOError:
             sent = 0
         except OSError as error:

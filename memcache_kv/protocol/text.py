@@ -18,7 +18,7 @@ from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.usual import BATCH, UsualRequests
 from memcache_kv.protocol.usual_meta import run_meta
-from memcache_kv.store.item import PLAIN, Entry, cas_of, ready_of
+from memcache_kv.store.item import EXPIRING, EXPIRING_BYTES, LINE_FEED, PLAIN, Entry, cas_of, expiring_end, ready_of
 from memcache_kv.watching import Watcher
 
 LINE_LIMIT_BYTES = 2048
@@ -155,7 +155,7 @@ class TextProtocol(UsualRequests):
     def _keep(self, rest: bytes) -> None:
         """Hold input back: a line that is not whole yet, or what the turn had no more room for."""
         self._held = rest
-        if self.paused or b"\n" in rest:
+        if self.paused or LINE_FEED in rest:
             self.paused = True
             self.counters.conn_yields += 1
             return
@@ -256,9 +256,17 @@ class TextProtocol(UsualRequests):
     def _answer_each(self, keys: list[bytes], entries: list[Entry | None]) -> int:
         """Answer a part of a get with these entries, some of them missing or no bare ones; return how many."""
         out, get, hits, misses = self.out, self.store.get, 0, 0
+        note, noting = self.store.note, self.store.noting
+        expired = expiring_end(self.store.clock.now)
         for key, entry in zip(keys, entries, strict=True):
             if entry.__class__ is bytes and entry[-1] == PLAIN:
                 out += (b"VALUE ", key, entry)
+                hits += 1
+                continue
+            if entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
+                if noting:
+                    note(key, entry)
+                out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\n")
                 hits += 1
                 continue
             live = get(key)

@@ -17,12 +17,14 @@ from memcache_kv.store.item import (
     EXPIRING,
     EXPIRING_BYTES,
     LAST_DEADLINE,
+    LINE_FEED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
     Entry,
     absolute_deadline,
     expiring_end,
     is_plain_key,
+    make_entry,
     ready_of,
 )
 
@@ -67,6 +69,8 @@ class UsualRequests(Session):
             counters.get_hits += 1
             return b"".join((b"VALUE ", key, entry, b"END\r\n"))
         if head == b"set " and data[-2:] == b"\r\n":
+            if len(data) > PLAIN_LIMIT_BYTES:
+                return self._set_large(data)
             line, line_end, block = data[:-2].partition(b"\r\n")
             words = line.split(b" ")
             if line_end and len(words) == 5:
@@ -97,6 +101,26 @@ class UsualRequests(Session):
         counters.get_hits += 1
         return b"".join((b"VALUE ", key, ready_of(entry), b"END\r\n"))
 
+    def _set_large(self, data: bytes) -> bytes:
+        """Carry out a lone set of a value that is too long to be copied three times."""
+        line_end = data.find(b"\r\n")
+        words = data[:line_end].split(b" ")
+        if len(words) != 5 or not words[3].isdigit() or not words[4].isdigit() or max(map(len, words[3:])) > DIGITS:
+            return b""
+        _, key, flags, exptime, length = words
+        head, store, value_bytes = FLAG_HEADS.get(flags), self.store, len(data) - line_end - 4
+        if head is None or int(length) != value_bytes or not store.evicts or not 0 < len(key) <= KEY_LIMIT_BYTES:
+            return b""
+        if LINE_FEED in key or store.exceeds_limit(len(key), value_bytes, int(flags)):
+            return b""
+        ready = b"".join((head, length, memoryview(data)[line_end:]))
+        try:
+            store.put(key, make_entry(key, ready, store.deadline(int(exptime)), accessed=store.clock.now))
+        except ChangesRefused:
+            return b""
+        self.counters.cmd_set += 1
+        return b"STORED\r\n"
+
     def _run_usual(self, data: bytes, position: int, end: int) -> tuple[int, int]:
         """Carry out the usual requests with which a part of the input begins: a get or a set, and all its lines whole.
 
@@ -112,7 +136,7 @@ class UsualRequests(Session):
                 return position, 0
             rest, sets = 0, 0
         else:
-            rest, sets = self._run_sets(chunks.pop(0).split(b"\r\n"))
+            rest, sets = self._run_sets(chunks.pop(0))
         following = iter(() if rest else chunks)
         out, store = self.out, self.store
         tables, mask, noting = store.tables, store.mask, store.noting
@@ -148,8 +172,7 @@ class UsualRequests(Session):
 
         Returns how many bytes are left for the general way, with their line ends, and how many sets there were.
         """
-        lines = chunk.split(b"\r\n")
-        key = lines.pop(0)
+        key, line_end, following = chunk.partition(b"\r\n")
         if not is_plain_key(key) or not 0 < len(key) <= KEY_LIMIT_BYTES or self.turn_bytes > TURN_BYTES:
             return len(b"get ") + len(chunk) + 2, 0
         entry, counters = self.store.get(key), self.counters
@@ -162,14 +185,17 @@ class UsualRequests(Session):
             ready = ready_of(entry)
             self.turn_bytes += len(ready)
             self.out += (b"VALUE ", key, ready, b"END\r\n")
-        return self._run_sets(lines) if lines else (0, 0)
+        return self._run_sets(following) if line_end else (0, 0)
 
-    def _run_sets(self, lines: list[bytes]) -> tuple[int, int]:
-        """Carry out the small sets with which these lines begin.
+    def _run_sets(self, text: bytes) -> tuple[int, int]:
+        """Carry out the small sets with which these lines, the last without its end, begin.
 
         Returns how many bytes are left, with their line ends, and how many sets there were.
         """
-        position, out = 0, self.out
+        if len(text) > PLAIN_LIMIT_BYTES and LENGTHS.keys().isdisjoint(text[: text.find(b"\r\n")].split(b" ")[4:5]):
+            return len(text) + 2, 0  # a large block: to look for lines in it would take long
+        lines, out = text.split(b"\r\n"), self.out
+        position = 0
         while position + 1 < len(lines):
             words, block = lines[position].split(b" "), lines[position + 1]
             if words[0] != b"set" or len(words) < 5 or LENGTHS.get(words[4]) != len(block):
@@ -192,7 +218,7 @@ class UsualRequests(Session):
         end = b"\r\n" if exptime == b"0" else _entry_end(exptime, store.clock.now, store.clock.started)
         if head is None or not end or not self._takes_small_sets:
             return False
-        if not 0 < len(key) <= KEY_LIMIT_BYTES or b"\n" in key:
+        if not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in key:
             return False
         try:
             store.put(key, b"".join((head, length, b"\r\n", block, end)))

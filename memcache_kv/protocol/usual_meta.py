@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from memcache_kv.protocol.meta_flags import OPAQUE_LIMIT_BYTES
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.usual import BATCH, LENGTHS
-from memcache_kv.store.item import PLAIN, deadline_of, ready_of
+from memcache_kv.store.item import LINE_FEED, PLAIN, deadline_of, ready_of
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text import TextProtocol
@@ -101,10 +101,10 @@ def _get(protocol: TextProtocol, line: bytes) -> bool:
 def _get_by_plan(protocol: TextProtocol, key: bytes, asked: bytes) -> bool:
     """Answer a mg that hits with what its flags ask for, in their order."""
     opaque = b""
-    if b"O" in asked:
+    if _O in asked:
         opaque, asked = _without_opaque(asked)
     plan = _plan(asked)
-    if plan is None or b"\n" in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
+    if plan is None or LINE_FEED in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
         return False
     entry = protocol.store.get(key)
     if entry is None:

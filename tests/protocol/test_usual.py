@@ -11,7 +11,9 @@ from tests.protocol.context_factory import Surroundings
 
 VALUES = st.one_of(
     st.binary(max_size=20),
-    st.sampled_from([b"x" * 100, b"\r\nget a\r\n", b"a v\r\nmg b", b"\r\n", b"\n", b"set a 0 0 1\r\nx", b"y" * 5000]),
+    st.sampled_from(
+        [b"x" * 100, b"\r\nget a\r\n", b"a v\r\nmg b", b"\r\n", b"\n", b"set a 0 0 1\r\nx", b"y" * 5000, b"z" * 20_000]
+    ),
 )
 KEYS = st.sampled_from([b"a", b"b", b"c", b"flagged", b"brief", b"named", b"big", b"gone", b"k" * 250, b"k" * 251])
 FLAGS = st.sampled_from([b"0", b"5", b"255", b"256", b"00", b"-1", b"4294967295", b""])
@@ -107,6 +109,8 @@ def counted(counters: Counters) -> dict[str, int]:
 @example([b"set a 0 0 1\r\nx\r\n", b"get a\r\n"] * BATCH)
 @example([b"get a\r\n", b"delete a\r\n", b"get a\r\n", b"get b\r\n"])
 @example([b"get a\r\n", b"\r\n"])
+@example([b"set a 7 0 5000\r\n%b\r\n" % (b"z" * 5000), b"get a\r\n"])
+@example([b"set a 0 0 1000\r\n%b\r\n" % (b"z" * 1000)] * 6 + [b"get a\r\n"])
 @example([b"mg a v\r\n", b"set a 0 0 6\r\n v\r\nmg \r\n"])
 def test_together_one_by_one_and_in_the_general_way_the_answers_are_the_same(requests: list[bytes]) -> None:
     (here, together), (there, single), (beyond, plain) = make(), make(), make()
