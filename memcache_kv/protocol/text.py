@@ -16,8 +16,7 @@ from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
-from memcache_kv.protocol.usual import BATCH, UsualRequests
-from memcache_kv.protocol.usual_meta import run_meta
+from memcache_kv.protocol.usual import LINES, UsualRequests
 from memcache_kv.store.item import EXPIRING, EXPIRING_BYTES, LINE_FEED, PLAIN, Entry, cas_of, expiring_end, ready_of
 from memcache_kv.watching import Watcher
 
@@ -32,7 +31,7 @@ KEYS_PER_TURN = 512
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
 RetrievalCounts: TypeAlias = tuple[str, str, str]
-CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
+USUAL = frozenset((b"get", b"set", b"mg ", b"ms "))
 """How the lines of requests begin that are carried out many at once where they can be."""
 LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
 """Of a bare entry it is the line feed; what is no bytes has none."""
@@ -101,8 +100,9 @@ class TextProtocol(UsualRequests):
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
-            if left >= BATCH and not self._observation.active:
-                stop, done = self._run_short(data, position, line_end, end)
+            is_usual = line_end <= end + 1 and data[position : position + 3] in USUAL
+            if is_usual and left >= LINES and not self._observation.active:
+                stop, done = self._run_usual(data, position, end)
                 left -= done
                 if stop > position:
                     position = stop
@@ -115,19 +115,6 @@ class TextProtocol(UsualRequests):
                 break
         if position < len(data) and not self.closing:
             self._keep(data[position:] if position else data)
-
-    def _run_short(self, data: bytes, position: int, line_end: int, end: int) -> tuple[int, int]:
-        """Carry out what a part of the input begins with in a short way, if there is one.
-
-        Returns the position behind it, and how many requests it was. One classic request by itself came this far
-        because it is unusual.
-        """
-        command = data[position : position + 3]
-        if command in META and line_end <= end + 1:
-            return run_meta(self, data, position, end)
-        if command in CLASSIC and line_end < end:
-            return self._run_usual(data, position, end)
-        return position, 0
 
     def _slow(self, data: bytes, position: int, end: int) -> int:
         """Carry out the request whose line ends at `end`, with as much of its data block as is there.

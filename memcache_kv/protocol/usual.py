@@ -9,10 +9,13 @@ one, and a look-up tells several things at once.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from memcache_kv.errors import ChangesRefused
+from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.session import TURN_BYTES, Session
+from memcache_kv.protocol.usual_meta import run_mg, run_ms
 from memcache_kv.store.item import (
     EXPIRING,
     EXPIRING_BYTES,
@@ -28,9 +31,8 @@ from memcache_kv.store.item import (
     ready_of,
 )
 
-BATCH = 64
-"""How many gets are taken apart at once: where something else follows, no more was taken apart in vain."""
-NEXT_GET = b"\r\nget "
+LINES = 128
+"""How many lines are taken apart at once: where something else follows, no more was taken apart in vain."""
 ENDS_KEPT = 256
 DIGITS = 9
 LONGEST_GET_BYTES = 300
@@ -42,10 +44,31 @@ LENGTHS = {b"%d" % n: n for n in range(PLAIN_LIMIT_BYTES - 20)}
 FLAG_HEADS = {b"%d" % n: b" %d " % n for n in range(256)}
 
 
+class SetForm(NamedTuple):
+    """What a set says of its small value.
+
+    head: how the entry begins, up to the value; value_bytes: the value's length; is_silent: with noreply.
+    """
+
+    head: bytes
+    value_bytes: int
+    exptime: bytes
+    is_silent: bool
+
+
+UNUSUAL = SetForm(b"", -1, b"", False)
+"""Fits no value."""
+
+
 class UsualRequests(Session):
     """What a text connection does with requests in their usual form."""
 
-    __slots__ = ()
+    __slots__ = ("_tail", "_form")
+
+    def __init__(self, context: Context, fd: int = 0) -> None:
+        super().__init__(context, fd)
+        self._tail, self._form = b"", UNUSUAL
+        """The last words behind a set's key, and what they say."""
 
     def answer_lone(self, data: bytes) -> bytes:
         """Carry out input that is one request in its usual form; return the reply, or nothing where it is not.
@@ -71,12 +94,13 @@ class UsualRequests(Session):
         if head == b"set " and data[-2:] == b"\r\n":
             if len(data) > PLAIN_LIMIT_BYTES:
                 return self._set_large(data)
-            line, line_end, block = data[:-2].partition(b"\r\n")
-            words = line.split(b" ")
-            if line_end and len(words) == 5:
-                _, key, flags, exptime, length = words
+            line, _, block = data.partition(b"\r\n")
+            words = line.split(b" ", 2)
+            if len(words) == 3:
+                _, key, tail = words
+                form = self._form if tail == self._tail else self.form_of(tail)
                 # The block is as long as the line says, so that there is no second request.
-                if LENGTHS.get(length) == len(block) and self.store_small(key, flags, exptime, length, block):
+                if form.value_bytes + 2 == len(block) and not form.is_silent and self.put_small(key, form, block[:-2]):
                     self.counters.cmd_set += 1
                     return b"STORED\r\n"
         return b""
@@ -122,109 +146,122 @@ class UsualRequests(Session):
         return b"STORED\r\n"
 
     def _run_usual(self, data: bytes, position: int, end: int) -> tuple[int, int]:
-        """Carry out the usual requests with which a part of the input begins: a get or a set, and all its lines whole.
+        """Carry out the usual requests with which a part of the input begins.
 
         end: where its last line end is. Returns the position behind them, and how many they were.
         """
-        chunks = data[position:end].split(NEXT_GET, BATCH)
-        stop = end + 2
-        if len(chunks) > BATCH:
-            stop = end - len(chunks.pop()) - 4
-        if chunks[0][:4] == b"get ":
-            chunks[0] = chunks[0][4:]
-            if len(chunks[0]) > LONGEST_GET_BYTES and b"\r\n" not in chunks[0]:
-                return position, 0
-            rest, sets = 0, 0
-        else:
-            rest, sets = self._run_sets(chunks.pop(0))
-        following = iter(() if rest else chunks)
+        if self._begins_large(data, position):
+            return position, 0
+        lines = data[position:end].split(b"\r\n", LINES)
+        stop = end + 2 if len(lines) <= LINES else end - len(lines.pop())
         out, store = self.out, self.store
         tables, mask, noting = store.tables, store.mask, store.noting
         expired = expiring_end(store.clock.now)
-        others = 0
-        for key in following:
-            entry = tables[hash(key) & mask].get(key)
-            if entry.__class__ is bytes and entry[-1] == PLAIN:
-                if noting:
-                    store.note(key, entry)
-                out += (b"VALUE ", key, entry, b"END\r\n")
+        hits = sets = others = 0
+        left, following = 0, iter(lines)
+        for line in following:
+            command = line[:4]
+            if command == b"get ":
+                key = line[4:]
+                entry = tables[hash(key) & mask].get(key)
+                if entry.__class__ is bytes and entry[-1] == PLAIN:
+                    if noting:
+                        store.note(key, entry)
+                    out += (b"VALUE ", key, entry, b"END\r\n")
+                    hits += 1
+                elif entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
+                    if noting:
+                        store.note(key, entry)
+                    out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
+                    hits += 1
+                elif self._get_other(key):
+                    others += 1
+                else:
+                    left = len(line) + 2
+                    break
                 continue
-            if entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
-                if noting:
-                    store.note(key, entry)
-                out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
+            if command[:3] == b"mg " and run_mg(self, line):
+                hits += 1
                 continue
-            others += 1
-            rest, more = self._run_other(key)
-            sets += more
-            if rest:
+            block = next(following, None) if command == b"set " or command[:3] == b"ms " else None
+            if block is None or not (self._set_small(line, block) if command == b"set " else run_ms(self, line, block)):
+                left = len(line) + 2 + (0 if block is None else len(block) + 2)
                 break
-        unread = list(following) if others or not rest else chunks
-        gets = len(chunks) - len(unread)
-        hits = gets - others
+            sets += 1
         self.counters.cmd_get += hits
         self.counters.get_hits += hits
-        left = sum(map(len, unread)) + len(unread) * len(NEXT_GET)
-        return stop - left - rest, gets + sets
+        self.counters.cmd_set += sets
+        unread = list(following)
+        return stop - left - sum(map(len, unread)) - 2 * len(unread), hits + sets + others
 
-    def _run_other(self, chunk: bytes) -> tuple[int, int]:
-        """Carry out a get that is no plain hit, or that has sets behind it, from behind its `get `.
+    def _begins_large(self, data: bytes, position: int) -> bool:
+        """Tell whether there is a set of a large value: to look for lines in that would take long."""
+        if len(data) - position < PLAIN_LIMIT_BYTES or data[position : position + 4] != b"set ":
+            return False
+        words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
+        return len(words) < 3 or self.form_of(words[2]) is UNUSUAL
 
-        Returns how many bytes are left for the general way, with their line ends, and how many sets there were.
-        """
-        key, line_end, following = chunk.partition(b"\r\n")
+    def _get_other(self, key: bytes) -> bool:
+        """Answer a get that is no hit of a bare entry; False where it is not of one key, or the turn is over."""
         if not is_plain_key(key) or not 0 < len(key) <= KEY_LIMIT_BYTES or self.turn_bytes > TURN_BYTES:
-            return len(b"get ") + len(chunk) + 2, 0
+            return False
         entry, counters = self.store.get(key), self.counters
         counters.cmd_get += 1
         if entry is None:
             counters.get_misses += 1
             self.out.append(b"END\r\n")
-        else:
-            counters.get_hits += 1
-            ready = ready_of(entry)
-            self.turn_bytes += len(ready)
-            self.out += (b"VALUE ", key, ready, b"END\r\n")
-        return self._run_sets(following) if line_end else (0, 0)
+            return True
+        counters.get_hits += 1
+        ready = ready_of(entry)
+        self.turn_bytes += len(ready)
+        self.out += (b"VALUE ", key, ready, b"END\r\n")
+        return True
 
-    def _run_sets(self, text: bytes) -> tuple[int, int]:
-        """Carry out the small sets with which these lines, the last without its end, begin.
-
-        Returns how many bytes are left, with their line ends, and how many sets there were.
-        """
-        if len(text) > PLAIN_LIMIT_BYTES and LENGTHS.keys().isdisjoint(text[: text.find(b"\r\n")].split(b" ")[4:5]):
-            return len(text) + 2, 0  # a large block: to look for lines in it would take long
-        lines, out = text.split(b"\r\n"), self.out
-        position = 0
-        while position + 1 < len(lines):
-            words, block = lines[position].split(b" "), lines[position + 1]
-            if words[0] != b"set" or len(words) < 5 or LENGTHS.get(words[4]) != len(block):
-                break
-            if len(words) > 5 and words[5:] != [b"noreply"]:
-                break
-            if not self.store_small(words[1], words[2], words[3], words[4], block):
-                break
-            if len(words) == 5:
-                out.append(b"STORED\r\n")
-            position += 2
-        sets = position // 2
-        self.counters.cmd_set += sets
-        left = lines[position:]
-        return sum(map(len, left)) + 2 * len(left), sets
-
-    def store_small(self, key: bytes, flags: bytes, exptime: bytes, length: bytes, block: bytes) -> bool:
-        """Store a small value, given in the words of a line and its block; False where the general way must."""
-        head, store = FLAG_HEADS.get(flags), self.store
-        end = b"\r\n" if exptime == b"0" else _entry_end(exptime, store.clock.now, store.clock.started)
-        if head is None or not end or not self._takes_small_sets:
+    def _set_small(self, line: bytes, block: bytes) -> bool:
+        """Carry out a set with its block; False where the general way must."""
+        words = line.split(b" ", 2)
+        if len(words) != 3:
             return False
-        if not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in key:
+        _, key, tail = words
+        form = self._form if tail == self._tail else self.form_of(tail)
+        if form.value_bytes != len(block) or not self.put_small(key, form, block):
             return False
+        if not form.is_silent:
+            self.out.append(b"STORED\r\n")
+        return True
+
+    def form_of(self, tail: bytes) -> SetForm:
+        """Return what the words behind a set's key say: mostly the same as the last time, which is told at once."""
+        if tail != self._tail:
+            self._tail, self._form = tail, _read_form(tail)
+        return self._form
+
+    def put_small(self, key: bytes, form: SetForm, block: bytes) -> bool:
+        """Store a value that is as long as its form says; False where the general way must."""
+        if not key or len(key) > KEY_LIMIT_BYTES or LINE_FEED in key or not self._takes_small_sets:
+            return False
+        store = self.store
+        end = b"\r\n"
+        if form.exptime != b"0":
+            end = _entry_end(form.exptime, store.clock.now, store.clock.started)
+            if not end:
+                return False
         try:
-            store.put(key, b"".join((head, length, b"\r\n", block, end)))
+            store.put(key, b"".join((form.head, block, end)))
         except ChangesRefused:  # the general way finds it too, and answers
             return False
         return True
+
+
+def _read_form(tail: bytes) -> SetForm:
+    """Read flags, exptime, length and perhaps noreply."""
+    words = tail.split(b" ")
+    if len(words) < 3 or words[3:] not in ([], [b"noreply"]):
+        return UNUSUAL
+    head, value_bytes = FLAG_HEADS.get(words[0]), LENGTHS.get(words[2])
+    if head is None or value_bytes is None:
+        return UNUSUAL
+    return SetForm(head + words[2] + b"\r\n", value_bytes, words[1], len(words) == 4)
 
 
 @lru_cache(ENDS_KEPT)

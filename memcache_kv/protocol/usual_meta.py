@@ -12,93 +12,45 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.protocol.meta_flags import OPAQUE_LIMIT_BYTES
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.protocol.usual import BATCH, LENGTHS
-from memcache_kv.store.item import LINE_FEED, PLAIN, deadline_of, ready_of
+from memcache_kv.store.item import LINE_FEED, PLAIN, Item, deadline_of, ready_of
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text import TextProtocol
+    from memcache_kv.protocol.usual import UsualRequests
 
-NEXT_VALUE = b" v\r\nmg "
 PLANS_KEPT = 256
 NO_FLAGS = b" 0 "
 _USUAL = frozenset(b"vfkstqO")
 _O, _v, _f, _k, _s, _t, _F, _T = b"OvfkstFT"
 
 
-def run_meta(protocol: TextProtocol, data: bytes, position: int, end: int) -> tuple[int, int]:
-    """Carry out the usual meta commands with which a part of the input begins.
-
-    Most of them are taken to be mg with v alone, so that what is between two such is mostly a key; a bare entry without
-    client flags is then answered here. end: where the last line end is. Returns the position behind the commands, and
-    how many they were.
-    """
-    chunks = data[position:end].split(NEXT_VALUE, BATCH)
-    last = chunks.pop()  # not followed by another mg
-    is_whole = len(chunks) < BATCH
-    stop = end + 2 if is_whole else end - len(last) - 3
-    first = b"" if chunks and chunks[0][:3] != b"mg " else b"mg "
-    if chunks and first:
-        chunks[0] = chunks[0][3:]
-    following, done, left = iter(chunks), 0, 0
-    out, store = protocol.out, protocol.store
-    tables, mask, noting = store.tables, store.mask, store.noting
-    hits = 0
-    for key in following:
-        entry = tables[hash(key) & mask].get(key)
-        if entry.__class__ is bytes and entry[:3] == NO_FLAGS and entry[-1] == PLAIN and first:
-            if noting:
+def run_mg(protocol: UsualRequests, line: bytes) -> bool:
+    """Carry out a mg that hits, but for counting it; False where the general way must."""
+    store = protocol.store
+    if line[-2:] == b" v":  # alone, if a bare entry has this key: there is no space in that
+        key = line[3:-2]
+        entry = store.tables[hash(key) & store.mask].get(key)
+        if entry.__class__ is bytes and entry[-1] == PLAIN and entry[:3] == NO_FLAGS:
+            if store.noting:
                 store.note(key, entry)
-            out += (b"VA", entry[2:])  # what follows the flags in a ready value is what VA has
-            hits += 1
-            continue
-        left, more = _run_lines(protocol, b"%b%b v" % (first, key))
-        first, done = b"mg ", done + more
-        if left:
-            break
-    protocol.counters.cmd_get += hits
-    protocol.counters.get_hits += hits
-    unread = list(following)
-    left += sum(map(len, unread)) + len(unread) * len(NEXT_VALUE)
-    if is_whole and not left:
-        left, more = _run_lines(protocol, b"mg " + last if chunks else last)
-        done += more
-    elif is_whole:
-        left += len(b"mg ") + len(last) + 2
-    return stop - left, hits + done
-
-
-def _run_lines(protocol: TextProtocol, text: bytes) -> tuple[int, int]:
-    """Carry out commands line by line; return how many bytes are left with their line ends, and how many commands."""
-    lines = text.split(b"\r\n")
-    done, number, last = 0, 0, len(lines)
-    while number < last:
-        line = lines[number]
-        command = line[:3]
-        if command == b"mg " and _get(protocol, line):
-            number += 1
-        elif command == b"ms " and number + 1 < last and _set(protocol, line, lines[number + 1]):
-            number += 2
-        else:
-            break
-        done += 1
-    left = lines[number:]
-    return sum(map(len, left)) + 2 * len(left), done
-
-
-def _get(protocol: TextProtocol, line: bytes) -> bool:
-    """Carry out `mg <key> <flags>*`; False where the general way must."""
+            protocol.out += (b"VA", entry[2:])  # what follows the flags in a ready value is what VA has
+            return True
     words = line.split(b" ", 2)
-    key, store = words[1], protocol.store
-    asked = words[2] if len(words) == 3 else b""
-    entry = store.tables[hash(key) & store.mask].get(key)
-    if (entry is not None and entry.__class__ is not bytes) or not _get_by_plan(protocol, key, asked):
+    return _get_by_plan(protocol, words[1], words[2] if len(words) == 3 else b"")
+
+
+def run_ms(protocol: UsualRequests, line: bytes, block: bytes) -> bool:
+    """Carry out a ms with its block, but for counting it; False where the general way must."""
+    words = line.split(b" ")
+    if len(words) != 3:
+        return len(words) > 3 and _set_by_flags(protocol, words, block)
+    form = protocol.form_of(b"0 0 " + words[2])
+    if form.value_bytes != len(block) or form.is_silent or not protocol.put_small(words[1], form, block):
         return False
-    protocol.counters.cmd_get += 1
-    protocol.counters.get_hits += 1
+    protocol.out.append(b"HD\r\n")
     return True
 
 
-def _get_by_plan(protocol: TextProtocol, key: bytes, asked: bytes) -> bool:
+def _get_by_plan(protocol: UsualRequests, key: bytes, asked: bytes) -> bool:
     """Answer a mg that hits with what its flags ask for, in their order."""
     opaque = b""
     if _O in asked:
@@ -107,7 +59,7 @@ def _get_by_plan(protocol: TextProtocol, key: bytes, asked: bytes) -> bool:
     if plan is None or LINE_FEED in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
         return False
     entry = protocol.store.get(key)
-    if entry is None:
+    if entry is None or isinstance(entry, Item):
         return False
     ready = ready_of(entry)
     size_at, line_end = ready.index(b" ", 1), ready.index(b"\r")
@@ -131,21 +83,7 @@ def _get_by_plan(protocol: TextProtocol, key: bytes, asked: bytes) -> bool:
     return True
 
 
-def _set(protocol: TextProtocol, line: bytes, block: bytes) -> bool:
-    """Carry out `ms <key> <datalen> <flags>*` with its block; False where the general way must."""
-    words = line.split(b" ")
-    if len(words) < 3 or LENGTHS.get(words[2]) != len(block):
-        return False
-    if len(words) == 3:
-        if not protocol.store_small(words[1], b"0", b"0", words[2], block):
-            return False
-        protocol.counters.cmd_set += 1
-        protocol.out.append(b"HD\r\n")
-        return True
-    return _set_by_flags(protocol, words, block)
-
-
-def _set_by_flags(protocol: TextProtocol, words: list[bytes], block: bytes) -> bool:
+def _set_by_flags(protocol: UsualRequests, words: list[bytes], block: bytes) -> bool:
     """Carry out a ms with flags."""
     fields, client_flags, ttl, is_quiet, seen = b"", b"0", b"0", False, set()
     for token in words[3:]:
@@ -165,9 +103,9 @@ def _set_by_flags(protocol: TextProtocol, words: list[bytes], block: bytes) -> b
             is_quiet = True
         else:
             return False
-    if not protocol.store_small(words[1], client_flags, ttl, words[2], block):
+    form = protocol.form_of(b"%b %b %b" % (client_flags, ttl, words[2]))
+    if form.value_bytes != len(block) or form.is_silent or not protocol.put_small(words[1], form, block):
         return False
-    protocol.counters.cmd_set += 1
     if not is_quiet:
         protocol.out += (b"HD", fields, b"\r\n")
     return True
@@ -191,4 +129,4 @@ def _plan(asked: bytes) -> bytes | None:
     return letters if len(set(letters)) == len(letters) and _USUAL.issuperset(letters) else None
 
 
-__all__ = ["run_meta"]
+__all__ = ["run_mg", "run_ms"]

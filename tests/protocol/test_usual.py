@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memcache_kv.protocol import TextProtocol
-from memcache_kv.protocol.usual import BATCH
+from memcache_kv.protocol.usual import LINES
 from memcache_kv.stats import Counters
 from memcache_kv.store.item import Entry, cas_of, deadline_of, ready_of
 from tests.protocol.context_factory import Surroundings
@@ -103,10 +103,10 @@ def counted(counters: Counters) -> dict[str, int]:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(REQUESTS, max_size=12))
-@example([b"get a\r\n"] * (BATCH + 3))
-@example([b"mg a v\r\n"] * (BATCH + 3))
-@example([b"mg a v\r\n", b"ms a 1\r\nx\r\n"] * BATCH)
-@example([b"set a 0 0 1\r\nx\r\n", b"get a\r\n"] * BATCH)
+@example([b"get a\r\n"] * (LINES + 3))
+@example([b"mg a v\r\n"] * (LINES + 3))
+@example([b"mg a v\r\n", b"ms a 1\r\nx\r\n"] * LINES)
+@example([b"set a 0 0 1\r\nx\r\n", b"get a\r\n"] * LINES)
 @example([b"get a\r\n", b"delete a\r\n", b"get a\r\n", b"get b\r\n"])
 @example([b"get a\r\n", b"\r\n"])
 @example([b"set a 7 0 5000\r\n%b\r\n" % (b"z" * 5000), b"get a\r\n"])
