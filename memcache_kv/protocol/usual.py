@@ -47,12 +47,13 @@ FLAG_HEADS = {b"%d" % n: b" %d " % n for n in range(256)}
 class SetForm(NamedTuple):
     """What a set says of its small value.
 
-    head: how the entry begins, up to the value; value_bytes: the value's length; is_silent: with noreply.
+    head: how the entry begins, up to the value; value_bytes: the value's length; ttl: its exptime, nothing for 0;
+    is_silent: with noreply.
     """
 
     head: bytes
     value_bytes: int
-    exptime: bytes
+    ttl: bytes
     is_silent: bool
 
 
@@ -98,9 +99,9 @@ class UsualRequests(Session):
             words = line.split(b" ", 2)
             if len(words) == 3:
                 _, key, tail = words
-                form = self._form if tail == self._tail else self.form_of(tail)
+                head, value_bytes, ttl, is_silent = self._form if tail == self._tail else self.form_of(tail)
                 # The block is as long as the line says, so that there is no second request.
-                if form.value_bytes + 2 == len(block) and not form.is_silent and self.put_small(key, form, block[:-2]):
+                if value_bytes + 2 == len(block) and not is_silent and self.put_small(key, head, ttl, block[:-2]):
                     self.counters.cmd_set += 1
                     return b"STORED\r\n"
         return b""
@@ -223,10 +224,10 @@ class UsualRequests(Session):
         if len(words) != 3:
             return False
         _, key, tail = words
-        form = self._form if tail == self._tail else self.form_of(tail)
-        if form.value_bytes != len(block) or not self.put_small(key, form, block):
+        head, value_bytes, ttl, is_silent = self._form if tail == self._tail else self.form_of(tail)
+        if value_bytes != len(block) or not self.put_small(key, head, ttl, block):
             return False
-        if not form.is_silent:
+        if not is_silent:
             self.out.append(b"STORED\r\n")
         return True
 
@@ -236,18 +237,18 @@ class UsualRequests(Session):
             self._tail, self._form = tail, _read_form(tail)
         return self._form
 
-    def put_small(self, key: bytes, form: SetForm, block: bytes) -> bool:
+    def put_small(self, key: bytes, head: bytes, ttl: bytes, block: bytes) -> bool:
         """Store a value that is as long as its form says; False where the general way must."""
         if not key or len(key) > KEY_LIMIT_BYTES or LINE_FEED in key or not self._takes_small_sets:
             return False
         store = self.store
         end = b"\r\n"
-        if form.exptime != b"0":
-            end = _entry_end(form.exptime, store.clock.now, store.clock.started)
+        if ttl:
+            end = _entry_end(ttl, store.clock.now, store.clock.started)
             if not end:
                 return False
         try:
-            store.put(key, b"".join((form.head, block, end)))
+            store.put(key, b"".join((head, block, end)))
         except ChangesRefused:  # the general way finds it too, and answers
             return False
         return True
@@ -259,9 +260,9 @@ def _read_form(tail: bytes) -> SetForm:
     if len(words) < 3 or words[3:] not in ([], [b"noreply"]):
         return UNUSUAL
     head, value_bytes = FLAG_HEADS.get(words[0]), LENGTHS.get(words[2])
-    if head is None or value_bytes is None:
+    if head is None or value_bytes is None or not words[1]:
         return UNUSUAL
-    return SetForm(head + words[2] + b"\r\n", value_bytes, words[1], len(words) == 4)
+    return SetForm(head + words[2] + b"\r\n", value_bytes, b"" if words[1] == b"0" else words[1], len(words) == 4)
 
 
 @lru_cache(ENDS_KEPT)

@@ -43,8 +43,8 @@ def run_ms(protocol: UsualRequests, line: bytes, block: bytes) -> bool:
     words = line.split(b" ")
     if len(words) != 3:
         return len(words) > 3 and _set_by_flags(protocol, words, block)
-    form = protocol.form_of(b"0 0 " + words[2])
-    if form.value_bytes != len(block) or form.is_silent or not protocol.put_small(words[1], form, block):
+    head, value_bytes, ttl, is_silent = protocol.form_of(b"0 0 " + words[2])
+    if value_bytes != len(block) or is_silent or not protocol.put_small(words[1], head, ttl, block):
         return False
     protocol.out.append(b"HD\r\n")
     return True
@@ -103,8 +103,8 @@ def _set_by_flags(protocol: UsualRequests, words: list[bytes], block: bytes) -> 
             is_quiet = True
         else:
             return False
-    form = protocol.form_of(b"%b %b %b" % (client_flags, ttl, words[2]))
-    if form.value_bytes != len(block) or form.is_silent or not protocol.put_small(words[1], form, block):
+    head, value_bytes, ttl, is_silent = protocol.form_of(b"%b %b %b" % (client_flags, ttl, words[2]))
+    if value_bytes != len(block) or is_silent or not protocol.put_small(words[1], head, ttl, block):
         return False
     if not is_quiet:
         protocol.out += (b"HD", fields, b"\r\n")
