@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from itertools import islice
 
-from memcache_kv.store.item import ENTRY_COST_BYTES, PLAIN, Entry, Item, deadline_of, ready_of
+from memcache_kv.store.eviction import EvictionOrder
+from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]
 """Told of a key and its entry that had to make room, with the shard's lock held: it must return at once."""
-
-CHANCES_PER_EVICTION = 8
-"""How many items that were read may be passed over to find one to evict, so that no write waits for a long scan."""
-
-CANDIDATES_AT_ONCE = 256
-"""How many of the oldest keys are looked up at once: finding the first live slot of a dict from which the oldest were
-taken costs a scan over the empty ones."""
-CANDIDATES_PART = 16
-"""But no more than this part of the shard: one that is deleted and stored anew meanwhile keeps its old place.
-Two at least, as the oldest may be the one that is spared."""
 
 
 class Shard:
@@ -30,21 +20,18 @@ class Shard:
     `table` may be read by any thread without the lock. Everything else, and every change, needs `lock`
     (methods that expect it held end in `_locked`). Nothing here takes another lock.
 
-    Eviction is CLOCK: the dict's own order is the order of arrival, and an item that was read or overwritten since
-    the hand last passed is moved to the end instead of evicted. Reads need no lock for that: they add
-    the key to `seen`, and only while memory is scarce (`Store.scarce`).
+    Which items make room is up to `order`, which is kept only while memory is scarce (`Store.scarce`).
     """
 
     __slots__ = (
-        "table", "lock", "seen", "used_bytes", "check_at_bytes", "expiring", "total_items",
-        "get_expired", "get_flushed", "flush_freed", "second_chances", "on_eviction", "flushed", "classes", "_sizes",
-        "_candidates",
+        "table", "lock", "order", "used_bytes", "check_at_bytes", "expiring", "total_items",
+        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "_sizes",
     )  # fmt: skip
 
     def __init__(self, sizes: SizeClasses = DEFAULT_SIZES) -> None:
         self.table: dict[bytes, Entry] = {}
         self.lock = threading.Lock()
-        self.seen: set[bytes] = set()
+        self.order = EvictionOrder()
         self.used_bytes = 0
         self.check_at_bytes = 0
         """Above this the store looks whether its limits still hold."""
@@ -58,15 +45,21 @@ class Shard:
         """How many were looked for after a flush had taken them."""
         self.flush_freed = 0
         """How many gave their memory back to a flush."""
-        self.second_chances = 0
-        """How often one was passed over by an eviction because it had been read."""
         self.on_eviction: Evicted | None = None
         self.flushed: set[bytes] = set()
         """Keys that the last flush took and nobody has looked for since, until the crawler comes by."""
         self.classes: defaultdict[int, ClassCounts] = defaultdict(ClassCounts)
         """What happened, by size class; what a flush took is not there, as nobody looks at each of its keys."""
         self._sizes = sizes
-        self._candidates: deque[bytes] = deque()
+
+    @property
+    def second_chances(self) -> int:
+        """How often one was passed over by an eviction because it had been read."""
+        return self.order.second_chances
+
+    @second_chances.setter
+    def second_chances(self, count: int) -> None:
+        self.order.second_chances = count
 
     @property
     def evictions(self) -> int:
@@ -97,6 +90,8 @@ class Shard:
             if self.flushed:
                 self.flushed.discard(key)
             self.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
+            if self.order.is_kept:
+                self.order.add(key)
         else:
             self.used_bytes += len(entry) - len(old)
             if deadline_of(old):
@@ -107,13 +102,20 @@ class Shard:
 
     def remove_locked(self, key: bytes) -> Entry | None:
         """Forget a key and return what was kept for it."""
+        old = self._take_locked(key)
+        order = self.order
+        if old is not None and order.is_kept:
+            order.unmark(key)
+            order.tidy(self.table)
+        return old
+
+    def _take_locked(self, key: bytes) -> Entry | None:
         old = self.table.pop(key, None)
         if old is None:
             return None
         self.used_bytes -= len(key) + len(old) + ENTRY_COST_BYTES
         if deadline_of(old):
             self.expiring -= 1
-        self.seen.discard(key)
         return old
 
     def live_locked(self, key: bytes, now: int, reclaims: bool = False) -> Entry | None:
@@ -141,7 +143,7 @@ class Shard:
             if entry is not None and 0 < deadline_of(entry) <= now:
                 with self.lock:
                     if table.get(key) is entry:
-                        unseen = key not in self.seen
+                        unseen = not self.order.is_marked(key)
                         self.remove_locked(key)
                         counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
                         counts.expired_unseen += unseen
@@ -154,50 +156,45 @@ class Shard:
         self.flush_freed += len(self.table)
         self.flushed = set(self.table)
         self.table.clear()
-        self.seen.clear()
-        self._candidates.clear()
+        if self.order.is_kept:
+            self.order.start(self.table)
         self.used_bytes = 0
         self.expiring = 0
 
+    def order_evictions(self, is_scarce: bool) -> None:
+        """Keep an order of eviction from now on, or no longer. Takes the lock."""
+        if is_scarce is not self.order.is_kept:
+            with self.lock:
+                self._order_evictions_locked(is_scarce)
+
+    def _order_evictions_locked(self, is_scarce: bool) -> None:
+        order = self.order
+        if not is_scarce:
+            order.stop()
+        elif order.is_kept:
+            order.fit(len(self.table))
+        else:
+            order.start(self.table)
+
     def evict(self, wanted_bytes: int, now: int, spare: bytes) -> int:
-        """Take out the oldest items that were not read lately until this many bytes are gained, or none is left.
+        """Take out items in the order of eviction until this many bytes are gained, or none is left.
 
         `spare` is the key for which room is made; it is never the one to go. Returns the bytes gained.
         """
         gained = 0
         with self.lock:
-            while gained < wanted_bytes:
-                step = self._evict_one_locked(now, spare)
-                if not step:
-                    break
-                gained += step
+            self._order_evictions_locked(is_scarce=True)
+            while gained < wanted_bytes and (key := self.order.next_victim(self.table, now, spare)) is not None:
+                gained += self._evict_key_locked(key, now)
         return gained
 
-    def _evict_one_locked(self, now: int, spare: bytes) -> int:
-        for chance in range(CHANCES_PER_EVICTION + 1):
-            key = self._oldest_locked(spare)
-            if key is None:
-                return 0
-            if chance < CHANCES_PER_EVICTION and key in self.seen and self._second_chance_locked(key, now):
-                continue
-            return self._evict_key_locked(key, now)
-        return 0
-
-    def _second_chance_locked(self, key: bytes, now: int) -> bool:
-        self.seen.discard(key)
-        entry = self.table[key]
-        if 0 < deadline_of(entry) <= now:
-            return False
-        del self.table[key]
-        self.table[key] = entry
-        self.second_chances += 1
-        return True
-
     def _evict_key_locked(self, key: bytes, now: int) -> int:
-        before = self.used_bytes
-        unseen = key not in self.seen
-        entry = self.remove_locked(key)
+        before, order = self.used_bytes, self.order
+        unseen = not order.is_marked(key)
+        entry = self._take_locked(key)
         assert entry is not None
+        if not unseen:
+            order.unmark(key)
         counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
         deadline = deadline_of(entry)
         if 0 < deadline <= now:
@@ -211,14 +208,3 @@ class Shard:
         if self.on_eviction is not None:
             self.on_eviction(key, entry)
         return before - self.used_bytes
-
-    def _oldest_locked(self, spare: bytes) -> bytes | None:
-        """Take the next key in order of arrival that is still there and is not `spare`."""
-        table = self.table
-        while len(table) > (spare in table):
-            if not self._candidates:
-                self._candidates.extend(islice(table, min(CANDIDATES_AT_ONCE, 2 + len(table) // CANDIDATES_PART)))
-            key = self._candidates.popleft()
-            if key in table and key != spare:
-                return key
-        return None

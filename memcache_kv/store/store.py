@@ -8,9 +8,11 @@ from contextlib import ExitStack
 
 from memcache_kv.errors import ChangesRefused
 from memcache_kv.store.change import ChangeLog, Mode, Outcome, Write
+from memcache_kv.store.eviction import PLACE_SHIFT, SIGN_SHIFT
 from memcache_kv.store.item import (
     ENTRY_COST_BYTES,
     FETCHED,
+    NAMED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
     STALE,
@@ -209,15 +211,17 @@ class Store:
 
     def note(self, key: bytes, entry: Entry) -> None:
         """Note that this entry of the key was read."""
-        shard = self._shard(key)
         if self.scarce:
-            shard.seen.add(key)
+            number = hash(key)
+            marks = self.shards[number & self.mask].order.marks
+            marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | 1  # `mark`
         if not self.keeps_facts:
             return
         if isinstance(entry, Item):
             entry.accessed = self.clock.now
             entry.state |= FETCHED
             return
+        shard = self._shard(key)
         with shard.lock:
             if shard.table.get(key) is entry:
                 item = Item(ready_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, FETCHED)
@@ -252,12 +256,12 @@ class Store:
         try:
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
-            if is_alike and old[-1] == PLAIN == entry[-1]:  # type: ignore[index]
+            if is_alike and old[-1] == entry[-1] != NAMED:  # type: ignore[index]
                 table[key] = entry  # `put_locked` where there is nothing to count: 100 ns less
             else:
                 shard.put_locked(key, entry)
             if old is not None and self.scarce:
-                shard.seen.add(key)
+                shard.order.mark(key)
             shard.total_items += 1
             if log is not None:
                 log.put(key, entry)
@@ -364,7 +368,7 @@ class Store:
 
     def _put_locked(self, shard: Shard, key: bytes, entry: Entry) -> None:
         if shard.put_locked(key, entry) and self.scarce:
-            shard.seen.add(key)
+            shard.order.mark(key)
         if self.log is not None:
             ready = ready_of(entry)
             state = state_of(entry) & ~FETCHED
@@ -439,7 +443,7 @@ class Store:
             entry = self._entry(key, ready_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_facts else 0))
             shard.put_locked(key, entry)
             if self.scarce:
-                shard.seen.add(key)
+                shard.order.mark(key)
             if self.log is not None:
                 self.log.touched(key, deadline)
         self._check_room(shard, key)
@@ -520,6 +524,8 @@ class Store:
             # As it mostly is: `put_locked` in fewer steps.
             table[key] = entry
             shard.used_bytes = used = shard.used_bytes + len(key) + len(entry) + ENTRY_COST_BYTES
+            if shard.order.is_kept:
+                shard.order.add(key)
         else:
             shard.put_locked(key, entry)
             used = shard.used_bytes
@@ -613,6 +619,8 @@ class Store:
         used, target = self.used_bytes, self._target_bytes
         self.scarce = used > target // 2 or bool(self.max_items)
         self.noting = self.scarce or self.keeps_facts
+        for shard in self.shards:
+            shard.order_evictions(self.scarce)
         fair = target // len(self.shards)
         givers = list(self.shards) if self.evicts else []
         while used > target and givers:

@@ -1,20 +1,29 @@
 """One shard: its accounting, its eviction order, its expiry."""
 
+import itertools
 from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memcache_kv.store.eviction import CHANCES_PER_EVICTION, LEAST_MARKS, PLACE_SHIFT
 from memcache_kv.store.item import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item, deadline_of, make_entry, pack
-from memcache_kv.store.shard import CANDIDATES_AT_ONCE, CHANCES_PER_EVICTION, Shard
+from memcache_kv.store.shard import Shard
 
 NOW = 1000
 EVERYTHING = 1 << 40
 
 
-def filled(*keys: bytes) -> Shard:
-    """A shard with a small entry for each of these keys, in this order."""
+def scarce() -> Shard:
+    """A shard that keeps an order of eviction."""
     shard = Shard()
+    shard.order_evictions(True)
+    return shard
+
+
+def filled(*keys: bytes) -> Shard:
+    """One with a small entry for each of these keys, in this order."""
+    shard = scarce()
     with shard.lock:
         for key in keys:
             shard.put_locked(key, b" 0 1\r\nx\r\n")
@@ -22,8 +31,14 @@ def filled(*keys: bytes) -> Shard:
 
 
 def numbered(count: int) -> list[bytes]:
-    """Keys of equal length in order."""
-    return [b"%05d" % number for number in range(count)]
+    """Keys of equal length in order, no two of which share a mark: that would depend on the hash's seed."""
+    places: dict[int, bytes] = {}
+    for number in itertools.count():
+        if len(places) == count:
+            return list(places.values())
+        key = b"%05d" % number
+        places.setdefault(hash(key) >> PLACE_SHIFT & LEAST_MARKS - 1, key)
+    raise AssertionError
 
 
 def put(shard: Shard, key: bytes, entry: Entry) -> bool:
@@ -68,9 +83,10 @@ def test_removing_returns_what_was_kept_and_then_nothing() -> None:
 
 def test_a_removed_key_is_no_longer_noted_as_read() -> None:
     shard = filled(b"a")
-    shard.seen.add(b"a")
+    shard.order.mark(b"a")
     remove(shard, b"a")
-    assert not shard.seen
+    put(shard, b"a", b" 0 1\r\nx\r\n")
+    assert not shard.order.is_marked(b"a")
 
 
 readies = st.binary(max_size=50).map(lambda value: pack(0, value))
@@ -111,10 +127,11 @@ def test_overwriting_counts_deadlines_once() -> None:
 def test_clearing_leaves_nothing() -> None:
     shard = filled(b"a", b"b")
     put(shard, b"c", Item(b"x", deadline=NOW))
-    shard.seen.add(b"a")
+    shard.order.mark(b"a")
     with shard.lock:
         shard.clear_locked()
-    assert (shard.used_bytes, shard.expiring, len(shard.table), len(shard.seen)) == (0, 0, 0, 0)
+    assert (shard.used_bytes, shard.expiring, len(shard.table)) == (0, 0, 0)
+    assert not shard.order.is_marked(b"a")
     assert shard.evict(EVERYTHING, NOW, b"") == 0
 
 
@@ -155,31 +172,35 @@ def test_what_eviction_gains_is_what_the_accounting_loses() -> None:
 
 
 def test_what_was_read_is_spared_once() -> None:
-    shard = filled(b"a", b"b", b"c")
-    shard.seen.add(b"a")
+    a, b, c = numbered(3)
+    shard = filled(a, b, c)
+    shard.order.mark(a)
     shard.evict(1, NOW, b"")
-    assert list(shard.table) == [b"c", b"a"]
-    assert not shard.seen
+    assert set(shard.table) == {a, c}
+    assert not shard.order.is_marked(a)
     shard.evict(1, NOW, b"")
-    assert list(shard.table) == [b"a"]
+    assert set(shard.table) == {a}
     shard.evict(1, NOW, b"")
     assert not shard.table
+    assert (shard.second_chances, shard.evictions, shard.evicted_unseen) == (1, 3, 3)
 
 
 def test_what_is_read_again_and_again_outlives_what_is_not() -> None:
-    shard = filled(b"read", *numbered(50))
-    for number in range(50, 1000):
-        shard.seen.add(b"read")
-        put(shard, b"%05d" % number, b" 0 1\r\nx\r\n")
-        shard.evict(1, NOW, b"%05d" % number)
-        assert b"read" in shard.table
+    read, *others = numbered(1001)
+    shard = filled(read, *others[:50])
+    for key in others[50:]:
+        shard.order.mark(read)
+        put(shard, key, b" 0 1\r\nx\r\n")
+        shard.evict(1, NOW, key)
+        assert read in shard.table
     assert len(shard.table) == 51
 
 
 def test_after_a_bounded_number_of_chances_even_a_read_one_goes() -> None:
     keys_there = numbered(3 * CHANCES_PER_EVICTION)
     shard = filled(*keys_there)
-    shard.seen.update(keys_there)
+    for key in keys_there:
+        shard.order.mark(key)
     shard.evict(1, NOW, b"")
     gone = set(keys_there) - set(shard.table)
     assert gone == {keys_there[CHANCES_PER_EVICTION]}
@@ -196,14 +217,7 @@ def test_the_spared_key_never_goes() -> None:
     assert shard.used_bytes == 0
 
 
-def test_evicting_more_than_are_looked_up_at_once_takes_them_all() -> None:
-    shard = filled(*numbered(3 * CANDIDATES_AT_ONCE + 1))
-    shard.evict(EVERYTHING, NOW, b"")
-    assert (len(shard.table), shard.used_bytes) == (0, 0)
-    assert shard.evictions == 3 * CANDIDATES_AT_ONCE + 1
-
-
-def test_a_candidate_that_was_deleted_meanwhile_is_passed_over() -> None:
+def test_a_key_that_was_deleted_meanwhile_is_passed_over() -> None:
     shard = filled(b"a", b"b", b"c", b"d")
     shard.evict(1, NOW, b"")
     remove(shard, b"b")
@@ -211,11 +225,29 @@ def test_a_candidate_that_was_deleted_meanwhile_is_passed_over() -> None:
     assert list(shard.table) == [b"d"]
 
 
+def test_a_shard_that_kept_no_order_evicts_in_that_of_arrival() -> None:
+    shard = Shard()
+    for key in (b"b", b"c", b"a"):
+        put(shard, key, b" 0 1\r\nx\r\n")
+    shard.evict(1, NOW, b"")
+    assert list(shard.table) == [b"c", b"a"]
+
+
+def test_the_order_is_forgotten_when_memory_is_no_longer_scarce() -> None:
+    shard = filled(*numbered(9))
+    shard.order_evictions(False)
+    put(shard, b"later", b" 0 1\r\nx\r\n")
+    assert not shard.order.small
+    assert not shard.order.main
+    shard.order_evictions(True)
+    assert list(shard.order.small) == [*numbered(9), b"later"]
+
+
 def test_an_expired_one_that_makes_room_counts_as_reclaimed() -> None:
     shard = Shard()
     put(shard, b"a", Item(b"x", deadline=NOW))
     put(shard, b"b", Item(b"x", deadline=NOW + 1))
-    shard.seen.add(b"a")
+    shard.order.mark(b"a")
     shard.evict(1, NOW, b"")
     assert list(shard.table) == [b"b"]
     assert (shard.reclaimed, shard.evictions) == (1, 0)
@@ -242,10 +274,46 @@ def test_reclaim_removes_the_expired_among_the_given_keys_alone() -> None:
 def test_eviction_always_ends_and_gains_what_it_can(
     puts: list[tuple[bytes, bool]], seen: set[bytes], spare: bytes
 ) -> None:
-    shard = Shard()
+    shard = scarce()
     for key, expires in puts:
         put(shard, key, Item(b"x", deadline=NOW) if expires else b"x")
-    shard.seen |= seen & set(shard.table)
+    for key in seen:
+        shard.order.mark(key)
     spared = spare in shard.table
     shard.evict(EVERYTHING, NOW, spare)
     assert list(shard.table) == [spare] * spared
+
+
+steps = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from(numbered(30)), st.booleans()),
+    st.tuples(st.just("remove"), st.sampled_from(numbered(30)), st.just(False)),
+    st.tuples(st.just("read"), st.sampled_from(numbered(30)), st.just(False)),
+    st.tuples(st.just("evict"), st.sampled_from(numbered(30)), st.booleans()),
+    st.tuples(st.just("clear"), st.just(b""), st.just(False)),
+    st.tuples(st.just("scarce"), st.just(b""), st.booleans()),
+)
+
+
+@given(st.lists(steps, max_size=200))
+def test_every_key_has_its_place_while_memory_is_scarce_and_the_accounting_holds(
+    steps: list[tuple[str, bytes, bool]],
+) -> None:
+    shard = scarce()
+    for step, key, flag in steps:
+        if step == "put":
+            put(shard, key, Item(b"x", deadline=NOW) if flag else b"x")
+        elif step == "remove":
+            remove(shard, key)
+        elif step == "read":
+            shard.order.mark(key)
+        elif step == "evict":
+            shard.evict(1, NOW if flag else 0, key)
+        elif step == "clear":
+            with shard.lock:
+                shard.clear_locked()
+        else:
+            shard.order_evictions(flag)
+        places = [*shard.order.small, *shard.order.main]
+        assert set(places) >= shard.table.keys() if shard.order.is_kept else not places
+        assert shard.used_bytes == sum(len(k) + len(e) + ENTRY_COST_BYTES for k, e in shard.table.items())
+        assert shard.expiring == sum(deadline_of(e) > 0 for e in shard.table.values())
