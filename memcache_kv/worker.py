@@ -156,31 +156,49 @@ class Worker(threading.Thread):
         return bool(self._parked or self._paused) or any(unsent)
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Serve once everybody who is ready."""
+        """Serve once everybody who is ready.
+
+        A connection with one usual request is served here, without a detour: two calls and three counts for each are
+        0.3 of the microsecond that such a request costs beside its system calls.
+        """
         events = self._poller.poll(timeout_seconds)
         if self._clock.tick():
             self.context.store.new_second()
-        connections = self._connections
+        connections, read, write, now = self._connections, os.read, os.write, self._clock.now
+        is_quick = self._journal is None or not self._journal.delays
+        received = sent = 0
         for fd, ready in events:
             connection = connections.get(fd)
-            if connection is None:
-                if fd == self._wake_in:
-                    self._look_around()
+            if connection is None or ready != READABLE or connection.waiting or connection.stream or not is_quick:
+                self._serve(fd, connection, ready)
                 continue
+            reply, protocol = b"", connection.protocol
             try:
-                if ready == READABLE and not connection.waiting:
-                    self._read(connection)
-                else:
-                    self._other_event(connection, ready)
+                data = read(fd, protocol.want)
+                reply = protocol.answer_lone(data)
+                if reply:
+                    received += len(data)
+                    connection.last_active = now
+                    count = write(fd, reply)
+                    sent += count
+                    if count != len(reply):
+                        self._keep_unsent(connection, memoryview(reply)[count:])
+                    continue
+            except BlockingIOError:
+                if reply:
+                    self._keep_unsent(connection, memoryview(reply))
+                continue
+            except OSError as error:
+                self._broken(connection, error)
+                continue
             except Exception:  # a fault of ours, or no memory: it must not cost the other connections
                 self._drop(connection)
-        for _ in range(len(self._paused)):
-            connection = self._paused.popleft()
-            if connections.get(connection.fd) is connection:
-                try:
-                    self._resume(connection)
-                except Exception:
-                    self._drop(connection)
+                continue
+            self._count_bytes(received, sent)  # the next request may be `stats`
+            received = sent = 0
+            self._serve(fd, connection, ready, data)
+        self._count_bytes(received, sent)
+        self._resume_paused()
         if self._commit_by and (not events or time.monotonic() > self._commit_by):
             self._commit()
         if self._idle_timeout > 0:
@@ -189,6 +207,39 @@ class Worker(threading.Thread):
             self._give_up_handshakes()
         if self._slowed:
             self._let_go()
+
+    def _count_bytes(self, received: int, sent: int) -> None:
+        self._counters.bytes_read += received
+        self._counters.bytes_written += sent
+
+    def _serve(self, fd: int, connection: Connection | None, ready: int, data: bytes | None = None) -> None:
+        """Deal with one event in the general way.
+
+        data: what was read already, which is nothing at the end of input; None where nobody has read yet.
+        """
+        if connection is None:
+            if fd == self._wake_in:
+                self._look_around()
+            return
+        try:
+            if data is not None:
+                self._take(connection, data)
+            elif ready == READABLE and not connection.waiting:
+                self._read(connection)
+            else:
+                self._other_event(connection, ready)
+        except Exception:
+            self._drop(connection)
+
+    def _resume_paused(self) -> None:
+        """Give those who have more to do, and wait for it since the last turn, their next."""
+        for _ in range(len(self._paused)):
+            connection = self._paused.popleft()
+            if self._connections.get(connection.fd) is connection:
+                try:
+                    self._resume(connection)
+                except Exception:
+                    self._drop(connection)
 
     def _commit(self) -> None:
         """Have the changes of the last turns written, once for all; answer those that the journal has by now.
@@ -294,42 +345,33 @@ class Worker(threading.Thread):
 
     def _read(self, connection: Connection) -> None:
         """Read what is there once, and answer it."""
-        protocol, stream, fd = connection.protocol, connection.stream, connection.fd
+        protocol, stream = connection.protocol, connection.stream
         try:
-            data = os.read(fd, protocol.want) if stream is None else stream.read(protocol.want)
+            data = os.read(connection.fd, protocol.want) if stream is None else stream.read(protocol.want)
         except BlockingIOError:
             if connection.tls is not None:
-                self._poller.modify(fd, connection.tls.wants)
-            return
+                self._poller.modify(connection.fd, connection.tls.wants)
         except OSError as error:
             self._broken(connection, error)
-            return
+        else:
+            self._take(connection, data)
+
+    def _take(self, connection: Connection, data: bytes) -> None:
+        """Answer what was read."""
+        protocol = connection.protocol
         if not data:
             self._close(connection, "normal" if protocol.watcher is None else "error")
             return
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
         journal = self._journal
-        if journal is not None and journal.delays:
+        if journal is None or not journal.delays:
+            protocol.receive(data)
+            self._answer(connection, protocol)
+        else:
             before = journal.mine()
             protocol.receive(data)
             self._answer_after(connection, before)
-            return
-        reply = protocol.answer_lone(data) if stream is None else b""
-        if not reply:
-            protocol.receive(data)
-            self._answer(connection, protocol)
-            return
-        try:  # what `_answer` would do, which takes 0.2 microseconds more
-            sent = os.write(fd, reply)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._broken(connection, error)
-            return
-        self._counters.bytes_written += sent
-        if sent != len(reply):
-            self._keep_unsent(connection, memoryview(reply)[sent:])
 
     def _resume(self, connection: Connection) -> None:
         """Give a connection with more to do its next turn."""
