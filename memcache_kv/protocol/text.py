@@ -31,7 +31,7 @@ KEYS_PER_TURN = 512
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
 RetrievalCounts: TypeAlias = tuple[str, str, str]
-USUAL = frozenset((b"get", b"set", b"mg ", b"ms "))
+CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
 """How the lines of requests begin that are carried out many at once where they can be."""
 LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
 """Of a bare entry it is the line feed; what is no bytes has none."""
@@ -100,7 +100,9 @@ class TextProtocol(UsualRequests):
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
-            is_usual = line_end <= end + 1 and data[position : position + 3] in USUAL
+            command = data[position : position + 3]
+            # A classic request by itself came this far because it is unusual.
+            is_usual = (command in CLASSIC and line_end < end) or (command in META and line_end <= end + 1)
             if is_usual and left >= LINES and not self._observation.active:
                 stop, done = self._run_usual(data, position, end)
                 left -= done
