@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -338,6 +337,8 @@ class Worker(threading.Thread):
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection that we failed to serve, and say why."""
+        import traceback  # loading it takes 4 ms of a start, and mostly nobody needs it
+
         self.context.log.say(f"<{connection.fd} dropped after an error of the server:\n{traceback.format_exc()}")
         self._close(connection)
 

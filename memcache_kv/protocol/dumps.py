@@ -28,7 +28,7 @@ from memcache_kv.store.item import (
 from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.store import Store
 
-KEYS_AT_ONCE = 256
+KEYS_AT_ONCE = 128
 """Half a millisecond of work."""
 CACHEDUMP_LIMIT_BYTES = 2 << 20
 SIZE_STEP_BYTES = 32

@@ -26,7 +26,7 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 """But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
-KEYS_PER_TURN = 512
+KEYS_PER_TURN = 256
 """Keys of one get that are answered before other connections have their turn."""
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
@@ -197,7 +197,7 @@ class TextProtocol(UsualRequests):
     def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:
         """Begin to answer a command that retrieves these keys.
 
-        find: returns a key's entry, an Item with its id where `with_cas`; counts: what to count it as.
+        find: returns a key's entry, with its id where `with_cas`; counts: what to count it as.
         """
         self._keys = iter(keys)
         self._find = find

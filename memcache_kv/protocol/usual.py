@@ -33,8 +33,12 @@ from memcache_kv.store.item import (
 
 LINES = 128
 """How many lines are taken apart at once: where something else follows, no more was taken apart in vain."""
+LARGEST_JOINED_BYTES = 64 * 1024
+"""A larger value is sent from where it is: to copy it first would hold up the others."""
 ENDS_KEPT = 256
+"""How many exptimes are known by what they make of an entry's end."""
 DIGITS = 9
+"""A number of no more is in range."""
 LONGEST_GET_BYTES = 300
 """A first request longer than this has several keys, and is not looked up as if it were one."""
 
@@ -117,6 +121,8 @@ class UsualRequests(Session):
             counters.get_hits += 1
             return b"".join((b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n"))
         if not is_plain_key(key) or not 0 < len(key) <= KEY_LIMIT_BYTES:
+            return b""
+        if entry is not None and len(entry) > LARGEST_JOINED_BYTES:
             return b""
         entry = store.get(key)
         counters.cmd_get += 1

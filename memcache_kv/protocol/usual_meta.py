@@ -55,6 +55,8 @@ def _get_by_plan(protocol: UsualRequests, key: bytes, asked: bytes) -> bool:
     opaque = b""
     if _O in asked:
         opaque, asked = _without_opaque(asked)
+        if len(opaque) > OPAQUE_LIMIT_BYTES:
+            return False
     plan = _plan(asked)
     if plan is None or LINE_FEED in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
         return False

@@ -19,9 +19,12 @@ KEYS = st.sampled_from([b"a", b"b", b"c", b"flagged", b"brief", b"named", b"big"
 FLAGS = st.sampled_from([b"0", b"5", b"255", b"256", b"00", b"-1", b"4294967295", b""])
 EXPTIMES = st.sampled_from([b"0", b"100", b"-1", b"2592001", b"99999999999", b"x"])
 READ_FLAGS = st.lists(
-    st.sampled_from([b"v", b"f", b"k", b"s", b"t", b"q", b"O12", b"c", b"h", b"T50", b"b", b"vv"]), max_size=4
+    st.sampled_from([b"v", b"f", b"k", b"s", b"t", b"q", b"O12", b"O" + 40 * b"x", b"c", b"h", b"T50", b"b", b"vv"]),
+    max_size=4,
 )
-STORE_FLAGS = st.lists(st.sampled_from([b"T100", b"F7", b"k", b"q", b"O12", b"c", b"I", b"MA", b"T", b"F"]), max_size=3)
+STORE_FLAGS = st.lists(
+    st.sampled_from([b"T100", b"F7", b"k", b"q", b"O12", b"O" + 40 * b"x", b"c", b"I", b"MA", b"T", b"F"]), max_size=3
+)
 
 
 def classic_set(key: bytes, flags: bytes, exptime: bytes, value: bytes, wrong: int, noreply: bool) -> bytes:
