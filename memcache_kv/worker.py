@@ -332,8 +332,8 @@ class Worker(threading.Thread):
         self._poller.unregister(connection.fd)
         if connection.tls is not None and not connection.shaking:
             connection.tls.say_goodbye()
+        self.context.totals.close()  # before the client can see its end
         connection.socket.close()
-        self.context.totals.close()
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection that we failed to serve, and say why."""
