@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from memcache_kv.udp import UdpServer
 
 LOOPBACKS = ("127.0.0.1", "::1")
-THREADS_WITHOUT_GIL = 4
+THREADS_WITHOUT_GIL = 2
 
 
 class StopRequest:

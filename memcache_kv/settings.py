@@ -58,7 +58,7 @@ class Settings(NamedTuple):
     disable_evictions: bool = False
     conn_limit: int = 1024
     threads: int = 0
-    """0 lets the interpreter decide: 1 with the GIL, 4 without."""
+    """0 lets the interpreter decide: 1 with the GIL, 2 without."""
     max_item_size: int = MIB
     max_reqs_per_event: int = 1000
     verbose: int = 0
@@ -233,7 +233,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("disable-evictions", "return an error when memory is full, instead of evicting", "M", convert=_switch),
     Option("conn-limit", "connections at once (default: 1024)", "c", "NUM",
            _integer(1, 1 << 20, "the connection limit")),
-    Option("threads", "worker threads (default: 1, or 4 on an interpreter without the GIL)", "t", "NUM",
+    Option("threads", "worker threads (default: 1, or 2 on an interpreter without the GIL)", "t", "NUM",
            _integer(1, 256, "the number of threads")),
     Option("max-item-size", "largest item, with k or m (default: 1m, from 1k to 1024m)", "I", "NUM", _item_size),
     Option("max-reqs-per-event", "requests answered on one connection before the others have their turn "
