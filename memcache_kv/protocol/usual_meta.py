@@ -2,7 +2,7 @@ r"""The short ways of the meta commands: mg and ms in their usual form, many at 
 
 Usual are the flags that say what to return or how to store, and nothing else: v, f, k, s, t, q and O of mg, F, T, k, q
 and O of ms. What has others, or is not plainly there, is left to `meta.py`, which would answer all of it alike, but
-in 4 microseconds where this takes 0.8.
+in 5 microseconds where this takes 0.7, and 9 for a ms where this takes 1.5.
 """
 
 from __future__ import annotations
