@@ -1,8 +1,8 @@
 r"""The short ways of the text protocol: gets of one key and sets of a small value, one alone or many at once.
 
 Whatever is not in its usual form is left to `text.py`, which would answer all of it in the same way, only slower: a get
-takes 0.5 microseconds here and 4 there, a set 1.4 and 7.5. They are quick because what costs is one step of the interpreter, not one byte: `split` and `join` take many requests in
-one, and a look-up tells several things at once.
+takes 0.5 microseconds here and 4 there, a set 1.4 and 7.5. They are quick because what costs is one step of the
+interpreter, not one byte: `split` and `join` take many requests in one, and a look-up tells several things at once.
 """
 
 from __future__ import annotations
