@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from memcache_kv.store import Item, Store
+from memcache_kv.store import Store
+from memcache_kv.store.item import deadline_of
 from tests.crash.load import COUNTER, TOKENS, Connection, Key, State, Writer
 from tests.integration.wire import DEADLINE, OURS, RunningServer, poll_until
 from tests.journal.history import replay
@@ -133,7 +134,7 @@ class Rounds:
     def _check_key(self, client: Connection, store: Store, key: Key) -> None:
         found = client.gets(key.name)
         entry = store.get(key.name)
-        deadline = entry.deadline if isinstance(entry, Item) else 0
+        deadline = 0 if entry is None else deadline_of(entry)
         state = None if found is None else State(found[0], found[1], deadline)
         assert state in key.candidates, (
             f"round {self.finished}: {key.name!r} holds {state!r}; acknowledged was {key.candidates[0]!r}, "

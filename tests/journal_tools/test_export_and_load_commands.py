@@ -14,6 +14,7 @@ import pytest
 
 from memcache_kv.journal import Journal, JournalDirectory
 from memcache_kv.journal.load import SourceItem
+from memcache_kv.store.item import deadline_of, ready_of, state_of
 from tests.integration.wire import MEMCACHED, OURS, RunningServer, ServerUnavailable
 from tests.journal_tools.journals import (
     Run,
@@ -103,8 +104,7 @@ def test_a_damaged_journal_is_not_exported(tmp_path: Path, run: Run) -> None:
 def items_of(path: Path) -> set[tuple[object, ...]]:
     found: set[tuple[object, ...]] = set()
     for key, entry in opened(path).items():
-        facts = (0, 0) if isinstance(entry, bytes) else (entry.deadline, entry.state)
-        found.add((key, entry if isinstance(entry, bytes) else entry.ready, *facts))
+        found.add((key, ready_of(entry), deadline_of(entry), state_of(entry)))
     return found
 
 
@@ -241,7 +241,7 @@ def test_a_running_memcached_is_copied(server: RunningServer, run: Run, tmp_path
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith("loaded 501 items")
     assert contents(tmp_path / "new") == expected
-    deadlines = {key: getattr(entry, "deadline", 0) for key, entry in opened(tmp_path / "new").items()}
+    deadlines = {key: deadline_of(entry) for key, entry in opened(tmp_path / "new").items()}
     assert deadlines[b"key/0&=%"] == deadlines[b"key with blanks"] == 0
     assert abs(deadlines[b"key/1&=%"] - time.time() - 1000) < 20
 

@@ -8,6 +8,7 @@ import pytest
 
 from memcache_kv.journal import Journal
 from memcache_kv.journal.record import Record, line_of
+from memcache_kv.store.item import cas_of, deadline_of, ready_of, state_of
 from tests.journal_tools.journals import STARTED, Run, keys, opened, sets, several_files, tree, write_journal
 from tests.program import Program, run_to_its_end
 
@@ -79,8 +80,7 @@ def test_no_cas_id_is_given_twice_afterwards(tmp_path: Path, run: Run) -> None:
     write_journal(journal, lambda journal: journal.stored(b"new", 0, 0, journal.last_cas + 1, b""))
     entry = opened(journal).peek(b"new")
     assert entry is not None
-    assert not isinstance(entry, bytes)
-    assert entry.cas > (2 << 32) + 3
+    assert cas_of(entry) > (2 << 32) + 3
 
 
 def test_facts_of_items_survive(tmp_path: Path, run: Run) -> None:
@@ -95,8 +95,7 @@ def test_facts_of_items_survive(tmp_path: Path, run: Run) -> None:
     run("restore", journal, "--until", STARTED, "--yes")
     entry = opened(journal).peek(b"a")
     assert entry is not None
-    assert not isinstance(entry, bytes)
-    assert (entry.deadline, entry.cas, entry.state, entry.ready) == (end, 9, 2, b" 7 1\r\n\xff\r\n")
+    assert (deadline_of(entry), cas_of(entry), state_of(entry), ready_of(entry)) == (end, 9, 2, b" 7 1\r\n\xff\r\n")
 
 
 def test_a_flush_that_waited_and_whose_time_has_passed_is_left_out(tmp_path: Path, run: Run) -> None:
