@@ -588,6 +588,50 @@ def test_a_guesser_is_not_waited_for_at_the_end(guarded: Serving, monkeypatch: p
     assert guarded.totals.current == 0
 
 
+# Lone requests, which the loop serves by itself
+
+
+def test_a_client_that_reads_late_gets_all_replies_to_its_lone_requests(serve: MakeServing) -> None:
+    serving = serve()
+    client, value = serving.connect(), b"v" * 4000
+    ask(client, b"set a 0 0 4000\r\n%b\r\n" % value, b"STORED\r\n")
+    reply, asked = b"VALUE a 0 4000\r\n%b\r\nEND\r\n" % value, 0
+    while not serving.has_unsent():
+        before = serving.around.counters.get_hits
+        client.sendall(b"get a\r\n")
+        asked += 1
+        poll_until(
+            lambda: serving.around.counters.get_hits > before or serving.has_unsent(),  # noqa: B023
+            "it is carried out, or waits behind one that was",
+        )
+        assert asked < 10_000
+    client.sendall(b"get a\r\nmn\r\n")
+    assert read(client, len(reply) * (asked + 1)) == reply * (asked + 1)
+    assert read(client, 4) == b"MN\r\n"
+    assert serving.around.counters.get_hits == asked + 1
+
+
+def test_a_client_that_is_gone_before_its_lone_reply_is_closed(serve: MakeServing) -> None:
+    serving = serve()
+    leaving, staying = serving.connect(), serving.connect()
+    ask(leaving, b"set a 0 0 1\r\nx\r\n", b"STORED\r\n")
+    leaving.sendall(b"get a\r\n")
+    leaving.close()
+    poll_until(lambda: serving.totals.current == 1, "it is closed")
+    ask(staying, b"get a\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n")
+
+
+def test_bytes_of_lone_requests_are_counted_before_the_next_is_told(serve: MakeServing) -> None:
+    serving = serve()
+    client = serving.connect()
+    ask(client, b"set a 0 0 1\r\nx\r\n", b"STORED\r\n")
+    ask(client, b"get a\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n")
+    client.sendall(b"stats\r\n")
+    told = client.recv(65536)
+    assert b"STAT bytes_read %d\r\n" % (16 + 7 + 7) in told
+    assert b"STAT bytes_written %d\r\n" % (8 + 21) in told
+
+
 # Protocols
 
 

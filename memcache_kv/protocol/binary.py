@@ -184,7 +184,11 @@ class BinaryProtocol(Session):
                 reply = self._answer_usual(data[position:stop])
                 if reply:
                     self.out.append(reply)
+                    self.turn_bytes += len(reply)
                     position = stop
+                    if self.turn_bytes > TURN_BYTES:
+                        self.paused = True
+                        break
                     continue
             stop = self._carry_out(data, position, fields)
             if not stop:

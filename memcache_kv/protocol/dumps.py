@@ -29,7 +29,7 @@ from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.store import Store
 
 KEYS_AT_ONCE = 128
-"""Half a millisecond of work."""
+"""A quarter of a millisecond of work."""
 CACHEDUMP_LIMIT_BYTES = 2 << 20
 SIZE_STEP_BYTES = 32
 UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")

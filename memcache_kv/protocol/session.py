@@ -89,7 +89,7 @@ class Session:
 
     def answer_lone(self, data: bytes) -> bytes:
         """Carry out input that is one request in its usual form; return the reply, or nothing where `receive` must."""
-        return b""
+        raise NotImplementedError
 
     def _run(self, data: bytes) -> None:
         """Carry out requests until the input or the turn is used up."""

@@ -119,17 +119,9 @@ class UsualRequests(Session):
             counters.cmd_get += 1
             counters.get_hits += 1
             return b"".join((b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n"))
-        if not is_plain_key(key) or not 0 < len(key) <= KEY_LIMIT_BYTES:
-            return b""
         if entry is not None and len(entry) > LARGEST_JOINED_BYTES:
             return b""
-        entry = store.get(key)
-        counters.cmd_get += 1
-        if entry is None:
-            counters.get_misses += 1
-            return b"END\r\n"
-        counters.get_hits += 1
-        return b"".join((b"VALUE ", key, ready_of(entry), b"END\r\n"))
+        return b"".join(self._general_reply(key))
 
     def _set_large(self, data: bytes) -> bytes:
         """Carry out a lone set of a value that is too long to be copied three times."""
@@ -180,7 +172,9 @@ class UsualRequests(Session):
                         store.note(key, entry)
                     out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
                     hits += 1
-                elif self._get_other(key):
+                elif self.turn_bytes <= TURN_BYTES and (reply := self._general_reply(key)):
+                    out += reply
+                    self.turn_bytes += sum(map(len, reply))
                     others += 1
                 else:
                     left = len(line) + 2
@@ -207,21 +201,17 @@ class UsualRequests(Session):
         words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
         return len(words) < 3 or self.form_of(words[2]) is UNUSUAL
 
-    def _get_other(self, key: bytes) -> bool:
-        """Answer a get that is no hit of a bare entry; False where it is not of one key, or the turn is over."""
-        if not is_plain_key(key) or not 0 < len(key) <= KEY_LIMIT_BYTES or self.turn_bytes > TURN_BYTES:
-            return False
+    def _general_reply(self, key: bytes) -> tuple[bytes, ...]:
+        """Return the pieces of the reply to a get of whatever is kept; none where it is not a get of one key."""
+        if not is_plain_key(key) or not 0 < len(key) <= KEY_LIMIT_BYTES:
+            return ()
         entry, counters = self.store.get(key), self.counters
         counters.cmd_get += 1
         if entry is None:
             counters.get_misses += 1
-            self.out.append(b"END\r\n")
-            return True
+            return (b"END\r\n",)
         counters.get_hits += 1
-        ready = ready_of(entry)
-        self.turn_bytes += len(ready)
-        self.out += (b"VALUE ", key, ready, b"END\r\n")
-        return True
+        return b"VALUE ", key, ready_of(entry), b"END\r\n"
 
     def _set_small(self, line: bytes, block: bytes) -> bool:
         """Carry out a set with its block; False where the general way must."""

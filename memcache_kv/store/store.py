@@ -241,10 +241,10 @@ class Store:
     # Changing
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Set a small value: `store` with Mode.SET, less what is not needed for that.
+        """Set a value: `store` with Mode.SET, less what is not needed for that.
 
-        The caller has seen to it that the entry is of the right kind for what it holds (`make_entry`), that its ready
-        bytes are at most PLAIN_LIMIT_BYTES, and that `evicts` is true.
+        The caller has seen to it that the entry is of the right kind for what it holds (`make_entry`), that it is not
+        too large (`takes_small_sets`, `exceeds_limit`), and that `evicts` is true.
         """
         shard, log = self.shards[hash(key) & self.mask], self.log
         if log is not None and log.refuses:

@@ -296,6 +296,16 @@ def test_a_turn_ends_after_a_megabyte_of_values(opcode: int) -> None:
     assert len(conversation.turns) == 3
 
 
+def test_a_turn_ends_after_a_megabyte_of_small_values_too() -> None:
+    conversation = BinaryConversation()
+    value = b"v" * 4000
+    conversation.ask(storing(O.SET, value=value))
+    conversation.turns.clear()
+    reply = conversation.feed(Packet(O.GET, b"a").to_bytes() * 600)
+    assert reply.count(value) == 600
+    assert max(map(len, conversation.turns)) < TURN_BYTES + 5000
+
+
 def test_a_turn_that_ends_with_the_input_asks_for_no_other() -> None:
     conversation = with_settings(max_reqs_per_event=2)
     conversation.protocol.receive(Packet(O.NOOP).to_bytes() * 2)
