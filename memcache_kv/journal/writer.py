@@ -133,9 +133,9 @@ class Journal:
         self._append(set_line(key, flags, deadline, cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Note the same of an entry. That of plain text takes 1.3 microseconds here, 2.5 by `stored`."""
+        """Note the same of an entry. That of a plain one takes 1.6 microseconds here, 2.4 by `stored`."""
         if entry.__class__ is bytes and entry[-1] == PLAIN and entry.startswith(NO_FLAGS):
-            self._append(plain_set_line(key, entry[entry.index(b"\n") + 1 : -2]))
+            self._append(plain_set_line(key, entry[entry.find(b"\n") + 1 : -2]))
         else:
             ready = ready_of(entry)
             self.stored(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready))
@@ -432,7 +432,9 @@ class Journal:
     # The queue
 
     def _append(self, line: bytes) -> None:
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # `with` takes 80 ns more
+        try:
             if self._new_second:
                 stamp = line_of(Record("time", at=self._new_second))
                 self._new_second = 0
@@ -446,6 +448,8 @@ class Journal:
                 self.delays = True
             if self.delays:
                 self._positions[get_ident()] = self.position
+        finally:
+            lock.release()
         if not self._is_awake:
             self._is_awake = True
             self._wake.set()
