@@ -72,7 +72,7 @@ _LEN_AT = len('{"crc":"00000000","len":')
 LOOKED_AT_BYTES = 24
 """How much of what may be text is looked at before it is decoded."""
 _shows_no_text = re.compile(rb"[\x00-\x7f][\x80-\xbf]|[\xc0\xc1\xf5-\xff]|[\xc2-\xf4][\x00-\x7f\xc2-\xf4]").search
-"""Finds what is in no UTF-8: a continuation after no beginning, a byte that never is, a beginning that nothing follows."""
+"""Finds what is in no UTF-8: a continuation behind no beginning, a byte of none, a beginning without continuation."""
 
 
 def line_of(record: Record) -> bytes:
@@ -114,7 +114,7 @@ def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: in
 
 
 def _text(data: bytes) -> str | None:
-    """Decode what is text; None for what is not. Bytes that are none mostly show it soon, in half an exception's time."""
+    """Decode what is text; None for what is not: most of that shows it soon, in half an exception's time."""
     if not data.isascii() and _shows_no_text(data, 0, LOOKED_AT_BYTES):
         return None
     try:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from memcache_kv.errors import ChangesRefused
-from memcache_kv.protocol import commands
+from memcache_kv.protocol import commands, multiget
 from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
 from memcache_kv.protocol.context import Context
+from memcache_kv.protocol.multiget import KEYS_PER_TURN
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.usual import LINES, UsualRequests
-from memcache_kv.store.item import EXPIRING, EXPIRING_BYTES, LINE_FEED, PLAIN, Entry, cas_of, expiring_end, ready_of
+from memcache_kv.store.item import LINE_FEED, Entry, cas_of, ready_of
 from memcache_kv.watching import Watcher
 
 LINE_LIMIT_BYTES = 2048
@@ -26,15 +26,11 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 """But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
-KEYS_PER_TURN = 256
-"""Keys of one get that are answered before other connections have their turn."""
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
 RetrievalCounts: TypeAlias = tuple[str, str, str]
 CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
 """How the lines of requests begin that are carried out many at once where they can be."""
-LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
-"""Of a bare entry it is the line feed; what is no bytes has none."""
 GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
 
@@ -208,10 +204,13 @@ class TextProtocol(UsualRequests):
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         keys = list(islice(self._keys, KEYS_PER_TURN))
-        if self._observation.active or self._find != self.store.get:
+        is_usual = self._find == self.store.get and not self._observation.active
+        reply = multiget.answer_keys(self, keys) if is_usual else None
+        if reply is None:
             answered = self._answer_singly(keys)
         else:
-            answered = self._answer_together(keys)
+            answered = len(keys)
+            self.out += [reply] if reply else []
         if answered < len(keys):
             self._keys = chain(keys[answered:], self._keys)
         elif len(keys) < KEYS_PER_TURN:
@@ -221,53 +220,6 @@ class TextProtocol(UsualRequests):
             return
         self.paused = True
         self._more = self.answer_keys
-
-    def _answer_together(self, keys: list[bytes]) -> int:
-        """Answer a part of a get; return how many of its keys, for large values end the turn.
-
-        Hits of bare entries, as most are, are put between the other pieces by slices and not one by one, which
-        makes of half a microsecond a key less than a quarter.
-        """
-        entries = self.store.kept_many(keys)
-        try:
-            all_plain = bytes(map(LAST_BYTE, entries)) == b"\n" * len(keys)
-        except TypeError:  # one is missing, or an Item
-            all_plain = False
-        if not all_plain:
-            return self._answer_each(keys, entries)
-        pieces: list[Any] = [b"VALUE "] * (3 * len(keys))
-        pieces[1::3] = keys
-        pieces[2::3] = entries
-        self.out.append(b"".join(pieces))
-        self._count_retrieval(len(keys), 0)
-        return len(keys)
-
-    def _answer_each(self, keys: list[bytes], entries: list[Entry | None]) -> int:
-        """Answer a part of a get with these entries, some of them missing or no bare ones; return how many."""
-        out, get, hits, misses = self.out, self.store.get, 0, 0
-        note, noting = self.store.note, self.store.noting
-        expired = expiring_end(self.store.clock.now)
-        for key, entry in zip(keys, entries, strict=True):
-            if entry.__class__ is bytes and entry[-1] == PLAIN:
-                out += (b"VALUE ", key, entry)
-                hits += 1
-                continue
-            if entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
-                if noting:
-                    note(key, entry)
-                out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\n")
-                hits += 1
-                continue
-            live = get(key)
-            if live is None:
-                misses += 1
-                continue
-            hits += 1
-            self._send_value(key, live)
-            if self.turn_bytes > TURN_BYTES:
-                break
-        self._count_retrieval(hits, misses)
-        return hits + misses
 
     def _answer_singly(self, keys: list[bytes]) -> int:
         """Answer a part of a command that retrieves, key by key; return how many."""

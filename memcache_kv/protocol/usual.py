@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol.context import Context
+from memcache_kv.protocol.multiget import answer_lone_multiget
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.session import TURN_BYTES, Session
 from memcache_kv.protocol.usual_meta import run_mg, run_ms
@@ -22,6 +23,7 @@ from memcache_kv.store.item import (
     LINE_FEED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
+    SPACE,
     Entry,
     absolute_deadline,
     expiring_end,
@@ -62,6 +64,8 @@ class SetForm(NamedTuple):
 
 UNUSUAL = SetForm(b"", -1, b"", False)
 """Fits no value."""
+NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
+"""Stands for a line or data block that is not there: longer than any that is usual."""
 
 
 class UsualRequests(Session):
@@ -82,13 +86,15 @@ class UsualRequests(Session):
         if self._held or self._mid_block or self._observation.active:
             return b""
         head = data[:4]
-        if head == b"get " and len(data) < LONGEST_GET_BYTES:
+        if head == b"get ":
+            if len(data) > LONGEST_GET_BYTES:
+                return answer_lone_multiget(self, data)
             key, store = data[4:-2], self.store
             entry = store.tables[hash(key) & store.mask].get(key)
             if data[-2:] != b"\r\n":
                 return b""
             if entry.__class__ is not bytes or entry[-1] != PLAIN:
-                return self._answer_lone_other(key, entry)
+                return answer_lone_multiget(self, data) if SPACE in key else self._answer_lone_other(key, entry)
             if store.noting:
                 store.note(key, entry)
             counters = self.counters
@@ -146,21 +152,18 @@ class UsualRequests(Session):
     def _run_usual(self, data: bytes, position: int, end: int) -> tuple[int, int]:
         """Carry out the usual requests with which a part of the input begins.
 
-        end: where its last line end is. Returns the position behind them, and how many they were.
+        end: where its last line end is. Returns the position behind them, and how many they were. What is done for
+        each is written out here: two calls less for a set are a tenth of its 1.2 microseconds.
         """
-        if self._begins_large(data, position):
-            return position, 0
-        lines = data[position:end].split(b"\r\n", LINES)
-        stop = end + 2 if len(lines) <= LINES else end - len(lines.pop())
+        lines, stop = self._take_lines(data, position, end)
         out, store = self.out, self.store
-        tables, mask, noting = store.tables, store.mask, store.noting
+        tables, mask, noting, put = store.tables, store.mask, store.noting, store.put
         expired = expiring_end(store.clock.now)
         hits = sets = others = 0
-        left, following = 0, iter(lines)
+        tail, following = NO_BLOCK, iter(lines)
         for line in following:
-            command = line[:4]
-            if command == b"get ":
-                key = line[4:]
+            command, space, key = line.partition(b" ")
+            if command == b"get":
                 entry = tables[hash(key) & mask].get(key)
                 if entry.__class__ is bytes and entry[-1] == PLAIN:
                     if noting:
@@ -172,27 +175,58 @@ class UsualRequests(Session):
                         store.note(key, entry)
                     out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
                     hits += 1
-                elif self.turn_bytes <= TURN_BYTES and (reply := self._general_reply(key)):
-                    out += reply
-                    self.turn_bytes += sum(map(len, reply))
+                elif self._answer_get(key):
                     others += 1
                 else:
-                    left = len(line) + 2
+                    block = NO_BLOCK
                     break
-                continue
-            if command[:3] == b"mg " and run_mg(self, line):
+            elif command == b"set":
+                key, _, words = key.partition(b" ")
+                if words != tail:
+                    tail = words
+                    head, value_bytes, value_end, reply = self._form_now(tail)
+                block = next(following, NO_BLOCK)
+                if len(block) != value_bytes or not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in key:
+                    break
+                try:
+                    put(key, b"".join((head, block, value_end)))
+                except ChangesRefused:  # the general way finds it too, and answers
+                    break
+                out += reply
+                sets += 1
+            elif command == b"mg" and space and run_mg(self, line):
                 hits += 1
-                continue
-            block = next(following, None) if command == b"set " or command[:3] == b"ms " else None
-            if block is None or not (self._set_small(line, block) if command == b"set " else run_ms(self, line, block)):
-                left = len(line) + 2 + (0 if block is None else len(block) + 2)
-                break
-            sets += 1
+            else:
+                block = next(following, NO_BLOCK) if command == b"ms" else NO_BLOCK
+                if block is NO_BLOCK or not run_ms(self, line, block):
+                    break
+                sets += 1
+        else:
+            line = block = NO_BLOCK
+        self._count_usual(hits, sets)
+        unread = [each for each in (line, block, *following) if each is not NO_BLOCK]
+        return stop - sum(map(len, unread)) - 2 * len(unread), hits + sets + others
+
+    def _take_lines(self, data: bytes, position: int, end: int) -> tuple[list[bytes], int]:
+        """Return the next lines up to the last line end, and the position behind them."""
+        if self._begins_large(data, position):
+            return [], position
+        lines = data[position:end].split(b"\r\n", LINES)
+        return lines, end + 2 if len(lines) <= LINES else end - len(lines.pop())
+
+    def _count_usual(self, hits: int, sets: int) -> None:
         self.counters.cmd_get += hits
         self.counters.get_hits += hits
         self.counters.cmd_set += sets
-        unread = list(following)
-        return stop - left - sum(map(len, unread)) - 2 * len(unread), hits + sets + others
+
+    def _form_now(self, tail: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
+        """Return how the entries of sets in this form begin, how long their values are, how they end, and the answer.
+
+        A length that no value has where such sets are not usual.
+        """
+        head, value_bytes, ttl, is_silent = self.form_of(tail)
+        end = self._end_of(ttl)
+        return head, value_bytes if end and self._takes_small_sets else -1, end, () if is_silent else (b"STORED\r\n",)
 
     def _begins_large(self, data: bytes, position: int) -> bool:
         """Tell whether there is a set of a large value: to look for lines in that would take long."""
@@ -200,6 +234,13 @@ class UsualRequests(Session):
             return False
         words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
         return len(words) < 3 or self.form_of(words[2]) is UNUSUAL
+
+    def _answer_get(self, key: bytes) -> bool:
+        """Answer one of many gets in the general way; False where the turn has no more room, or it is none."""
+        reply = self._general_reply(key) if self.turn_bytes <= TURN_BYTES else ()
+        self.out += reply
+        self.turn_bytes += sum(map(len, reply))
+        return bool(reply)
 
     def _general_reply(self, key: bytes) -> tuple[bytes, ...]:
         """Return the pieces of the reply to a get of whatever is kept; none where it is not a get of one key."""
@@ -213,19 +254,6 @@ class UsualRequests(Session):
         counters.get_hits += 1
         return b"VALUE ", key, ready_of(entry), b"END\r\n"
 
-    def _set_small(self, line: bytes, block: bytes) -> bool:
-        """Carry out a set with its block; False where the general way must."""
-        words = line.split(b" ", 2)
-        if len(words) != 3:
-            return False
-        _, key, tail = words
-        head, value_bytes, ttl, is_silent = self._form if tail == self._tail else self.form_of(tail)
-        if value_bytes != len(block) or not self.put_small(key, head, ttl, block):
-            return False
-        if not is_silent:
-            self.out.append(b"STORED\r\n")
-        return True
-
     def form_of(self, tail: bytes) -> SetForm:
         """Return what the words behind a set's key say: mostly the same as the last time, which is told at once."""
         if tail != self._tail:
@@ -236,17 +264,18 @@ class UsualRequests(Session):
         """Store a value that is as long as its form says; False where the general way must."""
         if not key or len(key) > KEY_LIMIT_BYTES or LINE_FEED in key or not self._takes_small_sets:
             return False
-        store = self.store
-        end = b"\r\n"
-        if ttl:
-            end = _entry_end(ttl, store.clock.now, store.clock.started)
-            if not end:
-                return False
+        end = self._end_of(ttl)
+        if not end:
+            return False
         try:
-            store.put(key, b"".join((head, block, end)))
+            self.store.put(key, b"".join((head, block, end)))
         except ChangesRefused:  # the general way finds it too, and answers
             return False
         return True
+
+    def _end_of(self, ttl: bytes) -> bytes:
+        """Return what ends an entry with this exptime; nothing where that is none in its usual form."""
+        return _entry_end(ttl, self.store.clock.now, self.store.clock.started) if ttl else b"\r\n"
 
 
 def _read_form(tail: bytes) -> SetForm:

@@ -8,7 +8,7 @@ import pytest
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory
 from memcache_kv.protocol.binary import BinaryProtocol
 from memcache_kv.protocol.binary_frames import Opcode
-from memcache_kv.protocol.text import KEYS_PER_TURN
+from memcache_kv.protocol.multiget import KEYS_PER_TURN
 from memcache_kv.settings import Settings
 from memcache_kv.store.change import Mode
 from memcache_kv.store.item import pack

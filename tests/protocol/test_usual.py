@@ -16,6 +16,7 @@ VALUES = st.one_of(
     ),
 )
 KEYS = st.sampled_from([b"a", b"b", b"c", b"flagged", b"brief", b"named", b"big", b"gone", b"k" * 250, b"k" * 251])
+PRESENT = st.sampled_from([b"a", b"b", b"flagged", b"brief", b"named"])
 FLAGS = st.sampled_from([b"0", b"5", b"255", b"256", b"00", b"-1", b"4294967295", b""])
 EXPTIMES = st.sampled_from([b"0", b"100", b"-1", b"2592001", b"99999999999", b"x"])
 READ_FLAGS = st.lists(
@@ -39,6 +40,9 @@ def meta_set(key: bytes, value: bytes, flags: list[bytes]) -> bytes:
 REQUESTS = st.one_of(
     st.builds(lambda key: b"get %b\r\n" % key, KEYS),
     st.builds(lambda keys: b"get %b\r\n" % b" ".join(keys), st.lists(KEYS, min_size=1, max_size=4)),
+    st.builds(
+        lambda keys, times: b"get %b\r\n" % b" ".join(keys * times), st.lists(PRESENT, min_size=1), st.integers(1, 300)
+    ),
     st.builds(lambda key: b"mg %b v\r\n" % key, KEYS),
     st.builds(lambda key, flags: b"%b\r\n" % b" ".join([b"mg", key, *flags]), KEYS, READ_FLAGS),
     st.builds(classic_set, KEYS, FLAGS, EXPTIMES, VALUES, st.sampled_from([0, 0, 0, 1, -1]), st.booleans()),
@@ -49,6 +53,8 @@ REQUESTS = st.one_of(
         b"delete a\r\n", b"gets a\r\n", b"get a\n", b"get  a\r\n", b"get\r\n", b"get \r\n", b"getx a\r\n", b"set a\r\n",
         b"mg\r\n", b"mg a v \r\n", b"mg a  v\r\n", b"ms a\r\n", b"\r\n", b"mn\r\n", b"incr a 1\r\n", b"mg a\nb v\r\n",
         b"set a\nb 0 0 1\r\nx\r\n", b"get a\nget b\r\n", b"stats reset\r\n", b"touch a 50\r\n", b"gat 60 a b\r\n",
+        b"get a  b\r\n", b"get a b \r\n", b"get a b\nget a\r\n", b"get a b\r\nget a gone\r\n",
+        b"get a\rb c\r\n", b"get a b\n",
     ]),
 )  # fmt: skip
 
@@ -59,7 +65,7 @@ def make() -> tuple[Surroundings, TextProtocol]:
     for request in (
         b"set a 0 0 1\r\n1\r\n", b"set b 0 0 3\r\nbbb\r\n", b"set flagged 9 0 4\r\nfour\r\n",
         b"set brief 0 500 5\r\nshort\r\n", b"set named 0 0 1\r\nn\r\n", b"gets named\r\n",
-        b"set big 0 0 9000\r\n%b\r\n" % (b"B" * 9000),
+        b"set big 0 0 9000\r\n%b\r\n" % (b"B" * 9000), b"set expired 0 1 1\r\nx\r\n",
     ):  # fmt: skip
         tell(protocol, request)
     return around, protocol
