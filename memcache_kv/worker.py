@@ -18,6 +18,7 @@ from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
 from memcache_kv.protocol.login import GuardedTextProtocol
+from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.protocol.users import Credentials, Guesses, Users, Visitor, origin
 
 if TYPE_CHECKING:
@@ -348,7 +349,10 @@ class Worker(threading.Thread):
         """Read what is there once, and answer it."""
         protocol, stream = connection.protocol, connection.stream
         try:
-            data = os.read(connection.fd, protocol.want) if stream is None else stream.read(protocol.want)
+            if stream is None:
+                data = os.read(connection.fd, protocol.want)
+            else:
+                data = stream.read(max(protocol.want, READ_BYTES))
         except BlockingIOError:
             if connection.tls is not None:
                 self._poller.modify(connection.fd, connection.tls.wants)
@@ -363,6 +367,8 @@ class Worker(threading.Thread):
         if not data:
             self._close(connection, "normal" if protocol.watcher is None else "error")
             return
+        if len(data) == protocol.want == FIRST_READ_BYTES and connection.stream is None:
+            data += self._read_rest(connection)
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
         journal = self._journal
@@ -373,6 +379,13 @@ class Worker(threading.Thread):
             before = journal.mine()
             protocol.receive(data)
             self._answer_after(connection, before)
+
+    def _read_rest(self, connection: Connection) -> bytes:
+        """Read what a short read has left, and read no more short ones from a client that sends so much."""
+        connection.protocol.want = READ_BYTES
+        with contextlib.suppress(OSError):  # nothing was left; or it is broken, which the next read finds too
+            return os.read(connection.fd, READ_BYTES)
+        return b""
 
     def _resume(self, connection: Connection) -> None:
         """Give a connection with more to do its next turn."""

@@ -14,6 +14,7 @@ from memcache_kv.clock import Clock
 from memcache_kv.poller import SelectorPoller, new_poller
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol import users as users_module
+from memcache_kv.protocol.session import FIRST_READ_BYTES
 from memcache_kv.protocol.users import MOST_FAILURES, Users
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
@@ -630,6 +631,26 @@ def test_bytes_of_lone_requests_are_counted_before_the_next_is_told(serve: MakeS
     told = client.recv(65536)
     assert b"STAT bytes_read %d\r\n" % (16 + 7 + 7) in told
     assert b"STAT bytes_written %d\r\n" % (8 + 21) in told
+
+
+# The first reads, which are short
+
+
+@pytest.mark.parametrize("size", [*range(FIRST_READ_BYTES - 2, FIRST_READ_BYTES + 3), 2 * FIRST_READ_BYTES])
+def test_a_first_request_of_any_size_is_answered_at_once(serve: MakeServing, size: int) -> None:
+    client = serve().connect()
+    value = b"v" * (size - len(b"set a 0 0 100\r\n\r\n"))
+    request = b"set a 0 0 %d\r\n%b\r\n" % (len(value), value)
+    assert len(request) == size
+    ask(client, request, STORED)
+    ask(client, b"get a\r\n", value_reply(b"a", value) + END)
+
+
+def test_a_first_turn_takes_more_than_a_short_read(serve: MakeServing) -> None:
+    serving = serve()
+    serving.connect().sendall(b"mn\r\n" * 1000)
+    poll_until(lambda: serving.around.counters.bytes_read > 0, "it is read")
+    assert serving.around.counters.bytes_read > FIRST_READ_BYTES
 
 
 # Protocols

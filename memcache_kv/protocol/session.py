@@ -16,6 +16,9 @@ from memcache_kv.watching import Watcher
 
 READ_BYTES = 16 * 1024
 """What one read of a connection asks for, as in memcached; more when a large value is on its way."""
+FIRST_READ_BYTES = 470
+"""Until a client sends more at once, so little is asked for: what is read then is a small object, which takes 0.1
+microseconds less than one that goes through malloc."""
 LARGEST_READ_BYTES = 1 << 20
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20
@@ -59,7 +62,7 @@ class Session:
         """Whether the connection is to be closed once they are sent."""
         self.paused = False
         """Whether there is more to do without new input."""
-        self.want = READ_BYTES
+        self.want = FIRST_READ_BYTES
         """How many bytes the next read should ask for."""
         self.watcher: Watcher | None = None
         """What it watches with; such a connection takes no more commands."""

@@ -3,7 +3,7 @@
 import pytest
 
 from memcache_kv.protocol import text
-from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import FIRST_READ_BYTES, LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
@@ -127,7 +127,7 @@ def test_a_get_of_too_many_keys_ends_the_connection() -> None:
 def test_reads_become_large_with_what_is_awaited_and_small_again_after_it() -> None:
     conversation = Conversation()
     protocol = conversation.protocol
-    assert protocol.want == READ_BYTES
+    assert protocol.want == FIRST_READ_BYTES
     conversation.feed(b"set a 0 0 500000\r\n")
     conversation.feed(b"x" * 1000)
     assert READ_BYTES < protocol.want <= LARGEST_READ_BYTES
