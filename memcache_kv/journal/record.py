@@ -9,12 +9,25 @@ not valid UTF-8 stands in base64 under `key64` or `value64`. See docs/journal_fo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Literal, TypeAlias
 from zlib import crc32
 
 import msgspec
 
-from memcache_kv.store.item import STALE, WON
+from memcache_kv.store.item import (
+    NAMED,
+    PLAIN,
+    SPACE,
+    STALE,
+    WON,
+    cas_of,
+    deadline_of,
+    flags_of,
+    ready_of,
+    value_of,
+)
 
 FORMAT_VERSION = 2
 """Format 1 had one file, no manifest, and neither `time` nor `end`; it is read too."""
@@ -61,7 +74,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
         return self.value.encode() if self.value is not None else self.value64 or b""
 
 
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
 _decode = msgspec.json.Decoder(Record).decode
 
 LINE_HEAD = b'{"crc":"'
@@ -85,22 +99,68 @@ def framed(body: bytes) -> bytes:
     return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
 
 
-class PlainSet(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set", gc=False):
-    """What a Record says that is a `set` of a value alone: made and encoded in half the time."""
+class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set", gc=False):
+    """What a Record says that is a `set` of an entry without a state; made in half the time."""
 
     key: str | None = None
     key64: bytes | None = None
+    flags: int = 0
+    exp: int = 0
+    cas: int = 0
     value: str | None = None
     value64: bytes | None = None
 
 
-def plain_set_line(key: bytes, value: bytes) -> bytes:
-    """Make the line of a `set` that has nothing but key and value: what `set_line` makes, in half the time."""
-    key_text = key.decode() if key.isascii() else _text(key)
-    value_text = value.decode() if value.isascii() else _text(value)
-    key64 = key if key_text is None else None
-    body = _encode(PlainSet(key_text, key64, value_text, value if value_text is None else None))[1:]
-    return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
+FEW = 12
+"""Fewer lines than this are made faster one by one."""
+_SET = b'"op":"set",'
+"""What the body of a `set` begins with."""
+_SET_CRC = crc32(_SET)
+_NO_FLAGS = b"0"[0]
+"""What an entry has between its first space and its second where the client's flags are 0."""
+
+
+def set_lines(keys: list[bytes], entries: list[bytes]) -> bytes:
+    """Make the lines of `set`s of entries that are bytes: what `set_line` makes of each, of many in half the time."""
+    if len(entries) < FEW:
+        return b"".join(map(_entry_line, keys, entries))
+    flags: Iterable[int] = repeat(0)
+    deadlines = ids = flags
+    others = [entry for entry in entries if entry[-1] != PLAIN or entry[2] != SPACE or entry[1] != _NO_FLAGS]
+    if others:
+        flags = [0 if entry[2] == SPACE and entry[1] == _NO_FLAGS else flags_of(entry) for entry in entries]
+        deadlines = [0 if entry[-1] == PLAIN else deadline_of(entry) for entry in entries]
+        ids = [cas_of(entry) if entry[-1] == NAMED else 0 for entry in entries]
+        values = [value_of(ready_of(entry)) for entry in entries]
+    else:
+        values = [entry[entry.find(b"\n") + 1 : -2] for entry in entries]
+    sets = map(StoredEntry, *_texts(keys), flags, deadlines, ids, *_texts(values))
+    return _framed_sets(_encoder.encode_lines(list(sets)))
+
+
+def _entry_line(key: bytes, entry: bytes) -> bytes:
+    return set_line(key, flags_of(entry), deadline_of(entry), cas_of(entry), value_of(ready_of(entry)))
+
+
+def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | None]]:
+    """Decode what is text. Return it, with None for the others; and those, with None for what is text."""
+    try:
+        return [*map(bytes.decode, pieces)], repeat(None)
+    except UnicodeDecodeError:
+        pass
+    seen = LOOKED_AT_BYTES  # `_text`, less a call
+    texts = [None if not one.isascii() and _shows_no_text(one, 0, seen) else _decoded(one) for one in pieces]
+    return texts, [piece if text is None else None for text, piece in zip(texts, pieces, strict=True)]
+
+
+def _framed_sets(objects: bytes) -> bytes:
+    """Make of the JSON objects of `set`s, which stand in a line each, what `framed` makes of each."""
+    rests = objects[len(b"{" + _SET) : -1].split(b"\n{" + _SET)
+    fields: list[int | bytes] = [0] * (3 * len(rests))
+    fields[0::3] = map(crc32, rests, repeat(_SET_CRC))
+    fields[1::3] = [len(_SET) + length for length in map(len, rests)]
+    fields[2::3] = rests
+    return b'{"crc":"%08x","len":%d,"op":"set",%b\n' * len(rests) % tuple(fields)
 
 
 def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
@@ -115,8 +175,10 @@ def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: in
 
 def _text(data: bytes) -> str | None:
     """Decode what is text; None for what is not: most of that shows it soon, in half an exception's time."""
-    if not data.isascii() and _shows_no_text(data, 0, LOOKED_AT_BYTES):
-        return None
+    return None if not data.isascii() and _shows_no_text(data, 0, LOOKED_AT_BYTES) else _decoded(data)
+
+
+def _decoded(data: bytes) -> str | None:
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import set_line
 from memcache_kv.journal.writer import CHECK_SECONDS
+from memcache_kv.store.item import pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.history import replay, shown
 from tests.journal.journals import FIRST, STARTED, Run, keys_in, manifest_in, names_in, serving_journal
@@ -120,6 +121,22 @@ def test_what_was_queued_while_the_disk_failed_keeps_its_order(path: Path, disk:
     run.look()
     assert keys_in(path) == [b"before", b"1", b"2", b"3", b"4"]
     assert run.journal.queued_bytes == 0
+    run.close()
+
+
+def test_entries_that_were_queued_while_the_disk_failed_keep_their_order(path: Path, disk: Disk) -> None:
+    run = start(path)
+    disk.errors["write"] = no_space()
+    for number in range(4):
+        run.journal.put(b"%d" % number, pack(0, b"value"))
+        run.store(b"%d stored" % number)
+        run.look()
+        assert run.journal.queued_bytes > 0
+    assert (run.journal.position, run.journal.written) == (9, 1)
+    disk.mend()
+    run.look()
+    assert keys_in(path) == [b"before", *(b"%d%b" % (n, end) for n in range(4) for end in (b"", b" stored"))]
+    assert (run.journal.written, run.journal.queued_bytes) == (9, 0)
     run.close()
 
 

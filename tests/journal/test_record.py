@@ -8,8 +8,32 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memcache_kv.journal.record import FORMAT_VERSION, Op, Record, line_of, mark_record, parse_line, put_key, set_line
-from memcache_kv.store.item import STALE, WON
+from memcache_kv.journal.record import (
+    FEW,
+    FORMAT_VERSION,
+    Op,
+    Record,
+    line_of,
+    mark_record,
+    parse_line,
+    put_key,
+    set_line,
+    set_lines,
+)
+from memcache_kv.store.item import (
+    LAST_DEADLINE,
+    PLAIN_LIMIT_BYTES,
+    STALE,
+    WON,
+    cas_of,
+    deadline_of,
+    flags_of,
+    is_plain_key,
+    make_entry,
+    pack,
+    ready_of,
+    value_of,
+)
 
 KEYS = st.binary(max_size=250) | st.text(max_size=60).map(str.encode)
 VALUES = st.binary(max_size=400) | st.text(max_size=200).map(str.encode)
@@ -19,6 +43,40 @@ NUMBERS = st.integers(0, 2**64 - 1)
 STATES = st.sampled_from([0, STALE, WON, STALE | WON])
 
 NOT_TEXT = b"\xff\xfe"
+
+MANY = 4 * FEW
+
+
+@st.composite
+def stored(draw: st.DrawFn) -> list[tuple[bytes, bytes]]:
+    """Keys with entries that are bytes: of one kind, or of all."""
+    keys = draw(st.sampled_from([KEYS, st.text(max_size=60).map(str.encode)])).filter(is_plain_key)
+    values = draw(st.sampled_from([VALUES, st.text(max_size=200).map(str.encode)]))
+    flags = draw(st.sampled_from([st.just(0), FLAGS]))
+    deadlines = draw(st.sampled_from([st.just(0), st.integers(0, LAST_DEADLINE)]))
+    ids = draw(st.sampled_from([st.just(0), NUMBERS]))
+    fewest = draw(st.sampled_from([0, FEW]))
+    found = draw(st.lists(st.tuples(keys, flags, values, deadlines, ids), min_size=fewest, max_size=MANY))
+    entries = [(key, make_entry(key, pack(flags, value), exp, cas)) for key, flags, value, exp, cas in found]
+    return [(key, entry) for key, entry in entries if isinstance(entry, bytes)]
+
+
+def text_or_none(data: bytes) -> str | None:
+    """Decode what is text."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def line_of_entry(key: bytes, entry: bytes) -> bytes:
+    """Make the line of a `set` of an entry from its Record."""
+    ready = ready_of(entry)
+    record = put_key(Record("set", flags=flags_of(ready), exp=deadline_of(entry), cas=cas_of(entry)), key)
+    record.value = text_or_none(value_of(ready))
+    if record.value is None:
+        record.value64 = value_of(ready)
+    return line_of(record)
 
 
 @st.composite
@@ -57,6 +115,30 @@ def test_a_set_comes_back_as_it_was(key: bytes, flags: int, exp: int, cas: int, 
     assert record.op == "set"
     assert (record.key_bytes(), record.value_bytes()) == (key, value)
     assert (record.flags, record.exp, record.cas) == (flags, exp, cas)
+
+
+@settings(deadline=None)
+@given(stored())
+def test_many_sets_at_once_make_the_lines_of_their_records(found: list[tuple[bytes, bytes]]) -> None:
+    assert set_lines([key for key, _ in found], [entry for _, entry in found]) == b"".join(
+        line_of_entry(key, entry) for key, entry in found
+    )
+
+
+@pytest.mark.parametrize("value", [b"x", b"\xff"])
+def test_a_plain_entry_of_any_length_makes_the_line_of_its_record(value: bytes) -> None:
+    longest = PLAIN_LIMIT_BYTES - len(b" 0 1000\r\n\r\n")
+    entries = [pack(0, value * length) for length in range(longest + 1)]
+    assert len(entries[-1]) == PLAIN_LIMIT_BYTES
+    assert set_lines([b"key"] * len(entries), entries) == b"".join(line_of_entry(b"key", entry) for entry in entries)
+
+
+def test_a_length_that_was_written_with_zeros_before_it_makes_the_same_line() -> None:
+    for length in (*range(12), 95, 100, 989, 999, 1000):
+        for zeros in range(1, 9):
+            entry = b" 0 %b%d\r\n%b\r\n" % (b"0" * zeros, length, b"\n" * length)
+            expected = line_of_entry(b"key", pack(0, b"\n" * length))
+            assert set_lines([b"key"] * FEW, [entry] * FEW) == expected * FEW
 
 
 @settings(deadline=None)

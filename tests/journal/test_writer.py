@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from memcache_kv.errors import JournalFailed
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, writer
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.writer import SYNC_SECONDS
-from memcache_kv.store.item import STALE, WON
+from memcache_kv.store.item import STALE, WON, Item, make_entry, pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, no_space, wait_until
 from tests.journal.journals import FIRST, STARTED, Run, keys_in, records_in, serving_journal
 
@@ -78,6 +79,83 @@ def test_the_time_is_noted_before_the_first_change_of_a_second(path: Path) -> No
     assert [(record.op, record.key or record.at) for record in records_in(path)[1:]] == [
         ("set", "a"), ("time", 101), ("set", "b"), ("set", "c"), ("time", 103), ("delete", "b"),
     ]  # fmt: skip
+
+
+def test_entries_become_their_records_between_the_others(path: Path) -> None:
+    run = Run(path)
+    journal = run.journal
+    for number in range(20):
+        journal.put(b"plain", pack(0, b"%d" % number))
+        journal.new_second(number + 1)
+        journal.put(b"expiring", make_entry(b"expiring", pack(7, b"\xff"), 9))
+        journal.deleted(b"plain")
+    journal.put(b"named", make_entry(b"named", pack(0, b"x"), 9, 11))
+    journal.put(b" ", Item(pack(5, b"odd"), 3, 4))
+    assert journal.position == journal.mine() == 82
+    run.close()
+    assert (journal.written, journal.synced, journal.queued_bytes) == (82, 82, 0)
+    rounds = [
+        (
+            Record("set", key="plain", value=f"{number}"),
+            Record("time", at=number + 1),
+            Record("set", key="expiring", flags=7, exp=9, value64=b"\xff"),
+            Record("delete", key="plain"),
+        )
+        for number in range(20)
+    ]
+    assert records_in(path)[1:] == [
+        *(record for records in rounds for record in records),
+        Record("set", key="named", exp=9, cas=11, value="x"),
+        Record("set", key=" ", flags=5, exp=3, cas=4, value="odd"),
+    ]
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times for which the writer has let others run, which it does not really."""
+    found: list[float] = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    return found
+
+
+@pytest.mark.parametrize(("fsync", "count"), [(Fsync.EVERYSEC, 3), (Fsync.ALWAYS, 0)])
+def test_many_entries_are_encoded_with_pauses_unless_the_worker_does_it(
+    path: Path, fsync: Fsync, count: int, pauses: list[float]
+) -> None:
+    run = Run(path, fsync)
+    keys = [b"%d" % number for number in range(3 * writer.RECORDS_AT_ONCE + 1)]
+    for key in keys:
+        run.journal.put(key, pack(0, b"value"))
+    run.step()
+    assert pauses == [writer.PAUSE_SECONDS] * count
+    assert keys_in(path) == keys
+    run.close()
+
+
+def test_fewer_large_entries_are_encoded_at_once(path: Path, pauses: list[float]) -> None:
+    run = Run(path, Fsync.EVERYSEC)
+    for number in range(320):
+        run.journal.put(b"%d" % number, pack(0, bytes(4000)))
+    run.step()
+    assert 320 * 4000 / writer.SLICE_BYTES - 1 <= len(pauses) < 320 / writer.LEAST_AT_ONCE
+    run.close()
+
+
+def test_what_could_not_be_encoded_stays_queued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(path)
+
+    def fail(keys: list[bytes], entries: list[bytes]) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "set_lines", fail)
+        run.journal.put(b"a", pack(0, b"1"))
+        with pytest.raises(MemoryError):
+            run.step()
+    run.journal.put(b"b", pack(0, b"2"))
+    run.close()
+    assert keys_in(path) == [b"a", b"b"]
+    assert (run.journal.position, run.journal.written, run.journal.queued_bytes) == (2, 2, 0)
 
 
 def test_a_second_run_appends_to_the_first(path: Path) -> None:
