@@ -20,12 +20,14 @@ LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
 
 def answer_lone_multiget(session: Session, data: bytes) -> bytes:
     """Return the reply to input that is one get of several keys; nothing where it is not, or the general way must."""
+    if data.find(b"\r\n") != len(data) - 2:  # several requests, or not yet a whole one
+        return b""
     keys = data[4:-2].split(b" ")
-    if len(keys) > KEYS_PER_TURN or data[-2:] != b"\r\n":
+    if len(keys) > KEYS_PER_TURN:
         return b""
     entries = session.store.kept_many(keys)
     pieces: list[Any] | None = _of_bare(session, keys, entries)
-    if not pieces:  # so it is not proved yet that there is one request, and that its keys may be keys
+    if not pieces:  # so it is not proved yet that the keys may be keys
         if data.find(b"\n") < len(data) - 1 or b"" in keys or max(map(len, keys)) > KEY_LIMIT_BYTES:
             return b""
         pieces = _of_any(session, keys, entries)
