@@ -7,6 +7,7 @@ interpreter, not one byte: `split` and `join` take many requests in one, and a l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.multiget import answer_lone_multiget
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.session import TURN_BYTES, Session
-from memcache_kv.protocol.usual_meta import run_mg, run_ms
+from memcache_kv.protocol.usual_meta import NO_BLOCK, run_meta
 from memcache_kv.store.item import (
     EXPIRING,
     EXPIRING_BYTES,
@@ -64,8 +65,6 @@ class SetForm(NamedTuple):
 
 UNUSUAL = SetForm(b"", -1, b"", False)
 """Fits no value."""
-NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
-"""Stands for a line or data block that is not there: longer than any that is usual."""
 
 
 class UsualRequests(Session):
@@ -150,62 +149,16 @@ class UsualRequests(Session):
         return b"STORED\r\n"
 
     def _run_usual(self, data: bytes, position: int, end: int) -> tuple[int, int]:
-        """Carry out the usual requests with which a part of the input begins.
+        """Carry out the usual requests with which a part of the input begins: those of one family, classic or meta.
 
-        end: where its last line end is. Returns the position behind them, and how many they were. What is done for
-        each is written out here: two calls less for a set are a tenth of its 1.2 microseconds.
+        end: where its last line end is. Returns the position behind them, and how many they were.
         """
         lines, stop = self._take_lines(data, position, end)
-        out, store = self.out, self.store
-        tables, mask, noting, put = store.tables, store.mask, store.noting, store.put
-        expired = expiring_end(store.clock.now)
-        hits = sets = others = 0
-        tail, following = NO_BLOCK, iter(lines)
-        for line in following:
-            command, space, key = line.partition(b" ")
-            if command == b"get":
-                entry = tables[hash(key) & mask].get(key)
-                if entry.__class__ is bytes and entry[-1] == PLAIN:
-                    if noting:
-                        store.note(key, entry)
-                    out += (b"VALUE ", key, entry, b"END\r\n")
-                    hits += 1
-                elif entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
-                    if noting:
-                        store.note(key, entry)
-                    out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
-                    hits += 1
-                elif self._answer_get(key):
-                    others += 1
-                else:
-                    block = NO_BLOCK
-                    break
-            elif command == b"set":
-                key, _, words = key.partition(b" ")
-                if words != tail:
-                    tail = words
-                    head, value_bytes, value_end, reply = self._form_now(tail)
-                block = next(following, NO_BLOCK)
-                if len(block) != value_bytes or not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in key:
-                    break
-                try:
-                    put(key, b"".join((head, block, value_end)))
-                except ChangesRefused:  # the general way finds it too, and answers
-                    break
-                out += reply
-                sets += 1
-            elif command == b"mg" and space and run_mg(self, line):
-                hits += 1
-            else:
-                block = next(following, NO_BLOCK) if command == b"ms" else NO_BLOCK
-                if block is NO_BLOCK or not run_ms(self, line, block):
-                    break
-                sets += 1
-        else:
-            line = block = NO_BLOCK
-        self._count_usual(hits, sets)
-        unread = [each for each in (line, block, *following) if each is not NO_BLOCK]
-        return stop - sum(map(len, unread)) - 2 * len(unread), hits + sets + others
+        following = iter(lines)
+        run = run_meta if data[position : position + 1] == b"m" else run_classic
+        done, left = run(self, following)
+        left = [each for each in (*left, *following) if each is not NO_BLOCK]
+        return stop - sum(map(len, left)) - 2 * len(left), done
 
     def _take_lines(self, data: bytes, position: int, end: int) -> tuple[list[bytes], int]:
         """Return the next lines up to the last line end, and the position behind them."""
@@ -214,12 +167,12 @@ class UsualRequests(Session):
         lines = data[position:end].split(b"\r\n", LINES)
         return lines, end + 2 if len(lines) <= LINES else end - len(lines.pop())
 
-    def _count_usual(self, hits: int, sets: int) -> None:
+    def count_usual(self, hits: int, sets: int) -> None:
         self.counters.cmd_get += hits
         self.counters.get_hits += hits
         self.counters.cmd_set += sets
 
-    def _form_now(self, tail: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
+    def form_now(self, tail: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
         """Return how the entries of sets in this form begin, how long their values are, how they end, and the answer.
 
         A length that no value has where such sets are not usual.
@@ -235,7 +188,7 @@ class UsualRequests(Session):
         words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
         return len(words) < 3 or self.form_of(words[2]) is UNUSUAL
 
-    def _answer_get(self, key: bytes) -> bool:
+    def answer_get_as_general(self, key: bytes) -> bool:
         """Answer one of many gets in the general way; False where the turn has no more room, or it is none."""
         reply = self._general_reply(key) if self.turn_bytes <= TURN_BYTES else ()
         self.out += reply
@@ -299,3 +252,55 @@ def _entry_end(exptime: bytes, now: int, started: int) -> bytes:
         return b""
     deadline = absolute_deadline(int(exptime), now, started)
     return expiring_end(deadline) if 0 < deadline <= LAST_DEADLINE else b""
+
+
+def run_classic(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list[bytes]]:
+    """Carry out gets of one key and sets of small values; return how many, and the lines of one that is none, if any.
+
+    What is done for each is written out here: two calls less for a set are a tenth of its 1.2 microseconds.
+    """
+    out, store = protocol.out, protocol.store
+    tables, mask, noting, put = store.tables, store.mask, store.noting, store.put
+    expired = expiring_end(store.clock.now)
+    hits = sets = others = 0
+    tail = NO_BLOCK
+    for line in lines:
+        command, _, key = line.partition(b" ")
+        if command == b"get":
+            entry = tables[hash(key) & mask].get(key)
+            if entry.__class__ is bytes and entry[-1] == PLAIN:
+                if noting:
+                    store.note(key, entry)
+                out += (b"VALUE ", key, entry, b"END\r\n")
+                hits += 1
+            elif entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
+                if noting:
+                    store.note(key, entry)
+                out += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
+                hits += 1
+            elif protocol.answer_get_as_general(key):
+                others += 1
+            else:
+                block = NO_BLOCK
+                break
+        elif command == b"set":
+            key, _, words = key.partition(b" ")
+            if words != tail:
+                tail = words
+                head, value_bytes, value_end, reply = protocol.form_now(tail)
+            block = next(lines, NO_BLOCK)
+            if len(block) != value_bytes or not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in key:
+                break
+            try:
+                put(key, b"".join((head, block, value_end)))
+            except ChangesRefused:  # the general way finds it too, and answers
+                break
+            out += reply
+            sets += 1
+        else:
+            block = NO_BLOCK
+            break
+    else:
+        line = block = NO_BLOCK
+    protocol.count_usual(hits, sets)
+    return hits + sets + others, [line, block]
