@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.usual import UsualRequests
 
 PLANS_KEPT = 256
-NO_FLAGS = b" 0 "
 _USUAL = frozenset(b"vfkstqO")
 _O, _v, _f, _k, _s, _t = b"Ovfkst"
 NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
@@ -39,15 +38,15 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
     hits = sets = 0
     tail = NO_BLOCK
     for line in lines:
-        command, _, rest = line.partition(b" ")
-        key, _, words = rest.partition(b" ")
+        parts = line.split(b" ", 2)
+        command, key, words = parts if len(parts) == 3 else (*parts, b"", b"")[:3]
         if command == b"mg":
             block = NO_BLOCK
             entry = tables[hash(key) & mask].get(key) if words == b"v" else None
-            if entry.__class__ is bytes and entry[-1] == PLAIN and entry[:3] == NO_FLAGS:
+            if entry.__class__ is bytes and entry[-1] == PLAIN:
                 if noting:
                     store.note(key, entry)
-                out += (b"VA", entry[2:])  # what follows the flags in a ready value is what VA has
+                out += (b"VA ", entry.split(b" ", 2)[2])  # what follows the flags in a ready value is what VA has
             elif not _get_by_plan(protocol, key, words):
                 break
             hits += 1
