@@ -149,16 +149,18 @@ class UsualRequests(Session):
         return b"STORED\r\n"
 
     def _run_usual(self, data: bytes, position: int, end: int) -> tuple[int, int]:
-        """Carry out the usual requests with which a part of the input begins: those of one family, classic or meta.
+        """Carry out the usual requests with which a part of the input begins.
 
         end: where its last line end is. Returns the position behind them, and how many they were.
         """
         lines, stop = self._take_lines(data, position, end)
-        following = iter(lines)
-        run = run_meta if data[position : position + 1] == b"m" else run_classic
-        done, left = run(self, following)
-        left = [each for each in (*left, *following) if each is not NO_BLOCK]
-        return stop - sum(map(len, left)) - 2 * len(left), done
+        done, was_meta = 0, None
+        while lines and (is_meta := lines[0].startswith(b"m")) is not was_meta:
+            following = iter(lines)
+            count, left = (run_meta if is_meta else run_classic)(self, following)
+            lines = [each for each in (*left, *following) if each is not NO_BLOCK]
+            done, was_meta = done + count, is_meta
+        return stop - sum(map(len, lines)) - 2 * len(lines), done
 
     def _take_lines(self, data: bytes, position: int, end: int) -> tuple[list[bytes], int]:
         """Return the next lines up to the last line end, and the position behind them."""
@@ -168,6 +170,7 @@ class UsualRequests(Session):
         return lines, end + 2 if len(lines) <= LINES else end - len(lines.pop())
 
     def count_usual(self, hits: int, sets: int) -> None:
+        """Count gets that hit, and sets."""
         self.counters.cmd_get += hits
         self.counters.get_hits += hits
         self.counters.cmd_set += sets

@@ -116,6 +116,7 @@ def counted(counters: Counters) -> dict[str, int]:
 @example([b"mg a v\r\n"] * (LINES + 3))
 @example([b"mg a v\r\n", b"ms a 1\r\nx\r\n"] * LINES)
 @example([b"set a 0 0 1\r\nx\r\n", b"get a\r\n"] * LINES)
+@example([b"mg a v\r\n", b"get a\r\n", b"ms b 1\r\nx\r\n", b"set a 0 0 1\r\ny\r\n"] * 50)
 @example([b"get a\r\n", b"delete a\r\n", b"get a\r\n", b"get b\r\n"])
 @example([b"get a\r\n", b"\r\n"])
 @example([b"set a 7 0 5000\r\n%b\r\n" % (b"z" * 5000), b"get a\r\n"])
