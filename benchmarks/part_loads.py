@@ -8,7 +8,7 @@ from benchmarks.charts import Bars, Lines
 from benchmarks.contenders import BASELINE, OURS, OURS_WITH_JOURNAL, Contender, both, memcached, ours
 from benchmarks.durability_report import COUNT, RATIO, Column, Figure, Section
 from benchmarks.parts import Effort, Findings
-from benchmarks.rounds import Medians, Tell, run_rounds, summarize
+from benchmarks.rounds import Medians, Sample, Tell, run_rounds, summarize
 from benchmarks.workloads import (
     BY_NAME,
     NO_MEMCASLAP,
@@ -90,9 +90,12 @@ def _meta(effort: Effort, tell: Tell) -> Section:
     seconds = max(effort.seconds // 2, 1)
     for name, classic, meta in META:
         for server in both():
-            found = [run_rounds(each, [server], effort.rounds, seconds, tell)[server.name] for each in (classic, meta)]
-            # two loads of one server take the places of one load of two servers
-            rows = {row.server: row for row in summarize({"classic": found[0], "meta": found[1]}, "classic")}
+            # two loads of one server, by turns, take the places of one load of two servers
+            samples: dict[str, list[Sample]] = {"classic": [], "meta": []}
+            for _ in range(effort.rounds):
+                samples["classic"] += run_rounds(classic, [server], 1, seconds, tell)[server.name]
+                samples["meta"] += run_rounds(meta, [server], 1, seconds, tell)[server.name]
+            rows = {row.server: row for row in summarize(samples, "classic")}
             section.rows.append((
                 name, server.name, rows["classic"].operations_per_second, rows["meta"].operations_per_second,
                 rows["meta"].throughput_ratio, rows["meta"].cpu_ratio,
