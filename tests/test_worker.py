@@ -14,7 +14,7 @@ from memcache_kv.clock import Clock
 from memcache_kv.poller import SelectorPoller, new_poller
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol import users as users_module
-from memcache_kv.protocol.session import FIRST_READ_BYTES
+from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.protocol.users import MOST_FAILURES, Users
 from memcache_kv.settings import Settings
 from memcache_kv.store import Mode
@@ -646,11 +646,24 @@ def test_a_first_request_of_any_size_is_answered_at_once(serve: MakeServing, siz
     ask(client, b"get a\r\n", value_reply(b"a", value) + END)
 
 
-def test_a_first_turn_takes_more_than_a_short_read(serve: MakeServing) -> None:
-    serving = serve()
-    serving.connect().sendall(b"mn\r\n" * 1000)
-    poll_until(lambda: serving.around.counters.bytes_read > 0, "it is read")
-    assert serving.around.counters.bytes_read > FIRST_READ_BYTES
+def test_a_client_that_sends_much_at_once_is_read_from_in_large_pieces_at_once_and_from_then_on(
+    serve: MakeServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    really_read = os.read
+
+    def note_and_read(fd: int, size: int) -> bytes:
+        asked.append(size)
+        return really_read(fd, size)
+
+    monkeypatch.setattr(os, "read", note_and_read)
+    client = serve().connect()
+    ask(client, b"mn\r\n", b"MN\r\n")
+    ask(client, b"mn\r\n" * 1000, b"MN\r\n" * 1000)
+    ask(client, b"mn\r\n", b"MN\r\n")
+    sizes = [size for size in asked if size in (FIRST_READ_BYTES, READ_BYTES)]
+    assert sizes[:3] == [FIRST_READ_BYTES, FIRST_READ_BYTES, READ_BYTES]
+    assert set(sizes[3:]) == {READ_BYTES}
 
 
 # Protocols

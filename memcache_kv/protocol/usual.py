@@ -41,6 +41,8 @@ ENDS_KEPT = 256
 """How many exptimes are known by what they make of an entry's end."""
 DIGITS = 9
 """A number of no more is in range."""
+LONGEST_TAIL_BYTES = len(b"255 999999999 4096 noreply")
+"""More than this behind a set's key is unusual, and not kept."""
 LONGEST_GET_BYTES = 300
 """A first request longer than this has several keys, and is not looked up as if it were one."""
 
@@ -213,6 +215,8 @@ class UsualRequests(Session):
     def form_of(self, tail: bytes) -> SetForm:
         """Return what the words behind a set's key say: mostly the same as the last time, which is told at once."""
         if tail != self._tail:
+            if len(tail) > LONGEST_TAIL_BYTES:
+                return UNUSUAL
             self._tail, self._form = tail, _read_form(tail)
         return self._form
 

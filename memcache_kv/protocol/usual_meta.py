@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.usual import UsualRequests
 
 PLANS_KEPT = 256
+LONGEST_PLAN_BYTES = 128
+"""Longer flags are unusual: a client decides how long what is kept of them is."""
 _USUAL = frozenset(b"vfkstqO")
 _O, _v, _f, _k, _s, _t = b"Ovfkst"
 NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
@@ -53,7 +55,7 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
         elif command == b"ms":
             if words != tail:
                 tail = words
-                classic, reply = _read_words(tail)
+                classic, reply = _read_words(tail) if len(tail) <= LONGEST_PLAN_BYTES else (b"", ())
                 head, value_bytes, value_end, _ = protocol.form_now(classic)
                 names_key = len(reply) > 1
             block = next(lines, NO_BLOCK)
@@ -110,7 +112,7 @@ def _get_by_plan(protocol: UsualRequests, key: bytes, asked: bytes) -> bool:
         opaque, asked = _without_opaque(asked)
         if len(opaque) > OPAQUE_LIMIT_BYTES:
             return False
-    plan = _plan(asked)
+    plan = _plan(asked) if len(asked) <= LONGEST_PLAN_BYTES else None
     if plan is None or LINE_FEED in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
         return False
     entry = protocol.store.get(key)

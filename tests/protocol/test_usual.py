@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.usual import LINES
+from memcache_kv.protocol.usual_meta import _plan, _read_words
 from memcache_kv.stats import Counters
 from memcache_kv.store.item import Entry, cas_of, deadline_of, ready_of
 from tests.protocol.context_factory import Surroundings
@@ -141,3 +142,14 @@ def test_where_the_input_is_cut_makes_no_difference(requests: list[bytes], cut: 
     data = b"".join(requests)
     assert tell(together, data) == tell(apart, data[:cut]) + tell(apart, data[cut:])
     assert kept(here) == kept(there)
+
+
+def test_of_words_too_long_to_be_usual_nothing_is_kept() -> None:
+    _, protocol = make()
+    long = b"x" * 10_000
+    before = _plan.cache_info().currsize, _read_words.cache_info().currsize
+    requests = b"set a %b 0 1\r\nx\r\n" % long, b"ms a 1 %b\r\nx\r\n" % long, b"mg a %b\r\n" % long
+    for request in requests:
+        protocol.receive(request * 2)
+    assert (_plan.cache_info().currsize, _read_words.cache_info().currsize) == before
+    assert len(protocol._tail) < 100
