@@ -141,8 +141,8 @@ class Worker(threading.Thread):
         """Serve until told to stop, then send what can be sent and close."""
         while not self._stopping:
             self._turn(0 if self._paused or self._commit_by else IDLE_SECONDS)
-        give_up_at = self.context.clock.now + DRAIN_SECONDS
-        while self._has_unsent() and self.context.clock.now < give_up_at:
+        give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
+        while self._has_unsent() and time.monotonic() < give_up_at:
             self._turn(0.05)
         while self._adopted:  # came with the stop
             self._open(self._adopted.popleft())

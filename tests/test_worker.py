@@ -501,6 +501,18 @@ def test_a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read(
     assert serving.totals.current == 0
 
 
+def test_a_stop_is_as_quick_while_the_clock_stands_still(serve: MakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0.05)
+    serving = serve()
+    serving.around.context.clock.pause()
+    serving.keep(b"big", b"x" * 900_000)
+    client = serving.connect()
+    client.sendall(b"get big\r\n" * 5)
+    poll_until(serving.has_unsent, "replies wait for the client")
+    serving.stop()
+    assert serving.totals.current == 0
+
+
 def test_a_socket_that_comes_with_the_stop_is_closed() -> None:
     around = Surroundings()
     worker = Worker(around.context)
