@@ -1,6 +1,7 @@
 """A worker and its clients, over socket pairs: nobody loses a reply, nobody holds up another."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -725,6 +726,10 @@ def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pyt
     assert unlucky.recv(1) == b""
     ask(other, b"version\r\n", VERSION)
     poll_until(lambda: "no memory left" in serving.around.stream.getvalue(), "it is logged")
+    [line] = serving.around.logged
+    assert re.fullmatch(
+        r"<\d+ dropped after an error of the server: MemoryError: no memory left \(at memcache_kv\.worker:\d+\)", line
+    )
     assert serving.totals.current == 1
 
 
