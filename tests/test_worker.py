@@ -733,6 +733,17 @@ def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pyt
     assert serving.totals.current == 1
 
 
+def test_why_a_connection_broke_is_told_under_v(serve: MakeServing) -> None:
+    serving = serve()
+    serving.around.context.log.verbosity = 1
+    client = serving.connect()
+    client.sendall(b"version\r\n")
+    assert client.recv(1, socket.MSG_PEEK) == b"V"
+    client.close()  # with a reply unread, which the other end is told as a reset
+    poll_until(lambda: "connection closed" in serving.around.stream.getvalue(), "it is noticed")
+    assert any(line.endswith(" broken: Connection reset by peer") for line in serving.around.logged)
+
+
 class Unsettable(socket.socket):
     """A socket whose peer has left before its options were set, as some systems report it."""
 
