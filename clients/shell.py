@@ -124,7 +124,12 @@ class Shell:
 
 def show(text: str) -> None:
     """Print a reply at once, also into a pipe."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would act on, such as \x1b, but for line ends and tabs: anybody may have stored it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

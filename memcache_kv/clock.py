@@ -2,6 +2,9 @@
 
 import time
 
+LAST_SECOND = (1 << 31) - 1
+"""The clock is moved no further than to the last time that a client can name: later ones would not fit 32 bits."""
+
 
 class Clock:
     """Tell the unix time in whole seconds; it advances only when ticked, and never runs backwards by itself.
@@ -29,8 +32,8 @@ class Clock:
         return True
 
     def shift(self, seconds: int) -> None:
-        """Move on by so many seconds, or back where negative, but not to before the start."""
-        seconds = max(seconds, self.started - self.now)
+        """Move on by so many seconds, not beyond LAST_SECOND, or back where negative, not to before the start."""
+        seconds = max(self.started - self.now, min(seconds, max(0, LAST_SECOND - self.now)))
         self._offset += seconds
         self.now += seconds
 

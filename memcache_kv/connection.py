@@ -92,7 +92,7 @@ class Connection:
         state = "conn_parse_cmd" if serving else self._state()
         try:
             local = self.socket.getsockname()
-        except OSError:
+        except OSError:  # its worker has closed it meanwhile
             local = ""
         return ConnectionFacts(
             self.fd, address_text(self.peer or local), address_text(local), state, now - self.last_active
@@ -114,7 +114,7 @@ def peer_of(sock: socket.socket) -> object:
     """Return the address of a socket's other end; "" where there is none any more."""
     try:
         return sock.getpeername()
-    except OSError:
+    except OSError:  # it has left already, which its first read finds too
         return ""
 
 

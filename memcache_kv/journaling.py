@@ -57,10 +57,10 @@ class Journaling:
             self._say_what_was_found(directory, found)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
-            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._stopping.set
+            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._journal_ended
         )
         self.journal.start()
-        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log.say)
+        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log)
         self._store.log = self.journal
         self._store.new_second()
 
@@ -85,6 +85,11 @@ class Journaling:
                     raise StoppedEarly("stopped while the journal was read")
 
             return recover(directory.path, directory.disk, manifest, self._store, progress)
+
+    def _journal_ended(self, fault: Exception) -> None:
+        """Say what ended the journal's thread, and ask for the server's end. Called on that thread."""
+        self._log.failure("the journal ended by a fault of the server", fault, "nothing is written any more")
+        self._stopping.set()
 
     def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
         for name in directory.removed:

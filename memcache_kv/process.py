@@ -143,6 +143,6 @@ def warn_of_readers(path: Path, log: Log) -> None:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return
+        return  # whoever reads it says what is wrong
     if mode & stat.S_IROTH:
         log.say(f"warning: everybody can read {path}, which has secrets; chmod o-r it")

@@ -7,6 +7,7 @@ import os
 import socket
 import socketserver
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class Listener(socketserver.TCPServer):
     """A server of the standard library, of streams or datagrams, with a thread of its own for `serve_forever`."""
 
     transport = "TCP"
+    log: Log
 
     def start(self) -> None:
         """Begin to serve."""
@@ -44,6 +46,12 @@ class Listener(socketserver.TCPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+
+    def failed(self, what: str) -> None:
+        """Log the error that is being handled: clients can cause it, and the standard library drops it."""
+        error = sys.exception()
+        assert error is not None
+        self.log.failure_rarely(what, error)
 
     def server_bind(self) -> None:
         """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
@@ -82,6 +90,7 @@ class MemcacheServer(Listener):
     def __init__(self, address: Any, family: int, entrance: Entrance, door: TlsDoor | None = None) -> None:
         self.address_family = family
         self.door = door
+        self.log = entrance.log
         self.request_queue_size = entrance.backlog
         self._entrance = entrance
         self._stopping = False
@@ -128,8 +137,8 @@ class MemcacheServer(Listener):
         try:
             return super().get_request()
         except OSError as error:
+            self.failed(f"can't accept a connection on {self.address}")
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._entrance.log.event("Too many open connections")
                 time.sleep(NO_FILES_PAUSE_SECONDS)
             raise
 
@@ -142,7 +151,7 @@ class MemcacheServer(Listener):
         try:
             request.send(REFUSAL)
         except OSError:
-            pass
+            pass  # the client has left: nobody is there to be told
         self.shutdown_request(request)
 
     def _let_in(self, request: socket.socket) -> None:
@@ -169,7 +178,7 @@ class MemcacheServer(Listener):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in one line that a connection could not be handed over; the others go on."""
-        self._entrance.log.say(f"dropped a connection from {address_text(client_address)}")
+        self.failed(f"dropped a connection from {address_text(client_address)}")
 
 
 class UnixMemcacheServer(MemcacheServer):
@@ -215,11 +224,11 @@ class UnixMemcacheServer(MemcacheServer):
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 return
         except OSError:
-            return
+            return  # there is none, or binding says what is wrong with the path
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self._path))
             except ConnectionRefusedError:
                 self._path.unlink()
             except OSError:
-                return
+                return  # somebody may listen: binding says that the address is in use

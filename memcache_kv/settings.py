@@ -48,6 +48,7 @@ class Settings(NamedTuple):
     unix_socket: Path | None = None
     unix_mask: int = 0o700
     enable_shutdown: bool = False
+    debug_commands: bool = False
     daemon: bool = False
     port_file: Path | None = None
     lock_memory: bool = False
@@ -272,6 +273,8 @@ OPTIONS: tuple[Option, ...] = (
            "ssl_min_version=0..3 (TLS 1.0 to 1.3; default: 2), ssl_session_cache, ssl_kernel_tls; the others "
            "are checked and without effect", "o", "NAME[=VALUE]",
            many=True),
+    Option("debug-commands", 'enable "debugtime", with which any client can move the clock: for tests of programs only',
+           convert=_switch),
     Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
     Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
            metavar="WHEN", convert=_fsync),

@@ -214,4 +214,4 @@ class TlsStream:
         try:
             self._socket.unwrap()
         except (OSError, ValueError):
-            pass
+            pass  # the client has left, or would have to read first: the connection is closed in any case

@@ -12,7 +12,7 @@ from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
-from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
+from memcache_kv.protocol.binary_frames import REPLY_MAGIC, REQUEST_MAGIC
 from memcache_kv.server import POLL_SECONDS, Listener, MemcacheServer
 
 HEADER = struct.Struct("!HHHH")
@@ -21,6 +21,8 @@ PAYLOAD_BYTES = 1400
 """A datagram's size with its header, as in memcached: it passes an Ethernet without being cut up."""
 REPLY_LIMIT_BYTES = 1 << 20
 """A longer reply is refused: what asks for it may have a forged address."""
+REPLY_BEGINNINGS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes([REPLY_MAGIC])
+"""What replies begin with, errors among them, and no request: text commands begin with a small letter."""
 
 
 class UdpServer(Listener, socketserver.UDPServer):
@@ -37,6 +39,7 @@ class UdpServer(Listener, socketserver.UDPServer):
     def __init__(self, address: Any, family: int, context: Context) -> None:
         self.address_family = family
         self._context = context
+        self.log = context.log
         self._moved = threading.Event()
         if context.journal is not None:
             context.journal.watch(self._moved.set)
@@ -56,11 +59,45 @@ class UdpServer(Listener, socketserver.UDPServer):
         """The port it really listens on."""
         return int(self.server_address[1])
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answer one datagram; one that is not of the protocol is passed over."""
+    def get_request(self) -> tuple[Any, Any]:
+        """Receive a datagram."""
+        try:
+            return super().get_request()
+        except OSError:
+            self.failed(f"can't receive on UDP {MemcacheServer.describe(self.server_address)}")
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Tell whether a datagram may be answered.
+
+        The sender's address may be forged. A reply is never answered, nor what seems to come from this very socket:
+        two servers, or this one alone, would answer one another for ever.
+        """
         data: bytes = request[0]
         if len(data) <= HEADER.size:
-            return
+            why = "it holds no request"
+        elif data[HEADER.size] in REPLY_BEGINNINGS:
+            why = "it is a reply"
+        elif client_address[1] == self.port and self._is_local(client_address):
+            why = "the address is this server's"
+        else:
+            return True
+        self.log.say_rarely(why, f"dropped a datagram from {MemcacheServer.describe(client_address)}: {why}")
+        return False
+
+    def _is_local(self, address: Any) -> bool:
+        """Tell whether an address is this machine's: only such can be bound to. Raises OSError without descriptors."""
+        host, _, *rest = address
+        with socket.socket(self.address_family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((host, 0, *rest))
+            except OSError:
+                return False
+        return True
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer one datagram."""
+        data: bytes = request[0]
         request_id, _, datagrams, _ = HEADER.unpack_from(data)
         if datagrams > 1:
             reply = b"SERVER_ERROR multi-packet request not supported\r\n"
@@ -73,7 +110,8 @@ class UdpServer(Listener, socketserver.UDPServer):
             self.socket.sendto(header + part, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over what could not be answered: whoever sent it does not count on an answer."""
+        """Log why a datagram could not be answered; the others go on."""
+        self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
     def _carry_out(self, data: bytes) -> bytes:
         context = self._context

@@ -141,8 +141,8 @@ class Worker(threading.Thread):
         """Serve until told to stop, then send what can be sent and close."""
         while not self._stopping:
             self._turn(0 if self._paused or self._commit_by else IDLE_SECONDS)
-        give_up_at = self.context.clock.now + DRAIN_SECONDS
-        while self._has_unsent() and self.context.clock.now < give_up_at:
+        give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
+        while self._has_unsent() and time.monotonic() < give_up_at:
             self._turn(0.05)
         while self._adopted:  # came with the stop
             self._open(self._adopted.popleft())
@@ -191,8 +191,8 @@ class Worker(threading.Thread):
             except OSError as error:
                 self._broken(connection, error)
                 continue
-            except Exception:  # a fault of ours, or no memory: it must not cost the other connections
-                self._drop(connection)
+            except Exception as error:  # a fault of ours, or no memory: it must not cost the other connections
+                self._drop(connection, error)
                 continue
             self._count_bytes(received, sent)  # the next request may be `stats`
             received = sent = 0
@@ -228,8 +228,8 @@ class Worker(threading.Thread):
                 self._read(connection)
             else:
                 self._other_event(connection, ready)
-        except Exception:
-            self._drop(connection)
+        except Exception as error:
+            self._drop(connection, error)
 
     def _resume_paused(self) -> None:
         """Give those who have more to do, and wait for it since the last turn, their next."""
@@ -238,8 +238,8 @@ class Worker(threading.Thread):
             if self._connections.get(connection.fd) is connection:
                 try:
                     self._resume(connection)
-                except Exception:
-                    self._drop(connection)
+                except Exception as error:
+                    self._drop(connection, error)
 
     def _commit(self) -> None:
         """Have the changes of the last turns written, once for all; answer those that the journal has by now.
@@ -336,11 +336,9 @@ class Worker(threading.Thread):
         self.context.totals.close()  # before the client can see its end
         connection.socket.close()
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: Connection, error: Exception) -> None:
         """Close a connection that we failed to serve, and say why."""
-        import traceback  # loading it takes 4 ms of a start, and mostly nobody needs it
-
-        self.context.log.say(f"<{connection.fd} dropped after an error of the server:\n{traceback.format_exc()}")
+        self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
         self._close(connection)
 
     # One connection
@@ -456,8 +454,8 @@ class Worker(threading.Thread):
             sent = os.writev(connection.fd, pieces)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            self._close(connection)
+        except OSError as error:
+            self._broken(connection, error)
             return
         self._counters.bytes_written += sent
         for number, piece in enumerate(pieces):
@@ -526,6 +524,8 @@ class Worker(threading.Thread):
         if self._tls is not None and self._tls.has_failed(error):
             self._tls.count("proto_errors")
             self.context.log.event(f"<{connection.fd} TLS failed: {error}")
+        else:
+            self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
         self._close(connection)
 
     # Handshakes

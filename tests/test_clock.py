@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from memcache_kv.clock import Clock
+from memcache_kv.clock import LAST_SECOND, Clock
 
 
 class Time:
@@ -104,6 +104,21 @@ def test_no_shift_leads_to_before_the_start(moved: Time) -> None:
     moved.pass_seconds(2)
     clock.tick()
     assert clock.now == clock.started + 2
+
+
+@pytest.mark.parametrize("seconds", [2147483647, 1 << 62])
+def test_no_shift_leads_to_where_times_no_longer_fit(moved: Time, seconds: int) -> None:
+    clock = Clock()
+    for _ in range(3):
+        clock.shift(seconds)
+    assert clock.now == LAST_SECOND
+    moved.pass_seconds(2)
+    clock.tick()
+    assert clock.now == LAST_SECOND + 2
+    clock.shift(1)
+    assert clock.now == LAST_SECOND + 2
+    clock.shift(-LAST_SECOND)
+    assert clock.now == clock.started
 
 
 def test_a_paused_clock_stands_still_but_for_shifts(moved: Time) -> None:

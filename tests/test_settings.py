@@ -79,8 +79,18 @@ switch = pytest.mark.parametrize(("short", "long", "field"), SWITCHES)
 
 
 def test_every_option_has_an_example() -> None:
-    shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES} | {"--verbose", "--enable-sasl"}
+    shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES}
+    shown |= {"--verbose", "--enable-sasl", "--debug-commands"}
     assert shown == {f"--{option.name}" for option in OPTIONS}
+
+
+def test_commands_for_tests_are_known_when_asked_for(tmp_path: Path) -> None:
+    assert not parse([]).debug_commands
+    assert parse(["--debug-commands"]).debug_commands
+    assert load_settings({}, None, {"MEMCACHE_KV_DEBUG_COMMANDS": "1"}).debug_commands
+    config = tmp_path / "config.toml"
+    config.write_text("debug-commands = true\n")
+    assert load_settings({}, config, {}).debug_commands
 
 
 def test_the_defaults_are_memcacheds() -> None:

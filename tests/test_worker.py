@@ -1,6 +1,7 @@
 """A worker and its clients, over socket pairs: nobody loses a reply, nobody holds up another."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -501,6 +502,18 @@ def test_a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read(
     assert serving.totals.current == 0
 
 
+def test_a_stop_is_as_quick_while_the_clock_stands_still(serve: MakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0.05)
+    serving = serve()
+    serving.around.context.clock.pause()
+    serving.keep(b"big", b"x" * 900_000)
+    client = serving.connect()
+    client.sendall(b"get big\r\n" * 5)
+    poll_until(serving.has_unsent, "replies wait for the client")
+    serving.stop()
+    assert serving.totals.current == 0
+
+
 def test_a_socket_that_comes_with_the_stop_is_closed() -> None:
     around = Surroundings()
     worker = Worker(around.context)
@@ -713,7 +726,22 @@ def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pyt
     assert unlucky.recv(1) == b""
     ask(other, b"version\r\n", VERSION)
     poll_until(lambda: "no memory left" in serving.around.stream.getvalue(), "it is logged")
+    [line] = serving.around.logged
+    assert re.fullmatch(
+        r"<\d+ dropped after an error of the server: MemoryError: no memory left \(at memcache_kv\.worker:\d+\)", line
+    )
     assert serving.totals.current == 1
+
+
+def test_why_a_connection_broke_is_told_under_v(serve: MakeServing) -> None:
+    serving = serve()
+    serving.around.context.log.verbosity = 1
+    client = serving.connect()
+    client.sendall(b"version\r\n")
+    assert client.recv(1, socket.MSG_PEEK) == b"V"
+    client.close()  # with a reply unread, which the other end is told as a reset
+    poll_until(lambda: "connection closed" in serving.around.stream.getvalue(), "it is noticed")
+    assert any(line.endswith(" broken: Connection reset by peer") for line in serving.around.logged)
 
 
 class Unsettable(socket.socket):

@@ -11,13 +11,14 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 from memcache_kv.errors import JournalLost
 from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, line_of, set_line
 from memcache_kv.journal.writer import Journal
+from memcache_kv.log import Log
 from memcache_kv.store.item import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
@@ -86,7 +87,7 @@ class Compaction:
         if self._file is not None:
             self._file.close()
             self._file = None
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # why it is given up is told; a start removes what is left
                 self._files.drop_base(self._number, self._is_named)
 
     def _check_space(self) -> None:
@@ -150,7 +151,7 @@ class Compactor(threading.Thread):
         journal: Journal,
         store: Store,
         ratio: float,
-        say: Callable[[str], None],
+        log: Log,
         least_bytes: int = LEAST_BYTES,
     ) -> None:
         super().__init__(name="compactor", daemon=True)
@@ -163,7 +164,7 @@ class Compactor(threading.Thread):
         self._journal = journal
         self._store = store
         self._ratio = ratio
-        self._say = say
+        self._log = log
         self._least_bytes = least_bytes
         self._wake = threading.Event()
         self._stopping = False
@@ -198,7 +199,7 @@ class Compactor(threading.Thread):
             try:
                 self._rewrite()
             except Exception as error:  # a fault of ours; the journal goes on without
-                self._failed(f"a fault of the server: {error!r}")
+                self._failed(error)
             finally:
                 self.running = False
 
@@ -225,23 +226,24 @@ class Compactor(threading.Thread):
                     return
                 time.sleep(PAUSE_SECONDS)
         except (OSError, JournalLost) as error:
-            self._failed(str((isinstance(error, OSError) and error.strerror) or error))
+            self._failed(error)
             return
         finally:
             work.discard()
         self.done += 1
         self.last_seconds = time.monotonic() - began
         self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
-        self._say(
+        self._log.say(
             f"rewrote the journal: {work.items} items, {before:,} bytes before, "
             f"{self._journal.files.total_bytes:,} now, in {self.last_seconds:.1f} s"
         )
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, error: Exception) -> None:
         self.failures += 1
         self._not_before = time.monotonic() + self._back_off_seconds
-        self._say(
-            f"can't rewrite the journal in {self._journal.files.directory}: {reason}; it goes on "
-            f"as it is, and is rewritten {self._back_off_seconds:.0f} s from now at the earliest"
+        self._log.failure(
+            f"can't rewrite the journal in {self._journal.files.directory}",
+            error,
+            f"it goes on as it is, and is rewritten {self._back_off_seconds:.0f} s from now at the earliest",
         )
         self._back_off_seconds = min(self._back_off_seconds * 2, LONGEST_BACK_OFF_SECONDS)

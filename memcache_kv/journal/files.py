@@ -102,7 +102,7 @@ class JournalFiles:
             write_all(self._file, data)
         except OSError:
             self._is_torn = True
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the first failure is told; this is tried again before the next write
                 self._file.truncate(self.bytes)
                 self._is_torn = False
             raise
@@ -124,7 +124,7 @@ class JournalFiles:
             self.disk.sync_directory(self.directory)
             self._names_unsynced = False
         while self._obsolete:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # gone is what it should be
                 self.disk.remove(self.directory / self._obsolete[-1])
             self._obsolete.pop()
 
@@ -178,7 +178,7 @@ class JournalFiles:
             self.disk.sync_directory(self.directory)
         except OSError:
             file.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the first failure is told; the next attempt removes what is left
                 self.disk.remove(self.directory / name)
             raise
         return file, len(whole)

@@ -91,7 +91,7 @@ class NewPart:
             self._file.close()
             self._file = None
         if not self._is_placed:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the failure before it is told; a server's start removes the file
                 self._disk.remove(self._temporary)
 
 

@@ -68,7 +68,7 @@ class Journal:
     `pause_writing` is what others hold who do something with the files.
 
     last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
-    on_fault: called when the thread ends by a fault of ours, after which nothing is written any more.
+    on_fault: called with a fault of ours that ends the thread, after which nothing is written any more.
     Raises JournalFailed where the files can't be opened or the start record can't be written.
     """
 
@@ -79,7 +79,7 @@ class Journal:
         manifest: Manifest | None = None,
         last_cas: int = 0,
         say: Callable[[str], None] = lambda line: None,
-        on_fault: Callable[[], None] = lambda: None,
+        on_fault: Callable[[Exception], None] = lambda fault: None,
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
@@ -296,8 +296,7 @@ class Journal:
             self.step()
         except Exception as error:
             self.fault, self.refuses = error, True
-            self._say(f"the journal ended by a fault of the server: {error!r}; nothing is written any more")
-            self._on_fault()
+            self._on_fault(error)
 
     def _seconds_until_due(self) -> float:
         """Tell how long there is nothing to do unless somebody queues something."""

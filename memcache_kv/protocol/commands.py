@@ -57,8 +57,9 @@ def dispatch(protocol: TextProtocol, line: bytes) -> None:
         KEYLESS[first](protocol, words)
     else:
         protocol.noreply = words[-1:] == [b"noreply"]
-        if words and words[0] in maintenance.COMMANDS:
-            maintenance.COMMANDS[words[0]](protocol, words)
+        known = maintenance.command(words[0], protocol.context.settings.debug_commands) if words else None
+        if known is not None:
+            known(protocol, words)
         elif len(words) > 1 and words[-1].startswith(b"HTTP/"):
             protocol.closing = True
         else:

@@ -219,8 +219,8 @@ def verbosity(protocol: TextProtocol, words: list[bytes]) -> None:
 def debugtime(protocol: TextProtocol, words: list[bytes]) -> None:
     """debugtime p|r|<seconds>: let the clock stand, go on, or move by so much; for tests of what expires.
 
-    Refused where it could do what flush_all is not allowed to, and where deadlines that are kept on disk would
-    be wrong for the next run.
+    Known with --debug-commands alone, as memcached knows it in builds for tests alone. Refused where it could do what
+    flush_all is not allowed to, and where deadlines that are kept on disk would be wrong for the next run.
     """
     context = protocol.context
     what = words[1] if len(words) > 1 else b"?"
@@ -291,3 +291,12 @@ COMMANDS: dict[bytes, Handler] = {
     b"shutdown": shutdown,
 }
 """Commands that memcached knows with spaces before them, and with noreply behind them."""
+DEBUG_COMMANDS = frozenset((b"debugtime",))
+
+
+def command(name: bytes, with_debug: bool) -> Handler | None:
+    """Find the command of this name; None where there is none.
+
+    with_debug: whether those for tests are known.
+    """
+    return COMMANDS.get(name) if with_debug or name not in DEBUG_COMMANDS else None

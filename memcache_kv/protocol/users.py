@@ -62,7 +62,7 @@ class Users:
 
     `reload` may be called by one thread while others ask `is_known`. Raises ConfigError, in memcached's words, where
     the file can't be read or has a line of another form, or one with a hash that can't be checked here; `reload` keeps
-    the old users then.
+    the old users then. It does so too where the file is empty, as it is for a moment while it is rewritten in place.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,6 +86,8 @@ class Users:
         except ValueError:
             said = f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
             raise ConfigError(said, FAILED_STATUS) from None
+        if not parsed and self._users:
+            raise ConfigError(f"Authfile [{self._path}] is empty", FAILED_STATUS)
         from memcache_kv.protocol.passwords import User  # OpenSSL, for those alone who give -Y
 
         self._users = tuple(User(name, stored, self._check_for(stored)) for name, stored in parsed)

@@ -68,6 +68,16 @@ def test_tcp_mode_shows_bytes_that_are_no_utf8(server: LocalServer) -> None:
     assert done.stdout.splitlines() == ["STORED", "VALUE k 0 2", "\\xff\\xfe", "END"]
 
 
+@pytest.mark.parametrize("mode", ["tcp", "memcached"])
+def test_nothing_that_a_terminal_acts_on_is_shown(server: LocalServer, mode: str) -> None:
+    value = b"\x1b[31m\xc2\x9b\x07\x7f a\r\xc3\xbc\t"
+    run_program("shell.py", str(server.address), typed=b"set k 0 0 %d\n%b\n" % (len(value), value))
+    done = run_program("shell.py", mode, str(server.address), typed=b"get k\nget \x1b[31m\n")
+    assert {character for character in done.stdout if not character.isprintable()} <= {"\n", "\t"}
+    if mode == "tcp":
+        assert done.stdout == "VALUE k 0 15\n\\x1b[31m\\x9b\\x07\\x7f a\\r\u00fc\t\nEND\nEND\n"
+
+
 def test_memcached_mode_shows_python_values(server: LocalServer) -> None:
     typed = 'set k "a b" 60\nget k\nget k z\nadd k x\nset n 5\nincr n 3\ndecr n\ntouch k 9\ndelete k\nget k\n'
     shown = in_shell(server, "memcached", typed)

@@ -184,11 +184,18 @@ def test_the_file_is_read_again_on_sighup(guarded: GuardedServer, users: Path) -
         exchange(late, LOGIN, FAILURE)
 
 
-def test_a_file_that_became_unusable_leaves_the_old_users(make_guarded: MakeGuarded, users: Path) -> None:
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_file_that_became_unusable_or_empty_leaves_the_old_users(
+    make_guarded: MakeGuarded, users: Path, is_gone: bool
+) -> None:
     server = make_guarded(OURS, users)
-    users.unlink()
+    if is_gone:
+        users.unlink()
+    else:
+        users.write_bytes(b"")
     os.kill(server.process.pid, signal.SIGHUP)
-    poll_until(lambda: "the users stay as they are" in server.log(), "it is said")
+    poll_until(lambda: "the users stay as they are\n" in server.log(), "it is said")
+    assert server.log().count("the users stay as they are") == 1
     with server.connect() as client:
         exchange(client, LOGIN, STORED)
 

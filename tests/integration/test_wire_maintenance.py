@@ -4,7 +4,7 @@ import pytest
 
 from tests.integration.conftest import MakeServer
 from tests.integration.known_differences import has_rewritten_parser
-from tests.integration.wire import Wire
+from tests.integration.wire import DEADLINE, Wire
 from tests.protocol.maintenance_cases import CASES
 
 
@@ -57,7 +57,7 @@ def test_dumps_are_refused_where_they_are_disabled(make_server: MakeServer) -> N
 
 
 def test_the_clock_can_be_moved(ours: MakeServer) -> None:
-    with Wire(ours()) as wire:
+    with Wire(ours("--debug-commands")) as wire:
         wire.session(
             (b"debugtime p\r\n", b"OK\r\n"),
             (b"set k 0 100 1\r\nx\r\n", b"STORED\r\n"),
@@ -73,5 +73,17 @@ def test_the_clock_can_be_moved(ours: MakeServer) -> None:
 def test_the_clock_stays_where_deadlines_are_kept(ours: MakeServer, tmp_path_factory: pytest.TempPathFactory) -> None:
     refusal = b"SERVER_ERROR debugtime not allowed\r\n"
     for flags in (["--journal", str(tmp_path_factory.mktemp("journal"))], ["-F"]):
-        with Wire(ours(*flags)) as wire:
+        with Wire(ours("--debug-commands", *flags)) as wire:
             wire.session((b"debugtime 5\r\n", refusal), (b"debugtime p\r\n", refusal), (b"debugtime x\r\n", refusal))
+
+
+def test_a_server_whose_clock_stands_ends_on_sigterm_though_a_client_does_not_read(ours: MakeServer) -> None:
+    server = ours("--debug-commands")
+    value = bytes(900_000)
+    with Wire(server) as wire, server.connect() as deaf:
+        wire.expect(b"set k 0 0 %d\r\n%b\r\n" % (len(value), value), b"STORED\r\n")
+        wire.expect(b"debugtime p\r\n", b"OK\r\n")
+        deaf.sendall(b"get k\r\n" * 20)
+        assert deaf.recv(1) == b"V"
+        server.process.terminate()
+        assert server.process.wait(DEADLINE) == 0

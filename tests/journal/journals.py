@@ -36,7 +36,7 @@ class Run:
         fsync: Fsync = Fsync.ALWAYS,
         disk: Disk | None = None,
         last_cas: int = 0,
-        on_fault: Callable[[], None] = lambda: None,
+        on_fault: Callable[[Exception], None] = lambda fault: None,
     ) -> None:
         self.path = path
         self.said: list[str] = []

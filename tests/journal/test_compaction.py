@@ -1,5 +1,7 @@
 """Rewriting the journal while it is served: it comes to the same store, whatever happens meanwhile."""
 
+import io
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, com
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import Record
+from memcache_kv.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.item import STALE, WON, make_entry, pack
 from tests.fake_clock import FakeClock
@@ -23,10 +26,6 @@ from tests.journal.history import History, Step, Visible, replay, shown, steps, 
 from tests.journal.journals import FIRST, STARTED, Ticks, manifest_in, names_in, records_in
 
 HUGE = 1 << 40
-
-
-def nothing(line: str) -> None:
-    """Hear what is said, and do nothing."""
 
 
 class Kept:
@@ -422,10 +421,12 @@ def test_whatever_fails_in_a_rewrite_the_journal_is_valid_and_the_next_succeeds(
 
 
 @contextmanager
-def compacting(kept: Kept, ratio: float = 0, least_bytes: int = 0) -> Iterator[tuple[Compactor, list[str]]]:
+def compacting(
+    kept: Kept, ratio: float = 0, least_bytes: int = 0, verbosity: int = 0
+) -> Iterator[tuple[Compactor, io.StringIO]]:
     """Run a compactor; gives it, and what it said."""
-    said: list[str] = []
-    compactor = Compactor(kept.journal, kept.store, ratio, said.append, least_bytes)
+    said = io.StringIO()
+    compactor = Compactor(kept.journal, kept.store, ratio, Log(verbosity, said), least_bytes)
     compactor.start()
     try:
         yield compactor, said
@@ -441,7 +442,7 @@ def test_a_rewrite_that_is_asked_for_is_done_and_told_of(kept: Kept) -> None:
         wait_until(lambda: not compactor.running, "the rewrite is over")
     assert (compactor.done, compactor.failures) == (1, 0)
     assert compactor.last_seconds > 0
-    assert said[0].startswith("rewrote the journal: 1 items, ")
+    assert said.getvalue().startswith("rewrote the journal: 1 items, ")
     assert set(shown(kept.close())) == {b"a"}
 
 
@@ -471,7 +472,7 @@ def test_a_journal_that_has_grown_is_rewritten_by_itself(kept: Kept, monkeypatch
 
 
 def is_due(kept: Kept, ratio: float, least_bytes: int) -> bool:
-    return Compactor(kept.journal, kept.store, ratio, nothing, least_bytes)._is_due()
+    return Compactor(kept.journal, kept.store, ratio, Log(), least_bytes)._is_due()
 
 
 def test_a_rewrite_is_due_by_the_ratio_to_the_base_or_to_the_least_that_matters(kept: Kept) -> None:
@@ -512,8 +513,8 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(compaction, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
-    said: list[str] = []
-    compactor = Compactor(kept.journal, kept.store, 1, said.append, 0)
+    said = io.StringIO()
+    compactor = Compactor(kept.journal, kept.store, 1, Log(0, said), 0)
     kept.set(b"a", b"x" * 1000)
     kept.journal.step()
     disk.free = 0
@@ -526,14 +527,34 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
         now = compactor._not_before
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     assert compactor.failures == 8
-    assert "not enough room" in said[0]
-    assert "it goes on as it is, and is rewritten 60 s from now at the earliest" in said[0]
+    first = said.getvalue().splitlines()[0]
+    assert "not enough room" in first
+    assert "it goes on as it is, and is rewritten 60 s from now at the earliest" in first
     disk.mend()
     compactor._rewrite()
     assert compactor.done == 1
     disk.free = 0
     compactor._rewrite()
     assert compactor._not_before - now == 60
+
+
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_traceback(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, verbosity: int
+) -> None:
+    def fail(key: bytes, entry: object) -> bytes:
+        raise ValueError("ours")
+
+    monkeypatch.setattr(compaction, "record_of", fail)
+    kept.set(b"a")
+    with compacting(kept, verbosity=verbosity) as (compactor, said):
+        assert compactor.request()
+        wait_until(lambda: not compactor.running, "it fails")
+    assert compactor.failures == 1
+    first, *rest = said.getvalue().splitlines()
+    assert re.search(r": ValueError: ours \(at memcache_kv\.journal\.compaction:\d+\); it goes on as it is", first)
+    assert rest[:1] == ["Traceback (most recent call last):"] * verbosity
+    assert ("ValueError: ours" in rest) == bool(verbosity)
 
 
 def test_a_request_does_not_wait_for_the_time_after_a_failure(kept: Kept, disk: Disk) -> None:
@@ -582,14 +603,14 @@ def test_a_journal_that_another_process_may_have_by_now_is_not_rewritten(kept: K
         assert compactor.request()
         wait_until(lambda: not compactor.running, "it is refused")
     assert compactor.failures == 1
-    assert "lock was deleted or replaced" in said[0]
+    assert "lock was deleted or replaced" in said.getvalue()
     assert names_in(kept.path) == {MANIFEST_NAME, FIRST}
 
 
 def test_a_stop_in_the_middle_of_a_rewrite_leaves_a_valid_journal(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         kept.set(b"%d" % number)
-    compactor = Compactor(kept.journal, kept.store, 0, nothing)
+    compactor = Compactor(kept.journal, kept.store, 0, Log())
 
     def stop_soon(seconds: float) -> None:
         compactor._stopping = True

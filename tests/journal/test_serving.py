@@ -1,6 +1,7 @@
 """A whole server with a journal, in this process: what clients are told and when, and what a restart brings back."""
 
 import io
+import re
 import select
 import shutil
 import socket
@@ -441,3 +442,23 @@ def test_a_worker_that_has_ended_can_be_woken_while_the_journal_still_moves(tmp_
         worker.join(PATIENCE_SECONDS)
         worker.wake()
         service.listeners.clear()
+
+
+def test_a_fault_in_the_journals_thread_is_logged_with_its_place_and_asks_for_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        journal = service.journal
+        assert journal is not None
+
+        def fail() -> None:
+            if journal.fault is None:
+                raise ValueError("ours")
+
+        journal.watch(fail)
+        journal.commit()
+        wait_until(service.stopping.is_set, "the end is asked for")
+    line = next(line for line in said(service).splitlines() if "fault" in line)
+    assert re.fullmatch(
+        r"the journal ended by a fault of the server: ValueError: ours \(at memcache_kv\.journal\.writer:\d+\); "
+        "nothing is written any more",
+        line,
+    )

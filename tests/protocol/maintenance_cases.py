@@ -139,6 +139,10 @@ SLABS: list[tuple[bytes, bytes]] = [
 OTHERS: list[tuple[bytes, bytes]] = [
     (b"misbehave", ERROR),
     (b"debugitem lock a", ERROR),
+    (b"debugtime", ERROR),
+    (b"debugtime p", ERROR),
+    (b"debugtime 5", ERROR),
+    (b"debugtime 5 noreply", b""),
     (b"shutdown", b"SERVER_ERROR: shutdown not enabled\r\n"),
     (b"shutdown graceful", b"SERVER_ERROR: shutdown not enabled\r\n"),
 ]

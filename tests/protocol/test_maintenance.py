@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from memcache_kv.clock import Clock
 from memcache_kv.extended import Unused
 from memcache_kv.journal.writer import Journal
 from memcache_kv.protocol.crawling import CLASSES
@@ -17,7 +18,7 @@ def test_a_line_has_memcacheds_answer(line: bytes, reply: bytes) -> None:
     assert Conversation().feed(line + b"\r\nmn\r\n") == reply + b"MN\r\n"
 
 
-@pytest.mark.parametrize("line", [b"lru_crawler sleep 5", b"lru mode flat", b"slabs automove 1", b"debugtime 1"])
+@pytest.mark.parametrize("line", [b"lru_crawler sleep 5", b"lru mode flat", b"slabs automove 1"])
 def test_they_can_be_asked_for_silence(line: bytes) -> None:
     assert Conversation().feed(line + b" noreply\r\n") == b""
 
@@ -64,8 +65,35 @@ def test_the_crawler_can_be_stopped_and_started() -> None:
 # Time
 
 
-def test_debugtime_moves_the_clock_and_what_falls_due_happens() -> None:
+def debugging(disable_flush_all: bool = False) -> Conversation:
+    """A conversation with a server for tests of programs."""
+    return Conversation(Surroundings(Settings(debug_commands=True, disable_flush_all=disable_flush_all)))
+
+
+@pytest.mark.parametrize("line", [b"debugtime p", b"debugtime 5", b" debugtime 5", b"debugtime", b"debugtime x"])
+def test_debugtime_is_unknown_unless_asked_for(line: bytes) -> None:
     conversation = Conversation()
+    clock = conversation.around.context.clock = Pausable()
+    assert conversation.feed(line + b"\r\n") == conversation.feed(b"bogus\r\n") == b"ERROR\r\n"
+    assert conversation.feed(line + b" noreply\r\n") == conversation.feed(b"bogus noreply\r\n") == b""
+    assert clock.told == []
+
+
+def test_debugtime_can_be_asked_for_silence() -> None:
+    assert debugging().feed(b"debugtime 1 noreply\r\n") == b""
+
+
+def test_no_debugtime_moves_the_clock_so_far_that_keys_cannot_be_looked_for() -> None:
+    conversation = debugging()
+    conversation.around.context.clock = conversation.around.store.clock = Clock()
+    assert conversation.feed(b"debugtime 2147483647\r\ndebugtime 2147483647\r\n") == OK * 2
+    assert conversation.feed(b"get a\r\nget b\r\nmg a\r\n") == b"END\r\nEND\r\nEN\r\n"
+    requests = b"set a 0 2592000 1\r\nx\r\nget a\r\nset b 0 2147483647 1\r\nx\r\nget b\r\n"
+    assert conversation.feed(requests) == b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nSTORED\r\nEND\r\n"
+
+
+def test_debugtime_moves_the_clock_and_what_falls_due_happens() -> None:
+    conversation = debugging()
     started = conversation.around.clock.now
     conversation.feed(b"set a 0 100 1\r\nx\r\nset b 0 0 1\r\nx\r\nflush_all 500\r\n")
     assert conversation.feed(b"debugtime 100\r\nget a b\r\n") == OK + b"VALUE b 0 1\r\nx\r\nEND\r\n"
@@ -75,7 +103,7 @@ def test_debugtime_moves_the_clock_and_what_falls_due_happens() -> None:
 
 
 def test_debugtime_goes_back_no_further_than_to_the_start() -> None:
-    conversation = Conversation()
+    conversation = debugging()
     started = conversation.around.clock.now
     conversation.feed(b"debugtime 50\r\ndebugtime -20\r\n")
     assert conversation.around.clock.now == started + 30
@@ -85,7 +113,7 @@ def test_debugtime_goes_back_no_further_than_to_the_start() -> None:
 
 @pytest.mark.parametrize("word", [b"", b"x", b"pause", b"1.5", b"99999999999999999999"])
 def test_debugtime_with_anything_else_is_an_error(word: bytes) -> None:
-    conversation = Conversation()
+    conversation = debugging()
     before = conversation.around.clock.now
     assert conversation.feed(b"debugtime " + word + b"\r\n") == b"ERROR\r\n"
     assert conversation.around.clock.now == before
@@ -112,7 +140,7 @@ class Pausable:
 
 
 def test_debugtime_lets_the_clock_stand_and_go_on() -> None:
-    conversation = Conversation()
+    conversation = debugging()
     clock = conversation.around.context.clock = Pausable()
     assert conversation.feed(b"debugtime p\r\ndebugtime 3\r\ndebugtime r\r\n") == OK * 3
     assert clock.told == ["pause", "shift 3", "resume"]
@@ -120,8 +148,8 @@ def test_debugtime_lets_the_clock_stand_and_go_on() -> None:
 
 @pytest.mark.parametrize("word", [b"p", b"r", b"1", b"x", b""])
 def test_debugtime_is_refused_where_it_could_harm(word: bytes) -> None:
-    flushless = Conversation(Surroundings(Settings(disable_flush_all=True)))
-    journaled = Conversation()
+    flushless = debugging(disable_flush_all=True)
+    journaled = debugging()
     journaled.around.context.journal = cast(Journal, object())
     for conversation in (flushless, journaled):
         before = conversation.around.clock.now

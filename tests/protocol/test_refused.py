@@ -169,7 +169,7 @@ def test_a_binary_reply_is_taken_back_and_several_are_not(around: Surroundings) 
 
 def test_a_rewrite_is_begun_by_command_and_only_one_at_a_time(around: Surroundings) -> None:
     assert around.context.journal is not None
-    around.context.compactor = Compactor(around.context.journal, around.store, 2, lambda line: None)
+    around.context.compactor = Compactor(around.context.journal, around.store, 2, around.context.log)
     conversation = Conversation(around)
     assert conversation.feed(b"journal compact\r\n") == b"OK\r\n"
     assert around.context.compactor.running

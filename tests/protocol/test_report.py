@@ -427,7 +427,7 @@ def test_the_journal_is_told_of_where_there_is_one(busy: Conversation, tmp_path:
     around = busy.around
     journal = Journal(JournalDirectory(tmp_path), Fsync.EVERYSEC)
     around.store.log = around.context.journal = journal
-    around.context.compactor = Compactor(journal, around.store, 2, lambda line: None)
+    around.context.compactor = Compactor(journal, around.store, 2, around.context.log)
     busy.feed(b"set a 0 0 1\r\nx\r\n")
     told = dict(rows(busy))
     assert list(told)[: len(GENERAL)] == GENERAL

@@ -69,6 +69,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
     return clock
 
 
+# Reading the file again
+
+
+def test_an_empty_file_leaves_the_old_users_as_it_may_be_about_to_be_written(file: Path) -> None:
+    users = Users(file)
+    text = file.read_bytes()
+    file.write_bytes(b"")
+    with pytest.raises(ConfigError, match="users\\] is empty"):
+        users.reload()
+    assert users.is_known(b"carl", b"clear")
+    file.write_bytes(text.replace(b"carl:clear", b"carl:new"))
+    users.reload()
+    assert users.is_known(b"carl", b"new")
+
+
+def test_a_start_with_an_empty_file_knows_nobody_until_it_is_filled(file: Path) -> None:
+    file.write_bytes(b"")
+    users = Users(file)
+    assert not users.is_known(b"carl", b"clear")
+    users.reload()
+    file.write_bytes(b"carl:clear\n")
+    users.reload()
+    assert users.is_known(b"carl", b"clear")
+
+
 # Hashes
 
 
