@@ -1,5 +1,7 @@
 """The documents as Markdown: whatever is meant as a table is one, and each of its rows has all columns and no more."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,29 @@ def test_the_documents_have_tables() -> None:
 )
 def test_faults_are_found(row: str, fault: str | None) -> None:
     assert faults(f"| a | b |\n|---|---|\n{row}\n") == ([fault] if fault else [])
+
+
+SPEAKING = [
+    *DOCUMENTS,
+    ROOT / "Dockerfile",
+    *(path for folder in ("memcache_kv", "clients", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))),
+]
+"""Whatever tells people what to do."""
+
+
+def test_what_is_to_be_installed_can_be_installed_from_a_clone() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    told = {path.name: re.findall(r"pip install .*?(\S*)\[(\w+)\]", path.read_text()) for path in SPEAKING}
+    hints = [(name, what, extra) for name, found in told.items() for what, extra in found]
+    assert len(hints) >= 4
+    assert [hint for hint in hints if hint[1].strip("'\"") != "." or hint[2] not in extras] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/durability.md"])
+@pytest.mark.parametrize("load", ["get90", "set50"])
+def test_a_journal_costs_what_was_measured(document: str, load: str) -> None:
+    measured = (ROOT / "docs/performance.md").read_text()
+    match = re.search(rf"^\| {load} with a journal .*\| ≥ [\d.]+ \| ([\d.]+) \| ([\d.]+) \|$", measured, re.MULTILINE)
+    assert match is not None
+    least, most = sorted(round(100 * (1 - float(ratio))) for ratio in match.groups())
+    assert f"{least} to {most} %" in (ROOT / document).read_text()
