@@ -8,6 +8,8 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from clients.local_server import LocalServer, default_command
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -93,3 +95,14 @@ def test_a_journal_costs_what_was_measured(document: str, load: str) -> None:
     assert match is not None
     least, most = sorted(round(100 * (1 - float(ratio))) for ratio in match.groups())
     assert f"{least} to {most} %" in (ROOT / document).read_text()
+
+
+def test_the_readmes_example_runs_after_what_it_says_to_install() -> None:
+    text = (ROOT / "README.md").read_text()
+    [example] = [token for token in MARKDOWN.parse(text) if token.type == "fence" and token.info == "python"]
+    assert "pip install pymemcache`" in text.partition(example.content)[0]
+    with LocalServer(default_command()) as server:
+        names: dict[str, object] = {}
+        exec(example.content.replace("11211", str(server.address.port)) + "found = client.get('greeting')\n"
+             "client.close()\n", names)  # fmt: skip
+    assert names["found"] == b"hello"
