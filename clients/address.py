@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 11211
+MEANINGS = {"MemcacheUnexpectedCloseError": "the server closed the connection"}
+"""What errors mean that come without a message, by their names: pymemcache need not be there."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,18 @@ def broke_off(error: Exception) -> bool:
 
 
 def cannot_connect(address: Address, error: OSError) -> str:
-    """Say in one line that nobody answers, and what to do about it."""
-    reason = error.strerror or str(error) or type(error).__name__
+    """Say in one line why there is no connection, and what to do about it where nobody answers."""
+    said = f"cannot connect to {address}: {reason_of(error)}"
+    if not isinstance(error, (ConnectionRefusedError, FileNotFoundError, TimeoutError)):
+        return said
     where = f"-s {address.path}" if address.path else f"-p {address.port} -l {address.host}"
-    return f"cannot connect to {address}: {reason}; start a server with: python -m memcache_kv {where}"
+    return f"{said}; start a server with: python -m memcache_kv {where}"
+
+
+def reason_of(error: Exception) -> str:
+    """Say what an error means, also where its own message is empty."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    first = error.args[0] if error.args else ""
+    said = first.decode("utf-8", "backslashreplace") if isinstance(first, bytes) else str(error)
+    return said or MEANINGS.get(type(error).__name__, type(error).__name__)

@@ -22,13 +22,18 @@ from pathlib import Path
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pymemcache.client.base import Client  # type: ignore[import-untyped]
-from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from clients.requirements import what_to_install
 
-from clients.address import Address, broke_off, cannot_connect, parse_address
+try:
+    from pymemcache.client.base import Client  # type: ignore[import-untyped]
+    from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    sys.exit(what_to_install(error))
+
+from clients.address import Address, broke_off, cannot_connect, parse_address, reason_of
 from clients.local_server import LocalServer, ServerStartError, default_command
 
 VALUE_BYTES = 35
@@ -156,6 +161,8 @@ def run_check(options: argparse.Namespace, console: Console) -> bool:
     """Check a sample in a running server."""
     checked = check(options.server, options.seed, options.count, options.sample)
     console.print(_check_line(checked))
+    if checked.missing:
+        console.print(_about_missing(options.server), soft_wrap=True)
     return checked.equal == checked.sampled
 
 
@@ -171,9 +178,11 @@ def run_demo(options: argparse.Namespace, console: Console) -> bool:
             server.kill()
         journal_bytes = _directory_bytes(Path(journal))
         with LocalServer(command, arguments) as server:
-            items = _item_count(server.address)
+            [items] = _figures(server.address, b"curr_items")
             checked = check(server.address, options.seed, options.count, options.sample)
             rows = _demo_rows(loaded, journal_bytes, items, checked)
+            if checked.missing:
+                rows["missing"] = _about_missing(server.address)
             rows["memory before the crash"] = _megabytes(resident_bytes)
             rows["memory after the restart"] = _megabytes(server.resident_bytes())
             rows["start to first answer"] = f"{server.ready_seconds:.2f} s"
@@ -199,12 +208,23 @@ def _print_rows(rows: dict[str, str], console: Console) -> None:
     console.print(table)
 
 
-def _item_count(address: Address) -> int:
+def _figures(address: Address, *names: bytes) -> list[int]:
+    """Ask a server for some of its statistics."""
     client = Client(address.for_pymemcache(), connect_timeout=5, timeout=REPLY_TIMEOUT_SECONDS)
     try:
-        return int(client.stats()[b"curr_items"])
+        told = client.stats()
+        return [int(told[name]) for name in names]
     finally:
         client.close()
+
+
+def _about_missing(address: Address) -> str:
+    """Say whether the server evicted items, and so what is to be done about those that are missing."""
+    evictions, limit_bytes = _figures(address, b"evictions", b"limit_maxbytes")
+    if not evictions:
+        return "The server has evicted nothing since its start: the missing items were lost, deleted or never stored."
+    limits = f"-m {limit_bytes // MEGABYTE} or --max-items"
+    return f"The server has evicted {evictions:,} items since its start, to stay within {limits}: raise its limit."
 
 
 def _directory_bytes(directory: Path) -> int:
@@ -267,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except (OSError, MemcacheError) as error:
         if options.subcommand == "demo" or broke_off(error):
-            print(f"the server broke off: {error}; look at what it logged", file=sys.stderr)
+            print(f"the server broke off: {reason_of(error)}; look at what it logged", file=sys.stderr)
         else:
             print(cannot_connect(options.server, error), file=sys.stderr)
     return 1

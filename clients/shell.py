@@ -12,8 +12,10 @@ from typing import Protocol
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from clients.access import Access, access_from, add_access_options
 from clients.address import Address, cannot_connect, parse_address
 from clients.line_input import LineInput, history_path, kept_history, stdin_lines
+from clients.requirements import what_to_install
 from clients.tcp_mode import ConnectionLostError, TcpMode
 
 MODES = ("tcp", "memcached")
@@ -24,11 +26,14 @@ examples:
   python clients/shell.py memcached                  pymemcache calls: set greeting "good day" 60
   python clients/shell.py --mode tcp cache.example:11211
   python clients/shell.py tcp /run/memcache_kv.sock  a unix socket
+  python clients/shell.py --ca ca.pem --user ann cache.example:11211   TLS, and a login
   printf 'set k 0 0 5\\nhello\\nget k\\n' | python clients/shell.py
 
-exit status: 0 at the end of the input or `quit`, 1 when no connection can be opened, 2 for a wrong option,
-130 for Ctrl-C while reading from a pipe. The line history is kept in $XDG_STATE_HOME/memcache_kv/
-(~/.local/state/memcache_kv/)."""
+On a terminal the shell stays when the connection is lost, and every request tries to open a new one.
+
+exit status: 0 at the end of the input or `quit`, 1 when no connection can be opened (at the start, or while reading
+from a pipe), 2 for a wrong option, 130 for Ctrl-C while reading from a pipe. The line history is kept in
+$XDG_STATE_HOME/memcache_kv/ (~/.local/state/memcache_kv/)."""
 
 COMMON_HELP = """\
 The shell's own words: help, mode [tcp|memcached], quit (or Ctrl-D). Ctrl-C gives up the current line."""
@@ -53,8 +58,8 @@ class Mode(Protocol):
 class Shell:
     """Read lines, keep the shell's own words and hand the others to the current mode."""
 
-    def __init__(self, address: Address, mode_name: str, timeout_seconds: float, source: LineInput) -> None:
-        self._address = address
+    def __init__(self, access: Access, mode_name: str, timeout_seconds: float, source: LineInput) -> None:
+        self._access = access
         self._timeout_seconds = timeout_seconds
         self._source = source
         self._mode = self._new_mode(mode_name)
@@ -67,7 +72,7 @@ class Shell:
             while self._step():
                 pass
         except OSError as error:
-            print(cannot_connect(self._address, error), file=sys.stderr)
+            print(cannot_connect(self._access.address, error), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130
@@ -82,6 +87,10 @@ class Shell:
             return line is not None and self._run_line(line)
         except ConnectionLostError as error:
             show(str(error))
+        except OSError as error:
+            if not self._source.interactive:
+                raise
+            show(f"{cannot_connect(self._access.address, error)}; the next request tries again")
         except KeyboardInterrupt:
             if not self._source.interactive:
                 raise
@@ -106,20 +115,25 @@ class Shell:
         elif len(words) > 1 or words[0] not in MODES:
             show("usage: mode [tcp|memcached]")
         else:
+            try:
+                mode = self._new_mode(words[0])
+            except ModuleNotFoundError as error:
+                show(what_to_install(error))
+                return
             self._mode.close()
-            self._mode = self._new_mode(words[0])
+            self._mode = mode
             self._mode.connect()
 
     def _new_mode(self, name: str) -> Mode:
         if name == "tcp":
-            return TcpMode(self._address, self._timeout_seconds, show)
+            return TcpMode(self._access, self._timeout_seconds, show)
         from clients.memcached_mode import MemcachedMode  # tcp mode works without pymemcache
 
-        return MemcachedMode(self._address, self._timeout_seconds, show)
+        return MemcachedMode(self._access, self._timeout_seconds, show)
 
     def _greet(self) -> None:
         if self._source.interactive:
-            show(f"Connected to {self._address}. `help` lists what can be typed, `quit` or Ctrl-D ends.")
+            show(f"Connected to {self._access.address}. `help` lists what can be typed, `quit` or Ctrl-D ends.")
 
 
 def show(text: str) -> None:
@@ -154,22 +168,24 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="how long to wait for a reply (default 5)",
     )
+    add_access_options(parser)
     options = parser.parse_args(arguments)
     _place_words(parser, options)
     return options
 
 
 def _place_words(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Sort the free words into mode and address."""
+    """Sort the free words into mode and address, and add to the address how it is reached."""
     modes = [word for word in options.words if word in MODES]
     addresses = [word for word in options.words if word not in MODES]
     if len(modes) > 1 or len(addresses) > 1 or (modes and options.mode not in (None, modes[0])):
         parser.error("give one mode and one address at most")
     options.mode = options.mode or (modes[0] if modes else "tcp")
     try:
-        options.address = parse_address(addresses[0]) if addresses else Address()
+        address = parse_address(addresses[0]) if addresses else Address()
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
+    options.access = access_from(parser, options, address)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,9 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     history = kept_history(history_path()) if source.interactive else contextlib.nullcontext()
     try:
         with history:
-            return Shell(options.address, options.mode, options.timeout, source).run()
+            return Shell(options.access, options.mode, options.timeout, source).run()
     except ModuleNotFoundError as error:
-        print(f"{error}; install it with: pip install 'memcache_kv[clients]'", file=sys.stderr)
+        print(what_to_install(error), file=sys.stderr)
         return 1
 
 

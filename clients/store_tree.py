@@ -37,13 +37,18 @@ from urllib.parse import quote_from_bytes
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pymemcache.client.base import Client  # type: ignore[import-untyped]
-from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from clients.requirements import what_to_install
 
-from clients.address import Address, broke_off, cannot_connect, parse_address
+try:
+    from pymemcache.client.base import Client  # type: ignore[import-untyped]
+    from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    sys.exit(what_to_install(error))
+
+from clients.address import Address, broke_off, cannot_connect, parse_address, reason_of
 from clients.local_server import LocalServer, ServerStartError, default_command
 
 Files = list[tuple[str, Path]]
@@ -182,7 +187,7 @@ def _store(client: Client, key: str, content: bytes, expire: int, outcome: Outco
         stored = client.set(key, content, expire=expire, flags=flags_of(content))
     except MemcacheError as error:
         hint = f"{len(content)} bytes; start the server with a larger -I or -m"
-        outcome.differences.append(f"{key}: {error} ({hint})")
+        outcome.differences.append(f"{key}: {reason_of(error)} ({hint})")
         return
     if not stored:
         outcome.differences.append(f"{key}: NOT_STORED")
@@ -369,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except (OSError, MemcacheError) as error:
         if options.subcommand == "demo" or broke_off(error):
-            print(f"the server broke off: {error}; look at what it logged", file=sys.stderr)
+            print(f"the server broke off: {reason_of(error)}; look at what it logged", file=sys.stderr)
         elif error.filename is not None:
             print(f"cannot read {error.filename}: {error.strerror}; leave it out or fix it", file=sys.stderr)
         else:

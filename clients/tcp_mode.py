@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
-from clients.address import Address
+from clients.access import Access
+from clients.address import reason_of
 from clients.line_input import LineInput
 from clients.reply_framing import Expectation, expect
 
@@ -34,8 +36,8 @@ class TcpMode:
     name = "tcp"
     help = HELP
 
-    def __init__(self, address: Address, timeout_seconds: float, show: Callable[[str], None]) -> None:
-        self._address = address
+    def __init__(self, access: Access, timeout_seconds: float, show: Callable[[str], None]) -> None:
+        self._access = access
         self._timeout_seconds = timeout_seconds
         self._show = show
         self._socket: socket.socket | None = None
@@ -44,7 +46,7 @@ class TcpMode:
     def connect(self) -> None:
         """Open the connection unless it is open; raise OSError when nobody answers."""
         if self._socket is None:
-            self._socket = self._address.connect(self._timeout_seconds)
+            self._socket = self._access.connect(self._timeout_seconds)
 
     def close(self) -> None:
         """Close the connection and forget what it brought."""
@@ -116,7 +118,7 @@ class TcpMode:
             while data := self._socket.recv(RECEIVE_BYTES):
                 self._received += data
             closed = True
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             closed = False
         except OSError:
             closed = True
@@ -125,9 +127,9 @@ class TcpMode:
             self._show(f"(unasked) {as_text(self._received)}")
             self._received = b""
         if closed:
-            self._show("The server had closed the connection; connected again.")
             self.close()
             self.connect()
+            self._show("The server had closed the connection; connected again.")
 
     def _stream(self) -> None:
         """Show lines as they come until Ctrl-C or the server's close."""
@@ -148,7 +150,7 @@ class TcpMode:
         if isinstance(error, TimeoutError):
             reason = f"no complete reply within {self._timeout_seconds:g} s (--timeout sets it)"
         else:
-            reason = str(error)
+            reason = reason_of(error)
         raise ConnectionLostError(f"{reason}; the next request opens a new connection") from error
 
 

@@ -262,13 +262,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("enable-largepages", "check that the system has large pages, as memcached does; no other effect", "L",
            convert=_switch),
     Option("enable-coredumps", "raise the limit of core files", "r", convert=_switch),
-    Option("slab-growth-factor", "checked, as memcached does; no effect, as there are no slabs (default: 1.25)", "f",
-           "NUM", _growth_factor),
-    Option("slab-min-size", "checked, as memcached does; no effect, as there are no slabs (default: 48)", "n", "NUM",
+    Option("slab-growth-factor", 'growth of the size classes by which "stats items" and "stats slabs" count the items '
+           "(default: 1.25)", "f", "NUM", _growth_factor),
+    Option("slab-min-size", "smallest key and value for which these size classes have room (default: 48)", "n", "NUM",
            _integer(1, 1 << 30, "the smallest chunk")),
     Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
            "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
-           "lru_crawler_tocrawl=NUM, track_sizes; of TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
+           "lru_crawler_tocrawl=NUM, track_sizes; on the size classes: slab_sizes=SIZE-SIZE-..., "
+           "slab_chunk_max=KILOBYTES; of TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
            "ssl_verify_mode=0..3 (of clients: none, request, require, once), ssl_ca_cert=FILE, ssl_ciphers=LIST, "
            "ssl_min_version=0..3 (TLS 1.0 to 1.3; default: 2), ssl_session_cache, ssl_kernel_tls; the others "
            "are checked and without effect", "o", "NAME[=VALUE]",

@@ -36,6 +36,13 @@ def test_the_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--config" in said
 
 
+@pytest.mark.parametrize("name", ["slab-growth-factor", "slab-min-size"])
+def test_the_help_says_that_a_flag_sets_the_size_classes(name: str) -> None:
+    [text] = [option.help for option in OPTIONS if option.name == name]
+    assert "size classes" in text
+    assert "no effect" not in text
+
+
 @pytest.mark.parametrize("flag", ["-V", "--version"])
 def test_the_version_is_memcacheds_and_ours(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

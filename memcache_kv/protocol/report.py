@@ -303,7 +303,6 @@ def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, in
     for name in ("get_hits", "cmd_set", "delete_hits", "incr_hits", "decr_hits", "cas_hits", "cas_badval",
                  "touch_hits"):  # fmt: skip
         yield name, 0  # counted for all classes together
-    yield "mem_requested", here.item_bytes
 
 
 def in_text(walk: Walk) -> Iterator[bytes]:

@@ -132,7 +132,9 @@ class Users:
             check: Check = importlib.import_module("bcrypt").checkpw
         except ImportError:
             said = f"Authfile [{self._path}] has hashed passwords, for which the package bcrypt is needed"
-            raise ConfigError(f"{said}: pip install memcache_kv[auth]", FAILED_STATUS) from None
+            raise ConfigError(
+                f"{said}: pip install bcrypt, or in a clone pip install '.[auth]'", FAILED_STATUS
+            ) from None
         return check
 
 

@@ -5,7 +5,7 @@ import uuid
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from clients.load_uuids import VALUE_BYTES, keys_from, value_of
-from clients.local_server import LocalServer, free_port
+from clients.local_server import LocalServer, default_command, free_port
 from tests.clients.programs import run_program
 
 
@@ -43,7 +43,23 @@ def test_check_finds_a_missing_and_a_different_item(server: LocalServer) -> None
     client.close()
     checked = run_program("load_uuids.py", "check", "--server", address, "-n", "100")
     assert checked.returncode == 1
-    assert checked.stdout == "98 of 100 equal, 1 missing, 1 different\n"
+    counts, about_missing = checked.stdout.splitlines()
+    assert counts == "98 of 100 equal, 1 missing, 1 different"
+    assert about_missing.startswith("The server has evicted nothing since its start: ")
+
+
+def test_check_says_that_items_were_evicted_and_what_to_do() -> None:
+    with LocalServer(default_command(), ["--max-items", "1000"]) as server:
+        address = str(server.address)
+        stored = run_program("load_uuids.py", "store", "--server", address, "-n", "3000")
+        assert stored.returncode == 0
+        checked = run_program("load_uuids.py", "check", "--server", address, "-n", "3000", "--sample", "3000")
+    assert checked.returncode == 1
+    counts, about_missing = checked.stdout.splitlines()
+    evicted = 3000 - int(counts.split()[0].replace(",", ""))
+    assert evicted >= 2000
+    assert about_missing.startswith(f"The server has evicted {evicted:,} items since its start, ")
+    assert "-m 64 or --max-items" in about_missing
 
 
 def test_without_a_server_one_line_says_what_to_do() -> None:

@@ -5,16 +5,21 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clients.local_server import LocalServer, free_port
+from clients.address import Address
+from clients.local_server import LocalServer, default_command, free_port
+from tests.certificates import Certificates, make_certificates
 from tests.clients.programs import ROOT, run_program
+from tests.program import Program
 
 TERMINAL_TIMEOUT_SECONDS = 15.0
 
@@ -82,8 +87,24 @@ def test_memcached_mode_shows_python_values(server: LocalServer) -> None:
     typed = 'set k "a b" 60\nget k\nget k z\nadd k x\nset n 5\nincr n 3\ndecr n\ntouch k 9\ndelete k\nget k\n'
     shown = in_shell(server, "memcached", typed)
     assert shown == [
-        *("True", "b'a b'", "{'k': b'a b'}", "False", "True", "8", "7", "True", "True", "None"),
+        *("True", "b'a b'", "{'k': b'a b'}", "False", "True", "8", "7", "True", "True", "(not found)"),
     ]
+
+
+def test_memcached_mode_stores_quotes_inside_a_word_as_typed(server: LocalServer) -> None:
+    typed = """set k {"a":1}\nget k\nset k '{"a": "b c"}'\nget k\nset k it's\nget k\n"""
+    shown = in_shell(server, "memcached", typed)
+    assert shown == ["True", """b'{"a":1}'""", "True", """b'{"a": "b c"}'""", "True", '''b"it's"''']
+
+
+def test_memcached_mode_stores_bytes_that_are_no_utf8(server: LocalServer) -> None:
+    done = run_program("shell.py", "memcached", str(server.address), typed=b"set k \xff\xfe\nget k\n")
+    assert done.stdout.splitlines() == ["True", r"b'\xff\xfe'"]
+
+
+def test_memcached_mode_says_when_nothing_was_found(server: LocalServer) -> None:
+    shown = in_shell(server, "memcached", "get k\ngets k\nincr k\ndecr k\ncas k v 1\nget k z\n")
+    assert shown == ["(not found)"] * 5 + ["{}"]
 
 
 def test_memcached_mode_compares_and_swaps(server: LocalServer) -> None:
@@ -105,7 +126,9 @@ def test_memcached_mode_names_what_is_wrong(server: LocalServer) -> None:
     shown = in_shell(server, "memcached", typed)
     assert shown[0] == "usage: set KEY VALUE [TTL]"
     assert shown[1] == "no command 'frob'; `help` lists them"
-    assert shown[2].startswith("usage: set KEY VALUE [TTL] (")
+    assert shown[2] == (
+        "usage: set KEY VALUE [TTL] (TTL is a whole number, not 'soon'; a value with blanks goes in quotes)"
+    )
     assert shown[4] == "MemcacheClientError: cannot increment or decrement non-numeric value"
     assert shown[5].startswith("MemcacheIllegalInputError: ")
     assert shown[6].startswith("cannot read this line: ")
@@ -161,7 +184,20 @@ def test_a_lost_server_is_reported_and_the_status_is_1(server: LocalServer) -> N
         assert process.wait(10) == 1
 
 
-@pytest.mark.parametrize("arguments", ["tcp memcached", "1.2.3.4:99999", "a:1 b:2", "--mode udp"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "tcp memcached",
+        "1.2.3.4:99999",
+        "a:1 b:2",
+        "--mode udp",
+        "--key k.pem",
+        "--tls /run/x.sock",
+        "--ca /none.pem",
+        "--user=",
+        "--user=a\tb",
+    ],
+)
 def test_a_wrong_command_line_is_refused(arguments: str) -> None:
     done = run_program("shell.py", *arguments.split())
     assert done.returncode == 2
@@ -178,13 +214,13 @@ def test_help_shows_examples_also_when_run_as_a_module() -> None:
 class Terminal:
     """A shell on a pseudo-terminal."""
 
-    def __init__(self, server: LocalServer, state: Path) -> None:
+    def __init__(self, address: str, state: Path, mode: str = "tcp", *options: str) -> None:
         controller, terminal = pty.openpty()
         environment = {**os.environ, "XDG_STATE_HOME": str(state), "TERM": "dumb"}
         self._descriptor = controller
         self._screen = b""
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "clients/shell.py"), str(server.address)],
+            [sys.executable, str(ROOT / "clients/shell.py"), mode, address, *options],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -246,18 +282,18 @@ def _take_terminal() -> None:
 
 
 @contextlib.contextmanager
-def on_terminal(server: LocalServer, state: Path) -> Iterator[Terminal]:
+def on_terminal(address: Address, state: Path, mode: str = "tcp") -> Iterator[Terminal]:
     """Run the shell on a terminal, past its first prompt."""
-    terminal = Terminal(server, state)
+    terminal = Terminal(str(address), state, mode)
     try:
-        terminal.read_until(b"tcp> ")
+        terminal.read_until(f"{mode}> ".encode())
         yield terminal
     finally:
         terminal.close()
 
 
 def test_on_a_terminal_there_are_prompts_also_for_the_data(server: LocalServer, tmp_path: Path) -> None:
-    with on_terminal(server, tmp_path) as terminal:
+    with on_terminal(server.address, tmp_path) as terminal:
         terminal.type(b"set k 0 0 5\n")
         terminal.read_until(b"data, 5 bytes> ")
         terminal.type(b"hello\n")
@@ -267,20 +303,20 @@ def test_on_a_terminal_there_are_prompts_also_for_the_data(server: LocalServer, 
 
 
 def test_the_history_is_there_in_the_next_session(server: LocalServer, tmp_path: Path) -> None:
-    with on_terminal(server, tmp_path) as terminal:
+    with on_terminal(server.address, tmp_path) as terminal:
         terminal.type(b"version\n")
         terminal.read_until(b"VERSION ")
         terminal.read_until(b"tcp> ")
         terminal.type(b"\x04")
         assert terminal.wait() == 0
     assert (tmp_path / "memcache_kv/shell_history").read_text().splitlines()[-1] == "version"
-    with on_terminal(server, tmp_path) as terminal:
+    with on_terminal(server.address, tmp_path) as terminal:
         terminal.type(b"\x10\n")  # Ctrl-P: the line before
         terminal.read_until(b"VERSION ")
 
 
 def test_ctrl_c_gives_up_the_line_and_not_the_shell(server: LocalServer, tmp_path: Path) -> None:
-    with on_terminal(server, tmp_path) as terminal:
+    with on_terminal(server.address, tmp_path) as terminal:
         terminal.type(b"set k 0 0 5\n")
         terminal.read_until(b"data, 5 bytes> ")
         terminal.press_until(b"\x03", b"tcp> ")
@@ -291,7 +327,7 @@ def test_ctrl_c_gives_up_the_line_and_not_the_shell(server: LocalServer, tmp_pat
 def test_a_history_that_cannot_be_written_is_no_failure(server: LocalServer, tmp_path: Path) -> None:
     state = tmp_path / "file"
     state.write_text("not a directory")
-    with on_terminal(server, state) as terminal:
+    with on_terminal(server.address, state) as terminal:
         terminal.type(b"quit\n")
         assert terminal.wait() == 0
 
@@ -310,3 +346,143 @@ def test_ctrl_c_while_reading_from_a_pipe_ends_the_shell_with_130(server: LocalS
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
+
+
+@pytest.mark.parametrize("mode", ["tcp", "memcached"])
+def test_on_a_terminal_the_shell_stays_while_the_server_is_away(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    command = [*default_command(), "-s", str(path)]
+    prompt = f"{mode}> ".encode()
+    with LocalServer(command) as server, on_terminal(Address(path=str(path)), tmp_path, mode) as terminal:
+        server.kill()
+        for _ in range(2):
+            terminal.type(b"get k\n")
+            terminal.read_until(b"cannot connect to ")
+            terminal.read_until(b"the next request tries again\r\n")
+            terminal.read_until(prompt)
+        with LocalServer(command):
+            terminal.type(b"set k 0 0 1\nx\nget k\n" if mode == "tcp" else b"set k x\nget k\n")
+            terminal.read_until(b"VALUE k 0 1\r\nx\r\nEND\r\n" if mode == "tcp" else b"b'x'\r\n")
+            terminal.type(b"quit\n")
+            assert terminal.wait() == 0
+
+
+@pytest.mark.parametrize("mode", ["tcp", "memcached"])
+def test_a_connection_that_was_closed_between_two_requests_is_opened_again(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    command = [*default_command(), "-s", str(path)]
+    server = LocalServer(command)
+    with on_terminal(Address(path=str(path)), tmp_path, mode) as terminal:
+        server.stop()
+        with LocalServer(command):
+            terminal.type(b"get k\n")
+            terminal.read_until(b"END\r\n" if mode == "tcp" else b"(not found)\r\n")
+
+
+def test_the_mode_can_be_changed_while_the_server_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    command = [*default_command(), "-s", str(path)]
+    with LocalServer(command) as server, on_terminal(Address(path=str(path)), tmp_path) as terminal:
+        server.kill()
+        terminal.type(b"mode memcached\n")
+        terminal.read_until(b"cannot connect to ")
+        terminal.read_until(b"memcached> ")
+        with LocalServer(command):
+            terminal.type(b"get k\n")
+            terminal.read_until(b"(not found)\r\n")
+
+
+@contextlib.contextmanager
+def scripted_server(*replies: bytes) -> Iterator[Address]:
+    """Listen for one connection, answer each line with the next reply, and close it in place of an empty one."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as lines:
+            for reply in replies:
+                if not lines.readline() or not reply:
+                    return
+                connection.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield Address(*listener.getsockname()[:2])
+        finally:
+            thread.join()
+
+
+def test_memcached_mode_says_why_a_command_got_no_answer() -> None:
+    with scripted_server(b"VERSION 1.6.45\r\n", b"") as address:
+        done = run_program("shell.py", "memcached", str(address), typed=b"get k\n")
+    assert done.stdout == "the server closed the connection; the next command opens a new connection\n"
+
+
+def test_without_pymemcache_the_tcp_mode_works_and_the_other_says_what_to_install(server: LocalServer) -> None:
+    typed = b"mode memcached\nversion\n"
+    done = run_program("shell.py", str(server.address), typed=typed, without="pymemcache")
+    said, version = done.stdout.splitlines()
+    assert said.startswith("pymemcache is not installed: pip install '.[clients]' ")
+    assert version.startswith("VERSION ")
+    done = run_program("shell.py", "memcached", str(server.address), without="pymemcache")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("pymemcache is not installed: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Make certificates."""
+    return make_certificates(tmp_path / "certificates")
+
+
+REQUESTS = {
+    "tcp": (b"set k 0 0 1\nx\nget k\n", ["STORED", "VALUE k 0 1", "x", "END"]),
+    "memcached": (b"set k x\nget k\n", ["True", "b'x'"]),
+}
+"""What is typed and what is shown, in each mode."""
+
+
+@pytest.mark.parametrize("mode", ["tcp", "memcached"])
+def test_the_shell_speaks_tls_and_logs_in(certificates: Certificates, tmp_path: Path, mode: str) -> None:
+    users = tmp_path / "users"
+    users.write_text("ann:two words\n")
+    flags = ["-Z", "-o", f"{certificates.suboptions},ssl_ca_cert={certificates.authority}", "-Y", str(users)]
+    with Program(*flags, "-l", "127.0.0.1:0,mtls:127.0.0.1:0") as program:
+        encrypted, mutual = (address.rpartition(" ")[2] for address in program.listening[:2])
+        typed, shown = REQUESTS[mode]
+        access = ["--mode", mode, "--ca", str(certificates.authority), "--user", "ann"]
+        for way in ([encrypted], [mutual, "--cert", str(certificates.client)]):
+            done = run_program("shell.py", *access, *way, typed=typed, MEMCACHED_PASSWORD="two words")
+            assert (done.stdout.splitlines(), done.stderr) == (shown, "")
+        done = run_program("shell.py", *access, encrypted, typed=typed, MEMCACHED_PASSWORD="wrong")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "the login of ann was refused (CLIENT_ERROR authentication failure)" in done.stderr
+        done = run_program("shell.py", "--mode", mode, encrypted, "--tls", typed=typed)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "its certificate is not trusted (" in done.stderr
+
+
+def test_memcached_mode_says_that_a_login_is_wanted(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("ann:secret\n")
+    with Program("-l", "127.0.0.1:0", "-Y", str(users)) as program:
+        done = run_program("shell.py", "memcached", program.listening[0], typed=b"get k\n")
+    assert done.returncode == 1
+    assert "it refuses to answer (unauthenticated); --user logs in" in done.stderr
+
+
+def test_a_password_is_asked_for_on_the_terminal_and_not_shown(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("ann:secret\n")
+    with Program("-l", "127.0.0.1:0", "-Y", str(users)) as program:
+        terminal = Terminal(program.listening[0], tmp_path, "tcp", "--user", "ann")
+        try:
+            terminal.read_until(b"password of ann: ")
+            terminal.type(b"secret\n")
+            assert b"secret" not in terminal.read_until(b"tcp> ")
+            terminal.type(b"get k\n")
+            terminal.read_until(b"END\r\n")
+        finally:
+            terminal.close()

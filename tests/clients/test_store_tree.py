@@ -82,6 +82,16 @@ def test_the_demo_finds_all_equal_after_kill_9(tree: Path) -> None:
     assert done.stdout.splitlines()[-1] == "all equal"
 
 
+@pytest.mark.parametrize("program", ["store_tree.py", "load_uuids.py"])
+@pytest.mark.parametrize("package", ["pymemcache", "rich"])
+def test_without_a_package_one_line_says_what_to_install(program: str, package: str) -> None:
+    done = run_program(program, "demo", without=package)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"{package} is not installed: pip install '.[clients]' in a clone of memcache_kv, or pip install {package}\n"
+    )
+
+
 def test_a_server_that_does_not_start_is_reported(tree: Path) -> None:
     done = run_program("store_tree.py", "demo", "--tree", str(tree), "--command", "false")
     assert done.returncode == 1

@@ -1,0 +1,108 @@
+"""The documents as Markdown: whatever is meant as a table is one, and each of its rows has all columns and no more."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from clients.local_server import LocalServer, default_command
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+def lines_of(tokens: list[Token], *kinds: str) -> list[range]:
+    """The lines of each block of these kinds, counted from 0."""
+    return [range(*token.map) for token in tokens if token.type in kinds and token.map is not None]
+
+
+def has_columns(row: str, count: int) -> bool:
+    """Whether Markdown reads this many cells in a row: only then is it the head of a table with as many columns."""
+    return bool(lines_of(MARKDOWN.parse(f"{row}\n{'|---' * count}|\n"), "table_open"))
+
+
+def faults(text: str) -> list[str]:
+    """The lines that are no rows of a table and look like one, and the rows with too many or too few cells."""
+    lines, tokens = text.splitlines(), MARKDOWN.parse(text)
+    tables = lines_of(tokens, "table_open")
+    explained = {number for block in (*tables, *lines_of(tokens, "fence", "code_block")) for number in block}
+    found = [
+        f"line {number + 1} is in no table: {line}"
+        for number, line in enumerate(lines)
+        if line.lstrip().startswith("|") and number not in explained
+    ]
+    for table in tables:
+        [count] = [count for count in range(1, 30) if has_columns(lines[table.start], count)]
+        found += [
+            f"line {number + 1} has not {count} cells: {lines[number]}"
+            for number in table
+            if number != table.start + 1 and not has_columns(lines[number], count)
+        ]
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_are_tables(path: Path) -> None:
+    assert faults(path.read_text()) == []
+
+
+def test_the_documents_have_tables() -> None:
+    assert sum(len(lines_of(MARKDOWN.parse(path.read_text()), "table_open")) for path in DOCUMENTS) > 30
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("| c | d |", None),
+        (r"| `a\|b` | d |", None),
+        ("| c | |", None),
+        ("| `a|b` | d |", "line 3 has not 2 cells: | `a|b` | d |"),
+        ("| c |", "line 3 has not 2 cells: | c |"),
+        ("\n| c | d |", "line 4 is in no table: | c | d |"),
+        ("\n```\n| c | d |\n```", None),
+    ],
+)
+def test_faults_are_found(row: str, fault: str | None) -> None:
+    assert faults(f"| a | b |\n|---|---|\n{row}\n") == ([fault] if fault else [])
+
+
+SPEAKING = [
+    *DOCUMENTS,
+    ROOT / "Dockerfile",
+    *(path for folder in ("memcache_kv", "clients", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))),
+]
+"""Whatever tells people what to do."""
+
+
+def test_what_is_to_be_installed_can_be_installed_from_a_clone() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    told = {path.name: re.findall(r"pip install .*?(\S*)\[(\w+)\]", path.read_text()) for path in SPEAKING}
+    hints = [(name, what, extra) for name, found in told.items() for what, extra in found]
+    assert len(hints) >= 4
+    assert [hint for hint in hints if hint[1].strip("'\"") != "." or hint[2] not in extras] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/durability.md"])
+@pytest.mark.parametrize("load", ["get90", "set50"])
+def test_a_journal_costs_what_was_measured(document: str, load: str) -> None:
+    measured = (ROOT / "docs/performance.md").read_text()
+    match = re.search(rf"^\| {load} with a journal .*\| ≥ [\d.]+ \| ([\d.]+) \| ([\d.]+) \|$", measured, re.MULTILINE)
+    assert match is not None
+    least, most = sorted(round(100 * (1 - float(ratio))) for ratio in match.groups())
+    assert f"{least} to {most} %" in (ROOT / document).read_text()
+
+
+def test_the_readmes_example_runs_after_what_it_says_to_install() -> None:
+    text = (ROOT / "README.md").read_text()
+    [example] = [token for token in MARKDOWN.parse(text) if token.type == "fence" and token.info == "python"]
+    assert "pip install pymemcache`" in text.partition(example.content)[0]
+    with LocalServer(default_command()) as server:
+        names: dict[str, object] = {}
+        exec(example.content.replace("11211", str(server.address.port)) + "found = client.get('greeting')\n"
+             "client.close()\n", names)  # fmt: skip
+    assert names["found"] == b"hello"

@@ -1,0 +1,86 @@
+"""The source distribution: it holds the whole repository, and its tests can run."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("benchmarks", "clients", "docs", "memcache_kv", "tests")
+FILES = (
+    "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg", "Dockerfile", ".dockerignore",
+)  # fmt: skip
+MADE = shutil.ignore_patterns("__pycache__", "*.py[cod]")
+"""What running the programs leaves in their folders."""
+
+BUILD_SECONDS, COLLECT_SECONDS = 120, 120
+
+BUILD = """
+import sys
+from setuptools import build_meta
+build_meta.build_sdist(sys.argv[1])
+"""
+
+
+def run(*words: str, folder: Path, seconds: float) -> str:
+    """Run Python in a folder; return what it says, and fail when it does."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's files."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=MADE)
+    for name in FILES:
+        shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution made of that copy, unpacked."""
+    made, unpacked = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("unpacked")
+    run("-c", BUILD, str(made), folder=source, seconds=BUILD_SECONDS)
+    [archive] = made.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)  # not before 3.11.4
+        tar.extractall(unpacked)
+    [folder] = unpacked.iterdir()
+    return folder
+
+
+def files_in(folder: Path) -> set[str]:
+    """The files in a folder, but for what a build leaves there."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in paths if not path.parts[0].endswith(".egg-info")}
+
+
+@pytest.mark.timeout(BUILD_SECONDS)
+def test_it_holds_every_file_of_the_repository(source: Path, unpacked: Path) -> None:
+    assert files_in(source) <= files_in(unpacked)
+    assert files_in(unpacked) - files_in(source) == {"PKG-INFO"}
+
+
+@pytest.mark.timeout(BUILD_SECONDS + COLLECT_SECONDS)
+def test_its_tests_find_all_that_they_import(unpacked: Path) -> None:
+    collect = ("-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "tests")
+    said = run(*collect, folder=unpacked, seconds=COLLECT_SECONDS)
+    assert "tests/test_sdist.py::" in said
