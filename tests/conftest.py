@@ -1,6 +1,11 @@
-"""Settings of hypothesis for all tests: few examples by default, many with `--hypothesis-profile=thorough`."""
+"""For all tests: signals, and hypothesis with few examples, or with many by `--hypothesis-profile=thorough`."""
+
+import signal
 
 from hypothesis import HealthCheck, settings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell starts what runs in the background with SIGINT ignored, which programs under test would inherit."""
 
 settings.register_profile("quick", max_examples=100, stateful_step_count=40, deadline=None)
 settings.register_profile(

@@ -24,9 +24,9 @@ def memcached() -> Iterator[Outside]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Outside]:
-    """A server of ours."""
-    peer = Outside(OURS)
+def server(memcached: Outside) -> Iterator[Outside]:
+    """A server of ours, which takes items as large as the memcached beside it does."""
+    peer = Outside(OURS, memcached.size_limit)
     yield peer
     peer.close()
 

@@ -117,12 +117,15 @@ class Inside:
 class Outside:
     """A server process behind a socket: memcached, or ours."""
 
-    def __init__(self, kind: str) -> None:
-        """Start a server; `is_old` is whether it is a memcached from before the rewritten parser."""
+    def __init__(self, kind: str, size_limit: int | None = None) -> None:
+        """Start a server; `is_old` is whether it is a memcached from before the rewritten parser.
+
+        size_limit: the largest item (-I); None is the usual one for a server of this kind and age.
+        """
         self.kind = kind
         with closing(RunningServer(kind)) as probe:
             self.is_old = not has_rewritten_parser(probe)
-        self.size_limit = OLD_SIZE_LIMIT if self.is_old else SIZE_LIMIT
+        self.size_limit = size_limit or (OLD_SIZE_LIMIT if self.is_old else SIZE_LIMIT)
         self.is_memcached = kind == MEMCACHED
         self.server: RunningServer | None = None
         self.socket: socket.socket | None = None
