@@ -17,7 +17,7 @@ from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, Part, base_nam
 from memcache_kv.journal.record import Record, framed, line_of, set_line
 from memcache_kv.journal.verify import verify
 from tests.journal.journals import make_journal, manifest_in, write_manifest
-from tests.journal_tools.journals import several_files
+from tests.journal_tools.journals import Run, flip, keys, middle_of, several_files, tree
 
 Spoil = Callable[[Random, Path], None]
 ROUNDS = 60
@@ -158,8 +158,18 @@ def only_a_tail(random: Random, path: Path) -> None:
         (path / MANIFEST_NAME).unlink()
 
 
+def lose_the_manifest(random: Random, path: Path) -> None:
+    (path / MANIFEST_NAME).unlink()
+    for file in sorted(path.iterdir()):
+        if random.random() < 0.5:
+            file.unlink()
+        elif random.random() < 0.3:
+            file.write_bytes(file.read_bytes()[: random.choice([0, 69, 9])])
+
+
 SPOILS: list[Spoil] = [
     flip_bits, cut, insert, move_lines, remove, rename, craft, change_lengths, change_parts, add_tail, only_a_tail,
+    lose_the_manifest,
 ]  # fmt: skip
 
 
@@ -203,4 +213,34 @@ def test_verify_calls_sound_what_a_server_starts_with(tmp_path: Path, spoil: Spo
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(whole, path)
         spoil(random, path)
-        assert is_sound(path) == starts(path), (number, verify(path))
+        assert is_sound(path) == starts(path), (number, tree(path))
+
+
+def test_a_long_tail_of_zeros_is_an_unfinished_record(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "LONGEST_WAIT_BYTES", 1 << 20)
+    journal = several_files(tmp_path / "journal")
+    with (journal / "increment-000003.jsonl").open("ab") as file:
+        file.write(bytes(3 << 20))
+    said = run("verify", journal)
+    assert (said.status, f"{3 << 20} bytes of an unfinished record" in said.out) == (0, True)
+    assert keys(journal) == "a b c d e f g h i"
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_whole_records_in_an_unfinished_tail_are_cut_off_by_a_repair_too(
+    tmp_path: Path, run: Run, is_damaged: bool
+) -> None:
+    journal = several_files(tmp_path / "journal")
+    last = journal / "increment-000003.jsonl"
+    if is_damaged:
+        flip(last, middle_of(last, "value of h"))
+    tail = b"x" + WHOLE[:-1] + b"x"
+    with last.open("ab") as file:
+        file.write(tail)
+    assert run("repair", journal, "--yes").status == 0
+    assert keys(journal) == ("a b c d e f g i" if is_damaged else "a b c d e f g h i")
+    cuts = [cut.read_bytes() for cut in journal.glob("*.cut-*")]
+    assert (tail in cuts) == is_damaged
+    assert run("verify", journal).status == 0
