@@ -114,7 +114,7 @@ def test_a_link_to_a_pipe_leads_to_the_pipe(journal: Path, run: Run, output: Pat
 
 def test_standard_output_by_its_name_is_appended_to_like_without_a_name(journal: Path, output: Path) -> None:
     output.write_text("before\n")
-    words = command("journal", "export", str(journal), "--output", "/dev/stdout")
+    words = command("journal", "export", str(journal), "--output", "/dev/fd/1")
     with output.open("ab") as file:
         subprocess.run(words, stdout=file, env=environment(), check=True, timeout=60)
     assert output.read_text() == "before\n" + EXPORTED
