@@ -11,6 +11,7 @@ from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
     TEMPORARY_SUFFIX,
     Manifest,
+    base_name,
     number_of,
     read_manifest,
 )
@@ -119,7 +120,7 @@ class JournalDirectory:
                 self.disk.remove(self.path / name)
             elif not number or name in listed:
                 continue
-            elif holds_nothing(self.path, self.disk, name):
+            elif holds_nothing(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
                 self.disk.remove(self.path / name)
             elif number < first and not self._is_newer(name, manifest):
                 self.disk.remove(self.path / name)
@@ -140,6 +141,9 @@ class JournalDirectory:
     def _is_temporary(name: str) -> bool:
         plain = name.removesuffix(TEMPORARY_SUFFIX)
         return plain != name and (plain == MANIFEST_NAME or number_of(plain) > 0)
+
+    def _goes_on_from_kept_base(self, number: int) -> bool:
+        return any(name.startswith(base_name(number)) for name in self.set_aside)
 
     def _is_newer(self, name: str, manifest: Manifest) -> bool:
         """Tell whether a file was begun after the base, which then can't have taken its place."""

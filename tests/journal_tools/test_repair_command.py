@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -224,6 +225,22 @@ def test_a_gap_in_the_numbers_of_files_without_a_manifest_is_a_loss(tmp_path: Pa
     (journal / "manifest.json").unlink()
     said = run("repair", journal, "--yes")
     assert (said.status, "is missing, and how long it was is not known" in said.out) == (1, True)
+
+
+def test_a_newer_journal_that_a_backup_was_copied_over_can_be_had_back(tmp_path: Path, run: Run) -> None:
+    journal = write_journal(tmp_path / "journal", sets("old"))
+    backup = tmp_path / "backup"
+    shutil.copytree(journal, backup)
+    write_journal(journal, sets("new"))
+    assert run("compact", journal).status == 0
+    shutil.copytree(backup, journal, dirs_exist_ok=True)
+    assert keys(journal) == "old"
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    for file in journal.glob("*.unlisted"):
+        file.rename(newer / file.stem)
+    assert run("repair", newer, "--yes").status == 0
+    assert keys(newer) == "new old"
 
 
 def test_a_base_alone_has_lost_its_increments(journal: Path, run: Run) -> None:
