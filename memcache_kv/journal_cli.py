@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
-
 from memcache_kv.errors import JournalError, JournalLocked, MemcacheKVError
 from memcache_kv.journal.compaction import Compaction
-from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.export import export_lines, load_store, new_store
+from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
+from memcache_kv.journal.export import export_lines, load_store, new_store, output_file
 from memcache_kv.journal.load import Loaded, Source, exported_items, load, text_items
+from memcache_kv.journal.manifest import MANIFEST_NAME, number_of
+from memcache_kv.journal.ownership import disk_for
 from memcache_kv.journal.recovery import Progress, recover
-from memcache_kv.journal.repair import carry_out, make_plan
+from memcache_kv.journal.repair import Plan, carry_out, make_plan
 from memcache_kv.journal.restore import go_back, local_time, preview
 from memcache_kv.journal.snapshot import present_manifest, take_snapshot
 from memcache_kv.journal.statistics import statistics
@@ -29,6 +30,8 @@ from memcache_kv.journal_report import (
     print_rewound,
     print_statistics,
     print_verification,
+    printable,
+    say,
     statistics_as_json,
     verification_as_json,
 )
@@ -40,6 +43,7 @@ from memcache_kv.settings import Fsync
 PROGRAM = "memcache-kv journal"
 FINE, FAILED, WRONG_USAGE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
 MAX_LOSS_BYTES = 1 << 20
+OWN_NAMES = (MANIFEST_NAME, LOCK_NAME)
 DESCRIPTION = "Look at, mend and move the journals that `memcache-kv --journal DIR` writes."
 EPILOG = """exit status:
   0    all is well, or done
@@ -93,8 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("repair", run_repair, "cut out what is damaged and keep all whole records; without --yes only say so")
     command.add_argument("--yes", action="store_true", help="do it")
     command.add_argument(
-        "--max-loss", type=int, default=MAX_LOSS_BYTES, metavar="BYTES",
-        help="refuse where more than this would go (default: %(default)s)",
+        "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
+        help="refuse where more than this would go; `any` allows all, also what is not known (default: %(default)s)",
     )  # fmt: skip
     add("compact", run_compact, "rewrite the journal to hold only what lives")
     command = add("export", run_export, "write a JSON object a line for each item that lives")
@@ -122,12 +126,22 @@ def _add_sources(command: argparse.ArgumentParser) -> None:
 
 def parse_time(text: str) -> int:
     """Read a unix time or an ISO 8601 time, of which a part of a second is dropped. Raises ValueError."""
-    if text.isascii() and text.isdigit():
-        return int(text)
     try:
-        return int(datetime.fromisoformat(text).timestamp())  # without a zone: local
+        is_unix_time = text.isascii() and text.isdigit()
+        at = int(text) if is_unix_time else int(datetime.fromisoformat(text).timestamp())  # without a zone: local
+        datetime.fromtimestamp(at).astimezone()
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a unix time nor like 2026-01-31T12:00:00") from None
+    return at
+
+
+def parse_loss(text: str) -> int | None:
+    """Read how many bytes may be lost; None is any number. Raises ArgumentTypeError."""
+    if text == "any":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of bytes nor `any`")
+    return int(text)
 
 
 # Commands
@@ -163,33 +177,40 @@ def run_repair(options: argparse.Namespace) -> int:
         raise JournalError(
             f"there is no file of a journal in {options.directory}: name the directory that --journal was given"
         )
-    with contextlib.closing(JournalDirectory(options.directory)) as directory:
+    with _locked(options.directory) as directory:
         with _progress(options, "checking") as progress:
             found = verify(options.directory, progress)
         plan = make_plan(found)
         if not plan.steps:
-            print("there is nothing to repair")
+            say("there is nothing to repair")
             return FINE
         for step in plan.steps:
-            print(step)
-        print(f"{plan.lost_bytes:,} bytes are lost, {plan.kept_records:,} records stay")
-        if plan.lost_bytes > options.max_loss:
-            hint = f"put a copy back, or allow it with --max-loss {plan.lost_bytes}"
-            return _complain(f"that is more than --max-loss {options.max_loss} allows: {hint}", FAILED)
+            say(step)
+        _say_what_is_lost(plan)
+        if options.max_loss is not None and (plan.is_loss_unknown or plan.lost_bytes > options.max_loss):
+            allowed, verb = ("any", "may be") if plan.is_loss_unknown else (plan.lost_bytes, "is")
+            hint = f"put a copy back, or allow it with --max-loss {allowed}"
+            return _complain(f"that {verb} more than --max-loss {options.max_loss} allows: {hint}", FAILED)
         if not options.yes:
             return _complain("nothing was done yet: --yes does it", FAILED)
         with _progress(options, "repairing") as progress:
             repaired = carry_out(plan, found, directory, progress)
     for cut in repaired.cuts:
-        print(f"what was cut out is in {cut}")
-    print(f"repaired; the files as they were are in {repaired.originals}")
+        say(f"what was cut out is in {cut}")
+    say(f"repaired; the files as they were are in {repaired.originals}")
     return FINE
+
+
+def _say_what_is_lost(plan: Plan) -> None:
+    more = ", and what was in missing files, of which nothing tells how much it was," if plan.is_loss_unknown else ""
+    say(f"{plan.lost_bytes:,} bytes{more} are lost, {plan.kept_records:,} records stay")
 
 
 def run_compact(options: argparse.Namespace) -> int:
     """Rewrite a journal."""
     with _stopped_journal(options.directory) as directory:
         manifest = directory.open() or present_manifest(options.directory)
+        _say_notes(directory)
         store = new_store()
         with _progress(options, "reading") as progress:
             found = recover(directory.path, directory.disk, manifest, store, progress)
@@ -204,7 +225,7 @@ def run_compact(options: argparse.Namespace) -> int:
             work.discard()
             journal.close()
     after = journal.files.total_bytes
-    print(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
+    say(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
     return FINE
 
 
@@ -212,7 +233,7 @@ def run_export(options: argparse.Namespace) -> int:
     """Write all items as JSON."""
     with _progress(options, "reading") as progress:
         store = load_store(options.directory, progress)
-    with _output(options.output) as file, _progress(options, "exporting", "items") as progress:
+    with _output(options) as file, _progress(options, "exporting", "items") as progress:
         for number, line in enumerate(export_lines(store), 1):
             file.write(line)
             if not number % 1000:
@@ -221,22 +242,29 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Open standard output, or a file that is there only once it is complete and on disk."""
-    if path is None:
+def _output(options: argparse.Namespace) -> Iterator[BinaryIO]:
+    """Open standard output, by its names (/dev/stdout) too, or a file. Raises JournalError."""
+    path: Path | None = options.output
+    if path is None or _is_standard_output(path):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    if _is_of_journal(options.directory, path):
+        raise JournalError(f"{path} is a file of the journal itself: give --output another name")
+    with output_file(path) as file:
+        yield file
+
+
+def _is_of_journal(directory: Path, path: Path) -> bool:
+    where, name = os.path.split(os.path.realpath(path))
+    return where == os.path.realpath(directory) and (number_of(name) > 0 or name in OWN_NAMES)
+
+
+def _is_standard_output(path: Path) -> bool:
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
+        return False
 
 
 def run_load(options: argparse.Namespace) -> int:
@@ -244,13 +272,16 @@ def run_load(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as undo:
         loading = undo.enter_context(_progress(options, "loading into", "items"))
         source, memcached = _source(options, undo, loading)
-        directory = undo.enter_context(contextlib.closing(JournalDirectory(options.directory)))
-        loaded = load(directory, source, reading=loading, loading=None if memcached else loading)
-    print(f"loaded {loaded.items:,} items, {loaded.bytes:,} bytes of keys and values")
+        directory = undo.enter_context(_locked(options.directory))
+        try:
+            loaded = load(directory, source, reading=loading, loading=None if memcached else loading)
+        finally:
+            _say_notes(directory)
+    say(f"loaded {loaded.items:,} items, {loaded.bytes:,} bytes of keys and values")
     if loaded.expired:
-        print(f"{loaded.expired:,} had expired and were left out")
+        say(f"{loaded.expired:,} had expired and were left out")
     if memcached is not None and memcached.gone:
-        print(f"{memcached.gone:,} were gone when they were fetched")
+        say(f"{memcached.gone:,} were gone when they were fetched")
     return _report_rejected(loaded)
 
 
@@ -270,7 +301,7 @@ def _source(
 
 def _report_rejected(loaded: Loaded) -> int:
     for rejected in loaded.first_rejected:
-        print(f"line {rejected.number}: {rejected.reason}", file=sys.stderr)
+        say(f"line {rejected.number}: {rejected.reason}", is_error=True)
     if not loaded.rejected:
         return FINE
     return _complain(f"{loaded.rejected:,} lines were not loaded; all others were", FAILED)
@@ -282,14 +313,16 @@ def run_restore(options: argparse.Namespace) -> int:
         with _progress(options, "reading") as progress:
             rewound = preview(snapshot, options.until, progress)
         if not rewound.dropped_records:
-            print(f"nothing was done after {local_time(options.until)}: all stays as it is")
+            say(f"nothing was done after {local_time(options.until)}: all stays as it is")
             return FINE
         print_rewound(rewound)
         if not options.yes:
             return _complain("nothing was done yet: --yes does it", FAILED)
+        directory.open()
+        _say_notes(directory)
         with _progress(options, "restoring") as progress:
             kept = go_back(snapshot, rewound, directory, progress)
-    print(f"restored; the files as they were are in {kept}")
+    say(f"restored; the files as they were are in {kept}")
     return FINE
 
 
@@ -300,21 +333,33 @@ def run_restore(options: argparse.Namespace) -> int:
 def _stopped_journal(path: Path) -> Iterator[JournalDirectory]:
     """Lock a journal that is there. Raises JournalLocked where a server uses it, JournalError where there is none."""
     present_manifest(path)
-    with contextlib.closing(JournalDirectory(path)) as directory:
+    with _locked(path) as directory:
         yield directory
 
 
 @contextlib.contextmanager
+def _locked(path: Path) -> Iterator[JournalDirectory]:
+    """Lock a directory to change the journal in it. Raises JournalLocked, JournalError and OSError."""
+    with contextlib.closing(JournalDirectory(path, disk_for(path))) as directory:
+        yield directory
+
+
+def _say_notes(directory: JournalDirectory) -> None:
+    for note in directory.notes():
+        _complain(note, FINE)
+
+
+@contextlib.contextmanager
 def _progress(options: argparse.Namespace, doing: str, things: str = "records") -> Iterator[Progress]:
-    with show_progress(Log(), options.directory, doing, things) as progress:
+    with show_progress(Log(), Path(printable(options.directory.name)), doing, things) as progress:
         yield progress
 
 
 def _complain(text: str, status: int) -> int:
     sys.stdout.flush()
-    print(f"{PROGRAM}: {text}", file=sys.stderr)
+    say(f"{PROGRAM}: {text}", is_error=True)
     return status
 
 
 def _print_json(found: dict[str, Any]) -> None:
-    print(msgspec.json.encode(found).decode())
+    print(json.dumps(found))  # escapes all that is not ASCII

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from memcache_kv.journal.restore import Rewound, local_time
 from memcache_kv.journal.statistics import Statistics
 from memcache_kv.journal.verify import Verification
+
+
+def say(text: str, is_error: bool = False) -> None:
+    """Print a line on standard output, or on standard error."""
+    print(printable(text), file=sys.stderr if is_error else sys.stdout)
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey or not show: keys, names of files and damaged records may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def verification_as_json(found: Verification) -> dict[str, Any]:
@@ -37,20 +50,20 @@ def verification_as_json(found: Verification) -> dict[str, Any]:
 def print_verification(found: Verification) -> None:
     """Say what `verify` found."""
     if found.manifest_damage is not None:
-        print(found.manifest_damage)
+        say(found.manifest_damage)
     for file in found.files:
         verdict = f"{len(file.damages)} damaged" if file.damages else "ok"
-        print(f"{file.part.name}: {file.records:,} records, {file.bytes:,} bytes, {verdict}")
+        say(f"{file.part.name}: {file.records:,} records, {file.bytes:,} bytes, {verdict}")
         for damage in file.damages:
-            print(f"  at offset {damage.offset}: {damage.bytes} bytes: {damage.reason}")
+            say(f"  at offset {damage.offset}: {damage.bytes} bytes: {damage.reason}")
         if file.unfinished_bytes:
-            print(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is no damage")
+            say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is no damage")
     for other in found.others:
-        print(f"{other.name}: {other.bytes:,} bytes, no part of the journal ({other.kind})")
+        say(f"{other.name}: {other.bytes:,} bytes, no part of the journal ({other.kind})")
     if found.is_sound:
-        print(f"no damage in {found.records:,} records")
+        say(f"no damage in {found.records:,} records")
     else:
-        print(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` says what can be done")
+        say(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` says what can be done")
 
 
 def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
@@ -78,28 +91,28 @@ def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
 def print_statistics(found: Statistics, top: int) -> None:
     """Say what `stats` found."""
     for name, size in found.files.items():
-        print(f"{name}: {size:,} bytes")
+        say(f"{name}: {size:,} bytes")
     records = ", ".join(f"{count:,} {op}" for op, count in found.records.most_common())
-    print(f"records: {found.records.total():,} ({records}), of {found.runs} runs")
-    print(f"from {local_time(found.first_at)} to {local_time(found.last_at)}")
-    print(f"can be rewound to {local_time(found.rewind_at)} ({found.rewind_at})")
+    say(f"records: {found.records.total():,} ({records}), of {found.runs} runs")
+    say(f"from {local_time(found.first_at)} to {local_time(found.last_at)}")
+    say(f"can be rewound to {local_time(found.rewind_at)} ({found.rewind_at})")
     if found.last_flushes:
-        print("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))
+        say("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))
     live = f"{found.live_items:,} items, {found.live_bytes:,} of {found.total_bytes:,} bytes"
-    print(f"live: {live}, {100 * found.live_ratio:.1f} %")
+    say(f"live: {live}, {100 * found.live_ratio:.1f} %")
     for prefix, counted in found.top_prefixes(top):
-        print(f"  {prefix.decode('utf-8', 'backslashreplace')}: {counted.items:,} items, {counted.bytes:,} bytes")
+        say(f"  {prefix.decode('utf-8', 'backslashreplace')}: {counted.items:,} items, {counted.bytes:,} bytes")
 
 
 def print_rewound(rewound: Rewound) -> None:
     """Say what `restore` would change."""
-    print(f"until {local_time(rewound.until)}: {rewound.items_after:,} items; now {rewound.items_before:,}")
+    say(f"until {local_time(rewound.until)}: {rewound.items_after:,} items; now {rewound.items_before:,}")
     dropped = ", ".join(f"{count:,} {op}" for op, count in rewound.dropped.most_common())
-    print(f"{rewound.dropped_records:,} records are left out ({dropped})")
+    say(f"{rewound.dropped_records:,} records are left out ({dropped})")
     if rewound.first_dropped_flush_at:
-        print(f"the first flush_all among them was at {local_time(rewound.first_dropped_flush_at)}")
+        say(f"the first flush_all among them was at {local_time(rewound.first_dropped_flush_at)}")
     if rewound.last_kept_flush_at:
         at = rewound.last_kept_flush_at
-        print(f"the last flush_all that stays was at {local_time(at)}: to undo it, give --until {at - 1}")
+        say(f"the last flush_all that stays was at {local_time(at)}: to undo it, give --until {at - 1}")
     if rewound.passed_flush_at:
-        print(f"the flush_all that waited for {local_time(rewound.passed_flush_at)} is left out")
+        say(f"the flush_all that waited for {local_time(rewound.passed_flush_at)} is left out")

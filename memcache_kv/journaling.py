@@ -92,13 +92,8 @@ class Journaling:
         self._stopping.set()
 
     def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
-        for name in directory.removed:
-            self._log.say(f"{directory.path}: removed {name}, which a base had replaced")
-        for name in directory.set_aside:
-            self._log.say(
-                f"{directory.path}: no manifest names what is now {name}, so it is no part of the journal: it was "
-                "begun when the server went down, or put there since"
-            )
+        for note in directory.notes():
+            self._log.say(note)
         if found.torn_copy is not None:
             self._log.say(
                 f"{directory.path}: the last record was not finished; "

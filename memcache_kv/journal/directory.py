@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
@@ -14,12 +15,12 @@ from memcache_kv.journal.manifest import (
     number_of,
     read_manifest,
 )
-from memcache_kv.journal.record import parse_line
+from memcache_kv.journal.record import FORMAT_VERSION, parse_line
 
 LOCK_NAME = "lock"
 STRANGERS = {LOCK_NAME, "lost+found"}
 UNLISTED_SUFFIX = ".unlisted"
-"""What the name of an increment ends with that a crash left beside the manifest."""
+"""What the name of a file ends with that no manifest names and that was kept."""
 START_LIMIT_BYTES = 4096
 """A file that holds no more than its start record is shorter than this."""
 
@@ -27,7 +28,8 @@ START_LIMIT_BYTES = 4096
 class JournalDirectory:
     """A journal's directory, locked for this process until `close`.
 
-    The lock is the operating system's (flock), so that a file left behind by a crash locks nobody out.
+    The lock is the operating system's (flock), so that a file left behind by a crash locks nobody out. Whoever makes
+    the file removes it again.
     Raises JournalLocked where another process has it, JournalError where it can't be made or written.
     """
 
@@ -40,6 +42,7 @@ class JournalDirectory:
         self.disk: Disk = disk if disk is not None else SystemDisk()
         try:
             self.disk.make_directory(path)
+            self._made_lock = LOCK_NAME not in self.disk.names(path)
             self._lock = self.disk.lock(path / LOCK_NAME)
         except BlockingIOError:
             raise JournalLocked(
@@ -68,16 +71,30 @@ class JournalDirectory:
         """Tell whether the lock is still the one that others see. Raises OSError."""
         return self._lock.is_at(self.path / LOCK_NAME)
 
+    def notes(self) -> list[str]:
+        """Say what `open` removed and set aside."""
+        removed = [f"{self.path}: removed {name}, which a base had replaced" for name in self.removed]
+        aside = [
+            f"{self.path}: no manifest names what is now {name}, so it is no part of the journal: it was begun when "
+            "the server went down, or it is of a newer journal that a backup was copied over, or was put there since"
+            for name in self.set_aside
+        ]
+        return removed + aside
+
     def close(self) -> None:
         """Let go of the lock."""
+        if self._made_lock:
+            with contextlib.suppress(OSError):  # it locks nobody out
+                if self.is_locked():
+                    self.disk.remove(self.path / LOCK_NAME)
         self._lock.close()
 
     def _check_new(self) -> None:
         """Refuse a directory that holds anything that is not known to be of no value."""
         for name in sorted(self.disk.names(self.path)):
-            if name in STRANGERS or self._is_temporary(name) or (number_of(name) and self._holds_nothing(name)):
+            if name in STRANGERS or is_of_first_start(self.path, self.disk, name):
                 continue
-            if number_of(name):
+            if number_of(name.removesuffix(TEMPORARY_SUFFIX)):
                 raise JournalCorrupt(
                     f"{self.path} holds {name!r} but no {MANIFEST_NAME}: not starting empty beside it. Put the "
                     f"manifest back, or let `memcache-kv journal repair {self.path}` make it anew"
@@ -88,10 +105,11 @@ class JournalDirectory:
             )
 
     def _clear(self, manifest: Manifest) -> None:
-        """Remove what was never finished and what a new base replaced; set aside what no manifest came to name.
+        """Remove what was never finished and what a new base replaced; set aside all else that no manifest names.
 
-        First of all, what was found is made to last: the process before may have been killed between a rename and the
-        sync of the directory.
+        What is set aside was begun when the machine went down, or the manifest is of a backup that was copied over a
+        newer journal. First of all, what was found is made to last: the process before may have been killed between a
+        rename and the sync of the directory.
         """
         self.disk.sync_directory(self.path)
         listed = {part.name for part in manifest.parts}
@@ -102,16 +120,16 @@ class JournalDirectory:
                 self.disk.remove(self.path / name)
             elif not number or name in listed:
                 continue
-            elif name == base_name(number) or self._holds_nothing(name):
+            elif holds_nothing(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
                 self.disk.remove(self.path / name)
-            elif number < first:
+            elif number < first and not self._is_newer(name, manifest):
                 self.disk.remove(self.path / name)
                 self.removed.append(name)
             else:
                 self.set_aside.append(self._set_aside(name))
 
     def _set_aside(self, name: str) -> str:
-        """Rename an increment that was begun when the machine went down, before anything in it was acknowledged."""
+        """Give a file a name that makes it no part of any journal."""
         aside, number = name + UNLISTED_SUFFIX, 1
         while aside in self.disk.names(self.path):
             number += 1
@@ -124,16 +142,47 @@ class JournalDirectory:
         plain = name.removesuffix(TEMPORARY_SUFFIX)
         return plain != name and (plain == MANIFEST_NAME or number_of(plain) > 0)
 
-    def _holds_nothing(self, name: str) -> bool:
-        """Tell whether a file holds no more than the record that begins it, or a part of that."""
-        data = b"".join(self.disk.read(self.path / name, START_LIMIT_BYTES))
-        line, feed, rest = data.partition(b"\n")
-        if not feed:
-            return len(data) < START_LIMIT_BYTES
+    def _goes_on_from_kept_base(self, number: int) -> bool:
+        return any(name.startswith(base_name(number)) for name in self.set_aside)
+
+    def _is_newer(self, name: str, manifest: Manifest) -> bool:
+        """Tell whether a file was begun after the base, which then can't have taken its place."""
+        base = manifest.base
+        return base is not None and self._begun_at(name) > self._begun_at(base.name)
+
+    def _begun_at(self, name: str) -> int:
+        """Return when a file was begun, in unix time; 0 where it does not say."""
+        line = b"".join(self.disk.read(self.path / name, START_LIMIT_BYTES)).partition(b"\n")[0]
         try:
-            return parse_line(line).op == "start" and not rest
+            return parse_line(line).at
         except ValueError:
-            return False
+            return 0
+
+
+def holds_nothing(directory: Path, disk: Disk, name: str) -> bool:
+    """Tell whether a file holds no more than the record that begins it, or a part of that. Raises OSError."""
+    data = b"".join(disk.read(directory / name, START_LIMIT_BYTES))
+    line, feed, rest = data.partition(b"\n")
+    if not feed:
+        return len(data) < START_LIMIT_BYTES
+    try:
+        first = parse_line(line)
+    except ValueError:
+        return False
+    return first.op == "start" and first.version <= FORMAT_VERSION and not rest
+
+
+def is_of_first_start(directory: Path, disk: Disk, name: str) -> bool:
+    """Tell whether a file may be there before the first manifest, and so tells of no journal. Raises OSError."""
+    plain = name.removesuffix(TEMPORARY_SUFFIX)
+    if plain != name:
+        return plain == MANIFEST_NAME or number_of(plain) == 1
+    return number_of(name) == 1 and holds_nothing(directory, disk, name)
+
+
+def lost_manifest(directory: Path, disk: Disk) -> bool:
+    """Tell whether files of a journal are in a directory that has no manifest. Raises OSError."""
+    return any(number_of(name) and not is_of_first_start(directory, disk, name) for name in disk.names(directory))
 
 
 def check_parts(directory: Path, disk: Disk, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 READ_BYTES = 1 << 20
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
 class File(Protocol):
@@ -115,13 +116,16 @@ class SystemDisk:
 
     def lock(self, path: Path) -> File:
         """Make a file and lock it (flock, which ends with the process) until it is closed."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            raise
-        return SystemFile(fd)
+        while True:
+            file = SystemFile(fd := os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                raise
+            if file.is_at(path):
+                return file
+            file.close()  # whoever had it has just removed it
 
     def names(self, directory: Path) -> list[str]:
         """List a directory."""
@@ -138,7 +142,7 @@ class SystemDisk:
 
     def create(self, path: Path) -> File:
         """Make a file that is not there yet, and open it."""
-        return SystemFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600))
+        return SystemFile(os.open(path, CREATE_FLAGS, 0o600))
 
     def append_to(self, path: Path) -> File:
         """Open a file that is there."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from memcache_kv.clock import Clock
+from memcache_kv.errors import JournalError
 from memcache_kv.journal.recovery import Progress, Recovered, Replay
 from memcache_kv.journal.snapshot import Snapshot, read_records, take_snapshot
 from memcache_kv.store.item import STALE, WON, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
 from memcache_kv.store.store import Store
 
 UNLIMITED_BYTES = 1 << 60
+DELETE = b"\x7f"
+CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
+"""The control characters that JSON does not escape."""
 
 
 class ExportedItem(msgspec.Struct, omit_defaults=True, gc=False):
@@ -68,9 +77,14 @@ def load_store(directory: Path, progress: Progress | None = None) -> Store:
 
 
 def export_lines(store: Store) -> Iterator[bytes]:
-    """Give a line for each item that lives."""
+    """Give a line for each item that lives. What a terminal would obey is escaped."""
     for key, entry in store.items():
-        yield _encode(_exported(key, entry)) + b"\n"
+        line = _encode(_exported(key, entry))
+        yield (CONTROLS.sub(_escaped, line) if not line.isascii() or DELETE in line else line) + b"\n"
+
+
+def _escaped(control: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(control[0].decode())
 
 
 def _exported(key: bytes, entry: Entry) -> ExportedItem:
@@ -93,3 +107,61 @@ def _exported(key: bytes, entry: Entry) -> ExportedItem:
     except UnicodeDecodeError:
         item.value64 = value
     return item
+
+
+# Where it is written to
+
+
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """Open what an export is written to.
+
+    A regular file is there, or replaced, once all of it is on disk; where the path is a symbolic link, that stays, and
+    what it points to is replaced. Anything else, as a pipe or a device, is written to. Raises JournalError.
+    """
+    try:
+        old = _status(path)
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb") as file:
+                yield file
+        else:
+            with _replaced(Path(os.path.realpath(path)), old) as file:
+                yield file
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise JournalError(f"can't write {path}: {error.strerror or error}") from None
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
+    """Open a file for its owner alone that takes a path, and an old one's owner and mode, once it is complete."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            yield file
+            if old is not None:
+                _take_over(fd, old)
+            file.flush()
+            os.fsync(fd)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _take_over(fd: int, old: os.stat_result) -> None:
+    """Give a file the owner and the mode of another; where it can't have the one, it stays private."""
+    try:
+        os.fchown(fd, old.st_uid, old.st_gid)
+    except PermissionError:
+        return
+    os.fchmod(fd, stat.S_IMODE(old.st_mode) & 0o777)

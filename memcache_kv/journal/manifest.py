@@ -72,11 +72,13 @@ def read_manifest(directory: Path, disk: Disk) -> Manifest | None:
     path = directory / MANIFEST_NAME
     names = disk.names(directory)
     if MANIFEST_NAME not in names:
-        is_former = FORMER_NAME in names and disk.size(directory / FORMER_NAME)
-        return Manifest(increments=(Part(FORMER_NAME),)) if is_former else None
+        # Whatever is numbered above 1 was begun when there was a manifest already.
+        is_former = all(number_of(name) <= 1 for name in names) and FORMER_NAME in names
+        is_begun = is_former and disk.size(directory / FORMER_NAME)
+        return Manifest(increments=(Part(FORMER_NAME),)) if is_begun else None
     data = b"".join(disk.read(path, MANIFEST_LIMIT_BYTES))
     try:
-        return parse_manifest(data)
+        return with_base(parse_manifest(data))
     except ValueError as error:
         raise JournalCorrupt(
             f"{path} is damaged: {error}; `memcache-kv journal repair {directory}` makes it anew"
@@ -93,9 +95,17 @@ def parse_manifest(data: bytes) -> Manifest:
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
     check_version(found.version)
-    if not found.increments or any(not number_of(part.name) for part in found.parts):
+    if not found.increments or any(not number_of(part.name) or part.bytes < 0 for part in found.parts):
         raise ValueError("it does not name a journal's files")
     return found
+
+
+def with_base(manifest: Manifest) -> Manifest:
+    """Name the base that there must be where the first increment is numbered above 1; how long it was is not known."""
+    number = number_of(manifest.increments[0].name)
+    if manifest.base is not None or number == 1:
+        return manifest
+    return msgspec.structs.replace(manifest, base=Part(base_name(number)))
 
 
 def check_version(version: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 from zlib import crc32
 
 import msgspec
@@ -32,6 +32,8 @@ from memcache_kv.store.item import (
 FORMAT_VERSION = 2
 """Format 1 had one file, no manifest, and neither `time` nor `end`; it is read too."""
 
+LAST_CAS = (1 << 64) - 1
+Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "mark", "flush", "time", "end"]
 
 
@@ -42,9 +44,9 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     key: str | None = None
     key64: bytes | None = None
     flags: int = 0
-    exp: int = 0
+    exp: Natural = 0
     """Unix time of expiry; 0 is never."""
-    cas: int = 0
+    cas: Natural = 0
     """set, cas, mark: the item's CAS id, where it has one; start: the id before the first of this run."""
     at: int = 0
     """flush: the unix time at which it takes effect, 0 for at once; start: when the file was begun; time: from when on
@@ -232,6 +234,9 @@ def parse_line(line: bytes) -> Record:
 def decode_line(line: bytes) -> Record:
     """Read a line back that was checked already. Raises ValueError where it is no record that is known."""
     try:
-        return _decode(line)
+        record = _decode(line)
     except msgspec.MsgspecError as error:
         raise ValueError(f"the record has an unknown form: {error}") from None
+    if record.cas > LAST_CAS:
+        raise ValueError(f"the record has an unknown form: there is no CAS id {record.cas}")
+    return record

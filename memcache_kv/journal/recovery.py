@@ -33,7 +33,7 @@ CAS_RUN = 1 << CAS_RUN_BITS
 
 LINE = re.compile(
     rb'(?:(\{"crc":"........","len":\d++,)("op":"set","key":"([!#-[\]-~\x80-\xff]++)",'
-    rb'(?:"flags":(\d++),)?+(?:"exp":(\d++),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
+    rb'(?:"flags":(0|[1-9]\d*+),)?+(?:"exp":(0|[1-9]\d*+),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
     rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
 )
 """A line: the parts of a set of text without escapes, or else the whole line, which is to be decoded."""
@@ -152,9 +152,6 @@ class PartReader:
             self.offset += len(line) + 1
         raise AssertionError("all lines are records")
 
-    def _is_end(self, line: bytes) -> bool:
-        return b'"op":"end"' in line and self._parsed(line).op == "end"
-
     def _parsed(self, line: bytes) -> Record:
         try:
             return decode_line(line)
@@ -177,8 +174,14 @@ class PartReader:
                 raise self.damaged(f"it was {self._part.bytes} bytes long, and there is no record here")
         elif self.offset != self._part.bytes:
             raise self.damaged("a record is cut off")
-        if self._is_base and not (self._is_end(last) and self._parsed(last).count == self._records - 1):
+        if self._is_base and not self._is_whole_base(last):
             raise self.damaged("it is not a whole base")
+
+    def _is_whole_base(self, last: bytes) -> bool:
+        if not last:
+            return False
+        end = self._parsed(last)
+        return end.op == "end" and end.count == self._records - 1
 
     def damaged(self, why: str) -> JournalCorrupt:
         return JournalCorrupt(
@@ -208,6 +211,9 @@ class Replay:
         What most lines are, the set of a key and a small value in neither of which anything is escaped, is read
         without decoding the JSON. That takes 1.7 microseconds a record, where the other way takes 4.
         """
+        if not _is_text(block):
+            self.apply([parse_line(line) for line in block[:-1].split(b"\n")])
+            return
         store, lapsed, put = self._store, self._lapsed.table, self._store.restore_live
         now = store.clock.now
         found = LINE.findall(block)
@@ -227,6 +233,17 @@ class Replay:
             else:
                 put(key, make_entry(key, ready, deadline) if deadline else ready)
         self.found.records += len(found)
+
+
+def _is_text(block: bytes) -> bool:
+    """Tell whether all of this is UTF-8, as LINE takes for granted."""
+    if block.isascii():
+        return True
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.disk import write_all
-from memcache_kv.journal.manifest import Manifest, Part, increment_name
+from memcache_kv.journal.disk import Disk, write_all
+from memcache_kv.journal.manifest import Manifest, Part, base_name, increment_name, number_of, with_base
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.recovery import CAS_RUN, Progress
 from memcache_kv.journal.rewrite import NewPart, keep_originals, next_number, start_line, swap, uninterrupted
-from memcache_kv.journal.scan import Whole, scan
+from memcache_kv.journal.scan import Whole
 from memcache_kv.journal.snapshot import Snapshot
-from memcache_kv.journal.verify import FileCheck, Verification
+from memcache_kv.journal.verify import FileCheck, Verification, pieces_of
 
 RUNS_PASSED_OVER = 1024
 """So many ranges of CAS ids are left out after a repair, as start records that named some may be among what is lost."""
@@ -33,6 +33,8 @@ class Plan:
     """What, in words; none where there is nothing to do."""
     lost_bytes: int = 0
     """How much would no longer be part of the journal, and how much is gone already."""
+    is_loss_unknown: bool = False
+    """Whether more is gone, of which nothing tells how much."""
     kept_records: int = 0
     damaged: list[FileCheck] = field(default_factory=list)
     """What is written anew."""
@@ -55,9 +57,12 @@ def make_plan(found: Verification) -> Plan:
     plan = Plan(found.directory, kept_records=found.records)
     for file in found.files:
         plan.lost_bytes += file.lost_bytes
+        plan.is_loss_unknown |= file.is_loss_unknown
         if file.is_missing:
             plan.dropped.append(file)
-            plan.steps.append(f"{file.part.name}: go on without it; its {file.part.bytes:,} bytes are missing")
+            gone = "it is missing, and how long it was is not known"
+            gone = gone if file.is_loss_unknown else f"its {file.part.bytes:,} bytes are missing"
+            plan.steps.append(f"{file.part.name}: go on without it; {gone}")
         elif file.damages:
             plan.damaged.append(file)
             plan.steps.extend(_steps_for(file))
@@ -96,12 +101,16 @@ def carry_out(
         parts = {file.part.name: Part(file.part.name, file.whole_bytes) for file in plan.sound}
         parts |= {name: new.finish() for name, new in mended.items()}
         manifest = _manifest(found.manifest, parts, last.finish())
+        new = [*mended.values(), last]
+        if with_base(manifest).base is not manifest.base:
+            new.append(undo.enter_context(_empty_base(path, disk, number_of(manifest.increments[0].name), cas)))
+            manifest = Manifest(FORMAT_VERSION, new[-1].part, manifest.increments)
         with uninterrupted():
             names = [file.part.name for file in (*plan.damaged, *plan.sound)]
             repaired = Repaired(keep_originals(path, disk, names, "repair"))
             for file in plan.damaged:
                 repaired.cuts += _keep_cuts(snapshot, file, directory)
-            swap(path, disk, [*mended.values(), last], manifest)
+            swap(path, disk, new, manifest)
     return repaired
 
 
@@ -112,13 +121,25 @@ def _manifest(old: Manifest, parts: dict[str, Part], last: Part) -> Manifest:
     return Manifest(FORMAT_VERSION, base, (*increments, last))
 
 
+def _empty_base(directory: Path, disk: Disk, number: int, cas: int) -> NewPart:
+    """Write what takes the place of a base that is lost: without one, increments numbered above 1 are a loss anew."""
+    new = NewPart(directory, disk, base_name(number))
+    with ExitStack() as undo:
+        undo.push(new)
+        new.write(start_line(cas))
+        new.write(line_of(Record("end", at=int(time.time()), count=1)))
+        new.finish()
+        undo.pop_all()
+    return new
+
+
 def _mend(snapshot: Snapshot, file: FileCheck, new: NewPart, progress: Progress | None) -> None:
     """Write a file anew with all its whole records, and the first and last that it needs."""
     path = snapshot.directory / file.part.name
     count = int(file.lacks_start)
     if file.lacks_start:
         new.write(line_of(Record("start", version=FORMAT_VERSION)))
-    for found in scan(snapshot.read(path, file.bytes)):
+    for found in pieces_of(snapshot, file):
         if not isinstance(found, Whole):
             continue
         lines = snapshot.read_range(path, found.offset, found.bytes).removesuffix(b"\n").split(b"\n")
@@ -135,7 +156,7 @@ def _keep_cuts(snapshot: Snapshot, file: FileCheck, directory: JournalDirectory)
     """Copy what is cut out of a file to files beside it, durably."""
     path = snapshot.directory / file.part.name
     cuts = []
-    for found in scan(snapshot.read(path, file.bytes)):
+    for found in pieces_of(snapshot, file):
         if isinstance(found, Whole) or not found.bytes:
             continue
         cut = path.with_name(f"{path.name}.cut-{found.offset}-{time.time_ns()}")

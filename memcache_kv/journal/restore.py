@@ -175,5 +175,10 @@ def _check_reach(directory: Path, rewound: Rewound) -> None:
 
 
 def local_time(at: int) -> str:
-    """Write a unix time as ISO 8601 in the local zone; 0 is unknown."""
-    return datetime.fromtimestamp(at).astimezone().isoformat() if at else "an unknown time"
+    """Write a unix time as ISO 8601 in the local zone; 0 is unknown, and what no calendar has stays a number."""
+    if not at:
+        return "an unknown time"
+    try:
+        return datetime.fromtimestamp(at).astimezone().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"the unix time {at}"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
+from memcache_kv.errors import JournalError
 from memcache_kv.journal.compaction import record_of
 from memcache_kv.journal.disk import Disk, File, write_all
 from memcache_kv.journal.manifest import (
@@ -35,7 +36,8 @@ WRITE_BYTES = 256 * 1024
 class NewPart:
     """A file of a journal that is written under a temporary name: `finish` makes it durable, `place` gives it its name.
 
-    As a context it removes what was not placed.
+    As a context it removes what was not placed. Raises JournalError where it, or the manifest that is to name it, would
+    replace something else than a regular file.
     """
 
     def __init__(self, directory: Path, disk: Disk, name: str) -> None:
@@ -47,6 +49,8 @@ class NewPart:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._is_placed = False
+        replaced = (name, MANIFEST_NAME)
+        check_regular(directory, (*replaced, *(one + TEMPORARY_SUFFIX for one in replaced)))
         with contextlib.suppress(FileNotFoundError):
             disk.remove(self._temporary)
         self._file: File | None = disk.create(self._temporary)
@@ -148,24 +152,46 @@ def keep_originals(directory: Path, disk: Disk, names: Iterable[str], why: str) 
     They are hard links, or copies where the file system has none.
     """
     kept = directory / f"before-{why}-{time.time_ns()}"
-    kept.mkdir(mode=0o700)
-    for name in (*names, MANIFEST_NAME):
+    originals = (*names, MANIFEST_NAME)
+    check_regular(directory, originals)
+    disk.make_directory(kept)
+    for name in originals:
         with contextlib.suppress(FileNotFoundError):
-            _link(directory / name, kept / name)
+            _link(directory / name, kept / name, disk)
     disk.sync_directory(kept)
     disk.sync_directory(directory)
     return kept
 
 
-def _link(old: Path, new: Path) -> None:
+def _link(old: Path, new: Path, disk: Disk) -> None:
     try:
         os.link(old, new)
     except FileNotFoundError:
         raise
     except OSError:
-        shutil.copy2(old, new)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+        copy_file(old, new, disk)
+
+
+def copy_file(old: Path, new: Path, disk: Disk) -> None:
+    """Copy a file to one that is on disk then. Raises OSError."""
+    copy = disk.create(new)
+    try:
+        for block in disk.read(old):
+            write_all(copy, block)
+        copy.sync()
+    finally:
+        copy.close()
+
+
+def check_regular(directory: Path, names: Iterable[str]) -> None:
+    """See that all of these that are there are regular files, before one is replaced. Raises JournalError."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG((directory / name).lstat().st_mode):
+                raise JournalError(
+                    f"{directory / name} is no regular file, and nothing else of a journal is replaced: "
+                    "put the file itself there, not a link"
+                )
 
 
 @contextlib.contextmanager

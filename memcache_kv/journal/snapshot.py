@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from memcache_kv.errors import JournalCorrupt, JournalError
+from memcache_kv.journal.directory import lost_manifest
 from memcache_kv.journal.disk import READ_BYTES, SystemDisk
-from memcache_kv.journal.manifest import Manifest, read_manifest
+from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.record import Record
 from memcache_kv.journal.recovery import PartReader, Progress
 
@@ -66,6 +67,17 @@ class Snapshot(SystemDisk):
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces)
 
+    def lines_end(self, path: Path) -> int:
+        """Return where the last whole line of a file ends."""
+        end = self.size(path)
+        while end:
+            start = max(0, end - READ_BYTES)
+            feed = self.read_range(path, start, end - start).rfind(b"\n")
+            if feed >= 0:
+                return start + feed + 1
+            end = start
+        return 0
+
     @property
     def total_bytes(self) -> int:
         """How long all files were together."""
@@ -85,9 +97,15 @@ class Snapshot(SystemDisk):
 
 
 def present_manifest(directory: Path) -> Manifest:
-    """Read the manifest. Raises JournalError where there is no journal, JournalCorrupt where it is damaged."""
+    """Read the manifest. Raises JournalError where there is no journal, JournalCorrupt where it is damaged or lost."""
+    disk = SystemDisk()
     try:
-        manifest = read_manifest(directory, SystemDisk())
+        manifest = read_manifest(directory, disk)
+        if manifest is None and lost_manifest(directory, disk):
+            raise JournalCorrupt(
+                f"{directory / MANIFEST_NAME} is missing: put it back, or let `memcache-kv journal repair {directory}` "
+                "make it anew"
+            )
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
     if manifest is None:

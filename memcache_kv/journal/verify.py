@@ -14,12 +14,14 @@ from memcache_kv.journal.manifest import (
     TEMPORARY_SUFFIX,
     Manifest,
     Part,
+    base_name,
     check_version,
+    increment_name,
     number_of,
 )
-from memcache_kv.journal.record import FORMAT_VERSION, Record
+from memcache_kv.journal.record import FORMAT_VERSION, LINE_HEAD, Record
 from memcache_kv.journal.recovery import Progress
-from memcache_kv.journal.scan import Damage, Tail, Whole, scan
+from memcache_kv.journal.scan import Damage, Found, Tail, Whole, scan
 from memcache_kv.journal.snapshot import Snapshot, take_snapshot
 
 
@@ -46,6 +48,11 @@ class FileCheck:
     def lost_bytes(self) -> int:
         """How many bytes are of no use, and how many are known to have been there and are not."""
         return sum(damage.bytes for damage in self.damages) + max(0, self.part.bytes - self.bytes)
+
+    @property
+    def is_loss_unknown(self) -> bool:
+        """Whether the file is missing, and nothing tells how much was in it."""
+        return self.is_missing and not self.part.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +106,6 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
     except JournalCorrupt as error:
         damage = str(error)
         snapshot = take_snapshot(directory, guessed_manifest)
-    except JournalError:
-        if not has_parts(directory):
-            raise
-        damage = f"{directory / MANIFEST_NAME} is missing"
-        snapshot = take_snapshot(directory, guessed_manifest)
     with snapshot:
         found = Verification(directory, snapshot.manifest, damage)
         before = 0
@@ -124,12 +126,13 @@ def check_file(
     path = snapshot.directory / part.name
     if part.name in snapshot.missing:
         file.is_missing = True
-        file.damages.append(Damage(0, 0, f"the file is missing; it had {part.bytes} bytes"))
+        length = f"it had {part.bytes} bytes" if part.bytes else "how long it was is not known"
+        file.damages.append(Damage(0, 0, f"the file is missing; {length}"))
         return file
     is_whole_file = is_last or is_guessed
     file.bytes = snapshot.size(path) if is_whole_file else min(part.bytes, snapshot.size(path))
     last: Record | None = None
-    for found in scan(snapshot.read(path, file.bytes)):
+    for found in pieces_of(snapshot, file):
         if isinstance(found, Whole):
             last = _whole_found(file, found)
         elif isinstance(found, Damage):
@@ -139,12 +142,39 @@ def check_file(
         if progress is not None:
             progress(before + found.offset + found.bytes, snapshot.total_bytes, file.records)
     _check_ends(file, last)
+    if not file.records and not file.damages:
+        file.damages += _without_records(snapshot, file, is_guessed)
     if file.damages and file.bytes < snapshot.size(path):
         # Something put into the middle may have moved what is behind it.
         whole = check_file(snapshot, part, is_guessed=True, progress=progress, before=before)
         whole.damages = whole.damages or [Damage(part.bytes, 0, f"no record ends, and it had {part.bytes} bytes")]
         return whole
     return file
+
+
+def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
+    """Tell what a file consists of, in order.
+
+    What stands behind the last line feed of the last file was being written, whatever it looks like: so a start takes
+    it. Only where it may have been more, as the manifest knows of more, is it looked through.
+    """
+    path = snapshot.directory / file.part.name
+    end = snapshot.lines_end(path) if file.is_last else file.bytes
+    if end == file.bytes or end < file.part.bytes:
+        yield from scan(snapshot.read(path, file.bytes))
+        return
+    yield from scan(snapshot.read(path, end))
+    yield Tail(end, file.bytes - end)
+
+
+def _without_records(snapshot: Snapshot, file: FileCheck, is_guessed: bool) -> Iterator[Damage]:
+    """Tell whether a file in which there is no record is a loss. It is none where the first was being written."""
+    if is_guessed and not file.unfinished_bytes:
+        yield Damage(0, 0, "it has no record")
+    elif file.unfinished_bytes:
+        begun = snapshot.read_range(snapshot.directory / file.part.name, 0, len(LINE_HEAD))
+        if not LINE_HEAD.startswith(begun):
+            yield Damage(0, file.bytes, "it is not a journal: its only line is not a record that was begun")
 
 
 def _whole_found(file: FileCheck, found: Whole) -> Record:
@@ -177,8 +207,6 @@ def _check_ends(file: FileCheck, last: Record | None) -> None:
     if file.bytes < file.part.bytes:
         reason = f"it has {file.bytes} bytes and had {file.part.bytes}: it was cut off"
         file.damages.append(Damage(file.bytes, 0, reason))
-    if not file.records and not file.damages:
-        file.damages.append(Damage(0, 0, "it has no record"))
     if file.is_base:
         if last is None or last.op != "end":
             file.damages.append(Damage(file.bytes, 0, "it is not a whole base: its end record is missing"))
@@ -226,12 +254,24 @@ def guessed_manifest(directory: Path) -> Manifest:
         names = sorted((name for name in SystemDisk().names(directory) if number_of(name)), key=number_of)
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
-    base = _best_base(directory, [name for name in names if name.startswith("base-")])
-    first = number_of(base.name) if base is not None else 0
-    increments = [Part(name) for name in names if not name.startswith("base-") and number_of(name) >= first]
-    if base is None and not increments:
+    if not names:
         raise JournalError(f"there is no file of a journal in {directory}")
-    return Manifest(FORMAT_VERSION, base, tuple(increments))
+    increments = [name for name in names if not name.startswith("base-")]
+    base = _best_base(directory, [name for name in names if name.startswith("base-")])
+    if base is None and number_of(increments[0]) > 1:
+        base = Part(base_name(number_of(increments[0])))  # all that is numbered above 1 goes on from a base
+    first = number_of(base.name) if base is not None else 1
+    return Manifest(FORMAT_VERSION, base, tuple(_without_gaps(increments, first)))
+
+
+def _without_gaps(names: list[str], first: int) -> Iterator[Part]:
+    """Give the increments from this number on, and one that is missing for each gap in their numbers."""
+    expected = first
+    for name in [name for name in names if number_of(name) >= first] or [increment_name(first)]:
+        if number_of(name) > expected:
+            yield Part(increment_name(expected))
+        yield Part(name)
+        expected = number_of(name) + 1
 
 
 def _best_base(directory: Path, names: list[str]) -> Part | None:

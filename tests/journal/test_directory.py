@@ -1,5 +1,6 @@
 """The directory of a journal: its lock, what is refused to start beside, and what is cleared away."""
 
+import fcntl
 import subprocess
 import sys
 from contextlib import closing
@@ -14,12 +15,23 @@ from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
     TEMPORARY_SUFFIX,
     Manifest,
+    Part,
     base_name,
     increment_name,
 )
-from memcache_kv.journal.record import set_line
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, set_line
 from tests.journal.disk import Disk, broken
-from tests.journal.journals import FIRST, START, Run, keys_in, make_journal, manifest_in, names_in
+from tests.journal.journals import (
+    FIRST,
+    START,
+    STARTED,
+    Run,
+    keys_in,
+    make_journal,
+    manifest_in,
+    names_in,
+    write_manifest,
+)
 
 HOLD_THE_LOCK = """
 import sys
@@ -166,20 +178,129 @@ def test_what_was_never_finished_is_removed(tmp_path: Path) -> None:
     assert names_in(tmp_path) == {FIRST, MANIFEST_NAME}
 
 
+def make_rewritten_journal(path: Path, begun_at: int = STARTED) -> set[str]:
+    """Make a journal of a base and an increment, both of the number 5; return the names of its files."""
+    start = line_of(Record("start", at=begun_at, version=FORMAT_VERSION))
+    base = start + line_of(Record("end", at=begun_at, count=1))
+    path.mkdir(exist_ok=True)
+    (path / base_name(5)).write_bytes(base)
+    (path / increment_name(5)).write_bytes(start)
+    parts = Part(base_name(5), len(base)), Part(increment_name(5), len(start))
+    write_manifest(path, Manifest(FORMAT_VERSION, parts[0], parts[1:]))
+    return {MANIFEST_NAME, base_name(5), increment_name(5)}
+
+
 def test_what_a_new_base_replaced_is_removed(tmp_path: Path) -> None:
-    make_journal(tmp_path, START, name=increment_name(5))
+    ours = make_rewritten_journal(tmp_path)
     for name in (FORMER_NAME, FIRST, increment_name(4), base_name(3)):
         (tmp_path / name).write_bytes(START + set_line(b"old", 0, 0, 0, b"1"))
-    opened(tmp_path)
-    assert names_in(tmp_path) == {increment_name(5), MANIFEST_NAME}
+    with closing(JournalDirectory(tmp_path)) as directory:
+        directory.open()
+        assert any(f"removed {increment_name(4)}" in note for note in directory.notes())
+    assert names_in(tmp_path) == ours
 
 
-def test_a_new_base_that_no_manifest_came_to_name_is_removed(tmp_path: Path) -> None:
-    make_journal(tmp_path, START, name=increment_name(5))
-    (tmp_path / base_name(5)).write_bytes(START)
+def test_what_was_begun_after_the_base_is_not_taken_for_what_it_replaced(tmp_path: Path) -> None:
+    ours = make_rewritten_journal(tmp_path, begun_at=STARTED - 1)
+    newer = START + set_line(b"new", 0, 0, 0, b"1")
+    (tmp_path / FIRST).write_bytes(newer)
+    with closing(JournalDirectory(tmp_path)) as directory:
+        directory.open()
+        assert directory.set_aside == [f"{FIRST}.unlisted"]
+    assert (tmp_path / f"{FIRST}.unlisted").read_bytes() == newer
+    assert names_in(tmp_path) == {*ours, f"{FIRST}.unlisted"}
+
+
+def test_a_base_that_holds_nothing_and_that_no_manifest_names_is_removed(tmp_path: Path) -> None:
+    ours = make_rewritten_journal(tmp_path)
     (tmp_path / base_name(6)).write_bytes(START)
     opened(tmp_path)
-    assert names_in(tmp_path) == {increment_name(5), MANIFEST_NAME}
+    assert names_in(tmp_path) == ours
+
+
+def test_a_backup_copied_over_a_newer_journal_costs_that_no_base(tmp_path: Path) -> None:
+    Run(tmp_path).close()
+    backup = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
+    for name in backup:
+        (tmp_path / name).unlink()
+    make_rewritten_journal(tmp_path)
+    newer = START + set_line(b"new", 0, 0, 0, b"1") + line_of(Record("end", at=STARTED, count=2))
+    (tmp_path / base_name(5)).write_bytes(newer)
+    for name, content in backup.items():
+        (tmp_path / name).write_bytes(content)
+    with closing(JournalDirectory(tmp_path)) as directory:
+        directory.open()
+        notes = directory.notes()
+    for name, note in zip((base_name(5), increment_name(5)), notes, strict=True):
+        assert f"no manifest names what is now {name}.unlisted" in note
+    assert (tmp_path / f"{base_name(5)}.unlisted").read_bytes() == newer
+
+
+# What is lost
+
+
+def test_an_increment_numbered_above_1_without_a_base_is_a_loss(tmp_path: Path) -> None:
+    make_journal(tmp_path, START, name=increment_name(5))
+    with pytest.raises(JournalCorrupt, match=f"{base_name(5)} is missing"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("name", [increment_name(2), f"{increment_name(2)}.tmp", f"{base_name(2)}.tmp", base_name(2)])
+def test_no_empty_journal_is_begun_beside_an_empty_file_of_a_later_time(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(START)
+    with pytest.raises(JournalCorrupt, match=f"holds '{name}' but no manifest.json"):
+        opened(tmp_path)
+    assert names_in(tmp_path) == {name}
+
+
+def test_a_journal_of_format_1_with_a_later_increment_has_lost_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / FORMER_NAME).write_bytes(START)
+    (tmp_path / increment_name(2)).write_bytes(START + set_line(b"new", 0, 0, 0, b"1"))
+    with pytest.raises(JournalCorrupt, match=r"but no manifest\.json"):
+        opened(tmp_path)
+
+
+# The lock's file
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_the_lock_file_goes_with_whoever_made_it(tmp_path: Path, is_refused: bool) -> None:
+    if is_refused:
+        (tmp_path / "photo.jpg").touch()
+    directory = JournalDirectory(tmp_path)
+    assert (tmp_path / LOCK_NAME).exists()
+    if is_refused:
+        with pytest.raises(JournalCorrupt):
+            directory.open()
+    directory.close()
+    assert not (tmp_path / LOCK_NAME).exists()
+
+
+def test_the_lock_file_of_another_is_left_alone(tmp_path: Path) -> None:
+    directory = JournalDirectory(tmp_path)
+    (tmp_path / LOCK_NAME).unlink()
+    (tmp_path / LOCK_NAME).write_text("of another")
+    directory.close()
+    assert (tmp_path / LOCK_NAME).read_text() == "of another"
+
+
+def test_a_lock_file_that_its_holder_removed_meanwhile_is_not_taken_for_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = JournalDirectory(tmp_path)
+    flock = fcntl.flock
+
+    def let_go_first(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.close()  # after the file was opened, and before it was locked
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", let_go_first)
+    second = JournalDirectory(tmp_path)
+    assert second.is_locked()
+    with pytest.raises(JournalLocked):
+        JournalDirectory(tmp_path)
+    second.close()
 
 
 def test_an_increment_that_holds_nothing_yet_and_that_no_manifest_names_is_removed(tmp_path: Path) -> None:

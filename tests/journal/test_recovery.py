@@ -344,7 +344,8 @@ def test_an_id_that_a_client_chose_does_not_use_up_those_of_the_next_runs(path: 
 def make_parts(path: Path, base: bytes | None, *increments: bytes) -> None:
     """Make a journal of these files, known to be as long as they are."""
     path.mkdir()
-    parts = [Part(increment_name(number), len(content)) for number, content in enumerate(increments, 2)]
+    first = 1 if base is None else 2
+    parts = [Part(increment_name(number), len(content)) for number, content in enumerate(increments, first)]
     for part, content in zip(parts, increments, strict=True):
         (path / part.name).write_bytes(content)
     base_part = None
@@ -370,7 +371,7 @@ def test_the_base_is_read_first_and_then_the_increments_in_order(path: Path) -> 
 
 def test_what_stands_behind_the_known_end_of_an_earlier_file_is_no_part_of_the_journal(path: Path) -> None:
     make_parts(path, None, START + set_record(b"a", b"2"), START + set_record(b"b", b"3"))
-    with (path / increment_name(2)).open("ab") as file:
+    with (path / increment_name(1)).open("ab") as file:
         file.write(bytes(100) + set_record(b"c", b"lost"))
     assert values_at(path, STARTED) == {b"a": b"2", b"b": b"3"}
 

@@ -25,6 +25,7 @@ from memcache_kv.store.item import cas_of, pack, ready_of, value_of
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.journals import FIRST, START, make_journal, manifest_in, names_in
+from tests.program import run_to_its_end
 
 
 @contextmanager
@@ -318,6 +319,23 @@ def test_a_journal_of_format_1_goes_on(tmp_path: Path) -> None:
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"get text\r\n", b"VALUE text 7 6\r\nhello!\r\nEND\r\n")
     assert names_in(tmp_path) == {FORMER_NAME, MANIFEST_NAME}
+
+
+@pytest.mark.parametrize("what", ["photo", "no manifest", "damage", "no base", "empty increment"])
+def test_a_directory_that_a_server_rejects_is_left_as_it_was(tmp_path: Path, what: str) -> None:
+    if what == "photo":
+        (tmp_path / "photo.jpg").touch()
+    elif what == "empty increment":
+        (tmp_path / increment_name(2)).write_bytes(START)
+    else:
+        number = 2 if what == "no base" else 1
+        make_journal(tmp_path, START + b"damage\n" + START, name=increment_name(number))
+    if what == "no manifest":
+        (tmp_path / MANIFEST_NAME).unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    done = run_to_its_end("-u", "root", "-p", "0", "-l", "127.0.0.1", "--journal", str(tmp_path))
+    assert (done.returncode, str(tmp_path) in done.stderr) == (1, True), done.stderr
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_what_no_manifest_names_is_told_in_the_log(tmp_path: Path) -> None:

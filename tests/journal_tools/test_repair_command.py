@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -180,6 +181,89 @@ def test_a_missing_file_is_gone_on_without_only_where_the_loss_is_allowed(journa
     assert "--max-loss 296" in said.err
     assert run("repair", journal, "--yes", "--max-loss", 296).status == 0
     assert keys(journal) == without("d", "e", "f")
+
+
+def test_a_base_and_a_manifest_that_are_gone_are_a_loss_of_unknown_size(journal: Path, run: Run) -> None:
+    (journal / "base-000002.jsonl").unlink()
+    (journal / "manifest.json").unlink()
+    before = tree(journal)
+    said = run("verify", journal)
+    assert (said.status, "the file is missing; how long it was is not known" in said.out) == (1, True)
+    said = run("repair", journal, "--yes", "--max-loss", 1 << 60)
+    assert said.status == 1
+    assert "base-000002.jsonl: go on without it; it is missing, and how long it was is not known" in said.out
+    assert "0 bytes, and what was in missing files, of which nothing tells how much it was, are lost" in said.out
+    assert "allow it with --max-loss any" in said.err
+    assert tree(journal) == before
+    assert run("repair", journal, "--yes", "--max-loss", "any").status == 0
+    assert run("verify", journal).status == 0
+    assert keys(journal) == "d e f g h i"
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_all_that_is_left_of_a_journal_is_served_once_its_loss_was_allowed(
+    journal: Path, run: Run, has_manifest: bool
+) -> None:
+    for name in ("base-000002", "increment-000002"):
+        (journal / f"{name}.jsonl").unlink()
+    if not has_manifest:
+        (journal / "manifest.json").unlink()
+    assert run("repair", journal, "--yes", "--max-loss", "any").status == 0
+    assert run("verify", journal).status == 0
+    assert keys(journal) == "g h i"
+    assert run("repair", journal).out == "there is nothing to repair\n"
+
+
+@pytest.mark.parametrize("name", ["increment-000001.jsonl", "increment-000002.jsonl"])
+def test_a_gap_in_the_numbers_of_files_without_a_manifest_is_a_loss(tmp_path: Path, run: Run, name: str) -> None:
+    if name == "increment-000001.jsonl":
+        journal = write_journal(tmp_path / "increments", sets("a"))
+        (journal / name).rename(journal / "increment-000003.jsonl")
+    else:
+        journal = several_files(tmp_path / "journal")
+        (journal / name).unlink()
+    (journal / "manifest.json").unlink()
+    said = run("repair", journal, "--yes")
+    assert (said.status, "is missing, and how long it was is not known" in said.out) == (1, True)
+
+
+def test_a_newer_journal_that_a_backup_was_copied_over_can_be_had_back(tmp_path: Path, run: Run) -> None:
+    journal = write_journal(tmp_path / "journal", sets("old"))
+    backup = tmp_path / "backup"
+    shutil.copytree(journal, backup)
+    write_journal(journal, sets("new"))
+    assert run("compact", journal).status == 0
+    shutil.copytree(backup, journal, dirs_exist_ok=True)
+    assert keys(journal) == "old"
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    for file in journal.glob("*.unlisted"):
+        file.rename(newer / file.stem)
+    assert run("repair", newer, "--yes").status == 0
+    assert keys(newer) == "new old"
+
+
+def test_a_base_alone_has_lost_its_increments(journal: Path, run: Run) -> None:
+    for name in ("increment-000002.jsonl", "increment-000003.jsonl", "manifest.json"):
+        (journal / name).unlink()
+    assert run("repair", journal, "--yes").status == 1
+    assert run("repair", journal, "--yes", "--max-loss", "any").status == 0
+    assert keys(journal) == "a b c"
+
+
+@pytest.mark.parametrize("loss", ["-1", "much", ""])
+def test_a_loss_is_a_number_of_bytes_or_any(journal: Path, run: Run, loss: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("repair", journal, f"--max-loss={loss}")
+    assert ended.value.code == 2
+
+
+def test_a_repair_that_only_says_what_it_would_do_leaves_no_lock_file(journal: Path, run: Run) -> None:
+    (journal / "lock").unlink(missing_ok=True)
+    damage(journal, "increment-000002.jsonl", "e")
+    before = tree(journal)
+    assert run("repair", journal).status == 1
+    assert tree(journal) == before
 
 
 def test_more_than_may_be_lost_is_not_cut_out(journal: Path, run: Run) -> None:

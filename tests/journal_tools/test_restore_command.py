@@ -114,6 +114,29 @@ def test_a_flush_that_waited_and_whose_time_has_passed_is_left_out(tmp_path: Pat
     assert [key for key, _ in store.items()] == [b"a"]
 
 
+@pytest.mark.parametrize("until", ["9" * 20, "9" * 5000, "253402300800", "10000-01-01", "soon", "-5"])
+def test_a_time_that_no_calendar_has_is_wrong_usage(
+    journal: Path, run: Run, until: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("restore", journal, f"--until={until}")
+    assert ended.value.code == 2
+    assert "is neither a unix time nor like" in capsys.readouterr().err
+
+
+def test_a_restore_keeps_a_newer_journal_that_a_backup_was_copied_over(journal: Path, run: Run, tmp_path: Path) -> None:
+    newer = several_files(tmp_path / "newer")
+    for name in ("base-000002.jsonl", "increment-000003.jsonl"):
+        (newer / name).rename(journal / name)
+    content = tree(journal)
+    said = run("restore", journal, "--until", STARTED + 10, "--yes")
+    assert said.status == 0
+    for name in ("base-000002.jsonl", "increment-000003.jsonl"):
+        assert f"no manifest names what is now {name}.unlisted" in said.err
+        assert (journal / f"{name}.unlisted").read_bytes() == content[name]
+    assert keys(journal) == "a b"
+
+
 def test_a_moment_before_the_journal_is_refused_with_the_earliest(journal: Path, run: Run) -> None:
     said = run("restore", journal, "--until", STARTED - 1, "--yes")
     assert said.status == 1

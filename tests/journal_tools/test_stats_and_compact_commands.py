@@ -69,7 +69,7 @@ def test_compact_keeps_what_lives_and_nothing_else(journal: Path, run: Run) -> N
     assert run("verify", journal).status == 0
     assert run("stats", journal, "--json").json["live_ratio"] > 0.95
     assert sorted(path.name for path in journal.iterdir()) == [
-        "base-000002.jsonl", "increment-000002.jsonl", "lock", "manifest.json",
+        "base-000002.jsonl", "increment-000002.jsonl", "manifest.json",
     ]  # fmt: skip
 
 
