@@ -30,12 +30,11 @@ from memcache_kv.journal_report import (
     print_rewound,
     print_statistics,
     print_verification,
-    printable,
     say,
     statistics_as_json,
     verification_as_json,
 )
-from memcache_kv.log import Log
+from memcache_kv.log import Log, printable
 from memcache_kv.memcached_source import MemcachedSource
 from memcache_kv.progress import show_progress
 from memcache_kv.settings import Fsync

@@ -8,18 +8,12 @@ from typing import Any
 from memcache_kv.journal.restore import Rewound, local_time
 from memcache_kv.journal.statistics import Statistics
 from memcache_kv.journal.verify import Verification
+from memcache_kv.log import printable
 
 
 def say(text: str, is_error: bool = False) -> None:
     """Print a line on standard output, or on standard error."""
     print(printable(text), file=sys.stderr if is_error else sys.stdout)
-
-
-def printable(text: str) -> str:
-    """Escape what a terminal would obey or not show: keys, names of files and damaged records may hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def verification_as_json(found: Verification) -> dict[str, Any]:

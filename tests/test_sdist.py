@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("benchmarks", "clients", "docs", "memcache_kv", "tests")
-FILES = (
-    "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg", "Dockerfile", ".dockerignore",
+MADE = shutil.ignore_patterns(
+    "__pycache__", "*.py[cod]", "*.egg-info", "PKG-INFO", "build", "dist", "data", ".git", ".venv", ".coverage*",
+    ".hypothesis", ".*_cache",
 )  # fmt: skip
-MADE = shutil.ignore_patterns("__pycache__", "*.py[cod]")
-"""What running the programs leaves in their folders."""
+"""What a clone gets by being used, and what a source distribution has beside the repository's files."""
 
+NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
 BUILD_SECONDS, COLLECT_SECONDS = 120, 120
 
 BUILD = """
@@ -45,12 +45,13 @@ def run(*words: str, folder: Path, seconds: float) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository's files."""
-    copy = tmp_path_factory.mktemp("source")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, copy / name, ignore=MADE)
-    for name in FILES:
-        shutil.copy(ROOT / name, copy / name)
+    """A copy of the repository's files, all of them known to git: the distribution holds what git tracks."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    copy = tmp_path_factory.mktemp("source") / "memcache_kv"
+    shutil.copytree(ROOT, copy, ignore=MADE)
+    for words in (["init", "-q"], ["add", "-A"], [*NOBODY, "commit", "-q", "--no-gpg-sign", "-m", "all"]):
+        subprocess.run(["git", *words], cwd=copy, check=True, capture_output=True)
     return copy
 
 
@@ -70,7 +71,7 @@ def unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files_in(folder: Path) -> set[str]:
     """The files in a folder, but for what a build leaves there."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path) for path in paths if not path.parts[0].endswith(".egg-info")}
+    return {str(path) for path in paths if path.parts[0] != ".git" and not path.parts[0].endswith(".egg-info")}
 
 
 @pytest.mark.timeout(BUILD_SECONDS)
