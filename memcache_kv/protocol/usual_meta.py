@@ -82,8 +82,10 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
 def _read_words(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     """Return the words that say the same behind a classic set's key, and the answer; no words where some are unusual.
 
-    The answer has three parts where the key belongs in place of the second.
+    The answer has three parts where the key belongs in place of the second. A line feed would end the line here.
     """
+    if b"\n" in words:
+        return b"", ()
     length, *flags = words.split(b" ")
     client_flags, ttl, answer = b"0", b"0", [b"HD"]
     letters = [token[:1] for token in flags]
@@ -110,7 +112,7 @@ def _get_by_plan(protocol: UsualRequests, key: bytes, asked: bytes) -> bool:
     opaque = b""
     if _O in asked:
         opaque, asked = _without_opaque(asked)
-        if len(opaque) > OPAQUE_LIMIT_BYTES:
+        if len(opaque) > OPAQUE_LIMIT_BYTES or LINE_FEED in opaque:
             return False
     plan = _plan(asked) if len(asked) <= LONGEST_PLAN_BYTES else None
     if plan is None or LINE_FEED in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
