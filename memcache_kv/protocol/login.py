@@ -19,10 +19,7 @@ MOST_DIGITS = 11
 
 
 class GuardedTextProtocol(TextProtocol):
-    """A text protocol that carries out nothing before a login.
-
-    The first byte may show that the client speaks the binary protocol, which asks for a login of its own.
-    """
+    """A text protocol that carries out nothing before a login."""
 
     __slots__ = ("_users", "_logged_in", "_before_login", "_token_bytes")
 
@@ -44,10 +41,6 @@ class GuardedTextProtocol(TextProtocol):
         if self._logged_in:
             super().receive(data)
             return
-        if self._is_fresh and self._is_binary_request(data):
-            super().receive(data)
-            return
-        self._is_fresh = False
         data = self._before_login + data
         position = 0
         while not self.closing and not self._logged_in:

@@ -188,6 +188,23 @@ def test_words_of_another_protocol_within_our_own_are_only_words(wire: Wire) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "reply"),
+    [
+        (b"get none\r\n", b"END\r\n"),
+        (b"set some 0 0 1\r\nx\r\n", b"STORED\r\n"),
+        (b"mg none v\r\n", b"EN\r\n"),
+        (b"delete none\r\n", b"NOT_FOUND\r\n"),
+    ],
+)
+def test_a_connection_that_began_in_text_stays_so(server: RunningServer, first: bytes, reply: bytes) -> None:
+    with server.connect() as client:
+        client.sendall(first)
+        assert client.recv(100) == reply
+        client.sendall(b"\x80\x0b" + bytes(22) + b"\r\n")
+        assert client.recv(100) == b"ERROR\r\n"
+
+
 def test_clients_do_not_see_each_others_replies(server: RunningServer) -> None:
     clients = [Wire(server) for _ in range(30)]
     try:
