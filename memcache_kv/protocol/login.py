@@ -15,7 +15,6 @@ SHORTEST_INPUT_BYTES = 3
 TOKEN_LIMIT_BYTES = 16384
 SIZE_WORD = 4
 """Which word of the line tells the length of the data block."""
-MOST_DIGITS = 11
 
 
 class GuardedTextProtocol(TextProtocol):
@@ -67,7 +66,7 @@ class GuardedTextProtocol(TextProtocol):
         line = data[position : end - 1].removesuffix(b"\r")  # memcached takes whatever is before the \n for its \r
         words = [word for word in line.split(b" ") if word]
         size = unsigned32(words[SIZE_WORD]) if len(words) > SIZE_WORD else None
-        if size is None or len(words[SIZE_WORD]) > MOST_DIGITS or not data.startswith(b"set", position):
+        if size is None or not data.startswith(b"set", position):
             self.reply(b"CLIENT_ERROR unauthenticated")
         elif size > TOKEN_LIMIT_BYTES:
             self.reply(b"CLIENT_ERROR auth token too long")

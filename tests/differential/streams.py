@@ -139,7 +139,7 @@ def kinds(is_old: bool) -> dict[str, st.SearchStrategy[Request]]:
 
 def _is_old(request: Request) -> bool:
     whole = len(request.block) in (0, request.length + 2)
-    return whole and len(request.line + request.end) >= 4 and answered_alike_before(request.line)
+    return whole and len(request.line + request.end) >= 4 and answered_alike_before(request.line_read)
 
 
 def described(stream: Stream) -> str:
