@@ -86,13 +86,14 @@ class Inside:
 
     is_memcached = False
 
-    def __init__(self) -> None:
+    def __init__(self, gives_cas: bool = True) -> None:
         self.now = 0
         self.size_limit = SIZE_LIMIT
+        self.gives_cas = gives_cas
         self.begin()
 
     def begin(self) -> None:
-        self.around = Surroundings(Settings(max_item_size=self.size_limit))
+        self.around = Surroundings(Settings(max_item_size=self.size_limit, disable_cas=not self.gives_cas))
         self.around.store.start_cas_at(FIRST_CAS)
         self.around.clock.now = self.now
         self.around.clock.started = self.now
@@ -117,9 +118,10 @@ class Inside:
 class Outside:
     """A server process behind a socket: memcached, or ours."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *flags: str) -> None:
         """Start a server; `is_old` is whether it is a memcached from before the rewritten parser."""
         self.kind = kind
+        self.flags = flags
         with closing(RunningServer(kind)) as probe:
             self.is_old = not has_rewritten_parser(probe)
         self.size_limit = OLD_SIZE_LIMIT if self.is_old else SIZE_LIMIT
@@ -137,7 +139,7 @@ class Outside:
         """Start the process, anew where there is one."""
         self.close()
         chunks = ["-o", f"slab_chunk_max={self.size_limit // 1024}"] if self.is_memcached else []
-        self.server = RunningServer(self.kind, ["-I", str(self.size_limit), *chunks])
+        self.server = RunningServer(self.kind, ["-I", str(self.size_limit), *chunks, *self.flags])
         self.moved = self.last_move = 0
         self.connect()
         self.can_move = self.kind == MEMCACHED and self._told(b"debugtime p\r\n") == b"OK\r\n"
