@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.wire import RunningServer, Wire
+from tests.integration.wire import OURS, RunningServer, Wire
 
 REQUESTS = (
     b"set s 1 0 6\r\na\r\nb\r\n\r\n"
@@ -176,6 +176,20 @@ def test_a_request_of_another_protocol_closes_before_its_body_is_obeyed(wire: Wi
     wire.closed()
     with Wire(wire.server) as again:
         again.expect(b"get smuggled\r\n", b"END\r\n")
+
+
+def test_replies_before_a_request_of_another_protocol_are_lost_at_memcached_alone(wire: Wire) -> None:
+    wire.send(b"get none\r\ndelete none\r\nGET / HTTP/1.1\r\n")
+    if wire.server.kind == OURS:
+        wire.closed(b"END\r\nNOT_FOUND\r\n")
+    else:
+        assert wire.read(100) in (b"", b"END\r\n")
+
+
+def test_a_request_of_another_protocol_behind_answered_ones_closes_the_connection(wire: Wire) -> None:
+    wire.expect(b"get none\r\n", b"END\r\n")
+    wire.send(b"GET / HTTP/1.1\r\n")
+    wire.closed()
 
 
 def test_words_of_another_protocol_within_our_own_are_only_words(wire: Wire) -> None:
