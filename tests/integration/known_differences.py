@@ -300,7 +300,10 @@ def answered_alike_before(line: bytes) -> bool:
             return False
         if words[0] == b"ms" and not re.fullmatch(rb"\d{1,9}", words[2]):
             return False
-        return all(re.fullmatch(OLD_META_FLAGS[words[0]], word) for word in words[3 if words[0] == b"ms" else 2 :])
+        flags = words[3 if words[0] == b"ms" else 2 :]
+        if len({flag[:1] for flag in flags}) < len(flags):
+            return False
+        return all(re.fullmatch(OLD_META_FLAGS[words[0]], flag) for flag in flags)
     first = 1 if words[0] in (b"gat", b"gats", b"flush_all", b"verbosity") else 2
     numbers = (
         [] if words[0] in (b"get", b"gets", b"delete") else words[first : 2 if words[0] in (b"gat", b"gats") else 9]
