@@ -40,8 +40,8 @@ class Connection:
     """A socket, its protocol, and what waits to be sent. Touched only by the worker that owns it."""
 
     __slots__ = (
-        "socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active", "peer",
-        "visitor", "tls", "stream", "shaking",
+        "socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "opened", "last_active",
+        "peer", "visitor", "tls", "stream", "shaking",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +58,9 @@ class Connection:
         """Whether replies wait for the socket, for the journal or for the next turn: nothing is read meanwhile."""
         self.muted = False
         """Whether the poller was told not to look for input here."""
-        self.last_active = now
+        self.opened = now
+        self.last_active = 0
+        """When something came last; 0 before anything has, and so its first byte has not told what it speaks."""
         self.visitor = visitor
         """What knows of its failed logins; None where nobody logs in."""
         self.tls = _tls_stream(sock)
@@ -72,7 +74,10 @@ class Connection:
 
     def is_idle(self, now: int, seconds: int) -> bool:
         """Tell whether nothing is under way here, and nothing came for more than these seconds."""
-        return now - self.last_active > seconds and self._state() == "conn_read"
+        return self._idle_seconds(now) > seconds and self._state() == "conn_read"
+
+    def _idle_seconds(self, now: int) -> int:
+        return now - (self.last_active or self.opened)
 
     def _state(self) -> str:
         """Name what it does, in memcached's words."""
@@ -95,7 +100,7 @@ class Connection:
         except OSError:  # its worker has closed it meanwhile
             local = ""
         return ConnectionFacts(
-            self.fd, address_text(self.peer or local), address_text(local), state, now - self.last_active
+            self.fd, address_text(self.peer or local), address_text(local), state, self._idle_seconds(now)
         )
 
 

@@ -12,7 +12,7 @@ from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
-from memcache_kv.protocol.binary_frames import REPLY_MAGIC, REQUEST_MAGIC
+from memcache_kv.protocol.binary_frames import REPLY_MAGIC, is_binary
 from memcache_kv.server import POLL_SECONDS, Listener, MemcacheServer
 
 HEADER = struct.Struct("!HHHH")
@@ -135,8 +135,7 @@ class UdpServer(Listener, socketserver.UDPServer):
 
     def _protocol_for(self, data: bytes) -> TextProtocol | BinaryProtocol:
         """Make what reads this datagram: its first byte tells."""
-        binding = self._context.settings.binding_protocol
-        if binding == "binary" or (binding == "auto" and data[0] == REQUEST_MAGIC):
+        if is_binary(self._context.settings.binding_protocol, data):
             return BinaryProtocol(self._context, self.fileno())
         return TextProtocol(self._context, self.fileno())
 

@@ -17,6 +17,7 @@ from memcache_kv.connection import Connection, HeldBack, peer_of
 from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
+from memcache_kv.protocol.binary_frames import is_binary
 from memcache_kv.protocol.login import GuardedTextProtocol
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.protocol.users import Credentials, Guesses, Users, Visitor, origin
@@ -361,10 +362,12 @@ class Worker(threading.Thread):
 
     def _take(self, connection: Connection, data: bytes) -> None:
         """Answer what was read."""
-        protocol = connection.protocol
         if not data:
-            self._close(connection, "normal" if protocol.watcher is None else "error")
+            self._close(connection, "normal" if connection.protocol.watcher is None else "error")
             return
+        if not connection.last_active:
+            self._settle_protocol(connection, data)
+        protocol = connection.protocol
         if len(data) == protocol.want == FIRST_READ_BYTES and connection.stream is None:
             data += self._read_rest(connection)
         self._counters.bytes_read += len(data)
@@ -378,6 +381,11 @@ class Worker(threading.Thread):
             protocol.receive(data)
             self._answer_after(connection, before)
 
+    def _settle_protocol(self, connection: Connection, data: bytes) -> None:
+        """Choose a connection's protocol by the first byte of all that comes, once and for good."""
+        if is_binary(self.context.settings.binding_protocol, data):
+            connection.protocol = BinaryProtocol(self.context, connection.fd, connection.visitor)
+
     def _read_rest(self, connection: Connection) -> bytes:
         """Read what a short read has left, and read no more short ones from a client that sends so much."""
         connection.protocol.want = READ_BYTES
@@ -389,12 +397,7 @@ class Worker(threading.Thread):
         """Give a connection with more to do its next turn."""
         journal = self.context.journal
         before = 0 if journal is None else journal.mine()
-        protocol = connection.protocol
-        if isinstance(protocol, TextProtocol) and protocol.is_binary:
-            connection.protocol = BinaryProtocol(self.context, connection.fd, connection.visitor)
-            connection.protocol.receive(protocol.take_held())
-        else:
-            protocol.resume()
+        connection.protocol.resume()
         self._answer_after(connection, before)
 
     def _answer_after(self, connection: Connection, before: int) -> None:

@@ -700,6 +700,38 @@ def test_a_client_that_speaks_binary_a_byte_at_a_time_is_answered(serve: MakeSer
     ask(client, b"", b"\x81\x0a" + bytes(22))
 
 
+@pytest.mark.parametrize(
+    ("first", "reply"),
+    [
+        (b"get a\r\n", END),
+        (b"get a b\r\n", END),
+        (b"set a 0 0 1\r\nx\r\n", STORED),
+        (b"set a 0 0 5000\r\n%b\r\n" % bytes(5000), STORED),
+        (b"version\r\n", VERSION),
+        (b"set a 0 0 1 noreply\r\nx\r\n", b""),
+    ],
+)
+def test_the_first_byte_decides_the_protocol_for_good(serve: MakeServing, first: bytes, reply: bytes) -> None:
+    client = serve(Settings(binding_protocol="auto")).connect()
+    ask(client, first + b"mn\r\n" * (not reply), reply + b"MN\r\n" * (not reply))
+    ask(client, b"\x80\x0b" + bytes(22) + b"\r\nmn\r\n", b"ERROR\r\nMN\r\n")
+
+
+def test_half_a_line_decides_the_protocol_too(serve: MakeServing) -> None:
+    client = serve(Settings(binding_protocol="auto")).connect()
+    client.sendall(b"ge")
+    time.sleep(0.05)
+    ask(client, b"t a\r\n", END)
+    ask(client, b"\x80\x0b" + bytes(22) + b"\r\nmn\r\n", b"ERROR\r\nMN\r\n")
+
+
+def test_text_is_no_protocol_for_a_connection_that_began_in_binary(serve: MakeServing) -> None:
+    client = serve(Settings(binding_protocol="auto")).connect()
+    ask(client, b"\x80\x0a" + bytes(22), b"\x81\x0a" + bytes(22))
+    client.sendall(b"get a\r\n" * 10)
+    assert client.recv(100) == b""
+
+
 def test_text_and_binary_have_the_same_items(serve: MakeServing) -> None:
     serving = serve(Settings(binding_protocol="auto"))
     text, binary = serving.connect(), serving.connect()

@@ -37,6 +37,9 @@ STORED_REPLIES = {
     Outcome.NO_MEMORY: OUT_OF_MEMORY,
 }
 
+WORDS_LIMIT = 23
+"""memcached takes no more words of a line, but for the keys of a get: what stands behind them is passed over."""
+
 Finder = Callable[[bytes], Entry | None]
 Handler = Callable[["TextProtocol", list[bytes]], None]
 
@@ -47,6 +50,8 @@ def dispatch(protocol: TextProtocol, line: bytes) -> None:
     first = words[0]
     if b"" in words:
         words = [word for word in words if word]
+    if len(words) > WORDS_LIMIT and first not in RETRIEVAL:
+        del words[WORDS_LIMIT:]
     if first in KEYED:
         handler, fewest = KEYED[first]
         if len(words) < fewest:
@@ -229,6 +234,8 @@ def quit_(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.close_reason = "normal"
     protocol.closing = True
 
+
+RETRIEVAL = frozenset((b"get", b"gets", b"gat", b"gats"))
 
 KEYED: dict[bytes, tuple[Handler, int]] = {
     b"get": (get, 2),

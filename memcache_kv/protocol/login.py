@@ -15,14 +15,10 @@ SHORTEST_INPUT_BYTES = 3
 TOKEN_LIMIT_BYTES = 16384
 SIZE_WORD = 4
 """Which word of the line tells the length of the data block."""
-MOST_DIGITS = 11
 
 
 class GuardedTextProtocol(TextProtocol):
-    """A text protocol that carries out nothing before a login.
-
-    The first byte may show that the client speaks the binary protocol, which asks for a login of its own.
-    """
+    """A text protocol that carries out nothing before a login."""
 
     __slots__ = ("_users", "_logged_in", "_before_login", "_token_bytes")
 
@@ -44,10 +40,6 @@ class GuardedTextProtocol(TextProtocol):
         if self._logged_in:
             super().receive(data)
             return
-        if self._is_fresh and self._is_binary_request(data):
-            super().receive(data)
-            return
-        self._is_fresh = False
         data = self._before_login + data
         position = 0
         while not self.closing and not self._logged_in:
@@ -74,7 +66,7 @@ class GuardedTextProtocol(TextProtocol):
         line = data[position : end - 1].removesuffix(b"\r")  # memcached takes whatever is before the \n for its \r
         words = [word for word in line.split(b" ") if word]
         size = unsigned32(words[SIZE_WORD]) if len(words) > SIZE_WORD else None
-        if size is None or len(words[SIZE_WORD]) > MOST_DIGITS or not data.startswith(b"set", position):
+        if size is None or not data.startswith(b"set", position):
             self.reply(b"CLIENT_ERROR unauthenticated")
         elif size > TOKEN_LIMIT_BYTES:
             self.reply(b"CLIENT_ERROR auth token too long")

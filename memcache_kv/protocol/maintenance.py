@@ -45,6 +45,8 @@ def stats(protocol: TextProtocol, words: list[bytes]) -> None:
         _cachedump(protocol, words)
     elif b"conns".startswith(what):
         _send_report(protocol, report.connections(context, protocol.fd))
+    elif b"extstore".startswith(what):
+        _send_report(protocol, iter(()))  # no value is on flash
     elif what == b"sizes" and context.settings.track_sizes:
         protocol.answer_chunks(dumps.sizes(context.store))
     elif what in report.WALKS:
@@ -190,7 +192,7 @@ def _reassign(protocol: TextProtocol, source: int | None, target: int | None) ->
 
 
 def _judge_automove(what: bytes, argument: bytes) -> bytes:
-    if b"ratio".startswith(what):
+    if b"ratio".startswith(what) or b"freeratio".startswith(what):
         return b"ERROR" if _fraction(argument) is None else b"OK"
     if b"window".startswith(what):
         window = unsigned32(argument)

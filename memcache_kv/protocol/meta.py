@@ -67,6 +67,14 @@ def mn(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"MN")
 
 
+def _flags_of(protocol: TextProtocol, key: bytes, tokens: list[bytes], words: int) -> Flags:
+    """Read the flags of a command; a CAS id to give is forgotten where items have none. Raises BadFlags."""
+    flags = read_flags(key, tokens, words)
+    if not protocol.store.gives_cas:
+        flags.new_cas = 0
+    return flags
+
+
 def _read(protocol: TextProtocol, words: list[bytes], error: bytes = b"") -> Flags | None:
     """Read the flags behind a command's key; None, and it is answered, where they can't be used.
 
@@ -76,10 +84,15 @@ def _read(protocol: TextProtocol, words: list[bytes], error: bytes = b"") -> Fla
         protocol.reply(BAD_FORMAT)
         return None
     try:
-        return read_flags(words[1], words[2:], len(words))
+        return _flags_of(protocol, words[1], words[2:], len(words))
     except BadFlags as fault:
         protocol.reply(error or fault.args[0])
         return None
+
+
+def _has_id(protocol: TextProtocol, entry: Entry, cas: int | None) -> bool:
+    """Tell whether an item has this CAS id; where items have none, all have 0, and else none has it."""
+    return cas == cas_of(entry) and (bool(cas) or not protocol.store.gives_cas)
 
 
 # mg
@@ -147,7 +160,7 @@ def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
 
 def _answer_hit(protocol: TextProtocol, flags: Flags, entry: Entry, fields: bytes) -> None:
     ready = ready_of(entry)
-    if not flags.has(b"v") or (flags.cas and flags.cas == cas_of(entry)):
+    if not flags.has(b"v") or _has_id(protocol, entry, flags.cas):
         protocol.reply(b"HD" + fields)
         return
     line_end = ready.index(b"\r")
@@ -287,7 +300,7 @@ def ms(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(BAD_FORMAT)
         return
     try:
-        flags = read_flags(words[1], words[3:], len(words))
+        flags = _flags_of(protocol, words[1], words[3:], len(words))
         mode = _mode(flags)
         if protocol.store.exceeds_limit(len(flags.key), length, flags.client_flags):
             protocol.counters.store_too_large += 1
@@ -321,7 +334,7 @@ def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, re
         flags.key,
         ready,
         protocol.store.deadline(ttl or 0),
-        cas=flags.cas or 0,
+        cas=(flags.cas or 0) if protocol.store.gives_cas else 0,
         new_cas=flags.new_cas,
         is_named=_c in flags.letters,
         makes_missing=makes_missing,
@@ -369,7 +382,7 @@ def md(protocol: TextProtocol, words: list[bytes]) -> None:
         before = old
         if old is None:
             return None
-        if flags.cas is not None and not (flags.cas and cas_of(old) == flags.cas):  # 0 is none that an item has
+        if flags.cas is not None and not _has_id(protocol, old, flags.cas):
             status = b"EX"
             return old
         status = b"HD"

@@ -86,7 +86,7 @@ def opaque(token: bytes) -> bytes:
 
 def look_like_flags(tokens: list[bytes]) -> bool:
     """Tell whether these words begin as flags may: memcached looks at that before anything else in a meta command."""
-    return all(64 < token[0] < 123 or 48 <= token[0] <= 57 for token in tokens[:WORDS_LIMIT])
+    return all(64 < token[0] < 123 or 48 <= token[0] <= 57 for token in tokens)
 
 
 def read_flags(key: bytes, tokens: list[bytes], words: int) -> Flags:

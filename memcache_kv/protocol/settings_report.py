@@ -37,6 +37,7 @@ def settings(context: Context) -> Report:
     yield "read_buf_mem_limit", s.extended.read_buf_mem_limit
     yield "track_sizes", _yes(s.track_sizes)
     yield "inline_ascii_response", "no"
+    yield from _extstore()
     if s.enable_ssl:
         yield from _tls(s.tls)
     yield "num_napi_ids", 0
@@ -108,6 +109,21 @@ def _lru(s: Settings) -> Report:
     yield "warm_max_factor", f"{s.extended.warm_max_factor:.2f}"
     yield "temp_lru", _yes(s.extended.temp_lru)
     yield "temporary_ttl", s.extended.temporary_ttl
+
+
+def _extstore() -> Report:
+    """Tell what memcached tells where it was built for values on flash, and keeps none there."""
+    yield "ext_item_size", 512
+    yield "ext_item_age", (1 << 32) - 1
+    yield "ext_low_ttl", 0
+    yield "ext_recache_rate", 2000
+    yield "ext_wbuf_size", 4 << 20
+    yield "ext_compact_under", 0
+    yield "ext_drop_under", 0
+    yield "ext_max_sleep", 1_000_000
+    yield "ext_max_frag", "0.80"
+    yield "slab_automove_freeratio", "0.010"
+    yield "ext_drop_unread", "no"
 
 
 def _tls(tls: TlsOptions) -> Report:

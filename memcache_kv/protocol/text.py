@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 from memcache_kv.errors import ChangesRefused
 from memcache_kv.protocol import commands, multiget
-from memcache_kv.protocol.binary_frames import REQUEST_MAGIC
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.multiget import KEYS_PER_TURN
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
@@ -43,17 +42,13 @@ class TextProtocol(UsualRequests):
     """
 
     __slots__ = (
-        "noreply", "is_binary", "_keys", "_find", "_with_cas", "_counts", "_is_fresh", "_may_be_binary",
+        "noreply", "_keys", "_find", "_with_cas", "_counts",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
         self.noreply = False
         """Whether the present request asked for silence."""
-        self.is_binary = False
-        """Whether the first byte shows that the client speaks the binary protocol: another must take over."""
-        self._is_fresh = True
-        self._may_be_binary = context.settings.binding_protocol == "auto"
         self._keys: Iterator[bytes] = iter(())
         """Keys of a get that is not yet answered in full."""
         self._find: Finder = self.store.get
@@ -62,12 +57,6 @@ class TextProtocol(UsualRequests):
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
-        if self._is_fresh:
-            self._is_fresh = False
-            if self._is_binary_request(data):
-                self.is_binary = self.paused = True
-                self._held = data
-                return
         if self._held:
             data = self._held + data
             self._held = b""
@@ -78,15 +67,6 @@ class TextProtocol(UsualRequests):
                 return
             data = data[position:]
         self._run(data)
-
-    def take_held(self) -> bytes:
-        """Return the input that was kept, for the protocol that takes this one's place."""
-        data, self._held = self._held, b""
-        return data
-
-    def _is_binary_request(self, data: bytes) -> bool:
-        """Tell whether a connection that begins with this speaks the binary protocol, and may."""
-        return self._may_be_binary and data.startswith(bytes([REQUEST_MAGIC]))
 
     def _run(self, data: bytes) -> None:
         """Carry out requests until the input or the turn is used up: the usual ones many at once, others one by one."""

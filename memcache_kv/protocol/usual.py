@@ -134,11 +134,13 @@ class UsualRequests(Session):
         """Carry out a lone set of a value that is too long to be copied three times."""
         line_end = data.find(b"\r\n")
         words = data[:line_end].split(b" ")
-        if len(words) != 5 or not words[3].isdigit() or not words[4].isdigit() or max(map(len, words[3:])) > DIGITS:
+        value_bytes = len(data) - line_end - 4
+        # A length with zeros before it is not what the reply to a get tells.
+        if len(words) != 5 or words[4] != b"%d" % value_bytes or not words[3].isdigit() or len(words[3]) > DIGITS:
             return b""
         _, key, flags, exptime, length = words
-        head, store, value_bytes = FLAG_HEADS.get(flags), self.store, len(data) - line_end - 4
-        if head is None or int(length) != value_bytes or not store.evicts or not 0 < len(key) <= KEY_LIMIT_BYTES:
+        head, store = FLAG_HEADS.get(flags), self.store
+        if head is None or not store.evicts or not 0 < len(key) <= KEY_LIMIT_BYTES:
             return b""
         if LINE_FEED in key or store.exceeds_limit(len(key), value_bytes, int(flags)):
             return b""

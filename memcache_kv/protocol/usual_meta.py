@@ -49,7 +49,7 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
                 if noting:
                     store.note(key, entry)
                 out += (b"VA ", entry.split(b" ", 2)[2])  # what follows the flags in a ready value is what VA has
-            elif not _get_by_plan(protocol, key, words):
+            elif not _get_by_plan(protocol, line, key, words):
                 break
             hits += 1
         elif command == b"ms":
@@ -59,8 +59,8 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
                 head, value_bytes, value_end, _ = protocol.form_now(classic)
                 names_key = len(reply) > 1
             block = next(lines, NO_BLOCK)
-            if len(block) != value_bytes or not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in key:
-                break
+            if len(block) != value_bytes or not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in line:
+                break  # a line feed in it ends a line, also behind an opaque
             try:
                 put(key, b"".join((head, block, value_end)))
             except ChangesRefused:  # the general way finds it too, and answers
@@ -105,15 +105,15 @@ def _read_words(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return b"%b %b %b" % (client_flags, ttl, length), () if b"q" in letters else tuple(answer)
 
 
-def _get_by_plan(protocol: UsualRequests, key: bytes, asked: bytes) -> bool:
-    """Answer a mg that hits with what its flags ask for, in their order."""
+def _get_by_plan(protocol: UsualRequests, line: bytes, key: bytes, asked: bytes) -> bool:
+    """Answer a mg that hits with what its flags ask for, in their order; False where the line is none, or two."""
     opaque = b""
     if _O in asked:
         opaque, asked = _without_opaque(asked)
         if len(opaque) > OPAQUE_LIMIT_BYTES:
             return False
     plan = _plan(asked) if len(asked) <= LONGEST_PLAN_BYTES else None
-    if plan is None or LINE_FEED in key or not 0 < len(key) <= KEY_LIMIT_BYTES:
+    if plan is None or LINE_FEED in line or not 0 < len(key) <= KEY_LIMIT_BYTES:
         return False
     entry = protocol.store.get(key)
     if entry is None or isinstance(entry, Item):

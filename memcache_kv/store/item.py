@@ -172,7 +172,7 @@ def absolute_deadline(exptime: int, now: int, started: int) -> int:
     return exptime if exptime > started else LONG_PAST
 
 
-_NUMBER = re.compile(rb"[ \t\n\v\f\r]*+\+?(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
+_NUMBER = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 
 
 def number_in(value: bytes) -> int | None:
@@ -181,7 +181,18 @@ def number_in(value: bytes) -> int | None:
     White space before it and anything after a white space are passed over, as strtoull does in memcached.
     """
     match = _NUMBER.match(value)
-    if match is None:
+    return None if match is None else unsigned_number(match[1], match[2])
+
+
+def unsigned_number(sign: bytes, digits: bytes) -> int | None:
+    """Make an unsigned number of 64 bits of a sign, or none, and of digits; None where it is out of range.
+
+    A minus wraps it as strtoull does, and memcached takes what is then below 2^63: -0 is 0, and 1 - 2^64 is 1.
+    """
+    number = int(digits or 0)
+    if number >> 64:
         return None
-    number = int(match[1] or 0)
-    return number if number < 1 << 64 else None
+    if sign != b"-":
+        return number
+    wrapped = -number & 0xFFFFFFFFFFFFFFFF
+    return None if wrapped >> 63 else wrapped

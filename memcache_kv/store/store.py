@@ -32,7 +32,7 @@ from memcache_kv.store.item import (
     value_of,
 )
 from memcache_kv.store.shard import Evicted, Shard
-from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
+from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
 
 MIB = 1024 * 1024
@@ -91,6 +91,8 @@ class Store:
         self.max_items = max_items
         self.evicts = evicts
         self.gives_cas = gives_cas
+        self._largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
+        """What key and value may have together, and the flags where they are not 0."""
         self.sizes = sizes
         self.shards = [Shard(sizes) for _ in range(count)]
         self.mask = count - 1
@@ -544,7 +546,7 @@ class Store:
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
         """Tell the same before the value is there, by its length; memcached's item header is counted in."""
-        return key_bytes + value_bytes + ITEM_HEADER_BYTES + (4 if flags else 0) > self.item_limit_bytes
+        return key_bytes + value_bytes + (4 if flags else 0) > self._largest_bytes
 
     def set_limit(self, limit_bytes: int) -> None:
         """Change what all items may take; what is over it goes as soon as something is stored."""

@@ -10,23 +10,36 @@ from tests.integration.wire import ServerUnavailable, server_command
 
 
 @pytest.fixture(scope="session")
-def memcached() -> Iterator[Outside]:
+def memcached(found: None) -> Iterator[Outside]:
     """memcached, as named in MEMCACHED or found on the PATH."""
-    try:
-        server_command(MEMCACHED)
-    except ServerUnavailable as reason:
-        if os.environ.get("CI"):
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
     peer = Outside(MEMCACHED)
     yield peer
     peer.close()
 
 
 @pytest.fixture(scope="session")
+def memcached_without_ids(found: None) -> Iterator[Outside]:
+    """The same, whose items have no CAS ids."""
+    peer = Outside(MEMCACHED, "-C")
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="session")
+def found() -> None:
+    """See that there is a memcached."""
+    try:
+        server_command(MEMCACHED)
+    except ServerUnavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
 def server(memcached: Outside) -> Iterator[Outside]:
     """A server of ours, which takes items as large as the memcached beside it does."""
-    peer = Outside(OURS, memcached.size_limit)
+    peer = Outside(OURS, size_limit=memcached.size_limit)
     yield peer
     peer.close()
 

@@ -47,6 +47,16 @@ DIFFERENCES = (
         "no such value is generated",
     ),
     Difference(
+        "flags or an exptime of a set that is white space alone",
+        "memcached reads on into the next word",
+        "no such word is generated",
+    ),
+    Difference(
+        "when replies leave that have a data block behind them",
+        "memcached keeps them until the block has come",
+        "all of a batch is sent before its replies are read",
+    ),
+    Difference(
         "the time of the last access (`l`, `la=`)",
         "memcached moves it only when its LRU moves the item",
         "the number is masked",

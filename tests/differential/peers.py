@@ -86,13 +86,14 @@ class Inside:
 
     is_memcached = False
 
-    def __init__(self) -> None:
+    def __init__(self, gives_cas: bool = True) -> None:
         self.now = 0
         self.size_limit = SIZE_LIMIT
+        self.gives_cas = gives_cas
         self.begin()
 
     def begin(self) -> None:
-        self.around = Surroundings(Settings(max_item_size=self.size_limit))
+        self.around = Surroundings(Settings(max_item_size=self.size_limit, disable_cas=not self.gives_cas))
         self.around.store.start_cas_at(FIRST_CAS)
         self.around.clock.now = self.now
         self.around.clock.started = self.now
@@ -117,12 +118,13 @@ class Inside:
 class Outside:
     """A server process behind a socket: memcached, or ours."""
 
-    def __init__(self, kind: str, size_limit: int | None = None) -> None:
+    def __init__(self, kind: str, *flags: str, size_limit: int | None = None) -> None:
         """Start a server; `is_old` is whether it is a memcached from before the rewritten parser.
 
         size_limit: the largest item (-I); None is the usual one for a server of this kind and age.
         """
         self.kind = kind
+        self.flags = flags
         with closing(RunningServer(kind)) as probe:
             self.is_old = not has_rewritten_parser(probe)
         self.size_limit = size_limit or (OLD_SIZE_LIMIT if self.is_old else SIZE_LIMIT)
@@ -140,7 +142,7 @@ class Outside:
         """Start the process, anew where there is one."""
         self.close()
         chunks = ["-o", f"slab_chunk_max={self.size_limit // 1024}"] if self.is_memcached else []
-        self.server = RunningServer(self.kind, ["-I", str(self.size_limit), *chunks])
+        self.server = RunningServer(self.kind, ["-I", str(self.size_limit), *chunks, *self.flags])
         self.moved = self.last_move = 0
         self.connect()
         self.can_move = self.kind == MEMCACHED and self._told(b"debugtime p\r\n") == b"OK\r\n"

@@ -8,6 +8,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from tests.differential import words
 from tests.differential.words import K251, WIDE, keys, line_ends
+from tests.protocol.spellings import spelled
 
 LARGEST_BLOCK = 70_000
 LARGEST_LENGTH = 2**31 - 3
@@ -41,8 +42,13 @@ class Request:
         return words[:1] in ([b"get"], [b"gets"], [b"gat"], [b"gats"]) and max(map(len, words)) > 250
 
     @property
+    def line_read(self) -> bytes:
+        """The line as a server reads it: no more than one carriage return belongs to its end."""
+        return (self.line + self.end).removesuffix(b"\n").removesuffix(b"\r")
+
+    @property
     def words(self) -> list[bytes]:
-        return [word for word in self.line.split(b" ") if word]
+        return [word for word in self.line_read.split(b" ") if word]
 
     @property
     def sent(self) -> bytes:
@@ -84,9 +90,10 @@ def storage(draw: st.DrawFn) -> Request:
     if key == WIDE and command in (b"append", b"prepend"):
         command = b"set"
     length, block = _block(draw, _value_for(draw, key))
-    line = [command, key, draw(words.flags), draw(words.exptimes), b"%d" % length]
+    line = [command, key, draw(words.flags), draw(words.exptimes), draw(spelled(length))]
     if command == b"cas":
         line.append(draw(words.cas_ids))
+    line += draw(words.far_words)
     if draw(st.integers(0, 7)) == 0:
         line.append(b"noreply")
     return Request(b" ".join(line), block, draw(line_ends))
@@ -109,6 +116,7 @@ def changes(draw: st.DrawFn) -> Request:
     line = [command, draw(keys)]
     if command in arguments:
         line.append(draw(arguments[command]))
+    line += draw(words.far_words)
     if draw(st.integers(0, 5)) == 0:
         line.append(b"noreply")
     return Request(b" ".join(line), end=draw(line_ends))
@@ -133,7 +141,18 @@ classic = st.one_of(*[storage()] * 6, *[retrievals()] * 5, *[changes()] * 5, adm
 
 OPAQUES = (b"", b"1", b"abc", b"opaque", b"x" * 30, b"x" * 31, b"x" * 32, b"x" * 33, b"x" * 100)
 TIMES = words.exptimes
-BAD_ARGUMENTS = (b"x", b"-", b"", b"-1", b"1x", b"+1", b"18446744073709551616", b"99999999999999999999", b"\t1")
+BAD_ARGUMENTS = (
+    b"x",
+    b"-",
+    b"",
+    b"-1",
+    b"1x",
+    b"+1",
+    b"18446744073709551616",
+    b"99999999999999999999",
+    b"\t1",
+    *words.PADDED,
+)
 given_ids = words.usually(
     (b"1000000000000", b"1000000000007", b"9223372036854775808", b"18446744073709551615"), BAD_ARGUMENTS
 )
@@ -221,7 +240,7 @@ def meta_sets(draw: st.DrawFn) -> Request:
     if any(flag[:1] == b"E" for flag in flags):
         length, block = len(value), value + b"\r\n"
         flags = [flag for flag in flags if len(flag) <= 32]
-    return Request(b" ".join([b"ms", key, b"%d" % length, *flags]), block, draw(line_ends))
+    return Request(b" ".join([b"ms", key, draw(spelled(length)), *flags]), block, draw(line_ends))
 
 
 any_meta = st.one_of(*[meta()] * 3, meta_sets())

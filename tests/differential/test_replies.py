@@ -70,6 +70,14 @@ def test_the_protocol_answers_as_memcached_does(memcached: Outside, inside: Insi
 
 
 @pytest.mark.parametrize("kind", ["classic", "meta"])
+def test_without_ids_the_protocol_answers_as_memcached_does(memcached_without_ids: Outside, kind: str) -> None:
+    peer = memcached_without_ids
+    if peer.is_old:
+        pytest.skip("compared with the release that ours follows")
+    run(peer, Inside(gives_cas=False), kind, max(1, STREAMS // 3), timed=peer.can_move)
+
+
+@pytest.mark.parametrize("kind", ["classic", "meta"])
 def test_the_server_answers_as_memcached_does(memcached: Outside, server: Outside, kind: str) -> None:
     with memcached.with_running_clock():
         run(memcached, server, kind, SOCKET_STREAMS, timed=False)

@@ -56,7 +56,20 @@ NO_NUMBERS = (
     b"\xb2",
     b"\x001",
 )
-EDGES = U32 + I32 + I64 + U64 + NO_NUMBERS
+PADDED = (
+    b"00000000001",
+    b"000000000001",
+    b"-0000000001",
+    b"-00000000001",
+    b"0" * 21 + b"1",
+    b"0018446744073709551615",
+    b"0" * 22 + b"1",
+    b"-" + b"0" * 21 + b"1",
+    b"0" * 400 + b"5",
+    b"-18446744073709551615",
+)
+"""As long as memcached takes a number, one digit longer, and longer than anybody would write one."""
+EDGES = U32 + I32 + I64 + U64 + NO_NUMBERS + PADDED
 
 
 def usually(common: tuple[bytes, ...], rare: tuple[bytes, ...] = EDGES) -> st.SearchStrategy[bytes]:
@@ -74,7 +87,7 @@ exptimes = usually(
 delays = usually((b"0", b"2", b"5", b"10", b"-1", b"<now+20>"), (*NO_NUMBERS, *U64, *I64, b"2147483648"))
 cas_ids = usually(
     (LAST_ID, LAST_ID, LAST_ID, LAST_ID, EARLIER_ID, b"1", b"0", b"1000000000000", b"18446744073709551615"),
-    (b"x", b"-1", b"18446744073709551616", b"1x", b"", b"99999999999999999999"),
+    (b"x", b"-1", b"18446744073709551616", b"1x", b"", b"99999999999999999999", *PADDED),
 )
 
 SIZE_LIMIT = 65536
@@ -101,6 +114,14 @@ ODD_NUMBERS = (
     b"0" * 19 + b"5",
     b"0" * 20 + b"5",
     b"0" * 25,
+    b"-0",
+    b"-1",
+    b"+-1",
+    b"-9223372036854775808",
+    b"-9223372036854775809",
+    b"-18446744073709551615",
+    b"-18446744073709551616",
+    b" \t-00 x",
 )
 WORDS = (b"", b"", b"x", b"foo", b"hello", b"\x00\xff\r\n", b"get a", b"mn", b"\r\nx")
 LARGE = tuple(map(large, (500, 1000, 3000, 4074, 4075, 4076)))
@@ -112,4 +133,6 @@ values = st.one_of(
     st.sampled_from(LARGE * 4 + NEAR_THE_LIMIT),
 )
 wide_numbers = st.sampled_from((b"0", b"5", b"10", b"18446744073709551600")).map(lambda number: number.ljust(20))
-line_ends = st.sampled_from((b"\r\n",) * 12 + (b"\n",))
+line_ends = st.sampled_from((b"\r\n",) * 12 + (b"\n",) * 3 + (b"\r\r\n",))
+far_words = st.sampled_from(((),) * 20 + tuple((b"x",) * number for number in range(14, 24)))
+"""Words behind those that a command has: noreply counts among the first 23 only."""

@@ -36,9 +36,9 @@ class Victim:
         self.protocol: TextProtocol = self.conversation.protocol
 
     def feed(self, pieces: Iterable[bytes]) -> None:
-        """Feed it, and check what has to hold after each piece; once it speaks binary, another is fed in its place."""
+        """Feed it, and check what has to hold after each piece."""
         for piece in pieces:
-            if piece and not self.protocol.is_binary:
+            if piece:
                 self._feed(piece)
 
     def _feed(self, piece: bytes) -> None:
@@ -60,8 +60,8 @@ class Victim:
 
     @property
     def has_another_purpose(self) -> bool:
-        """Whether the connection serves no requests any more: it is closing, watches, or speaks binary."""
-        return self.protocol.closing or self.protocol.watcher is not None or self.protocol.is_binary
+        """Whether the connection serves no requests any more: it is closing, or watches."""
+        return self.protocol.closing or self.protocol.watcher is not None
 
     def still_serves(self) -> None:
         """End whatever is open, and see it answer; or it has closed."""

@@ -149,7 +149,105 @@ OTHERS = [
     Difference("noreply as the key of delete", b"delete noreply\r\n", b"NOT_FOUND\r\n", b""),
 ]
 
+NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
+BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
+BAD_DELTA = b"CLIENT_ERROR invalid numeric delta argument\r\n"
+BAD_FLAG = b"CLIENT_ERROR invalid or duplicate flag\r\n"
+BAD_CHUNK = b"CLIENT_ERROR bad data chunk\r\n"
+MISS, STORED = b"NOT_FOUND\r\n", b"STORED\r\n"
+ONE_22, ONE_23 = b"0" * 21 + b"1", b"0" * 22 + b"1"
+ONE_11, ONE_12 = b"0" * 10 + b"1", b"0" * 11 + b"1"
+
+LONG_NUMBERS = [
+    Difference("a delta of 22 digits", b"incr a %b\r\n" % ONE_22, MISS, MISS),
+    Difference("a delta of 23 digits", b"incr a %b\r\n" % ONE_23, MISS, BAD_DELTA),
+    Difference("a large delta of 22 digits", b"incr a 0018446744073709551615\r\n", MISS, MISS),
+    Difference("too large a delta of 22 digits", b"incr a 0018446744073709551616\r\n", BAD_DELTA, BAD_DELTA),
+    Difference("an id of 22 digits", b"cas a 0 0 1 %b\r\nx\r\n" % ONE_22, MISS, MISS),
+    Difference("an id of 23 digits", b"cas a 0 0 1 %b\r\nx\r\n" % ONE_23, MISS, BAD_LINE),
+    Difference("ma, 22 digits", b"ma a D%b\r\n" % ONE_22, b"NF\r\n", b"NF\r\n"),
+    Difference("ma, 23 digits", b"ma a D%b\r\n" % ONE_23, b"NF\r\n", BAD_FLAG),
+    Difference("flags and exptime of 400 digits", b"set a %0400d %0400d 1\r\nx\r\n" % (1, 5), STORED, STORED),
+    Difference("a length of 11 digits", b"set a 0 0 %b\r\nx\r\n" % ONE_11, STORED, STORED),
+    Difference(
+        "a length of 12 digits",
+        b"set a 0 0 %b\r\nxyz\r\n" % ONE_12,
+        BAD_CHUNK + b"ERROR\r\n",
+        BAD_LINE + b"ERROR\r\n",
+    ),
+    Difference(
+        "ms, a length of 12 digits",
+        b"ms a %b\r\nxyz\r\n" % ONE_12,
+        BAD_CHUNK + b"ERROR\r\n",
+        BAD_LINE + b"ERROR\r\n",
+    ),
+    Difference("an exptime of 11 digits", b"touch a %b\r\n" % ONE_11, MISS, MISS),
+    Difference("an exptime of 12 digits", b"touch a %b\r\n" % ONE_12, MISS, BAD_EXPTIME),
+    Difference("an exptime of 11 characters", b"touch a -%b\r\n" % ONE_11[1:], MISS, MISS),
+    Difference("an exptime of 12 characters", b"touch a -%b\r\n" % ONE_11, MISS, BAD_EXPTIME),
+    Difference("a level of 11 digits", b"verbosity 00000000000\r\n", b"OK\r\n", b"OK\r\n"),
+    Difference("a level of 12 digits", b"verbosity 000000000000\r\n", b"OK\r\n", BAD_LINE),
+    Difference("ms, flags of 12 digits", b"ms a 1 F%b\r\nx\r\n" % ONE_12, b"HD\r\n", BAD_LINE),
+    Difference("ms, a ttl of 12 digits", b"ms a 1 T%b\r\nx\r\n" % ONE_12, b"HD\r\n", BAD_TOKEN),
+    *[
+        Difference(
+            f"incr of {value.decode()}",
+            b"set a 0 0 %d\r\n%b\r\nincr a 1\r\n" % (len(value), value),
+            STORED + reply,
+            STORED + reply,
+        )
+        for value, reply in (
+            (b"-0", b"1\r\n"),
+            (b"-1", NON_NUMERIC),
+            (b"-9223372036854775808", NON_NUMERIC),
+            (b"-9223372036854775809", b"9223372036854775808\r\n"),
+            (b"-18446744073709551615", b"2\r\n"),
+            (b"-18446744073709551616", NON_NUMERIC),
+        )
+    ],
+]
+"""Numbers of 64 bits have up to 22 digits, those of 32 bits up to 11 characters, flags and exptimes of a set any."""
+
+MANY_WORDS = [
+    Difference(f"{name}, {where}", before + b" x" * words + after + b"\r\n" + block, old, reply)
+    for name, before, words, block, old, silent, loud in (
+        ("set", b"set a 0 0 1", 17, b"x\r\n", b"ERROR\r\nERROR\r\n", b"", STORED),
+        ("delete", b"delete a", 20, b"", b"ERROR\r\n", b"", MISS),
+        ("incr", b"incr a 1", 19, b"", b"ERROR\r\n", b"", MISS),
+        ("unknown", b"foo", 21, b"", b"ERROR\r\n", b"", b"ERROR\r\n"),
+        ("flush_all", b"flush_all 0", 20, b"", b"ERROR\r\n", b"", b"OK\r\n"),
+    )
+    for where, after, reply in (
+        ("noreply as the 23rd word", b" noreply", silent),
+        ("noreply as the 23rd word of 24", b" noreply x", silent),
+        ("noreply as the 24th word", b" x noreply", loud),
+    )
+]
+MANY_WORDS += [
+    Difference("HTTP/ as the 24th word", b"GET" + b" x" * 22 + b" HTTP/1.1\r\n", b"ERROR\r\n", b"ERROR\r\n"),
+    Difference(
+        "no flag as the 23rd word",
+        b"mg a" + b" q" * 20 + b" !\r\n",
+        b"CLIENT_ERROR options flags are too long\r\n",
+        BAD_LINE,
+    ),
+]
+"""Of a line the first 23 words count."""
+
+LINE_FEEDS = [
+    Difference(name, request, reply, reply)
+    for name, request, reply in (
+        ("mg", b"set a 0 0 1\r\n1\r\nmg a Ox\nmg v\r\n", STORED + b"HD Ox\r\nEN\r\n"),
+        ("ms", b"ms a 5 q Ox\nhello\r\nmg q1\r\nmn\r\n", b"EN\r\nMN\r\n"),
+        ("ms and its value", b"ms a 2 Ox k\nhi\r\nmn\r\nmg a v\r\n", b"HD Ox ka\r\nMN\r\nVA 2\r\nhi\r\n"),
+    )
+]
+"""A line feed behind an opaque ends the line."""
+
 DIFFERENCES = [
+    *LONG_NUMBERS,
+    *MANY_WORDS,
+    *LINE_FEEDS,
     *TOO_FEW_WORDS,
     *EMPTY_LINES,
     *EXTRA_WORDS,
@@ -200,7 +298,12 @@ def answered_alike_before(line: bytes) -> bool:
     if words[0] in OLD_META_FLAGS:
         if b"b" in words[2:] and not _is_base64(words[1]):
             return False
-        return all(re.fullmatch(OLD_META_FLAGS[words[0]], word) for word in words[3 if words[0] == b"ms" else 2 :])
+        if words[0] == b"ms" and not re.fullmatch(rb"\d{1,9}", words[2]):
+            return False
+        flags = words[3 if words[0] == b"ms" else 2 :]
+        if len({flag[:1] for flag in flags}) < len(flags):
+            return False
+        return all(re.fullmatch(OLD_META_FLAGS[words[0]], flag) for flag in flags)
     first = 1 if words[0] in (b"gat", b"gats", b"flush_all", b"verbosity") else 2
     numbers = (
         [] if words[0] in (b"get", b"gets", b"delete") else words[first : 2 if words[0] in (b"gat", b"gats") else 9]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import RunningServer, Wire, free_port, poll_until
+from tests.integration.wire import OURS, RunningServer, Wire, free_port, poll_until
 
 HEADER = struct.Struct("!HHHH")
 PAYLOAD_BYTES = 1400 - HEADER.size
@@ -62,6 +62,19 @@ def test_a_long_reply_comes_in_datagrams_of_1400_bytes(make_server: MakeServer) 
         parts = client.ask(b"get k\r\n")
         assert b"".join(parts) == b"VALUE k 0 %d\r\n%b\r\nEND\r\n" % (len(value), value)
         assert [len(part) for part in parts[:-1]] == [PAYLOAD_BYTES] * (len(parts) - 1)
+
+
+def test_the_replies_to_one_datagram_come_in_order_from_ours_and_one_by_one_from_memcached(
+    make_server: MakeServer,
+) -> None:
+    with over_udp(make_server) as (server, client):
+        client.socket.send(HEADER.pack(7, 0, 1, 0) + b"set a 0 0 1\r\nx\r\nget a none\r\nget a a\r\n")
+        end, value = b"END\r\n", b"VALUE a 0 1\r\nx\r\n"
+        replies = [b"STORED\r\n", value, end, value, value + end]
+        if server.kind == OURS:
+            replies = [b"".join(replies)]
+        for reply in replies:
+            assert client.socket.recv(65536) == HEADER.pack(7, 0, 1, 0) + reply
 
 
 def test_what_is_no_request_is_passed_over(make_server: MakeServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import MakeServer
 from tests.integration.known_differences import has_rewritten_parser
-from tests.integration.wire import Wire
+from tests.integration.wire import OURS, Wire
 
 META_LINE = re.compile(rb"key=(\S+) exp=(-1|\d+) la=(\d+) cas=(\d+) fetch=(yes|no) cls=(\d+) size=(\d+)( flags=\d+)? ?")
 
@@ -160,3 +160,10 @@ def test_a_reader_that_stops_reading_costs_no_memory(ours: MakeServer) -> None:
         for _ in range(20):
             other.ask(b"get key:1\r\n")
         assert server.resident_bytes() - before < 12 << 20
+
+
+def test_me_shows_a_key_as_it_was_asked_for_or_at_memcached_as_it_was_stored(wire: Wire) -> None:
+    wire.expect(b"ms YQ== 1 b\r\nx\r\n", b"HD\r\n")
+    shown = wire.ask(b"me a\r\n").split(b" ")[1]
+    assert shown == (b"a" if wire.server.kind == OURS else b"YQ==")
+    assert wire.ask(b"me YQ== b x\r\n").split(b" ")[1] == b"YQ=="

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.wire import RunningServer, Wire
+from tests.integration.wire import OURS, RunningServer, Wire
 
 REQUESTS = (
     b"set s 1 0 6\r\na\r\nb\r\n\r\n"
@@ -178,6 +178,20 @@ def test_a_request_of_another_protocol_closes_before_its_body_is_obeyed(wire: Wi
         again.expect(b"get smuggled\r\n", b"END\r\n")
 
 
+def test_replies_before_a_request_of_another_protocol_are_lost_at_memcached_alone(wire: Wire) -> None:
+    wire.send(b"get none\r\ndelete none\r\nGET / HTTP/1.1\r\n")
+    if wire.server.kind == OURS:
+        wire.closed(b"END\r\nNOT_FOUND\r\n")
+    else:
+        assert wire.read(100) in (b"", b"END\r\n")
+
+
+def test_a_request_of_another_protocol_behind_answered_ones_closes_the_connection(wire: Wire) -> None:
+    wire.expect(b"get none\r\n", b"END\r\n")
+    wire.send(b"GET / HTTP/1.1\r\n")
+    wire.closed()
+
+
 def test_words_of_another_protocol_within_our_own_are_only_words(wire: Wire) -> None:
     wire.session(
         (b"set HTTP/ 0 0 1\r\nx\r\n", b"STORED\r\n"),
@@ -186,6 +200,23 @@ def test_words_of_another_protocol_within_our_own_are_only_words(wire: Wire) -> 
         (b"foo HTTP\r\n", b"ERROR\r\n"),
         (b"POST\r\n", b"ERROR\r\n"),
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "reply"),
+    [
+        (b"get none\r\n", b"END\r\n"),
+        (b"set some 0 0 1\r\nx\r\n", b"STORED\r\n"),
+        (b"mg none v\r\n", b"EN\r\n"),
+        (b"delete none\r\n", b"NOT_FOUND\r\n"),
+    ],
+)
+def test_a_connection_that_began_in_text_stays_so(server: RunningServer, first: bytes, reply: bytes) -> None:
+    with server.connect() as client:
+        client.sendall(first)
+        assert client.recv(100) == reply
+        client.sendall(b"\x80\x0b" + bytes(22) + b"\r\n")
+        assert client.recv(100) == b"ERROR\r\n"
 
 
 def test_clients_do_not_see_each_others_replies(server: RunningServer) -> None:

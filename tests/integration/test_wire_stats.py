@@ -42,6 +42,8 @@ SETTINGS = words(
     maxbytes maxconns tcpport udpport inter verbosity oldest evictions domain_socket umask
     shutdown_command growth_factor chunk_size num_threads stat_key_prefix detail_enabled cas_enabled
     tcp_backlog binding_protocol auth_enabled_sasl auth_enabled_ascii item_size_max flush_enabled
+    ext_item_size ext_item_age ext_low_ttl ext_recache_rate ext_wbuf_size ext_compact_under ext_drop_under
+    ext_max_sleep ext_max_frag slab_automove_freeratio ext_drop_unread
     """
 )
 

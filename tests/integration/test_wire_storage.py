@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.integration.known_differences import BAD_LINE
-from tests.integration.wire import Wire
+from tests.integration.known_differences import BAD_LINE, either
+from tests.integration.wire import OURS, Wire
 
 TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
 STORAGE_COMMANDS = (b"set", b"add", b"replace", b"append", b"prepend")
@@ -251,3 +251,22 @@ def test_storage_with_noreply_fails_in_silence(wire: Wire) -> None:
         (b"cas q 0 0 1 0 noreply\r\nz\r\n", b""),
         (b"get q\r\n", b"VALUE q 0 1\r\na\r\nEND\r\n"),
     )
+
+
+@pytest.mark.parametrize("length", [b"04074", b"0005000", b"00000005000", b"0070000"])
+def test_a_length_with_zeros_is_told_without(wire: Wire, length: bytes) -> None:
+    value = b"x" * int(length)
+    told = b"VALUE z 0 %d\r\n%b\r\nEND\r\n" % (len(value), value)
+    wire.send(b"set z 0 0 %b\r\n%b\r\n" % (length, value))
+    wire.receive(b"STORED\r\n")
+    wire.session((b"get z\r\n", told), (b"mg z s\r\n", b"HD s%d\r\n" % len(value)))
+
+
+def test_a_refusal_waits_for_no_data_block(wire: Wire) -> None:
+    """memcached answers when the block has been passed over, ours at once: nothing is kept for it."""
+    wire.send(b"set a x 0 100\r\n")
+    if wire.server.kind == OURS:
+        wire.receive(BAD_LINE)
+        wire.expect(bytes(100) + b"\r\n", b"")
+    else:
+        wire.expect(bytes(100) + b"\r\n", either(wire.server, before=BAD_LINE + b"ERROR\r\n", since=BAD_LINE))

@@ -85,9 +85,13 @@ class Conversation:
         protocol, first = self.protocol, len(self.turns)
         if protocol.closing:
             return b""
+        reply = protocol.answer_lone(data)
+        if reply:
+            self.turns.append(reply)
+            return reply
         protocol.receive(data)
         self._send()
-        while protocol.paused and not protocol.closing and not protocol.is_binary:
+        while protocol.paused and not protocol.closing:
             protocol.resume()
             self._send()
         return b"".join(self.turns[first:])

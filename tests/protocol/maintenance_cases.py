@@ -41,6 +41,9 @@ STATS: list[tuple[bytes, bytes]] = [
     (b"stats item", ERROR),
     (b"stats slabss", ERROR),
     (b"stats detailed", ERROR),
+    (b"stats extstore", b"END\r\n"),
+    (b"stats e", b"END\r\n"),
+    (b"stats extstores", ERROR),
 ]
 """Of some words the beginning is enough; `items`, `slabs` and `sizes` are to be whole."""
 
@@ -128,6 +131,12 @@ SLABS: list[tuple[bytes, bytes]] = [
     (b"slabs automove ratio 0.5", OK),
     (b"slabs automove ratio x", ERROR),
     (b"slabs automove ratio", ERROR),
+    (b"slabs automove r 1", OK),
+    (b"slabs automove freeratio 0.1", OK),
+    (b"slabs automove f 1", OK),
+    (b"slabs automove freeratio x", ERROR),
+    (b"slabs automove freeratio", ERROR),
+    (b"slabs automove freeratios 0.1", BAD_LINE),
     (b"slabs automove window 3", OK),
     (b"slabs automove window 1800", OK),
     (b"slabs automove window 2", WINDOW),

@@ -126,6 +126,38 @@ def test_with_cas_disabled_every_id_is_0() -> None:
 
 
 @pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (b"md a C0", b"HD\r\n"),
+        (b"md a C999", b"EX\r\n"),
+        (b"ms a 1 MA C999\r\nx", b"HD\r\n"),
+        (b"ms a 1 C999\r\nx", b"EX\r\n"),
+        (b"ms a 1 C0\r\nx", b"EX\r\n"),
+        (b"ms n 1 MA N0 C5 c\r\nx", b"HD c0\r\n"),
+        (b"mg a C0 v", b"HD\r\n"),
+        (b"mg a C5 v", b"VA 1\r\n1\r\n"),
+        (b"mg n N0 E1000000000000 c", b"HD c0 W\r\n"),
+        (b"md a x E1000000000000\r\nmg a c v", b"HD\r\nVA 0 c0\r\n\r\n"),
+        (b"md a I E1000000000000\r\nmg a c", b"HD\r\nHD c0 X W\r\n"),
+        (b"ms a 1 E5 c\r\nx\r\nmg a c", b"HD c0\r\nHD c0\r\n"),
+        (b"ma a E5 c\r\nmg a c", b"HD c0\r\nHD c0\r\n"),
+        (b"ma n N0 E5 c\r\nmg n c", b"HD c0\r\nHD c0\r\n"),
+        (b"ma a C5", b"EX\r\n"),
+    ],
+)
+def test_with_cas_disabled_items_have_the_id_0_whatever_is_asked(request_: bytes, reply: bytes) -> None:
+    talk = Conversation(Surroundings(Settings(disable_cas=True)))
+    talk.feed(b"set a 0 0 1\r\n1\r\n")
+    assert talk.feed(request_ + b"\r\n") == reply
+
+
+def test_where_items_have_ids_none_is_0() -> None:
+    talk = Conversation()
+    talk.feed(b"set a 0 0 1\r\n1\r\n")
+    assert talk.feed(b"mg a C0 v\r\nmd a C0\r\nmg a c\r\n") == b"VA 1\r\n1\r\nEX\r\nHD c1\r\n"
+
+
+@pytest.mark.parametrize(
     ("text", "key"),
     [
         (b"Zm9v", b"foo"),

@@ -14,6 +14,28 @@ def test_no_unsigned_numbers_of_64_bits(token: bytes) -> None:
     assert unsigned64(token) is None
 
 
+@pytest.mark.parametrize(
+    ("token", "number"),
+    [
+        (b"0" * 21 + b"1", 1),
+        (b"0018446744073709551615", 2**64 - 1),
+        (b"0018446744073709551616", None),
+        (b"0" * 22 + b"1", None),
+    ],
+)
+def test_a_number_of_64_bits_has_up_to_22_digits(token: bytes, number: int | None) -> None:
+    assert unsigned64(token) == number
+
+
+@pytest.mark.parametrize(
+    ("token", "number"), [(b"00000000001", 1), (b"000000000001", None), (b"-0000000001", -1), (b"-00000000001", None)]
+)
+def test_a_number_of_32_bits_has_up_to_11_characters(token: bytes, number: int | None) -> None:
+    assert signed32(token) == number
+    if not token.startswith(b"-"):
+        assert unsigned32(token) == number
+
+
 @given(st.integers(0, 2**64 - 1))
 def test_every_unsigned_number_of_64_bits_is_read(number: int) -> None:
     assert unsigned64(b"%d" % number) == number
@@ -62,6 +84,8 @@ def test_every_exptime_of_32_bits_is_read(number: int) -> None:
         (b"4294967296", 0),
         (b"4294967301", 5),
         (b"9223372036854775807", -1),
+        (b"0" * 10_000 + b"5", 5),
+        (b"-" + b"0" * 10_000 + b"5", -5),
     ],
 )
 def test_of_a_longer_exptime_the_low_bits_count(token: bytes, number: int) -> None:
@@ -78,8 +102,23 @@ def test_all_flags_of_32_bits_are_read(number: int) -> None:
     assert stored_flags(b"%d" % number) == number
 
 
-@pytest.mark.parametrize(("token", "number"), [(b"+5", 5), (b"4294967296", 0), (b"4294967297", 1), (b"007", 7)])
-def test_of_longer_flags_the_low_bits_count(token: bytes, number: int) -> None:
+@pytest.mark.parametrize(
+    ("token", "number"),
+    [
+        (b"+5", 5),
+        (b"4294967296", 0),
+        (b"4294967297", 1),
+        (b"007", 7),
+        (b"0" * 10_000 + b"7", 7),
+        (b"-0", 0),
+        (b"-18446744073709551615", 1),
+        (b"-9223372036854775809", 2**32 - 1),
+        (b"-9223372036854775808", None),
+        (b"-18446744073709551616", None),
+        (b"18446744073709551615\t-", 2**32 - 1),
+    ],
+)
+def test_of_longer_flags_the_low_bits_count(token: bytes, number: int | None) -> None:
     assert stored_flags(token) == number
 
 

@@ -8,14 +8,18 @@ from memcache_kv.protocol.text import MULTIGET_LIMIT_BYTES
 from memcache_kv.settings import Settings
 from memcache_kv.store.item import PLAIN_LIMIT_BYTES, deadline_of, ready_of
 from tests.protocol.context_factory import Conversation, Surroundings
+from tests.protocol.spellings import all_spelled, line_ends, spelled
 from tests.protocol.text_cases import CASES, VERSION
 
 KEYS = (b"a", b"b", b"n", b"\xff\x80", b"k" * 250, b"k" * 251, b"noreply", b"a\t", b"\r")
 key_words = st.sampled_from(KEYS)
-line_ends = st.sampled_from((b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r\r\n"))
-tails = st.sampled_from((b"", b"", b" noreply", b" ", b" x"))
-exptimes = st.sampled_from((b"0", b"0", b"0", b"10", b"00", b"-1", b"x", b"2592001", b"1700000100", b"+5"))
-flag_words = st.sampled_from((b"0", b"1", b"255", b"256", b"007", b"4294967295", b"4294967296", b"-1", b"x", b""))
+tails = st.sampled_from((b"", b"", b" noreply", b" ", b" x", b" x" * 17 + b" noreply", b" x" * 18 + b" noreply"))
+exptimes = st.sampled_from(
+    (b"0", b"0", b"0", b"10", b"00", b"-1", b"x", b"2592001", b"1700000100", b"+5")
+) | all_spelled(0, 10)
+flag_words = st.sampled_from(
+    (b"0", b"1", b"255", b"256", b"007", b"4294967295", b"4294967296", b"-1", b"x", b"")
+) | all_spelled(0, 9)
 
 
 def large(size: int) -> bytes:
@@ -34,9 +38,9 @@ def storage_requests(draw: st.DrawFn) -> bytes:
     command = draw(st.sampled_from((b"set", b"set", b"set", b"add", b"replace", b"append", b"prepend", b"cas")))
     value = draw(values)
     length = draw(st.sampled_from((0, 0, 0, 0, 0, 1, -1))) + len(value)
-    words = [command, draw(key_words), draw(flag_words), draw(exptimes), b"%d" % length]
+    words = [command, draw(key_words), draw(flag_words), draw(exptimes), draw(spelled(max(0, length)))]
     if command == b"cas":
-        words.append(draw(st.sampled_from((b"1", b"2", b"99"))))
+        words.append(draw(all_spelled(1, 2, 99)))
     return b" ".join(words) + draw(tails) + draw(line_ends) + value + b"\r\n"
 
 
@@ -45,13 +49,15 @@ def line_requests(draw: st.DrawFn) -> bytes:
     command = draw(
         st.sampled_from(
             (
-                b"get %b", b"get %b", b"get %b", b"get %b b a", b"get  %b", b"gets %b", b"gets %b a", b"gat 5 %b",
-                b"gats 5 %b a", b"touch %b 10", b"touch %b 0", b"incr %b 3", b"decr %b 5", b"delete %b", b"version",
-                b"flush_all", b"flush_all 5", b"stats reset", b"verbosity x", b"mn", b"get", b"", b"foo %b",
+                b"get %b", b"get %b", b"get %b", b"get %b b a", b"get  %b", b"gets %b", b"gets %b a", b"gat # %b",
+                b"gats # %b a", b"touch %b #", b"touch %b 0", b"incr %b #", b"decr %b #", b"delete %b", b"version",
+                b"flush_all", b"flush_all #", b"stats reset", b"verbosity x", b"mn", b"get", b"", b"foo %b",
+                b"mg %b v", b"mg %b O1 k v", b"mg %b v t T#", b"ma %b D#", b"md %b q",
             )
         )
     )  # fmt: skip
     line = command % draw(key_words) if b"%b" in command else command
+    line = line.replace(b"#", draw(all_spelled(3, 5, 10)))
     return line + draw(tails) + draw(line_ends)
 
 
@@ -106,7 +112,7 @@ def survives(pieces: list[bytes]) -> None:
         conversation.feed(piece)
         assert conversation.held_bytes <= max(MULTIGET_LIMIT_BYTES, conversation.around.store.item_limit_bytes + 2)
         assert 0 < protocol.want <= LARGEST_READ_BYTES
-    if protocol.closing or protocol.is_binary:
+    if protocol.closing:
         return
     for _ in range(3):  # a data block may still be open: lines end it, or it is passed over
         outstanding = protocol._swallow_bytes or (protocol._missing_bytes if protocol._mid_block else 0)

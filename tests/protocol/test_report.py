@@ -243,7 +243,8 @@ def test_the_connections_are_told_of(busy: Conversation) -> None:
 def store(conversation: Conversation, sizes: list[int], exptime: int = 0) -> None:
     """Store a value of each of these sizes."""
     for number, size in enumerate(sizes):
-        conversation.feed(b"set k%d 0 %d %d\r\n%b\r\n" % (number, exptime, size, bytes(size)))
+        line = b"set k%d 0 %d %d\r\n" % (number, exptime, size)
+        conversation.feed_pieces(line, bytes(size) + b"\r\n")  # in one piece it would be stored in the short way
 
 
 def by_class(conversation: Conversation, word: bytes, name: str) -> dict[int, int]:

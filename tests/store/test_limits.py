@@ -26,6 +26,13 @@ def test_the_limit_of_an_item_counts_key_header_and_flags() -> None:
     assert not store.is_too_large(b"key", ready(0, b"x" * fits))
 
 
+def test_an_item_without_an_id_may_be_larger_by_that() -> None:
+    store = Store(FakeClock(), item_limit_bytes=1024, gives_cas=False)
+    fits = 1024 - ITEM_HEADER_BYTES - 3 + 8
+    assert not store.exceeds_limit(3, fits, flags=0)
+    assert store.exceeds_limit(3, fits + 1, flags=0)
+
+
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
 def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mode) -> None:
     store = Store(FakeClock(), item_limit_bytes=1024)
