@@ -308,21 +308,22 @@ class Store:
         """Tell whether the id that a write compares is of an earlier value: one without an id would get a higher."""
         return self.gives_cas and 0 < write.cas < (cas_of(old) or self._name_locked(key))
 
-    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None]) -> bool:
+    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None], forgets: bool = False) -> bool:
         """Look at a key's live entry and decide what is kept instead, with nobody in between.
 
         decide: told the entry or None, returns the same object to leave it, another, or None to forget the key. It is
         called with the key's lock held, so it must not call the store but for `next_cas`, `deadline`, `renewed` and
-        `counted`. Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
+        `counted`. forgets: whether a key that is missing, and stays so, is to be missing for good (`_remove_locked`).
+        Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
         """
         shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             new = decide(old)
-            if new is old:
-                return True
-            if new is None:
+            if new is None and (old is not None or forgets):
                 self._remove_locked(shard, key)
+                return True
+            if new is None or new is old:
                 return True
             if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
                 return False
@@ -383,7 +384,9 @@ class Store:
             self.log.marked(key, *after)
 
     def _remove_locked(self, shard: Shard, key: bytes) -> None:
-        if shard.remove_locked(key) is not None and self.log is not None:
+        """Forget a key for good. The log is told even where the key is missing because it was evicted: its last value
+        may stand in there, and must not come back."""
+        if (shard.remove_locked(key) is not None or self._has_evicted) and self.log is not None:
             self.log.deleted(key)
 
     def delta(self, key: bytes, amount: int) -> int | Outcome:
@@ -436,6 +439,8 @@ class Store:
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             if old is None:
+                if 0 < deadline <= self.clock.now:
+                    self._remove_locked(shard, key)
                 return None
             cas = cas_of(old)
             if with_cas and not cas and self.gives_cas:
@@ -461,10 +466,7 @@ class Store:
         shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
-            if old is not None:
-                self._remove_locked(shard, key)
-            elif self._has_evicted and self.log is not None:
-                self.log.deleted(key)  # an evicted value may stand in the log, and must not come back from there
+            self._remove_locked(shard, key)
             return old
 
     def flush(self, at: int = 0) -> None:
@@ -473,10 +475,13 @@ class Store:
             raise ChangesRefused
         self._flush(at)
 
-    def _flush(self, at: int = 0) -> None:
+    def _flush(self, at: int = 0, is_due: bool = False) -> None:
+        """Flush as `flush` does; is_due: only if the flush that waited is due still, which is known under the locks."""
         with ExitStack() as stack:
             for shard in self.shards:
                 stack.enter_context(shard.lock)
+            if is_due and not 0 < self.flush_at <= self.clock.now:
+                return  # another thread has carried it out, or put another in its place
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
                 self._has_flushed = True
@@ -502,7 +507,7 @@ class Store:
         if self.log is not None:
             self.log.new_second(self.clock.now)
         if 0 < self.flush_at <= self.clock.now:
-            self._flush()
+            self._flush(is_due=True)
 
     # Recovery: as the changes came, but nobody is told and nothing waits
 
