@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from memcache_kv.errors import JournalFailed, StoppedEarly
-from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
+from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
 from memcache_kv.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.settings import Settings
@@ -49,18 +49,22 @@ class Journaling:
         """
         self._directory = directory = JournalDirectory(self._path)
         manifest = directory.open()
-        last_cas = 0
+        last_cas, room, is_held = 0, Room(self._store.limit_bytes, self._store.max_items), False
         if manifest is not None:
             found = self._recover(directory, manifest)
             last_cas = found.next_run()
             self.recovered_records = found.records
-            self._say_what_was_found(directory, found)
+            is_held = found.unfit > 0 and not room.holds(found.room)
+            room = found.room if is_held else room
+            self._say_what_was_found(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
-            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._stopping.set
+            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._stopping.set, room=room
         )
         self.journal.start()
-        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log.say)
+        self.compactor = Compactor(
+            self.journal, self._store, self._settings.compact_ratio, self._log.say, is_held=is_held
+        )
         self._store.log = self.journal
         self._store.new_second()
 
@@ -86,7 +90,7 @@ class Journaling:
 
             return recover(directory.path, directory.disk, manifest, self._store, progress)
 
-    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
+    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
         for name in directory.removed:
             self._log.say(f"{directory.path}: removed {name}, which a base had replaced")
         for name in directory.set_aside:
@@ -99,4 +103,16 @@ class Journaling:
                 f"{directory.path}: the last record was not finished; "
                 f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
             )
-        self._log.say(f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s")
+        left_out = "".join(
+            f"; {count} {what}"
+            for count, what in ((found.unfit, "items did not fit"), (found.expired, "values had expired"))
+            if count
+        )
+        self._log.say(
+            f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s{left_out}"
+        )
+        if is_held:
+            self._log.say(
+                f"{directory.path}: the {found.unfit} items that did not fit stay in the journal for a start with more "
+                "memory: until a client sends `journal compact`, it is not rewritten, which would remove them"
+            )

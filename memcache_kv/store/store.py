@@ -509,33 +509,43 @@ class Store:
         if 0 < self.flush_at <= self.clock.now:
             self._flush(is_due=True)
 
-    # Recovery: as the changes came, but nobody is told and nothing waits
+    # Recovery, by one thread before anybody is served: nobody is told, and the limits hold at the end (`fit`)
 
     def restore(self, key: bytes, entry: Entry | None) -> None:
         """Put back what a journal says of a key: this entry, or (None) nothing."""
         shard = self.shards[hash(key) & self.mask]
-        with shard.lock:
-            if entry is None or 0 < deadline_of(entry) <= self.clock.now:
-                shard.remove_locked(key)
-                return
+        if entry is None or 0 < deadline_of(entry) <= self.clock.now:
+            shard.remove_locked(key)
+        else:
             shard.put_locked(key, entry)
-        self._check_room(shard, key)
 
     def restore_live(self, key: bytes, entry: Entry) -> None:
-        """Put back an entry that has not expired: `restore`, for one thread alone."""
+        """Put back an entry that has not expired: `restore` in fewer steps."""
         shard = self.shards[hash(key) & self.mask]
         table = shard.table
         if entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
-            # As it mostly is: `put_locked` in fewer steps.
-            table[key] = entry
-            shard.used_bytes = used = shard.used_bytes + len(key) + len(entry) + ENTRY_COST_BYTES
-            if shard.order.is_kept:
-                shard.order.add(key)
+            table[key] = entry  # as it mostly is: `put_locked` where there is nothing to count
+            shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         else:
             shard.put_locked(key, entry)
-            used = shard.used_bytes
-        if used > shard.check_at_bytes:
-            self._make_room(key)
+
+    def fit(self) -> int:
+        """Hold to the limits once a whole journal was put back; return how many items that takes out.
+
+        Those go that came first, as an eviction would choose where nobody has noted yet what is read. They do so even
+        where nothing is evicted while serving, and count as no eviction.
+        """
+        shards, before = self.shards, len(self)
+        while (excess := self.used_bytes - self._target_bytes) > 0:
+            fullest = max(shards, key=lambda shard: shard.used_bytes)
+            fullest.drop_oldest(min(excess, max(1, fullest.used_bytes - self._target_bytes // len(shards))), 0)
+        while self.max_items and (excess := len(self) - self.max_items) > 0:
+            longest = max(shards, key=lambda shard: len(shard.table))
+            longest.drop_oldest(0, min(excess, max(1, len(longest.table) - self.max_items // len(shards))))
+        dropped = before - len(self)
+        self._has_evicted = self._has_evicted or dropped > 0
+        self._make_room(b"")
+        return dropped
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be this one: above all that were given before a restart."""
