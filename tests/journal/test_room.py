@@ -19,6 +19,7 @@ from memcache_kv.settings import Settings
 from memcache_kv.store.store import MIB
 from tests.journal.disk import PATIENCE_SECONDS, wait_until
 from tests.journal.journals import START, make_journal, records_in
+from tests.program import Program
 from tests.protocol.binary_packets import Packet
 
 PAST = 30 * 24 * 3600 + 1
@@ -304,3 +305,40 @@ def test_a_room_holds_another_where_neither_limit_is_lower(room: Room, other: Ro
     assert room.joined(other).holds(room)
     assert room.joined(other).holds(other)
     assert (room.joined(other) == room) is holds
+
+
+# In processes of their own
+
+
+def ask_program(program: Program, request: bytes) -> bytes:
+    """Return the whole reply."""
+    with (
+        socket.create_connection(("127.0.0.1", program.port), timeout=PATIENCE_SECONDS) as client,
+        client.makefile("rb") as replies,
+    ):
+        client.sendall(request + b"mn\r\n")
+        return b"".join(iter(replies.readline, b"MN\r\n"))
+
+
+@pytest.mark.parametrize("flags", [(), ("-M",)])
+def test_a_killed_server_with_less_memory_keeps_within_it_and_the_rest_in_the_journal(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    common = ("-p", "0", "-l", "127.0.0.1", "--journal", str(tmp_path / "journal"), "--fsync", "always")
+    with Program(*common, "-m", "64") as program:
+        sets = [b"set %b 0 0 %d\r\n%b\r\n" % (key, len(LARGE), LARGE) for key in KEYS]
+        assert ask_program(program, b"".join(sets)) == b"STORED\r\n" * len(KEYS)
+        program.kill()
+    get = b"mg " + b"\r\nmg ".join(KEYS) + b"\r\n"
+    with Program(*common, "-m", "8", *flags) as program:
+        line = rb"^recovered (\d+) items from \d+ records in [0-9.]+ s; (\d+) items did not fit$"
+        counted = re.search(line, program.said, re.M)
+        assert counted is not None
+        items, unfit = map(int, counted.groups())
+        assert (items > 60, items + unfit) == (True, len(KEYS))
+        found = ask_program(program, get)
+        assert (found.count(b"HD\r\n"), found.count(b"EN\r\n")) == (items, unfit)
+        assert ask_program(program, b"md %b\r\n" % KEYS[0]) == b"NF\r\n"
+        program.kill()
+    with Program(*common, "-m", "64") as program:
+        assert ask_program(program, get) == b"EN\r\n" + b"HD\r\n" * (len(KEYS) - 1)
