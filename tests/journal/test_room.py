@@ -285,6 +285,15 @@ def test_offline_compaction_keeps_what_found_no_room_and_what_room_it_needs(tmp_
         assert server.found(KEYS) == KEYS
 
 
+def test_a_cache_that_evicts_is_not_held_up_by_an_offline_compaction(tmp_path: Path) -> None:
+    with serving(tmp_path, max_items=100) as server:
+        server.set_all(KEYS)
+    assert main(["journal", "compact", str(tmp_path)]) == 0
+    with serving(tmp_path, max_items=100) as server:
+        assert "; 200 items did not fit\n" in server.said
+        assert is_due(server)
+
+
 @pytest.mark.parametrize(
     ("room", "other", "holds"),
     [
