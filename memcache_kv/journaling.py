@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from memcache_kv.errors import JournalFailed, StoppedEarly
-from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
+from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
 from memcache_kv.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.settings import Settings
@@ -49,18 +49,20 @@ class Journaling:
         """
         self._directory = directory = JournalDirectory(self._path)
         manifest = directory.open()
-        last_cas = 0
+        last_cas, room, is_held = 0, Room(self._store.limit_bytes, self._store.max_items), False
         if manifest is not None:
             found = self._recover(directory, manifest)
             last_cas = found.next_run()
             self.recovered_records = found.records
-            self._say_what_was_found(directory, found)
+            is_held = found.unfit > 0 and not room.holds(found.room)
+            room = found.room if is_held else room
+            self._say_what_was_found(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
-            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._journal_ended
+            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._journal_ended, room=room
         )
         self.journal.start()
-        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log)
+        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log, is_held=is_held)
         self._store.log = self.journal
         self._store.new_second()
 
@@ -91,7 +93,7 @@ class Journaling:
         self._log.failure("the journal ended by a fault of the server", fault, "nothing is written any more")
         self._stopping.set()
 
-    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
+    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
         for note in directory.notes():
             self._log.say(note)
         if found.torn_copy is not None:
@@ -99,4 +101,16 @@ class Journaling:
                 f"{directory.path}: the last record was not finished; "
                 f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
             )
-        self._log.say(f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s")
+        left_out = "".join(
+            f"; {count} {what}"
+            for count, what in ((found.unfit, "items did not fit"), (found.expired, "values had expired"))
+            if count
+        )
+        self._log.say(
+            f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s{left_out}"
+        )
+        if is_held:
+            self._log.say(
+                f"{directory.path}: the {found.unfit} items that did not fit stay in the journal for a start with more "
+                "memory: until a client sends `journal compact`, it is not rewritten, which would remove them"
+            )

@@ -3,8 +3,9 @@
 from memcache_kv.journal.compaction import Compactor
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.manifest import Manifest
+from memcache_kv.journal.record import Room
 from memcache_kv.journal.recovery import Recovered, recover
 from memcache_kv.journal.writer import Journal
 from memcache_kv.settings import Fsync
 
-__all__ = ["Compactor", "Fsync", "Journal", "JournalDirectory", "Manifest", "Recovered", "recover"]
+__all__ = ["Compactor", "Fsync", "Journal", "JournalDirectory", "Manifest", "Recovered", "Room", "recover"]

@@ -16,7 +16,7 @@ from itertools import islice
 
 from memcache_kv.errors import JournalLost
 from memcache_kv.journal.disk import File, write_all
-from memcache_kv.journal.record import Record, line_of, set_line
+from memcache_kv.journal.record import Record, Room, line_of, set_line
 from memcache_kv.journal.writer import Journal
 from memcache_kv.log import Log
 from memcache_kv.store.item import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
@@ -143,7 +143,8 @@ class Compactor(threading.Thread):
     journal's. `request`, `stop` and the counts are for any thread; `stop` ends it within one slice.
 
     ratio: how many times as long as after the last rewrite the journal may become; 0 rewrites it only when asked;
-    least_bytes: shorter than this it may become in any case.
+    least_bytes: shorter than this it may become in any case; is_held: whether the journal has items that the store had
+    no room for, so that however long it becomes it is not rewritten before somebody has asked for it.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Compactor(threading.Thread):
         ratio: float,
         log: Log,
         least_bytes: int = LEAST_BYTES,
+        is_held: bool = False,
     ) -> None:
         super().__init__(name="compactor", daemon=True)
         self.running = False
@@ -166,8 +168,11 @@ class Compactor(threading.Thread):
         self._ratio = ratio
         self._log = log
         self._least_bytes = least_bytes
+        self._is_held = is_held
         self._wake = threading.Event()
         self._stopping = False
+        self._lock = threading.Lock()
+        """Held for the moment in which `running` and the next are looked at and set."""
         self._requested = False
         self._not_before = 0.0
         self._back_off_seconds = BACK_OFF_SECONDS
@@ -176,9 +181,10 @@ class Compactor(threading.Thread):
 
     def request(self) -> bool:
         """Ask for a rewrite now; False where one is under way."""
-        if self.running:
-            return False
-        self.running = self._requested = True
+        with self._lock:
+            if self.running:
+                return False
+            self.running = self._requested = True
         self._wake.set()
         return True
 
@@ -195,7 +201,8 @@ class Compactor(threading.Thread):
             self._wake.clear()
             if self._stopping or not (self._requested or self._is_due()):
                 continue
-            self.running, self._requested = True, False
+            with self._lock:
+                self.running, self._requested = True, False
             try:
                 self._rewrite()
             except Exception as error:  # a fault of ours; the journal goes on without
@@ -215,7 +222,8 @@ class Compactor(threading.Thread):
             return True
         files = self._journal.files
         base_bytes = files.base.bytes if files.base is not None else 0
-        return self._ratio > 0 and files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
+        is_long = files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
+        return self._ratio > 0 and is_long and not self._is_held
 
     def _rewrite(self) -> None:
         before, began = self._journal.files.total_bytes, time.monotonic()
@@ -231,6 +239,8 @@ class Compactor(threading.Thread):
         finally:
             work.discard()
         self.done += 1
+        self._is_held = False
+        self._journal.set_room(Room(self._store.limit_bytes, self._store.max_items))
         self.last_seconds = time.monotonic() - began
         self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
         self._log.say(

@@ -13,10 +13,9 @@ from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.export import ExportedItem
 from memcache_kv.journal.manifest import Manifest, Part, increment_name, number_of
 from memcache_kv.journal.record import FORMAT_VERSION, set_line
-from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, recover
+from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
 from memcache_kv.journal.rewrite import NewPart, start_line, swap, uninterrupted
 from memcache_kv.store.item import STALE, WON
-from memcache_kv.store.store import MIB, Store
 
 KEY_LIMIT_BYTES = 250
 SHOWN_REJECTIONS = 20
@@ -68,7 +67,7 @@ def load(
     cas = 0
     if manifest is not None:
         # To cut off an unfinished record, and to see that the rest is sound; what it holds is not needed.
-        found = recover(directory.path, directory.disk, manifest, Store(Clock(), limit_bytes=MIB), reading)
+        found = survey(directory.path, directory.disk, manifest, reading)
         cas = found.last_cas >> CAS_RUN_BITS << CAS_RUN_BITS
     number = number_of(manifest.increments[-1].name) + 1 if manifest is not None else 1
     with NewPart(directory.path, directory.disk, increment_name(number)) as new:

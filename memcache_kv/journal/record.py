@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 from zlib import crc32
 
 import msgspec
@@ -35,6 +35,24 @@ FORMAT_VERSION = 2
 LAST_CAS = (1 << 64) - 1
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "mark", "flush", "time", "end"]
+
+
+class Room(NamedTuple):
+    """How much room a server has for a journal's items: the bytes of -m, and --max-items. 0 is no limit."""
+
+    limit_bytes: int = 0
+    max_items: int = 0
+
+    def holds(self, other: Room) -> bool:
+        """Tell whether all that finds room there finds it here."""
+        return all(mine == 0 or 0 < theirs <= mine for mine, theirs in zip(self, other, strict=True))
+
+    def joined(self, other: Room) -> Room:
+        """Return the least room that holds all that finds room in either."""
+        return Room(*(max(pair) if all(pair) else 0 for pair in zip(self, other, strict=True)))
+
+
+UNLIMITED = Room()
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -61,6 +79,14 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """set, mark: somebody was told to store the key anew."""
     count: int = 0
     """end: how many records stand before it, in a base."""
+    limit: int = 0
+    items: int = 0
+    """start: the `Room` that is needed for what lives of the journal."""
+
+    @property
+    def room(self) -> Room:
+        """Return the room that a start tells of."""
+        return Room(self.limit, self.items)
 
     def key_bytes(self) -> bytes:
         """Return the key as the protocol has it."""

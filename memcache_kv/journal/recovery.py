@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from zlib import crc32
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.disk import Disk, write_all
 from memcache_kv.journal.manifest import Manifest, Part, check_version
-from memcache_kv.journal.record import LINE_HEAD, Record, decode_line, parse_line
+from memcache_kv.journal.record import LINE_HEAD, UNLIMITED, Record, Room, decode_line, parse_line
 from memcache_kv.store.item import (
+    ENTRY_COST_BYTES,
     PLAIN_LIMIT_BYTES,
     Entry,
     cas_of,
@@ -23,7 +25,6 @@ from memcache_kv.store.item import (
     ready_of,
     state_of,
 )
-from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 
 CAS_RUN_BITS = 32
@@ -37,6 +38,10 @@ LINE = re.compile(
     rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
 )
 """A line: the parts of a set of text without escapes, or else the whole line, which is to be decoded."""
+NEW_DEADLINE = re.compile(rb'"op":"(?:touch|mark)",')
+"""What only a record has that gives a key's value another deadline: within strings quotation marks are escaped."""
+LAPSED_BYTES = 16 * 1024 * 1024
+"""With more than this of what has expired, it is looked up which of it a later record brings back."""
 
 Progress = Callable[[int, int, int], None]
 """Told the bytes read so far, the bytes in all, and the records applied so far."""
@@ -52,6 +57,12 @@ class Recovered:
     last_cas: int = 0
     """The highest CAS id that the store gave; those of the next run must be above it. One that lies further away than
     a whole run was a client's own choice."""
+    room: Room = UNLIMITED
+    """The room that is needed for what lives of the journal, as its last start record says."""
+    expired: int = 0
+    """How many values had expired that no later record gave more time."""
+    unfit: int = 0
+    """How many items the store had no room for. They stay in the journal."""
     torn_bytes: int = 0
     """Length of the unfinished last line that was cut off; 0 where there was none."""
     torn_copy: Path | None = None
@@ -71,28 +82,57 @@ def recover(
     is not a whole record, and JournalError where a file can't be read or is of a newer format.
     """
     started = time.perf_counter()
-    replay = Replay(store)
+    replay = Replay(store, lambda: keys_given_time(directory, disk, manifest, store.clock.now))
+    _read(directory, disk, manifest, replay, progress)
+    replay.found.unfit = store.fit()
+    replay.found.seconds = time.perf_counter() - started
+    return replay.found
+
+
+def survey(directory: Path, disk: Disk, manifest: Manifest, progress: Progress | None = None) -> Recovered:
+    """Read a journal as `recover` does, and keep none of its items."""
+    found = Survey()
+    _read(directory, disk, manifest, found, progress)
+    return found.found
+
+
+def _read(directory: Path, disk: Disk, manifest: Manifest, reading: Replay | Survey, progress: Progress | None) -> None:
     last = manifest.increments[-1]
     sizes = {part.name: part.bytes for part in manifest.parts}
+    found = reading.found
     try:
         sizes[last.name] = disk.size(directory / last.name)
         for part in manifest.parts:
             reader = PartReader(directory, disk, part, is_base=part is manifest.base, is_last=part is last)
             for block in reader.blocks():
                 try:
-                    replay.apply_block(block)
+                    reading.apply_block(block)
                 except ValueError:
                     raise reader.damage_in(block) from None
                 reader.offset += len(block)
                 if progress is not None:
-                    done = replay.found.bytes + reader.offset
-                    progress(done, sum(sizes.values()), replay.found.records)
-            replay.found.bytes += reader.offset
-        _cut_tail(directory / last.name, disk, reader.offset, sizes[last.name], replay.found)
+                    progress(found.bytes + reader.offset, sum(sizes.values()), found.records)
+            found.bytes += reader.offset
+        _cut_tail(directory / last.name, disk, reader.offset, sizes[last.name], found)
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
-    replay.found.seconds = time.perf_counter() - started
-    return replay.found
+
+
+def keys_given_time(directory: Path, disk: Disk, manifest: Manifest, now: int) -> set[bytes]:
+    """Find the keys which some record gives a deadline that has not passed, without storing a value.
+
+    What has expired of any other key stays so. Lines are not checked here. Raises OSError.
+    """
+    keys = set()
+    for part in manifest.increments:
+        for block in PartReader(directory, disk, part, is_base=False, is_last=True).whole_lines():
+            for match in NEW_DEADLINE.finditer(block):
+                line = block[block.rfind(b"\n", 0, match.start()) + 1 : block.index(b"\n", match.end())]
+                with contextlib.suppress(ValueError):  # damage, which stops the reading once it comes there
+                    record = decode_line(line)
+                    if record.exp == 0 or record.exp > now:
+                        keys.add(record.key_bytes())
+    return keys
 
 
 class PartReader:
@@ -125,7 +165,7 @@ class PartReader:
     def blocks(self) -> Iterator[bytes]:
         """Give the file in pieces of whole lines, not yet checked: whoever takes one moves the offset behind it."""
         last = b""
-        for block in self._whole_lines():
+        for block in self.whole_lines():
             if not self._records:
                 self._check_start(block[: block.index(b"\n")])
             self._records += block.count(b"\n")
@@ -133,7 +173,8 @@ class PartReader:
             yield block
         self._check_end(last)
 
-    def _whole_lines(self) -> Iterator[bytes]:
+    def whole_lines(self) -> Iterator[bytes]:
+        """Give the file in pieces of whole lines, with nothing looked at; an unfinished last line is left out."""
         rest: list[bytes] = []
         for block in self._disk.read(self.path, None if self._is_last else self._part.bytes):
             end = block.rfind(b"\n") + 1
@@ -190,19 +231,80 @@ class PartReader:
         )
 
 
-class Replay:
-    """Does again, on a store, what records tell of; `found` says what they were."""
+class Lapsed:
+    """What has expired by now, while a journal is read: a touch further on may show that it lives.
 
-    def __init__(self, store: Store) -> None:
+    Most of it is never touched. So once it takes more than LAPSED_BYTES, `find_given_time` is asked for the keys that
+    are, and no others are kept from then on. What is kept then lives at the end, or did at some time since.
+    """
+
+    def __init__(self, find_given_time: Callable[[], set[bytes]] | None) -> None:
+        self._find = find_given_time
+        self._given_time: set[bytes] | None = None
+        self._bytes = 0
+        self.table: dict[bytes, Entry] = {}
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Keep an entry that has expired, if it may live."""
+        if self._given_time is not None and key not in self._given_time:
+            return
+        self.remove(key)
+        self.table[key] = entry
+        self._bytes += len(key) + len(entry) + ENTRY_COST_BYTES
+        if self._find is not None and self._given_time is None and self._bytes > LAPSED_BYTES:
+            self._given_time = self._find()
+            for other in self.table.keys() - self._given_time:
+                self.remove(other)
+
+    def remove(self, key: bytes) -> None:
+        """Forget a key, if it is here."""
+        entry = self.table.pop(key, None)
+        if entry is not None:
+            self._bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.table.clear()
+        self._bytes = 0
+
+
+class Survey:
+    """Checks records and keeps nothing of them but what `found` says."""
+
+    def __init__(self) -> None:
+        self.found = Recovered()
+
+    def apply_block(self, block: bytes) -> None:
+        """Check whole lines. Raises ValueError at the first that is no record."""
+        if not _is_text(block):
+            for line in block[:-1].split(b"\n"):
+                _note(parse_line(line), self.found)
+            self.found.records += block.count(b"\n")
+            return
+        found = LINE.findall(block)
+        for head, body, *_, other in found:
+            if not head:
+                _note(parse_line(other), self.found)
+            elif head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
+                raise ValueError
+        self.found.records += len(found)
+
+
+class Replay:
+    """Does again, on a store, what records tell of; `found` says what they were.
+
+    find_given_time: finds the keys that some record gives more time; None keeps all that has expired until the end.
+    """
+
+    def __init__(self, store: Store, find_given_time: Callable[[], set[bytes]] | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._lapsed = Shard()
-        """What has expired by now. It is kept until the journal's end, as a touch further on may show that it lives."""
+        self._lapsed = Lapsed(find_given_time)
 
     def apply(self, records: list[Record]) -> None:
         """Do again what these tell of, in order."""
         for record in records:
-            _apply(record, self._store, self._lapsed, self.found)
+            self._apply(record)
         self.found.records += len(records)
 
     def apply_block(self, block: bytes) -> None:
@@ -219,20 +321,81 @@ class Replay:
         found = LINE.findall(block)
         for head, body, key, flags, exp, value, other in found:
             if not head:
-                _apply(parse_line(other), store, self._lapsed, self.found)
+                self._apply(parse_line(other))
                 continue
             if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
                 raise ValueError
-            if not (flags or exp or lapsed):
+            if not (flags or exp or (lapsed and key in lapsed)):
                 put(key, b" 0 %d\r\n%b\r\n" % (len(value), value))
                 continue
             ready = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
             deadline = int(exp or 0)
-            if lapsed or 0 < deadline <= now:
-                _keep(key, make_entry(key, ready, deadline, accessed=now), store, self._lapsed)
+            if (lapsed and key in lapsed) or 0 < deadline <= now:
+                self._keep(key, make_entry(key, ready, deadline, accessed=now))
             else:
                 put(key, make_entry(key, ready, deadline) if deadline else ready)
         self.found.records += len(found)
+
+    def _apply(self, record: Record) -> None:
+        """Do again what a record tells of."""
+        _note(record, self.found)
+        op = record.op
+        if op == "set":
+            key = record.key_bytes()
+            ready = pack(record.flags, record.value_bytes())
+            self._keep(key, make_entry(key, ready, record.exp, record.cas, self._store.clock.now, record.state))
+        elif op == "delete":
+            self._store.restore(record.key_bytes(), None)
+            self._lapsed.remove(record.key_bytes())
+        elif op == "touch":
+            self._change(record.key_bytes(), deadline=record.exp)
+        elif op == "cas":
+            self._change(record.key_bytes(), cas=record.cas)
+        elif op == "mark":
+            self._change(record.key_bytes(), record.exp, record.cas, record.state)
+        elif op == "flush":
+            self._flush(record.at)
+
+    def _keep(self, key: bytes, entry: Entry) -> None:
+        """Put an entry where it belongs."""
+        if 0 < deadline_of(entry) <= self._store.clock.now:
+            self._store.restore(key, None)
+            self._lapsed.put(key, entry)
+            self.found.expired += 1
+        else:
+            self._lapsed.remove(key)
+            self._store.restore(key, entry)
+
+    def _flush(self, at: int) -> None:
+        """Replay a flush. One that was to come waits again, even when its time has passed while nobody served:
+
+        what was stored between the command and that time belongs to it, and the first `new_second` carries it out.
+        """
+        if at:
+            self._store.flush_at = at
+        else:
+            self._store.flush()
+            self._store.forget_flushed()  # nobody is told after a restart what a flush took before it
+            self._lapsed.clear()
+
+    def _change(
+        self, key: bytes, deadline: int | None = None, cas: int | None = None, state: int | None = None
+    ) -> None:
+        """Replay a change of rare facts (None: it stays); a key that was evicted is passed over."""
+        lapsed = self._lapsed.table.get(key)
+        entry = self._store.kept(key) or lapsed
+        if entry is None:
+            return
+        self.found.expired -= entry is lapsed
+        changed = make_entry(
+            key,
+            ready_of(entry),
+            deadline_of(entry) if deadline is None else deadline,
+            cas_of(entry) if cas is None else cas,
+            self._store.clock.now,
+            state_of(entry) if state is None else state,
+        )
+        self._keep(key, changed)
 
 
 def _is_text(block: bytes) -> bool:
@@ -246,79 +409,13 @@ def _is_text(block: bytes) -> bool:
     return True
 
 
-def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> None:
-    """Do again what a record tells of.
-
-    lapsed: what has expired by now. It is kept until the journal's end, as a touch further on may show that it lives.
-    """
+def _note(record: Record, found: Recovered) -> None:
+    """Note what a record says of the journal. Raises JournalError where that is of a newer format."""
     if found.last_cas < record.cas <= found.last_cas + CAS_RUN or record.op == "start":
         found.last_cas = max(found.last_cas, record.cas)
-    op = record.op
-    if op == "set":
-        key = record.key_bytes()
-        ready = pack(record.flags, record.value_bytes())
-        _keep(key, make_entry(key, ready, record.exp, record.cas, store.clock.now, record.state), store, lapsed)
-    elif op == "delete":
-        store.restore(record.key_bytes(), None)
-        lapsed.remove_locked(record.key_bytes())
-    elif op == "touch":
-        _change(record.key_bytes(), store, lapsed, deadline=record.exp)
-    elif op == "cas":
-        _change(record.key_bytes(), store, lapsed, cas=record.cas)
-    elif op == "mark":
-        _change(record.key_bytes(), store, lapsed, record.exp, record.cas, record.state)
-    elif op == "flush":
-        _flush(store, lapsed, record.at)
-    elif op == "start":
+    if record.op == "start":
         check_version(record.version)
-
-
-def _keep(key: bytes, entry: Entry, store: Store, lapsed: Shard) -> None:
-    """Put an entry where it belongs; those that have expired take no more memory than the store may."""
-    if 0 < deadline_of(entry) <= store.clock.now:
-        store.restore(key, None)
-        lapsed.put_locked(key, entry)
-        if lapsed.used_bytes > store.limit_bytes:
-            lapsed.evict(lapsed.used_bytes - store.limit_bytes, 0, key)
-        return
-    lapsed.remove_locked(key)
-    store.restore(key, entry)
-
-
-def _flush(store: Store, lapsed: Shard, at: int) -> None:
-    """Replay a flush. One that was to come waits again, even when its time has passed while nobody served:
-
-    what was stored between the command and that time belongs to it, and the first `new_second` carries it out.
-    """
-    if at:
-        store.flush_at = at
-    else:
-        store.flush()
-        store.forget_flushed()  # nobody is told after a restart what a flush took before it
-        lapsed.clear_locked()
-
-
-def _change(
-    key: bytes,
-    store: Store,
-    lapsed: Shard,
-    deadline: int | None = None,
-    cas: int | None = None,
-    state: int | None = None,
-) -> None:
-    """Replay a change of rare facts (None: it stays); a key that was evicted is passed over."""
-    entry = store.get(key) or lapsed.table.get(key)
-    if entry is None:
-        return
-    changed = make_entry(
-        key,
-        ready_of(entry),
-        deadline_of(entry) if deadline is None else deadline,
-        cas_of(entry) if cas is None else cas,
-        store.clock.now,
-        state_of(entry) if state is None else state,
-    )
-    _keep(key, changed, store, lapsed)
+        found.room = record.room
 
 
 def _cut_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -124,9 +125,11 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
             snapshot = Snapshot(directory, manifest)
         except OSError as error:
             raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
-        if [part.name for part in read(directory).parts] == [part.name for part in manifest.parts]:
-            return snapshot
-        snapshot.close()
+        with ExitStack() as undo:
+            undo.push(snapshot)
+            if [part.name for part in read(directory).parts] == [part.name for part in manifest.parts]:
+                undo.pop_all()
+                return snapshot
         time.sleep(PAUSE_SECONDS)
     raise JournalError(f"the files of the journal in {directory} change all the time; try again")
 

@@ -14,7 +14,17 @@ from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line, set_lines
+from memcache_kv.journal.record import (
+    FORMAT_VERSION,
+    UNLIMITED,
+    Record,
+    Room,
+    line_of,
+    mark_record,
+    put_key,
+    set_line,
+    set_lines,
+)
 from memcache_kv.settings import Fsync
 from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
 
@@ -67,8 +77,9 @@ class Journal:
     `start` begins the thread; without it `step` does what is due, which only tests want.
     `pause_writing` is what others hold who do something with the files.
 
-    last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
-    on_fault: called with a fault of ours that ends the thread, after which nothing is written any more.
+    last_cas, room: what the start records say: the CAS ids of this run are all above the one, and what lives of the
+    journal finds room in the other; say: told of trouble and its end; on_fault: called when the thread ends by a fault
+    of ours, after which nothing is written any more.
     Raises JournalFailed where the files can't be opened or the start record can't be written.
     """
 
@@ -82,9 +93,11 @@ class Journal:
         on_fault: Callable[[Exception], None] = lambda fault: None,
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
+        room: Room = UNLIMITED,
     ) -> None:
         self.fsync = fsync
         self.last_cas = last_cas
+        self.room = room
         self.position = 0
         """How many records were queued in all."""
         self.written = 0
@@ -144,7 +157,18 @@ class Journal:
     def start_line(self) -> bytes:
         """Make the record that begins a file."""
         now = int(self._unix_time())
-        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION))
+        limit, items = self.room
+        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items))
+
+    def set_room(self, room: Room) -> None:
+        """Have the journal say from now on that this is the room for what lives of it."""
+        if room != self.room:
+            self.room = room
+            self._append(self.start_line())
+
+    def widen_room(self, limit_bytes: int) -> None:
+        """Take note that the store may now take as much as this: a start with less could not hold it."""
+        self.set_room(self.room.joined(self.room._replace(limit_bytes=limit_bytes)))
 
     # ChangeLog
 

@@ -179,7 +179,7 @@ def _delete_named(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | N
         status, removed = Status.SUCCESS, old
         return None
 
-    store.update(key, decide)
+    store.update(key, decide, forgets=True)
     return status, removed
 
 

@@ -128,6 +128,8 @@ def cache_memlimit(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes")
     else:
         protocol.store.set_limit(megabytes * MIB)
+        if protocol.context.journal is not None:
+            protocol.context.journal.widen_room(megabytes * MIB)
         protocol.context.log.event(f"maxbytes adjusted to {megabytes}m")
         protocol.reply(b"OK")
 

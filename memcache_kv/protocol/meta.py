@@ -144,7 +144,8 @@ def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
         reading = _Reading(protocol, flags, old)
         return reading.decide()
 
-    if not store.update(key, decide) or reading is None:
+    expires = flags.ttl is not None and 0 < store.deadline(flags.ttl) <= store.clock.now
+    if not store.update(key, decide, forgets=expires) or reading is None:
         _answer_miss(protocol, flags)
         return
     if reading.fault:
@@ -388,7 +389,7 @@ def md(protocol: TextProtocol, words: list[bytes]) -> None:
         status = b"HD"
         return _deleted(protocol, flags, old)
 
-    protocol.store.update(flags.key, decide)
+    protocol.store.update(flags.key, decide, forgets=True)
     deleted = status == b"HD" and not flags.has(b"I")
     if deleted or status != b"HD":
         protocol.counters.count("delete_hits" if deleted else "delete_misses")

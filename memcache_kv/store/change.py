@@ -70,7 +70,7 @@ class ChangeLog(Protocol):
         """Note that this is now kept for the key; `state` has the bits STALE and WON of `item.py`."""
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Note that this is now kept for the key, and has no CAS id: what most changes are."""
+        """Note that this entry, which is neither stale nor won, is now kept for the key: what most changes are."""
 
     def deleted(self, key: bytes) -> None:
         """Note that nothing is kept for the key any more."""

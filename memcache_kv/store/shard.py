@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from memcache_kv.store.eviction import EvictionOrder
 from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
@@ -160,6 +161,22 @@ class Shard:
             self.order.start(self.table)
         self.used_bytes = 0
         self.expiring = 0
+
+    def drop_oldest(self, wanted_bytes: int, wanted_items: int) -> None:
+        """Take out what came first, until so many bytes and items are gone, before any order of eviction is kept.
+
+        The table gives back the room of what it held; nobody may be reading it.
+        """
+        target, count = self.used_bytes - wanted_bytes, 0
+        for key, entry in self.table.items():
+            if self.used_bytes <= target and count >= wanted_items:
+                break
+            self.used_bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
+            self.expiring -= deadline_of(entry) > 0
+            count += 1
+        kept = dict(islice(self.table.items(), count, None))
+        self.table.clear()
+        self.table.update(kept)
 
     def order_evictions(self, is_scarce: bool) -> None:
         """Keep an order of eviction from now on, or no longer. Takes the lock."""

@@ -310,21 +310,22 @@ class Store:
         """Tell whether the id that a write compares is of an earlier value: one without an id would get a higher."""
         return self.gives_cas and 0 < write.cas < (cas_of(old) or self._name_locked(key))
 
-    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None]) -> bool:
+    def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None], forgets: bool = False) -> bool:
         """Look at a key's live entry and decide what is kept instead, with nobody in between.
 
         decide: told the entry or None, returns the same object to leave it, another, or None to forget the key. It is
         called with the key's lock held, so it must not call the store but for `next_cas`, `deadline`, `renewed` and
-        `counted`. Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
+        `counted`. forgets: whether a key that is missing, and stays so, is to be missing for good (`_remove_locked`).
+        Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
         """
         shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             new = decide(old)
-            if new is old:
-                return True
-            if new is None:
+            if new is None and (old is not None or forgets):
                 self._remove_locked(shard, key)
+                return True
+            if new is None or new is old:
                 return True
             if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
                 return False
@@ -385,7 +386,9 @@ class Store:
             self.log.marked(key, *after)
 
     def _remove_locked(self, shard: Shard, key: bytes) -> None:
-        if shard.remove_locked(key) is not None and self.log is not None:
+        """Forget a key for good. The log is told even where the key is missing because it was evicted: its last value
+        may stand in there, and must not come back."""
+        if (shard.remove_locked(key) is not None or self._has_evicted) and self.log is not None:
             self.log.deleted(key)
 
     def delta(self, key: bytes, amount: int) -> int | Outcome:
@@ -438,6 +441,8 @@ class Store:
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
             if old is None:
+                if 0 < deadline <= self.clock.now:
+                    self._remove_locked(shard, key)
                 return None
             cas = cas_of(old)
             if with_cas and not cas and self.gives_cas:
@@ -463,10 +468,7 @@ class Store:
         shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
-            if old is not None:
-                self._remove_locked(shard, key)
-            elif self._has_evicted and self.log is not None:
-                self.log.deleted(key)  # an evicted value may stand in the log, and must not come back from there
+            self._remove_locked(shard, key)
             return old
 
     def flush(self, at: int = 0) -> None:
@@ -475,10 +477,13 @@ class Store:
             raise ChangesRefused
         self._flush(at)
 
-    def _flush(self, at: int = 0) -> None:
+    def _flush(self, at: int = 0, is_due: bool = False) -> None:
+        """Flush as `flush` does; is_due: only if the flush that waited is due still, which is known under the locks."""
         with ExitStack() as stack:
             for shard in self.shards:
                 stack.enter_context(shard.lock)
+            if is_due and not 0 < self.flush_at <= self.clock.now:
+                return  # another thread has carried it out, or put another in its place
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
                 self._has_flushed = True
@@ -504,35 +509,45 @@ class Store:
         if self.log is not None:
             self.log.new_second(self.clock.now)
         if 0 < self.flush_at <= self.clock.now:
-            self._flush()
+            self._flush(is_due=True)
 
-    # Recovery: as the changes came, but nobody is told and nothing waits
+    # Recovery, by one thread before anybody is served: nobody is told, and the limits hold at the end (`fit`)
 
     def restore(self, key: bytes, entry: Entry | None) -> None:
         """Put back what a journal says of a key: this entry, or (None) nothing."""
         shard = self.shards[hash(key) & self.mask]
-        with shard.lock:
-            if entry is None or 0 < deadline_of(entry) <= self.clock.now:
-                shard.remove_locked(key)
-                return
+        if entry is None or 0 < deadline_of(entry) <= self.clock.now:
+            shard.remove_locked(key)
+        else:
             shard.put_locked(key, entry)
-        self._check_room(shard, key)
 
     def restore_live(self, key: bytes, entry: Entry) -> None:
-        """Put back an entry that has not expired: `restore`, for one thread alone."""
+        """Put back an entry that has not expired: `restore` in fewer steps."""
         shard = self.shards[hash(key) & self.mask]
         table = shard.table
         if entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
-            # As it mostly is: `put_locked` in fewer steps.
-            table[key] = entry
-            shard.used_bytes = used = shard.used_bytes + len(key) + len(entry) + ENTRY_COST_BYTES
-            if shard.order.is_kept:
-                shard.order.add(key)
+            table[key] = entry  # as it mostly is: `put_locked` where there is nothing to count
+            shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         else:
             shard.put_locked(key, entry)
-            used = shard.used_bytes
-        if used > shard.check_at_bytes:
-            self._make_room(key)
+
+    def fit(self) -> int:
+        """Hold to the limits once a whole journal was put back; return how many items that takes out.
+
+        Those go that came first, as an eviction would choose where nobody has noted yet what is read. They do so even
+        where nothing is evicted while serving, and count as no eviction.
+        """
+        shards, before = self.shards, len(self)
+        while (excess := self.used_bytes - self._target_bytes) > 0:
+            fullest = max(shards, key=lambda shard: shard.used_bytes)
+            fullest.drop_oldest(min(excess, max(1, fullest.used_bytes - self._target_bytes // len(shards))), 0)
+        while self.max_items and (excess := len(self) - self.max_items) > 0:
+            longest = max(shards, key=lambda shard: len(shard.table))
+            longest.drop_oldest(0, min(excess, max(1, len(longest.table) - self.max_items // len(shards))))
+        dropped = before - len(self)
+        self._has_evicted = self._has_evicted or dropped > 0
+        self._make_room(b"")
+        return dropped
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be this one: above all that were given before a restart."""

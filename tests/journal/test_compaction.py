@@ -3,6 +3,7 @@
 import io
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -459,6 +460,35 @@ def test_a_rewrite_that_is_asked_for_while_one_is_under_way_is_refused(kept: Kep
         assert compactor.request()
         wait_until(lambda: not compactor.running, "the second is over")
     assert compactor.done == 2
+
+
+class Overtaken(Compactor):
+    """A compactor that is asked by another thread, once, in the moment in which somebody sees whether it runs."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.answers: list[bool] = []
+        self._other: threading.Thread | None = threading.Thread(target=lambda: self.answers.append(self.request()))
+        super().__init__(kept.journal, kept.store, 0, Log())
+
+    @property
+    def running(self) -> bool:
+        running, other, self._other = self._running, self._other, None
+        if other is not None:
+            self.other = other
+            other.start()
+            other.join(0.1)
+        return running
+
+    @running.setter
+    def running(self, running: bool) -> None:
+        self._running = running
+
+
+def test_of_two_who_ask_for_a_rewrite_at_once_one_is_refused(kept: Kept) -> None:
+    compactor = Overtaken(kept)
+    compactor.answers.append(compactor.request())
+    compactor.other.join()
+    assert sorted(compactor.answers) == [False, True]
 
 
 def test_a_journal_that_has_grown_is_rewritten_by_itself(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,8 @@ def lines(draw: st.DrawFn) -> bytes:
     if op == "mark":
         return line_of(put_key(mark_record(draw(NUMBERS), draw(NUMBERS), draw(STATES)), draw(KEYS)))
     if op == "start":
-        return line_of(Record(op, cas=draw(NUMBERS), at=draw(NUMBERS), version=FORMAT_VERSION))
+        cas, at, limit, items = (draw(NUMBERS) for _ in range(4))
+        return line_of(Record(op, cas=cas, at=at, version=FORMAT_VERSION, limit=limit, items=items))
     if op in ("flush", "time"):
         return line_of(Record(op, at=draw(NUMBERS)))
     if op == "end":

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal import Manifest, recover
+from memcache_kv.journal import Manifest, Recovered, recover, recovery
 from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_name, increment_name
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, set_line
-from memcache_kv.store import Mode, Store
-from memcache_kv.store.item import STALE
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
+from memcache_kv.journal.recovery import Lapsed, keys_given_time, survey
+from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store.item import STALE, pack
 from tests.fake_clock import FakeClock
 from tests.journal.history import History, Step, cut_copy_of, replay, shown, steps, two_record_steps
 from tests.journal.journals import FIRST, START, STARTED, make_journal, manifest_in, names_in, write_manifest
@@ -62,6 +63,17 @@ def test_a_journal_cut_off_anywhere_gives_the_store_after_some_prefix(
     with tempfile.TemporaryDirectory() as directory:
         history = History(Path(directory, "journal")).play(history_steps)
         cut_and_compare(history, int(where * (history.path / FIRST).stat().st_size), seconds_down)
+
+
+@given(st.lists(steps | two_record_steps, max_size=25), st.integers(0, 5))
+def test_replay_gives_the_same_where_what_has_expired_is_not_kept_but_for_what_is_touched_later(
+    history_steps: list[Step], seconds_down: int
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "LAPSED_BYTES", 0)
+        history = History(Path(directory, "journal")).play(history_steps)
+        now = history.clock.now + seconds_down
+        assert shown(replay(history.path, now)[0]) == history.moments[-1].seen_at(now)
 
 
 def test_a_journal_cut_off_at_every_single_byte_gives_the_store_after_some_prefix(
@@ -336,6 +348,122 @@ def test_an_id_that_a_client_chose_does_not_use_up_those_of_the_next_runs(path: 
     assert shown(store) == {b"a": (b"1", 0, 0, 1, 0), b"b": (b"2", 0, 0, chosen, 0)}
     assert found.last_cas == 1
     assert found.next_run() == 1 << 32
+
+
+# What has expired
+
+
+def expiring_line(key: bytes, exp: int) -> bytes:
+    return set_line(key, 0, exp, 0, b"x" * 1000)
+
+
+def touch_line(key: bytes, exp: int) -> bytes:
+    return line_of(put_key(Record("touch", exp=exp), key))
+
+
+def recovered(path: Path, store: Store) -> Recovered:
+    """Read a journal into this store."""
+    return recover(path, SystemDisk(), manifest_in(path), store)
+
+
+@pytest.mark.parametrize("lapsed_bytes", [0, 10_000, recovery.LAPSED_BYTES])
+def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
+    path: Path, monkeypatch: pytest.MonkeyPatch, lapsed_bytes: int
+) -> None:
+    monkeypatch.setattr(recovery, "LAPSED_BYTES", lapsed_bytes)
+    touched = [b"touched%02d" % number for number in range(50)]
+    lines = [expiring_line(key, STARTED + 10) for key in touched]
+    lines += [expiring_line(b"%d" % number, STARTED + 10) for number in range(1000)]
+    lines += [touch_line(key, STARTED + 20) for key in touched]
+    lines += [expiring_line(b"more%d" % number, STARTED + 10) for number in range(1000)]
+    lines += [touch_line(key, STARTED + 1000) for key in touched[1:]]
+    lines += [touch_line(key, STARTED + 30) for key in touched[:1]]
+    make_journal(path, START + b"".join(lines))
+    store = Store(FakeClock(STARTED + 100), limit_bytes=200_000, shards=2)
+    found = recovered(path, store)
+    assert set(shown(store)) == set(touched[1:])
+    assert (found.unfit, found.expired) == (0, 2001)
+
+
+def test_little_is_kept_of_what_has_expired_and_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "LAPSED_BYTES", 10_000)
+    asked = []
+
+    def find_given_time() -> set[bytes]:
+        asked.append(len(lapsed.table))
+        return {b"5", b"500"}
+
+    lapsed = Lapsed(find_given_time)
+    for number in range(1000):
+        lapsed.put(b"%d" % number, pack(0, b"x" * 1000))
+        assert len(lapsed.table) < 11
+    assert set(lapsed.table) == {b"5", b"500"}
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        (touch_line(b"k", STARTED + 1), {b"k"}),
+        (touch_line(b"k", 0), {b"k"}),
+        (touch_line(b"\xff\xfe", STARTED + 1), {b"\xff\xfe"}),
+        (line_of(put_key(mark_record(STARTED + 1, 0, STALE), b"k")), {b"k"}),
+        (touch_line(b"k", STARTED), set()),
+        (expiring_line(b"k", STARTED + 1), set()),
+        (line_of(put_key(Record("cas", cas=7), b"k")), set()),
+        (set_line(b'"op":"touch","key":"a"', 0, 0, 0, b'{"op":"touch","key":"k"}'), set()),
+        (touch_line(b"k", STARTED + 1)[:-1], set()),
+        (b'{"op":"touch","key":\n', set()),
+    ],
+)
+def test_which_keys_are_given_time_is_seen_in_their_lines(path: Path, line: bytes, given: set[bytes]) -> None:
+    make_journal(path, START + line)
+    assert keys_given_time(path, SystemDisk(), manifest_in(path), STARTED) == given
+
+
+# The room there is
+
+
+@pytest.mark.parametrize("evicts", [True, False])
+def test_the_limit_holds_at_the_end_and_not_before(path: Path, evicts: bool) -> None:
+    keys = [b"%03d" % number for number in range(300)]
+    lines = [set_line(key, 0, 0, 0, b"x" * 1000) for key in keys]
+    lines += [line_of(put_key(Record("delete"), key)) for key in keys[100:]]
+    make_journal(path, START + b"".join(lines))
+    store = Store(FakeClock(STARTED), limit_bytes=150_000, shards=2, evicts=evicts)
+    assert recovered(path, store).unfit == 0
+    assert set(shown(store)) == set(keys[:100])
+
+
+@pytest.mark.parametrize("evicts", [True, False])
+def test_what_does_not_fit_in_the_end_is_counted(path: Path, evicts: bool) -> None:
+    keys = [b"%03d" % number for number in range(300)]
+    make_journal(path, START + b"".join(set_line(key, 0, 0, 0, b"x" * 1000) for key in keys))
+    store = Store(FakeClock(STARTED), limit_bytes=150_000, shards=1, evicts=evicts)
+    found = recovered(path, store)
+    assert store.used_bytes <= 150_000
+    assert found.unfit == 300 - len(store) > 0
+    assert set(shown(store)) == set(keys[-len(store) :])
+    assert store.store(Mode.SET, b"new", pack(0, b"x" * 2000)) is (Outcome.STORED if evicts else Outcome.NO_MEMORY)
+    assert store.used_bytes <= 150_000
+
+
+def test_a_survey_finds_what_a_recovery_does_and_keeps_nothing(path: Path) -> None:
+    written = History(path).play([store_step(b"a", b"1"), ("gets", b"a"), ("plain", b"b", 0, b"2"), ("delete", b"b")])
+    with (path / FIRST).open("ab") as file:
+        file.write(b'{"crc":"0')
+    surveyed = survey(path, SystemDisk(), manifest_in(path))
+    found = recovered(path, Store(written.clock))
+    assert (surveyed.records, surveyed.last_cas, surveyed.room) == (found.records, found.last_cas, found.room)
+    assert surveyed.bytes == found.bytes
+    assert surveyed.torn_bytes == 9
+
+
+def test_a_survey_refuses_what_a_recovery_does(path: Path) -> None:
+    content = START + set_record(b"a", b"1") + set_record(b"b", b"2")
+    make_journal(path, content.replace(b'"b"', b'"c"'), known=len(content))
+    with pytest.raises(JournalCorrupt, match=f"damaged at offset {len(START + set_record(b'a', b'1'))}"):
+        survey(path, SystemDisk(), manifest_in(path))
 
 
 # Several files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -11,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal import JournalDirectory
+from memcache_kv.journal import JournalDirectory, Manifest
 from memcache_kv.journal.disk import File, SystemDisk
 from memcache_kv.journal.load import SourceItem, load
 from memcache_kv.journal.repair import carry_out, make_plan
 from memcache_kv.journal.restore import go_back, preview
-from memcache_kv.journal.snapshot import take_snapshot
+from memcache_kv.journal.snapshot import present_manifest, take_snapshot
 from memcache_kv.journal.verify import verify
 from tests.journal_tools.journals import STARTED, contents, flip, keys, middle_of, several_files, write_journal
 from tests.journal_tools.test_restore_command import eventful
@@ -115,6 +116,21 @@ def test_a_load_is_done_or_not(tmp_path: Path) -> None:
     assert found[-1] == after
     assert all(one in (before, after) for one in found)
     assert before in found
+
+
+def test_a_snapshot_whose_manifest_goes_away_gives_its_descriptors_back(tmp_path: Path) -> None:
+    journal = several_files(tmp_path / "journal")
+    manifests = [present_manifest(journal)]
+
+    def read(directory: Path) -> Manifest:
+        if not manifests:
+            raise JournalError("the manifest is gone")
+        return manifests.pop()
+
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(JournalError, match="gone"):
+        take_snapshot(journal, read)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_restore_is_done_or_not(tmp_path: Path) -> None:

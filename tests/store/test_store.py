@@ -1,5 +1,7 @@
 """The store's commands: each on every state that a key can be in."""
 
+from collections.abc import Callable
+
 import pytest
 
 from memcache_kv.store import Item, Mode, Outcome, Store
@@ -396,6 +398,43 @@ def test_the_later_flush_command_replaces_one_that_waits(store: Store, clock: Fa
     assert found(store, b"k") is not None
 
 
+class InterruptedClock(FakeClock):
+    """A clock whose reader is interrupted by something else once."""
+
+    def __init__(self) -> None:
+        self.interrupt: Callable[[], None] = lambda: None
+        super().__init__()
+
+    @property
+    def now(self) -> int:
+        interrupt, self.interrupt = self.interrupt, lambda: None
+        interrupt()
+        return self._now
+
+    @now.setter
+    def now(self, seconds: int) -> None:
+        self._now = seconds
+
+
+@pytest.mark.parametrize("later", [0, 100])
+def test_a_due_flush_that_another_thread_carries_out_meanwhile_leaves_what_was_stored_since(later: int) -> None:
+    clock = InterruptedClock()
+    store = Store(clock)
+    store.flush(clock.now + 5)
+    clock.advance(5)
+
+    def be_faster() -> None:
+        store.new_second()
+        if later:
+            store.flush(clock.now + later)
+        put(store, b"new", b"v")
+
+    clock.interrupt = be_faster
+    store.new_second()
+    assert found(store, b"new") is not None
+    assert store.flush_at == (clock.now + later if later else 0)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, -1000])
 def test_a_flush_at_a_time_that_has_come_is_immediate(store: Store, clock: FakeClock, seconds: int) -> None:
     put(store, b"k", b"v")
@@ -507,6 +546,16 @@ def test_the_log_hears_of_the_delete_of_a_key_that_was_evicted(clock: FakeClock)
     put(store, b"new", b"v")
     assert not store.delete(b"evicted")
     assert log.heard[-1] == ("deleted", b"evicted")
+
+
+@pytest.mark.parametrize(("deadline", "tells"), [(1, True), (TTL, True), (FOREVER, False), (2_000_000_000, False)])
+def test_the_log_hears_of_a_touch_that_expires_a_key_that_was_evicted(deadline: int, tells: bool) -> None:
+    log = HeardLog()
+    store = Store(FakeClock(), max_items=1, shards=1, log=log)
+    put(store, b"evicted", b"v")
+    put(store, b"new", b"v")
+    assert store.touch(b"evicted", deadline) is None
+    assert log.heard[2:] == [("deleted", b"evicted")] * tells
 
 
 def test_large_and_plain_values_are_kept_alike(store: Store) -> None:

@@ -61,6 +61,19 @@ def test_an_update_that_returns_nothing_forgets_the_key(store: Store, log: Heard
     assert log.heard[1:] == [("deleted", b"k")]
 
 
+@pytest.mark.parametrize("forgets", [True, False])
+def test_only_an_update_that_forgets_is_told_of_where_the_key_was_evicted(
+    clock: FakeClock, log: HeardLog, forgets: bool
+) -> None:
+    store = Store(clock, max_items=1, shards=1, log=log)
+    store.put(b"k", ready(b"1"))
+    store.put(b"new", ready(b"1"))
+    assert store.update(b"k", lambda old: None, forgets)
+    assert log.heard[2:] == [("deleted", b"k")] * forgets
+    assert store.update(b"new", lambda old: old, forgets)
+    assert len(log.heard) == 2 + forgets
+
+
 def test_an_update_that_changes_nothing_is_not_told_of(store: Store, log: HeardLog) -> None:
     store.put(b"k", ready(b"1"))
     store.update(b"k", lambda old: old)
