@@ -331,6 +331,7 @@ class Worker(threading.Thread):
         self._slowed.pop(connection, None)
         self.context.log.event(f"<{connection.fd} connection closed.")
         self._poller.unregister(connection.fd)
+        connection.protocol.close()
         if connection.tls is not None and not connection.shaking:
             connection.tls.say_goodbye()
         self.context.totals.close()  # before the client can see its end
