@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from memcache_kv.store.store import Store
+from memcache_kv.threads import ServerThread
 
 CHECK_SECONDS = 0.1
 TOLERATED_PART = 1 / 16
@@ -66,7 +67,7 @@ def trim_allocator() -> None:
         trim(0)
 
 
-class MemoryWatch(threading.Thread):
+class MemoryWatch(ServerThread):
     """Look at the resident size ten times a second and hold it near the store's limit.
 
     Touches nothing but the allocator and the store's `reserve`. idle_bytes: what the process took before
@@ -80,7 +81,7 @@ class MemoryWatch(threading.Thread):
         resident: Callable[[], int] = resident_bytes,
         trim: Callable[[], None] = trim_allocator,
     ) -> None:
-        super().__init__(name="memory", daemon=True)
+        super().__init__("memory")
         self._store = store
         self._idle_bytes = idle_bytes
         self._resident = resident
@@ -88,7 +89,7 @@ class MemoryWatch(threading.Thread):
         self._act_after = 0.0
         self._stop_asked = threading.Event()
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Watch until told to stop."""
         while not self._stop_asked.wait(CHECK_SECONDS):
             self.check()

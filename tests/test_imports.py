@@ -22,7 +22,7 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 LAYERS = [
-    {"version", "errors", "clock", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
+    {"version", "errors", "clock", "threads", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
     {"store"},
     {"journal"},
     {"watching", "observation", "memory", "progress", "memcached_source"},

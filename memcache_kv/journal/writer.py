@@ -17,6 +17,7 @@ from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line, set_lines
 from memcache_kv.settings import Fsync
 from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
 """How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
@@ -30,6 +31,7 @@ QUICK_SYNC_SECONDS = 0.001
 """always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
 CHECK_SECONDS = 1.0
 """How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
+THREAD_NAME = "journal"
 READY = b"\n"
 """Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
 OVERHEAD_BYTES = 64
@@ -68,7 +70,7 @@ class Journal:
     `pause_writing` is what others hold who do something with the files.
 
     last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
-    on_fault: called when the thread ends by a fault of ours, after which nothing is written any more.
+    on_fault: told of what ends the thread by a fault of ours, after which nothing is written any more.
     Raises JournalFailed where the files can't be opened or the start record can't be written.
     """
 
@@ -79,7 +81,7 @@ class Journal:
         manifest: Manifest | None = None,
         last_cas: int = 0,
         say: Callable[[str], None] = lambda line: None,
-        on_fault: Callable[[], None] = lambda: None,
+        on_fault: OnFault = lambda name, error: None,
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
@@ -94,7 +96,7 @@ class Journal:
         self.unsynced_bytes = 0
         self.failure: JournalFailed | JournalLost | None = None
         """Why nothing can be written; None while all is well."""
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
         """What ended the thread, which only a fault of ours does."""
         self.refuses = False
         self.pause_writing = threading.RLock()
@@ -121,7 +123,7 @@ class Journal:
         self._closing = False
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
-        self._thread: threading.Thread | None = None
+        self._thread: ServerThread | None = None
         self._begin_counts()
         try:
             self.files = JournalFiles(directory, manifest, self.start_line)
@@ -249,7 +251,8 @@ class Journal:
 
     def start(self) -> None:
         """Begin the thread that writes."""
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread = ServerThread(THREAD_NAME, self._run)
+        self._thread.on_fault = self._end_by_fault
         self._thread.start()
 
     def close(self) -> None:
@@ -295,9 +298,13 @@ class Journal:
         try:
             self.step()
         except Exception as error:
-            self.fault, self.refuses = error, True
-            self._say(f"the journal ended by a fault of the server: {error!r}; nothing is written any more")
-            self._on_fault()
+            self._end_by_fault(THREAD_NAME, error)
+
+    def _end_by_fault(self, name: str, error: BaseException) -> None:
+        """Refuse all changes from now on, and have the server end."""
+        self.fault, self.refuses = error, True
+        self._say(f"the journal ended by a fault of the server: {error!r}; nothing is written any more")
+        self._on_fault(name, error)
 
     def _seconds_until_due(self) -> float:
         """Tell how long there is nothing to do unless somebody queues something."""

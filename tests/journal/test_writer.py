@@ -476,7 +476,7 @@ def test_a_directory_that_is_gone_is_refused_with_its_name(path: Path) -> None:
 
 def test_a_fault_in_the_thread_is_told_of_and_nothing_is_taken_any_more(path: Path) -> None:
     ended = threading.Event()
-    run = Run(path, on_fault=ended.set)
+    run = Run(path, on_fault=lambda name, error: ended.set())
     fault = ValueError("ours")
 
     def fail() -> None:
