@@ -16,7 +16,7 @@ from memcache_kv import process
 from memcache_kv.clock import Clock
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.log import Log
-from memcache_kv.memory import MemoryWatch, resident_bytes
+from memcache_kv.memory import MemoryWatch
 from memcache_kv.observation import Observation
 from memcache_kv.prefixes import Prefixes
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
@@ -118,7 +118,7 @@ class Service:
             self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
         )
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
-        self.memory_watch = MemoryWatch(self.store, resident_bytes())
+        self.memory_watch = MemoryWatch(self.store)
         self.listeners: list[MemcacheServer] = []
         self.udp_listeners: list[UdpServer] = []
         self.workers: list[Worker] = []

@@ -25,7 +25,7 @@ LAYERS = [
     {"version", "errors", "clock", "threads", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
     {"store"},
     {"journal"},
-    {"watching", "observation", "memory", "progress", "memcached_source"},
+    {"watching", "observation", "allocator", "memory", "progress", "memcached_source"},
     {"protocol"},
     {"poller"},
     {"tls"},

@@ -111,7 +111,7 @@ def _tls(tls: Tls, counts_sessions: bool) -> Report:
 
 def _table(store: Store) -> Report:
     yield "hash_power_level", max(len(store) - 1, 1).bit_length()
-    yield "hash_bytes", sum(table.__sizeof__() for table in store.tables)
+    yield "hash_bytes", store.table_bytes
     yield "hash_is_expanding", 0
 
 

@@ -15,6 +15,7 @@ from memcache_kv.store.item import (
     NAMED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
+    SLOT_BYTES,
     STALE,
     WON,
     Entry,
@@ -577,6 +578,16 @@ class Store:
     def used_bytes(self) -> int:
         """What all items take, by the accounting of `item.py`."""
         return sum(shard.used_bytes for shard in self.shards)
+
+    @property
+    def table_bytes(self) -> int:
+        """What the tables themselves take."""
+        return sum(table.__sizeof__() for table in self.tables)
+
+    @property
+    def real_bytes(self) -> int:
+        """What all items take with what the tables take by now, in place of what a slot is accounted as."""
+        return self.used_bytes + self.table_bytes - len(self) * SLOT_BYTES
 
     def __len__(self) -> int:
         """Count the items, those expired but not yet removed among them."""
