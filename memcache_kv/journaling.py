@@ -7,6 +7,7 @@ from typing import Protocol
 
 from memcache_kv.errors import JournalFailed, StoppedEarly
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
+from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.settings import Settings
@@ -58,7 +59,13 @@ class Journaling:
             self._say_what_was_found(directory, found)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
-            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._on_fault
+            directory,
+            self._settings.fsync,
+            manifest,
+            last_cas,
+            self._log.say,
+            on_fault=self._on_fault,
+            queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
         )
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log.say)

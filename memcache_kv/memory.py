@@ -70,16 +70,28 @@ class Others:
         self._held_bytes = in_use
         """What others have in use, and the holes that they left."""
 
-    def measure(self, items_bytes: int) -> None:
-        """Find out what others have, while the items have so much. Where nobody knows, it stays as it was."""
+    def items_take(self) -> int:
+        """Return what is resident beside what others had when it was measured last."""
+        return self._allocator.resident() - self.resident_bytes
+
+    def measure(self, items_bytes: int) -> int:
+        """Find out what others have, while the items have so much; return what these take with their holes.
+
+        Where the allocators don't tell, others have what they had at the start.
+        """
+        before = self._allocator.resident()
         usage = self._allocator.usage()
+        # Who allocates or frees in between makes no holes.
+        resident = min(before, self._allocator.resident())
         if usage is None:
-            return
-        resident = self._allocator.resident()
+            return resident - self.resident_bytes
         holes = min(max(0, resident - usage.in_use - self._unknown_bytes), usage.free)
         in_use = usage.in_use - items_bytes
-        self._held_bytes = in_use + min(max(0, self._held_bytes - in_use), holes)
-        self.resident_bytes = resident - items_bytes - holes + (self._held_bytes - in_use)
+        holes_of_others = min(max(0, self._held_bytes - in_use), holes)
+        self._held_bytes = in_use + holes_of_others
+        taken = items_bytes + holes - holes_of_others
+        self.resident_bytes = resident - taken
+        return taken
 
 
 class MemoryWatch(ServerThread):
@@ -115,7 +127,7 @@ class MemoryWatch(ServerThread):
         """
         store = self._store
         limit, tolerated = store.limit_bytes, int(store.limit_bytes * TOLERATED_PART)
-        taken = self._allocator.resident() - self._others.resident_bytes
+        taken = self._others.items_take()
         too_much = taken > limit + tolerated
         too_little = taken < limit - tolerated and store.reserved_bytes > 0
         others_left = taken < store.real_bytes - tolerated
@@ -136,8 +148,10 @@ class MemoryWatch(ServerThread):
         store = self._store
         if trims:
             self._allocator.trim()
-        self._others.measure(store.real_bytes)
-        limit, taken = store.limit_bytes, self._allocator.resident() - self._others.resident_bytes
+        limit, taken = store.limit_bytes, self._others.measure(store.real_bytes)
+        if taken > limit:  # what others freed since the trim must not look like holes of the items
+            self._allocator.trim()
+            taken = min(taken, self._others.measure(store.real_bytes))
         if taken > limit or store.reserved_bytes > 0:
             cost = max(1.0, taken / max(store.used_bytes, 1))
             store.reserve(min(int(limit * LARGEST_RESERVE_PART), limit - int(limit / cost)))

@@ -25,8 +25,9 @@ or with that of an fsync that is under way, it is what `kill -9` can cost under 
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
-"""With more than this waiting to be written, clients that change something wait for the disk. What was written and not
-synced is kept in memory too, and synced at once when it is this much."""
+LEAST_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
+QUEUE_PART = 1 / 16
+"""A server's limit on its journal's queue is this part of its items' memory, between the two above."""
 QUICK_SYNC_SECONDS = 0.001
 """always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
 CHECK_SECONDS = 1.0
@@ -69,6 +70,8 @@ class Journal:
     `start` begins the thread; without it `step` does what is due, which only tests want.
     `pause_writing` is what others hold who do something with the files.
 
+    queue_limit_bytes: with more than this waiting to be written, clients that change something wait for the disk; what
+    was written and not synced is kept in memory too, and synced at once when it is this much. None is the default.
     last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
     on_fault: told of what ends the thread by a fault of ours, after which nothing is written any more.
     Raises JournalFailed where the files can't be opened or the start record can't be written.
@@ -84,7 +87,9 @@ class Journal:
         on_fault: OnFault = lambda name, error: None,
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
+        queue_limit_bytes: int | None = None,
     ) -> None:
+        self.queue_limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
         self.fsync = fsync
         self.last_cas = last_cas
         self.position = 0
@@ -168,7 +173,7 @@ class Journal:
             self._queue += (key, entry)
             self.queued_bytes += len(key) + len(entry) + OVERHEAD_BYTES
             self.position += 1
-            if self.queued_bytes > QUEUE_LIMIT_BYTES:
+            if self.queued_bytes > self.queue_limit_bytes:
                 self.delays = True
             if self.delays:
                 self._positions[get_ident()] = self.position
@@ -216,7 +221,7 @@ class Journal:
         """
         if self.fsync is Fsync.ALWAYS:
             return self.synced < position
-        return self.queued_bytes > QUEUE_LIMIT_BYTES and not self.refuses
+        return self.queued_bytes > self.queue_limit_bytes and not self.refuses
 
     def mine(self) -> int:
         """Return the position of the last change that the calling thread made while the journal `delays`; 0: none."""
@@ -344,7 +349,7 @@ class Journal:
     def _sync_is_due(self) -> bool:
         if self.synced == self.written or self.fsync is Fsync.NEVER:
             return False
-        if self.fsync is Fsync.ALWAYS or self.unsynced_bytes > QUEUE_LIMIT_BYTES:
+        if self.fsync is Fsync.ALWAYS or self.unsynced_bytes > self.queue_limit_bytes:
             return True
         return self._monotonic() - self._unsynced_since >= SYNC_SECONDS
 
@@ -398,7 +403,7 @@ class Journal:
         self.written = batch.position
         with self._lock:
             self.queued_bytes -= batch.queued_bytes
-            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > QUEUE_LIMIT_BYTES
+            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
     def _sync(self) -> None:
         began = time.perf_counter()
@@ -500,6 +505,14 @@ class Journal:
         self._queue += (READY, stamp)
         self.queued_bytes += len(stamp) + OVERHEAD_BYTES
         self.position += 1
+
+
+def queue_limit_bytes(items_bytes: int) -> int:
+    """Choose how much may wait to be written where items may take so much.
+
+    With what is being encoded, and what is written and not synced, the journal takes four to five times this at most.
+    """
+    return max(LEAST_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
 
 
 def encoded(keys: list[bytes], entries: list[bytes]) -> bytes:

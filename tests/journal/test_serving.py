@@ -274,6 +274,7 @@ def test_clients_wait_where_the_disk_is_slower_than_they_and_that_is_counted(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 2000)
+    monkeypatch.setattr(writer, "LEAST_QUEUE_LIMIT_BYTES", 2000)
     with serving(tmp_path, Fsync.NEVER) as service, connect(service) as client:
         journal = service.journal
         assert journal is not None
