@@ -106,8 +106,14 @@ class MemoryWatch(ServerThread):
         self._store = store
         self._allocator = allocator if allocator is not None else SystemAllocator()
         self._others = Others(self._allocator)
+        self._idle_bytes = self._others.resident_bytes
         self._act_after = 0.0
         self._stop_asked = threading.Event()
+
+    @property
+    def most_bytes(self) -> int:
+        """What the process is held to: what it had when this was made, and the limit with what is tolerated above."""
+        return self._idle_bytes + int(self._store.limit_bytes * (1 + TOLERATED_PART))
 
     def work(self) -> None:
         """Watch until told to stop."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcache_kv import process
+from memcache_kv import machine, process
 from memcache_kv.clock import Clock
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.log import Log
@@ -189,6 +189,7 @@ class Service:
             self._bind()  # first, so that a server on a taken port does not touch the journal
             if self._journaling is not None:
                 self._journaling.open()
+            self._warn_of_memory()
             self._bind_udp()
             for server in self.listeners:
                 server.activate()
@@ -259,6 +260,13 @@ class Service:
         self.log.say(f"the thread {name!r} ended by a fault of the server, which stops now:\n{trace}")
         self._fault = self._fault or ThreadDied(f"the thread {name!r} ended by a fault of the server: {error!r}")
         self.stopping.set()
+
+    def _warn_of_memory(self) -> None:
+        """Say so where this server may need more memory than it can have: the system would kill it."""
+        needed = self.memory_watch.most_bytes + (0 if self.journal is None else self.journal.most_bytes)
+        warning = machine.warning(needed, self.store.limit_bytes, machine.memory_bound())
+        if warning is not None:
+            self.log.say(warning)
 
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]

@@ -33,7 +33,7 @@ LAYERS = [
     {"worker"},
     {"server"},
     {"udp"},
-    {"process"},
+    {"process", "machine"},
     {"journaling"},
     {"service"},
     {"journal_cli", "journal_report"},

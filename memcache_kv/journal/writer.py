@@ -32,6 +32,7 @@ QUICK_SYNC_SECONDS = 0.001
 """always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
 CHECK_SECONDS = 1.0
 """How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
+MOST_IN_HAND = 5
 THREAD_NAME = "journal"
 READY = b"\n"
 """Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
@@ -241,6 +242,12 @@ class Journal:
     def watch(self, callback: Callable[[], None]) -> None:
         """Call this, on the writer's thread, whenever the journal has come further."""
         self._watchers.append(callback)
+
+    @property
+    def most_bytes(self) -> int:
+        """What it may take in memory: what waits, twice that with some more while it is encoded, and what is written
+        and not synced."""
+        return MOST_IN_HAND * self.queue_limit_bytes
 
     @property
     def lag_records(self) -> int:
@@ -508,10 +515,7 @@ class Journal:
 
 
 def queue_limit_bytes(items_bytes: int) -> int:
-    """Choose how much may wait to be written where items may take so much.
-
-    With what is being encoded, and what is written and not synced, the journal takes four to five times this at most.
-    """
+    """Choose how much may wait to be written where items may take so much."""
     return max(LEAST_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
 
 
