@@ -245,7 +245,7 @@ def _class_items(context: Context, here: ClassContents, happened: ClassCounts) -
     yield "evicted", happened.evictions
     yield "evicted_nonzero", happened.evicted_nonzero
     yield "evicted_time", happened.evicted_idle_seconds
-    yield "outofmemory", 0
+    yield "outofmemory", happened.no_memory
     yield "tailrepairs", 0
     yield "reclaimed", happened.reclaimed + happened.crawled
     yield "expired_unfetched", happened.expired_unseen

@@ -297,6 +297,7 @@ class Store:
             if not self.evicts and self._is_full(len(key) + len(ready), is_new=old is None):
                 if write.mode is Mode.SET:
                     self._remove_locked(shard, key)
+                shard.count_no_memory_locked(key, ready)
                 return Outcome.NO_MEMORY, None
             cas = write.new_cas or (self.next_cas() if write.is_named else 0)
             entry = self._entry(key, ready, deadline, cas if self.gives_cas else 0, state)
@@ -326,6 +327,7 @@ class Store:
                 self._remove_locked(shard, key)
                 return True
             if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
+                shard.count_no_memory_locked(key, ready_of(new))
                 return False
             if old is not None and have_same_value(new, old):
                 self._mark_locked(shard, key, old, new)
