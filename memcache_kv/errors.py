@@ -5,6 +5,7 @@ MemcacheKVError
 ├── StoppedEarly        somebody wanted the end before the server had started
 ├── ChangesRefused      the journal can't be written, so the store changes nothing
 ├── ListenError         an address can't be listened on
+├── ThreadDied          one of the server's threads ended by a fault
 └── JournalError        the journal can't be used
     ├── JournalLocked   another process has the directory
     ├── JournalCorrupt  a record fails its checksum, a file is missing or was cut off, or it is not a journal
@@ -30,6 +31,10 @@ class ConfigError(MemcacheKVError):
 
 class ListenError(MemcacheKVError):
     """An address can't be listened on: taken, not ours, or not an address."""
+
+
+class ThreadDied(MemcacheKVError):
+    """One of the server's threads ended by a fault of ours, so that the server can't go on."""
 
 
 class StoppedEarly(MemcacheKVError):

@@ -7,17 +7,16 @@ from typing import Protocol
 
 from memcache_kv.errors import JournalFailed, StoppedEarly
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
+from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.settings import Settings
 from memcache_kv.store import Store
+from memcache_kv.threads import OnFault
 
 
 class Stopping(Protocol):
     """The wish that the server end."""
-
-    def set(self) -> None:
-        """Wish it."""
 
     def is_set(self) -> bool:
         """Tell whether anybody has."""
@@ -26,16 +25,19 @@ class Stopping(Protocol):
 class Journaling:
     """What a server with --journal does about it, beside having it written. Used by the thread that starts and stops.
 
-    path: the journal's directory; stopping: set on a fault in the journal's thread, and looked at while a journal is
-    read. `failure` says at the end what could not be written.
+    path: the journal's directory; stopping: looked at while a journal is read; on_fault: told of what ends one of the
+    journal's threads. `failure` says at the end what could not be written.
     """
 
-    def __init__(self, path: Path, settings: Settings, store: Store, log: Log, stopping: Stopping) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, store: Store, log: Log, stopping: Stopping, on_fault: OnFault
+    ) -> None:
         self._path = path
         self._settings = settings
         self._store = store
         self._log = log
         self._stopping = stopping
+        self._on_fault = on_fault
         self._directory: JournalDirectory | None = None
         self.journal: Journal | None = None
         self.compactor: Compactor | None = None
@@ -59,10 +61,18 @@ class Journaling:
             self._say_what_was_found(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
-            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._journal_ended, room=room
+            directory,
+            self._settings.fsync,
+            manifest,
+            last_cas,
+            self._log.say,
+            on_fault=self._on_fault,
+            room=room,
+            queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
         )
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log, is_held=is_held)
+        self.compactor.on_fault = self._on_fault
         self._store.log = self.journal
         self._store.new_second()
 
@@ -87,11 +97,6 @@ class Journaling:
                     raise StoppedEarly("stopped while the journal was read")
 
             return recover(directory.path, directory.disk, manifest, self._store, progress)
-
-    def _journal_ended(self, fault: Exception) -> None:
-        """Say what ended the journal's thread, and ask for the server's end. Called on that thread."""
-        self._log.failure("the journal ended by a fault of the server", fault, "nothing is written any more")
-        self._stopping.set()
 
     def _say_what_was_found(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
         for note in directory.notes():

@@ -48,6 +48,10 @@ class Log:
         """Write in one line what failed and why, and what comes of it; under -v the traceback too."""
         self._write_failure(f"{what}: {reason(error)}" + (f"; {outcome}" if outcome else ""), error)
 
+    def fatal(self, what: str, error: BaseException, outcome: str) -> None:
+        """Write what ended the server, and the traceback in any case."""
+        self._write_failure(f"{what}: {reason(error)}; {outcome}", error, with_traceback=True)
+
     def failure_rarely(self, what: str, error: BaseException) -> None:
         """Write the same of what a stranger can cause with every packet; see `say_rarely`.
 
@@ -83,9 +87,9 @@ class Log:
             self._repeats[kind] = (now, 0)
         return left_out
 
-    def _write_failure(self, line: str, error: BaseException) -> None:
+    def _write_failure(self, line: str, error: BaseException, with_traceback: bool = False) -> None:
         lines = [line]
-        if self.verbosity > 0:
+        if with_traceback or self.verbosity > 0:
             import traceback  # loading it takes 4 ms of a start, and mostly nobody needs it
 
             lines += "".join(traceback.format_exception(error)).splitlines()

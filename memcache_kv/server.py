@@ -8,9 +8,9 @@ import socket
 import socketserver
 import stat
 import sys
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from memcache_kv.connection import address_text
 from memcache_kv.errors import ListenError
 from memcache_kv.log import Log
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals
+from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.tls import TlsDoor
@@ -31,14 +32,19 @@ HandOver = Callable[[socket.socket], None]
 
 
 class Listener(socketserver.TCPServer):
-    """A server of the standard library, of streams or datagrams, with a thread of its own for `serve_forever`."""
+    """A server of the standard library, of streams or datagrams, with a thread of its own for `serve_forever`.
+
+    on_fault: told of what ends that thread; None until the server sets it.
+    """
 
     transport = "TCP"
     log: Log
+    on_fault: OnFault | None = None
 
     def start(self) -> None:
         """Begin to serve."""
-        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="listener", daemon=True)
+        self._thread = ServerThread("listener", partial(self.serve_forever, POLL_SECONDS))
+        self._thread.on_fault = self.on_fault
         self._thread.start()
 
     def stop(self) -> None:

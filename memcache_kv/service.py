@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcache_kv import process
+from memcache_kv import machine, process
 from memcache_kv.clock import Clock
-from memcache_kv.errors import ConfigError, JournalFailed, ListenError
+from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.log import Log
-from memcache_kv.memory import MemoryWatch, resident_bytes
+from memcache_kv.memory import MemoryWatch
 from memcache_kv.observation import Observation
 from memcache_kv.prefixes import Prefixes
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
@@ -86,8 +86,8 @@ class Service:
     """A server with its store, journal, workers and listeners.
 
     `start` recovers the journal, then listens; `stop` drains and flushes; both block until done and are called once, by
-    one thread. `stopping` is set when somebody (a client's `shutdown`, a fault in the journal's thread) asks for the
-    end; whoever runs the service waits for it and calls `stop`. `failure` says then what could not be written.
+    one thread. `stopping` is set when somebody (a client's `shutdown`, a thread that ends by a fault) asks for the
+    end; whoever runs the service waits for it and calls `stop`. `failure` says then what went wrong.
 
     Raises JournalError, ListenError, ConfigError for users or certificates that can't be used, and StoppedEarly where
     the end was wanted before the start was over.
@@ -118,12 +118,13 @@ class Service:
             self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
         )
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
-        self.memory_watch = MemoryWatch(self.store, resident_bytes())
+        self.memory_watch = MemoryWatch(self.store)
         self.listeners: list[MemcacheServer] = []
         self.udp_listeners: list[UdpServer] = []
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
+        self._fault: ThreadDied | None = None
         self._guesses = Guesses()
         self._users = Users(settings.auth_file) if settings.auth_file is not None else None
         self._load_parts()
@@ -151,7 +152,9 @@ class Service:
         if settings.journal is not None:
             from memcache_kv.journaling import Journaling
 
-            self._journaling = Journaling(settings.journal, settings, self.store, self.log, self.stopping)
+            self._journaling = Journaling(
+                settings.journal, settings, self.store, self.log, self.stopping, self._thread_died
+            )
 
     @property
     def journal(self) -> Journal | None:
@@ -164,8 +167,10 @@ class Service:
         return None if self._journaling is None else self._journaling.compactor
 
     @property
-    def failure(self) -> JournalFailed | None:
-        """What could not be written to it."""
+    def failure(self) -> ThreadDied | JournalFailed | None:
+        """Why it did not end as it should: a thread ended by a fault, or the journal could not be written."""
+        if self._fault is not None:
+            return self._fault
         return None if self._journaling is None else self._journaling.failure
 
     @property
@@ -184,6 +189,7 @@ class Service:
             self._bind()  # first, so that a server on a taken port does not touch the journal
             if self._journaling is not None:
                 self._journaling.open()
+            self._warn_of_memory()
             self._bind_udp()
             for server in self.listeners:
                 server.activate()
@@ -194,11 +200,13 @@ class Service:
             self.stopping.close()
             raise
         self._start_workers()
-        self.crawler.start()
-        self.memory_watch.start()
+        for thread in (self.crawler, self.memory_watch):
+            thread.on_fault = self._thread_died
+            thread.start()
         if self.compactor is not None:
             self.compactor.start()
         for listener in self._all_listeners():
+            listener.on_fault = self._thread_died
             listener.start()
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
@@ -241,7 +249,21 @@ class Service:
             self.workers.append(Worker(self._new_context(), self._users, self._guesses, self.tls))
         self._turns = itertools.cycle(self.workers)
         for worker in self.workers:
+            worker.on_fault = self._thread_died
             worker.start()
+
+    def _thread_died(self, name: str, error: BaseException) -> None:
+        """Ask for the end, as nobody does any more what one of our threads did. May be called by any thread."""
+        self.log.fatal(f"the thread {name!r} ended by a fault of the server", error, "it stops now")
+        self._fault = self._fault or ThreadDied(f"the thread {name!r} ended by a fault of the server: {error!r}")
+        self.stopping.set()
+
+    def _warn_of_memory(self) -> None:
+        """Say so where this server may need more memory than it can have: the system would kill it."""
+        needed = self.memory_watch.most_bytes + (0 if self.journal is None else self.journal.most_bytes)
+        warning = machine.warning(needed, self.store.limit_bytes, machine.memory_bound())
+        if warning is not None:
+            self.log.say(warning)
 
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]

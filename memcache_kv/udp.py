@@ -114,8 +114,15 @@ class UdpServer(Listener, socketserver.UDPServer):
         self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
     def _carry_out(self, data: bytes) -> bytes:
-        context = self._context
         protocol = self._protocol_for(data)
+        try:
+            return self._reply_of(protocol, data)
+        finally:
+            protocol.close()
+
+    def _reply_of(self, protocol: TextProtocol | BinaryProtocol, data: bytes) -> bytes:
+        """Let a protocol carry out one datagram; return all that it answers."""
+        context = self._context
         if context.clock.tick():
             context.store.new_second()
         context.counters.bytes_read += len(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from memcache_kv.protocol.binary_frames import is_binary
 from memcache_kv.protocol.login import GuardedTextProtocol
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.protocol.users import Credentials, Guesses, Users, Visitor, origin
+from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.tls import Tls
@@ -38,7 +38,7 @@ HANDSHAKE_SECONDS = 10.0
 """How long a client may take over its TLS handshake."""
 
 
-class Worker(threading.Thread):
+class Worker(ServerThread):
     """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
@@ -66,7 +66,7 @@ class Worker(threading.Thread):
     def __init__(
         self, context: Context, users: Users | None = None, guesses: Guesses | None = None, tls: Tls | None = None
     ) -> None:
-        super().__init__(name="worker", daemon=True)
+        super().__init__("worker")
         self._users = users
         self._guesses = guesses if guesses is not None else Guesses()
         self._tls = tls
@@ -138,18 +138,20 @@ class Worker(threading.Thread):
 
     # The loop
 
-    def run(self) -> None:
-        """Serve until told to stop, then send what can be sent and close."""
-        while not self._stopping:
-            self._turn(0 if self._paused or self._commit_by else IDLE_SECONDS)
-        give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
-        while self._has_unsent() and time.monotonic() < give_up_at:
-            self._turn(0.05)
-        while self._adopted:  # came with the stop
-            self._open(self._adopted.popleft())
-        for connection in list(self._connections.values()):
-            self._close(connection)
-        self._poller.close()
+    def work(self) -> None:
+        """Serve until told to stop, then send what can be sent and close; close after a fault of ours too."""
+        try:
+            while not self._stopping:
+                self._turn(0 if self._paused or self._commit_by else IDLE_SECONDS)
+            give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
+            while self._has_unsent() and time.monotonic() < give_up_at:
+                self._turn(0.05)
+        finally:
+            while self._adopted:  # came with the stop
+                self._open(self._adopted.popleft())
+            for connection in list(self._connections.values()):
+                self._close(connection)
+            self._poller.close()
 
     def _has_unsent(self) -> bool:
         """Tell whether somebody's replies have not left; lines that somebody watches with are not waited for."""
@@ -292,15 +294,23 @@ class Worker(threading.Thread):
             self._paused.append(connection)
 
     def _open(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        """Begin to serve a new client; where the system does not let us wait for its requests, close it."""
+        fd = sock.fileno()
+        try:
+            sock.setblocking(False)
+            self._poller.register(fd, READABLE)
+        except OSError as error:
+            self.context.log.say(f"<{fd} can't be served, and is closed: {error.strerror}")
+            self.context.totals.close()
+            sock.close()
+            return
         if sock.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):  # macOS: the client has left already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        fd, visitor = sock.fileno(), self._new_visitor(sock)
+        visitor = self._new_visitor(sock)
         connection = Connection(sock, self._new_protocol(fd, visitor), self.context.clock.now, visitor)
         self._connections[fd] = connection
-        self._poller.register(fd, READABLE)
         self._watchers.opened(fd, connection.peer)
         self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
         if connection.shaking:
@@ -332,6 +342,7 @@ class Worker(threading.Thread):
         self._slowed.pop(connection, None)
         self.context.log.event(f"<{connection.fd} connection closed.")
         self._poller.unregister(connection.fd)
+        connection.protocol.close()
         if connection.tls is not None and not connection.shaking:
             connection.tls.say_goodbye()
         self.context.totals.close()  # before the client can see its end

@@ -22,10 +22,10 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 LAYERS = [
-    {"version", "errors", "clock", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
+    {"version", "errors", "clock", "threads", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
     {"store"},
     {"journal"},
-    {"watching", "observation", "memory", "progress", "memcached_source"},
+    {"watching", "observation", "allocator", "memory", "progress", "memcached_source"},
     {"protocol"},
     {"poller"},
     {"tls"},
@@ -33,7 +33,7 @@ LAYERS = [
     {"worker"},
     {"server"},
     {"udp"},
-    {"process"},
+    {"process", "machine"},
     {"journaling"},
     {"service"},
     {"journal_cli", "journal_report"},

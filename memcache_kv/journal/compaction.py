@@ -22,6 +22,7 @@ from memcache_kv.log import Log
 from memcache_kv.store.item import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
+from memcache_kv.threads import ServerThread
 
 ITEMS_AT_ONCE = 100
 """Items written before the interpreter is given up: about a fifth of a millisecond of small ones."""
@@ -136,7 +137,7 @@ def record_of(key: bytes, entry: Entry) -> bytes:
     return set_line(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready), state)
 
 
-class Compactor(threading.Thread):
+class Compactor(ServerThread):
     """Rewrite the journal when it has grown, when somebody asks, and when a file of it is gone.
 
     Reads the store with its shards' locks, a few items at a time, and writes a file of its own; the swaps are the
@@ -156,7 +157,7 @@ class Compactor(threading.Thread):
         least_bytes: int = LEAST_BYTES,
         is_held: bool = False,
     ) -> None:
-        super().__init__(name="compactor", daemon=True)
+        super().__init__("compactor")
         self.running = False
         """Whether a rewrite is under way, or asked for."""
         self.done = 0
@@ -194,7 +195,7 @@ class Compactor(threading.Thread):
         self._wake.set()
         self.join()
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Rewrite whenever there is reason to."""
         while not self._stopping:
             self._wake.wait(LOOK_SECONDS)

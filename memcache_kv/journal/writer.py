@@ -27,6 +27,7 @@ from memcache_kv.journal.record import (
 )
 from memcache_kv.settings import Fsync
 from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
 """How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
@@ -34,12 +35,15 @@ or with that of an fsync that is under way, it is what `kill -9` can cost under 
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
-"""With more than this waiting to be written, clients that change something wait for the disk. What was written and not
-synced is kept in memory too, and synced at once when it is this much."""
+LEAST_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
+QUEUE_PART = 1 / 16
+"""A server's limit on its journal's queue is this part of its items' memory, between the two above."""
 QUICK_SYNC_SECONDS = 0.001
 """always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
 CHECK_SECONDS = 1.0
 """How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
+MOST_IN_HAND = 5
+THREAD_NAME = "journal"
 READY = b"\n"
 """Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
 OVERHEAD_BYTES = 64
@@ -77,8 +81,10 @@ class Journal:
     `start` begins the thread; without it `step` does what is due, which only tests want.
     `pause_writing` is what others hold who do something with the files.
 
+    queue_limit_bytes: with more than this waiting to be written, clients that change something wait for the disk; what
+    was written and not synced is kept in memory too, and synced at once when it is this much. None is the default.
     last_cas, room: what the start records say: the CAS ids of this run are all above the one, and what lives of the
-    journal finds room in the other; say: told of trouble and its end; on_fault: called when the thread ends by a fault
+    journal finds room in the other; say: told of trouble and its end; on_fault: told of what ends the thread by a fault
     of ours, after which nothing is written any more.
     Raises JournalFailed where the files can't be opened or the start record can't be written.
     """
@@ -90,11 +96,13 @@ class Journal:
         manifest: Manifest | None = None,
         last_cas: int = 0,
         say: Callable[[str], None] = lambda line: None,
-        on_fault: Callable[[Exception], None] = lambda fault: None,
+        on_fault: OnFault = lambda name, error: None,
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         room: Room = UNLIMITED,
+        queue_limit_bytes: int | None = None,
     ) -> None:
+        self.queue_limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
         self.fsync = fsync
         self.last_cas = last_cas
         self.room = room
@@ -107,7 +115,7 @@ class Journal:
         self.unsynced_bytes = 0
         self.failure: JournalFailed | JournalLost | None = None
         """Why nothing can be written; None while all is well."""
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
         """What ended the thread, which only a fault of ours does."""
         self.refuses = False
         self.pause_writing = threading.RLock()
@@ -134,7 +142,7 @@ class Journal:
         self._closing = False
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
-        self._thread: threading.Thread | None = None
+        self._thread: ServerThread | None = None
         self._begin_counts()
         try:
             self.files = JournalFiles(directory, manifest, self.start_line)
@@ -190,7 +198,7 @@ class Journal:
             self._queue += (key, entry)
             self.queued_bytes += len(key) + len(entry) + OVERHEAD_BYTES
             self.position += 1
-            if self.queued_bytes > QUEUE_LIMIT_BYTES:
+            if self.queued_bytes > self.queue_limit_bytes:
                 self.delays = True
             if self.delays:
                 self._positions[get_ident()] = self.position
@@ -238,7 +246,7 @@ class Journal:
         """
         if self.fsync is Fsync.ALWAYS:
             return self.synced < position
-        return self.queued_bytes > QUEUE_LIMIT_BYTES and not self.refuses
+        return self.queued_bytes > self.queue_limit_bytes and not self.refuses
 
     def mine(self) -> int:
         """Return the position of the last change that the calling thread made while the journal `delays`; 0: none."""
@@ -260,6 +268,12 @@ class Journal:
         self._watchers.append(callback)
 
     @property
+    def most_bytes(self) -> int:
+        """What it may take in memory: what waits, twice that with some more while it is encoded, and what is written
+        and not synced."""
+        return MOST_IN_HAND * self.queue_limit_bytes
+
+    @property
     def lag_records(self) -> int:
         """How many records are not yet on disk, as far as the policy asks for it."""
         return self.position - (self.written if self.fsync is Fsync.NEVER else self.synced)
@@ -273,7 +287,8 @@ class Journal:
 
     def start(self) -> None:
         """Begin the thread that writes."""
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread = ServerThread(THREAD_NAME, self._run)
+        self._thread.on_fault = self._end_by_fault
         self._thread.start()
 
     def close(self) -> None:
@@ -319,8 +334,12 @@ class Journal:
         try:
             self.step()
         except Exception as error:
-            self.fault, self.refuses = error, True
-            self._on_fault(error)
+            self._end_by_fault(THREAD_NAME, error)
+
+    def _end_by_fault(self, name: str, error: BaseException) -> None:
+        """Refuse all changes from now on, and have the server end."""
+        self.fault, self.refuses = error, True
+        self._on_fault(name, error)
 
     def _seconds_until_due(self) -> float:
         """Tell how long there is nothing to do unless somebody queues something."""
@@ -360,7 +379,7 @@ class Journal:
     def _sync_is_due(self) -> bool:
         if self.synced == self.written or self.fsync is Fsync.NEVER:
             return False
-        if self.fsync is Fsync.ALWAYS or self.unsynced_bytes > QUEUE_LIMIT_BYTES:
+        if self.fsync is Fsync.ALWAYS or self.unsynced_bytes > self.queue_limit_bytes:
             return True
         return self._monotonic() - self._unsynced_since >= SYNC_SECONDS
 
@@ -414,7 +433,7 @@ class Journal:
         self.written = batch.position
         with self._lock:
             self.queued_bytes -= batch.queued_bytes
-            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > QUEUE_LIMIT_BYTES
+            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
     def _sync(self) -> None:
         began = time.perf_counter()
@@ -516,6 +535,11 @@ class Journal:
         self._queue += (READY, stamp)
         self.queued_bytes += len(stamp) + OVERHEAD_BYTES
         self.position += 1
+
+
+def queue_limit_bytes(items_bytes: int) -> int:
+    """Choose how much may wait to be written where items may take so much."""
+    return max(LEAST_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
 
 
 def encoded(keys: list[bytes], entries: list[bytes]) -> bytes:

@@ -111,7 +111,7 @@ def _tls(tls: Tls, counts_sessions: bool) -> Report:
 
 def _table(store: Store) -> Report:
     yield "hash_power_level", max(len(store) - 1, 1).bit_length()
-    yield "hash_bytes", sum(table.__sizeof__() for table in store.tables)
+    yield "hash_bytes", store.table_bytes
     yield "hash_is_expanding", 0
 
 
@@ -245,7 +245,7 @@ def _class_items(context: Context, here: ClassContents, happened: ClassCounts) -
     yield "evicted", happened.evictions
     yield "evicted_nonzero", happened.evicted_nonzero
     yield "evicted_time", happened.evicted_idle_seconds
-    yield "outofmemory", 0
+    yield "outofmemory", happened.no_memory
     yield "tailrepairs", 0
     yield "reclaimed", happened.reclaimed + happened.crawled
     yield "expired_unfetched", happened.expired_unseen

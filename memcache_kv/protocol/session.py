@@ -98,6 +98,16 @@ class Session:
         """Carry out requests until the input or the turn is used up."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Give back what is half done, as no more input comes.
+
+        What is to be called next refers to this session: with it in place, megabytes would stay until the collector
+        comes by.
+        """
+        self._store_ready, self._more, self._chunks = _nothing, None, iter(())
+        self._held, self._block = b"", BytesIO()
+        self.out.clear()
+
     def resume(self) -> None:
         """Go on where a turn ended."""
         data, self._held = self._held, b""

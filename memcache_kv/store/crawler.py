@@ -9,6 +9,7 @@ from itertools import islice
 
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
+from memcache_kv.threads import ServerThread
 
 KEYS_AT_ONCE = 256
 """Keys looked at before the interpreter is given up."""
@@ -19,7 +20,7 @@ ROUND_SECONDS = 1.0
 LONGEST_ROUND_SECONDS = 30.0
 
 
-class Crawler(threading.Thread):
+class Crawler(ServerThread):
     """Walk over the shards that hold items with a deadline, and remove those that have passed.
 
     Reads tables without locks and takes a shard's lock for each item that it removes; owns nothing else.
@@ -31,7 +32,7 @@ class Crawler(threading.Thread):
     """
 
     def __init__(self, store: Store, enabled: bool = True, sleep_us: int = 100, tocrawl: int = 0) -> None:
-        super().__init__(name="crawler", daemon=True)
+        super().__init__("crawler")
         self.enabled = enabled
         self.sleep_us = sleep_us
         self.tocrawl = tocrawl
@@ -85,7 +86,7 @@ class Crawler(threading.Thread):
         """Start its counts anew, as `stats reset` does."""
         self.starts = self.items_checked = self.reclaimed = 0
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Crawl until told to stop."""
         wait_seconds = ROUND_SECONDS
         while True:

@@ -23,10 +23,13 @@ from typing import TypeAlias
 PLAIN_LIMIT_BYTES = 4096
 """A ready value longer than this is always an Item: the fast path then knows that what it sends is small."""
 
-ENTRY_COST_BYTES = 172
-"""Memory of an entry beyond its key and ready bytes: two bytes headers with their rounding (82), the table's slot (77:
-a dict whose keys come and go is given room for two to four times as many when it is full, so 58 to 117), its place in
-the order of eviction (8), its mark and its ghost (5). An estimate, held to resident sizes by tests."""
+SLOT_BYTES = 77
+"""What an entry takes of the table, about: a dict whose keys come and go is given room for two to four times as many
+when it is full, so it is 58 to 117."""
+
+ENTRY_COST_BYTES = 95 + SLOT_BYTES
+"""Memory of an entry beyond its key and ready bytes: two bytes headers with their rounding (82), its place in the order
+of eviction (8), its mark and its ghost (5), the table's slot. An estimate, held to resident sizes by tests."""
 
 ITEM_COST_BYTES = 112
 """What an Item takes beyond its ready bytes: the object with its collector header, and its integers."""

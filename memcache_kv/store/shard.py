@@ -152,6 +152,10 @@ class Shard:
                         count += 1
         return count
 
+    def count_no_memory_locked(self, key: bytes, ready: bytes) -> None:
+        """Count that nothing could be kept for a key, as there is no room and nothing may be evicted."""
+        self.classes[self._sizes.class_of_item(key, ready)].no_memory += 1
+
     def clear_locked(self) -> None:
         """Forget everything; only of which keys there were something is kept for a while."""
         self.flush_freed += len(self.table)

@@ -113,6 +113,8 @@ class ClassCounts:
     reclaimed: int = 0
     crawled: int = 0
     """How many the crawler found expired."""
+    no_memory: int = 0
+    """How many found no memory, where nothing may be evicted."""
     evicted_idle_seconds: int = 0
 
     def add(self, other: ClassCounts) -> None:

@@ -15,6 +15,7 @@ from memcache_kv.store.item import (
     NAMED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
+    SLOT_BYTES,
     STALE,
     WON,
     Entry,
@@ -298,6 +299,7 @@ class Store:
             if not self.evicts and self._is_full(len(key) + len(ready), is_new=old is None):
                 if write.mode is Mode.SET:
                     self._remove_locked(shard, key)
+                shard.count_no_memory_locked(key, ready)
                 return Outcome.NO_MEMORY, None
             cas = write.new_cas or (self.next_cas() if write.is_named else 0)
             entry = self._entry(key, ready, deadline, cas if self.gives_cas else 0, state)
@@ -328,6 +330,7 @@ class Store:
             if new is None or new is old:
                 return True
             if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
+                shard.count_no_memory_locked(key, ready_of(new))
                 return False
             if old is not None and have_same_value(new, old):
                 self._mark_locked(shard, key, old, new)
@@ -594,6 +597,16 @@ class Store:
     def used_bytes(self) -> int:
         """What all items take, by the accounting of `item.py`."""
         return sum(shard.used_bytes for shard in self.shards)
+
+    @property
+    def table_bytes(self) -> int:
+        """What the tables themselves take."""
+        return sum(table.__sizeof__() for table in self.tables)
+
+    @property
+    def real_bytes(self) -> int:
+        """What all items take with what the tables take by now, in place of what a slot is accounted as."""
+        return self.used_bytes + self.table_bytes - len(self) * SLOT_BYTES
 
     def __len__(self) -> int:
         """Count the items, those expired but not yet removed among them."""

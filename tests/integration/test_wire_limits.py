@@ -130,6 +130,18 @@ def test_without_evictions_a_full_server_refuses_and_goes_on_reading(make_server
         assert (stats["evictions"], stats["curr_items"]) == ("0", str(stored))
 
 
+def test_without_evictions_every_refusal_counts_for_the_class_of_what_was_refused(make_server: MakeServer) -> None:
+    with Wire(make_server("-M", "-m", "8")) as wire:
+        wire.expect(b"set small 0 0 1\r\nx\r\n", b"STORED\r\n")
+        refused = 0
+        for number in range(200):
+            refused += store(wire, b"k%03d" % number, HUNDRED_KB) == OUT_OF_MEMORY
+        wire.expect(b"ms meta 100000\r\n" + HUNDRED_KB + b"\r\n", OUT_OF_MEMORY)
+        counts = [int(value) for name, value in wire.stats(b"items").items() if name.endswith(":outofmemory")]
+    assert refused > 100
+    assert counts == [0, refused + 1]
+
+
 def test_without_evictions_a_place_made_by_deleting_can_be_used(make_server: MakeServer) -> None:
     with Wire(make_server("-M", "-m", "8")) as wire:
         stored = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from memcache_kv.journal.disk import Disk, SystemDisk
 from memcache_kv.journal.manifest import Part, increment_name, read_manifest, replace_manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, parse_line
 from memcache_kv.journal.writer import CHECK_SECONDS
+from memcache_kv.threads import OnFault
 
 STARTED = 1_700_000_000
 FIRST = increment_name(1)
@@ -36,7 +37,7 @@ class Run:
         fsync: Fsync = Fsync.ALWAYS,
         disk: Disk | None = None,
         last_cas: int = 0,
-        on_fault: Callable[[Exception], None] = lambda fault: None,
+        on_fault: OnFault = lambda name, error: None,
     ) -> None:
         self.path = path
         self.said: list[str] = []

@@ -276,6 +276,7 @@ def test_clients_wait_where_the_disk_is_slower_than_they_and_that_is_counted(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 2000)
+    monkeypatch.setattr(writer, "LEAST_QUEUE_LIMIT_BYTES", 2000)
     with serving(tmp_path, Fsync.NEVER) as service, connect(service) as client:
         journal = service.journal
         assert journal is not None
@@ -476,7 +477,7 @@ def test_a_fault_in_the_journals_thread_is_logged_with_its_place_and_asks_for_th
         wait_until(service.stopping.is_set, "the end is asked for")
     line = next(line for line in said(service).splitlines() if "fault" in line)
     assert re.fullmatch(
-        r"the journal ended by a fault of the server: ValueError: ours \(at memcache_kv\.journal\.writer:\d+\); "
-        "nothing is written any more",
+        r"the thread 'journal' ended by a fault of the server: "
+        r"ValueError: ours \(at memcache_kv\.journal\.writer:\d+\); it stops now",
         line,
     )

@@ -11,7 +11,7 @@ import pytest
 from memcache_kv.errors import JournalFailed
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, writer
 from memcache_kv.journal.record import FORMAT_VERSION, Record
-from memcache_kv.journal.writer import SYNC_SECONDS
+from memcache_kv.journal.writer import SYNC_SECONDS, queue_limit_bytes
 from memcache_kv.store.item import STALE, WON, Item, make_entry, pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, no_space, wait_until
 from tests.journal.journals import FIRST, STARTED, Run, keys_in, records_in, serving_journal
@@ -290,6 +290,11 @@ def test_more_than_the_queue_may_hold_makes_clients_wait_until_it_is_written(
     run.close()
 
 
+@pytest.mark.parametrize(("items_mib", "queue_mib"), [(1, 4), (64, 4), (128, 8), (1024, 64), (1 << 20, 64)])
+def test_the_queue_is_a_sixteenth_of_the_items_memory_within_bounds(items_mib: int, queue_mib: int) -> None:
+    assert queue_limit_bytes(items_mib << 20) == queue_mib << 20
+
+
 @pytest.mark.parametrize("fsync", LAZY)
 def test_nobody_waits_for_a_queue_that_a_failed_disk_does_not_take(
     path: Path, disk: Disk, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
@@ -476,9 +481,9 @@ def test_a_directory_that_is_gone_is_refused_with_its_name(path: Path) -> None:
 
 def test_a_fault_in_the_thread_is_told_of_and_nothing_is_taken_any_more(path: Path) -> None:
     ended = threading.Event()
-    told: list[Exception] = []
+    told: list[BaseException] = []
 
-    def note(error: Exception) -> None:
+    def note(name: str, error: BaseException) -> None:
         told.append(error)
         ended.set()
 

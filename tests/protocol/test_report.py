@@ -11,6 +11,7 @@ from memcache_kv.protocol import ConnectionFacts, report
 from memcache_kv.protocol.dumps import KEYS_AT_ONCE
 from memcache_kv.settings import Settings
 from memcache_kv.stats import Counters
+from memcache_kv.store.item import pack
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 from tests.protocol.context_factory import PORT, Conversation, Surroundings
 
@@ -217,6 +218,19 @@ def test_changed_settings_are_told() -> None:
     told = dict(rows(conversation, b" settings"))
     assert (told["evictions"], told["shutdown_command"], told["memcache_kv_max_items"]) == ("off", "yes", "5")
     assert told["maxbytes"] == str(100 << 20)
+
+
+def test_what_finds_no_memory_is_told_by_class_whatever_the_command() -> None:
+    around = Surroundings(Settings(disable_evictions=True, max_items=2))
+    conversation = Conversation(around)
+    conversation.feed(b"set a 0 0 1\r\n1\r\nset b 0 0 400\r\n" + bytes(400) + b"\r\n")
+    small, large = (around.store.sizes.class_of_item(b"a", pack(0, bytes(size))) for size in (1, 400))
+    conversation.feed(b"set c 0 0 1\r\n1\r\nms d 1\r\n1\r\nmg e N0\r\nma f N0\r\n")
+    conversation.feed(b"add g 0 0 400\r\n" + bytes(400) + b"\r\n")
+    told = dict(rows(conversation, b" items"))
+    assert (told[f"items:{small}:outofmemory"], told[f"items:{large}:outofmemory"]) == ("4", "1")
+    conversation.feed(b"stats reset\r\n")
+    assert dict(rows(conversation, b" items"))[f"items:{small}:outofmemory"] == "0"
 
 
 def test_names_of_files_that_are_no_text_are_told_too() -> None:
