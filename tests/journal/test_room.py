@@ -294,6 +294,13 @@ def test_a_cache_that_evicts_is_not_held_up_by_an_offline_compaction(tmp_path: P
         assert is_due(server)
 
 
+def test_a_start_says_how_many_values_had_expired(tmp_path: Path) -> None:
+    lines = [set_line(b"%d" % number, 0, 1, 0, b"value") for number in range(7)]
+    make_journal(tmp_path, START + set_line(b"a", 0, 0, 0, b"value") + b"".join(lines))
+    with serving(tmp_path) as server:
+        assert re.search(r"^recovered 1 items from 9 records in [0-9.]+ s; 7 values had expired$", server.said, re.M)
+
+
 @pytest.mark.parametrize(
     ("room", "other", "holds"),
     [
