@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from memcache_kv import memory, process
+from memcache_kv.config.settings import Settings, add_options, load_settings
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
-from memcache_kv.service import Service
-from memcache_kv.settings import Settings, add_options, load_settings
+from memcache_kv.server import memory, process
+from memcache_kv.server.server import Service
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a server until SIGTERM, SIGINT or `shutdown`, or a command for a journal; return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["journal"]:
-        from memcache_kv import journal_cli  # not before: a server's start does without
+        from memcache_kv.journal.tools import cli  # not before: a server's start does without
 
-        return journal_cli.main(arguments[1:])
+        return cli.main(arguments[1:])
     try:
         settings = parse(arguments)
         return run(settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from memcache_kv.log import Log
+from memcache_kv.observe.log import Log
 
 LINE_SECONDS = 5.0
 """How often a line is written where there is no terminal to draw on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
-from memcache_kv.settings import OPTIONS
+from memcache_kv.config.settings import OPTIONS
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 from tests.program import Program, poll_until, run_to_its_end
 

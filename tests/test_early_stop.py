@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.config.settings import Settings
 from memcache_kv.errors import StoppedEarly
 from memcache_kv.journal import JournalDirectory
-from memcache_kv.log import Log
-from memcache_kv.service import Service
-from memcache_kv.settings import Settings
+from memcache_kv.observe.log import Log
+from memcache_kv.server.server import Service
 from tests.journal.journals import Run, names_in
 
 

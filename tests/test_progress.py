@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv import progress
-from memcache_kv.log import Log
+from memcache_kv.observe.log import Log
 from memcache_kv.progress import show_progress
 
 

@@ -11,15 +11,15 @@ from tests.program import Program, environment
 
 ON_REQUEST = {
     "memcache_kv.journal",
-    "memcache_kv.journal_cli",
-    "memcache_kv.journal_report",
-    "memcache_kv.journaling",
-    "memcache_kv.memcached_source",
+    "memcache_kv.journal.tools.cli",
+    "memcache_kv.journal.tools.report",
+    "memcache_kv.journal.lifecycle",
+    "memcache_kv.journal.tools.memcached_source",
     "memcache_kv.progress",
-    "memcache_kv.protocol.passwords",
-    "memcache_kv.suboptions",
-    "memcache_kv.tls",
-    "memcache_kv.udp",
+    "memcache_kv.auth.passwords",
+    "memcache_kv.config.suboptions",
+    "memcache_kv.server.tls",
+    "memcache_kv.server.udp",
     "_hashlib",
     "_ssl",
     "bcrypt",
@@ -57,7 +57,7 @@ def loaded(*flags: str) -> set[str]:
         assert program.ask(b"version\r\n").startswith(b"VERSION ")
         assert program.end() == 0
     found = named_in(program.said)
-    assert "memcache_kv.worker" in found
+    assert "memcache_kv.server.worker" in found
     return found - loaded_by_the_interpreter()
 
 
@@ -68,10 +68,10 @@ def test_a_plain_server_loads_none_of_what_is_for_single_flags() -> None:
 @pytest.mark.parametrize(
     ("flags", "module"),
     [
-        (("--journal", "{directory}/journal"), "memcache_kv.journaling"),
-        (("-Y", "{directory}/users"), "memcache_kv.protocol.passwords"),
+        (("--journal", "{directory}/journal"), "memcache_kv.journal.lifecycle"),
+        (("-Y", "{directory}/users"), "memcache_kv.auth.passwords"),
         (("--config", "{directory}/config"), "tomllib"),
-        (("-o", "track_sizes"), "memcache_kv.suboptions"),
+        (("-o", "track_sizes"), "memcache_kv.config.suboptions"),
     ],
 )
 def test_a_flag_loads_what_it_is_for_before_the_server_listens(

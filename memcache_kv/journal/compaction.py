@@ -18,8 +18,8 @@ from memcache_kv.errors import JournalLost
 from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, Room, line_of, set_line
 from memcache_kv.journal.writer import Journal
-from memcache_kv.log import Log
-from memcache_kv.store.item import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
+from memcache_kv.observe.log import Log
+from memcache_kv.store.entry import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread

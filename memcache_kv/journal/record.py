@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgspec
 
-from memcache_kv.store.item import (
+from memcache_kv.store.entry import (
     NAMED,
     PLAIN,
     SPACE,

@@ -14,7 +14,7 @@ from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.disk import Disk, write_all
 from memcache_kv.journal.manifest import Manifest, Part, check_version
 from memcache_kv.journal.record import LINE_HEAD, UNLIMITED, Record, Room, decode_line, parse_line
-from memcache_kv.store.item import (
+from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     PLAIN_LIMIT_BYTES,
     Entry,

@@ -10,6 +10,7 @@ from itertools import compress
 from threading import get_ident
 from typing import NamedTuple
 
+from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
@@ -25,8 +26,7 @@ from memcache_kv.journal.record import (
     set_line,
     set_lines,
 )
-from memcache_kv.settings import Fsync
-from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008

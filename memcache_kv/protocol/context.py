@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memcache_kv.log import Log
-from memcache_kv.observation import Observation
-from memcache_kv.settings import Settings
-from memcache_kv.stats import Counters
+from memcache_kv.config.settings import Settings
+from memcache_kv.observe.log import Log
+from memcache_kv.observe.observers import Observation
+from memcache_kv.stats.counters import Counters
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
 from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
-    from memcache_kv.tls import Tls
+    from memcache_kv.server.tls import Tls
 
 
 class ConnectionTotals:

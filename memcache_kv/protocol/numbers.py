@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from memcache_kv.store.item import unsigned_number
+from memcache_kv.store.entry import unsigned_number
 
 LONGEST_64 = 22
 """More characters than this are no number of 64 bits to memcached, be they zeros."""

@@ -9,10 +9,10 @@ from io import BytesIO
 from typing import ClassVar
 
 from memcache_kv.errors import ChangesRefused
+from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
-from memcache_kv.store.change import Mode, Outcome, Write
-from memcache_kv.store.item import Entry, deadline_of, ready_of
-from memcache_kv.watching import Watcher
+from memcache_kv.store.entry import Entry, deadline_of, ready_of
+from memcache_kv.store.writes import Mode, Outcome, Write
 
 READ_BYTES = 16 * 1024
 """What one read of a connection asks for, as in memcached; more when a large value is on its way."""

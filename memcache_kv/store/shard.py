@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from memcache_kv.store.eviction import EvictionOrder
-from memcache_kv.store.item import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
+from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
+from memcache_kv.store.s3fifo import EvictionOrder
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memcache_kv.settings import Settings
+    from memcache_kv.config.settings import Settings
 
 PAGE_BYTES = 1 << 20
 CHUNK_MAX_BYTES = PAGE_BYTES // 2

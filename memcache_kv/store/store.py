@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from memcache_kv.errors import ChangesRefused
-from memcache_kv.store.change import ChangeLog, Mode, Outcome, Write
-from memcache_kv.store.eviction import PLACE_SHIFT, SIGN_SHIFT
-from memcache_kv.store.item import (
+from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     FETCHED,
     NAMED,
@@ -32,9 +30,11 @@ from memcache_kv.store.item import (
     state_of,
     value_of,
 )
+from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
+from memcache_kv.store.writes import ChangeLog, Mode, Outcome, Write
 
 MIB = 1024 * 1024
 MAX_SHARDS = 64

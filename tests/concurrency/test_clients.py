@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.journal.record import Record
-from memcache_kv.store.item import ready_of, value_of
+from memcache_kv.store.entry import ready_of, value_of
 from tests.concurrency.crowd import run_together
 from tests.crash.load import Connection
 from tests.integration import wire

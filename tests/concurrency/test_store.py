@@ -10,7 +10,7 @@ import pytest
 
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.crawler import Crawler
-from memcache_kv.store.item import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, ready_of, value_of
+from memcache_kv.store.entry import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, ready_of, value_of
 from tests.concurrency.crowd import run_together
 from tests.fake_clock import FakeClock
 from tests.protocol.context_factory import Conversation, Surroundings

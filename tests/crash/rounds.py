@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memcache_kv.store import Store
-from memcache_kv.store.item import deadline_of
+from memcache_kv.store.entry import deadline_of
 from tests.crash.load import COUNTER, TOKENS, Connection, Key, State, Writer
 from tests.integration.wire import DEADLINE, OURS, RunningServer, poll_until
 from tests.journal.history import replay

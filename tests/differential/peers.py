@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
 
-from memcache_kv.settings import Settings
+from memcache_kv.config.settings import Settings
 from tests.differential.differences import Normaliser
 from tests.differential.streams import Move, Stream
 from tests.differential.words import SIZE_LIMIT

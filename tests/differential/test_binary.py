@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from memcache_kv.settings import Settings
+from memcache_kv.config.settings import Settings
 from tests.differential.peers import Outside
 from tests.integration.binary_wire import ANSWER, MARK, BinaryWire
-from tests.protocol.binary_cases import O, counting, joining, storing, touching
-from tests.protocol.binary_packets import OPAQUE, BinaryConversation, Ids, Packet, Reply, replies_in
+from tests.protocol.binary.binary_cases import O, counting, joining, storing, touching
+from tests.protocol.binary.binary_packets import OPAQUE, BinaryConversation, Ids, Packet, Reply, replies_in
 from tests.protocol.context_factory import Surroundings
 
 STREAMS = int(os.environ.get("DIFFERENTIAL_STREAMS", "300"))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.binary_wire import BinaryWire
 from tests.integration.wire import OURS, RunningServer, Wire, poll_until
-from tests.protocol.binary_packets import Packet
+from tests.protocol.binary.binary_packets import Packet
 
 POLICIES = ["always", "everysec", "never"]
 REFUSAL = b"SERVER_ERROR out of memory storing object"

@@ -13,7 +13,7 @@ import pytest
 
 from memcache_kv.errors import JournalError
 from memcache_kv.journal import JournalDirectory, Recovered, recover
-from memcache_kv.journal.export import new_store
+from memcache_kv.journal.tools.export import new_store
 from tests.faults.scene import MANIFEST, THREE_FILES, Scene, refused_start
 
 FLIPS = 1000

@@ -1,6 +1,6 @@
 """Real requests to start from, and the words that damage puts in their place."""
 
-from tests.protocol.text_cases import CASES, CLOSING
+from tests.protocol.text.text_cases import CASES, CLOSING
 
 LONGEST = 3000
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, TURN_BYTES
 from tests.fuzz.mutator import pieces
 from tests.fuzz.victim import ITEM_LIMIT_BYTES, surroundings
-from tests.protocol.binary_cases import CASES, O
-from tests.protocol.binary_packets import HEAD, BinaryConversation, Packet, Reply, replies_in
+from tests.protocol.binary.binary_cases import CASES, O
+from tests.protocol.binary.binary_packets import HEAD, BinaryConversation, Packet, Reply, replies_in
 from tests.protocol.context_factory import Surroundings
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))

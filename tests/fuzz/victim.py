@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from memcache_kv.auth.users import Users
+from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
-from memcache_kv.protocol.login import GuardedTextProtocol
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, TURN_BYTES
-from memcache_kv.protocol.text import MULTIGET_LIMIT_BYTES
-from memcache_kv.protocol.users import Users
-from memcache_kv.settings import Settings
+from memcache_kv.protocol.text.framing import MULTIGET_LIMIT_BYTES
+from memcache_kv.protocol.text.login import GuardedTextProtocol
 from tests.protocol.context_factory import Conversation, Surroundings
 
 ITEM_LIMIT_BYTES = 1 << 16

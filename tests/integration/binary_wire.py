@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.integration.wire import RunningServer
-from tests.protocol.binary_packets import HEAD, Ids, Packet, Reply, replies_in
+from tests.protocol.binary.binary_packets import HEAD, Ids, Packet, Reply, replies_in
 
 MARK = Packet(0x0A, opaque=0x7A11)
 ANSWER = Reply(0x0A, opaque=0x7A11)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.config.settings import Settings
 from memcache_kv.journal.writer import queue_limit_bytes
-from memcache_kv.log import Log
-from memcache_kv.service import Service
-from memcache_kv.settings import Settings
+from memcache_kv.observe.log import Log
+from memcache_kv.server.server import Service
 from tests.certificates import ask, make_certificates, stats
 from tests.integration.conftest import MakeServer
 from tests.integration.wire import Wire

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memcache_kv.settings import MIB
+from memcache_kv.config.settings import MIB
 from tests.integration.conftest import MakeServer
 from tests.integration.known_differences import has_rewritten_parser
 from tests.integration.wire import Wire, poll_until

@@ -6,8 +6,8 @@ from tests.integration.binary_wire import MARK, BinaryWire
 from tests.integration.conftest import MakeServer
 from tests.integration.known_differences import has_rewritten_parser
 from tests.integration.wire import RunningServer, Wire
-from tests.protocol.binary_cases import CASES, NOT_FOUND, BinaryCase, O, counting, error, hit, storing
-from tests.protocol.binary_packets import Packet, Reply
+from tests.protocol.binary.binary_cases import CASES, NOT_FOUND, BinaryCase, O, counting, error, hit, storing
+from tests.protocol.binary.binary_packets import Packet, Reply
 
 WITHOUT_IDS = [case for case in CASES if not any(packet.cas for packet in case.requests)]
 """An id has to be seen before it can be sent."""

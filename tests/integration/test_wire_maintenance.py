@@ -5,7 +5,7 @@ import pytest
 from tests.integration.conftest import MakeServer
 from tests.integration.known_differences import has_rewritten_parser
 from tests.integration.wire import DEADLINE, Wire
-from tests.protocol.maintenance_cases import CASES
+from tests.protocol.text.admin_cases import CASES
 
 
 def skip_older_releases(wire: Wire) -> None:

@@ -11,7 +11,7 @@ from random import Random
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest, recover
 from memcache_kv.store import Store
-from memcache_kv.store.item import pack
+from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 from tests.journal.history import Moment, Visible, shown
 from tests.journal.simulated_disk import Loss, SimulatedDisk

@@ -17,8 +17,8 @@ from memcache_kv.journal import Fsync, Journal, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.writer import GATHER_SECONDS
 from memcache_kv.store import Entry, Mode, Store
-from memcache_kv.store.change import Write
-from memcache_kv.store.item import STALE, WON, cas_of, deadline_of, make_entry, pack, ready_of
+from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, ready_of
+from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.journal.crash_checks import Expectation, Inspection, Names, Started, Violation, begin, start
 from tests.journal.history import Moment, shown

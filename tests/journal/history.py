@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, Recovered, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Item, Mode, Store
-from memcache_kv.store.change import Write
-from memcache_kv.store.item import (
+from memcache_kv.store.entry import (
     FETCHED,
     STALE,
     WON,
@@ -27,6 +26,7 @@ from memcache_kv.store.item import (
     state_of,
     value_of,
 )
+from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.journal.journals import FIRST, make_journal
 from tests.journal.journals import STARTED as STARTED

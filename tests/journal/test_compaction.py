@@ -18,9 +18,9 @@ from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, com
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import Record
-from memcache_kv.log import Log
+from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
-from memcache_kv.store.item import STALE, WON, make_entry, pack
+from memcache_kv.store.entry import STALE, WON, make_entry, pack
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, wait_until
 from tests.journal.history import History, Step, Visible, replay, shown, steps, two_record_steps

@@ -12,7 +12,7 @@ from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import set_line
 from memcache_kv.journal.writer import CHECK_SECONDS
-from memcache_kv.store.item import pack
+from memcache_kv.store.entry import pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.history import replay, shown
 from tests.journal.journals import FIRST, STARTED, Run, keys_in, manifest_in, names_in, serving_journal

@@ -20,7 +20,7 @@ from memcache_kv.journal.record import (
     set_line,
     set_lines,
 )
-from memcache_kv.store.item import (
+from memcache_kv.store.entry import (
     LAST_DEADLINE,
     PLAIN_LIMIT_BYTES,
     STALE,

@@ -15,7 +15,7 @@ from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.journal.recovery import Lapsed, keys_given_time, survey
 from memcache_kv.store import Mode, Outcome, Store
-from memcache_kv.store.item import STALE, pack
+from memcache_kv.store.entry import STALE, pack
 from tests.fake_clock import FakeClock
 from tests.journal.history import History, Step, cut_copy_of, replay, shown, steps, two_record_steps
 from tests.journal.journals import FIRST, START, STARTED, make_journal, manifest_in, names_in, write_manifest

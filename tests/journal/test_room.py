@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
+from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Room, compaction
 from memcache_kv.journal.record import set_line
-from memcache_kv.log import Log
-from memcache_kv.service import Service
-from memcache_kv.settings import Settings
+from memcache_kv.observe.log import Log
+from memcache_kv.server.server import Service
 from memcache_kv.store.store import MIB
 from tests.journal.disk import PATIENCE_SECONDS, wait_until
 from tests.journal.journals import START, make_journal, records_in
 from tests.program import Program
-from tests.protocol.binary_packets import Packet
+from tests.protocol.binary.binary_packets import Packet
 
 PAST = 30 * 24 * 3600 + 1
 """An exptime that is a unix time, long before the server's start."""

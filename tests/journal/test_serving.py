@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.config.settings import Settings
 from memcache_kv.errors import JournalError, JournalLocked
 from memcache_kv.journal import Fsync, compaction, writer
 from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import set_line
-from memcache_kv.log import Log
-from memcache_kv.service import Service
-from memcache_kv.settings import Settings
+from memcache_kv.observe.log import Log
+from memcache_kv.server.server import Service
 from memcache_kv.store import Mode, Outcome
-from memcache_kv.store.item import cas_of, pack, ready_of, value_of
+from memcache_kv.store.entry import cas_of, pack, ready_of, value_of
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.journals import FIRST, START, make_journal, manifest_in, names_in

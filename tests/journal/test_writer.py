@@ -12,7 +12,7 @@ from memcache_kv.errors import JournalFailed
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, writer
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.writer import SYNC_SECONDS, queue_limit_bytes
-from memcache_kv.store.item import STALE, WON, Item, make_entry, pack
+from memcache_kv.store.entry import STALE, WON, Item, make_entry, pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, no_space, wait_until
 from tests.journal.journals import FIRST, STARTED, Run, keys_in, records_in, serving_journal
 

@@ -2,15 +2,15 @@
 
 import io
 
-from memcache_kv.log import Log
-from memcache_kv.observation import Observation
+from memcache_kv.config.settings import Settings
+from memcache_kv.observe.log import Log
+from memcache_kv.observe.observers import Observation
+from memcache_kv.observe.watchers import Watchers
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context, TextProtocol
-from memcache_kv.settings import Settings
-from memcache_kv.stats import Counters
+from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.sizes import size_classes
-from memcache_kv.watching import Watchers
 from tests.fake_clock import FakeClock
 
 PORT = 11211

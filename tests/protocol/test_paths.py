@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.session import LARGEST_READ_BYTES
-from memcache_kv.protocol.text import MULTIGET_LIMIT_BYTES
-from memcache_kv.settings import Settings
-from memcache_kv.store.item import PLAIN_LIMIT_BYTES, deadline_of, ready_of
+from memcache_kv.protocol.text.framing import MULTIGET_LIMIT_BYTES
+from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, deadline_of, ready_of
 from tests.protocol.context_factory import Conversation, Surroundings
 from tests.protocol.spellings import all_spelled, line_ends, spelled
-from tests.protocol.text_cases import CASES, VERSION
+from tests.protocol.text.text_cases import CASES, VERSION
 
 KEYS = (b"a", b"b", b"n", b"\xff\x80", b"k" * 250, b"k" * 251, b"noreply", b"a\t", b"\r")
 key_words = st.sampled_from(KEYS)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory
-from memcache_kv.protocol.binary import BinaryProtocol
-from memcache_kv.protocol.binary_frames import Opcode
-from memcache_kv.protocol.multiget import KEYS_PER_TURN
-from memcache_kv.settings import Settings
-from memcache_kv.store.change import Mode
-from memcache_kv.store.item import pack
-from tests.protocol.binary_packets import Packet, replies_in
+from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.text.multiget import KEYS_PER_TURN
+from memcache_kv.store.entry import pack
+from memcache_kv.store.writes import Mode
+from tests.protocol.binary.binary_packets import Packet, replies_in
 from tests.protocol.context_factory import Conversation, Surroundings
 
 REFUSED = b"SERVER_ERROR out of memory storing object\r\n"

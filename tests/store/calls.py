@@ -1,7 +1,7 @@
 """What tests of the store do again and again."""
 
-from memcache_kv.store import Mode, Outcome, Store, item
-from memcache_kv.store.item import pack, ready_of
+from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store.entry import pack, ready_of
 
 FOREVER = 0
 
@@ -19,4 +19,4 @@ def found(store: Store, key: bytes) -> bytes | None:
 def cas_of(store: Store, key: bytes) -> int:
     entry = store.gets(key)
     assert entry is not None
-    return item.cas_of(entry)
+    return entry.cas_of(entry)

@@ -8,7 +8,7 @@ import pytest
 
 from memcache_kv.store import Mode, Store, crawler
 from memcache_kv.store.crawler import KEYS_AT_ONCE, Crawler
-from memcache_kv.store.item import pack
+from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 
 TTL = 10

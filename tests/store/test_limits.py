@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from memcache_kv.store import Mode, Outcome, Store
-from memcache_kv.store.item import make_entry, ready_of
-from memcache_kv.store.item import pack as ready
-from memcache_kv.store.item import value_of as value_in
+from memcache_kv.store.entry import make_entry, ready_of
+from memcache_kv.store.entry import pack as ready
+from memcache_kv.store.entry import value_of as value_in
 from memcache_kv.store.store import ITEM_HEADER_BYTES, MAX_SHARDS, MIB, choose_shards
 from tests.fake_clock import FakeClock
 from tests.store.calls import cas_of, found, put

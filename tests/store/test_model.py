@@ -12,7 +12,7 @@ from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.journal.recovery import recover
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
-from memcache_kv.store.item import (
+from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     ITEM_COST_BYTES,
     PLAIN_LIMIT_BYTES,

@@ -6,8 +6,8 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.store.eviction import CHANCES_PER_EVICTION, LEAST_MARKS, PLACE_SHIFT
-from memcache_kv.store.item import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item, deadline_of, make_entry, pack
+from memcache_kv.store.entry import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item, deadline_of, make_entry, pack
+from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, LEAST_MARKS, PLACE_SHIFT
 from memcache_kv.store.shard import Shard
 
 NOW = 1000

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.extended import Unused
-from memcache_kv.settings import Settings
-from memcache_kv.store.item import pack
+from memcache_kv.config.memcached_options import Unused
+from memcache_kv.config.settings import Settings
+from memcache_kv.store.entry import pack
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses, size_classes
 
 # What memcached 1.6.45 prints with -vv, for some flags.

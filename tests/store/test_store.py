@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from memcache_kv.store import Item, Mode, Outcome, Store
-from memcache_kv.store.item import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, ready_of, value_of
-from memcache_kv.store.item import pack as ready
+from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.store.entry import pack as ready
 from tests.fake_clock import FakeClock
 from tests.store.calls import FOREVER, cas_of, found, put
 

@@ -3,8 +3,8 @@
 import pytest
 
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
-from memcache_kv.store.change import Write
-from memcache_kv.store.item import FETCHED, STALE, WON, cas_of, deadline_of, pack, ready_of, state_of, value_of
+from memcache_kv.store.entry import FETCHED, STALE, WON, cas_of, deadline_of, pack, ready_of, state_of, value_of
+from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.store.test_store import HeardLog
 

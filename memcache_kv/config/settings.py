@@ -1,0 +1,424 @@
+"""Every setting with its default and unit, and the three places it can come from besides the code.
+
+A flag wins over an environment variable (`MEMCACHE_KV_` and the long flag's name), which wins over the TOML
+file given with --config (the long flag's name as key), which wins over the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memcache_kv.config.memcached_options import EX_USAGE as EX_USAGE
+from memcache_kv.config.memcached_options import MIB as MIB
+from memcache_kv.config.memcached_options import TlsOptions, Unused
+from memcache_kv.errors import ConfigError
+
+DEFAULT_PORT = 11211
+VARIABLE_PREFIX = "MEMCACHE_KV_"
+PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
+"""memcached's own variable: the file to which the ports are written that it really listens on."""
+SASL_FILE_VARIABLE = "MEMCACHED_SASL_PWDB"
+"""memcached's own variable: the file of users for -S, where -Y names none."""
+DOORS = ("notls:", "btls:", "mtls:")
+"""What an address may begin with: no TLS, TLS without a client's certificate, TLS with one."""
+
+
+class Fsync(enum.StrEnum):
+    """When what was written to the journal is forced to the disk."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+    NEVER = "never"
+
+
+class Settings(NamedTuple):
+    """What a server is started with. Sizes are in bytes, times in seconds."""
+
+    port: int = DEFAULT_PORT
+    port_given: bool = False
+    udp_port: int = 0
+    listen: tuple[str, ...] = ()
+    """Addresses, each with or without a port; empty is both loopbacks, or none beside a unix socket."""
+    unix_socket: Path | None = None
+    unix_mask: int = 0o700
+    enable_shutdown: bool = False
+    debug_commands: bool = False
+    daemon: bool = False
+    port_file: Path | None = None
+    lock_memory: bool = False
+    enable_largepages: bool = False
+    enable_coredumps: bool = False
+    user: str | None = None
+    memory_limit: int = 64 * MIB
+    disable_evictions: bool = False
+    conn_limit: int = 1024
+    threads: int = 0
+    """0 lets the interpreter decide: 1 with the GIL, 2 without."""
+    max_item_size: int = MIB
+    max_reqs_per_event: int = 1000
+    verbose: int = 0
+    pidfile: Path | None = None
+    backlog: int = 1024
+    disable_flush_all: bool = False
+    disable_cas: bool = False
+    disable_watch: bool = False
+    disable_dumping: bool = False
+    stats_delimiter: str = ":"
+    """What ends the prefix of a key, for `stats detail`."""
+    detail_enabled: bool = False
+    binding_protocol: str = "auto"
+    """auto, ascii or binary."""
+    auth_file: Path | None = None
+    enable_sasl: bool = False
+    enable_ssl: bool = False
+    tls: TlsOptions = TlsOptions()
+    idle_timeout: int = 0
+    """0 keeps idle connections."""
+    maxconns_fast: bool = True
+    """Whether connections over the limit are refused, instead of left waiting."""
+    slab_growth_factor: float = 1.25
+    slab_min_size: int = 48
+    extended: Unused = Unused()
+    track_sizes: bool = False
+    lru_crawler: bool = True
+    crawler_sleep_us: int = 100
+    crawler_tocrawl: int = 0
+    """0 is no limit."""
+    journal: Path | None = None
+    fsync: Fsync = Fsync.EVERYSEC
+    compact_ratio: float = 2.0
+    """0: only when asked."""
+    shards: int = 0
+    """0 lets the limits decide."""
+    max_items: int = 0
+    """0 is no limit."""
+
+
+class Option(NamedTuple):
+    """One setting as flag, variable and key of the file."""
+
+    name: str
+    """The long flag without its dashes; the field of Settings is the same with underscores."""
+    help: str
+    short: str = ""
+    metavar: str = ""
+    convert: Callable[[str], Any] = str
+    many: bool = False
+
+    @property
+    def field(self) -> str:
+        """Its field of Settings."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return VARIABLE_PREFIX + self.field.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return not self.metavar
+
+
+def _integer(lowest: int, highest: int, what: str, status: int = 2) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text) or not lowest <= int(text) <= highest:
+            raise ConfigError(f"{what} must be a number from {lowest} to {highest}, not {text!r}", status)
+        return int(text)
+
+    return convert
+
+
+def _item_size(text: str) -> int:
+    """Read -I: a number of bytes, or one with k or m behind it."""
+    match = re.fullmatch(r"(\d{1,12})([kKmMgG]?)", text)
+    if match is None:
+        raise ConfigError(f"the item size must be a number of bytes, or one with k, m or g, not {text!r}", EX_USAGE)
+    size = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
+    if size < 1024:
+        raise ConfigError("Item max size cannot be less than 1024 bytes.", EX_USAGE)
+    if size > 1024 * MIB:
+        raise ConfigError("Cannot set item size limit higher than a gigabyte.", EX_USAGE)
+    return size
+
+
+def _growth_factor(text: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?", text) or float(text) <= 1:
+        raise ConfigError(f"Factor must be greater than 1, not {text!r}")
+    return float(text)
+
+
+def _delimiter(text: str) -> str:
+    """Read -D, of which memcached takes the first letter."""
+    if not text.strip():
+        raise ConfigError("No delimiter specified")
+    return text.lstrip()[0]
+
+
+def _binding_protocol(text: str) -> str:
+    if text not in ("auto", "binary", "ascii", "text"):
+        raise ConfigError(
+            f"Invalid value for binding protocol: {text} -- should be one of auto, binary, or ascii", EX_USAGE
+        )
+    return "ascii" if text == "text" else text
+
+
+def _octal(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", text):
+        raise ConfigError(f"the access mask must be an octal number such as 700, not {text!r}")
+    return int(text, 8)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ConfigError(f"a switch is on or off, not {text!r}")
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ConfigError(f"a path can't be {text!r}")
+    return Path(text)
+
+
+def _fsync(text: str) -> Fsync:
+    try:
+        return Fsync(text)
+    except ValueError:
+        raise ConfigError(f"fsync must be always, everysec or never, not {text!r}") from None
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if ratio != 0 and not 1 < ratio < 1000:
+        raise ConfigError(f"{text!r} is not a ratio: it must be more than 1 and less than 1000, or 0")
+    return ratio
+
+
+def _shards(text: str) -> int:
+    count = _integer(0, 4096, "the number of shards")(text)
+    if count & (count - 1):
+        raise ConfigError(f"the number of shards must be a power of two, not {text}")
+    return count
+
+
+def _megabytes(text: str) -> int:
+    return _integer(1, 1 << 30, "the memory limit in megabytes")(text) * MIB
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("port", "TCP port to listen on; 0 picks a free one (default: 11211)", "p", "NUM",
+           _integer(0, 65535, "the port", EX_USAGE)),
+    Option("udp-port", "UDP port to listen on (default: 0, off)", "U", "NUM",
+           _integer(0, 65535, "the UDP port", EX_USAGE)),
+    Option("listen", "address to listen on, with or without :PORT; several with commas or by repeating the flag "
+           "(default: both loopbacks, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
+    Option("unix-socket", "unix socket to listen on (no TCP then, unless -p or -l is given too)", "s", "FILE", _path),
+    Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
+    Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
+    Option("daemon", "run as a daemon", "d", convert=_switch),
+    Option("user", "become this user (only when run as root)", "u", "USER"),
+    Option("memory-limit", "item memory in megabytes (default: 64)", "m", "NUM", _megabytes),
+    Option("disable-evictions", "return an error when memory is full, instead of evicting", "M", convert=_switch),
+    Option("conn-limit", "connections at once (default: 1024)", "c", "NUM",
+           _integer(1, 1 << 20, "the connection limit")),
+    Option("threads", "worker threads (default: 1, or 2 on an interpreter without the GIL)", "t", "NUM",
+           _integer(1, 256, "the number of threads")),
+    Option("max-item-size", "largest item, with k or m (default: 1m, from 1k to 1024m)", "I", "NUM", _item_size),
+    Option("max-reqs-per-event", "requests answered on one connection before the others have their turn "
+           "(default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
+    Option("verbose", "log who connects; -vv each request and reply too; -vvv more", "v",
+           convert=_integer(0, 9, "the verbosity")),
+    Option("pidfile", "write the process id to this file", "P", "FILE", _path),
+    Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
+           _integer(1, 1 << 16, "the backlog")),
+    Option("disable-flush-all", 'disable the "flush_all" command', "F", convert=_switch),
+    Option("disable-dumping", 'disable "stats cachedump", "lru_crawler metadump" and "mgdump"', "X", convert=_switch),
+    Option("disable-watch", 'disable the "watch" command', "W", convert=_switch),
+    Option("disable-cas", "disable CAS: every item has the id 0", "C", convert=_switch),
+    Option("stats-delimiter", 'turn on "stats detail", and end the prefix of a key at this letter (default: off, ":")',
+           "D", "CHAR", _delimiter),
+    Option("protocol", "auto, ascii (also: text) or binary (default: auto; ascii with -Y alone, binary with -S alone)",
+           "B", "NAME", _binding_protocol),
+    Option("auth-file", "let in only clients that log in with a user:password of this file, the password in clear or "
+           "as bcrypt's hash (htpasswd -B); SIGHUP reads it again", "Y", "FILE", _path),
+    Option("enable-sasl", "let clients of the binary protocol log in by SASL (PLAIN), with the users of -Y or of the "
+           f"file that {SASL_FILE_VARIABLE} names", "S", convert=_switch),
+    Option("enable-ssl", "listen with TLS, but where -l says notls:ADDR; mtls:ADDR requires a client's certificate, "
+           "btls:ADDR asks for none", "Z", convert=_switch),
+    Option("lock-memory", "lock all memory of the process, so that none is swapped out", "k", convert=_switch),
+    Option("enable-largepages", "check that the system has large pages, as memcached does; no other effect", "L",
+           convert=_switch),
+    Option("enable-coredumps", "raise the limit of core files", "r", convert=_switch),
+    Option("slab-growth-factor", 'growth of the size classes by which "stats items" and "stats slabs" count the items '
+           "(default: 1.25)", "f", "NUM", _growth_factor),
+    Option("slab-min-size", "smallest key and value for which these size classes have room (default: 48)", "n", "NUM",
+           _integer(1, 1 << 30, "the smallest chunk")),
+    Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
+           "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
+           "lru_crawler_tocrawl=NUM, track_sizes; on the size classes: slab_sizes=SIZE-SIZE-..., "
+           "slab_chunk_max=KILOBYTES; of TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
+           "ssl_verify_mode=0..3 (of clients: none, request, require, once), ssl_ca_cert=FILE, ssl_ciphers=LIST, "
+           "ssl_min_version=0..3 (TLS 1.0 to 1.3; default: 2), ssl_session_cache, ssl_kernel_tls; the others "
+           "are checked and without effect", "o", "NAME[=VALUE]",
+           many=True),
+    Option("debug-commands", 'enable "debugtime", with which any client can move the clock: for tests of programs only',
+           convert=_switch),
+    Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
+    Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
+           metavar="WHEN", convert=_fsync),
+    Option("compact-ratio", "rewrite the journal when it is this many times as long as after the last rewrite, and "
+           "longer than 64 MB times this; 0: only when asked (default: 2)", metavar="NUM", convert=_ratio),
+    Option("shards", "parts of the table, a power of two (default: by the limits, 64 at most)", metavar="NUM",
+           convert=_shards),
+    Option("max-items", "evict above this number of items (default: no limit)", metavar="NUM",
+           convert=_integer(0, 1 << 40, "the number of items")),
+)  # fmt: skip
+
+_FIELDS = {option.name: option.field for option in OPTIONS} | {
+    "listen-backlog": "backlog",
+    "protocol": "binding_protocol",
+}
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Put the settings together from flags (long name to text, switch or list), file and environment.
+
+    Raises ConfigError with one clear line.
+    """
+    values: dict[str, Any] = {}
+    for source, name_value in (
+        ("--config", _from_file(config)),
+        ("environment", _from_environment(environ)),
+        ("command line", flags),
+    ):
+        for option in OPTIONS:
+            if option.name in name_value:
+                values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
+    _add_implied(values, environ)
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Add the fields that follow from what was given."""
+    values["port_given"] = "port" in values
+    if values.get("udp_port") and "port" not in values:
+        values["port"] = values["udp_port"]
+    values["detail_enabled"] = "stats_delimiter" in values
+    if environ.get(PORT_FILE_VARIABLE):
+        values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
+    _add_login(values, environ)
+    if "extended" in values:
+        from memcache_kv.config.suboptions import read_suboptions  # a long table, for those alone who give -o
+
+        defaults = Settings()
+        found = read_suboptions(
+            values["extended"],
+            values.get("max_item_size", defaults.max_item_size),
+            values.get("slab_min_size", defaults.slab_min_size),
+        )
+        values.update(found)
+
+
+def _add_login(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Add what -Y and -S mean together: each alone is for its own protocol, as in memcached, and both are for both."""
+    text, binary = "auth_file" in values, bool(values.get("enable_sasl"))
+    if binary and not text and environ.get(SASL_FILE_VARIABLE):
+        values["auth_file"] = Path(environ[SASL_FILE_VARIABLE])
+    if text != binary:
+        values.setdefault("binding_protocol", "ascii" if text else "binary")
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.max_item_size > settings.memory_limit // 2:
+        raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EX_USAGE)
+    if settings.enable_sasl:
+        _check_sasl(settings)
+    elif settings.auth_file is not None:
+        if settings.binding_protocol != "ascii":
+            raise ConfigError(
+                "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.", EX_USAGE
+            )
+        if settings.udp_port:
+            raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
+    for address in settings.listen:
+        if address.startswith(DOORS) and not settings.enable_ssl:
+            raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)
+
+
+def _check_sasl(settings: Settings) -> None:
+    if settings.binding_protocol == "ascii":
+        raise ConfigError("ERROR: You cannot allow the ASCII protocol while using SASL.", EX_USAGE)
+    if settings.udp_port:
+        raise ConfigError("ERROR: Cannot enable UDP while using binary SASL authentication.", EX_USAGE)
+    if settings.auth_file is None:
+        raise ConfigError(f"-S needs a file of users: name it with -Y, or with {SASL_FILE_VARIABLE}", EX_USAGE)
+
+
+def _converted(option: Option, value: Any, source: str) -> Any:
+    try:
+        if option.many:
+            texts = value if isinstance(value, list) else [value]
+            return tuple(part for text in texts for part in str(text).split(",") if part)
+        return option.convert(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{source}, {option.name}: {error}", error.status) from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    known = {option.variable: option.name for option in OPTIONS}
+    unknown = [
+        name
+        for name in environ
+        if name.startswith(VARIABLE_PREFIX) and name not in known and name != f"{VARIABLE_PREFIX}CONFIG"
+    ]
+    if unknown:
+        raise ConfigError(f"environment: no setting is called {unknown[0]}; --help lists them")
+    return {known[name]: value for name, value in environ.items() if name in known}
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import tomllib
+
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number too long
+        raise ConfigError(f"--config: {path} is not TOML: {error}") from None
+    values = {name.replace("_", "-"): value for name, value in values.items()}
+    unknown = values.keys() - {option.name for option in OPTIONS}
+    if unknown:
+        raise ConfigError(f"--config: {path} has no use for {min(unknown)!r}; --help lists the settings")
+    return values
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the flags; what it parses is text for `load_settings`."""
+    for option in OPTIONS:
+        names = ([f"-{option.short}"] if option.short else []) + [f"--{option.name}"]
+        common: dict[str, Any] = {"dest": option.name, "help": option.help, "default": argparse.SUPPRESS}
+        if option.name == "verbose":
+            parser.add_argument(*names, action="count", **common)
+        elif option.is_switch:
+            parser.add_argument(*names, action="store_true", **common)
+        elif option.many:
+            parser.add_argument(*names, action="append", metavar=option.metavar, **common)
+        else:
+            parser.add_argument(*names, metavar=option.metavar, **common)

@@ -1,0 +1,121 @@
+"""A server's journal: recovered at its start, rewritten while it serves, closed at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from memcache_kv.config.settings import Settings
+from memcache_kv.errors import JournalFailed, StoppedEarly
+from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
+from memcache_kv.journal.writer import queue_limit_bytes
+from memcache_kv.observe.log import Log
+from memcache_kv.progress import show_progress
+from memcache_kv.store import Store
+from memcache_kv.threads import OnFault
+
+
+class Stopping(Protocol):
+    """The wish that the server end."""
+
+    def is_set(self) -> bool:
+        """Tell whether anybody has."""
+
+
+class Journaling:
+    """What a server with --journal does about it, beside having it written. Used by the thread that starts and stops.
+
+    path: the journal's directory; stopping: looked at while a journal is read; on_fault: told of what ends one of the
+    journal's threads. `failure` says at the end what could not be written.
+    """
+
+    def __init__(
+        self, path: Path, settings: Settings, store: Store, log: Log, stopping: Stopping, on_fault: OnFault
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._stopping = stopping
+        self._on_fault = on_fault
+        self._directory: JournalDirectory | None = None
+        self.journal: Journal | None = None
+        self.compactor: Compactor | None = None
+        self.failure: JournalFailed | None = None
+        self.recovered_records = 0
+
+    def open(self) -> None:
+        """Recover what the journal has, and have the store's changes written to it from now on.
+
+        Raises JournalError, and StoppedEarly where somebody wants the end first; `close` tidies up then too.
+        """
+        self._directory = directory = JournalDirectory(self._path)
+        manifest = directory.open()
+        last_cas, room, is_held = 0, Room(self._store.limit_bytes, self._store.max_items), False
+        if manifest is not None:
+            found = self._recover(directory, manifest)
+            last_cas = found.next_run()
+            self.recovered_records = found.records
+            is_held = found.unfit > 0 and not room.holds(found.room)
+            room = found.room if is_held else room
+            self._say_what_was_found(directory, found, is_held)
+        self._store.start_cas_at(last_cas + 1)
+        self.journal = Journal(
+            directory,
+            self._settings.fsync,
+            manifest,
+            last_cas,
+            self._log.say,
+            on_fault=self._on_fault,
+            room=room,
+            queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
+        )
+        self.journal.start()
+        self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log, is_held=is_held)
+        self.compactor.on_fault = self._on_fault
+        self._store.log = self.journal
+        self._store.new_second()
+
+    def close(self) -> None:
+        """Write what is queued, and let go of the directory."""
+        if self.journal is not None:
+            try:
+                self.journal.close()
+            except JournalFailed as error:
+                self.failure = error
+                self._log.say(str(error))
+        if self._directory is not None:
+            self._directory.close()
+
+    def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
+        """Replay a journal, and show how far it has come."""
+        with show_progress(self._log, directory.path) as show:
+
+            def progress(done: int, total: int, records: int) -> None:
+                show(done, total, records)
+                if self._stopping.is_set():
+                    raise StoppedEarly("stopped while the journal was read")
+
+            return recover(directory.path, directory.disk, manifest, self._store, progress)
+
+    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
+        for note in directory.notes():
+            self._log.say(note)
+        if found.torn_copy is not None:
+            self._log.say(
+                f"{directory.path}: the last record was not finished; "
+                f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
+            )
+        left_out = "".join(
+            f"; {count} {what}"
+            for count, what in ((found.unfit, "items did not fit"), (found.expired, "values had expired"))
+            if count
+        )
+        self._log.say(
+            f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s{left_out}"
+        )
+        if is_held:
+            self._log.say(
+                f"{directory.path}: the {found.unfit} items that did not fit stay in the journal for a start with more "
+                "memory: until a client sends `journal compact`, it is not rewritten, which would remove them"
+            )

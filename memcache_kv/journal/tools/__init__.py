@@ -1,0 +1,1 @@
+"""`memcache-kv journal …`: one module for each tool."""

@@ -1,0 +1,364 @@
+"""`memcache-kv journal …`: the tools for journals on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from memcache_kv.config.settings import Fsync
+from memcache_kv.errors import JournalError, JournalLocked, MemcacheKVError
+from memcache_kv.journal.compaction import Compaction
+from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
+from memcache_kv.journal.manifest import MANIFEST_NAME, number_of
+from memcache_kv.journal.ownership import disk_for
+from memcache_kv.journal.recovery import Progress, recover
+from memcache_kv.journal.tools.export import export_lines, load_store, new_store, output_file
+from memcache_kv.journal.tools.load import Loaded, Source, exported_items, load, text_items
+from memcache_kv.journal.tools.memcached_source import MemcachedSource
+from memcache_kv.journal.tools.repair import Plan, carry_out, make_plan
+from memcache_kv.journal.tools.report import (
+    print_rewound,
+    print_statistics,
+    print_verification,
+    say,
+    statistics_as_json,
+    verification_as_json,
+)
+from memcache_kv.journal.tools.restore import go_back, local_time, preview
+from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
+from memcache_kv.journal.tools.statistics import statistics
+from memcache_kv.journal.tools.verify import has_parts, verify
+from memcache_kv.journal.writer import Journal
+from memcache_kv.observe.log import Log, printable
+from memcache_kv.progress import show_progress
+
+PROGRAM = "memcache-kv journal"
+FINE, FAILED, WRONG_USAGE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
+MAX_LOSS_BYTES = 1 << 20
+OWN_NAMES = (MANIFEST_NAME, LOCK_NAME)
+DESCRIPTION = "Look at, mend and move the journals that `memcache-kv --journal DIR` writes."
+EPILOG = """exit status:
+  0    all is well, or done
+  1    damage was found, something could not be done, or --yes is needed to do it
+  2    wrong usage
+  3    a server uses the journal, which has to be stopped first
+  130  interrupted; the journal is as it was
+
+verify, stats and export only read, and work while a server writes the journal. The others want it stopped."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; return the exit status. Ends with SystemExit where the command line is wrong."""
+    options = make_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except JournalLocked:
+        return _complain(f"a server uses the journal in {options.directory}: stop it first", IN_USE)
+    except MemcacheKVError as error:
+        return _complain(str(error), FAILED)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nobody reads any more; let the exit not trip over that)
+        return FAILED
+    except OSError as error:
+        return _complain(f"{options.directory}: {error}; the journal is as it was", FAILED)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the journal is as it was", INTERRUPTED)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=text, description=text, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("directory", metavar="DIR", type=Path, help="the journal's directory")
+        command.set_defaults(run=run)
+        return command
+
+    _add_json(add("verify", run_verify, "check every record, and name every damaged place"))
+    command = add("stats", run_stats, "count records, files, runs, and what lives")
+    _add_json(command)
+    command.add_argument("--delimiter", default=":", help="what ends a prefix of a key (default: %(default)s)")
+    command.add_argument("--top", type=int, default=10, metavar="N", help="how many prefixes (default: %(default)s)")
+    command = add("repair", run_repair, "cut out what is damaged and keep all whole records; without --yes only say so")
+    command.add_argument("--yes", action="store_true", help="do it")
+    command.add_argument(
+        "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
+        help="refuse where more than this would go; `any` allows all, also what is not known (default: %(default)s)",
+    )  # fmt: skip
+    add("compact", run_compact, "rewrite the journal to hold only what lives")
+    command = add("export", run_export, "write a JSON object a line for each item that lives")
+    command.add_argument("--output", metavar="FILE", type=Path, help="write to this file (default: standard output)")
+    _add_sources(add("load", run_load, "add items to a journal, or begin one: all of them or, on failure, none"))
+    command = add("restore", run_restore, "go back to how everything was; without --yes only say what would change")
+    command.add_argument(
+        "--until", required=True, type=parse_time, metavar="TIME",
+        help="the last second that is kept: unix time, or 2026-01-31T12:00:00, local unless it ends with Z or +HH:MM",
+    )  # fmt: skip
+    command.add_argument("--yes", action="store_true", help="do it")
+    return parser
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object, for a program")
+
+
+def _add_sources(command: argparse.ArgumentParser) -> None:
+    sources = command.add_mutually_exclusive_group(required=True)
+    sources.add_argument("--export", metavar="FILE", help="what `journal export` wrote; - is standard input")
+    sources.add_argument("--text", metavar="FILE", help="lines of a key, a blank, and the value; - is standard input")
+    sources.add_argument("--memcached", metavar="HOST:PORT", help="a running memcached, or a memcache-kv")
+
+
+def parse_time(text: str) -> int:
+    """Read a unix time or an ISO 8601 time, of which a part of a second is dropped. Raises ValueError."""
+    try:
+        is_unix_time = text.isascii() and text.isdigit()
+        at = int(text) if is_unix_time else int(datetime.fromisoformat(text).timestamp())  # without a zone: local
+        datetime.fromtimestamp(at).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a unix time nor like 2026-01-31T12:00:00") from None
+    return at
+
+
+def parse_loss(text: str) -> int | None:
+    """Read how many bytes may be lost; None is any number. Raises ArgumentTypeError."""
+    if text == "any":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of bytes nor `any`")
+    return int(text)
+
+
+# Commands
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Check a journal."""
+    with _progress(options, "checking") as progress:
+        found = verify(options.directory, progress)
+    if options.json:
+        _print_json(verification_as_json(found))
+    else:
+        print_verification(found)
+    return FINE if found.is_sound else FAILED
+
+
+def run_stats(options: argparse.Namespace) -> int:
+    """Count what is in a journal."""
+    if not options.delimiter:
+        return _complain("--delimiter needs at least one character", WRONG_USAGE)
+    with _progress(options, "reading") as progress:
+        found = statistics(options.directory, options.delimiter.encode(), progress)
+    if options.json:
+        _print_json(statistics_as_json(found, options.top))
+    else:
+        print_statistics(found, options.top)
+    return FINE
+
+
+def run_repair(options: argparse.Namespace) -> int:
+    """Mend a journal, or say how."""
+    if not has_parts(options.directory):
+        raise JournalError(
+            f"there is no file of a journal in {options.directory}: name the directory that --journal was given"
+        )
+    with _locked(options.directory) as directory:
+        with _progress(options, "checking") as progress:
+            found = verify(options.directory, progress)
+        plan = make_plan(found)
+        if not plan.steps:
+            say("there is nothing to repair")
+            return FINE
+        for step in plan.steps:
+            say(step)
+        _say_what_is_lost(plan)
+        if options.max_loss is not None and (plan.is_loss_unknown or plan.lost_bytes > options.max_loss):
+            allowed, verb = ("any", "may be") if plan.is_loss_unknown else (plan.lost_bytes, "is")
+            hint = f"put a copy back, or allow it with --max-loss {allowed}"
+            return _complain(f"that {verb} more than --max-loss {options.max_loss} allows: {hint}", FAILED)
+        if not options.yes:
+            return _complain("nothing was done yet: --yes does it", FAILED)
+        with _progress(options, "repairing") as progress:
+            repaired = carry_out(plan, found, directory, progress)
+    for cut in repaired.cuts:
+        say(f"what was cut out is in {cut}")
+    say(f"repaired; the files as they were are in {repaired.originals}")
+    return FINE
+
+
+def _say_what_is_lost(plan: Plan) -> None:
+    more = ", and what was in missing files, of which nothing tells how much it was," if plan.is_loss_unknown else ""
+    say(f"{plan.lost_bytes:,} bytes{more} are lost, {plan.kept_records:,} records stay")
+
+
+def run_compact(options: argparse.Namespace) -> int:
+    """Rewrite a journal."""
+    with _stopped_journal(options.directory) as directory:
+        manifest = directory.open() or present_manifest(options.directory)
+        _say_notes(directory)
+        store = new_store()
+        with _progress(options, "reading") as progress:
+            found = recover(directory.path, directory.disk, manifest, store, progress)
+        journal = Journal(directory, Fsync.NEVER, manifest, found.next_run(), room=found.room)
+        before = journal.files.total_bytes
+        work = Compaction(journal, store)
+        try:
+            with _progress(options, "compacting", "items") as progress:
+                for _ in work.steps():
+                    progress(work.items, len(store), work.items)
+        finally:
+            work.discard()
+            journal.close()
+    after = journal.files.total_bytes
+    say(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
+    return FINE
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write all items as JSON."""
+    with _progress(options, "reading") as progress:
+        store = load_store(options.directory, progress)
+    with _output(options) as file, _progress(options, "exporting", "items") as progress:
+        for number, line in enumerate(export_lines(store), 1):
+            file.write(line)
+            if not number % 1000:
+                progress(number, len(store), number)
+    return FINE
+
+
+@contextlib.contextmanager
+def _output(options: argparse.Namespace) -> Iterator[BinaryIO]:
+    """Open standard output, by its names (/dev/stdout) too, or a file. Raises JournalError."""
+    path: Path | None = options.output
+    if path is None or _is_standard_output(path):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if _is_of_journal(options.directory, path):
+        raise JournalError(f"{path} is a file of the journal itself: give --output another name")
+    with output_file(path) as file:
+        yield file
+
+
+def _is_of_journal(directory: Path, path: Path) -> bool:
+    where, name = os.path.split(os.path.realpath(path))
+    return where == os.path.realpath(directory) and (number_of(name) > 0 or name in OWN_NAMES)
+
+
+def _is_standard_output(path: Path) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
+        return False
+
+
+def run_load(options: argparse.Namespace) -> int:
+    """Add items to a journal."""
+    with contextlib.ExitStack() as undo:
+        loading = undo.enter_context(_progress(options, "loading into", "items"))
+        source, memcached = _source(options, undo, loading)
+        directory = undo.enter_context(_locked(options.directory))
+        try:
+            loaded = load(directory, source, reading=loading, loading=None if memcached else loading)
+        finally:
+            _say_notes(directory)
+    say(f"loaded {loaded.items:,} items, {loaded.bytes:,} bytes of keys and values")
+    if loaded.expired:
+        say(f"{loaded.expired:,} had expired and were left out")
+    if memcached is not None and memcached.gone:
+        say(f"{memcached.gone:,} were gone when they were fetched")
+    return _report_rejected(loaded)
+
+
+def _source(
+    options: argparse.Namespace, undo: contextlib.ExitStack, loading: Progress
+) -> tuple[Source, MemcachedSource | None]:
+    if options.memcached is not None:
+        memcached = MemcachedSource(options.memcached, loading)
+        return memcached, memcached
+    name, read = (options.text, text_items) if options.text is not None else (options.export, exported_items)
+    try:
+        file = sys.stdin.buffer if name == "-" else undo.enter_context(Path(name).open("rb"))  # noqa: SIM115
+    except OSError as error:
+        raise JournalError(f"can't read {name}: {error.strerror}") from None
+    return read(file), None
+
+
+def _report_rejected(loaded: Loaded) -> int:
+    for rejected in loaded.first_rejected:
+        say(f"line {rejected.number}: {rejected.reason}", is_error=True)
+    if not loaded.rejected:
+        return FINE
+    return _complain(f"{loaded.rejected:,} lines were not loaded; all others were", FAILED)
+
+
+def run_restore(options: argparse.Namespace) -> int:
+    """Go back to a moment, or say what that means."""
+    with _stopped_journal(options.directory) as directory, take_snapshot(options.directory) as snapshot:
+        with _progress(options, "reading") as progress:
+            rewound = preview(snapshot, options.until, progress)
+        if not rewound.dropped_records:
+            say(f"nothing was done after {local_time(options.until)}: all stays as it is")
+            return FINE
+        print_rewound(rewound)
+        if not options.yes:
+            return _complain("nothing was done yet: --yes does it", FAILED)
+        directory.open()
+        _say_notes(directory)
+        with _progress(options, "restoring") as progress:
+            kept = go_back(snapshot, rewound, directory, progress)
+    say(f"restored; the files as they were are in {kept}")
+    return FINE
+
+
+# What they share
+
+
+@contextlib.contextmanager
+def _stopped_journal(path: Path) -> Iterator[JournalDirectory]:
+    """Lock a journal that is there. Raises JournalLocked where a server uses it, JournalError where there is none."""
+    present_manifest(path)
+    with _locked(path) as directory:
+        yield directory
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[JournalDirectory]:
+    """Lock a directory to change the journal in it. Raises JournalLocked, JournalError and OSError."""
+    with contextlib.closing(JournalDirectory(path, disk_for(path))) as directory:
+        yield directory
+
+
+def _say_notes(directory: JournalDirectory) -> None:
+    for note in directory.notes():
+        _complain(note, FINE)
+
+
+@contextlib.contextmanager
+def _progress(options: argparse.Namespace, doing: str, things: str = "records") -> Iterator[Progress]:
+    with show_progress(Log(), Path(printable(options.directory.name)), doing, things) as progress:
+        yield progress
+
+
+def _complain(text: str, status: int) -> int:
+    sys.stdout.flush()
+    say(f"{PROGRAM}: {text}", is_error=True)
+    return status
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    print(json.dumps(found))  # escapes all that is not ASCII

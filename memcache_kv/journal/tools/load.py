@@ -1,0 +1,155 @@
+"""Adding items from elsewhere to a journal that no server uses: all of them with one swap at the end, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+import msgspec
+
+from memcache_kv.clock import Clock
+from memcache_kv.journal.directory import JournalDirectory
+from memcache_kv.journal.manifest import Manifest, Part, increment_name, number_of
+from memcache_kv.journal.record import FORMAT_VERSION, set_line
+from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
+from memcache_kv.journal.tools.export import ExportedItem
+from memcache_kv.journal.tools.rewrite import NewPart, start_line, swap, uninterrupted
+from memcache_kv.store.entry import STALE, WON
+
+KEY_LIMIT_BYTES = 250
+SHOWN_REJECTIONS = 20
+FLAGS_LIMIT = 1 << 32
+PROGRESS_ITEMS = 1000
+
+
+class SourceItem(NamedTuple):
+    """An item to be loaded. What it was given as a CAS id elsewhere is not taken over: clients get a new one."""
+
+    key: bytes
+    value: bytes
+    flags: int = 0
+    exp: int = 0
+    state: int = 0
+
+
+class Rejected(NamedTuple):
+    """A line that is no item."""
+
+    number: int
+    reason: str
+
+
+Source: TypeAlias = Iterable[SourceItem | Rejected]
+
+
+@dataclass
+class Loaded:
+    """What became of a source's items."""
+
+    items: int = 0
+    bytes: int = 0
+    expired: int = 0
+    """How many were not taken because their time is over."""
+    rejected: int = 0
+    first_rejected: list[Rejected] = field(default_factory=list)
+
+
+def load(
+    directory: JournalDirectory, source: Source, reading: Progress | None = None, loading: Progress | None = None
+) -> Loaded:
+    """Append a source's items to a journal, or begin one with them; the directory is locked.
+
+    reading, loading: told how far the journal that is there, and then the source, has come. Raises JournalError,
+    and OSError: then, and where the source raises, nothing is loaded.
+    """
+    manifest = directory.open()
+    cas = 0
+    if manifest is not None:
+        # To cut off an unfinished record, and to see that the rest is sound; what it holds is not needed.
+        found = survey(directory.path, directory.disk, manifest, reading)
+        cas = found.last_cas >> CAS_RUN_BITS << CAS_RUN_BITS
+    number = number_of(manifest.increments[-1].name) + 1 if manifest is not None else 1
+    with NewPart(directory.path, directory.disk, increment_name(number)) as new:
+        new.write(start_line(cas))
+        loaded = _write_items(new, source, loading)
+        with uninterrupted():
+            swap(directory.path, directory.disk, [new], _with_increment(directory, manifest, new.finish()))
+    return loaded
+
+
+def _with_increment(directory: JournalDirectory, manifest: Manifest | None, new: Part) -> Manifest:
+    if manifest is None:
+        return Manifest(FORMAT_VERSION, None, (new,))
+    *closed, last = manifest.increments
+    whole = Part(last.name, directory.disk.size(directory.path / last.name))
+    return Manifest(FORMAT_VERSION, manifest.base, (*closed, whole, new))
+
+
+def _write_items(new: NewPart, source: Source, loading: Progress | None) -> Loaded:
+    loaded = Loaded()
+    now = Clock().now
+    for item in source:
+        if isinstance(item, Rejected):
+            loaded.rejected += 1
+            if len(loaded.first_rejected) < SHOWN_REJECTIONS:
+                loaded.first_rejected.append(item)
+            continue
+        if 0 < item.exp <= now:
+            loaded.expired += 1
+            continue
+        new.write(set_line(item.key, item.flags, item.exp, 0, item.value, item.state))
+        loaded.items += 1
+        loaded.bytes += len(item.key) + len(item.value)
+        if loading is not None and not loaded.items % PROGRESS_ITEMS:
+            loading(loaded.bytes, 0, loaded.items)
+    return loaded
+
+
+# Files
+
+
+def text_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
+    """Read lines of a key, a blank or tab, and the value, which is the rest of the line."""
+    for number, line in enumerate(file, 1):
+        content = line.removesuffix(b"\n").removesuffix(b"\r")
+        blanks = [at for at in (content.find(b" "), content.find(b"\t")) if at >= 0]
+        if not content:
+            yield Rejected(number, "the line is empty")
+        elif not blanks:
+            yield Rejected(number, "there is no value behind the key")
+        else:
+            key, value = content[: min(blanks)], content[min(blanks) + 1 :]
+            problem = key_problem(key)
+            yield Rejected(number, problem) if problem else SourceItem(key, value)
+
+
+def key_problem(key: bytes) -> str:
+    """Say what keeps a key from being one of the text protocol; nothing where it is one."""
+    if not key:
+        return "the line begins with a blank: there is no key"
+    if len(key) > KEY_LIMIT_BYTES:
+        return f"the key has {len(key)} bytes, and {KEY_LIMIT_BYTES} is the limit"
+    if any(byte <= 32 or byte == 127 for byte in key):
+        return "the key holds a control character"
+    return ""
+
+
+def exported_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
+    """Read the lines of an export."""
+    decode = msgspec.json.Decoder(ExportedItem).decode
+    for number, line in enumerate(file, 1):
+        try:
+            item = decode(line)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            yield Rejected(number, str(error))
+            continue
+        key = item.key_bytes()
+        if not 0 < len(key) <= KEY_LIMIT_BYTES:
+            yield Rejected(number, f"the key has {len(key)} bytes, and 1 to {KEY_LIMIT_BYTES} are possible")
+        elif item.value is None and item.value64 is None:
+            yield Rejected(number, "there is no value")
+        elif not (0 <= item.flags < FLAGS_LIMIT and item.exp >= 0):
+            yield Rejected(number, "flags or exp are out of range")
+        else:
+            yield SourceItem(key, item.value_bytes(), item.flags, item.exp, STALE * item.stale | WON * item.won)

@@ -1,0 +1,112 @@
+"""What the tools for journals say: for a person, and as what a program reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from memcache_kv.journal.tools.restore import Rewound, local_time
+from memcache_kv.journal.tools.statistics import Statistics
+from memcache_kv.journal.tools.verify import Verification
+from memcache_kv.observe.log import printable
+
+
+def say(text: str, is_error: bool = False) -> None:
+    """Print a line on standard output, or on standard error."""
+    print(printable(text), file=sys.stderr if is_error else sys.stdout)
+
+
+def verification_as_json(found: Verification) -> dict[str, Any]:
+    """Turn what `verify` found into what JSON can hold."""
+    return {
+        "directory": str(found.directory),
+        "ok": found.is_sound,
+        "records": found.records,
+        "damages": found.damages,
+        "manifest_damage": found.manifest_damage,
+        "unfinished_bytes": found.unfinished_bytes,
+        "files": [
+            {
+                "name": file.part.name,
+                "kind": "base" if file.is_base else "increment",
+                "missing": file.is_missing,
+                "bytes": file.bytes,
+                "records": file.records,
+                "unfinished_bytes": file.unfinished_bytes,
+                "damages": [{"offset": d.offset, "bytes": d.bytes, "reason": d.reason} for d in file.damages],
+            }
+            for file in found.files
+        ],
+        "others": [{"name": other.name, "kind": other.kind, "bytes": other.bytes} for other in found.others],
+    }
+
+
+def print_verification(found: Verification) -> None:
+    """Say what `verify` found."""
+    if found.manifest_damage is not None:
+        say(found.manifest_damage)
+    for file in found.files:
+        verdict = f"{len(file.damages)} damaged" if file.damages else "ok"
+        say(f"{file.part.name}: {file.records:,} records, {file.bytes:,} bytes, {verdict}")
+        for damage in file.damages:
+            say(f"  at offset {damage.offset}: {damage.bytes} bytes: {damage.reason}")
+        if file.unfinished_bytes:
+            say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is no damage")
+    for other in found.others:
+        say(f"{other.name}: {other.bytes:,} bytes, no part of the journal ({other.kind})")
+    if found.is_sound:
+        say(f"no damage in {found.records:,} records")
+    else:
+        say(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` says what can be done")
+
+
+def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
+    """Turn what `stats` found into what JSON can hold."""
+    return {
+        "directory": str(found.directory),
+        "files": [{"name": name, "bytes": size} for name, size in found.files.items()],
+        "total_bytes": found.total_bytes,
+        "records": dict(found.records),
+        "runs": found.runs,
+        "first_at": found.first_at,
+        "last_at": found.last_at,
+        "rewind_at": found.rewind_at,
+        "last_flushes": list(found.last_flushes),
+        "live_items": found.live_items,
+        "live_bytes": found.live_bytes,
+        "live_ratio": round(found.live_ratio, 4),
+        "prefixes": [
+            {"prefix": prefix.decode("utf-8", "backslashreplace"), "items": counted.items, "bytes": counted.bytes}
+            for prefix, counted in found.top_prefixes(top)
+        ],
+    }
+
+
+def print_statistics(found: Statistics, top: int) -> None:
+    """Say what `stats` found."""
+    for name, size in found.files.items():
+        say(f"{name}: {size:,} bytes")
+    records = ", ".join(f"{count:,} {op}" for op, count in found.records.most_common())
+    say(f"records: {found.records.total():,} ({records}), of {found.runs} runs")
+    say(f"from {local_time(found.first_at)} to {local_time(found.last_at)}")
+    say(f"can be rewound to {local_time(found.rewind_at)} ({found.rewind_at})")
+    if found.last_flushes:
+        say("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))
+    live = f"{found.live_items:,} items, {found.live_bytes:,} of {found.total_bytes:,} bytes"
+    say(f"live: {live}, {100 * found.live_ratio:.1f} %")
+    for prefix, counted in found.top_prefixes(top):
+        say(f"  {prefix.decode('utf-8', 'backslashreplace')}: {counted.items:,} items, {counted.bytes:,} bytes")
+
+
+def print_rewound(rewound: Rewound) -> None:
+    """Say what `restore` would change."""
+    say(f"until {local_time(rewound.until)}: {rewound.items_after:,} items; now {rewound.items_before:,}")
+    dropped = ", ".join(f"{count:,} {op}" for op, count in rewound.dropped.most_common())
+    say(f"{rewound.dropped_records:,} records are left out ({dropped})")
+    if rewound.first_dropped_flush_at:
+        say(f"the first flush_all among them was at {local_time(rewound.first_dropped_flush_at)}")
+    if rewound.last_kept_flush_at:
+        at = rewound.last_kept_flush_at
+        say(f"the last flush_all that stays was at {local_time(at)}: to undo it, give --until {at - 1}")
+    if rewound.passed_flush_at:
+        say(f"the flush_all that waited for {local_time(rewound.passed_flush_at)} is left out")

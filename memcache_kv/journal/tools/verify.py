@@ -1,0 +1,284 @@
+"""Looking for damage: all that a start would stumble over, with what stands behind it too. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memcache_kv.errors import JournalCorrupt, JournalError
+from memcache_kv.journal.directory import LOCK_NAME, UNLISTED_SUFFIX
+from memcache_kv.journal.disk import SystemDisk
+from memcache_kv.journal.manifest import (
+    MANIFEST_NAME,
+    TEMPORARY_SUFFIX,
+    Manifest,
+    Part,
+    base_name,
+    check_version,
+    increment_name,
+    number_of,
+)
+from memcache_kv.journal.record import FORMAT_VERSION, LINE_HEAD, Record
+from memcache_kv.journal.recovery import Progress
+from memcache_kv.journal.tools.scan import Damage, Found, Tail, Whole, scan
+from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
+
+
+@dataclass
+class FileCheck:
+    """What was found in one file of a journal."""
+
+    part: Part
+    is_base: bool
+    is_last: bool
+    bytes: int = 0
+    """How long it is as far as it belongs to the journal."""
+    records: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    whole_bytes: int = 0
+    """Where its last whole record ends."""
+    unfinished_bytes: int = 0
+    is_missing: bool = False
+    lacks_start: bool = True
+    cas: int = 0
+    """The highest that a start record says of CAS ids."""
+
+    @property
+    def lost_bytes(self) -> int:
+        """How many bytes are of no use, and how many are known to have been there and are not."""
+        return sum(damage.bytes for damage in self.damages) + max(0, self.part.bytes - self.bytes)
+
+    @property
+    def is_loss_unknown(self) -> bool:
+        """Whether the file is missing, and nothing tells how much was in it."""
+        return self.is_missing and not self.part.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A file in the directory that is no part of the journal."""
+
+    name: str
+    bytes: int
+    kind: str
+
+
+@dataclass
+class Verification:
+    """What was found in a journal."""
+
+    directory: Path
+    manifest: Manifest
+    manifest_damage: str | None
+    files: list[FileCheck] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+
+    @property
+    def damages(self) -> int:
+        """How many places are damaged, files missing, or manifests."""
+        return sum(len(file.damages) for file in self.files) + (self.manifest_damage is not None)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether a server starts with it."""
+        return not self.damages
+
+    @property
+    def records(self) -> int:
+        """How many whole records there are."""
+        return sum(file.records for file in self.files)
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """How long the record is that was being written."""
+        return sum(file.unfinished_bytes for file in self.files)
+
+
+def verify(directory: Path, progress: Progress | None = None) -> Verification:
+    """Check every file of a journal that a server may be writing.
+
+    Raises JournalError where there is none, it can't be read, or it is of a newer format.
+    """
+    damage: str | None = None
+    try:
+        snapshot = take_snapshot(directory)
+    except JournalCorrupt as error:
+        damage = str(error)
+        snapshot = take_snapshot(directory, guessed_manifest)
+    with snapshot:
+        found = Verification(directory, snapshot.manifest, damage)
+        before = 0
+        for part in snapshot.manifest.parts:
+            file = check_file(snapshot, part, is_guessed=damage is not None, progress=progress, before=before)
+            before += file.bytes
+            found.files.append(file)
+    found.others = list(_others(directory, snapshot.manifest))
+    return found
+
+
+def check_file(
+    snapshot: Snapshot, part: Part, is_guessed: bool = False, progress: Progress | None = None, before: int = 0
+) -> FileCheck:
+    """Check one file. is_guessed: whether its length is not known; before: the bytes of those read before it."""
+    is_last = part is snapshot.manifest.parts[-1]
+    file = FileCheck(part, is_base=part is snapshot.manifest.base, is_last=is_last)
+    path = snapshot.directory / part.name
+    if part.name in snapshot.missing:
+        file.is_missing = True
+        length = f"it had {part.bytes} bytes" if part.bytes else "how long it was is not known"
+        file.damages.append(Damage(0, 0, f"the file is missing; {length}"))
+        return file
+    is_whole_file = is_last or is_guessed
+    file.bytes = snapshot.size(path) if is_whole_file else min(part.bytes, snapshot.size(path))
+    last: Record | None = None
+    for found in pieces_of(snapshot, file):
+        if isinstance(found, Whole):
+            last = _whole_found(file, found)
+        elif isinstance(found, Damage):
+            file.damages.append(found)
+        else:
+            _tail_found(file, found)
+        if progress is not None:
+            progress(before + found.offset + found.bytes, snapshot.total_bytes, file.records)
+    _check_ends(file, last)
+    if not file.records and not file.damages:
+        file.damages += _without_records(snapshot, file, is_guessed)
+    if file.damages and file.bytes < snapshot.size(path):
+        # Something put into the middle may have moved what is behind it.
+        whole = check_file(snapshot, part, is_guessed=True, progress=progress, before=before)
+        whole.damages = whole.damages or [Damage(part.bytes, 0, f"no record ends, and it had {part.bytes} bytes")]
+        return whole
+    return file
+
+
+def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
+    """Tell what a file consists of, in order.
+
+    What stands behind the last line feed of the last file was being written, whatever it looks like: so a start takes
+    it. Only where it may have been more, as the manifest knows of more, is it looked through.
+    """
+    path = snapshot.directory / file.part.name
+    end = snapshot.lines_end(path) if file.is_last else file.bytes
+    if end == file.bytes or end < file.part.bytes:
+        yield from scan(snapshot.read(path, file.bytes))
+        return
+    yield from scan(snapshot.read(path, end))
+    yield Tail(end, file.bytes - end)
+
+
+def _without_records(snapshot: Snapshot, file: FileCheck, is_guessed: bool) -> Iterator[Damage]:
+    """Tell whether a file in which there is no record is a loss. It is none where the first was being written."""
+    if is_guessed and not file.unfinished_bytes:
+        yield Damage(0, 0, "it has no record")
+    elif file.unfinished_bytes:
+        begun = snapshot.read_range(snapshot.directory / file.part.name, 0, len(LINE_HEAD))
+        if not LINE_HEAD.startswith(begun):
+            yield Damage(0, file.bytes, "it is not a journal: its only line is not a record that was begun")
+
+
+def _whole_found(file: FileCheck, found: Whole) -> Record:
+    """Note whole records; return the last."""
+    for record in found.records:
+        if record.op == "start":
+            check_version(record.version)
+            file.cas = max(file.cas, record.cas)
+    if not file.records:
+        file.lacks_start = found.records[0].op != "start"
+        if file.lacks_start and not file.damages:
+            file.damages.append(Damage(found.offset, 0, "it does not begin with a start record"))
+    file.records += len(found.records)
+    file.whole_bytes = found.end
+    return found.records[-1]
+
+
+def _tail_found(file: FileCheck, tail: Tail) -> None:
+    """Decide whether what no line feed ends is a record that was being written."""
+    if not file.is_last:
+        file.damages.append(Damage(tail.offset, tail.bytes, "a record is cut off"))
+    elif tail.offset < file.part.bytes:
+        file.damages.append(Damage(tail.offset, tail.bytes, f"it was {file.part.bytes} bytes long without damage"))
+    else:
+        file.unfinished_bytes = tail.bytes
+
+
+def _check_ends(file: FileCheck, last: Record | None) -> None:
+    """See that the file is as long as it was, and that a base says so itself."""
+    if file.bytes < file.part.bytes:
+        reason = f"it has {file.bytes} bytes and had {file.part.bytes}: it was cut off"
+        file.damages.append(Damage(file.bytes, 0, reason))
+    if file.is_base:
+        if last is None or last.op != "end":
+            file.damages.append(Damage(file.bytes, 0, "it is not a whole base: its end record is missing"))
+        elif last.count != file.records - 1:
+            reason = f"it has {file.records - 1} records and had {last.count}"
+            file.damages.append(Damage(file.bytes, 0, reason))
+
+
+def _others(directory: Path, manifest: Manifest) -> Iterator[Other]:
+    """Tell what else is in the directory."""
+    listed = {LOCK_NAME, MANIFEST_NAME, *(part.name for part in manifest.parts)}
+    for path in sorted(directory.iterdir()):
+        if path.name in listed:
+            continue
+        try:
+            yield Other(path.name, path.stat().st_size, _kind_of(path))
+        except FileNotFoundError:  # a server has removed it meanwhile
+            continue
+
+
+def _kind_of(path: Path) -> str:
+    name = path.name
+    if path.is_dir():
+        return "originals" if name.startswith(("before-repair-", "before-restore-")) else "directory"
+    if name.endswith(TEMPORARY_SUFFIX):
+        return "temporary"
+    if number_of(name) or UNLISTED_SUFFIX in name:
+        return "unlisted"
+    if ".torn-" in name or ".cut-" in name:
+        return "cut off"
+    return "unknown"
+
+
+# Without a manifest
+
+
+def has_parts(directory: Path) -> bool:
+    """Tell whether there is any file of a journal in a directory."""
+    return directory.is_dir() and any(number_of(path.name) for path in directory.iterdir())
+
+
+def guessed_manifest(directory: Path) -> Manifest:
+    """Guess from the files' names what a manifest said that is missing or damaged. Raises JournalError."""
+    try:
+        names = sorted((name for name in SystemDisk().names(directory) if number_of(name)), key=number_of)
+    except OSError as error:
+        raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
+    if not names:
+        raise JournalError(f"there is no file of a journal in {directory}")
+    increments = [name for name in names if not name.startswith("base-")]
+    base = _best_base(directory, [name for name in names if name.startswith("base-")])
+    if base is None and number_of(increments[0]) > 1:
+        base = Part(base_name(number_of(increments[0])))  # all that is numbered above 1 goes on from a base
+    first = number_of(base.name) if base is not None else 1
+    return Manifest(FORMAT_VERSION, base, tuple(_without_gaps(increments, first)))
+
+
+def _without_gaps(names: list[str], first: int) -> Iterator[Part]:
+    """Give the increments from this number on, and one that is missing for each gap in their numbers."""
+    expected = first
+    for name in [name for name in names if number_of(name) >= first] or [increment_name(first)]:
+        if number_of(name) > expected:
+            yield Part(increment_name(expected))
+        yield Part(name)
+        expected = number_of(name) + 1
+
+
+def _best_base(directory: Path, names: list[str]) -> Part | None:
+    """Choose the newest base that is whole; where none is, the newest."""
+    for name in reversed(names):
+        part = Part(name)
+        with Snapshot(directory, Manifest(FORMAT_VERSION, part)) as snapshot:
+            if not check_file(snapshot, part, is_guessed=True).damages:
+                return part
+    return Part(names[-1]) if names else None

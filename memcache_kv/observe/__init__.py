@@ -1,0 +1,1 @@
+"""Those who want to see single requests: the log, `watch`, counts by prefix."""

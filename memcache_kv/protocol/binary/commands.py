@@ -1,0 +1,419 @@
+"""The commands of the binary protocol, each a function of the connection's protocol and a request that fits it.
+
+Which lengths fit a command, every status and every text are those of memcached 1.6.45.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from memcache_kv.protocol.binary.frames import Opcode, Request, Status, packet
+from memcache_kv.protocol.binary.sasl import (
+    MECHANISM,
+    MECHANISM_LIMIT_BYTES,
+    MESSAGE_LIMIT_BYTES,
+    Progress,
+    SaslLogin,
+)
+from memcache_kv.protocol.text.admin import MAX_VERBOSITY
+from memcache_kv.stats import report, settings_report
+from memcache_kv.store import listing
+from memcache_kv.store.entry import Entry, cas_of, pack, value_of
+from memcache_kv.store.store import Store
+from memcache_kv.store.writes import Mode, Outcome, Write
+from memcache_kv.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.binary.framing import BinaryProtocol
+
+STORING = Struct("!II")
+"""Extras of set: flags and exptime."""
+COUNTING = Struct("!QQI")
+"""Extras of increment: delta, initial value and exptime."""
+EXPTIME = Struct("!I")
+NUMBER = Struct("!Q")
+MAKES_NONE = 0xFFFFFFFF
+"""The exptime with which counting does not make what is missing."""
+
+Handler = Callable[["BinaryProtocol", Request], None]
+
+
+class Command(NamedTuple):
+    """How a command is carried out, and which requests fit it.
+
+    extras: the lengths that its extras may have, none meaning any; is_keyed: whether it has a key, None meaning either;
+    is_exact: whether nothing may follow the key.
+    """
+
+    carry_out: Handler
+    extras: tuple[int, ...] = (0,)
+    is_keyed: bool | None = True
+    is_exact: bool = True
+    is_quiet: bool = False
+
+    def fits(self, key_bytes: int, extras_bytes: int, value_bytes: int) -> bool:
+        """Tell whether a request with such lengths is one for this command."""
+        if self.extras and extras_bytes not in self.extras:
+            return False
+        if self.is_keyed is not None and self.is_keyed != bool(key_bytes):
+            return False
+        return not (self.is_exact and value_bytes)
+
+
+# Retrieval
+
+
+def _get(protocol: BinaryProtocol, request: Request, with_key: bool = False) -> None:
+    protocol.note_lookup(request.key)
+    entry = protocol.store.gets(request.key)
+    protocol.counters.cmd_get += 1
+    protocol.counters.count("get_misses" if entry is None else "get_hits")
+    _answer_retrieval(protocol, request, entry, with_key)
+
+
+def _touch(protocol: BinaryProtocol, request: Request, with_key: bool = False, with_value: bool = True) -> None:
+    (exptime,) = EXPTIME.unpack(request.extras)
+    protocol.note_lookup(request.key)
+    entry = protocol.store.touch(request.key, protocol.store.deadline(exptime), with_cas=True)
+    protocol.counters.cmd_touch += 1
+    protocol.counters.count("touch_misses" if entry is None else "touch_hits")
+    _answer_retrieval(protocol, request, entry, with_key, with_value)
+
+
+def _answer_retrieval(
+    protocol: BinaryProtocol, request: Request, entry: Entry | None, with_key: bool, with_value: bool = True
+) -> None:
+    protocol.note_fetch(request.key, entry)
+    key = request.key if with_key else b""
+    if entry is not None:
+        protocol.answer_hit(request, entry, key, with_value)
+    elif COMMANDS[request.opcode].is_quiet:
+        return
+    elif with_key:
+        protocol.out.append(packet(request, Status.NOT_FOUND, key=key))
+    else:
+        protocol.fail(request, Status.NOT_FOUND)
+
+
+# Storage
+
+
+def _set(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
+    """set, add and replace; with a CAS id all three store only over the value that has it."""
+    flags, exptime = STORING.unpack(request.extras)
+    if protocol.store.exceeds_limit(len(request.key), request.value_bytes, flags):
+        protocol.note_refusal(request.key, mode)
+        if mode is Mode.SET:
+            protocol.note_lookup(request.key)
+            protocol.drop_old_value(request.key)
+        _refuse_value(protocol, request, Status.TOO_LARGE)
+        return
+    deadline = protocol.store.deadline(exptime)
+    protocol.expect_block(flags, request.value_bytes, partial(_store_value, protocol, request, mode, deadline))
+
+
+def _join(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
+    """append and prepend"""
+    if protocol.store.exceeds_limit(len(request.key), request.value_bytes, 0):
+        _refuse_value(protocol, request, Status.TOO_LARGE)
+    else:
+        protocol.expect_block(0, request.value_bytes, partial(_store_value, protocol, request, mode, 0))
+
+
+def _refuse_value(protocol: BinaryProtocol, request: Request, status: Status) -> None:
+    protocol.fail(request, status)
+    protocol.swallow(request.value_bytes)
+
+
+def _store_value(protocol: BinaryProtocol, request: Request, mode: Mode, deadline: int, ready: bytes) -> None:
+    cas = request.cas if protocol.store.gives_cas else 0
+    asked = Mode.CAS if cas and not mode.joins else mode
+    outcome, entry = protocol.write_item(Write(asked, request.key, ready, deadline, cas, is_named=True))
+    if outcome is Outcome.STORED and entry is not None:
+        protocol.succeed(request, cas=cas_of(entry))
+    elif outcome is Outcome.NO_MEMORY:
+        protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating item")
+    elif outcome is Outcome.NOT_STORED:
+        protocol.fail(request, NOT_STORED.get(mode, Status.NOT_STORED))
+    else:
+        protocol.fail(request, Status.EXISTS if outcome is Outcome.EXISTS else Status.NOT_FOUND)
+
+
+NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
+"""What is the matter where these did not store; for the others there is a status of its own."""
+
+
+# Changing what is there
+
+
+def _delete(protocol: BinaryProtocol, request: Request) -> None:
+    """delete; with a CAS id only the value that has it."""
+    protocol.note_lookup(request.key)
+    if request.cas:
+        status, removed = _delete_named(protocol.store, request.key, request.cas)
+    else:
+        removed = protocol.store.delete(request.key)
+        status = Status.NOT_FOUND if removed is None else Status.SUCCESS
+    protocol.note_delete(request.key, removed, "delete")
+    if status is Status.SUCCESS:
+        protocol.counters.delete_hits += 1
+        protocol.succeed(request)
+        return
+    protocol.counters.delete_misses += status is Status.NOT_FOUND
+    protocol.fail(request, status)
+
+
+def _delete_named(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | None]:
+    """Forget a key's value if it has this CAS id; return its entry then."""
+    status, removed = Status.NOT_FOUND, None
+
+    def decide(old: Entry | None) -> Entry | None:
+        nonlocal status, removed
+        if old is None:
+            return None
+        if cas_of(old) != cas:
+            status = Status.EXISTS
+            return old
+        status, removed = Status.SUCCESS, old
+        return None
+
+    store.update(key, decide, forgets=True)
+    return status, removed
+
+
+class _Counting:
+    """One increment or decrement: what it makes of an entry, and the status to tell."""
+
+    def __init__(self, store: Store, request: Request, is_up: bool) -> None:
+        self._store = store
+        self._request = request
+        delta, initial, exptime = COUNTING.unpack(request.extras)
+        self._delta: int = delta if is_up else -delta
+        self._initial: int = initial
+        self._deadline = None if exptime == MAKES_NONE else store.deadline(exptime)
+        self.number = 0
+        self.cas = 0
+        self.status = Status.SUCCESS
+        self.made: Entry | None = None
+        """What was stored where nothing was."""
+
+    def decide(self, old: Entry | None) -> Entry | None:
+        """Count, and return the entry to keep."""
+        if old is None:
+            self.made = self._begin()
+            return self.made
+        counted = self._store.counted(self._request.key, old, self._delta, self._request.cas, is_named=True)
+        if isinstance(counted, Outcome):
+            self.status = Status.EXISTS if counted is Outcome.EXISTS else Status.NON_NUMERIC
+            return old
+        self.number, entry = counted
+        self.cas = cas_of(entry)
+        return entry
+
+    def _begin(self) -> Entry | None:
+        """Make the item that is missing, where the request says so."""
+        if self._deadline is None:
+            self.status = Status.NOT_FOUND
+            return None
+        self.number, self.cas = self._initial, self._store.next_cas()
+        ready = pack(0, b"%d" % self._initial)
+        return self._store.renewed(self._request.key, ready, self._deadline, self.cas, 0)
+
+
+def _count(protocol: BinaryProtocol, request: Request, name: str) -> None:
+    counting = _Counting(protocol.store, request, name == "incr")
+    protocol.note_lookup(request.key)
+    if not protocol.store.update(request.key, counting.decide):
+        protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating new item")
+        return
+    if counting.made is not None:
+        protocol.note_made(request.key, counting.made)
+    elif counting.status is Status.SUCCESS:
+        protocol.counters.count(name + "_hits")
+    elif counting.status is Status.NOT_FOUND:
+        protocol.counters.count(name + "_misses")
+    if counting.status is Status.SUCCESS:
+        protocol.succeed(request, NUMBER.pack(counting.number), counting.cas)
+    else:
+        protocol.fail(request, counting.status)
+
+
+def _flush(protocol: BinaryProtocol, request: Request) -> None:
+    """flush, now or at a time"""
+    if protocol.context.settings.disable_flush_all:
+        protocol.fail(request, Status.AUTH_ERROR)
+        return
+    exptime = int.from_bytes(request.extras, "big")
+    # A delayed flush takes effect as its last second begins, as that of the text protocol does.
+    protocol.store.flush(protocol.store.deadline(exptime) - 1 if exptime else 0)
+    protocol.counters.cmd_flush += 1
+    protocol.succeed(request)
+
+
+# The server
+
+
+def _noop(protocol: BinaryProtocol, request: Request) -> None:
+    protocol.succeed(request)
+
+
+def _version(protocol: BinaryProtocol, request: Request) -> None:
+    protocol.succeed(request, PROTOCOL_VERSION.encode())
+
+
+def _quit(protocol: BinaryProtocol, request: Request) -> None:
+    protocol.succeed(request)
+    protocol.close_reason = "normal"
+    protocol.closing = True
+
+
+def _verbosity(protocol: BinaryProtocol, request: Request) -> None:
+    level = int.from_bytes(request.extras, "big")
+    protocol.context.observation.set_verbosity(min(level, MAX_VERBOSITY))
+    protocol.succeed(request)
+
+
+def _unknown(protocol: BinaryProtocol, request: Request) -> None:
+    _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
+
+
+# Statistics
+
+
+def _stat(protocol: BinaryProtocol, request: Request) -> None:
+    """stat [<what>]: a packet a row, and an empty one; of some words the beginning is looked at, as in memcached."""
+    context, what = protocol.context, request.key
+    if not what:
+        _send_report(protocol, request, report.general(context))
+    elif what.startswith(b"reset"):
+        report.reset(context)
+        _send_report(protocol, request, iter(()))
+    elif what.startswith(b"settings"):
+        _send_report(protocol, request, settings_report.settings(context))
+    elif what.startswith(b"detail"):
+        _detail(protocol, request, what.removeprefix(b"detail"))
+    elif what == b"sizes" and context.settings.track_sizes:
+        protocol.answer_chunks(_sizes(protocol.store, request))
+    elif what in report.BY_NAME:
+        _send_report(protocol, request, report.BY_NAME[what](context))
+    else:
+        protocol.fail(request, Status.NOT_FOUND)
+
+
+def _send_report(protocol: BinaryProtocol, request: Request, rows: report.Report) -> None:
+    for name, value in rows:
+        text = str(value).encode("utf-8", "surrogateescape")  # a path may be no text
+        protocol.out.append(packet(request, key=name.encode(), value=text))
+    protocol.out.append(packet(request))
+
+
+def _detail(protocol: BinaryProtocol, request: Request, what: bytes) -> None:
+    """stat detail on|off|dump"""
+    observation = protocol.context.observation
+    if protocol.context.settings.disable_dumping:
+        protocol.fail(request, Status.NOT_FOUND)
+    elif what.startswith(b" dump"):
+        protocol.out.append(packet(request, key=b"detailed", value=b"".join(observation.prefixes.dump())))
+        protocol.out.append(packet(request))
+    elif what.startswith((b" on", b" off")):
+        observation.count_prefixes(what.startswith(b" on"))
+        protocol.out.append(packet(request))
+    else:
+        protocol.fail(request, Status.NOT_FOUND)
+
+
+def _sizes(store: Store, request: Request) -> Iterator[bytes]:
+    """Make the packets of `stat sizes`, nothing while items are still being counted."""
+    for chunk in listing.sizes(store):
+        rows = [line.split(b" ") for line in chunk.split(b"\r\n") if line.startswith(b"STAT ")]
+        yield b"".join([packet(request, key=name, value=value) for _, name, value in rows])
+    yield packet(request)
+
+
+# The login
+
+
+def _list_mechanisms(protocol: BinaryProtocol, request: Request) -> None:
+    if protocol.login is None:
+        protocol.fail(request, Status.UNKNOWN_COMMAND)
+    else:
+        protocol.login.forget()
+        protocol.succeed(request, MECHANISM)
+
+
+def _authenticate(protocol: BinaryProtocol, request: Request) -> None:
+    """sasl auth and step: the mechanism's name is the key, its message the value."""
+    if protocol.login is None:
+        _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
+    elif len(request.key) > MECHANISM_LIMIT_BYTES:
+        _refuse_value(protocol, request, Status.INVALID)
+    elif request.value_bytes > MESSAGE_LIMIT_BYTES:
+        _refuse_value(protocol, request, Status.NO_MEMORY)
+    else:
+        protocol.expect_block(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
+
+
+def _log_in(protocol: BinaryProtocol, request: Request, login: SaslLogin, ready: bytes) -> None:
+    message = value_of(ready)
+    is_start = request.opcode == Opcode.SASL_AUTH
+    progress = login.start(request.key, message) if is_start else login.step(message)
+    if progress is Progress.CONTINUES:
+        protocol.answer(request, Status.AUTH_CONTINUE, b"")
+        return
+    protocol.counters.auth_cmds += 1
+    if progress is Progress.SUCCEEDED:
+        protocol.succeed(request, b"Authenticated")
+    else:
+        protocol.counters.auth_errors += 1
+        protocol.fail(request, Status.AUTH_ERROR)
+
+
+# Which is which
+
+
+def _pair(loud: Opcode, quiet: Opcode, command: Command) -> dict[int, Command]:
+    """Name a command and the same one in its quiet form."""
+    return {loud: command, quiet: command._replace(is_quiet=True)}
+
+
+def _stores(mode: Mode) -> Command:
+    return Command(partial(_set, mode=mode), (STORING.size,), is_exact=False)
+
+
+def _joins(mode: Mode) -> Command:
+    return Command(partial(_join, mode=mode), is_exact=False)
+
+
+TOUCHES = Command(_touch, (EXPTIME.size,), is_exact=False)
+
+COMMANDS: dict[int, Command] = {
+    **_pair(Opcode.GET, Opcode.GETQ, Command(_get)),
+    **_pair(Opcode.GETK, Opcode.GETKQ, Command(partial(_get, with_key=True))),
+    Opcode.TOUCH: TOUCHES._replace(carry_out=partial(_touch, with_value=False)),
+    **_pair(Opcode.GAT, Opcode.GATQ, TOUCHES),
+    **_pair(Opcode.GATK, Opcode.GATKQ, TOUCHES._replace(carry_out=partial(_touch, with_key=True))),
+    **_pair(Opcode.SET, Opcode.SETQ, _stores(Mode.SET)),
+    **_pair(Opcode.ADD, Opcode.ADDQ, _stores(Mode.ADD)),
+    **_pair(Opcode.REPLACE, Opcode.REPLACEQ, _stores(Mode.REPLACE)),
+    **_pair(Opcode.APPEND, Opcode.APPENDQ, _joins(Mode.APPEND)),
+    **_pair(Opcode.PREPEND, Opcode.PREPENDQ, _joins(Mode.PREPEND)),
+    **_pair(Opcode.DELETE, Opcode.DELETEQ, Command(_delete)),
+    **_pair(Opcode.INCREMENT, Opcode.INCREMENTQ, Command(partial(_count, name="incr"), (COUNTING.size,))),
+    **_pair(Opcode.DECREMENT, Opcode.DECREMENTQ, Command(partial(_count, name="decr"), (COUNTING.size,))),
+    **_pair(Opcode.FLUSH, Opcode.FLUSHQ, Command(_flush, (0, EXPTIME.size), is_keyed=False)),
+    **_pair(Opcode.QUIT, Opcode.QUITQ, Command(_quit, is_keyed=False)),
+    Opcode.NOOP: Command(_noop, is_keyed=False),
+    Opcode.VERSION: Command(_version, is_keyed=False),
+    Opcode.STAT: Command(_stat, is_keyed=None, is_exact=False),
+    Opcode.VERBOSITY: Command(_verbosity, (EXPTIME.size,), is_keyed=False),
+    Opcode.SASL_LIST: Command(_list_mechanisms, is_keyed=False),
+    Opcode.SASL_AUTH: Command(_authenticate, is_exact=False),
+    Opcode.SASL_STEP: Command(_authenticate, is_exact=False),
+}
+UNKNOWN = Command(_unknown, extras=(), is_keyed=None, is_exact=False)
+
+BEFORE_LOGIN = frozenset({Opcode.SASL_LIST, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.VERSION})
+"""What needs no login."""

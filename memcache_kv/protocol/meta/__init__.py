@@ -1,0 +1,1 @@
+"""The meta commands (`mg ms md ma me mn`)."""

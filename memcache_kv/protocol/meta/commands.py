@@ -1,0 +1,554 @@
+"""The meta commands: mg, ms, md, ma, me and mn (memcached's doc/protocol.txt, "Meta Commands").
+
+What reads an item and changes it, or tells how it was before, does so in one `Store.update`, so that of many clients
+that find an item stale one alone wins.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from memcache_kv.protocol.meta.flags import (
+    OPAQUE_LIMIT_BYTES,
+    BadFlags,
+    Flags,
+    decoded,
+    look_like_flags,
+    opaque,
+    read_flags,
+)
+from memcache_kv.protocol.numbers import signed32
+from memcache_kv.protocol.replies import (
+    BAD_FORMAT,
+    KEY_LIMIT_BYTES,
+    LARGEST_LENGTH,
+    NON_NUMERIC,
+    OUT_OF_MEMORY,
+    TOO_LARGE,
+)
+from memcache_kv.store.entry import (
+    FETCHED,
+    STALE,
+    WON,
+    Entry,
+    cas_of,
+    deadline_of,
+    pack,
+    ready_of,
+    state_of,
+    value_of,
+)
+from memcache_kv.store.writes import Mode, Outcome, Write
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.text.framing import TextProtocol
+
+_T, _N, _s, _t, _c, _l, _h, _O, _k = b"TNstclhOk"
+LOCKED = frozenset(b"TNRlh")
+"""Flags of mg that change the item, or tell how it was before this request."""
+
+STATUS = {Outcome.STORED: b"HD", Outcome.EXISTS: b"EX", Outcome.NOT_FOUND: b"NF", Outcome.NOT_STORED: b"NS"}
+MODES = {
+    b"": Mode.SET,
+    b"\0": Mode.SET,
+    b"S": Mode.SET,
+    b"E": Mode.ADD,
+    b"A": Mode.APPEND,
+    b"P": Mode.PREPEND,
+    b"R": Mode.REPLACE,
+}
+
+
+def mn(protocol: TextProtocol, words: list[bytes]) -> None:
+    """mn: answer, so that a client knows that all before it was carried out."""
+    protocol.reply(b"MN")
+
+
+def _flags_of(protocol: TextProtocol, key: bytes, tokens: list[bytes], words: int) -> Flags:
+    """Read the flags of a command; a CAS id to give is forgotten where items have none. Raises BadFlags."""
+    flags = read_flags(key, tokens, words)
+    if not protocol.store.gives_cas:
+        flags.new_cas = 0
+    return flags
+
+
+def _read(protocol: TextProtocol, words: list[bytes], error: bytes = b"") -> Flags | None:
+    """Read the flags behind a command's key; None, and it is answered, where they can't be used.
+
+    error: what is answered to flags that look like some, in place of what is wrong with them.
+    """
+    if not look_like_flags(words[2:]):
+        protocol.reply(BAD_FORMAT)
+        return None
+    try:
+        return _flags_of(protocol, words[1], words[2:], len(words))
+    except BadFlags as fault:
+        protocol.reply(error or fault.args[0])
+        return None
+
+
+def _has_id(protocol: TextProtocol, entry: Entry, cas: int | None) -> bool:
+    """Tell whether an item has this CAS id; where items have none, all have 0, and else none has it."""
+    return cas == cas_of(entry) and (bool(cas) or not protocol.store.gives_cas)
+
+
+# mg
+
+
+def mg(protocol: TextProtocol, words: list[bytes]) -> None:
+    """mg <key> <flags>*"""
+    flags = _read(protocol, words)
+    if flags is None:
+        return
+    try:
+        protocol.note_lookup(flags.key)
+        if flags.letters & LOCKED:
+            _get_changing(protocol, flags)
+        else:
+            _get(protocol, flags)
+    except BadFlags as fault:
+        protocol.reply(fault.args[0])
+
+
+def _get(protocol: TextProtocol, flags: Flags) -> None:
+    """Carry out a mg that changes nothing, unless the item is stale and waits for a winner."""
+    store, key = protocol.store, flags.key
+    find = store.peek if flags.has(b"u") else store.gets if _c in flags.letters else store.get
+    entry = find(key)
+    if entry is None:
+        _answer_miss(protocol, flags)
+    elif state_of(entry) & (STALE | WON) or (_c in flags.letters and not cas_of(entry)):
+        _get_changing(protocol, flags)
+    else:
+        fields = _Reading(protocol, flags, entry).fields()
+        protocol.note_fetch(key, entry)
+        protocol.counters.cmd_get += 1
+        protocol.counters.get_hits += 1
+        _answer_hit(protocol, flags, entry, fields)
+
+
+def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
+    """Carry out a mg with the key to itself."""
+    store, key = protocol.store, flags.key
+    if flags.letters & {_l, _h} and not store.keeps_facts:
+        store.keep_facts()
+    reading: _Reading | None = None
+
+    def decide(old: Entry | None) -> Entry | None:
+        nonlocal reading
+        if old is None and flags.vivify_ttl is None:
+            return None
+        reading = _Reading(protocol, flags, old)
+        return reading.decide()
+
+    expires = flags.ttl is not None and 0 < store.deadline(flags.ttl) <= store.clock.now
+    if not store.update(key, decide, forgets=expires) or reading is None:
+        _answer_miss(protocol, flags)
+        return
+    if reading.fault:
+        raise BadFlags(reading.fault)
+    protocol.note_fetch(key, reading.kept)
+    if store.noting and not flags.has(b"u"):
+        store.note(key, reading.kept)
+    name = "touch" if flags.ttl is not None else "get"
+    protocol.counters.count("cmd_" + name)
+    protocol.counters.count(name + "_hits")
+    _answer_hit(protocol, flags, reading.kept, reading.text)
+
+
+def _answer_hit(protocol: TextProtocol, flags: Flags, entry: Entry, fields: bytes) -> None:
+    ready = ready_of(entry)
+    if not flags.has(b"v") or _has_id(protocol, entry, flags.cas):
+        protocol.reply(b"HD" + fields)
+        return
+    line_end = ready.index(b"\r")
+    length = ready[ready.index(b" ", 1) : line_end]
+    protocol.send(b"VA" + length + fields, ready[line_end + 2 :])
+
+
+def _answer_miss(protocol: TextProtocol, flags: Flags) -> None:
+    protocol.note_fetch(flags.key, None)
+    protocol.counters.cmd_get += 1
+    protocol.counters.get_misses += 1
+    text = flags.identity()
+    if not flags.quiet:
+        protocol.reply(b"EN" + text)
+
+
+class _Reading:
+    """One item as one mg sees it, and what becomes of it: flags take effect in the order in which they were given."""
+
+    def __init__(self, protocol: TextProtocol, flags: Flags, old: Entry | None) -> None:
+        self._flags = flags
+        self._old = old
+        self._store = protocol.store
+        self._created = old is None
+        self._won = False
+        self._accessed = self._store.clock.now if old is None else self._store.accessed_at(old)
+        self._deadline = 0 if old is None else deadline_of(old)
+        self._state = 0 if old is None else state_of(old)
+        self._cas = flags.new_cas if old is None else cas_of(old)
+        self._ready = pack(0, b"") if old is None else ready_of(old)
+        self.kept: Entry = self._ready
+        self.text = b""
+        self.fault = b""
+
+    def decide(self) -> Entry:
+        """Make the reply and the entry to keep."""
+        if not self._cas and _c in self._flags.letters:
+            self._cas = self._store.next_cas()
+        try:
+            self.text = self.fields() + self._mark()
+        except BadFlags as fault:
+            self.fault = fault.args[0]
+        old = self._old
+        after = (self._deadline, self._cas, self._state)
+        if old is not None and after == (deadline_of(old), cas_of(old), state_of(old)):
+            self.kept = old
+        else:
+            self.kept = self._store.renewed(self._flags.key, self._ready, *after, old)
+        return self.kept
+
+    def fields(self) -> bytes:
+        """Return what the flags ask to be told. Raises BadFlags."""
+        return b"".join([_FIELDS[token[0]](self, token) for token in self._flags.tokens if token[0] in _FIELDS])
+
+    def size(self, token: bytes) -> bytes:
+        """s: the length of the value."""
+        return b" s" + self._ready[self._ready.index(b" ", 1) + 1 : self._ready.index(b"\r")]
+
+    def client_flags(self, token: bytes) -> bytes:
+        """f: the client flags."""
+        return b" f" + self._ready[1 : self._ready.index(b" ", 1)]
+
+    def seconds_left(self, token: bytes) -> bytes:
+        """t: until it expires; -1 is never."""
+        return b" t%d" % (max(0, self._deadline - self._store.clock.now) if self._deadline else -1)
+
+    def cas(self, token: bytes) -> bytes:
+        """c: the CAS id."""
+        return b" c%d" % self._cas
+
+    def idle_seconds(self, token: bytes) -> bytes:
+        """l: since it was last read or, if nobody has, stored."""
+        return b" l%d" % (self._store.clock.now - self._accessed)
+
+    def was_hit(self, token: bytes) -> bytes:
+        """h: whether it was read before."""
+        return b" h1" if self._state & FETCHED else b" h0"
+
+    def opaque(self, token: bytes) -> bytes:
+        """O: what the client wants to have back."""
+        return opaque(token)
+
+    def key(self, token: bytes) -> bytes:
+        """k: the key."""
+        return self._flags.echo()
+
+    def change_ttl(self, token: bytes) -> bytes:
+        """T: let it live so long from now."""
+        self._deadline = self._store.deadline(self._flags.ttl or 0)
+        return b""
+
+    def fill_in(self, token: bytes) -> bytes:
+        """N: how long what was made for a miss lives; who made it has won."""
+        if self._created:
+            self._deadline = self._store.deadline(self._flags.vivify_ttl or 0)
+            self._won = True
+        return b""
+
+    def renew(self, token: bytes) -> bytes:
+        """R: with less than this left to live, the first to ask wins."""
+        runs_out = 0 < self._deadline < self._store.deadline(self._flags.recache_ttl or 0)
+        self._won = self._won or (runs_out and not self._created and not self._state & WON)
+        return b""
+
+    def _mark(self) -> bytes:
+        """Return Z (somebody is already at it), X (stale) and W (you are to store it anew), and note a win."""
+        sent, stale = self._state & WON, self._state & STALE
+        won = self._won or (stale and not sent)
+        if won:
+            self._state |= WON
+        return b" Z" * bool(sent) + b" X" * bool(stale) + b" W" * bool(won)
+
+
+_FIELDS: dict[int, Callable[[_Reading, bytes], bytes]] = {
+    ord("s"): _Reading.size,
+    ord("f"): _Reading.client_flags,
+    ord("t"): _Reading.seconds_left,
+    ord("c"): _Reading.cas,
+    ord("l"): _Reading.idle_seconds,
+    ord("h"): _Reading.was_hit,
+    ord("O"): _Reading.opaque,
+    ord("k"): _Reading.key,
+    ord("T"): _Reading.change_ttl,
+    ord("N"): _Reading.fill_in,
+    ord("R"): _Reading.renew,
+}
+"""What each flag of mg does and adds to the reply, in the order in which they were given."""
+
+
+# ms
+
+
+def ms(protocol: TextProtocol, words: list[bytes]) -> None:
+    """ms <key> <datalen> <flags>*, and then the data block."""
+    length = signed32(words[2])
+    if length is None or not 0 <= length <= LARGEST_LENGTH or not look_like_flags(words[3:]):
+        protocol.reply(BAD_FORMAT)
+        return
+    try:
+        flags = _flags_of(protocol, words[1], words[3:], len(words))
+        mode = _mode(flags)
+        if protocol.store.exceeds_limit(len(flags.key), length, flags.client_flags):
+            protocol.counters.store_too_large += 1
+            protocol.note_refusal(flags.key, mode)
+            protocol.note_lookup(flags.key)
+            protocol.drop_old_value(flags.key)
+            raise BadFlags(TOO_LARGE)
+        flags.identity()  # whether the opaque is too long shows before the block is read
+    except BadFlags as fault:
+        protocol.reply(fault.args[0])
+        protocol.swallow(length)
+    else:
+        protocol.expect_block(flags.client_flags, length, partial(_finish_ms, protocol, flags, mode, length))
+
+
+def _mode(flags: Flags) -> Mode:
+    mode = MODES.get(flags.mode)
+    if mode is None:
+        raise BadFlags(b"CLIENT_ERROR invalid mode for ms M token")
+    if flags.cas is not None and mode in (Mode.SET, Mode.REPLACE):
+        return Mode.CAS
+    return mode
+
+
+def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, ready: bytes) -> None:
+    """Store the block of a ms, and answer."""
+    makes_missing = mode.joins and flags.vivify_ttl is not None
+    ttl = flags.vivify_ttl if makes_missing else flags.ttl
+    write = Write(
+        mode,
+        flags.key,
+        ready,
+        protocol.store.deadline(ttl or 0),
+        cas=(flags.cas or 0) if protocol.store.gives_cas else 0,
+        new_cas=flags.new_cas,
+        is_named=_c in flags.letters,
+        makes_missing=makes_missing,
+        takes_older=mode is Mode.CAS and flags.has(b"I"),
+    )
+    outcome, entry = protocol.write_item(write)
+    if outcome is Outcome.NO_MEMORY:
+        protocol.drop_old_value(flags.key)
+        protocol.reply(OUT_OF_MEMORY)
+    elif outcome is not Outcome.STORED or not flags.quiet:
+        protocol.reply(STATUS[outcome] + b"".join(_stored_field(flags, token, length, entry) for token in flags.tokens))
+
+
+def _stored_field(flags: Flags, token: bytes, length: int, entry: Entry | None) -> bytes:
+    letter = token[0]
+    if letter == _O:
+        return opaque(token)
+    if letter == _k:
+        return flags.echo()
+    if letter == _c:
+        return b" c%d" % (0 if entry is None else cas_of(entry))
+    if letter == _s:
+        return b" s%d" % (length if entry is None else len(value_of(ready_of(entry))))
+    return b""
+
+
+# md
+
+
+def md(protocol: TextProtocol, words: list[bytes]) -> None:
+    """md <key> <flags>*: delete, empty, or invalidate."""
+    flags = _read(protocol, words)
+    if flags is None:
+        return
+    try:
+        text = flags.identity()
+    except BadFlags as fault:
+        protocol.reply(fault.args[0])
+        return
+    status, before = b"NF", None
+    protocol.note_lookup(flags.key)
+
+    def decide(old: Entry | None) -> Entry | None:
+        nonlocal status, before
+        before = old
+        if old is None:
+            return None
+        if flags.cas is not None and not _has_id(protocol, old, flags.cas):
+            status = b"EX"
+            return old
+        status = b"HD"
+        return _deleted(protocol, flags, old)
+
+    protocol.store.update(flags.key, decide, forgets=True)
+    deleted = status == b"HD" and not flags.has(b"I")
+    if deleted or status != b"HD":
+        protocol.counters.count("delete_hits" if deleted else "delete_misses")
+    protocol.note_delete(flags.key, before if deleted else None, "md")
+    if status != b"HD" or not flags.quiet:
+        protocol.reply(status + text)
+
+
+def _deleted(protocol: TextProtocol, flags: Flags, old: Entry) -> Entry | None:
+    """Return what a md leaves of an item: nothing, or an empty or stale one with its CAS id or a new one."""
+    store, stale = protocol.store, flags.has(b"I")
+    ready, deadline, cas, state = ready_of(old), deadline_of(old), cas_of(old), state_of(old)
+    before: Entry | None = old
+    if flags.has(b"x"):
+        ready, deadline, state, before = pack(flags.client_flags, b""), store.deadline(flags.ttl or 0), 0, None
+    elif not stale:
+        return None
+    if stale:
+        deadline = deadline if flags.ttl is None else store.deadline(flags.ttl)
+        state = (state | STALE) & ~WON
+        cas = store.next_cas()
+    return store.renewed(flags.key, ready, deadline, flags.new_cas or cas, state, before)
+
+
+# ma
+
+
+def ma(protocol: TextProtocol, words: list[bytes]) -> None:
+    """ma <key> <flags>*: count up or down."""
+    flags = _read(protocol, words, b"CLIENT_ERROR invalid or duplicate flag")
+    if flags is None:
+        return
+    if flags.mode not in (b"", b"\0", b"I", b"+", b"D", b"-"):
+        protocol.reply(b"CLIENT_ERROR invalid mode for ma M token")
+        return
+    counting = _Counting(protocol, flags)
+    protocol.note_lookup(flags.key)
+    if not protocol.store.update(flags.key, counting.decide):
+        counting.error = b"SERVER_ERROR Out of memory allocating new item"
+    elif counting.made is not None:
+        protocol.note_made(flags.key, counting.made)
+    try:
+        reply = counting.error or counting.reply()
+    except BadFlags as fault:
+        reply = fault.args[0]
+    if counting.error or not (flags.quiet and counting.is_usual) or not reply.startswith((b"HD", b"VA")):
+        protocol.reply(reply)
+
+
+class _Counting:
+    """One ma: the number before and after, and what is told of it."""
+
+    def __init__(self, protocol: TextProtocol, flags: Flags) -> None:
+        self._flags = flags
+        self._store = protocol.store
+        self._counters = protocol.counters
+        self._is_up = flags.mode not in (b"D", b"-")
+        self._number = flags.initial
+        self._cas = 0
+        self._told_deadline = 0
+        self.made: Entry | None = None
+        """What was stored for a miss."""
+        self.status = b"NF"
+        self.error = b""
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it ended as hoped for."""
+        return self.status == b"HD"
+
+    def decide(self, old: Entry | None) -> Entry | None:
+        """Count, and return the entry to keep; note what is to be told."""
+        name = "incr" if self._is_up else "decr"
+        if old is None:
+            if self._flags.vivify_ttl is None:
+                self._counters.count(name + "_misses")
+                return None
+            self.made = self._finish(pack(0, b"%d" % self._number), 0, 0, None)
+            return self.made
+        delta = self._flags.delta if self._is_up else -self._flags.delta
+        counted = self._store.counted(self._flags.key, old, delta, self._flags.cas or 0)
+        if counted is Outcome.EXISTS:
+            self.status = b"EX"
+        elif isinstance(counted, Outcome):
+            self.error = NON_NUMERIC
+        else:
+            self._counters.count(name + "_hits")
+            self._number, entry = counted
+            return self._finish(ready_of(entry), deadline_of(old), state_of(entry), old)
+        return old
+
+    def _finish(self, ready: bytes, deadline: int, state: int, old: Entry | None) -> Entry:
+        flags, deadline_in = self._flags, self._store.deadline
+        self.status = b"HD"
+        self._told_deadline = deadline
+        for token in flags.tokens:
+            if token[0] == _T and flags.ttl is not None:
+                deadline = deadline_in(flags.ttl)
+            elif token[0] == _N and old is None and flags.vivify_ttl is not None:
+                deadline = deadline_in(flags.vivify_ttl)
+            elif token[0] == _O and len(token) > OPAQUE_LIMIT_BYTES:
+                break  # it is refused, and what follows has no effect
+            elif token[0] == _t:
+                self._told_deadline = deadline
+        self._cas = flags.new_cas or (self._store.next_cas() if _c in flags.letters else 0)
+        return self._store.renewed(flags.key, ready, deadline, self._cas, state)
+
+    def reply(self) -> bytes:
+        """Return the reply, without its line end. Raises BadFlags."""
+        if self.status != b"HD":
+            return self.status + self._flags.identity()
+        fields = b"".join([self._field(token) for token in self._flags.tokens])
+        if not self._flags.has(b"v"):
+            return b"HD" + fields
+        digits = b"%d" % self._number
+        return b"VA %d%b\r\n%b" % (len(digits), fields, digits)
+
+    def _field(self, token: bytes) -> bytes:
+        letter = token[0]
+        if letter == _c:
+            return b" c%d" % self._cas
+        if letter == _t:
+            left = self._told_deadline - self._store.clock.now
+            return b" t%d" % (max(0, left) if self._told_deadline else -1)
+        if letter == _O:
+            return opaque(token)
+        return self._flags.echo() if letter == _k else b""
+
+
+# me
+
+
+def me(protocol: TextProtocol, words: list[bytes]) -> None:
+    """me <key> [b]: tell about an item, for people who look for a fault."""
+    key, in_base64 = words[1], words[2:3] == [b"b"]
+    if in_base64 and len(key) <= KEY_LIMIT_BYTES:
+        key = decoded(key)
+    if not 0 < len(key) <= KEY_LIMIT_BYTES or not look_like_flags(words[2:]):
+        protocol.reply(BAD_FORMAT)
+        return
+    store = protocol.store
+    store.keep_facts()
+    protocol.counters.cmd_meta += 1
+    protocol.note_lookup(key)
+    entry = store.named(key)
+    if entry is None:
+        protocol.reply(b"EN")
+        return
+    shown = base64.b64encode(key) if in_base64 else key
+    now, deadline = store.clock.now, deadline_of(entry)
+    protocol.reply(
+        b"ME %b exp=%d la=%d cas=%d fetch=%b cls=%d size=%d"
+        % (
+            shown,
+            deadline - now if deadline else -1,
+            now - store.accessed_at(entry),
+            cas_of(entry),
+            b"yes" if state_of(entry) & FETCHED else b"no",
+            store.class_of(key, entry),
+            store.size_of(key, entry),
+        )
+    )

@@ -1,0 +1,158 @@
+r"""The short ways of the meta commands: mg and ms in their usual form, many at once.
+
+Usual are the flags that say what to return or how to store, and nothing else: v, f, k, s, t, q and O of mg, F, T, k, q
+and O of ms. What has others, or is not plainly there, is left to `meta.py`, which would answer all of it alike, but
+in 5 microseconds where this takes 0.7, and 9 for a ms where this takes 1.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from memcache_kv.errors import ChangesRefused
+from memcache_kv.protocol.meta.flags import OPAQUE_LIMIT_BYTES
+from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
+from memcache_kv.store.entry import LINE_FEED, PLAIN, PLAIN_LIMIT_BYTES, Item, deadline_of, ready_of
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.text.fast_path import UsualRequests
+
+PLANS_KEPT = 256
+LONGEST_PLAN_BYTES = 128
+"""Longer flags are unusual: a client decides how long what is kept of them is."""
+_USUAL = frozenset(b"vfkstqO")
+_O, _v, _f, _k, _s, _t = b"Ovfkst"
+NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
+"""Stands for a line or data block that is not there: longer than any that is usual."""
+KEY_PLACE = -2
+"""Where in what was answered last the key belongs."""
+
+
+def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list[bytes]]:
+    """Carry out mgs that hit and mss of small values; return how many, and the lines of one that is none, if any.
+
+    What is done for most is written out here, as in `run_classic`.
+    """
+    out, store = protocol.out, protocol.store
+    tables, mask, noting, put = store.tables, store.mask, store.noting, store.put
+    hits = sets = 0
+    tail = NO_BLOCK
+    for line in lines:
+        parts = line.split(b" ", 2)
+        command, key, words = parts if len(parts) == 3 else (*parts, b"", b"")[:3]
+        if command == b"mg":
+            block = NO_BLOCK
+            entry = tables[hash(key) & mask].get(key) if words == b"v" else None
+            if entry.__class__ is bytes and entry[-1] == PLAIN:
+                if noting:
+                    store.note(key, entry)
+                out += (b"VA ", entry.split(b" ", 2)[2])  # what follows the flags in a ready value is what VA has
+            elif not _get_by_plan(protocol, line, key, words):
+                break
+            hits += 1
+        elif command == b"ms":
+            if words != tail:
+                tail = words
+                classic, reply = _read_words(tail) if len(tail) <= LONGEST_PLAN_BYTES else (b"", ())
+                head, value_bytes, value_end, _ = protocol.form_now(classic)
+                names_key = len(reply) > 1
+            block = next(lines, NO_BLOCK)
+            if len(block) != value_bytes or not 0 < len(key) <= KEY_LIMIT_BYTES or LINE_FEED in line:
+                break  # a line feed in it ends a line, also behind an opaque
+            try:
+                put(key, b"".join((head, block, value_end)))
+            except ChangesRefused:  # the general way finds it too, and answers
+                break
+            out += reply
+            if names_key:
+                out[KEY_PLACE] = key
+            sets += 1
+        else:
+            block = NO_BLOCK
+            break
+    else:
+        line = block = NO_BLOCK
+    protocol.count_usual(hits, sets)
+    return hits + sets, [line, block]
+
+
+@lru_cache(PLANS_KEPT)
+def _read_words(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the words that say the same behind a classic set's key, and the answer; no words where some are unusual.
+
+    The answer has three parts where the key belongs in place of the second.
+    """
+    length, *flags = words.split(b" ")
+    client_flags, ttl, answer = b"0", b"0", [b"HD"]
+    letters = [token[:1] for token in flags]
+    for letter, token in zip(letters, flags, strict=True):
+        if letter == b"T":
+            ttl = token[1:]
+        elif letter == b"F":
+            client_flags = token[1:]
+        elif letter == b"O" and len(token) <= OPAQUE_LIMIT_BYTES:
+            answer[-1] += b" " + token
+        elif token == b"k":
+            answer[-1] += b" k"
+            answer += (b"", b"")
+        elif token != b"q":
+            return b"", ()
+    if len(set(letters)) < len(letters):
+        return b"", ()
+    answer[-1] += b"\r\n"
+    return b"%b %b %b" % (client_flags, ttl, length), () if b"q" in letters else tuple(answer)
+
+
+def _get_by_plan(protocol: UsualRequests, line: bytes, key: bytes, asked: bytes) -> bool:
+    """Answer a mg that hits with what its flags ask for, in their order; False where the line is none, or two."""
+    opaque = b""
+    if _O in asked:
+        opaque, asked = _without_opaque(asked)
+        if len(opaque) > OPAQUE_LIMIT_BYTES:
+            return False
+    plan = _plan(asked) if len(asked) <= LONGEST_PLAN_BYTES else None
+    if plan is None or LINE_FEED in line or not 0 < len(key) <= KEY_LIMIT_BYTES:
+        return False
+    entry = protocol.store.get(key)
+    if entry is None or isinstance(entry, Item):
+        return False
+    ready = ready_of(entry)
+    size_at, line_end = ready.index(b" ", 1), ready.index(b"\r")
+    fields = b""
+    for letter in plan:
+        if letter == _O:
+            fields += b" " + opaque
+        elif letter == _k:
+            fields += b" k" + key
+        elif letter == _f:
+            fields += b" f" + ready[1:size_at]
+        elif letter == _s:
+            fields += b" s" + ready[size_at + 1 : line_end]
+        elif letter == _t:
+            deadline = deadline_of(entry)
+            fields += b" t%d" % (max(0, deadline - protocol.store.clock.now) if deadline else -1)
+    if _v in plan:
+        protocol.out += (b"VA", ready[size_at:line_end], fields, ready[line_end:])
+    else:
+        protocol.out += (b"HD", fields, b"\r\n")
+    return True
+
+
+def _without_opaque(asked: bytes) -> tuple[bytes, bytes]:
+    """Return the opaque flag, and the flags with a bare O in its place."""
+    start = asked.index(b"O")
+    end = asked.find(b" ", start)
+    if end < 0:
+        end = len(asked)
+    return asked[start:end], asked[: start + 1] + asked[end:]
+
+
+@lru_cache(PLANS_KEPT)
+def _plan(asked: bytes) -> bytes | None:
+    """Return the letters of a mg's flags in their order; None where one is unusual, or there twice."""
+    letters = asked.replace(b" ", b"")
+    if asked and (asked != b" ".join(bytes([each]) for each in letters)):
+        return None
+    return letters if len(set(letters)) == len(letters) and _USUAL.issuperset(letters) else None

@@ -1,0 +1,270 @@
+"""The classic text commands, each a function of the connection's protocol and the words of its line.
+
+Which words make a command well-formed, where `noreply` is looked for, and every text answered are those of
+memcached 1.6.45; protocol.txt has the meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from memcache_kv.protocol.meta import commands
+from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
+from memcache_kv.protocol.replies import (
+    BAD_EXPTIME,
+    BAD_FORMAT,
+    KEY_LIMIT_BYTES,
+    LARGEST_LENGTH,
+    NON_NUMERIC,
+    OUT_OF_MEMORY,
+    TOO_LARGE,
+)
+from memcache_kv.protocol.text import admin, watch
+from memcache_kv.store.entry import Entry
+from memcache_kv.store.writes import Mode, Outcome, Write
+from memcache_kv.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from memcache_kv.protocol.text.framing import TextProtocol
+
+
+STORED_REPLIES = {
+    Outcome.STORED: b"STORED",
+    Outcome.NOT_STORED: b"NOT_STORED",
+    Outcome.EXISTS: b"EXISTS",
+    Outcome.NOT_FOUND: b"NOT_FOUND",
+    Outcome.NO_MEMORY: OUT_OF_MEMORY,
+}
+
+WORDS_LIMIT = 23
+"""memcached takes no more words of a line, but for the keys of a get: what stands behind them is passed over."""
+
+Finder = Callable[[bytes], Entry | None]
+Handler = Callable[["TextProtocol", list[bytes]], None]
+
+
+def dispatch(protocol: TextProtocol, line: bytes) -> None:
+    """Find the command that a line names, and carry it out."""
+    words = line.split(b" ")
+    first = words[0]
+    if b"" in words:
+        words = [word for word in words if word]
+    if len(words) > WORDS_LIMIT and first not in RETRIEVAL:
+        del words[WORDS_LIMIT:]
+    if first in KEYED:
+        handler, fewest = KEYED[first]
+        if len(words) < fewest:
+            protocol.reply(BAD_FORMAT)
+        else:
+            handler(protocol, words)
+    elif first in KEYLESS:
+        KEYLESS[first](protocol, words)
+    else:
+        protocol.noreply = words[-1:] == [b"noreply"]
+        known = admin.command(words[0], protocol.context.settings.debug_commands) if words else None
+        if known is not None:
+            known(protocol, words)
+        elif len(words) > 1 and words[-1].startswith(b"HTTP/"):
+            protocol.closing = True
+        else:
+            protocol.reply(b"ERROR")
+
+
+# Retrieval
+
+
+def get(protocol: TextProtocol, words: list[bytes]) -> None:
+    """get <key>*"""
+    _retrieve(protocol, words, protocol.store.get, False)
+
+
+def gets(protocol: TextProtocol, words: list[bytes]) -> None:
+    """gets <key>*"""
+    _retrieve(protocol, words, protocol.store.gets, True)
+
+
+def _retrieve(protocol: TextProtocol, words: list[bytes], find: Finder, with_cas: bool) -> None:
+    del words[0]
+    if max(map(len, words)) > KEY_LIMIT_BYTES:
+        protocol.reply(BAD_FORMAT)
+    else:
+        protocol.answer_get(words, find, with_cas, ("cmd_get", "get_hits", "get_misses"))
+
+
+def gat(protocol: TextProtocol, words: list[bytes]) -> None:
+    """gat <exptime> <key>*"""
+    _retrieve_and_touch(protocol, words, False)
+
+
+def gats(protocol: TextProtocol, words: list[bytes]) -> None:
+    """gats <exptime> <key>*"""
+    _retrieve_and_touch(protocol, words, True)
+
+
+def _retrieve_and_touch(protocol: TextProtocol, words: list[bytes], with_cas: bool) -> None:
+    exptime, keys = signed32(words[1]), words[2:]
+    if exptime is None:
+        protocol.reply(BAD_EXPTIME)
+    elif max(map(len, keys)) > KEY_LIMIT_BYTES:
+        protocol.reply(BAD_FORMAT)
+    else:
+        deadline = protocol.store.deadline(exptime)
+        find = partial(protocol.store.touch, deadline=deadline, with_cas=with_cas)
+        protocol.answer_get(keys, find, with_cas, ("cmd_touch", "touch_hits", "touch_misses"))
+
+
+# Storage
+
+
+def _storage(mode: Mode) -> Handler:
+    def handler(protocol: TextProtocol, words: list[bytes]) -> None:
+        _storage_command(protocol, words, mode)
+
+    return handler
+
+
+def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> None:
+    """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], and then the data block."""
+    length = signed32(words[4])
+    if length is None or not 0 <= length <= LARGEST_LENGTH:
+        protocol.reply(BAD_FORMAT)
+        return
+    protocol.noreply = words[-1] == b"noreply"
+    key, flags, exptime = words[1], stored_flags(words[2]), stored_exptime(words[3])
+    cas = (unsigned64(words[5]) if len(words) > 5 else None) if mode is Mode.CAS else 0
+    if len(key) > KEY_LIMIT_BYTES or flags is None or exptime is None or cas is None:
+        protocol.reply(BAD_FORMAT)
+        protocol.swallow(length)
+    elif protocol.store.exceeds_limit(len(key), length, flags):
+        protocol.counters.store_too_large += 1
+        protocol.note_refusal(key, mode)
+        protocol.reply(TOO_LARGE)
+        if mode is Mode.SET:
+            protocol.note_lookup(key)
+            protocol.drop_old_value(key)
+        protocol.swallow(length)
+    else:
+        deadline = protocol.store.deadline(exptime)
+        protocol.expect_block(flags, length, partial(_store_block, protocol, mode, key, deadline, cas))
+
+
+def _store_block(protocol: TextProtocol, mode: Mode, key: bytes, deadline: int, cas: int, ready: bytes) -> None:
+    outcome, _ = protocol.write_item(Write(mode, key, ready, deadline, cas))
+    protocol.reply(STORED_REPLIES[outcome])
+
+
+# Changing what is there
+
+
+def delete(protocol: TextProtocol, words: list[bytes]) -> None:
+    """delete <key> [noreply]; what else the line says is passed over."""
+    if not _take_key(protocol, words):
+        return
+    protocol.note_lookup(words[1])
+    old = protocol.store.delete(words[1])
+    protocol.note_delete(words[1], old, "delete")
+    protocol.counters.count("delete_misses" if old is None else "delete_hits")
+    protocol.reply(b"NOT_FOUND" if old is None else b"DELETED")
+
+
+def incr(protocol: TextProtocol, words: list[bytes]) -> None:
+    """incr <key> <value> [noreply]"""
+    _arithmetic(protocol, words, "incr", 1)
+
+
+def decr(protocol: TextProtocol, words: list[bytes]) -> None:
+    """decr <key> <value> [noreply]"""
+    _arithmetic(protocol, words, "decr", -1)
+
+
+def _arithmetic(protocol: TextProtocol, words: list[bytes], name: str, sign: int) -> None:
+    if not _take_key(protocol, words):
+        return
+    amount = unsigned64(words[2])
+    if amount is None:
+        protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
+        return
+    protocol.note_lookup(words[1])
+    result = protocol.store.delta(words[1], sign * amount)
+    if result is Outcome.NON_NUMERIC:
+        protocol.reply(NON_NUMERIC)
+    elif result is Outcome.NOT_FOUND:
+        protocol.counters.count(name + "_misses")
+        protocol.reply(b"NOT_FOUND")
+    elif isinstance(result, int):
+        protocol.counters.count(name + "_hits")
+        protocol.reply(b"%d" % result)
+
+
+def touch(protocol: TextProtocol, words: list[bytes]) -> None:
+    """touch <key> <exptime> [noreply]"""
+    if not _take_key(protocol, words):
+        return
+    exptime = signed32(words[2])
+    if exptime is None:
+        protocol.reply(BAD_EXPTIME)
+        return
+    protocol.note_lookup(words[1])
+    found = protocol.store.touch(words[1], protocol.store.deadline(exptime)) is not None
+    protocol.counters.cmd_touch += 1
+    protocol.counters.count("touch_hits" if found else "touch_misses")
+    protocol.reply(b"TOUCHED" if found else b"NOT_FOUND")
+
+
+def _take_key(protocol: TextProtocol, words: list[bytes]) -> bool:
+    """Look for noreply, and check the length of the key; False, and it is answered, where that is too long."""
+    protocol.noreply = words[-1] == b"noreply"
+    if len(words[1]) <= KEY_LIMIT_BYTES:
+        return True
+    protocol.reply(BAD_FORMAT)
+    return False
+
+
+# The server
+
+
+def version(protocol: TextProtocol, words: list[bytes]) -> None:
+    """version"""
+    protocol.reply(b"VERSION " + PROTOCOL_VERSION.encode())
+
+
+def quit_(protocol: TextProtocol, words: list[bytes]) -> None:
+    """quit"""
+    protocol.close_reason = "normal"
+    protocol.closing = True
+
+
+RETRIEVAL = frozenset((b"get", b"gets", b"gat", b"gats"))
+
+KEYED: dict[bytes, tuple[Handler, int]] = {
+    b"get": (get, 2),
+    b"gets": (gets, 2),
+    b"gat": (gat, 3),
+    b"gats": (gats, 3),
+    b"set": (_storage(Mode.SET), 5),
+    b"add": (_storage(Mode.ADD), 5),
+    b"replace": (_storage(Mode.REPLACE), 5),
+    b"append": (_storage(Mode.APPEND), 5),
+    b"prepend": (_storage(Mode.PREPEND), 5),
+    b"cas": (_storage(Mode.CAS), 5),
+    b"delete": (delete, 2),
+    b"incr": (incr, 3),
+    b"decr": (decr, 3),
+    b"touch": (touch, 3),
+    b"mg": (commands.mg, 2),
+    b"ms": (commands.ms, 3),
+    b"md": (commands.md, 2),
+    b"ma": (commands.ma, 2),
+    b"me": (commands.me, 2),
+}
+"""Commands with a key, and how many words they have at least."""
+
+KEYLESS: dict[bytes, Handler] = {
+    b"version": version,
+    b"quit": quit_,
+    b"stats": admin.stats,
+    b"mn": commands.mn,
+    b"watch": watch.watch,
+}

@@ -1,0 +1,99 @@
+"""The login that -Y asks for: a text protocol that knows nothing else before it.
+
+A client logs in with `set <any key> <flags> <exptime> <bytes>` and the data block `user password`.
+"""
+
+from __future__ import annotations
+
+from memcache_kv.auth.users import Credentials
+from memcache_kv.protocol.context import Context
+from memcache_kv.protocol.numbers import unsigned32
+from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES, TextProtocol
+
+SHORTEST_LINE_BYTES = 6
+SHORTEST_INPUT_BYTES = 3
+TOKEN_LIMIT_BYTES = 16384
+SIZE_WORD = 4
+"""Which word of the line tells the length of the data block."""
+
+
+class GuardedTextProtocol(TextProtocol):
+    """A text protocol that carries out nothing before a login."""
+
+    __slots__ = ("_users", "_logged_in", "_before_login", "_token_bytes")
+
+    def __init__(self, context: Context, fd: int, users: Credentials) -> None:
+        super().__init__(context, fd)
+        self._users = users
+        self._logged_in = False
+        self._before_login = b""
+        """Input of which the login's next part is not wholly there."""
+        self._token_bytes = 0
+        """Length of the data block with user and password that comes next, with its line end; 0 before its line."""
+
+    def answer_lone(self, data: bytes) -> bytes:
+        """Answer in the short way only whoever has logged in."""
+        return super().answer_lone(data) if self._logged_in else b""
+
+    def receive(self, data: bytes) -> None:
+        """Take what arrived; before the login, look for nothing else in it."""
+        if self._logged_in:
+            super().receive(data)
+            return
+        data = self._before_login + data
+        position = 0
+        while not self.closing and not self._logged_in:
+            stop = self._take_token(data, position) if self._token_bytes else self._take_line(data, position)
+            if not stop:
+                break
+            position = stop
+        if not self._logged_in:
+            self._before_login = data[position:]
+            return
+        self._before_login = b""
+        if position < len(data):
+            super().receive(data[position:])
+
+    def _take_line(self, data: bytes, position: int) -> int:
+        """Carry out one line, which begins a login or is refused. Returns the position behind it, or 0."""
+        there = len(data) - position
+        if there < SHORTEST_INPUT_BYTES:
+            return 0
+        end = data.find(b"\n", position)
+        if end < 0 or end - position < SHORTEST_LINE_BYTES:
+            self.closing = end >= 0 or there > LINE_LIMIT_BYTES
+            return 0
+        line = data[position : end - 1].removesuffix(b"\r")  # memcached takes whatever is before the \n for its \r
+        words = [word for word in line.split(b" ") if word]
+        size = unsigned32(words[SIZE_WORD]) if len(words) > SIZE_WORD else None
+        if size is None or not data.startswith(b"set", position):
+            self.reply(b"CLIENT_ERROR unauthenticated")
+        elif size > TOKEN_LIMIT_BYTES:
+            self.reply(b"CLIENT_ERROR auth token too long")
+        else:
+            self._token_bytes = size + 2
+        return end + 1
+
+    def _take_token(self, data: bytes, position: int) -> int:
+        """Check user and password. Returns the position behind them, or 0 where they are not wholly there."""
+        stop = position + self._token_bytes
+        if len(data) < stop:
+            return 0
+        self._token_bytes = 0
+        user, space, password = data[position : stop - 2].partition(b" ")
+        if data[stop - 2 : stop] != b"\r\n":
+            self.reply(b"CLIENT_ERROR bad command line termination")
+        elif not space:
+            self.reply(b"CLIENT_ERROR bad authentication token format")
+        else:
+            self._check(user, password)
+        return stop
+
+    def _check(self, user: bytes, password: bytes) -> None:
+        self.counters.auth_cmds += 1
+        if self._users.is_known(user, password):
+            self._logged_in = True
+            self.reply(b"STORED")
+        else:
+            self.counters.auth_errors += 1
+            self.reply(b"CLIENT_ERROR authentication failure")

@@ -1,0 +1,160 @@
+"""The text protocol in datagrams (protocol.txt, "UDP protocol"). Off unless asked for with -U."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import struct
+import threading
+from typing import Any
+
+from memcache_kv.errors import ListenError
+from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
+from memcache_kv.protocol.binary.frames import REPLY_MAGIC, is_binary
+from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.server.connection import address_text
+from memcache_kv.server.listener import POLL_SECONDS, Listener, MemcacheServer
+
+HEADER = struct.Struct("!HHHH")
+"""Request id, number of this datagram, number of datagrams, reserved."""
+PAYLOAD_BYTES = 1400
+"""A datagram's size with its header, as in memcached: it passes an Ethernet without being cut up."""
+REPLY_LIMIT_BYTES = 1 << 20
+"""A longer reply is refused: what asks for it may have a forged address."""
+REPLY_BEGINNINGS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes([REPLY_MAGIC])
+"""What replies begin with, errors among them, and no request: text commands begin with a small letter."""
+
+
+class UdpServer(Listener, socketserver.UDPServer):
+    """Answer datagrams on one address, each a whole request of its own.
+
+    Its thread owns the socket; of shared things it uses the store and the journal. Under `--fsync always` it
+    waits for the journal before it answers. Raises ListenError.
+    """
+
+    transport = "UDP"
+    allow_reuse_address = False
+    max_packet_size = 65535
+
+    def __init__(self, address: Any, family: int, context: Context) -> None:
+        self.address_family = family
+        self._context = context
+        self.log = context.log
+        self._moved = threading.Event()
+        if context.journal is not None:
+            context.journal.watch(self._moved.set)
+        try:
+            super().__init__(address, socketserver.BaseRequestHandler)
+        except OSError as error:
+            raise ListenError(f"can't listen on UDP {MemcacheServer.describe(address)}: {error.strerror}") from None
+
+    def facts(self) -> ConnectionFacts:
+        """Tell about the socket, for `stats conns`."""
+        _, _, address = address_text(self.server_address).partition(":")
+        kind = "udp6" if self.address_family == socket.AF_INET6 else "udp"
+        return ConnectionFacts(self.fileno(), f"{kind}:{address}", "", "conn_read", 0)
+
+    @property
+    def port(self) -> int:
+        """The port it really listens on."""
+        return int(self.server_address[1])
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Receive a datagram."""
+        try:
+            return super().get_request()
+        except OSError:
+            self.failed(f"can't receive on UDP {MemcacheServer.describe(self.server_address)}")
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Tell whether a datagram may be answered.
+
+        The sender's address may be forged. A reply is never answered, nor what seems to come from this very socket:
+        two servers, or this one alone, would answer one another for ever.
+        """
+        data: bytes = request[0]
+        if len(data) <= HEADER.size:
+            why = "it holds no request"
+        elif data[HEADER.size] in REPLY_BEGINNINGS:
+            why = "it is a reply"
+        elif client_address[1] == self.port and self._is_local(client_address):
+            why = "the address is this server's"
+        else:
+            return True
+        self.log.say_rarely(why, f"dropped a datagram from {MemcacheServer.describe(client_address)}: {why}")
+        return False
+
+    def _is_local(self, address: Any) -> bool:
+        """Tell whether an address is this machine's: only such can be bound to. Raises OSError without descriptors."""
+        host, _, *rest = address
+        with socket.socket(self.address_family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((host, 0, *rest))
+            except OSError:
+                return False
+        return True
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer one datagram."""
+        data: bytes = request[0]
+        request_id, _, datagrams, _ = HEADER.unpack_from(data)
+        if datagrams > 1:
+            reply = b"SERVER_ERROR multi-packet request not supported\r\n"
+        else:
+            reply = self._carry_out(data[HEADER.size :])
+        part_bytes = PAYLOAD_BYTES - HEADER.size
+        parts = [reply[start : start + part_bytes] for start in range(0, len(reply), part_bytes)]
+        for number, part in enumerate(parts):
+            header = HEADER.pack(request_id, number, len(parts), 0)
+            self.socket.sendto(header + part, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log why a datagram could not be answered; the others go on."""
+        self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
+
+    def _carry_out(self, data: bytes) -> bytes:
+        protocol = self._protocol_for(data)
+        try:
+            return self._reply_of(protocol, data)
+        finally:
+            protocol.close()
+
+    def _reply_of(self, protocol: TextProtocol | BinaryProtocol, data: bytes) -> bytes:
+        """Let a protocol carry out one datagram; return all that it answers."""
+        context = self._context
+        if context.clock.tick():
+            context.store.new_second()
+        context.counters.bytes_read += len(data)
+        before = 0 if context.journal is None else context.journal.mine()
+        protocol.receive(data)
+        size = sum(map(len, protocol.out))
+        while protocol.paused and size <= REPLY_LIMIT_BYTES:
+            protocol.resume()
+            size = sum(map(len, protocol.out))
+        if size > REPLY_LIMIT_BYTES:
+            return b"SERVER_ERROR reply too large for UDP\r\n"
+        if not self._is_saved(before):
+            protocol.take_back()
+        reply = b"".join(protocol.out)
+        context.counters.bytes_written += len(reply)
+        return reply
+
+    def _protocol_for(self, data: bytes) -> TextProtocol | BinaryProtocol:
+        """Make what reads this datagram: its first byte tells."""
+        if is_binary(self._context.settings.binding_protocol, data):
+            return BinaryProtocol(self._context, self.fileno())
+        return TextProtocol(self._context, self.fileno())
+
+    def _is_saved(self, before: int) -> bool:
+        """Wait for the journal where a datagram has changed something; tell whether that was of use."""
+        journal = self._context.journal
+        if journal is None or (position := journal.mine()) == before:
+            return True
+        journal.commit()
+        while journal.holds(position):
+            if journal.refuses:
+                return False
+            self._moved.wait(POLL_SECONDS)
+            self._moved.clear()
+        return True

@@ -1,0 +1,1 @@
+"""What `stats` reports: counters, and the reports made of them."""

@@ -1,0 +1,363 @@
+"""What `stats` tells, by memcached's names and meanings (protocol.txt, "Statistics").
+
+What memcached has and we have not (slab pages, its own LRU segments) stands here with the number that is true of us,
+and items by the size class in which they would be there, so that exporters and client libraries, which parse by name,
+find what they look for. `stats settings` has a module of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
+
+from memcache_kv.protocol.context import Context
+from memcache_kv.stats.counters import Counters, total
+from memcache_kv.store import listing
+from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
+from memcache_kv.store.store import Store
+from memcache_kv.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from memcache_kv.server.tls import Tls
+
+Row: TypeAlias = tuple[str, object]
+Report: TypeAlias = Iterator[Row]
+Walk: TypeAlias = Iterator[list[Row]]
+"""A report for which all items are looked at, a few at a time: most turns have no rows yet."""
+
+OWN_PREFIX = "memcache_kv_"
+"""Begins the names of what memcached has no name for."""
+SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
+"""Counts that memcached tells between other things."""
+
+
+def general(context: Context) -> Report:
+    """Tell about the server as a whole."""
+    counters = total(context.all_counters)
+    yield from _process(context)
+    yield from _connections(context)
+    yield from _commands(context, counters)
+    yield from _traffic(context, counters)
+    yield from _table(context.store)
+    if context.settings.extended.slab_reassign:
+        yield from _slab_moves()
+    yield from _threads(context)
+    yield from _log(context)
+    yield from _items(context)
+    yield from _lru(context)
+    yield from _journal(context)
+
+
+def _process(context: Context) -> Report:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    yield "pid", os.getpid()
+    yield "uptime", context.clock.now - context.clock.started
+    yield "time", context.clock.now
+    yield "version", PROTOCOL_VERSION
+    yield "libevent", "none"
+    yield "pointer_size", 8 * struct.calcsize("P")
+    yield "rusage_user", f"{usage.ru_utime:.6f}"
+    yield "rusage_system", f"{usage.ru_stime:.6f}"
+
+
+def _connections(context: Context) -> Report:
+    totals = context.totals
+    yield "max_connections", totals.limit
+    yield "curr_connections", totals.current
+    yield "total_connections", totals.total
+    if context.settings.maxconns_fast:
+        yield "rejected_connections", totals.rejected
+    yield "connection_structures", totals.current
+    # Nothing is kept between requests: no pool of responses or of buffers to read into, and no descriptor in reserve.
+    for name in ("response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes",
+                 "read_buf_bytes_free", "read_buf_oom", "reserved_fds"):  # fmt: skip
+        yield name, 0
+
+
+def _commands(context: Context, counters: Counters) -> Report:
+    for name in counters.__slots__:
+        if name not in SHOWN_APART:
+            yield name, getattr(counters, name)
+        if name == "get_misses":
+            yield "get_expired", _sum(context.store, "get_expired")
+            yield "get_flushed", _sum(context.store, "get_flushed")
+
+
+def _traffic(context: Context, counters: Counters) -> Report:
+    totals = context.totals
+    if context.settings.idle_timeout:
+        yield "idle_kicks", totals.idle_kicks
+    yield "bytes_read", counters.bytes_read
+    yield "bytes_written", counters.bytes_written
+    yield "limit_maxbytes", context.store.limit_bytes
+    yield "accepting_conns", totals.accepting_conns
+    yield "listen_disabled_num", totals.listen_disabled_num
+    yield "time_in_listen_disabled_us", totals.time_in_listen_disabled_us
+    yield "threads", context.threads
+    yield "conn_yields", counters.conn_yields
+
+
+def _tls(tls: Tls, counts_sessions: bool) -> Report:
+    if counts_sessions:
+        yield "ssl_new_sessions", tls.new_sessions
+    yield "ssl_handshake_errors", tls.handshake_errors
+    yield "ssl_proto_errors", tls.proto_errors
+    yield "time_since_server_cert_refresh", tls.seconds_since_refresh
+
+
+def _table(store: Store) -> Report:
+    yield "hash_power_level", max(len(store) - 1, 1).bit_length()
+    yield "hash_bytes", store.table_bytes
+    yield "hash_is_expanding", 0
+
+
+def _slab_moves() -> Report:
+    """Tell that no page was moved: there are none."""
+    for name in ("rescues", "chunk_rescues", "inline_reclaim", "busy_items", "busy_deletes", "busy_nomem"):
+        yield "slab_reassign_" + name, 0
+    yield "slab_reassign_last_busy_status", "none"
+    yield "slab_reassign_running", 0
+    yield "slabs_moved", 0
+
+
+def _threads(context: Context) -> Report:
+    if context.crawler.enabled:
+        yield "lru_crawler_running", int(context.crawler.running)
+        yield "lru_crawler_starts", context.crawler.starts
+    if context.settings.extended.lru_maintainer_thread:
+        yield "lru_maintainer_juggles", 0
+    yield "malloc_fails", 0
+
+
+def _log(context: Context) -> Report:
+    watchers = context.observation.watchers
+    yield "log_worker_dropped", 0  # a line goes straight to those who watch
+    yield "log_worker_written", watchers.written
+    yield "log_watcher_skipped", watchers.skipped
+    yield "log_watcher_sent", watchers.sent
+    yield "log_watchers", watchers.count
+    if context.tls is not None:
+        yield from _tls(context.tls, context.settings.tls.ssl_session_cache)
+    yield "unexpected_napi_ids", 0
+    yield "round_robin_fallback", 0
+
+
+def _items(context: Context) -> Report:
+    store = context.store
+    yield "bytes", store.used_bytes
+    yield "curr_items", len(store)
+    yield "total_items", _sum(store, "total_items")
+    yield "slab_global_page_pool", 0
+
+
+def _lru(context: Context) -> Report:
+    """Tell what became of items that nobody deleted."""
+    store, segments = context.store, context.settings.extended.lru_maintainer_thread
+    yield "expired_unfetched", _sum(store, "expired_unseen")
+    yield "evicted_unfetched", _sum(store, "evicted_unseen")
+    if segments:
+        yield "evicted_active", _evicted_active(store)
+    yield "evictions", _sum(store, "evictions")
+    yield "reclaimed", _sum(store, "reclaimed")
+    yield from _crawled(context)
+    if segments:
+        yield from _moves(store)
+        yield "lru_bumps_dropped", 0
+
+
+def _crawled(context: Context) -> Report:
+    yield "crawler_reclaimed", context.crawler.reclaimed
+    yield "crawler_items_checked", context.crawler.items_checked
+    yield "lrutail_reflocked", 0
+
+
+def _moves(store: Store) -> Report:
+    """Tell of moves between segments, of which there is one; whoever stores something evicts for it."""
+    yield "moves_to_cold", 0
+    yield "moves_to_warm", 0
+    yield "moves_within_lru", _sum(store, "second_chances")
+    yield "direct_reclaims", _sum(store, "evictions")
+
+
+def _evicted_active(store: Store) -> int:
+    """Count what was evicted though it had been read lately: all that an eviction passed over had been."""
+    return _sum(store, "evictions") - _sum(store, "evicted_unseen")
+
+
+def _journal(context: Context) -> Report:
+    """Tell of the journal, where there is one: how far the disk is behind, what it takes, and whether it fails."""
+    journal, compactor = context.journal, context.compactor
+    if journal is None or compactor is None:
+        return
+    rows: tuple[Row, ...] = (
+        ("records", journal.position),
+        ("replayed_records", context.recovered_records),
+        ("bytes", journal.files.total_bytes),
+        ("base_bytes", journal.files.base.bytes if journal.files.base is not None else 0),
+        ("lag_records", journal.lag_records),
+        ("lag_seconds", f"{journal.lag_seconds:.3f}"),
+        ("queued_bytes", journal.queued_bytes),
+        ("waits", journal.waits),
+        ("fsyncs", journal.syncs),
+        ("fsync_seconds", f"{journal.sync_seconds:.6f}"),
+        ("longest_fsync_seconds", f"{journal.longest_sync_seconds:.6f}"),
+        ("failing", int(journal.refuses)),
+        ("failures", journal.failures),
+        ("refused_changes", journal.refusals),
+        ("compacting", int(compactor.running)),
+        ("compactions", compactor.done),
+        ("compaction_failures", compactor.failures),
+        ("compaction_seconds", f"{compactor.last_seconds:.3f}"),
+    )
+    for name, value in rows:
+        yield f"{OWN_PREFIX}journal_{name}", value
+
+
+def items(context: Context) -> Walk:
+    """Tell about the items, class by class, in which there are any."""
+    found: dict[int, ClassContents] = {}
+    for _ in listing.count_classes(context.store, found):
+        yield []
+    happened = _happened(context.store)
+    for number, here in sorted(found.items()):
+        rows = _class_items(context, here, happened.get(number, ClassCounts()))
+        yield [(f"items:{number}:{name}", value) for name, value in rows]
+
+
+def _class_items(context: Context, here: ClassContents, happened: ClassCounts) -> Report:
+    """Tell of one class. What is counted for all of them together, or has no meaning here, is 0."""
+    segments = context.settings.extended.lru_maintainer_thread
+    yield "number", here.number
+    if segments:
+        yield "number_hot", 0
+        yield "number_warm", 0
+        yield "number_cold", here.number
+        if context.settings.extended.temp_lru:
+            yield "number_temp", 0
+        yield "age_hot", 0
+        yield "age_warm", 0
+    yield "age", max(0, context.clock.now - here.accessed_at)
+    yield "mem_requested", here.item_bytes
+    yield "evicted", happened.evictions
+    yield "evicted_nonzero", happened.evicted_nonzero
+    yield "evicted_time", happened.evicted_idle_seconds
+    yield "outofmemory", happened.no_memory
+    yield "tailrepairs", 0
+    yield "reclaimed", happened.reclaimed + happened.crawled
+    yield "expired_unfetched", happened.expired_unseen
+    yield "evicted_unfetched", happened.evicted_unseen
+    if segments:
+        yield "evicted_active", happened.evictions - happened.evicted_unseen
+    yield "crawler_reclaimed", happened.crawled
+    yield "crawler_items_checked", 0
+    yield "lrutail_reflocked", 0
+    if segments:
+        for name in ("moves_to_cold", "moves_to_warm", "moves_within_lru"):
+            yield name, 0
+        yield "direct_reclaims", happened.evictions
+        for name in ("hits_to_hot", "hits_to_warm", "hits_to_cold", "hits_to_temp"):
+            yield name, 0
+
+
+def _happened(store: Store) -> dict[int, ClassCounts]:
+    """Add up what happened in each class, over all shards."""
+    sums: dict[int, ClassCounts] = {}
+    for shard in store.shards:
+        with shard.lock:
+            for number, counts in shard.classes.items():
+                sums.setdefault(number, ClassCounts()).add(counts)
+    return sums
+
+
+def slabs(context: Context) -> Walk:
+    """Tell in the form of slabs what each class would take: pages of a megabyte, cut into its chunks.
+
+    A class in which there is nothing any more is told of as long as it is known what was evicted or reclaimed.
+    """
+    store = context.store
+    found: dict[int, ClassContents] = {}
+    for _ in listing.count_classes(store, found):
+        yield []
+    pages = 0
+    for number in sorted(found.keys() | _happened(store).keys()):
+        rows = dict(_slab_class(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
+        pages += rows["total_pages"]
+        yield [(f"{number}:{name}", value) for name, value in rows.items()]
+    yield [("active_slabs", len(found)), ("total_malloced", pages * PAGE_BYTES)]
+
+
+def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, int]]:
+    per_page = PAGE_BYTES // chunk_bytes
+    pages = -(-here.chunks // per_page)
+    yield "chunk_size", chunk_bytes
+    yield "chunks_per_page", per_page
+    yield "total_pages", pages
+    yield "total_chunks", pages * per_page
+    yield "used_chunks", here.chunks
+    yield "free_chunks", pages * per_page - here.chunks
+    yield "free_chunks_end", 0
+    for name in ("get_hits", "cmd_set", "delete_hits", "incr_hits", "decr_hits", "cas_hits", "cas_badval",
+                 "touch_hits"):  # fmt: skip
+        yield name, 0  # counted for all classes together
+
+
+def in_text(walk: Walk) -> Iterator[bytes]:
+    """Make a walk the pieces of a text reply, for `answer_chunks`."""
+    for rows in walk:
+        yield "".join(f"STAT {name} {value}\r\n" for name, value in rows).encode()
+    yield b"END\r\n"
+
+
+def sizes(context: Context) -> Report:
+    """Tell that sizes are not tracked, as memcached does unless started with track_sizes."""
+    yield "sizes_status", "disabled"
+
+
+def connections(context: Context, asking: int) -> Report:
+    """Tell about every connection."""
+    for each in context.connections(asking):
+        yield f"{each.fd}:addr", each.address
+        if each.listen_address:
+            yield f"{each.fd}:listen_addr", each.listen_address
+        yield f"{each.fd}:state", each.state
+        yield f"{each.fd}:secs_since_last_cmd", each.idle_seconds
+
+
+def reset(context: Context) -> None:
+    """Set the counts to 0; what tells of the present stays."""
+    for counters in context.all_counters:
+        counters.reset()
+    context.totals.reset()
+    if context.tls is not None:
+        context.tls.reset()
+    context.crawler.reset()
+    context.observation.prefixes.clear()
+    context.observation.watchers.reset()
+    for shard in context.store.shards:
+        with shard.lock:
+            for name in SHARD_COUNTS:
+                setattr(shard, name, 0)
+            shard.classes.clear()
+
+
+def _sum(store: Store, name: str) -> int:
+    """Add up one count of all shards."""
+    return sum(getattr(shard, name) for shard in store.shards)
+
+
+SHARD_COUNTS = (
+    "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances",
+)  # fmt: skip
+"""What `stats reset` sets to 0 in a shard, besides what it counts by class."""
+
+WALKS: dict[bytes, Callable[[Context], Walk]] = {b"items": items, b"slabs": slabs}
+BY_NAME: dict[bytes, Callable[[Context], Report]] = {
+    b"items": lambda context: chain.from_iterable(items(context)),
+    b"slabs": lambda context: chain.from_iterable(slabs(context)),
+    b"sizes": sizes,
+}
+"""The reports in one piece, those among them that look at all items."""

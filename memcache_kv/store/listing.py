@@ -1,0 +1,152 @@
+"""Replies that walk over all items: they are made in small pieces, so that other connections are served in between.
+
+Each takes a copy of a shard's keys and looks them up a few at a time, without a lock. So a key that is there from
+beginning to end is told of once, with what is kept for it at that moment; one that comes or goes meanwhile may be
+told of or not. Nothing is changed by it, and what has expired is left out, but where memory is counted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from binascii import b2a_base64
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from itertools import islice
+
+from memcache_kv.store.entry import (
+    FETCHED,
+    Entry,
+    cas_of,
+    deadline_of,
+    flags_of,
+    is_plain_key,
+    length_of,
+    ready_of,
+    state_of,
+)
+from memcache_kv.store.sizes import ClassContents
+from memcache_kv.store.store import Store
+
+KEYS_AT_ONCE = 128
+"""A quarter of a millisecond of work."""
+CACHEDUMP_LIMIT_BYTES = 2 << 20
+SIZE_STEP_BYTES = 32
+UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
+"""What is encoded in the keys of a metadump, as in a URL."""
+
+Line = Callable[[Store, bytes, Entry], bytes]
+Classes = Container[int] | None
+"""Which size classes are meant; None for all."""
+
+
+def metadump(store: Store, classes: Classes = None) -> Iterator[bytes]:
+    """Tell of every item of these classes what is known of it (protocol.txt, "LRU_Crawler")."""
+    return _dump(store, classes, _meta_line, b"END\r\n")
+
+
+def mgdump(store: Store, classes: Classes = None) -> Iterator[bytes]:
+    """Tell of every key as a meta get of it."""
+    return _dump(store, classes, _mg_line, b"EN\r\n")
+
+
+def cachedump(store: Store, most: int, classes: Classes = None) -> Iterator[bytes]:
+    """Tell the keys, lengths and deadlines of so many items (0 for all) as `stats cachedump` does, and END.
+
+    The newest of a shard come first. Keys that no command line can name are left out, and the reply is at
+    most 2 MiB long, both as in memcached.
+    """
+    left, room = most or sys.maxsize, CACHEDUMP_LIMIT_BYTES - len(b"END\r\n")
+    for items in _slices(store, classes):
+        lines = [_cache_line(key, entry) for key, entry in items if is_plain_key(key)][:left]
+        left -= len(lines)
+        piece = b"".join(lines)
+        if len(piece) > room:
+            piece = piece[: piece.rfind(b"\n", 0, room) + 1]
+            left = 0
+        room -= len(piece)
+        yield piece
+        if left <= 0:
+            break
+    yield b"END\r\n"
+
+
+def sizes(store: Store) -> Iterator[bytes]:
+    """Count the items by what they take in memory, in steps of 32 bytes, as `stats sizes` does."""
+    counts: Counter[int] = Counter()
+    for items in _slices(store):
+        counts.update(-(-store.size_of(key, entry) // SIZE_STEP_BYTES) * SIZE_STEP_BYTES for key, entry in items)
+        yield b""
+    yield b"".join(b"STAT %d %d\r\n" % row for row in sorted(counts.items())) + b"END\r\n"
+
+
+def count_classes(store: Store, found: dict[int, ClassContents]) -> Iterator[None]:
+    """Count what there is of each size class into `found`, what has expired and is not yet removed included.
+
+    Gives nothing but turns.
+    """
+    sizes = store.sizes
+    for items in _kept(store):
+        for key, entry in items:
+            item_bytes = sizes.item_bytes(key, ready_of(entry))
+            number = sizes.class_of(item_bytes)
+            here = found.get(number)
+            if here is None:
+                here = found[number] = ClassContents(store.clock.now)
+            here.number += 1
+            here.item_bytes += item_bytes
+            here.chunks += sizes.chunks_of(item_bytes)
+            here.accessed_at = min(here.accessed_at, store.accessed_at(entry))
+        yield
+
+
+def _dump(store: Store, classes: Classes, line: Line, end: bytes) -> Iterator[bytes]:
+    yield b"OK\r\n"
+    for items in _slices(store, classes):
+        yield b"".join([line(store, key, entry) for key, entry in items])
+    yield end
+
+
+def _slices(store: Store, classes: Classes = None) -> Iterator[list[tuple[bytes, Entry]]]:
+    """Give the live items of these classes, the newest of each shard first, a few at a time."""
+    for items in _kept(store):
+        now = store.clock.now
+        live = [(key, entry) for key, entry in items if not 0 < deadline_of(entry) <= now]
+        if classes is not None:
+            live = [(key, entry) for key, entry in live if store.class_of(key, entry) in classes]
+        yield live
+
+
+def _kept(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
+    """Give all items, the newest of each shard first, a few at a time."""
+    for table in store.tables:
+        keys = reversed(list(table))
+        while batch := list(islice(keys, KEYS_AT_ONCE)):
+            yield [(key, entry) for key in batch if (entry := table.get(key)) is not None]
+
+
+def _meta_line(store: Store, key: bytes, entry: Entry) -> bytes:
+    return b"key=%b exp=%d la=%d cas=%d fetch=%b cls=%d size=%d flags=%d \n" % (
+        UNSAFE.sub(_escape, key),
+        deadline_of(entry) or -1,
+        store.accessed_at(entry),
+        cas_of(entry),
+        b"yes" if state_of(entry) & FETCHED else b"no",
+        store.class_of(key, entry),
+        store.size_of(key, entry),
+        flags_of(ready_of(entry)),
+    )
+
+
+def _escape(unsafe: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % unsafe[0][0]
+
+
+def _mg_line(store: Store, key: bytes, entry: Entry) -> bytes:
+    if is_plain_key(key):
+        return b"mg %b\r\n" % key
+    return b"mg %b b\r\n" % b2a_base64(key, newline=False)
+
+
+def _cache_line(key: bytes, entry: Entry) -> bytes:
+    return b"ITEM %b [%d b; %d s]\r\n" % (key, length_of(ready_of(entry)), deadline_of(entry))

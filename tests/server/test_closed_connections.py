@@ -1,0 +1,258 @@
+"""What a closed connection leaves behind: nothing, and that without the collector."""
+
+import gc
+import socket
+import ssl
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from memcache_kv.auth import users as users_module
+from memcache_kv.auth.users import Users, Visitor
+from memcache_kv.config.memcached_options import TlsOptions
+from memcache_kv.config.settings import Settings
+from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.session import Session
+from memcache_kv.server import worker as worker_module
+from memcache_kv.server.connection import Connection, HeldBack
+from memcache_kv.server.tls import Tls, TlsStream
+from memcache_kv.server.udp import UdpServer
+from tests.certificates import Certificates, make_certificates
+from tests.program import poll_until
+from tests.protocol.binary.binary_packets import Packet
+from tests.protocol.context_factory import Surroundings
+from tests.server.test_worker import FakeJournal, Serving, read
+
+COUNT = 5
+BLOCK_BYTES = 600_000
+MOST_LEFT_BYTES = BLOCK_BYTES // 2
+"""Less than a connection with half a block holds."""
+KINDS = (Session, Connection, Visitor, TlsStream, HeldBack, ssl.SSLSocket)
+
+
+class State(NamedTuple):
+    """What a client sends and reads to bring its connection into a state, and what is true of it then."""
+
+    sends: bytes
+    is_reached: Callable[[Connection], object]
+    reads: bytes = b""
+
+
+def is_idle(connection: Connection) -> bool:
+    return not connection.waiting and connection.protocol.state == "conn_read"
+
+
+def holds_a_part(connection: Connection) -> bool:
+    """Tell whether it has nearly all of a data block."""
+    return 0 < connection.protocol._missing_bytes < 100
+
+
+def holds_a_line(connection: Connection) -> bool:
+    return len(connection.protocol._held) > BLOCK_BYTES
+
+
+def has_unsent(connection: Connection) -> bool:
+    return connection.unsent is not None
+
+
+def is_watching(connection: Connection) -> bool:
+    return connection.protocol.watcher is not None
+
+
+def is_held_back(connection: Connection) -> bool:
+    return isinstance(connection.stream, HeldBack) and has_unsent(connection)
+
+
+def waits_for_the_journal(connection: Connection) -> bool:
+    return connection.release_at > 0
+
+
+PART = b"v" * (BLOCK_BYTES - 50)
+HALF_SET = b"set a 0 0 %d\r\n" % BLOCK_BYTES + PART
+HALF_BINARY_SET = Packet(Opcode.SET, b"a", bytes(8), b"v" * BLOCK_BYTES).to_bytes()[:-50]
+HALF_SASL_LOGIN = Packet(Opcode.SASL_AUTH, b"PLAIN", b"", b"v" * 16_000).to_bytes()[:-50]
+UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
+
+STATES = {
+    "idle": State(b"mn\r\n", is_idle, b"MN\r\n"),
+    "half a line": State(b"mn\r\nget half", is_idle, b"MN\r\n"),
+    "half a long get line": State(b"get" + b" k" * (BLOCK_BYTES // 2), holds_a_line),
+    "half a set": State(HALF_SET, holds_a_part),
+    "half a set behind another request": State(b"mn\r\n" + HALF_SET, holds_a_part, b"MN\r\n"),
+    "half an append": State(b"append a 0 0 %d\r\n" % BLOCK_BYTES + PART, holds_a_part),
+    "half a meta set": State(b"ms a %d c k\r\n" % BLOCK_BYTES + PART, holds_a_part),
+    "half a binary set": State(HALF_BINARY_SET, holds_a_part),
+    "unread replies": State(b"get big\r\n" * 20, has_unsent),
+    "unread replies to one long get": State(b"get" + b" big" * 1000 + b"\r\n", has_unsent),
+    "unread replies to meta gets": State(b"mg big v\r\n" * 20, has_unsent),
+    "unread binary replies": State(Packet(Opcode.GET, b"big").to_bytes() * 20, has_unsent),
+    "a dump": State(b"lru_crawler metadump all\r\n", has_unsent),
+    "a dump for mg": State(b"lru_crawler mgdump all\r\n", has_unsent),
+    "watching": State(b"watch fetchers mutations connevents\r\n", is_watching, b"OK\r\n"),
+}
+GUARDED_STATES = {
+    "a failed login": State(b"set a 0 0 5\r\nann y\r\nset a 0 0 100", is_held_back),
+    "half a login": State(b"mn 1 2\r\nset a 0 0 16000\r\nann x", is_idle, UNAUTHENTICATED),
+    "half a set after the login": State(b"set a 0 0 5\r\nann x\r\n" + HALF_SET, holds_a_part, b"STORED\r\n"),
+    "half a binary login": State(HALF_SASL_LOGIN, holds_a_part),
+}
+
+
+def objects() -> int:
+    """Count what belongs to connections and is still alive."""
+    return sum(isinstance(each, KINDS) for each in gc.get_objects())
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def fill(serving: Serving) -> Serving:
+    """Keep a large value, and more keys than a socket takes a dump of."""
+    serving.keep(b"big", b"b" * 900_000)
+    for number in range(20_000):
+        serving.keep(b"%d" % number + b"k" * 200, b"")
+    return serving
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    made = fill(Serving())
+    yield made
+    made.close()
+
+
+def bring(serving: Serving, client: socket.socket, state: State) -> None:
+    """Bring a connection, and those before it, into a state."""
+    client.sendall(state.sends)
+    assert read(client, len(state.reads)) == state.reads
+
+    def reached() -> bool:
+        connections = list(serving.worker._connections.values())
+        return sum(bool(state.is_reached(each)) for each in connections) == len(serving.clients)
+
+    poll_until(reached, "the connection comes into the state")
+
+
+def leave(serving: Serving) -> None:
+    """Have all clients close, and wait until the worker is past all that it does then."""
+    for client in serving.clients:
+        client.close()
+    poll_until(lambda: serving.totals.current == 0, "all are closed")
+    serving.stop()
+
+
+def check_that_nothing_stays(serving: Serving, state: State, end: Callable[[Serving], None] = leave) -> None:
+    before = objects()
+    tracemalloc.start()
+    try:
+        for _ in range(COUNT):
+            bring(serving, serving.connect(), state)
+        assert objects() - before >= 2 * COUNT, "the count sees them while they are there"
+        end(serving)
+        assert objects() == before
+        assert tracemalloc.get_traced_memory()[0] < MOST_LEFT_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_nothing_stays_of_a_connection_whose_client_left(serving: Serving, name: str) -> None:
+    check_that_nothing_stays(serving, STATES[name])
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_nothing_stays_of_a_connection_that_a_stop_closed(
+    serving: Serving, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)
+    check_that_nothing_stays(serving, STATES[name], Serving.stop)
+
+
+def test_nothing_stays_of_a_connection_that_waited_for_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)
+    serving = Serving(journal=FakeJournal())
+    waits = State(b"set a 0 0 1\r\nx\r\n" + HALF_SET[:400], waits_for_the_journal)
+    check_that_nothing_stays(serving, waits, Serving.stop)
+    serving.close()
+
+
+@pytest.mark.parametrize("name", GUARDED_STATES)
+@pytest.mark.parametrize("end", [leave, Serving.stop])
+def test_nothing_stays_of_a_connection_that_asks_for_a_login(
+    name: str, end: Callable[[Serving], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
+    monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0 if end is Serving.stop else 1.0)
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)
+    (tmp_path / "users").write_bytes(b"ann:x\n")
+    serving = Serving(Settings(enable_sasl=True), users=Users(tmp_path / "users"))
+    check_that_nothing_stays(serving, GUARDED_STATES[name], end)
+    serving.close()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class TlsServing(Serving):
+    """A worker whose clients speak TLS, or are about to."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        super().__init__()
+        self._certificates = certificates
+        self._tls = Tls(TlsOptions(str(certificates.chain), str(certificates.key)))
+
+    def connect(self) -> socket.socket:
+        theirs, ours = socket.socketpair()
+        theirs.settimeout(60)
+        assert self.totals.open()
+        self.worker.adopt(self._tls.wrap(ours, ssl.CERT_NONE))
+        self.clients.append(theirs)
+        return theirs
+
+    def secure(self) -> None:
+        """Have the client that came last shake hands."""
+        self.clients[-1] = self._certificates.context().wrap_socket(self.clients[-1], server_hostname="localhost")
+
+
+@pytest.mark.parametrize("begins", [b"", b"\x16\x03\x01\x02\x00\x01", b"no TLS at all\r\n"])
+def test_nothing_stays_of_a_connection_in_its_handshake(certificates: Certificates, begins: bytes) -> None:
+    serving = TlsServing(certificates)
+    before = objects()
+    for _ in range(COUNT):
+        serving.connect().sendall(begins)
+    leave(serving)
+    assert objects() == before
+
+
+@pytest.mark.parametrize("name", ["idle", "half a set", "half a binary set", "unread replies", "a dump"])
+def test_nothing_stays_of_a_connection_over_tls(certificates: Certificates, name: str) -> None:
+    serving = TlsServing(certificates)
+    fill(serving)
+    before = objects()
+    for _ in range(COUNT):
+        serving.connect()
+        serving.secure()
+        bring(serving, serving.clients[-1], STATES[name])
+    leave(serving)
+    serving.clients.clear()
+    assert objects() == before
+
+
+@pytest.mark.parametrize("sends", [HALF_SET[:1000], HALF_BINARY_SET[:1000], b"get a\r\n", b"nonsense"])
+def test_nothing_stays_of_a_datagram(sends: bytes) -> None:
+    with UdpServer(("127.0.0.1", 0), socket.AF_INET, Surroundings().context) as server:
+        before = objects()
+        for _ in range(COUNT):
+            server._carry_out(sends)
+        assert objects() == before

@@ -1,0 +1,90 @@
+"""What a connection tells of itself."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from memcache_kv.protocol import TextProtocol
+from memcache_kv.server.connection import Connection, address_text
+from tests.protocol.context_factory import Surroundings
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (("127.0.0.1", 11211), "tcp:127.0.0.1:11211"),
+        (("::1", 11211, 0, 0), "tcp6:[::1]:11211"),
+        ("/tmp/x.sock", "unix:/tmp/x.sock"),
+        ("", "unix:"),
+        (b"\0abstract", "unix:\0abstract"),
+    ],
+)
+def test_addresses_are_written_as_in_stats_conns(address: object, text: str) -> None:
+    assert address_text(address) == text
+
+
+def test_an_address_that_is_no_text_can_be_written_back() -> None:
+    assert os.fsencode(address_text(b"\0\xff")) == b"unix:\0\xff"
+
+
+def connection_on(sock: socket.socket, now: int = 100) -> Connection:
+    return Connection(sock, TextProtocol(Surroundings().context, sock.fileno()), now)
+
+
+def test_a_tcp_connection_tells_both_ends_and_how_long_it_is_idle() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            served, _ = listener.accept()
+            with served:
+                facts = connection_on(served).facts(107)
+                assert facts.fd == served.fileno()
+                assert facts.address == f"tcp:127.0.0.1:{client.getsockname()[1]}"
+                assert facts.listen_address == f"tcp:127.0.0.1:{listener.getsockname()[1]}"
+                assert (facts.state, facts.idle_seconds) == ("conn_read", 7)
+
+
+def test_a_unix_connection_tells_the_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        client.connect(path)
+        served, _ = listener.accept()
+        with served:
+            facts = connection_on(served).facts(100)
+            assert (facts.address, facts.listen_address) == (f"unix:{path}", f"unix:{path}")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract addresses are Linux's")
+def test_a_client_with_an_odd_name_of_its_own_is_told_of(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        client.bind(b"\0memcache_kv \xff %d" % os.getpid())
+        client.connect(path)
+        served, _ = listener.accept()
+        with served:
+            assert connection_on(served).facts(100).address.startswith("unix:\0memcache_kv ")
+
+
+def test_one_that_waits_for_its_client_or_the_journal_says_so() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = connection_on(ours)
+        connection.unsent = memoryview(b"x")
+        assert connection.facts(100).state == "conn_mwrite"
+        connection.unsent = None
+        connection.release_at = 5
+        assert connection.facts(100).state == "conn_mwrite"
+
+
+def test_one_that_was_closed_meanwhile_is_told_of_without_addresses() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        connection = connection_on(ours)
+        ours.close()
+        assert connection.facts(100).address == "unix:"

@@ -1,0 +1,187 @@
+"""Certificates and streams without a server: what blocks, what is raised, and what a failed reload leaves."""
+
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from memcache_kv.config.memcached_options import TlsOptions
+from memcache_kv.errors import ConfigError
+from memcache_kv.server.poller import READABLE, WRITABLE
+from memcache_kv.server.tls import RECORD_BYTES, Tls, TlsStream
+from tests.certificates import Certificates, make_certificates
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def options(certificates: Certificates, **more: object) -> TlsOptions:
+    return TlsOptions(str(certificates.chain), str(certificates.key), **more)  # type: ignore[arg-type]
+
+
+class Pair:
+    """The two ends of a connection, neither of which blocks."""
+
+    def __init__(self, certificates: Certificates, mode: ssl.VerifyMode = ssl.CERT_NONE) -> None:
+        theirs, ours = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self.ours = Tls(options(certificates)).wrap(ours, mode)
+        self.stream = TlsStream(self.ours)
+        self.client = certificates.context().wrap_socket(
+            theirs, server_hostname="localhost", do_handshake_on_connect=False
+        )
+
+    def shake_hands(self) -> "Pair":
+        client_done = server_done = False
+        while not (client_done and server_done):
+            try:
+                self.client.do_handshake()
+                client_done = True
+            except ssl.SSLWantReadError:
+                pass
+            server_done = server_done or self.stream.shake_hands()
+        return self
+
+    def close(self) -> None:
+        self.client.close()
+        self.ours.close()
+
+
+@pytest.fixture
+def pair(certificates: Certificates) -> Iterator[Pair]:
+    made = Pair(certificates)
+    yield made
+    made.close()
+
+
+def test_a_handshake_waits_for_the_client_without_blocking(pair: Pair) -> None:
+    assert not pair.stream.shake_hands()
+    assert pair.stream.wants == READABLE
+    pair.shake_hands()
+    assert not pair.stream.resumed
+
+
+def test_a_read_of_nothing_would_block(pair: Pair) -> None:
+    with pytest.raises(BlockingIOError):
+        pair.shake_hands().stream.read(100)
+    assert pair.stream.wants == READABLE
+
+
+@pytest.mark.parametrize("size", [1, 100, RECORD_BYTES])
+def test_a_read_leaves_nothing_inside_that_no_poller_tells_of(pair: Pair, size: int) -> None:
+    pair.shake_hands().client.send(b"x" * RECORD_BYTES)
+    assert len(pair.stream.read(size)) == RECORD_BYTES
+    assert pair.ours.pending() == 0
+
+
+def test_the_end_is_an_empty_read(pair: Pair) -> None:
+    pair.shake_hands().client.close()
+    assert pair.stream.read(100) == b""
+
+
+def test_what_the_socket_does_not_take_is_sent_later_in_full(pair: Pair) -> None:
+    data = bytes(range(256)) * 8192
+    pair.shake_hands()
+    sent = pair.stream.write(data)
+    assert 0 < sent < len(data)
+    with pytest.raises(BlockingIOError):
+        pair.stream.write(memoryview(data)[sent:])
+    got = b""
+    while len(got) < len(data):
+        try:
+            got += pair.client.recv(1 << 16)
+        except ssl.SSLWantReadError:
+            sent += pair.stream.write(memoryview(data)[sent:])
+    assert (got, sent) == (data, len(data))
+
+
+def test_a_read_that_has_to_answer_first_waits_for_room(pair: Pair) -> None:
+    pair.shake_hands()
+
+    class Full:
+        """A socket under TLS whose library must send before it can read."""
+
+        def recv(self, size: int) -> bytes:
+            raise ssl.SSLWantWriteError
+
+    pair.stream._socket = Full()  # type: ignore[assignment]
+    with pytest.raises(BlockingIOError):
+        pair.stream.read(100)
+    assert pair.stream.wants == WRITABLE
+
+
+def test_a_goodbye_is_said_and_never_raises(pair: Pair) -> None:
+    pair.shake_hands().stream.say_goodbye()
+    pair.client.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+    assert pair.client.recv(1) == b""
+    pair.client.close()
+    pair.stream.say_goodbye()
+
+
+def test_a_broken_record_is_an_error(pair: Pair) -> None:
+    pair.shake_hands()
+    raw = socket.socket(fileno=pair.client.detach())
+    with raw:
+        raw.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        with pytest.raises(ssl.SSLError):
+            pair.stream.read(100)
+
+
+def test_a_client_that_has_left_is_an_os_error(certificates: Certificates) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            served, _ = listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        with served, pytest.raises(OSError):
+            Tls(options(certificates)).wrap(served, ssl.CERT_NONE)
+
+
+def test_a_reload_that_fails_leaves_the_certificates(certificates: Certificates, tmp_path: Path) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    shutil.copy(certificates.chain, chain)
+    shutil.copy(certificates.key, key)
+    tls = Tls(TlsOptions(str(chain), str(key)))
+    before = tls._contexts
+    key.write_text("nothing")
+    with pytest.raises(ConfigError, match="Error validating the certificate"):
+        tls.reload()
+    assert tls._contexts is before
+
+
+def test_an_encrypted_key_is_refused_and_not_asked_for(certificates: Certificates, tmp_path: Path) -> None:
+    key = serialization.load_pem_private_key(certificates.key.read_bytes(), None)
+    path = tmp_path / "key.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(ConfigError, match="Error validating the certificate"):
+        Tls(TlsOptions(str(certificates.chain), str(path)))
+
+
+def test_the_kernel_takes_over_where_python_can_ask_it_to(certificates: Certificates) -> None:
+    given = options(certificates, ssl_kernel_tls=True)
+    if hasattr(ssl, "OP_ENABLE_KTLS"):
+        assert Tls(given)._contexts[ssl.CERT_NONE].options & ssl.OP_ENABLE_KTLS
+    else:
+        with pytest.raises(ConfigError, match="Kernel TLS offload is not available"):
+            Tls(given)
+
+
+def test_counts_are_kept_until_they_are_reset(certificates: Certificates) -> None:
+    tls = Tls(options(certificates))
+    for name in ("handshake_errors", "proto_errors", "proto_errors", "new_sessions"):
+        tls.count(name)
+    assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions) == (1, 2, 1)
+    tls.reset()
+    assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions) == (0, 0, 0)
