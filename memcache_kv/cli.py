@@ -14,7 +14,7 @@ from typing import NoReturn
 from memcache_kv.config.settings import Settings, add_options, load_settings
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.server import memory, process
-from memcache_kv.server.server import Service
+from memcache_kv.server.server import Server
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(settings: Settings) -> int:
     """Run a server with these settings until it is asked to stop; return the exit status."""
     _prepare_process(settings)
-    service = Service(settings)
+    service = Server(settings)
     received: list[str] = []  # said by the main thread afterwards: a handler may interrupt the log itself
     _handle_signals(service, received)
     memory.tune_memory()
@@ -119,7 +119,7 @@ def _prepare_process(settings: Settings) -> None:
         process.become_daemon()
 
 
-def _handle_signals(service: Service, received: list[str]) -> None:
+def _handle_signals(service: Server, received: list[str]) -> None:
     """Let SIGTERM and SIGINT ask for the end, and note them and SIGHUP by name."""
 
     def note(signum: int, frame: FrameType | None) -> None:
@@ -132,7 +132,7 @@ def _handle_signals(service: Service, received: list[str]) -> None:
         signal.signal(number, note)
 
 
-def _serve(service: Service, received: list[str]) -> None:
+def _serve(service: Server, received: list[str]) -> None:
     """Wait until somebody asks for the end, and do meanwhile what signals ask for."""
     stopping = False
     while not stopping:

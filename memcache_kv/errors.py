@@ -41,7 +41,7 @@ class StoppedEarly(MemcacheKVError):
     """Somebody wanted the end before the server had started; not a failure."""
 
 
-class ChangesRefused(MemcacheKVError):
+class WritesRejected(MemcacheKVError):
     """The journal can't be written, so that the store changes nothing; reading goes on."""
 
 

@@ -101,11 +101,11 @@ class Users:
         named: list[User] = []
         others: list[User] = []
         for user in self._users:
-            is_named = user.is_called(name)
+            needs_cas = user.is_called(name)
             if user.is_learnt:
-                found |= user.has(password) & is_named
+                found |= user.has(password) & needs_cas
             else:
-                (named if is_named else others).append(user)
+                (named if needs_cas else others).append(user)
         if found or not (named or others) or not self._may_check():
             return found
         right = [user.learn(password) for user in named or others[:1]]
@@ -153,7 +153,7 @@ def parse_users(data: bytes) -> Iterable[tuple[bytes, bytes]]:
             return
 
 
-class Guesses:
+class FailedLogins:
     """Failed logins by the address they came from, of a bounded number of addresses. Any thread may add."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Guesses:
         return count
 
 
-class Visitor:
+class LoginAttempts:
     """One connection that may log in. Used by the thread that serves it.
 
     address: where it comes from; slow: holds back its replies for so many seconds, and with True has it closed after;
@@ -183,13 +183,13 @@ class Visitor:
     def __init__(
         self,
         users: Users,
-        guesses: Guesses,
+        failed_logins: FailedLogins,
         address: str,
         slow: Callable[[float, bool], None],
         say: Callable[[str], None],
     ) -> None:
         self._users = users
-        self._guesses = guesses
+        self._failed_logins = failed_logins
         self._address = address
         self._slow = slow
         self._say = say
@@ -202,7 +202,7 @@ class Visitor:
         if self._users.is_known(name, password):
             return True
         self._failures += 1
-        count = self._guesses.add(self._address)
+        count = self._failed_logins.add(self._address)
         self._say(f"failed login from {self._address}, number {count} of late")
         self._slow(delay_seconds(count), self._failures >= MOST_FAILURES)
         return False

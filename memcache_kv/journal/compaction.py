@@ -19,7 +19,7 @@ from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, Room, line_of, set_line
 from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
-from memcache_kv.store.entry import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
+from memcache_kv.store.entry import FETCHED, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
@@ -54,7 +54,7 @@ class Compaction:
         self.items = 0
         self._records = 1
         self._number = 0
-        self._is_named = False
+        self._needs_cas = False
         self._unsynced = 0
 
     def steps(self) -> Iterator[None]:
@@ -77,7 +77,7 @@ class Compaction:
         self._file.sync()
         yield
         self._files.name_base(self._number)
-        self._is_named = True
+        self._needs_cas = True
         yield
         self._journal.adopt(self._number, self.bytes)
         self._file.close()
@@ -89,7 +89,7 @@ class Compaction:
             self._file.close()
             self._file = None
             with contextlib.suppress(OSError):  # why it is given up is told; a start removes what is left
-                self._files.drop_base(self._number, self._is_named)
+                self._files.drop_base(self._number, self._needs_cas)
 
     def _check_space(self) -> None:
         """Raise ENOSPC where the base may not find room beside the old files."""
@@ -132,9 +132,9 @@ class Compaction:
 
 def record_of(key: bytes, entry: Entry) -> bytes:
     """Make the record of an item as it is kept."""
-    ready = ready_of(entry)
+    wire_bytes = wire_bytes_of(entry)
     state = state_of(entry) & ~FETCHED
-    return set_line(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready), state)
+    return set_line(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state)
 
 
 class Compactor(ServerThread):

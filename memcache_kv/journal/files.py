@@ -194,10 +194,10 @@ class JournalFiles:
         self.disk.rename(self.base_path(number), self.directory / base_name(number))
         self.disk.sync_directory(self.directory)
 
-    def drop_base(self, number: int, is_named: bool) -> None:
+    def drop_base(self, number: int, needs_cas: bool) -> None:
         """Remove a base that was given up, unless a manifest names it by now. This too may be done beside the rest."""
         if self.base is None or self.base.name != base_name(number):
-            self.disk.remove(self.directory / base_name(number) if is_named else self.base_path(number))
+            self.disk.remove(self.directory / base_name(number) if needs_cas else self.base_path(number))
 
     def adopt_base(self, number: int, size: int) -> None:
         """Let a base take the place of all files before the increment of its number.

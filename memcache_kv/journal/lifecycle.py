@@ -22,7 +22,7 @@ class Stopping(Protocol):
         """Tell whether anybody has."""
 
 
-class Journaling:
+class JournalLifecycle:
     """What a server with --journal does about it, beside having it written. Used by the thread that starts and stops.
 
     path: the journal's directory; stopping: looked at while a journal is read; on_fault: told of what ends one of the

@@ -17,16 +17,16 @@ from zlib import crc32
 import msgspec
 
 from memcache_kv.store.entry import (
-    NAMED,
     PLAIN,
     SPACE,
     STALE,
+    WITH_CAS,
     WON,
     cas_of,
     deadline_of,
     flags_of,
-    ready_of,
     value_of,
+    wire_bytes_of,
 )
 
 FORMAT_VERSION = 2
@@ -158,8 +158,8 @@ def set_lines(keys: list[bytes], entries: list[bytes]) -> bytes:
     if others:
         flags = [0 if entry[2] == SPACE and entry[1] == _NO_FLAGS else flags_of(entry) for entry in entries]
         deadlines = [0 if entry[-1] == PLAIN else deadline_of(entry) for entry in entries]
-        ids = [cas_of(entry) if entry[-1] == NAMED else 0 for entry in entries]
-        values = [value_of(ready_of(entry)) for entry in entries]
+        ids = [cas_of(entry) if entry[-1] == WITH_CAS else 0 for entry in entries]
+        values = [value_of(wire_bytes_of(entry)) for entry in entries]
     else:
         values = [entry[entry.find(b"\n") + 1 : -2] for entry in entries]
     sets = map(StoredEntry, *_texts(keys), flags, deadlines, ids, *_texts(values))
@@ -167,7 +167,7 @@ def set_lines(keys: list[bytes], entries: list[bytes]) -> bytes:
 
 
 def _entry_line(key: bytes, entry: bytes) -> bytes:
-    return set_line(key, flags_of(entry), deadline_of(entry), cas_of(entry), value_of(ready_of(entry)))
+    return set_line(key, flags_of(entry), deadline_of(entry), cas_of(entry), value_of(wire_bytes_of(entry)))
 
 
 def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | None]]:

@@ -22,8 +22,8 @@ from memcache_kv.store.entry import (
     deadline_of,
     make_entry,
     pack,
-    ready_of,
     state_of,
+    wire_bytes_of,
 )
 from memcache_kv.store.store import Store
 
@@ -40,7 +40,7 @@ LINE = re.compile(
 """A line: the parts of a set of text without escapes, or else the whole line, which is to be decoded."""
 NEW_DEADLINE = re.compile(rb'"op":"(?:touch|mark)",')
 """What only a record has that gives a key's value another deadline: within strings quotation marks are escaped."""
-LAPSED_BYTES = 16 * 1024 * 1024
+EXPIRED_BYTES = 16 * 1024 * 1024
 """With more than this of what has expired, it is looked up which of it a later record brings back."""
 
 Progress = Callable[[int, int, int], None]
@@ -231,7 +231,7 @@ class PartReader:
         )
 
 
-class Lapsed:
+class Expired:
     """What has expired by now, while a journal is read: a touch further on may show that it lives.
 
     Most of it is never touched. So once it takes more than LAPSED_BYTES, `find_given_time` is asked for the keys that
@@ -251,7 +251,7 @@ class Lapsed:
         self.remove(key)
         self.table[key] = entry
         self._bytes += len(key) + len(entry) + ENTRY_COST_BYTES
-        if self._find is not None and self._given_time is None and self._bytes > LAPSED_BYTES:
+        if self._find is not None and self._given_time is None and self._bytes > EXPIRED_BYTES:
             self._given_time = self._find()
             for other in self.table.keys() - self._given_time:
                 self.remove(other)
@@ -299,7 +299,7 @@ class Replay:
     def __init__(self, store: Store, find_given_time: Callable[[], set[bytes]] | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._lapsed = Lapsed(find_given_time)
+        self._expired = Expired(find_given_time)
 
     def apply(self, records: list[Record]) -> None:
         """Do again what these tell of, in order."""
@@ -316,7 +316,7 @@ class Replay:
         if not _is_text(block):
             self.apply([parse_line(line) for line in block[:-1].split(b"\n")])
             return
-        store, lapsed, put = self._store, self._lapsed.table, self._store.restore_live
+        store, expired, put = self._store, self._expired.table, self._store.restore_live
         now = store.clock.now
         found = LINE.findall(block)
         for head, body, key, flags, exp, value, other in found:
@@ -325,15 +325,15 @@ class Replay:
                 continue
             if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
                 raise ValueError
-            if not (flags or exp or (lapsed and key in lapsed)):
+            if not (flags or exp or (expired and key in expired)):
                 put(key, b" 0 %d\r\n%b\r\n" % (len(value), value))
                 continue
-            ready = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
+            wire_bytes = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
             deadline = int(exp or 0)
-            if (lapsed and key in lapsed) or 0 < deadline <= now:
-                self._keep(key, make_entry(key, ready, deadline, accessed=now))
+            if (expired and key in expired) or 0 < deadline <= now:
+                self._keep(key, make_entry(key, wire_bytes, deadline, accessed=now))
             else:
-                put(key, make_entry(key, ready, deadline) if deadline else ready)
+                put(key, make_entry(key, wire_bytes, deadline) if deadline else wire_bytes)
         self.found.records += len(found)
 
     def _apply(self, record: Record) -> None:
@@ -342,11 +342,11 @@ class Replay:
         op = record.op
         if op == "set":
             key = record.key_bytes()
-            ready = pack(record.flags, record.value_bytes())
-            self._keep(key, make_entry(key, ready, record.exp, record.cas, self._store.clock.now, record.state))
+            wire_bytes = pack(record.flags, record.value_bytes())
+            self._keep(key, make_entry(key, wire_bytes, record.exp, record.cas, self._store.clock.now, record.state))
         elif op == "delete":
             self._store.restore(record.key_bytes(), None)
-            self._lapsed.remove(record.key_bytes())
+            self._expired.remove(record.key_bytes())
         elif op == "touch":
             self._change(record.key_bytes(), deadline=record.exp)
         elif op == "cas":
@@ -360,10 +360,10 @@ class Replay:
         """Put an entry where it belongs."""
         if 0 < deadline_of(entry) <= self._store.clock.now:
             self._store.restore(key, None)
-            self._lapsed.put(key, entry)
+            self._expired.put(key, entry)
             self.found.expired += 1
         else:
-            self._lapsed.remove(key)
+            self._expired.remove(key)
             self._store.restore(key, entry)
 
     def _flush(self, at: int) -> None:
@@ -376,20 +376,20 @@ class Replay:
         else:
             self._store.flush()
             self._store.forget_flushed()  # nobody is told after a restart what a flush took before it
-            self._lapsed.clear()
+            self._expired.clear()
 
     def _change(
         self, key: bytes, deadline: int | None = None, cas: int | None = None, state: int | None = None
     ) -> None:
         """Replay a change of rare facts (None: it stays); a key that was evicted is passed over."""
-        lapsed = self._lapsed.table.get(key)
-        entry = self._store.kept(key) or lapsed
+        expired = self._expired.table.get(key)
+        entry = self._store.kept(key) or expired
         if entry is None:
             return
-        self.found.expired -= entry is lapsed
+        self.found.expired -= entry is expired
         changed = make_entry(
             key,
-            ready_of(entry),
+            wire_bytes_of(entry),
             deadline_of(entry) if deadline is None else deadline,
             cas_of(entry) if cas is None else cas,
             self._store.clock.now,

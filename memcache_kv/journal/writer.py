@@ -26,7 +26,7 @@ from memcache_kv.journal.record import (
     set_line,
     set_lines,
 )
-from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, value_of, wire_bytes_of
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
@@ -187,8 +187,8 @@ class Journal:
     def put(self, key: bytes, entry: Entry) -> None:
         """Note the same of an entry. One that is bytes is encoded later, with others, which takes less time."""
         if entry.__class__ is not bytes:
-            ready = ready_of(entry)
-            self.stored(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready))
+            wire_bytes = wire_bytes_of(entry)
+            self.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes))
             return
         lock = self._lock
         lock.acquire()  # `with` takes 80 ns more
@@ -216,7 +216,7 @@ class Journal:
         """Note the key's new deadline."""
         self._append(line_of(put_key(Record("touch", exp=deadline), key)))
 
-    def named(self, key: bytes, cas: int) -> None:
+    def cas_assigned(self, key: bytes, cas: int) -> None:
         """Note that the key's present value was given this CAS id.
 
         While the disk fails nothing is noted, as a read may give an id: the next run gives none twice anyway.

@@ -10,7 +10,7 @@ from memcache_kv.store import Entry, Mode, Outcome
 from memcache_kv.store.writes import Write
 
 
-class Observation:
+class Observers:
     """Tell of single requests to whoever wants to hear of them.
 
     The hot path looks at `active` alone, and takes its short ways only while that is False; what it is made of may

@@ -16,7 +16,7 @@ GET, HIT, SET, DELETE = range(4)
 class Prefixes:
     """Count commands by what the keys begin with, up to the delimiter; keys without it are not counted.
 
-    Any thread may call; one lock keeps the sums true. Whoever turns `counting` on or off tells `Observation`.
+    Any thread may call; one lock keeps the sums true. Whoever turns `counting` on or off tells `Observers`.
 
     delimiter: the character that ends a prefix; counting: whether to begin at once.
     """

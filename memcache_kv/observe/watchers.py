@@ -12,7 +12,7 @@ from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
 from memcache_kv.store import Entry, Mode, Outcome
-from memcache_kv.store.entry import FETCHED, deadline_of, length_of, ready_of, state_of
+from memcache_kv.store.entry import FETCHED, deadline_of, length_of, state_of, wire_bytes_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
 from memcache_kv.store.writes import Write
@@ -167,17 +167,17 @@ class Watchers:
         elif 0 < deadline_of(entry) <= self._clock.now:
             status = "expired"
         else:
-            status, size = "found", length_of(ready_of(entry))
-            clsid = self._class_of(key, ready_of(entry))
+            status, size = "found", length_of(wire_bytes_of(entry))
+            clsid = self._class_of(key, wire_bytes_of(entry))
         self._write(Stream.FETCHERS, f"item_get key={_encoded(key)} status={status} clsid={clsid} cfd={fd} size={size}")
 
     def stored(self, fd: int, write: Write, outcome: Outcome, entry: Entry | None) -> None:
         """Tell what became of a storage command, and what it stored."""
-        deadline, ready = write.deadline, write.ready
+        deadline, wire_bytes = write.deadline, write.wire_bytes
         if entry is not None:  # it may have joined them to older ones
-            deadline, ready = deadline_of(entry), ready_of(entry)
-        status, clsid = outcome.name.lower(), self._class_of(write.key, ready)
-        self._store(fd, write.key, status, write.mode, self._ttl(deadline), clsid, length_of(ready))
+            deadline, wire_bytes = deadline_of(entry), wire_bytes_of(entry)
+        status, clsid = outcome.name.lower(), self._class_of(write.key, wire_bytes)
+        self._store(fd, write.key, status, write.mode, self._ttl(deadline), clsid, length_of(wire_bytes))
 
     def refused(self, fd: int, key: bytes, mode: Mode) -> None:
         """Tell that a value was too large to be stored."""
@@ -196,7 +196,7 @@ class Watchers:
 
     def deleted(self, key: bytes, entry: Entry, command: str) -> None:
         """Tell that a command deleted a key, for which this was kept."""
-        clsid, size = self._class_of(key, ready_of(entry)), length_of(ready_of(entry))
+        clsid, size = self._class_of(key, wire_bytes_of(entry)), length_of(wire_bytes_of(entry))
         self._write(Stream.DELETIONS, f"deleted key={_encoded(key)} cmd={command} clsid={clsid} size={size}")
 
     def evicted(self, key: bytes, entry: Entry, accessed: int) -> None:
@@ -204,11 +204,11 @@ class Watchers:
         now, deadline = self._clock.now, deadline_of(entry)
         fetched = "yes" if state_of(entry) & FETCHED else "no"
         ttl = deadline - now if deadline else -1
-        clsid = self._class_of(key, ready_of(entry))
+        clsid = self._class_of(key, wire_bytes_of(entry))
         self._write(
             Stream.EVICTIONS,
             f"eviction key={_encoded(key)} fetch={fetched} ttl={ttl} la={now - accessed} clsid={clsid} "
-            f"size={length_of(ready_of(entry))}",
+            f"size={length_of(wire_bytes_of(entry))}",
         )
 
     def opened(self, fd: int, peer: object) -> None:

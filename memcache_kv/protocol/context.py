@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
-from memcache_kv.observe.observers import Observation
+from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
@@ -120,7 +120,7 @@ class Context:
     clock: Time
     store: Store
     log: Log
-    observation: Observation
+    observers: Observers
     counters: Counters
     all_counters: list[Counters]
     totals: ConnectionTotals

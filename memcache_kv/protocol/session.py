@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import ClassVar
 
-from memcache_kv.errors import ChangesRefused
+from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
-from memcache_kv.store.entry import Entry, deadline_of, ready_of
+from memcache_kv.store.entry import Entry, deadline_of, wire_bytes_of
 from memcache_kv.store.writes import Mode, Outcome, Write
 
 READ_BYTES = 16 * 1024
@@ -32,7 +32,7 @@ CAS_COUNTS = {
 }
 
 
-def _nothing(ready: bytes) -> None:
+def _nothing(wire_bytes: bytes) -> None:
     """Store no data block: none is awaited."""
 
 
@@ -44,8 +44,8 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "fd", "out", "closing", "paused", "want", "watcher", "close_reason",
-        "turn_bytes", "_takes_small_sets", "_log", "_observation", "_held", "_more", "_chunks", "_requests_per_turn",
-        "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_ready",
+        "turn_bytes", "_takes_small_sets", "_log", "_observers", "_held", "_more", "_chunks", "_requests_per_turn",
+        "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
@@ -72,7 +72,7 @@ class Session:
         """Bytes of large values that were answered in this turn."""
         self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
-        self._observation = context.observation
+        self._observers = context.observers
         self._held = b""
         """Input that is not a whole request yet, or waits for the next turn."""
         self._more: Callable[[], None] | None = None
@@ -87,7 +87,7 @@ class Session:
         self._head = b""
         self._block = BytesIO()
         """What there is of one that comes in pieces, behind the head of a ready value: it becomes that uncopied."""
-        self._store_ready: Callable[[bytes], None] = _nothing
+        self._store_wire_bytes: Callable[[bytes], None] = _nothing
         """What stores the data block that is being read."""
 
     def answer_lone(self, data: bytes) -> bytes:
@@ -104,7 +104,7 @@ class Session:
         What is to be called next refers to this session: with it in place, megabytes would stay until the collector
         comes by.
         """
-        self._store_ready, self._more, self._chunks = _nothing, None, iter(())
+        self._store_wire_bytes, self._more, self._chunks = _nothing, None, iter(())
         self._held, self._block = b"", BytesIO()
         self.out.clear()
 
@@ -116,9 +116,9 @@ class Session:
             self.turn_bytes = 0
             try:
                 self._more()
-            except ChangesRefused:
+            except WritesRejected:
                 self._more = None
-                self.refuse_change()
+                self.reject_write()
             if self.paused:
                 self._held = data
                 return
@@ -139,7 +139,7 @@ class Session:
 
     # Changes that the journal does not take
 
-    def refuse_change(self) -> None:
+    def reject_write(self) -> None:
         """Answer the present request that it changed nothing, as the journal can't be written."""
         if self.context.journal is not None:
             self.context.journal.refusals += 1
@@ -169,21 +169,21 @@ class Session:
 
     def drop_old_value(self, key: bytes) -> None:
         """Delete a key's value where a newer one was refused, so that nobody reads a stale one."""
-        with contextlib.suppress(ChangesRefused):
+        with contextlib.suppress(WritesRejected):
             self.store.delete(key)
 
     def write_item(self, write: Write) -> tuple[Outcome, Entry | None]:
         """Carry out a storage command, and count it."""
         self.counters.cmd_set += 1
-        if self._observation.active:
-            self.note_lookup(write.key)
+        if self._observers.active:
+            self.observe_lookup(write.key)
         outcome, entry = self.store.write(write)
         if write.mode is Mode.CAS:
             self.counters.count(CAS_COUNTS[outcome])
         elif outcome is Outcome.NO_MEMORY:
             self.counters.store_no_memory += 1
-        if self._observation.active:
-            self._observation.stored(self.fd, write, outcome, entry)
+        if self._observers.active:
+            self._observers.stored(self.fd, write, outcome, entry)
         return outcome, entry
 
     # Data blocks
@@ -197,7 +197,7 @@ class Session:
 
     def expect_block(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
         """Read a data block of this length next, and hand it to `store` as a ready value."""
-        self._store_ready = store
+        self._store_wire_bytes = store
         self._head = b" %d %d\r\n" % (flags, length)
         self._missing_bytes = length + LINE_END_BYTES - len(self._added_end)
         self._mid_block = True
@@ -230,22 +230,22 @@ class Session:
     def _store_block(self, rest: memoryview) -> None:
         """Store the data block of which this is the rest."""
         if not self._block.tell():
-            ready = b"".join((self._head, rest, self._added_end))
+            wire_bytes = b"".join((self._head, rest, self._added_end))
         else:
             self._block.write(rest)
             self._block.write(self._added_end)
-            ready = self._block.getvalue()
+            wire_bytes = self._block.getvalue()
             self._block = BytesIO()
         self._mid_block = False
         self.want = READ_BYTES
-        store, self._store_ready = self._store_ready, _nothing
-        if not ready.endswith(b"\r\n"):
+        store, self._store_wire_bytes = self._store_wire_bytes, _nothing
+        if not wire_bytes.endswith(b"\r\n"):
             self._refuse_block()
             return
         try:
-            store(ready)
-        except ChangesRefused:
-            self.refuse_change()
+            store(wire_bytes)
+        except WritesRejected:
+            self.reject_write()
 
     def _refuse_block(self) -> None:
         """Answer that a data block does not end with its line end."""
@@ -253,30 +253,30 @@ class Session:
 
     # For those who watch
 
-    def note_lookup(self, key: bytes) -> None:
+    def observe_lookup(self, key: bytes) -> None:
         """Tell whoever watches that a command is about to look for this key."""
-        if self._observation.active:
+        if self._observers.active:
             store = self.store
-            self._observation.looked_up(self.fd, key, store.kept(key), store.was_flushed(key))
+            self._observers.looked_up(self.fd, key, store.kept(key), store.was_flushed(key))
 
-    def note_fetch(self, key: bytes, entry: Entry | None) -> None:
+    def observe_fetch(self, key: bytes, entry: Entry | None) -> None:
         """Tell whoever watches that a command wanted this key's value."""
-        if self._observation.active:
-            self._observation.fetched(self.fd, key, entry)
+        if self._observers.active:
+            self._observers.fetched(self.fd, key, entry)
 
-    def note_made(self, key: bytes, entry: Entry) -> None:
+    def observe_creation(self, key: bytes, entry: Entry) -> None:
         """Tell whoever watches that counting made a new item, as memcached does: it looks once more, and stores."""
-        if self._observation.active:
-            self._observation.looked_up(self.fd, key, None, False)
-            write = Write(Mode.ADD, key, ready_of(entry), deadline_of(entry))
-            self._observation.stored(self.fd, write, Outcome.STORED, entry)
+        if self._observers.active:
+            self._observers.looked_up(self.fd, key, None, False)
+            write = Write(Mode.ADD, key, wire_bytes_of(entry), deadline_of(entry))
+            self._observers.stored(self.fd, write, Outcome.STORED, entry)
 
-    def note_refusal(self, key: bytes, mode: Mode) -> None:
+    def observe_rejection(self, key: bytes, mode: Mode) -> None:
         """Tell whoever watches that a value was too large to be stored."""
-        if self._observation.active:
-            self._observation.refused(self.fd, key, mode)
+        if self._observers.active:
+            self._observers.refused(self.fd, key, mode)
 
-    def note_delete(self, key: bytes, entry: Entry | None, command: str) -> None:
+    def observe_delete(self, key: bytes, entry: Entry | None, command: str) -> None:
         """Tell whoever watches that a command deleted this entry of a key, or (None) found nothing to delete."""
-        if self._observation.active:
-            self._observation.deleted(self.fd, key, entry, command)
+        if self._observers.active:
+            self._observers.deleted(self.fd, key, entry, command)

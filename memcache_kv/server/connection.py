@@ -10,7 +10,7 @@ from memcache_kv.protocol import ConnectionFacts, TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 
 if TYPE_CHECKING:
-    from memcache_kv.auth.users import Visitor
+    from memcache_kv.auth.users import LoginAttempts
     from memcache_kv.server.tls import TlsStream
 
 
@@ -41,11 +41,15 @@ class Connection:
 
     __slots__ = (
         "socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "opened", "last_active",
-        "peer", "visitor", "tls", "stream", "shaking",
+        "peer", "login_attempts", "tls", "stream", "shaking",
     )  # fmt: skip
 
     def __init__(
-        self, sock: socket.socket, protocol: TextProtocol | BinaryProtocol, now: int, visitor: Visitor | None = None
+        self,
+        sock: socket.socket,
+        protocol: TextProtocol | BinaryProtocol,
+        now: int,
+        login_attempts: LoginAttempts | None = None,
     ) -> None:
         self.socket = sock
         self.fd = sock.fileno()
@@ -61,7 +65,7 @@ class Connection:
         self.opened = now
         self.last_active = 0
         """When something came last; 0 before anything has, and so its first byte has not told what it speaks."""
-        self.visitor = visitor
+        self.login_attempts = login_attempts
         """What knows of its failed logins; None where nobody logs in."""
         self.tls = _tls_stream(sock)
         self.stream: Stream | None = self.tls

@@ -21,7 +21,7 @@ from memcache_kv.server.connection import address_text
 from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:
-    from memcache_kv.server.tls import TlsDoor
+    from memcache_kv.server.tls import TlsListener
 
 POLL_SECONDS = 0.25
 """How soon a listener notices that it is to stop."""
@@ -66,7 +66,7 @@ class Listener(socketserver.TCPServer):
         super().server_bind()
 
 
-class Entrance(NamedTuple):
+class ListeningAddress(NamedTuple):
     """What all listening sockets of a server share.
 
     backlog: how many clients the system lets queue at each.
@@ -88,17 +88,19 @@ class MemcacheServer(Listener):
     `serve_forever` runs on a thread of its own (`start`), which touches nothing but the listening socket, the totals
     and the workers' `adopt`. Raises ListenError where the address can't be had.
 
-    door: puts TLS on an accepted socket; None for a plain one.
+    tls_listener: puts TLS on an accepted socket; None for a plain one.
     """
 
     allow_reuse_address = True
 
-    def __init__(self, address: Any, family: int, entrance: Entrance, door: TlsDoor | None = None) -> None:
+    def __init__(
+        self, address: Any, family: int, listening_address: ListeningAddress, tls_listener: TlsListener | None = None
+    ) -> None:
         self.address_family = family
-        self.door = door
-        self.log = entrance.log
-        self.request_queue_size = entrance.backlog
-        self._entrance = entrance
+        self.tls_listener = tls_listener
+        self.log = listening_address.log
+        self.request_queue_size = listening_address.backlog
+        self._listening_address = listening_address
         self._stopping = False
         try:
             super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
@@ -163,17 +165,19 @@ class MemcacheServer(Listener):
     def _let_in(self, request: socket.socket) -> None:
         """Hand over a socket that has a place, and give the place back where the client has left already."""
         try:
-            self._entrance.hand_over(request if self.door is None else self.door.secure(request))
+            self._listening_address.hand_over(
+                request if self.tls_listener is None else self.tls_listener.secure(request)
+            )
         except OSError:
-            self._entrance.totals.close()
+            self._listening_address.totals.close()
             raise
 
     def _takes_place(self) -> bool:
         """Count one more connection, waiting for a place where that is asked for; False where there is none."""
-        if not self._entrance.waits:
-            return self._entrance.totals.open()
+        if not self._listening_address.waits:
+            return self._listening_address.totals.open()
         while not self._stopping:
-            if self._entrance.totals.open_within(POLL_SECONDS):
+            if self._listening_address.totals.open_within(POLL_SECONDS):
                 return True
         return False
 
@@ -195,10 +199,10 @@ class UnixMemcacheServer(MemcacheServer):
 
     allow_reuse_address = False
 
-    def __init__(self, path: Path, mask: int, entrance: Entrance) -> None:
+    def __init__(self, path: Path, mask: int, listening_address: ListeningAddress) -> None:
         self._path = path
         self._mask = mask
-        super().__init__(str(path), socket.AF_UNIX, entrance)
+        super().__init__(str(path), socket.AF_UNIX, listening_address)
 
     @staticmethod
     def describe(address: Any) -> str:

@@ -12,17 +12,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import Guesses, Users
+from memcache_kv.auth.users import FailedLogins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.observe.log import Log
-from memcache_kv.observe.observers import Observation
+from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.observe.watchers import Stream, Watchers
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
 from memcache_kv.server import machine, process
-from memcache_kv.server.listener import Entrance, MemcacheServer, UnixMemcacheServer
+from memcache_kv.server.listener import ListeningAddress, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.counters import Counters
@@ -33,8 +33,8 @@ from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
-    from memcache_kv.journal.lifecycle import Journaling
-    from memcache_kv.server.tls import Tls, TlsDoor
+    from memcache_kv.journal.lifecycle import JournalLifecycle
+    from memcache_kv.server.tls import Tls, TlsListener
     from memcache_kv.server.udp import UdpServer
 
 LOOPBACKS = ("127.0.0.1", "::1")
@@ -82,7 +82,7 @@ class StopRequest:
         os.close(self._write)
 
 
-class Service:
+class Server:
     """A server with its store, journal, workers and listeners.
 
     `start` recovers the journal, then listens; `stop` drains and flushes; both block until done and are called once, by
@@ -100,7 +100,7 @@ class Service:
         sizes = size_classes(settings)
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
-        self.observation = Observation(self.log, prefixes, self.watchers)
+        self.observers = Observers(self.log, prefixes, self.watchers)
         self.stopping = StopRequest()
         self.store = Store(
             self.clock,
@@ -114,7 +114,7 @@ class Service:
         )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
-        self._entrance = Entrance(
+        self._listening_address = ListeningAddress(
             self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
         )
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
@@ -125,7 +125,7 @@ class Service:
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
         self._fault: ThreadDied | None = None
-        self._guesses = Guesses()
+        self._failed_logins = FailedLogins()
         self._users = Users(settings.auth_file) if settings.auth_file is not None else None
         self._load_parts()
         for path in (settings.auth_file, settings.tls.ssl_key):
@@ -148,30 +148,30 @@ class Service:
             from memcache_kv.server.udp import UdpServer
 
             self._udp_server = UdpServer
-        self._journaling: Journaling | None = None
+        self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
-            from memcache_kv.journal.lifecycle import Journaling
+            from memcache_kv.journal.lifecycle import JournalLifecycle
 
-            self._journaling = Journaling(
+            self._lifecycle = JournalLifecycle(
                 settings.journal, settings, self.store, self.log, self.stopping, self._thread_died
             )
 
     @property
     def journal(self) -> Journal | None:
         """The journal that it keeps; None without one, and until `start` opens it."""
-        return None if self._journaling is None else self._journaling.journal
+        return None if self._lifecycle is None else self._lifecycle.journal
 
     @property
     def compactor(self) -> Compactor | None:
         """What rewrites that journal."""
-        return None if self._journaling is None else self._journaling.compactor
+        return None if self._lifecycle is None else self._lifecycle.compactor
 
     @property
     def failure(self) -> ThreadDied | JournalFailed | None:
         """Why it did not end as it should: a thread ended by a fault, or the journal could not be written."""
         if self._fault is not None:
             return self._fault
-        return None if self._journaling is None else self._journaling.failure
+        return None if self._lifecycle is None else self._lifecycle.failure
 
     @property
     def addresses(self) -> list[str]:
@@ -187,16 +187,16 @@ class Service:
         """Recover what the journal has, start the threads and listen."""
         try:
             self._bind()  # first, so that a server on a taken port does not touch the journal
-            if self._journaling is not None:
-                self._journaling.open()
+            if self._lifecycle is not None:
+                self._lifecycle.open()
             self._warn_of_memory()
             self._bind_udp()
             for server in self.listeners:
                 server.activate()
         except BaseException:
             self._close_listeners()
-            if self._journaling is not None:
-                self._journaling.close()
+            if self._lifecycle is not None:
+                self._lifecycle.close()
             self.stopping.close()
             raise
         self._start_workers()
@@ -236,8 +236,8 @@ class Service:
         self.memory_watch.stop()
         if self.compactor is not None:
             self.compactor.stop()
-        if self._journaling is not None:
-            self._journaling.close()
+        if self._lifecycle is not None:
+            self._lifecycle.close()
         for worker in self.workers:
             worker.close()  # not before: the journal's thread wakes them
         self.stopping.close()
@@ -246,7 +246,7 @@ class Service:
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
-            self.workers.append(Worker(self._new_context(), self._users, self._guesses, self.tls))
+            self.workers.append(Worker(self._new_context(), self._users, self._failed_logins, self.tls))
         self._turns = itertools.cycle(self.workers)
         for worker in self.workers:
             worker.on_fault = self._thread_died
@@ -286,7 +286,7 @@ class Service:
             self.log.say("warning: UDP is not encrypted, and not answered where a client's certificate is required")
         hosts = {}  # several ports of one host have one socket for datagrams
         for listener in self.listeners:
-            if listener.port and not (listener.door and listener.door.requires_certificate):
+            if listener.port and not (listener.tls_listener and listener.tls_listener.requires_certificate):
                 hosts[listener.server_address[0]] = listener.address_family
         for host, family in hosts.items():
             self.udp_listeners.append(self._udp_server((host, self.settings.udp_port), family, self._new_context()))
@@ -300,7 +300,7 @@ class Service:
             clock=self.clock,
             store=self.store,
             log=self.log,
-            observation=self.observation,
+            observers=self.observers,
             counters=counters,
             all_counters=self._all_counters,
             totals=self.totals,
@@ -311,7 +311,7 @@ class Service:
             stop=self.stopping.set,
             tcp_port=self.port,
             threads=self._threads,
-            recovered_records=0 if self._journaling is None else self._journaling.recovered_records,
+            recovered_records=0 if self._lifecycle is None else self._lifecycle.recovered_records,
         )
         context.tls = self.tls
         return context
@@ -319,7 +319,7 @@ class Service:
     def _streams_changed(self) -> None:
         """Have evictions told while somebody watches them."""
         if self.watchers.is_watched(Stream.EVICTIONS):
-            self.store.keep_facts()
+            self.store.keep_access_metadata()
             self.store.watch_evictions(self._evicted)
         else:
             self.store.watch_evictions(None)
@@ -341,20 +341,20 @@ class Service:
     def _bind(self) -> None:
         settings = self.settings
         if settings.unix_socket is not None:
-            self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._entrance))
+            self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._listening_address))
             if not settings.port_given and not settings.listen:
                 return
         for text in settings.listen:
-            door, address = self._door(text)
-            self._bind_to(*split_address(address, settings.port), door)
+            tls_listener, address = self._tls_listener(text)
+            self._bind_to(*split_address(address, settings.port), tls_listener)
         if not settings.listen:
             self._bind_to_loopbacks()
 
-    def _door(self, text: str = "") -> tuple[TlsDoor | None, str]:
+    def _tls_listener(self, text: str = "") -> tuple[TlsListener | None, str]:
         """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
-        return (None, text) if self.tls is None else self.tls.door(text)
+        return (None, text) if self.tls is None else self.tls.tls_listener(text)
 
-    def _bind_to(self, host: str, port: int, door: TlsDoor | None) -> None:
+    def _bind_to(self, host: str, port: int, tls_listener: TlsListener | None) -> None:
         """Listen on every address that a host name stands for."""
         if port == 0 and self.port and not self.settings.port:
             port = self.port  # one free port for all addresses
@@ -365,22 +365,22 @@ class Service:
         taken = [listener.server_address for listener in self.listeners]
         for family, _, _, _, address in dict.fromkeys(found):
             if address not in taken:  # said twice, as in a container that adds to the image's own arguments
-                self._add_listener(address, family, door)
+                self._add_listener(address, family, tls_listener)
 
     def _bind_to_loopbacks(self) -> None:
         """Listen on both loopbacks, as `localhost` may mean either; one is enough where there is no IPv6."""
         first, second = LOOPBACKS
-        door, _ = self._door()
-        self._add_listener((first, self.settings.port), socket.AF_INET, door)
+        tls_listener, _ = self._tls_listener()
+        self._add_listener((first, self.settings.port), socket.AF_INET, tls_listener)
         try:
-            self._add_listener((second, self.port), socket.AF_INET6, door)
+            self._add_listener((second, self.port), socket.AF_INET6, tls_listener)
         except ListenError as error:
             if self.settings.port and socket.has_ipv6 and "in use" in str(error):
                 raise
             self.log.event(str(error))
 
-    def _add_listener(self, address: tuple[object, ...], family: int, door: TlsDoor | None) -> None:
-        self.listeners.append(MemcacheServer(address, family, self._entrance, door))
+    def _add_listener(self, address: tuple[object, ...], family: int, tls_listener: TlsListener | None) -> None:
+        self.listeners.append(MemcacheServer(address, family, self._listening_address, tls_listener))
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():

@@ -62,11 +62,11 @@ class Tls:
         sock.getpeername()  # or the library would find out, when it has the socket already, and lose it
         return self._contexts[mode].wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
-    def door(self, address: str) -> tuple[TlsDoor | None, str]:
+    def tls_listener(self, address: str) -> tuple[TlsListener | None, str]:
         """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
         prefix = next((prefix for prefix in DOORS if address.startswith(prefix)), "")
         mode = DOOR_MODES[prefix] if prefix else self.default_mode
-        return None if mode is None else TlsDoor(self, mode), address.removeprefix(prefix)
+        return None if mode is None else TlsListener(self, mode), address.removeprefix(prefix)
 
     @staticmethod
     def has_failed(error: OSError) -> bool:
@@ -124,7 +124,7 @@ class Tls:
                 raise _refusal(f"Error loading the CA certificate: {authorities} : {_reason(error)}") from None
 
 
-class TlsDoor(NamedTuple):
+class TlsListener(NamedTuple):
     """One way in over TLS: what a listener puts on its sockets. Any thread may use it."""
 
     tls: Tls

@@ -12,7 +12,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import Credentials, Guesses, Users, Visitor, origin
+from memcache_kv.auth.users import Credentials, FailedLogins, LoginAttempts, Users, origin
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary.frames import is_binary
 from memcache_kv.protocol.binary.framing import BinaryProtocol
@@ -52,11 +52,11 @@ class Worker(ServerThread):
     A TLS handshake goes on whenever the socket is ready for its next step, and is given up after a while. The answer to
     one login too many is held back, as if the socket had no room for it.
 
-    users: those who may log in; None asks for no login; guesses: who failed to; tls: counts of the handshakes.
+    users: those who may log in; None asks for no login; failed_logins: who failed to; tls: counts of the handshakes.
     """
 
     __slots__ = (
-        "_users", "_guesses", "_tls", "_shaking", "_slowed", "_idle_timeout", "_looked_for_idle", "context",
+        "_users", "_failed_logins", "_tls", "_shaking", "_slowed", "_idle_timeout", "_looked_for_idle", "context",
         "_poller", "_connections", "_adopted", "_paused", "_called", "_parked", "_stopping", "_watchers",
         "_counters", "_journal", "_commit_by", "_clock", "_wake_in", "_wake_out",
     )  # fmt: skip
@@ -64,11 +64,15 @@ class Worker(ServerThread):
     # interpreter shares the keys of such dicts, and each request would take 0.15 microseconds more.
 
     def __init__(
-        self, context: Context, users: Users | None = None, guesses: Guesses | None = None, tls: Tls | None = None
+        self,
+        context: Context,
+        users: Users | None = None,
+        failed_logins: FailedLogins | None = None,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__("worker")
         self._users = users
-        self._guesses = guesses if guesses is not None else Guesses()
+        self._failed_logins = failed_logins if failed_logins is not None else FailedLogins()
         self._tls = tls
         self._shaking: dict[Connection, float] = {}
         """Connections in their handshake, and when each is given up; those that came first stand first."""
@@ -93,7 +97,7 @@ class Worker(ServerThread):
         os.set_blocking(self._wake_out, False)
         self._poller.register(self._wake_in, READABLE)
         self._stopping = False
-        self._watchers = context.observation.watchers
+        self._watchers = context.observers.watchers
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
@@ -308,8 +312,8 @@ class Worker(ServerThread):
             with contextlib.suppress(OSError):  # macOS: the client has left already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        visitor = self._new_visitor(sock)
-        connection = Connection(sock, self._new_protocol(fd, visitor), self.context.clock.now, visitor)
+        login_attempts = self._new_login_attempts(sock)
+        connection = Connection(sock, self._new_protocol(fd, login_attempts), self.context.clock.now, login_attempts)
         self._connections[fd] = connection
         self._watchers.opened(fd, connection.peer)
         self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
@@ -317,19 +321,21 @@ class Worker(ServerThread):
             connection.waiting = True
             self._shaking[connection] = time.monotonic() + HANDSHAKE_SECONDS
 
-    def _new_visitor(self, sock: socket.socket) -> Visitor | None:
+    def _new_login_attempts(self, sock: socket.socket) -> LoginAttempts | None:
         """Make what a connection's protocol asks about logins; None where there are none."""
         if self._users is None:
             return None
         fd = sock.fileno()
-        return Visitor(self._users, self._guesses, origin(peer_of(sock)), partial(self._slow, fd), self.context.log.say)
+        return LoginAttempts(
+            self._users, self._failed_logins, origin(peer_of(sock)), partial(self._slow, fd), self.context.log.say
+        )
 
-    def _new_protocol(self, fd: int, visitor: Credentials | None) -> TextProtocol | BinaryProtocol:
+    def _new_protocol(self, fd: int, login_attempts: Credentials | None) -> TextProtocol | BinaryProtocol:
         if self.context.settings.binding_protocol == "binary":
-            return BinaryProtocol(self.context, fd, visitor)
-        if visitor is None:
+            return BinaryProtocol(self.context, fd, login_attempts)
+        if login_attempts is None:
             return TextProtocol(self.context, fd)
-        return GuardedTextProtocol(self.context, fd, visitor)
+        return GuardedTextProtocol(self.context, fd, login_attempts)
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
         if self._connections.pop(connection.fd, None) is None:
@@ -395,7 +401,7 @@ class Worker(ServerThread):
     def _settle_protocol(self, connection: Connection, data: bytes) -> None:
         """Choose a connection's protocol by the first byte of all that comes, once and for good."""
         if is_binary(self.context.settings.binding_protocol, data):
-            connection.protocol = BinaryProtocol(self.context, connection.fd, connection.visitor)
+            connection.protocol = BinaryProtocol(self.context, connection.fd, connection.login_attempts)
 
     def _read_rest(self, connection: Connection) -> bytes:
         """Read what a short read has left, and read no more short ones from a client that sends so much."""

@@ -134,7 +134,7 @@ def _threads(context: Context) -> Report:
 
 
 def _log(context: Context) -> Report:
-    watchers = context.observation.watchers
+    watchers = context.observers.watchers
     yield "log_worker_dropped", 0  # a line goes straight to those who watch
     yield "log_worker_written", watchers.written
     yield "log_watcher_skipped", watchers.skipped
@@ -335,8 +335,8 @@ def reset(context: Context) -> None:
     if context.tls is not None:
         context.tls.reset()
     context.crawler.reset()
-    context.observation.prefixes.clear()
-    context.observation.watchers.reset()
+    context.observers.prefixes.clear()
+    context.observers.watchers.reset()
     for shard in context.store.shards:
         with shard.lock:
             for name in SHARD_COUNTS:

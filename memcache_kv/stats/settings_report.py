@@ -71,7 +71,7 @@ def _protocol(context: Context) -> Report:
     yield "num_threads", context.threads
     yield "num_threads_per_udp", 1
     yield "stat_key_prefix", s.stats_delimiter
-    yield "detail_enabled", _yes(context.observation.prefixes.counting)
+    yield "detail_enabled", _yes(context.observers.prefixes.counting)
     yield "reqs_per_event", s.max_reqs_per_event
     yield "cas_enabled", _yes(not s.disable_cas)
     yield "tcp_backlog", s.backlog

@@ -43,11 +43,11 @@ LONG_PAST = 1
 
 SPACE, LINE_FEED = b" \n"
 """As numbers: to look for one in a bytes object takes 15 ns, for a bytes object of one 150."""
-PLAIN, EXPIRING, NAMED = b"\n\0\1"
+PLAIN, EXPIRING, WITH_CAS = b"\n\0\1"
 """The last byte of an entry that is bytes tells what it holds."""
 _EXPIRING_END = Struct("!IB")
-_NAMED_END = Struct("!QIB")
-EXPIRING_BYTES, NAMED_BYTES = _EXPIRING_END.size, _NAMED_END.size
+_WITH_CAS_END = Struct("!QIB")
+EXPIRING_BYTES, WITH_CAS_BYTES = _EXPIRING_END.size, _WITH_CAS_END.size
 LAST_DEADLINE = (1 << 32) - 1
 """Later ones need an Item."""
 
@@ -66,10 +66,10 @@ class Item:
     may set.
     """
 
-    __slots__ = ("ready", "deadline", "cas", "accessed", "state")
+    __slots__ = ("wire_bytes", "deadline", "cas", "accessed", "state")
 
-    def __init__(self, ready: bytes, deadline: int = 0, cas: int = 0, accessed: int = 0, state: int = 0) -> None:
-        self.ready = ready
+    def __init__(self, wire_bytes: bytes, deadline: int = 0, cas: int = 0, accessed: int = 0, state: int = 0) -> None:
+        self.wire_bytes = wire_bytes
         self.deadline = deadline
         """Unix time at which it expires; 0 is never."""
         self.cas = cas
@@ -81,7 +81,7 @@ class Item:
 
     def __len__(self) -> int:
         """Count its bytes as `len` does for a plain entry, the object's own among them."""
-        return len(self.ready) + ITEM_COST_BYTES
+        return len(self.wire_bytes) + ITEM_COST_BYTES
 
 
 Entry: TypeAlias = bytes | Item
@@ -92,13 +92,13 @@ def pack(flags: int, value: bytes) -> bytes:
     return b" %d %d\r\n%b\r\n" % (flags, len(value), value)
 
 
-def make_entry(key: bytes, ready: bytes, deadline: int, cas: int = 0, accessed: int = 0, state: int = 0) -> Entry:
+def make_entry(key: bytes, wire_bytes: bytes, deadline: int, cas: int = 0, accessed: int = 0, state: int = 0) -> Entry:
     """Make the smallest entry that can hold this; `accessed` alone is not worth an Item."""
-    if state or len(ready) > PLAIN_LIMIT_BYTES or deadline > LAST_DEADLINE or not is_plain_key(key):
-        return Item(ready, deadline, cas, accessed, state)
+    if state or len(wire_bytes) > PLAIN_LIMIT_BYTES or deadline > LAST_DEADLINE or not is_plain_key(key):
+        return Item(wire_bytes, deadline, cas, accessed, state)
     if cas:
-        return ready[:-2] + _NAMED_END.pack(cas, deadline, NAMED)
-    return ready[:-2] + expiring_end(deadline) if deadline else ready
+        return wire_bytes[:-2] + _WITH_CAS_END.pack(cas, deadline, WITH_CAS)
+    return wire_bytes[:-2] + expiring_end(deadline) if deadline else wire_bytes
 
 
 def expiring_end(deadline: int) -> bytes:
@@ -111,21 +111,21 @@ def is_plain_key(key: bytes) -> bool:
     return SPACE not in key and LINE_FEED not in key
 
 
-def ready_of(entry: Entry) -> bytes:
+def wire_bytes_of(entry: Entry) -> bytes:
     """Return the ready bytes of any kind of entry."""
     if isinstance(entry, Item):
-        return entry.ready
+        return entry.wire_bytes
     kind = entry[-1]
     if kind == EXPIRING:
         return entry[:-EXPIRING_BYTES] + b"\r\n"
-    return entry[:-NAMED_BYTES] + b"\r\n" if kind == NAMED else entry
+    return entry[:-WITH_CAS_BYTES] + b"\r\n" if kind == WITH_CAS else entry
 
 
 def deadline_of(entry: Entry) -> int:
     """Return the unix time at which it expires; 0 is never."""
     if isinstance(entry, Item):
         return entry.deadline
-    return int.from_bytes(entry[-5:-1], "big") if entry[-1] <= NAMED else 0
+    return int.from_bytes(entry[-5:-1], "big") if entry[-1] <= WITH_CAS else 0
 
 
 def state_of(entry: Entry) -> int:
@@ -137,27 +137,27 @@ def cas_of(entry: Entry) -> int:
     """Return its CAS id; 0 while nobody has asked for one."""
     if isinstance(entry, Item):
         return entry.cas
-    return int.from_bytes(entry[-NAMED_BYTES:-5], "big") if entry[-1] == NAMED else 0
+    return int.from_bytes(entry[-WITH_CAS_BYTES:-5], "big") if entry[-1] == WITH_CAS else 0
 
 
 def have_same_value(one: Entry, other: Entry) -> bool:
     """Tell whether they differ in their rare facts at most."""
-    return ready_of(one) == ready_of(other)
+    return wire_bytes_of(one) == wire_bytes_of(other)
 
 
-def flags_of(ready: bytes) -> int:
+def flags_of(wire_bytes: bytes) -> int:
     """Return the client flags."""
-    return int(ready[1 : ready.index(b" ", 1)])
+    return int(wire_bytes[1 : wire_bytes.index(b" ", 1)])
 
 
-def value_of(ready: bytes) -> bytes:
+def value_of(wire_bytes: bytes) -> bytes:
     """Return the data block without its line end."""
-    return ready[ready.index(b"\n") + 1 : -2]
+    return wire_bytes[wire_bytes.index(b"\n") + 1 : -2]
 
 
-def length_of(ready: bytes) -> int:
+def length_of(wire_bytes: bytes) -> int:
     """Return the length of the data block."""
-    return len(ready) - ready.index(b"\n") - 3
+    return len(wire_bytes) - wire_bytes.index(b"\n") - 3
 
 
 def absolute_deadline(exptime: int, now: int, started: int) -> int:

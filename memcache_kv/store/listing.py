@@ -22,8 +22,8 @@ from memcache_kv.store.entry import (
     flags_of,
     is_plain_key,
     length_of,
-    ready_of,
     state_of,
+    wire_bytes_of,
 )
 from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.store import Store
@@ -88,7 +88,7 @@ def count_classes(store: Store, found: dict[int, ClassContents]) -> Iterator[Non
     sizes = store.sizes
     for items in _kept(store):
         for key, entry in items:
-            item_bytes = sizes.item_bytes(key, ready_of(entry))
+            item_bytes = sizes.item_bytes(key, wire_bytes_of(entry))
             number = sizes.class_of(item_bytes)
             here = found.get(number)
             if here is None:
@@ -134,7 +134,7 @@ def _meta_line(store: Store, key: bytes, entry: Entry) -> bytes:
         b"yes" if state_of(entry) & FETCHED else b"no",
         store.class_of(key, entry),
         store.size_of(key, entry),
-        flags_of(ready_of(entry)),
+        flags_of(wire_bytes_of(entry)),
     )
 
 
@@ -149,4 +149,4 @@ def _mg_line(store: Store, key: bytes, entry: Entry) -> bytes:
 
 
 def _cache_line(key: bytes, entry: Entry) -> bytes:
-    return b"ITEM %b [%d b; %d s]\r\n" % (key, length_of(ready_of(entry)), deadline_of(entry))
+    return b"ITEM %b [%d b; %d s]\r\n" % (key, length_of(wire_bytes_of(entry)), deadline_of(entry))

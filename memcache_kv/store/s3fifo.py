@@ -28,7 +28,7 @@ SLACK: Final = 64
 """So many places of deleted keys may be in the queues, beyond as many as there are items."""
 
 
-class EvictionOrder:
+class S3Fifo:
     """S3-FIFO: two queues of keys, a mark for those that were read, and ghosts of those that left unread.
 
     A new key goes to the small queue. At its end it leaves if it was not read meanwhile, and is then remembered by

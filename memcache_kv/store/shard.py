@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry, Item, deadline_of, ready_of
-from memcache_kv.store.s3fifo import EvictionOrder
+from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry, Item, deadline_of, wire_bytes_of
+from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]
@@ -32,7 +32,7 @@ class Shard:
     def __init__(self, sizes: SizeClasses = DEFAULT_SIZES) -> None:
         self.table: dict[bytes, Entry] = {}
         self.lock = threading.Lock()
-        self.order = EvictionOrder()
+        self.order = S3Fifo()
         self.used_bytes = 0
         self.check_at_bytes = 0
         """Above this the store looks whether its limits still hold."""
@@ -129,7 +129,7 @@ class Shard:
             self.remove_locked(key)
             self.get_expired += 1
             if reclaims:
-                self.classes[self._sizes.class_of_item(key, ready_of(entry))].reclaimed += 1
+                self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))].reclaimed += 1
             return None
         if key in self.flushed:
             self.flushed.discard(key)
@@ -146,15 +146,15 @@ class Shard:
                     if table.get(key) is entry:
                         unseen = not self.order.is_marked(key)
                         self.remove_locked(key)
-                        counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
+                        counts = self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))]
                         counts.expired_unseen += unseen
                         counts.crawled += 1
                         count += 1
         return count
 
-    def count_no_memory_locked(self, key: bytes, ready: bytes) -> None:
+    def count_no_memory_locked(self, key: bytes, wire_bytes: bytes) -> None:
         """Count that nothing could be kept for a key, as there is no room and nothing may be evicted."""
-        self.classes[self._sizes.class_of_item(key, ready)].no_memory += 1
+        self.classes[self._sizes.class_of_item(key, wire_bytes)].no_memory += 1
 
     def clear_locked(self) -> None:
         """Forget everything; only of which keys there were something is kept for a while."""
@@ -182,15 +182,15 @@ class Shard:
         self.table.clear()
         self.table.update(kept)
 
-    def order_evictions(self, is_scarce: bool) -> None:
+    def order_evictions(self, is_under_pressure: bool) -> None:
         """Keep an order of eviction from now on, or no longer. Takes the lock."""
-        if is_scarce is not self.order.is_kept:
+        if is_under_pressure is not self.order.is_kept:
             with self.lock:
-                self._order_evictions_locked(is_scarce)
+                self._order_evictions_locked(is_under_pressure)
 
-    def _order_evictions_locked(self, is_scarce: bool) -> None:
+    def _order_evictions_locked(self, is_under_pressure: bool) -> None:
         order = self.order
-        if not is_scarce:
+        if not is_under_pressure:
             order.stop()
         elif order.is_kept:
             order.fit(len(self.table))
@@ -204,7 +204,7 @@ class Shard:
         """
         gained = 0
         with self.lock:
-            self._order_evictions_locked(is_scarce=True)
+            self._order_evictions_locked(is_under_pressure=True)
             while gained < wanted_bytes and (key := self.order.next_victim(self.table, now, spare)) is not None:
                 gained += self._evict_key_locked(key, now)
         return gained
@@ -216,7 +216,7 @@ class Shard:
         assert entry is not None
         if not unseen:
             order.unmark(key)
-        counts = self.classes[self._sizes.class_of_item(key, ready_of(entry))]
+        counts = self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))]
         deadline = deadline_of(entry)
         if 0 < deadline <= now:
             counts.reclaimed += 1

@@ -55,18 +55,18 @@ class SizeClasses:
         """Return the class of an item of this size; what no chunk can hold is cut up, and in the last class."""
         return min(bisect_left(self.chunks, item_bytes) + 1, len(self.chunks))
 
-    def item_bytes(self, key: bytes, ready: bytes) -> int:
+    def item_bytes(self, key: bytes, wire_bytes: bytes) -> int:
         """Return the size of an item in memcached: key, data and header."""
-        data_bytes = len(ready) - ready.find(b"\n") - 3
-        return len(key) + data_bytes + self._header_bytes + (0 if ready.startswith(b" 0 ") else FLAGS_BYTES)
+        data_bytes = len(wire_bytes) - wire_bytes.find(b"\n") - 3
+        return len(key) + data_bytes + self._header_bytes + (0 if wire_bytes.startswith(b" 0 ") else FLAGS_BYTES)
 
-    def class_of_item(self, key: bytes, ready: bytes) -> int:
+    def class_of_item(self, key: bytes, wire_bytes: bytes) -> int:
         """Return the class of a key and its ready value: `class_of` their `item_bytes`.
 
         Written out, as every eviction asks for it: that takes 0.15 microseconds off the 3 that one costs.
         """
-        size = len(key) + len(ready) - ready.find(b"\n") - 3 + self._header_bytes
-        if not ready.startswith(b" 0 "):
+        size = len(key) + len(wire_bytes) - wire_bytes.find(b"\n") - 3 + self._header_bytes
+        if not wire_bytes.startswith(b" 0 "):
             size += FLAGS_BYTES
         number = bisect_left(self.chunks, size) + 1
         return number if number < self._last else self._last

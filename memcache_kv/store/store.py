@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from memcache_kv.errors import ChangesRefused
+from memcache_kv.errors import WritesRejected
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     FETCHED,
-    NAMED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
     SLOT_BYTES,
     STALE,
+    WITH_CAS,
     WON,
     Entry,
     Item,
@@ -26,9 +26,9 @@ from memcache_kv.store.entry import (
     make_entry,
     number_in,
     pack,
-    ready_of,
     state_of,
     value_of,
+    wire_bytes_of,
 )
 from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT
 from memcache_kv.store.shard import Evicted, Shard
@@ -98,12 +98,12 @@ class Store:
         self.shards = [Shard(sizes) for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
-        self.scarce = False
+        self.under_pressure = False
         """Whether memory is scarce enough that reads note which keys they hit."""
-        self.keeps_facts = False
-        """Whether it is noted of each item when it was last read (`keep_facts`)."""
-        self.facts_since = clock.now
-        self.noting = False
+        self.keeps_access_metadata = False
+        """Whether it is noted of each item when it was last read (`keep_access_metadata`)."""
+        self.access_metadata_since = clock.now
+        self.records_access = False
         """Whether a read calls `note`: for either reason."""
         self.flush_at = 0
         """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
@@ -135,18 +135,18 @@ class Store:
             shard = self._shard(key)
             with shard.lock:
                 return shard.live_locked(key, self.clock.now)
-        if self.noting:
-            self.note(key, entry)
+        if self.records_access:
+            self.record_access(key, entry)
         return entry
 
     def kept_many(self, keys: list[bytes]) -> list[Entry | None]:
         """Return what is kept for each of these keys. A bare entry was noted as read; of any other ask `get`."""
         tables, mask = self.tables, self.mask
         entries = [tables[hash(key) & mask].get(key) for key in keys]
-        if self.noting:
+        if self.records_access:
             for key, entry in zip(keys, entries, strict=True):
                 if entry.__class__ is bytes and entry[-1] == PLAIN:
-                    self.note(key, entry)
+                    self.record_access(key, entry)
         return entries
 
     def _missed(self, key: bytes) -> Entry | None:
@@ -161,16 +161,16 @@ class Store:
         An id stays with the value: any change, even to the same bytes, has another (protocol.txt, "gets").
         """
         entry = self.get(key)
-        return entry if entry is None or cas_of(entry) else self.named(key)
+        return entry if entry is None or cas_of(entry) else self.get_with_cas(key)
 
-    def named(self, key: bytes) -> Entry | None:
+    def get_with_cas(self, key: bytes) -> Entry | None:
         """Return what `gets` does, and note nothing: nobody is said to have read it."""
         shard = self._shard(key)
         with shard.lock:
             entry = shard.live_locked(key, self.clock.now)
             if entry is None or cas_of(entry) or not self.gives_cas:
                 return entry
-            entry = self._with_cas(key, entry, self._name_locked(key))
+            entry = self._with_cas(key, entry, self._assign_cas_locked(key))
             shard.put_locked(key, entry)
         self._check_room(shard, key)
         return entry
@@ -188,21 +188,21 @@ class Store:
         entry = self.tables[hash(key) & self.mask].get(key)
         return None if entry is None or 0 < deadline_of(entry) <= self.clock.now else entry
 
-    def keep_facts(self) -> None:
+    def keep_access_metadata(self) -> None:
         """From now on note of each item when it was last read, and whether it ever was.
 
         Such an item takes an Item's memory, and its reads some more time: so it is done once somebody asks.
         """
-        if not self.keeps_facts:
-            self.facts_since = self.clock.now
-            self.keeps_facts = self.noting = True
+        if not self.keeps_access_metadata:
+            self.access_metadata_since = self.clock.now
+            self.keeps_access_metadata = self.records_access = True
 
     def accessed_at(self, entry: Entry) -> int:
         """Return the unix time at which it was last read or stored.
 
         Of what was stored before such facts were kept, and not read since, it is when keeping them began.
         """
-        return entry.accessed if isinstance(entry, Item) else self.facts_since
+        return entry.accessed if isinstance(entry, Item) else self.access_metadata_since
 
     def size_of(self, key: bytes, entry: Entry) -> int:
         """Return what a key and its entry take in memory, by the accounting of `item.py`."""
@@ -210,15 +210,15 @@ class Store:
 
     def class_of(self, key: bytes, entry: Entry) -> int:
         """Return the number of the size class in which a key and its entry are."""
-        return self.sizes.class_of_item(key, ready_of(entry))
+        return self.sizes.class_of_item(key, wire_bytes_of(entry))
 
-    def note(self, key: bytes, entry: Entry) -> None:
+    def record_access(self, key: bytes, entry: Entry) -> None:
         """Note that this entry of the key was read."""
-        if self.scarce:
+        if self.under_pressure:
             number = hash(key)
             marks = self.shards[number & self.mask].order.marks
             marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | 1  # `mark`
-        if not self.keeps_facts:
+        if not self.keeps_access_metadata:
             return
         if isinstance(entry, Item):
             entry.accessed = self.clock.now
@@ -227,19 +227,19 @@ class Store:
         shard = self._shard(key)
         with shard.lock:
             if shard.table.get(key) is entry:
-                item = Item(ready_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, FETCHED)
+                item = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, FETCHED)
                 shard.put_locked(key, item)
 
     def _with_cas(self, key: bytes, entry: Entry, cas: int) -> Entry:
         if isinstance(entry, Item):
-            return Item(entry.ready, entry.deadline, cas, entry.accessed, entry.state)
-        return self._entry(key, ready_of(entry), deadline_of(entry), cas)
+            return Item(entry.wire_bytes, entry.deadline, cas, entry.accessed, entry.state)
+        return self._entry(key, wire_bytes_of(entry), deadline_of(entry), cas)
 
-    def _entry(self, key: bytes, ready: bytes, deadline: int, cas: int = 0, state: int = 0) -> Entry:
+    def _entry(self, key: bytes, wire_bytes: bytes, deadline: int, cas: int = 0, state: int = 0) -> Entry:
         """Make the entry of a value that is stored now."""
-        if self.keeps_facts:
-            return Item(ready, deadline, cas, self.clock.now, state)
-        return make_entry(key, ready, deadline, cas, self.clock.now, state)
+        if self.keeps_access_metadata:
+            return Item(wire_bytes, deadline, cas, self.clock.now, state)
+        return make_entry(key, wire_bytes, deadline, cas, self.clock.now, state)
 
     # Changing
 
@@ -251,19 +251,19 @@ class Store:
         """
         shard, log = self.shards[hash(key) & self.mask], self.log
         if log is not None and log.refuses:
-            raise ChangesRefused
-        if self.keeps_facts and not isinstance(entry, Item):
-            entry = Item(ready_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
+            raise WritesRejected
+        if self.keeps_access_metadata and not isinstance(entry, Item):
+            entry = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
         lock, table = shard.lock, shard.table
         lock.acquire()  # `with` takes 80 ns more
         try:
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
-            if is_alike and old[-1] == entry[-1] != NAMED:  # type: ignore[index]
+            if is_alike and old[-1] == entry[-1] != WITH_CAS:  # type: ignore[index]
                 table[key] = entry  # `put_locked` where there is nothing to count: 100 ns less
             else:
                 shard.put_locked(key, entry)
-            if old is not None and self.scarce:
+            if old is not None and self.under_pressure:
                 shard.order.mark(key)
             shard.total_items += 1
             if log is not None:
@@ -273,17 +273,17 @@ class Store:
         if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
-    def store(self, mode: Mode, key: bytes, ready: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
+    def store(self, mode: Mode, key: bytes, wire_bytes: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
         """Carry out a classic storage command with a ready value.
 
         deadline: unix time or 0; cas: the id that Mode.CAS compares. Returns STORED, NOT_STORED, EXISTS or
         NOT_FOUND as the protocol has them, or NO_MEMORY where nothing may be evicted.
         """
-        return self.write(Write(mode, key, ready, deadline, cas))[0]
+        return self.write(Write(mode, key, wire_bytes, deadline, cas))[0]
 
     def write(self, write: Write) -> tuple[Outcome, Entry | None]:
         """Carry out a storage command; return what became of it, as `store` does, and the entry where it is STORED."""
-        key, ready, deadline, state = write.key, write.ready, write.deadline, 0
+        key, wire_bytes, deadline, state = write.key, write.wire_bytes, write.deadline, 0
         shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now, reclaims=True)
@@ -293,16 +293,16 @@ class Store:
             if refusal is not None:
                 return refusal, None
             if old is not None and write.mode.joins:
-                ready, deadline = self._joined(write.mode, old, ready), deadline_of(old)
-                if self.is_too_large(key, ready):
+                wire_bytes, deadline = self._joined(write.mode, old, wire_bytes), deadline_of(old)
+                if self.is_too_large(key, wire_bytes):
                     return Outcome.NOT_STORED, None
-            if not self.evicts and self._is_full(len(key) + len(ready), is_new=old is None):
+            if not self.evicts and self._is_full(len(key) + len(wire_bytes), is_new=old is None):
                 if write.mode is Mode.SET:
                     self._remove_locked(shard, key)
-                shard.count_no_memory_locked(key, ready)
+                shard.count_no_memory_locked(key, wire_bytes)
                 return Outcome.NO_MEMORY, None
-            cas = write.new_cas or (self.next_cas() if write.is_named else 0)
-            entry = self._entry(key, ready, deadline, cas if self.gives_cas else 0, state)
+            cas = write.new_cas or (self.next_cas() if write.needs_cas else 0)
+            entry = self._entry(key, wire_bytes, deadline, cas if self.gives_cas else 0, state)
             self._put_locked(shard, key, entry)
             shard.total_items += 1
         self._check_room(shard, key)
@@ -310,7 +310,7 @@ class Store:
 
     def _is_older(self, write: Write, key: bytes, old: Entry) -> bool:
         """Tell whether the id that a write compares is of an earlier value: one without an id would get a higher."""
-        return self.gives_cas and 0 < write.cas < (cas_of(old) or self._name_locked(key))
+        return self.gives_cas and 0 < write.cas < (cas_of(old) or self._assign_cas_locked(key))
 
     def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None], forgets: bool = False) -> bool:
         """Look at a key's live entry and decide what is kept instead, with nobody in between.
@@ -330,7 +330,7 @@ class Store:
             if new is None or new is old:
                 return True
             if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
-                shard.count_no_memory_locked(key, ready_of(new))
+                shard.count_no_memory_locked(key, wire_bytes_of(new))
                 return False
             if old is not None and have_same_value(new, old):
                 self._mark_locked(shard, key, old, new)
@@ -344,11 +344,13 @@ class Store:
         """Make a CAS id that nothing has had; 0 where none are given."""
         return next(self._cas_ids) if self.gives_cas else 0
 
-    def renewed(self, key: bytes, ready: bytes, deadline: int, cas: int, state: int, old: Entry | None = None) -> Entry:
+    def renewed(
+        self, key: bytes, wire_bytes: bytes, deadline: int, cas: int, state: int, old: Entry | None = None
+    ) -> Entry:
         """Make an entry for `update`; with `old`, of which this is the same value, it keeps when that was read."""
         if isinstance(old, Item):
-            return Item(ready, deadline, cas, old.accessed, state)
-        return self._entry(key, ready, deadline, cas, state)
+            return Item(wire_bytes, deadline, cas, old.accessed, state)
+        return self._entry(key, wire_bytes, deadline, cas, state)
 
     @staticmethod
     def _refusal(write: Write, old: Entry | None) -> Outcome | None:
@@ -366,19 +368,19 @@ class Store:
         return Outcome.EXISTS if mode.joins and write.cas and cas_of(old) != write.cas else None
 
     @staticmethod
-    def _joined(mode: Mode, old: Entry, ready: bytes) -> bytes:
+    def _joined(mode: Mode, old: Entry, wire_bytes: bytes) -> bytes:
         """Join the old value and the new one; the old flags stay (protocol.txt, "append")."""
-        before = ready_of(old)
-        parts = (value_of(before), value_of(ready))
+        before = wire_bytes_of(old)
+        parts = (value_of(before), value_of(wire_bytes))
         return pack(flags_of(before), b"".join(parts if mode is Mode.APPEND else parts[::-1]))
 
     def _put_locked(self, shard: Shard, key: bytes, entry: Entry) -> None:
-        if shard.put_locked(key, entry) and self.scarce:
+        if shard.put_locked(key, entry) and self.under_pressure:
             shard.order.mark(key)
         if self.log is not None:
-            ready = ready_of(entry)
+            wire_bytes = wire_bytes_of(entry)
             state = state_of(entry) & ~FETCHED
-            self.log.stored(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready), state)
+            self.log.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state)
 
     def _mark_locked(self, shard: Shard, key: bytes, old: Entry, new: Entry) -> None:
         """Keep the same value with other rare facts."""
@@ -414,15 +416,15 @@ class Store:
         return number
 
     def counted(
-        self, key: bytes, old: Entry, amount: int, cas: int = 0, is_named: bool = False
+        self, key: bytes, old: Entry, amount: int, cas: int = 0, needs_cas: bool = False
     ) -> tuple[int, Entry] | Outcome:
         """Add to the number that an entry holds, as `delta` does; return it with the entry that the old one becomes.
 
-        cas: the id that the old one must have, or EXISTS is returned, 0 being no condition; is_named: whether the new
+        cas: the id that the old one must have, or EXISTS is returned, 0 being no condition; needs_cas: whether the new
         one gets an id. Returns NON_NUMERIC where there is no number; nothing at all is that under any id.
         A number that is longer than before is a new value; in the old one's place, that it is stale or won stays.
         """
-        before = ready_of(old)
+        before = wire_bytes_of(old)
         value = value_of(before)
         if value and cas not in (0, cas_of(old)):
             return Outcome.EXISTS
@@ -432,8 +434,8 @@ class Store:
         number = max(0, number + amount) & LARGEST_NUMBER
         digits = b"%d" % number
         state = state_of(old) if len(digits) <= len(value) else 0
-        ready = pack(flags_of(before), digits.ljust(len(value)))
-        return number, self._entry(key, ready, deadline_of(old), self.next_cas() if is_named else 0, state)
+        wire_bytes = pack(flags_of(before), digits.ljust(len(value)))
+        return number, self._entry(key, wire_bytes, deadline_of(old), self.next_cas() if needs_cas else 0, state)
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
         """Give a live item a new deadline; return it, or None where there is none.
@@ -449,21 +451,23 @@ class Store:
                 return None
             cas = cas_of(old)
             if with_cas and not cas and self.gives_cas:
-                cas = self._name_locked(key)
-            entry = self._entry(key, ready_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_facts else 0))
+                cas = self._assign_cas_locked(key)
+            entry = self._entry(
+                key, wire_bytes_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_access_metadata else 0)
+            )
             shard.put_locked(key, entry)
-            if self.scarce:
+            if self.under_pressure:
                 shard.order.mark(key)
             if self.log is not None:
                 self.log.touched(key, deadline)
         self._check_room(shard, key)
         return entry
 
-    def _name_locked(self, key: bytes) -> int:
+    def _assign_cas_locked(self, key: bytes) -> int:
         """Make a CAS id for the key's present value."""
         cas = next(self._cas_ids)
         if self.log is not None:
-            self.log.named(key, cas)
+            self.log.cas_assigned(key, cas)
         return cas
 
     def delete(self, key: bytes) -> Entry | None:
@@ -477,7 +481,7 @@ class Store:
     def flush(self, at: int = 0) -> None:
         """Forget everything, now or at a unix time; the later call replaces an earlier one that waits."""
         if self.log is not None and self.log.refuses:
-            raise ChangesRefused
+            raise WritesRejected
         self._flush(at)
 
     def _flush(self, at: int = 0, is_due: bool = False) -> None:
@@ -558,9 +562,9 @@ class Store:
 
     # Limits
 
-    def is_too_large(self, key: bytes, ready: bytes) -> bool:
+    def is_too_large(self, key: bytes, wire_bytes: bytes) -> bool:
         """Tell whether an item is over the limit for one item (-I)."""
-        return self.exceeds_limit(len(key), len(value_of(ready)), flags_of(ready))
+        return self.exceeds_limit(len(key), len(value_of(wire_bytes)), flags_of(wire_bytes))
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
         """Tell the same before the value is there, by its length; memcached's item header is counted in."""
@@ -625,7 +629,7 @@ class Store:
     def _shard_to_change(self, key: bytes) -> Shard:
         """Return the shard of a key that is about to be changed. Raises ChangesRefused."""
         if self.log is not None and self.log.refuses:
-            raise ChangesRefused
+            raise WritesRejected
         return self.shards[hash(key) & self.mask]
 
     def _is_full(self, needed_bytes: int, is_new: bool) -> bool:
@@ -647,10 +651,10 @@ class Store:
         holds items for longest.
         """
         used, target = self.used_bytes, self._target_bytes
-        self.scarce = used > target // 2 or bool(self.max_items)
-        self.noting = self.scarce or self.keeps_facts
+        self.under_pressure = used > target // 2 or bool(self.max_items)
+        self.records_access = self.under_pressure or self.keeps_access_metadata
         for shard in self.shards:
-            shard.order_evictions(self.scarce)
+            shard.order_evictions(self.under_pressure)
         fair = target // len(self.shards)
         givers = list(self.shards) if self.evicts else []
         while used > target and givers:

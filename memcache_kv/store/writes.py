@@ -31,14 +31,14 @@ class Write:
 
     mode: Mode
     key: bytes
-    ready: bytes
+    wire_bytes: bytes
     deadline: int = 0
     """Unix time or 0; what is joined to an old value leaves that one's."""
     cas: int = 0
     """The id that the old value must have for CAS, APPEND and PREPEND; 0 is no condition of the latter two."""
     new_cas: int = 0
     """The id that the client wants it to have; 0 leaves it to the store."""
-    is_named: bool = False
+    needs_cas: bool = False
     """Whether the client wants to know its id."""
     makes_missing: bool = False
     """Whether APPEND and PREPEND store what they have where there is nothing to add to."""
@@ -78,7 +78,7 @@ class ChangeLog(Protocol):
     def touched(self, key: bytes, deadline: int) -> None:
         """Note the key's new deadline."""
 
-    def named(self, key: bytes, cas: int) -> None:
+    def cas_assigned(self, key: bytes, cas: int) -> None:
         """Note that the key's present value was given this CAS id."""
 
     def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:

@@ -13,9 +13,9 @@ from memcache_kv.auth.users import (
     MOST_ADDRESSES,
     MOST_CHECKS,
     MOST_FAILURES,
-    Guesses,
+    FailedLogins,
+    LoginAttempts,
     Users,
-    Visitor,
     delay_seconds,
     origin,
 )
@@ -218,22 +218,22 @@ def test_each_failure_waits_longer_than_the_one_before(failures: int, seconds: f
 
 
 def test_failures_are_counted_by_address_and_forgotten(clock: Seconds) -> None:
-    guesses = Guesses()
-    assert [guesses.add("a"), guesses.add("b"), guesses.add("a")] == [1, 1, 2]
+    failed_logins = FailedLogins()
+    assert [failed_logins.add("a"), failed_logins.add("b"), failed_logins.add("a")] == [1, 1, 2]
     clock.now += users_module.FORGET_SECONDS - 1
-    assert guesses.add("a") == 3
+    assert failed_logins.add("a") == 3
     clock.now += users_module.FORGET_SECONDS
-    assert guesses.add("a") == 1
+    assert failed_logins.add("a") == 1
 
 
 def test_no_more_addresses_are_remembered_than_there_is_room_for() -> None:
-    guesses = Guesses()
-    guesses.add("first")
+    failed_logins = FailedLogins()
+    failed_logins.add("first")
     for number in range(MOST_ADDRESSES):
-        guesses.add(str(number))
-    assert len(guesses._failures) == MOST_ADDRESSES
-    assert guesses.add("first") == 1
-    assert guesses.add(str(MOST_ADDRESSES - 1)) == 2
+        failed_logins.add(str(number))
+    assert len(failed_logins._failures) == MOST_ADDRESSES
+    assert failed_logins.add("first") == 1
+    assert failed_logins.add(str(MOST_ADDRESSES - 1)) == 2
 
 
 @pytest.mark.parametrize(
@@ -255,42 +255,44 @@ class Door:
     """Where visitors come in, and what is done to them."""
 
     def __init__(self, file: Path) -> None:
-        self.users, self.guesses = Users(file), Guesses()
+        self.users, self.failed_logins = Users(file), FailedLogins()
         self.slowed: list[tuple[float, bool]] = []
         self.said: list[str] = []
 
-    def visitor(self, address: str = "10.0.0.1") -> Visitor:
-        return Visitor(self.users, self.guesses, address, lambda *how: self.slowed.append(how), self.said.append)
+    def login_attempts(self, address: str = "10.0.0.1") -> LoginAttempts:
+        return LoginAttempts(
+            self.users, self.failed_logins, address, lambda *how: self.slowed.append(how), self.said.append
+        )
 
 
 @pytest.fixture
-def door(file: Path, clock: Seconds) -> Door:
+def tls_listener(file: Path, clock: Seconds) -> Door:
     file.write_bytes(b"carl:clear\n")
     return Door(file)
 
 
-def test_the_right_password_is_not_slowed_or_told_of(door: Door) -> None:
-    assert door.visitor().is_known(b"carl", b"clear")
-    assert (door.slowed, door.said) == ([], [])
+def test_the_right_password_is_not_slowed_or_told_of(tls_listener: Door) -> None:
+    assert tls_listener.login_attempts().is_known(b"carl", b"clear")
+    assert (tls_listener.slowed, tls_listener.said) == ([], [])
 
 
-def test_a_connection_is_slowed_and_after_a_few_failures_closed(door: Door) -> None:
-    visitor = door.visitor()
+def test_a_connection_is_slowed_and_after_a_few_failures_closed(tls_listener: Door) -> None:
+    login_attempts = tls_listener.login_attempts()
     for _ in range(MOST_FAILURES):
-        assert not visitor.is_known(b"carl", b"guess")
-    assert door.slowed == [(delay_seconds(n), n == MOST_FAILURES) for n in range(1, MOST_FAILURES + 1)]
-    assert not visitor.is_known(b"carl", b"clear")
-    assert len(door.slowed) == MOST_FAILURES
+        assert not login_attempts.is_known(b"carl", b"guess")
+    assert tls_listener.slowed == [(delay_seconds(n), n == MOST_FAILURES) for n in range(1, MOST_FAILURES + 1)]
+    assert not login_attempts.is_known(b"carl", b"clear")
+    assert len(tls_listener.slowed) == MOST_FAILURES
 
 
-def test_a_new_connection_from_the_same_address_does_not_begin_anew(door: Door) -> None:
+def test_a_new_connection_from_the_same_address_does_not_begin_anew(tls_listener: Door) -> None:
     for number in range(1, 7):
-        assert not door.visitor().is_known(b"carl", b"guess")
-        assert door.slowed[-1] == (delay_seconds(number), False)
-    assert not door.visitor("10.0.0.2").is_known(b"carl", b"guess")
-    assert door.slowed[-1] == (0, False)
+        assert not tls_listener.login_attempts().is_known(b"carl", b"guess")
+        assert tls_listener.slowed[-1] == (delay_seconds(number), False)
+    assert not tls_listener.login_attempts("10.0.0.2").is_known(b"carl", b"guess")
+    assert tls_listener.slowed[-1] == (0, False)
 
 
-def test_failures_are_told_with_the_address_and_neither_name_nor_password(door: Door) -> None:
-    door.visitor().is_known(b"mary", b"tudor")
-    assert door.said == ["failed login from 10.0.0.1, number 1 of late"]
+def test_failures_are_told_with_the_address_and_neither_name_nor_password(tls_listener: Door) -> None:
+    tls_listener.login_attempts().is_known(b"mary", b"tudor")
+    assert tls_listener.said == ["failed login from 10.0.0.1, number 1 of late"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.journal.record import Record
-from memcache_kv.store.entry import ready_of, value_of
+from memcache_kv.store.entry import value_of, wire_bytes_of
 from tests.concurrency.crowd import run_together
 from tests.crash.load import Connection
 from tests.integration import wire
@@ -169,7 +169,7 @@ def test_the_journal_has_the_changes_of_a_key_in_the_order_in_which_they_happene
         assert all(after.startswith(before) and after != before for before, after in pairwise(texts))
     assert values_of(records, b"swapped") == [b"%d" % value for value in range(int(shown[b"swapped"]) + 1)]
     replayed, _ = replay(tmp_path, STARTED)
-    assert {key: value_of(ready_of(entry)) for key, entry in replayed.items()} == shown
+    assert {key: value_of(wire_bytes_of(entry)) for key, entry in replayed.items()} == shown
 
 
 def values_of(records: list[Record], key: bytes) -> list[bytes]:

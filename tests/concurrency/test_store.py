@@ -10,7 +10,7 @@ import pytest
 
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.crawler import Crawler
-from memcache_kv.store.entry import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, ready_of, value_of
+from memcache_kv.store.entry import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, value_of, wire_bytes_of
 from tests.concurrency.crowd import run_together
 from tests.fake_clock import FakeClock
 from tests.protocol.context_factory import Conversation, Surroundings
@@ -39,7 +39,7 @@ def check_accounting(store: Store) -> None:
 def value(store: Store, key: bytes) -> bytes:
     entry = store.get(key)
     assert entry is not None
-    return value_of(ready_of(entry))
+    return value_of(wire_bytes_of(entry))
 
 
 def test_every_increment_counts() -> None:
@@ -90,7 +90,7 @@ def test_a_counter_by_gets_and_cas_is_exact_and_no_id_is_given_to_two_values() -
         while done < ROUNDS // 4:
             item = store.gets(b"n")
             assert item is not None
-            number = value_of(ready_of(item))
+            number = value_of(wire_bytes_of(item))
             seen.append((cas_of(item), number))
             new = pack(0, b"%d" % (int(number) + 1))
             done += store.store(Mode.CAS, b"n", new, cas=cas_of(item)) is Outcome.STORED
@@ -143,7 +143,7 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
             change_key(store, key, turn + number)
             entry = store.get(key)
             if entry is not None:
-                assert set(value_of(ready_of(entry)).split(b";")) <= {key, b""}
+                assert set(value_of(wire_bytes_of(entry)).split(b";")) <= {key, b""}
 
     def pass_time() -> None:
         for turn in range(ROUNDS * 2):
@@ -263,7 +263,7 @@ def test_of_many_who_read_a_stale_item_one_wins() -> None:
 def test_reads_that_are_noted_do_not_lose_writes() -> None:
     store = Store(FakeClock(), shards=1)
     store.put(b"k", pack(0, b"0"))
-    store.keep_facts()
+    store.keep_access_metadata()
 
     def read() -> None:
         for _ in range(ROUNDS):

@@ -16,7 +16,7 @@ import pytest
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Service
+from memcache_kv.server.server import Server
 from tests.certificates import ask, make_certificates, stats
 from tests.integration.conftest import MakeServer
 from tests.integration.wire import Wire
@@ -137,10 +137,10 @@ def test_half_sent_values_cost_no_items(ours: MakeServer) -> None:
 
 
 @pytest.fixture
-def embedded() -> Iterator[Service]:
+def embedded() -> Iterator[Server]:
     """A server that is a part of this program."""
     settings = Settings(port=0, listen=("127.0.0.1",), memory_limit=SMALL_LIMIT_MEGABYTES * MEGABYTE)
-    service = Service(settings, log=Log(0, io.StringIO()))
+    service = Server(settings, log=Log(0, io.StringIO()))
     service.start()
     yield service
     service.stop()
@@ -148,7 +148,7 @@ def embedded() -> Iterator[Service]:
 
 @on_linux
 @pytest.mark.parametrize("size", [100, 1000, 150 * MEGABYTE])
-def test_a_program_that_has_a_server_in_it_costs_no_items(embedded: Service, size: int) -> None:
+def test_a_program_that_has_a_server_in_it_costs_no_items(embedded: Server, size: int) -> None:
     with socket.create_connection(("127.0.0.1", embedded.port)) as client:
         before = fill(client, "alone")
         held = [b"x" * size + b"%d" % number for number in range(150 * MEGABYTE // size)]

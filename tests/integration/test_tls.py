@@ -459,17 +459,20 @@ def test_all_doors_are_open_at_once_and_lead_to_the_same_items(certificates: Cer
 @pytest.mark.parametrize(
     ("mode", "door", "answered"), [(0, "", True), (2, "", False), (0, "mtls:", False), (2, "notls:", True)]
 )
-def test_datagrams_are_no_way_round_a_certificate(start: Start, mode: int, door: str, answered: bool) -> None:
+def test_datagrams_are_no_way_round_a_certificate(start: Start, mode: int, tls_listener: str, answered: bool) -> None:
     port = free_port()
-    program = start("-U", str(port), suboptions=f"ssl_verify_mode={mode}", listen=f"{door}127.0.0.1")
+    program = start("-U", str(port), suboptions=f"ssl_verify_mode={mode}", listen=f"{tls_listener}127.0.0.1")
     assert udp_answers(port) is answered
     assert b"UDP is not encrypted" in program.said
 
 
 @pytest.mark.parametrize("door", ["notls", "btls", "mtls"])
-def test_a_door_needs_tls_to_choose_from(door: str) -> None:
-    done = run_to_its_end("-l", f"{door}:127.0.0.1:0")
-    assert (done.returncode, done.stderr) == (64, f"memcache-kv: '{door}' option is valid only when SSL is enabled\n")
+def test_a_door_needs_tls_to_choose_from(tls_listener: str) -> None:
+    done = run_to_its_end("-l", f"{tls_listener}:127.0.0.1:0")
+    assert (done.returncode, done.stderr) == (
+        64,
+        f"memcache-kv: '{tls_listener}' option is valid only when SSL is enabled\n",
+    )
 
 
 def test_connections_over_tls_are_closed_when_idle_and_drained_at_the_end(

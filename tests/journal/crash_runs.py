@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from random import Random
 from unittest.mock import patch
 
-from memcache_kv.errors import ChangesRefused, JournalCorrupt, JournalError
+from memcache_kv.errors import JournalCorrupt, JournalError, WritesRejected
 from memcache_kv.journal import Fsync, Journal, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.writer import GATHER_SECONDS
 from memcache_kv.store import Entry, Mode, Store
-from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, ready_of
+from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, wire_bytes_of
 from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.journal.crash_checks import Expectation, Inspection, Names, Started, Violation, begin, start
@@ -262,25 +262,25 @@ class CrashRun:
         before = shown(self._store)
         try:
             self.rng.choice(self._changes())()
-        except ChangesRefused:
+        except WritesRejected:
             if without_reading(before) != without_reading(shown(self._store)):
                 raise Violation("a change was refused, and done") from None
 
     def _changes(self) -> list[Callable[[], object]]:
         rng, store = self.rng, self._store
         key = rng.choice(KEYS)
-        ready = pack(rng.choice((0, 0, 7, 2**32 - 1)), self._value())
+        wire_bytes = pack(rng.choice((0, 0, 7, 2**32 - 1)), self._value())
         mode = rng.choice([mode for mode in Mode if mode is not Mode.CAS])
         return [
-            lambda: store.put(key, make_entry(key, ready, 0)),
-            lambda: store.store(Mode.SET, key, ready, self._deadline()),
-            lambda: store.store(mode, key, ready, self._deadline()),
+            lambda: store.put(key, make_entry(key, wire_bytes, 0)),
+            lambda: store.store(Mode.SET, key, wire_bytes, self._deadline()),
+            lambda: store.store(mode, key, wire_bytes, self._deadline()),
             lambda: store.store(Mode.SET, key, pack(0, b"%d" % rng.randint(1, 99))),
             lambda: store.delta(key, rng.choice((1, 9, -1))),
             lambda: store.touch(key, self._deadline(), rng.random() < 0.3),
             lambda: store.delete(key),
-            lambda: self._compare_and_store(key, ready),
-            lambda: self._store_named(key, ready),
+            lambda: self._compare_and_store(key, wire_bytes),
+            lambda: self._store_named(key, wire_bytes),
             lambda: store.update(key, lambda old: self._marked(key, old)),
             lambda: store.flush(rng.choice((0, store.clock.now + rng.randint(1, 4)))) if rng.random() < 0.3 else None,
         ]
@@ -298,22 +298,22 @@ class CrashRun:
     def _gets(self) -> None:
         self._store.gets(self.rng.choice(KEYS))
 
-    def _compare_and_store(self, key: bytes, ready: bytes) -> None:
+    def _compare_and_store(self, key: bytes, wire_bytes: bytes) -> None:
         item = self._store.gets(key)
         self._note()
         if item is not None:
-            self._store.store(Mode.CAS, key, ready, self._deadline(), cas_of(item) - self.rng.choice((0, 0, 1)))
+            self._store.store(Mode.CAS, key, wire_bytes, self._deadline(), cas_of(item) - self.rng.choice((0, 0, 1)))
 
-    def _store_named(self, key: bytes, ready: bytes) -> None:
+    def _store_named(self, key: bytes, wire_bytes: bytes) -> None:
         chosen = self.rng.choice((0, 0, 2**63 + self._serial))
         self.chosen.add(chosen)
-        self._store.write(Write(Mode.SET, key, ready, self._deadline(), new_cas=chosen, is_named=True))
+        self._store.write(Write(Mode.SET, key, wire_bytes, self._deadline(), new_cas=chosen, needs_cas=True))
 
     def _marked(self, key: bytes, old: Entry | None) -> Entry | None:
         if old is None:
             return None
         state = self.rng.choice((0, STALE, WON, STALE | WON))
-        return self._store.renewed(key, ready_of(old), deadline_of(old), self._store.next_cas(), state, old)
+        return self._store.renewed(key, wire_bytes_of(old), deadline_of(old), self._store.next_cas(), state, old)
 
     # Compaction
 

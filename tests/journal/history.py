@@ -22,9 +22,9 @@ from memcache_kv.store.entry import (
     flags_of,
     make_entry,
     pack,
-    ready_of,
     state_of,
     value_of,
+    wire_bytes_of,
 )
 from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
@@ -56,7 +56,10 @@ class Moment:
 
 def shown(store: Store) -> Visible:
     """Everything a store holds for clients now."""
-    return {key: (value_of(ready_of(entry)), flags_of(ready_of(entry)), *_rare(entry)) for key, entry in store.items()}
+    return {
+        key: (value_of(wire_bytes_of(entry)), flags_of(wire_bytes_of(entry)), *_rare(entry))
+        for key, entry in store.items()
+    }
 
 
 def _rare(entry: bytes | Item) -> tuple[int, int, int]:
@@ -131,7 +134,7 @@ class History:
         def decide(old: Entry | None) -> Entry | None:
             if old is None:
                 return None
-            return self.store.renewed(key, ready_of(old), deadline_of(old), self.store.next_cas(), state, old)
+            return self.store.renewed(key, wire_bytes_of(old), deadline_of(old), self.store.next_cas(), state, old)
 
         self.store.update(key, decide)
 

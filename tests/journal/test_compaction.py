@@ -155,7 +155,7 @@ def test_rare_facts_are_kept(kept: Kept) -> None:
 
 
 def test_that_somebody_read_an_item_is_not_kept(kept: Kept) -> None:
-    kept.store.keep_facts()
+    kept.store.keep_access_metadata()
     kept.set(b"a")
     kept.store.get(b"a")
     kept.rewrite()

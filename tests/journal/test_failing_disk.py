@@ -163,11 +163,11 @@ def test_an_id_that_a_read_gives_while_the_disk_fails_is_not_noted(path: Path, d
     disk.errors["write"] = no_space()
     run.store(b"a")
     run.step()
-    run.journal.named(b"a", 7)
+    run.journal.cas_assigned(b"a", 7)
     assert run.journal.position == 2
     disk.mend()
     run.look()
-    run.journal.named(b"a", 8)
+    run.journal.cas_assigned(b"a", 8)
     assert run.journal.position == 3
     run.close()
 

@@ -31,8 +31,8 @@ from memcache_kv.store.entry import (
     is_plain_key,
     make_entry,
     pack,
-    ready_of,
     value_of,
+    wire_bytes_of,
 )
 
 KEYS = st.binary(max_size=250) | st.text(max_size=60).map(str.encode)
@@ -71,11 +71,11 @@ def text_or_none(data: bytes) -> str | None:
 
 def line_of_entry(key: bytes, entry: bytes) -> bytes:
     """Make the line of a `set` of an entry from its Record."""
-    ready = ready_of(entry)
-    record = put_key(Record("set", flags=flags_of(ready), exp=deadline_of(entry), cas=cas_of(entry)), key)
-    record.value = text_or_none(value_of(ready))
+    wire_bytes = wire_bytes_of(entry)
+    record = put_key(Record("set", flags=flags_of(wire_bytes), exp=deadline_of(entry), cas=cas_of(entry)), key)
+    record.value = text_or_none(value_of(wire_bytes))
     if record.value is None:
-        record.value64 = value_of(ready)
+        record.value64 = value_of(wire_bytes)
     return line_of(record)
 
 

@@ -13,7 +13,7 @@ from memcache_kv.journal import Manifest, Recovered, recover, recovery
 from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_name, increment_name
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
-from memcache_kv.journal.recovery import Lapsed, keys_given_time, survey
+from memcache_kv.journal.recovery import Expired, keys_given_time, survey
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.entry import STALE, pack
 from tests.fake_clock import FakeClock
@@ -70,7 +70,7 @@ def test_replay_gives_the_same_where_what_has_expired_is_not_kept_but_for_what_i
     history_steps: list[Step], seconds_down: int
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recovery, "LAPSED_BYTES", 0)
+        patch.setattr(recovery, "EXPIRED_BYTES", 0)
         history = History(Path(directory, "journal")).play(history_steps)
         now = history.clock.now + seconds_down
         assert shown(replay(history.path, now)[0]) == history.moments[-1].seen_at(now)
@@ -366,11 +366,11 @@ def recovered(path: Path, store: Store) -> Recovered:
     return recover(path, SystemDisk(), manifest_in(path), store)
 
 
-@pytest.mark.parametrize("lapsed_bytes", [0, 10_000, recovery.LAPSED_BYTES])
+@pytest.mark.parametrize("lapsed_bytes", [0, 10_000, recovery.EXPIRED_BYTES])
 def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
     path: Path, monkeypatch: pytest.MonkeyPatch, lapsed_bytes: int
 ) -> None:
-    monkeypatch.setattr(recovery, "LAPSED_BYTES", lapsed_bytes)
+    monkeypatch.setattr(recovery, "EXPIRED_BYTES", lapsed_bytes)
     touched = [b"touched%02d" % number for number in range(50)]
     lines = [expiring_line(key, STARTED + 10) for key in touched]
     lines += [expiring_line(b"%d" % number, STARTED + 10) for number in range(1000)]
@@ -386,14 +386,14 @@ def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
 
 
 def test_little_is_kept_of_what_has_expired_and_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "LAPSED_BYTES", 10_000)
+    monkeypatch.setattr(recovery, "EXPIRED_BYTES", 10_000)
     asked = []
 
     def find_given_time() -> set[bytes]:
         asked.append(len(lapsed.table))
         return {b"5", b"500"}
 
-    lapsed = Lapsed(find_given_time)
+    lapsed = Expired(find_given_time)
     for number in range(1000):
         lapsed.put(b"%d" % number, pack(0, b"x" * 1000))
         assert len(lapsed.table) < 11

@@ -15,7 +15,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Room, compaction
 from memcache_kv.journal.record import set_line
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Service
+from memcache_kv.server.server import Server
 from memcache_kv.store.store import MIB
 from tests.journal.disk import PATIENCE_SECONDS, wait_until
 from tests.journal.journals import START, make_journal, records_in
@@ -27,10 +27,10 @@ PAST = 30 * 24 * 3600 + 1
 LARGE = b"x" * 100_000
 
 
-class Server:
+class Served:
     """A server on a journal, and a connection to it."""
 
-    def __init__(self, service: Service, client: socket.socket, replies: io.BufferedReader) -> None:
+    def __init__(self, service: Server, client: socket.socket, replies: io.BufferedReader) -> None:
         self.service = service
         self._client, self._replies = client, replies
 
@@ -64,7 +64,7 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, megabytes: int = 64, max_items: int = 0, **settings: object) -> Iterator[Server]:
+def serving(directory: Path, megabytes: int = 64, max_items: int = 0, **settings: object) -> Iterator[Served]:
     """Run a server on this journal."""
     made = Settings(
         port=0,
@@ -75,19 +75,19 @@ def serving(directory: Path, megabytes: int = 64, max_items: int = 0, **settings
         max_items=max_items,
         **settings,  # type: ignore[arg-type]
     )
-    service = Service(made, log=Log(stream=io.StringIO()))
+    service = Server(made, log=Log(stream=io.StringIO()))
     service.start()
     try:
         with (
             socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS) as client,
             client.makefile("rb") as replies,
         ):
-            yield Server(service, client, replies)
+            yield Served(service, client, replies)
     finally:
         service.stop()
 
 
-def ask_binary(service: Service, packet: Packet) -> None:
+def ask_binary(service: Server, packet: Packet) -> None:
     """Carry out a binary request; it is done when it has its answer."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(packet.to_bytes())
@@ -174,7 +174,7 @@ def _at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "LOOK_SECONDS", 3600.0)
 
 
-def is_due(server: Server) -> bool:
+def is_due(server: Served) -> bool:
     """Tell whether a rewrite is due, however short the journal may be."""
     compactor = server.service.compactor
     assert compactor is not None

@@ -19,9 +19,9 @@ from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import set_line
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Service
+from memcache_kv.server.server import Server
 from memcache_kv.store import Mode, Outcome
-from memcache_kv.store.entry import cas_of, pack, ready_of, value_of
+from memcache_kv.store.entry import cas_of, pack, value_of, wire_bytes_of
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.journals import FIRST, START, make_journal, manifest_in, names_in
@@ -29,10 +29,10 @@ from tests.program import run_to_its_end
 
 
 @contextmanager
-def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | None = None) -> Iterator[Service]:
+def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | None = None) -> Iterator[Server]:
     """Run a server on this journal; its log is in `said`."""
     settings = Settings(port=0, listen=("127.0.0.1",), journal=directory, fsync=fsync)
-    service = Service(settings, clock, Log(stream=io.StringIO()))
+    service = Server(settings, clock, Log(stream=io.StringIO()))
     service.start()
     try:
         yield service
@@ -40,13 +40,13 @@ def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | Non
         service.stop()
 
 
-def said(service: Service) -> str:
+def said(service: Server) -> str:
     stream = service.log._stream
     assert isinstance(stream, io.StringIO)
     return stream.getvalue()
 
 
-def connect(service: Service) -> socket.socket:
+def connect(service: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS)
 
 
@@ -161,7 +161,7 @@ def test_a_power_loss_at_any_moment_leaves_every_acknowledged_value(tmp_path: Pa
             for number, least in enumerate(before):
                 entry = service.store.get(b"%d" % number)
                 assert entry is not None
-                assert int(value_of(ready_of(entry))) >= least
+                assert int(value_of(wire_bytes_of(entry))) >= least
 
 
 # A disk that fails
@@ -175,13 +175,13 @@ def read_line(client: socket.socket) -> bytes:
         return reader.readline()
 
 
-def until_refused(service: Service) -> None:
+def until_refused(service: Server) -> None:
     journal = service.journal
     assert journal is not None
     wait_until(lambda: journal.refuses, "changes are refused")
 
 
-def until_taken(service: Service) -> None:
+def until_taken(service: Server) -> None:
     journal = service.journal
     assert journal is not None
     wait_until(lambda: not journal.refuses, "changes are taken")

@@ -49,7 +49,7 @@ def test_every_change_becomes_its_record(path: Path) -> None:
     journal.stored(b"a", 7, 9, 11, b"x")
     journal.stored(b"b", 0, 0, 0, b"\xff", STALE | WON)
     journal.touched(b"a", 12)
-    journal.named(b"a", 13)
+    journal.cas_assigned(b"a", 13)
     journal.marked(b"a", 14, 15, WON)
     journal.deleted(b"\xff")
     journal.flushed(16)

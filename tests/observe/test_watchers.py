@@ -12,9 +12,9 @@ import pytest
 from memcache_kv.config.memcached_options import Unused
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
-from memcache_kv.observe.observers import Observation
+from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import WATCHERS_LIMIT, Stream, Watcher, Watchers
-from memcache_kv.server.server import Service
+from memcache_kv.server.server import Server
 from memcache_kv.server.worker import Worker
 from memcache_kv.store import Item, Mode, Outcome
 from memcache_kv.store.entry import FETCHED, LONG_PAST, Entry, pack
@@ -251,10 +251,10 @@ def test_the_line_about_missing_lines_has_its_place_within_the_bound(limit_bytes
 
 
 def test_the_bound_is_what_the_settings_say() -> None:
-    service = Service(Settings(extended=Unused(watcher_logbuf_size=2000)))
+    service = Server(Settings(extended=Unused(watcher_logbuf_size=2000)))
     watcher = added(service.watchers, Stream.FETCHERS)
     for _ in range(100):
-        service.observation.looked_up(7, b"x", None)
+        service.observers.looked_up(7, b"x", None)
     assert 1500 < len("".join(lines_of(watcher))) <= 2000
 
 
@@ -286,12 +286,12 @@ def test_threads_lose_no_line_between_them() -> None:
 @pytest.mark.parametrize("stream", Stream)
 def test_single_requests_are_observed_only_for_those_who_watch_them(stream: Stream) -> None:
     watchers = watchers_at()
-    observation = Observation(Log(), watchers=watchers)
-    assert not observation.active
+    observers = Observers(Log(), watchers=watchers)
+    assert not observers.active
     watcher = added(watchers, stream)
-    assert observation.active is (stream in {Stream.FETCHERS, Stream.MUTATIONS, Stream.DELETIONS})
+    assert observers.active is (stream in {Stream.FETCHERS, Stream.MUTATIONS, Stream.DELETIONS})
     watchers.remove(watcher)
-    assert not observation.active
+    assert not observers.active
 
 
 def test_what_is_followed_is_told_before_and_after() -> None:
@@ -334,7 +334,7 @@ def test_a_line_reaches_a_connection_that_says_nothing() -> None:
     with served() as (around, worker), connected(worker) as client:
         client.sendall(b"watch fetchers\r\n")
         assert client.recv(100) == b"OK\r\n"
-        around.context.observation.watchers.looked_up(7, b"k", None)
+        around.context.observers.watchers.looked_up(7, b"k", None)
         assert client.recv(1000).endswith(b"type=item_get key=k status=not_found clsid=0 cfd=7 size=0\n")
 
 
@@ -343,27 +343,27 @@ def test_a_connection_that_watches_takes_no_more_commands() -> None:
         client.sendall(b"watch fetchers\r\nset a 0 0 1\r\nx\r\n")
         assert client.recv(100) == b"OK\r\n"
         client.sendall(b"set a 0 0 1\r\nx\r\n" * 5000)
-        around.context.observation.watchers.looked_up(7, b"k", None)
+        around.context.observers.watchers.looked_up(7, b"k", None)
         assert b" key=k " in client.recv(1000)
         assert len(around.store) == 0
 
 
 def test_one_who_watches_and_leaves_is_forgotten() -> None:
     with served() as (around, worker):
-        watchers = around.context.observation.watchers
+        watchers = around.context.observers.watchers
         with connected(worker) as client:
             client.sendall(b"watch\r\n")
             assert client.recv(100) == b"OK\r\n"
             assert watchers.count == 1
         poll_until(lambda: watchers.count == 0, "the one who left is forgotten")
-        assert not around.context.observation.active
+        assert not around.context.observers.active
 
 
 def test_one_who_reads_late_gets_all_that_was_kept_and_then_what_is_new() -> None:
     with served() as (around, worker), connected(worker) as client:
         client.sendall(b"watch fetchers\r\n")
         assert client.recv(100) == b"OK\r\n"
-        watchers = around.context.observation.watchers
+        watchers = around.context.observers.watchers
         for _ in range(4):  # its socket fills up, then what the worker holds for it, then what waits for the worker
             before = watchers.skipped
             while watchers.skipped == before:
@@ -384,7 +384,7 @@ def test_a_worker_does_not_wait_for_one_who_watches_and_does_not_read() -> None:
     with served() as (around, worker), connected(worker) as client, connected(worker) as other:
         client.sendall(b"watch fetchers\r\n")
         assert client.recv(100) == b"OK\r\n"
-        watchers = around.context.observation.watchers
+        watchers = around.context.observers.watchers
         while watchers.skipped < 10:
             other.sendall(b"get " + b" ".join([b"k" * 250] * 100) + b"\r\n")
             assert other.recv(100) == b"END\r\n"

@@ -4,7 +4,7 @@ import io
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
-from memcache_kv.observe.observers import Observation
+from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Watchers
 from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context, TextProtocol
 from memcache_kv.stats.counters import Counters
@@ -46,7 +46,7 @@ class Surroundings:
             clock=self.clock,
             store=self.store,
             log=log,
-            observation=Observation(log, watchers=Watchers(self.clock, sizes=sizes)),
+            observers=Observers(log, watchers=Watchers(self.clock, sizes=sizes)),
             counters=self.counters,
             all_counters=[self.counters],
             totals=ConnectionTotals(self.settings.conn_limit),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.session import LARGEST_READ_BYTES
 from memcache_kv.protocol.text.framing import MULTIGET_LIMIT_BYTES
-from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, deadline_of, ready_of
+from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, deadline_of, wire_bytes_of
 from tests.protocol.context_factory import Conversation, Surroundings
 from tests.protocol.spellings import all_spelled, line_ends, spelled
 from tests.protocol.text.text_cases import CASES, VERSION
@@ -71,7 +71,7 @@ def pieces_of(data: bytes, size: int) -> list[bytes]:
 
 def content(around: Surroundings) -> dict[bytes, tuple[bytes, int]]:
     """What the store holds."""
-    return {key: (ready_of(entry), deadline_of(entry)) for key, entry in around.store.items()}
+    return {key: (wire_bytes_of(entry), deadline_of(entry)) for key, entry in around.store.items()}
 
 
 @given(streams, piece_sizes)
@@ -94,9 +94,9 @@ def test_short_turns_and_small_pieces_change_nothing(stream: bytes, size: int, r
 
 @given(streams)
 def test_scarce_memory_changes_no_reply_while_nothing_is_evicted(stream: bytes) -> None:
-    roomy, scarce = Surroundings(), Surroundings()
-    scarce.store.scarce = scarce.store.noting = True
-    assert Conversation(scarce).feed(stream) == Conversation(roomy).feed(stream)
+    roomy, under_pressure = Surroundings(), Surroundings()
+    under_pressure.store.under_pressure = under_pressure.store.records_access = True
+    assert Conversation(under_pressure).feed(stream) == Conversation(roomy).feed(stream)
 
 
 # Whatever a client sends

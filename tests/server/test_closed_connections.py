@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import Users, Visitor
+from memcache_kv.auth.users import LoginAttempts, Users
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.binary.frames import Opcode
@@ -30,7 +30,7 @@ COUNT = 5
 BLOCK_BYTES = 600_000
 MOST_LEFT_BYTES = BLOCK_BYTES // 2
 """Less than a connection with half a block holds."""
-KINDS = (Session, Connection, Visitor, TlsStream, HeldBack, ssl.SSLSocket)
+KINDS = (Session, Connection, LoginAttempts, TlsStream, HeldBack, ssl.SSLSocket)
 
 
 class State(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 from memcache_kv.observe.log import Log
 from memcache_kv.protocol import ConnectionTotals
 from memcache_kv.server import listener as server_module
-from memcache_kv.server.listener import Entrance, MemcacheServer
+from memcache_kv.server.listener import ListeningAddress, MemcacheServer
 from tests.program import PATIENCE_SECONDS
 
 
@@ -21,8 +21,8 @@ class Guarded:
     def __init__(self) -> None:
         self.stream = io.StringIO()
         self.totals = ConnectionTotals(10)
-        entrance = Entrance(self.totals, self.refuse, Log(0, self.stream), 10, waits=False)
-        self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, entrance)
+        listening_address = ListeningAddress(self.totals, self.refuse, Log(0, self.stream), 10, waits=False)
+        self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, listening_address)
         self.server.activate()
 
     def refuse(self, sock: socket.socket) -> None:

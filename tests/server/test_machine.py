@@ -11,7 +11,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.server import machine
 from memcache_kv.server.allocator import SystemAllocator
 from memcache_kv.server.machine import Bound, memory_bound, warning
-from memcache_kv.server.server import Service
+from memcache_kv.server.server import Server
 
 MIB = 1 << 20
 UNLIMITED_V1 = 9223372036854771712
@@ -64,7 +64,7 @@ def said(monkeypatch: pytest.MonkeyPatch, bound_mib: int, **settings: object) ->
     """What a server says when it is made where a process can have so much."""
     monkeypatch.setattr(machine, "memory_bound", lambda: Bound(bound_mib * MIB, "its cgroup"))
     stream = io.StringIO()
-    service = Service(Settings(port=0, listen=("127.0.0.1",), **settings), log=Log(0, stream))  # type: ignore[arg-type]
+    service = Server(Settings(port=0, listen=("127.0.0.1",), **settings), log=Log(0, stream))  # type: ignore[arg-type]
     service.start()
     service.stop()
     return stream.getvalue()

@@ -20,7 +20,7 @@ from memcache_kv.server import worker as worker_module
 from memcache_kv.server.poller import SelectorPoller, new_poller
 from memcache_kv.server.worker import Worker
 from memcache_kv.store import Mode
-from memcache_kv.store.entry import Entry, deadline_of, flags_of, pack, ready_of, value_of
+from memcache_kv.store.entry import Entry, deadline_of, flags_of, pack, value_of, wire_bytes_of
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.program import PATIENCE_SECONDS, poll_until
 from tests.protocol.context_factory import Surroundings
@@ -70,7 +70,7 @@ class FakeJournal:
             tell()
 
     def put(self, key: bytes, entry: Entry) -> None:
-        ready = ready_of(entry)
+        ready = wire_bytes_of(entry)
         self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
@@ -85,7 +85,7 @@ class FakeJournal:
     def touched(self, key: bytes, deadline: int) -> None:
         self.position += 1
 
-    def named(self, key: bytes, cas: int) -> None:
+    def cas_assigned(self, key: bytes, cas: int) -> None:
         self.position += 1
 
     def flushed(self, at: int) -> None:
@@ -126,7 +126,7 @@ class Serving:
     def value(self, key: bytes) -> bytes:
         entry = self.around.store.get(key)
         assert entry is not None
-        return value_of(ready_of(entry))
+        return value_of(wire_bytes_of(entry))
 
     def has_unsent(self) -> bool:
         return any(connection.unsent is not None for connection in list(self.worker._connections.values()))

@@ -1,7 +1,7 @@
 """What tests of the store do again and again."""
 
 from memcache_kv.store import Mode, Outcome, Store
-from memcache_kv.store.entry import pack, ready_of
+from memcache_kv.store.entry import pack, wire_bytes_of
 
 FOREVER = 0
 
@@ -13,7 +13,7 @@ def put(store: Store, key: bytes, value: bytes, flags: int = 0, deadline: int = 
 def found(store: Store, key: bytes) -> bytes | None:
     """The ready bytes that a get finds."""
     entry = store.get(key)
-    return None if entry is None else ready_of(entry)
+    return None if entry is None else wire_bytes_of(entry)
 
 
 def cas_of(store: Store, key: bytes) -> int:

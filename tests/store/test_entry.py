@@ -21,8 +21,8 @@ from memcache_kv.store.entry import (
     make_entry,
     number_in,
     pack,
-    ready_of,
     value_of,
+    wire_bytes_of,
 )
 
 NOW = 1_700_000_000
@@ -36,20 +36,20 @@ def test_ready_bytes_are_what_follows_the_key_in_a_reply() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.binary(max_size=300))
 def test_what_is_packed_comes_out_again(flags: int, value: bytes) -> None:
-    ready = pack(flags, value)
-    assert (flags_of(ready), value_of(ready), length_of(ready)) == (flags, value, len(value))
+    wire_bytes = pack(flags, value)
+    assert (flags_of(wire_bytes), value_of(wire_bytes), length_of(wire_bytes)) == (flags, value, len(value))
 
 
 @pytest.mark.parametrize("value", [b"\r\n", b"\n", b" 1 2\r\n", b"END\r\n", b"\0" * 10])
 def test_values_full_of_line_ends_come_out_whole(value: bytes) -> None:
-    ready = pack(2**32 - 1, value)
-    assert (flags_of(ready), value_of(ready), length_of(ready)) == (2**32 - 1, value, len(value))
+    wire_bytes = pack(2**32 - 1, value)
+    assert (flags_of(wire_bytes), value_of(wire_bytes), length_of(wire_bytes)) == (2**32 - 1, value, len(value))
 
 
 def test_a_small_value_with_nothing_rare_is_kept_as_bare_bytes() -> None:
     entry = make_entry(b"key", pack(0, b"v"), deadline=0)
     assert entry == b" 0 1\r\nv\r\n"
-    assert ready_of(entry) is entry
+    assert wire_bytes_of(entry) is entry
     assert deadline_of(entry) == 0
 
 
@@ -66,7 +66,7 @@ def test_deadline_and_id_are_marked_behind_a_small_value(deadline: int, cas: int
     assert isinstance(entry, bytes)
     assert entry[-1] != PLAIN
     assert len(entry) == len(pack(3, b"v")) + (11 if cas else 3)
-    assert (ready_of(entry), deadline_of(entry), cas_of(entry)) == (b" 3 1\r\nv\r\n", deadline, cas)
+    assert (wire_bytes_of(entry), deadline_of(entry), cas_of(entry)) == (b" 3 1\r\nv\r\n", deadline, cas)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_deadline_and_id_are_marked_behind_a_small_value(deadline: int, cas: int
 def test_odd_keys_and_deadlines_make_an_item(key: bytes, deadline: int, cas: int) -> None:
     entry = make_entry(key, pack(3, b"v"), deadline, cas)
     assert isinstance(entry, Item)
-    assert (ready_of(entry), deadline_of(entry), cas_of(entry)) == (b" 3 1\r\nv\r\n", deadline, cas)
+    assert (wire_bytes_of(entry), deadline_of(entry), cas_of(entry)) == (b" 3 1\r\nv\r\n", deadline, cas)
 
 
 def test_an_item_counts_its_own_bytes() -> None:

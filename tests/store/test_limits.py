@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from memcache_kv.store import Mode, Outcome, Store
-from memcache_kv.store.entry import make_entry, ready_of
-from memcache_kv.store.entry import pack as ready
+from memcache_kv.store.entry import make_entry, wire_bytes_of
+from memcache_kv.store.entry import pack as wire_bytes
 from memcache_kv.store.entry import value_of as value_in
 from memcache_kv.store.store import ITEM_HEADER_BYTES, MAX_SHARDS, MIB, choose_shards
 from tests.fake_clock import FakeClock
@@ -24,8 +24,8 @@ def test_the_limit_of_an_item_counts_key_header_and_flags() -> None:
     assert store.exceeds_limit(3, fits + 1, flags=0)
     assert store.exceeds_limit(3, fits, flags=1)
     assert not store.exceeds_limit(3, fits - 4, flags=1)
-    assert store.is_too_large(b"key", ready(0, b"x" * (fits + 1)))
-    assert not store.is_too_large(b"key", ready(0, b"x" * fits))
+    assert store.is_too_large(b"key", wire_bytes(0, b"x" * (fits + 1)))
+    assert not store.is_too_large(b"key", wire_bytes(0, b"x" * fits))
 
 
 def test_an_item_without_an_id_may_be_larger_by_that() -> None:
@@ -39,8 +39,8 @@ def test_an_item_without_an_id_may_be_larger_by_that() -> None:
 def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mode) -> None:
     store = Store(FakeClock(), item_limit_bytes=1024)
     put(store, b"k", b"x" * 900)
-    assert store.store(mode, b"k", ready(0, b"y" * 100)) is Outcome.NOT_STORED
-    assert found(store, b"k") == ready(0, b"x" * 900)
+    assert store.store(mode, b"k", wire_bytes(0, b"y" * 100)) is Outcome.NOT_STORED
+    assert found(store, b"k") == wire_bytes(0, b"x" * 900)
 
 
 # Limits: all items
@@ -49,7 +49,7 @@ def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mo
 def fill_until_full(store: Store, size: int = 1000) -> int:
     """Store items until one is refused; return how many were stored."""
     for number in itertools.count():
-        if store.store(Mode.SET, b"%08d" % number, ready(0, b"x" * size)) is Outcome.NO_MEMORY:
+        if store.store(Mode.SET, b"%08d" % number, wire_bytes(0, b"x" * size)) is Outcome.NO_MEMORY:
             return number
     raise AssertionError
 
@@ -75,7 +75,7 @@ def test_without_evictions_deleting_makes_room() -> None:
 def test_without_evictions_a_refused_set_leaves_no_stale_value() -> None:
     store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
     fill_until_full(store)
-    assert store.store(Mode.SET, b"%08d" % 0, ready(0, b"y" * 3000)) is Outcome.NO_MEMORY
+    assert store.store(Mode.SET, b"%08d" % 0, wire_bytes(0, b"y" * 3000)) is Outcome.NO_MEMORY
     assert found(store, b"%08d" % 0) is None
 
 
@@ -86,7 +86,7 @@ def test_without_evictions_other_refused_commands_leave_the_old_value(mode: Mode
     key = b"absent" if mode is Mode.ADD else b"%08d" % 0
     before = found(store, key)
     cas = cas_of(store, key) if mode is Mode.CAS else 0
-    assert store.store(mode, key, ready(0, b"y" * 3000), cas=cas) is Outcome.NO_MEMORY
+    assert store.store(mode, key, wire_bytes(0, b"y" * 3000), cas=cas) is Outcome.NO_MEMORY
     assert found(store, key) == before
 
 
@@ -94,10 +94,10 @@ def test_without_evictions_a_limit_of_items_still_lets_those_there_be_changed() 
     store = Store(FakeClock(), max_items=3, evicts=False)
     for key in (b"a", b"b", b"c"):
         put(store, key, b"old")
-    assert store.store(Mode.SET, b"d", ready(0, b"v")) is Outcome.NO_MEMORY
+    assert store.store(Mode.SET, b"d", wire_bytes(0, b"v")) is Outcome.NO_MEMORY
     put(store, b"a", b"new")
-    assert store.store(Mode.APPEND, b"b", ready(0, b"er")) is Outcome.STORED
-    assert {key: value_in(ready_of(entry)) for key, entry in store.items()} == {
+    assert store.store(Mode.APPEND, b"b", wire_bytes(0, b"er")) is Outcome.STORED
+    assert {key: value_in(wire_bytes_of(entry)) for key, entry in store.items()} == {
         b"a": b"new",
         b"b": b"older",
         b"c": b"old",
@@ -125,7 +125,7 @@ def test_memory_stays_within_its_limit_when_the_load_moves_between_shards() -> N
     store = Store(FakeClock(), limit_bytes=MIB, shards=4)
     for index in (0, 1, 2, 3, 0, 1):
         for key in keys_of_shard(store, index, 1200):
-            store.put(key, ready(0, b"x" * 1000))
+            store.put(key, wire_bytes(0, b"x" * 1000))
             assert store.used_bytes <= MIB * 33 // 32 + 1300
 
 
@@ -141,7 +141,7 @@ def test_reads_keep_an_item_while_others_go() -> None:
     put(store, b"read", b"v")
     for number in range(5000):
         put(store, b"%08d" % number, b"x" * 1000)
-        assert found(store, b"read") == ready(0, b"v")
+        assert found(store, b"read") == wire_bytes(0, b"v")
     assert found(store, b"%08d" % 0) is None
 
 
@@ -153,7 +153,7 @@ def test_a_lower_limit_takes_effect_with_the_next_set() -> None:
     assert store.limit_bytes == MIB
     put(store, b"last", b"v")
     assert store.used_bytes <= MIB
-    assert found(store, b"last") == ready(0, b"v")
+    assert found(store, b"last") == wire_bytes(0, b"v")
 
 
 def test_a_higher_limit_lets_more_in() -> None:
@@ -170,7 +170,7 @@ def test_the_number_of_items_never_passes_its_limit(limit: int, shards: int) -> 
     store = Store(FakeClock(), max_items=limit, shards=shards)
     for number in range(300):
         if number % 2:
-            store.put(b"%d" % number, ready(0, b"v"))
+            store.put(b"%d" % number, wire_bytes(0, b"v"))
         else:
             put(store, b"%d" % number, b"v")
         assert len(store) == min(limit, number + 1)
@@ -237,7 +237,7 @@ def test_the_oldest_of_a_replay_go_until_the_rest_fits(shards: int, evicts: bool
     store = Store(clock, limit_bytes=MIB, evicts=evicts, shards=shards)
     for number in range(4000):
         deadline = clock.now + 10 if number % 3 else 0
-        store.restore(b"%08d" % number, make_entry(b"%08d" % number, ready(0, b"x" * 1000), deadline))
+        store.restore(b"%08d" % number, make_entry(b"%08d" % number, wire_bytes(0, b"x" * 1000), deadline))
     assert store.used_bytes > 4 * MIB
     dropped = store.fit()
     assert dropped == 4000 - len(store)
@@ -254,7 +254,7 @@ def test_the_oldest_of_a_replay_go_until_the_rest_fits(shards: int, evicts: bool
 def test_a_replay_leaves_no_more_items_than_there_may_be(evicts: bool) -> None:
     store = Store(FakeClock(), limit_bytes=MIB, evicts=evicts, shards=4, max_items=100)
     for number in range(1000):
-        store.restore_live(b"%08d" % number, ready(0, b"x"))
+        store.restore_live(b"%08d" % number, wire_bytes(0, b"x"))
     assert store.fit() == 900
     assert len(store) == 100
     check_accounting(store)
@@ -263,7 +263,7 @@ def test_a_replay_leaves_no_more_items_than_there_may_be(evicts: bool) -> None:
 def test_a_table_gives_back_the_room_of_what_a_replay_leaves_out() -> None:
     store = Store(FakeClock(), limit_bytes=MIB, shards=1)
     for number in range(50_000):
-        store.restore_live(b"%08d" % number, ready(0, b"x"))
+        store.restore_live(b"%08d" % number, wire_bytes(0, b"x"))
     before = sys.getsizeof(store.tables[0])
     store.fit()
     assert sys.getsizeof(store.tables[0]) < before / 4
@@ -273,9 +273,9 @@ def test_a_table_gives_back_the_room_of_what_a_replay_leaves_out() -> None:
 def test_what_fits_stays_after_a_replay_and_evictions_begin_with_what_came_first() -> None:
     store = Store(FakeClock(), limit_bytes=MIB, shards=1)
     for number in range(800):
-        store.restore_live(b"%08d" % number, ready(0, b"x" * 1000))
+        store.restore_live(b"%08d" % number, wire_bytes(0, b"x" * 1000))
     assert store.fit() == 0
-    assert store.scarce
+    assert store.under_pressure
     for number in range(800, 1000):
         put(store, b"%08d" % number, b"x" * 1000)
     gone = [number for number in range(1000) if store.get(b"%08d" % number) is None]

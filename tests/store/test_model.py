@@ -22,8 +22,8 @@ from memcache_kv.store.entry import (
     is_plain_key,
     make_entry,
     pack,
-    ready_of,
     value_of,
+    wire_bytes_of,
 )
 from tests.fake_clock import FakeClock
 from tests.journal.journals import make_journal, manifest_in
@@ -68,8 +68,8 @@ class JournalLines:
         self.lines = [line_of(Record("start", at=now, version=FORMAT_VERSION))]
 
     def put(self, key: bytes, entry: Entry) -> None:
-        ready = ready_of(entry)
-        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
+        wire_bytes = wire_bytes_of(entry)
+        self.stored(key, flags_of(wire_bytes), deadline_of(entry), 0, value_of(wire_bytes))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.lines.append(set_line(key, flags, deadline, cas, value, state))
@@ -83,7 +83,7 @@ class JournalLines:
     def touched(self, key: bytes, deadline: int) -> None:
         self.lines.append(line_of(put_key(Record("touch", exp=deadline), key)))
 
-    def named(self, key: bytes, cas: int) -> None:
+    def cas_assigned(self, key: bytes, cas: int) -> None:
         self.lines.append(line_of(put_key(Record("cas", cas=cas), key)))
 
     def flushed(self, at: int) -> None:
@@ -105,7 +105,7 @@ class JournalLines:
 
 def visible(store: Store) -> Visible:
     """Keys, flags and values that a client can see."""
-    return {key: (flags_of(ready_of(entry)), value_of(ready_of(entry))) for key, entry in store.items()}
+    return {key: (flags_of(wire_bytes_of(entry)), value_of(wire_bytes_of(entry))) for key, entry in store.items()}
 
 
 def known_ids(store: Store) -> dict[bytes, int]:
@@ -119,7 +119,7 @@ def cost(key: bytes, entry: Entry) -> int:
         object_cost = ITEM_COST_BYTES
     else:
         object_cost = 11 if cas_of(entry) else 3 if deadline_of(entry) else 0
-    return len(key) + len(ready_of(entry)) + object_cost + ENTRY_COST_BYTES
+    return len(key) + len(wire_bytes_of(entry)) + object_cost + ENTRY_COST_BYTES
 
 
 def check_accounting(store: Store) -> None:
@@ -176,7 +176,7 @@ class DictMachine(RuleBasedStateMachine):
             assert entry is None
         else:
             assert entry is not None
-            assert ready_of(entry) == b" %d %d\r\n%b\r\n" % (kept.flags, len(kept.value), kept.value)
+            assert wire_bytes_of(entry) == b" %d %d\r\n%b\r\n" % (kept.flags, len(kept.value), kept.value)
 
     def check_id(self, key: bytes, item: Entry) -> None:
         if key in self.ids:
@@ -207,8 +207,8 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(key=keys.filter(is_plain_key), flags=flags, value=small_values, exptime=exptimes)
     def store_small(self, key: bytes, flags: int, value: bytes, exptime: int) -> None:
-        deadline, ready = self.deadline(exptime), pack(flags, value)
-        self.store.put(key, make_entry(key, ready, deadline))
+        deadline, wire_bytes = self.deadline(exptime), pack(flags, value)
+        self.store.put(key, make_entry(key, wire_bytes, deadline))
         self.keep(key, Kept(flags, value, deadline))
 
     @rule(key=keys, value=values, exptime=exptimes, which=st.integers(0, 3))
@@ -369,7 +369,7 @@ class ScarceMachine(RuleBasedStateMachine):
         self.grown = 0
         entry = self.store.get(key)
         assert entry is not None, "what was just stored is there"
-        assert value_of(ready_of(entry)) == value
+        assert value_of(wire_bytes_of(entry)) == value
 
     @rule(key=many_keys, size=sizes, expires=st.booleans())
     def set(self, key: bytes, size: int, expires: bool) -> None:
@@ -395,13 +395,13 @@ class ScarceMachine(RuleBasedStateMachine):
     def get(self, key: bytes) -> None:
         entry = self.store.get(key)
         if entry is not None:
-            assert value_of(ready_of(entry)) == self.last_written[key]
+            assert value_of(wire_bytes_of(entry)) == self.last_written[key]
 
     @rule(key=many_keys)
     def gets(self, key: bytes) -> None:
         item = self.store.gets(key)
         if item is not None:
-            assert value_of(ready_of(item)) == self.last_written[key]
+            assert value_of(wire_bytes_of(item)) == self.last_written[key]
             self.grown += ITEM_COST_BYTES
 
     @rule(key=many_keys)

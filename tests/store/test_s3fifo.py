@@ -1,7 +1,7 @@
 """S3-FIFO: which key is the next to go."""
 
 from memcache_kv.store.entry import Entry, make_entry
-from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, SLACK, EvictionOrder
+from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, SLACK, S3Fifo
 from memcache_kv.store.shard import Shard
 from tests.store.test_shard import NOW, numbered
 
@@ -14,7 +14,7 @@ class Cache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.table: dict[bytes, Entry] = {}
-        self.order = EvictionOrder()
+        self.order = S3Fifo()
         self.order.start(self.table)
 
     def get(self, key: bytes) -> bool:

@@ -14,7 +14,7 @@ NOW = 1000
 EVERYTHING = 1 << 40
 
 
-def scarce() -> Shard:
+def under_pressure() -> Shard:
     """A shard that keeps an order of eviction."""
     shard = Shard()
     shard.order_evictions(True)
@@ -23,7 +23,7 @@ def scarce() -> Shard:
 
 def filled(*keys: bytes) -> Shard:
     """One with a small entry for each of these keys, in this order."""
-    shard = scarce()
+    shard = under_pressure()
     with shard.lock:
         for key in keys:
             shard.put_locked(key, b" 0 1\r\nx\r\n")
@@ -274,7 +274,7 @@ def test_reclaim_removes_the_expired_among_the_given_keys_alone() -> None:
 def test_eviction_always_ends_and_gains_what_it_can(
     puts: list[tuple[bytes, bool]], seen: set[bytes], spare: bytes
 ) -> None:
-    shard = scarce()
+    shard = under_pressure()
     for key, expires in puts:
         put(shard, key, Item(b"x", deadline=NOW) if expires else b"x")
     for key in seen:
@@ -298,7 +298,7 @@ steps = st.one_of(
 def test_every_key_has_its_place_while_memory_is_scarce_and_the_accounting_holds(
     steps: list[tuple[str, bytes, bool]],
 ) -> None:
-    shard = scarce()
+    shard = under_pressure()
     for step, key, flag in steps:
         if step == "put":
             put(shard, key, Item(b"x", deadline=NOW) if flag else b"x")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from memcache_kv.store import Item, Mode, Outcome, Store
-from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, ready_of, value_of
-from memcache_kv.store.entry import pack as ready
+from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import pack as wire_bytes
 from tests.fake_clock import FakeClock
 from tests.store.calls import FOREVER, cas_of, found, put
 
@@ -44,31 +44,31 @@ def prepare(store: Store, clock: FakeClock, state: str) -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_set_stores_whatever_was_there(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
-    assert store.store(Mode.SET, b"k", ready(7, b"new")) is Outcome.STORED
-    assert found(store, b"k") == ready(7, b"new")
+    assert store.store(Mode.SET, b"k", wire_bytes(7, b"new")) is Outcome.STORED
+    assert found(store, b"k") == wire_bytes(7, b"new")
     clock.advance(2 * TTL)
-    assert found(store, b"k") == ready(7, b"new")
+    assert found(store, b"k") == wire_bytes(7, b"new")
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_add_stores_only_where_nothing_is(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
-    outcome = store.store(Mode.ADD, b"k", ready(7, b"new"))
+    outcome = store.store(Mode.ADD, b"k", wire_bytes(7, b"new"))
     if state in LIVE:
         assert outcome is Outcome.NOT_STORED
-        assert found(store, b"k") == ready(5, OLD[state])
+        assert found(store, b"k") == wire_bytes(5, OLD[state])
     else:
         assert outcome is Outcome.STORED
-        assert found(store, b"k") == ready(7, b"new")
+        assert found(store, b"k") == wire_bytes(7, b"new")
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_replace_stores_only_where_something_is(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
-    outcome = store.store(Mode.REPLACE, b"k", ready(7, b"new"))
+    outcome = store.store(Mode.REPLACE, b"k", wire_bytes(7, b"new"))
     if state in LIVE:
         assert outcome is Outcome.STORED
-        assert found(store, b"k") == ready(7, b"new")
+        assert found(store, b"k") == wire_bytes(7, b"new")
     else:
         assert outcome is Outcome.NOT_STORED
         assert found(store, b"k") is None
@@ -78,11 +78,11 @@ def test_replace_stores_only_where_something_is(store: Store, clock: FakeClock, 
 @pytest.mark.parametrize("state", STATES)
 def test_append_and_prepend_join_and_keep_flags(store: Store, clock: FakeClock, state: str, mode: Mode) -> None:
     prepare(store, clock, state)
-    outcome = store.store(mode, b"k", ready(7, b"new"), deadline=clock.now + 1000)
+    outcome = store.store(mode, b"k", wire_bytes(7, b"new"), deadline=clock.now + 1000)
     if state in LIVE:
         assert outcome is Outcome.STORED
         joined = OLD[state] + b"new" if mode is Mode.APPEND else b"new" + OLD[state]
-        assert found(store, b"k") == ready(5, joined)
+        assert found(store, b"k") == wire_bytes(5, joined)
     else:
         assert outcome is Outcome.NOT_STORED
         assert found(store, b"k") is None
@@ -91,7 +91,7 @@ def test_append_and_prepend_join_and_keep_flags(store: Store, clock: FakeClock, 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
 def test_append_and_prepend_keep_the_deadline(store: Store, clock: FakeClock, mode: Mode) -> None:
     prepare(store, clock, "with deadline")
-    store.store(mode, b"k", ready(0, b"new"))
+    store.store(mode, b"k", wire_bytes(0, b"new"))
     clock.advance(TTL - 1)
     assert found(store, b"k") is not None
     clock.advance(1)
@@ -101,15 +101,15 @@ def test_append_and_prepend_keep_the_deadline(store: Store, clock: FakeClock, mo
 @pytest.mark.parametrize("state", STATES)
 def test_cas_with_an_id_that_was_never_given(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
-    outcome = store.store(Mode.CAS, b"k", ready(7, b"new"), cas=12345)
+    outcome = store.store(Mode.CAS, b"k", wire_bytes(7, b"new"), cas=12345)
     assert outcome is (Outcome.EXISTS if state in LIVE else Outcome.NOT_FOUND)
-    assert found(store, b"k") == (ready(5, OLD[state]) if state in LIVE else None)
+    assert found(store, b"k") == (wire_bytes(5, OLD[state]) if state in LIVE else None)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_cas_with_zero_never_stores(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
-    outcome = store.store(Mode.CAS, b"k", ready(7, b"new"), cas=0)
+    outcome = store.store(Mode.CAS, b"k", wire_bytes(7, b"new"), cas=0)
     assert outcome is (Outcome.EXISTS if state in LIVE else Outcome.NOT_FOUND)
 
 
@@ -117,10 +117,10 @@ def test_cas_with_zero_never_stores(store: Store, clock: FakeClock, state: str) 
 def test_cas_with_the_present_id_stores_once(store: Store, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     cas = cas_of(store, b"k")
-    assert store.store(Mode.CAS, b"k", ready(7, b"new"), cas=cas) is Outcome.STORED
-    assert found(store, b"k") == ready(7, b"new")
-    assert store.store(Mode.CAS, b"k", ready(7, b"newer"), cas=cas) is Outcome.EXISTS
-    assert found(store, b"k") == ready(7, b"new")
+    assert store.store(Mode.CAS, b"k", wire_bytes(7, b"new"), cas=cas) is Outcome.STORED
+    assert found(store, b"k") == wire_bytes(7, b"new")
+    assert store.store(Mode.CAS, b"k", wire_bytes(7, b"newer"), cas=cas) is Outcome.EXISTS
+    assert found(store, b"k") == wire_bytes(7, b"new")
 
 
 def test_cas_on_a_key_that_expired_or_went_since_is_not_found(store: Store, clock: FakeClock) -> None:
@@ -129,8 +129,8 @@ def test_cas_on_a_key_that_expired_or_went_since_is_not_found(store: Store, cloc
     cas, other = cas_of(store, b"k"), cas_of(store, b"l")
     clock.advance(TTL)
     store.delete(b"l")
-    assert store.store(Mode.CAS, b"k", ready(0, b"new"), cas=cas) is Outcome.NOT_FOUND
-    assert store.store(Mode.CAS, b"l", ready(0, b"new"), cas=other) is Outcome.NOT_FOUND
+    assert store.store(Mode.CAS, b"k", wire_bytes(0, b"new"), cas=cas) is Outcome.NOT_FOUND
+    assert store.store(Mode.CAS, b"l", wire_bytes(0, b"new"), cas=other) is Outcome.NOT_FOUND
 
 
 # CAS ids
@@ -162,19 +162,19 @@ def change_by_set(store: Store) -> None:
 
 
 def change_by_small_set(store: Store) -> None:
-    store.put(b"k", ready(0, b"10"))
+    store.put(b"k", wire_bytes(0, b"10"))
 
 
 def change_by_append(store: Store) -> None:
-    store.store(Mode.APPEND, b"k", ready(0, b""))
+    store.store(Mode.APPEND, b"k", wire_bytes(0, b""))
 
 
 def change_by_cas(store: Store) -> None:
-    store.store(Mode.CAS, b"k", ready(0, b"10"), cas=cas_of(store, b"k"))
+    store.store(Mode.CAS, b"k", wire_bytes(0, b"10"), cas=cas_of(store, b"k"))
 
 
 def change_by_replace(store: Store) -> None:
-    store.store(Mode.REPLACE, b"k", ready(0, b"10"))
+    store.store(Mode.REPLACE, b"k", wire_bytes(0, b"10"))
 
 
 def change_by_incr(store: Store) -> None:
@@ -209,9 +209,9 @@ def test_every_change_even_to_the_same_bytes_has_another_id(store: Store, change
     put(store, b"k", b"10")
     before = cas_of(store, b"k")
     change(store)
-    assert found(store, b"k") == ready(0, b"10")
+    assert found(store, b"k") == wire_bytes(0, b"10")
     assert cas_of(store, b"k") != before
-    assert store.store(Mode.CAS, b"k", ready(0, b"x"), cas=before) is Outcome.EXISTS
+    assert store.store(Mode.CAS, b"k", wire_bytes(0, b"x"), cas=before) is Outcome.EXISTS
 
 
 def test_ids_can_start_above_those_of_an_earlier_run(store: Store) -> None:
@@ -224,7 +224,7 @@ def test_gets_keeps_value_flags_and_deadline(store: Store, clock: FakeClock) -> 
     put(store, b"k", b"v", flags=9, deadline=clock.now + TTL)
     item = store.gets(b"k")
     assert item is not None
-    assert (ready_of(item), deadline_of(item)) == (ready(9, b"v"), clock.now + TTL)
+    assert (wire_bytes_of(item), deadline_of(item)) == (wire_bytes(9, b"v"), clock.now + TTL)
     assert store.gets(b"other") is None
     clock.advance(TTL)
     assert store.gets(b"k") is None
@@ -236,7 +236,7 @@ def test_gets_keeps_value_flags_and_deadline(store: Store, clock: FakeClock) -> 
 def test_an_item_is_found_until_the_second_of_its_deadline(store: Store, clock: FakeClock) -> None:
     put(store, b"k", b"v", deadline=store.deadline(TTL))
     clock.advance(TTL - 1)
-    assert found(store, b"k") == ready(0, b"v")
+    assert found(store, b"k") == wire_bytes(0, b"v")
     clock.advance(1)
     assert found(store, b"k") is None
 
@@ -264,9 +264,9 @@ def test_touch_gives_what_is_there_a_new_deadline(store: Store, clock: FakeClock
         assert found(store, b"k") is None
         return
     assert entry is not None
-    assert ready_of(entry) == ready(5, OLD[state])
+    assert wire_bytes_of(entry) == wire_bytes(5, OLD[state])
     clock.advance(99)
-    assert found(store, b"k") == ready(5, OLD[state])
+    assert found(store, b"k") == wire_bytes(5, OLD[state])
     clock.advance(1)
     assert found(store, b"k") is None
 
@@ -275,14 +275,14 @@ def test_touch_with_zero_lets_it_live_for_ever(store: Store, clock: FakeClock) -
     prepare(store, clock, "with deadline")
     store.touch(b"k", FOREVER)
     clock.advance(1 << 30)
-    assert found(store, b"k") == ready(5, b"old")
+    assert found(store, b"k") == wire_bytes(5, b"old")
 
 
 def test_touch_with_the_past_returns_it_a_last_time(store: Store, clock: FakeClock) -> None:
     prepare(store, clock, "plain")
     entry = store.touch(b"k", store.deadline(-1))
     assert entry is not None
-    assert ready_of(entry) == ready(5, b"old")
+    assert wire_bytes_of(entry) == wire_bytes(5, b"old")
     assert found(store, b"k") is None
 
 
@@ -312,14 +312,14 @@ def test_delta_adds_wraps_stops_at_zero_and_keeps_the_length(
 ) -> None:
     put(store, b"k", before, flags=3)
     assert store.delta(b"k", amount) == result
-    assert found(store, b"k") == ready(3, after)
+    assert found(store, b"k") == wire_bytes(3, after)
 
 
 @pytest.mark.parametrize("value", [b"", b"abc", b"-1", b"1.5", b"18446744073709551616", b"12abc"])
 def test_delta_refuses_what_is_no_number_and_leaves_it(store: Store, value: bytes) -> None:
     put(store, b"k", value)
     assert store.delta(b"k", 1) is Outcome.NON_NUMERIC
-    assert found(store, b"k") == ready(0, value)
+    assert found(store, b"k") == wire_bytes(0, value)
 
 
 @pytest.mark.parametrize("state", ["absent", "expired", "deleted"])
@@ -333,7 +333,7 @@ def test_delta_keeps_the_deadline(store: Store, clock: FakeClock) -> None:
     put(store, b"k", b"5", deadline=clock.now + TTL)
     store.delta(b"k", 1)
     clock.advance(TTL - 1)
-    assert found(store, b"k") == ready(0, b"6")
+    assert found(store, b"k") == wire_bytes(0, b"6")
     clock.advance(1)
     assert found(store, b"k") is None
 
@@ -357,7 +357,7 @@ def test_a_flush_forgets_everything_at_once(store: Store) -> None:
     store.flush()
     assert (len(store), store.used_bytes, list(store.items())) == (0, 0, [])
     put(store, b"1", b"new")
-    assert found(store, b"1") == ready(0, b"new")
+    assert found(store, b"1") == wire_bytes(0, b"new")
 
 
 def test_a_delayed_flush_takes_what_is_there_when_its_second_comes(store: Store, clock: FakeClock) -> None:
@@ -448,7 +448,10 @@ def test_items_walks_over_the_live_ones(store: Store, clock: FakeClock) -> None:
     put(store, b"b", b"2", deadline=clock.now + TTL)
     put(store, b"c", b"3", deadline=clock.now + 2 * TTL)
     clock.advance(TTL)
-    assert {key: ready_of(entry) for key, entry in store.items()} == {b"a": ready(0, b"1"), b"c": ready(0, b"3")}
+    assert {key: wire_bytes_of(entry) for key, entry in store.items()} == {
+        b"a": wire_bytes(0, b"1"),
+        b"c": wire_bytes(0, b"3"),
+    }
 
 
 # Small sets
@@ -456,8 +459,8 @@ def test_items_walks_over_the_live_ones(store: Store, clock: FakeClock) -> None:
 
 def test_a_small_set_is_a_set(store: Store) -> None:
     put(store, b"k", b"x" * 5000)
-    store.put(b"k", ready(3, b"v"))
-    assert found(store, b"k") == ready(3, b"v")
+    store.put(b"k", wire_bytes(3, b"v"))
+    assert found(store, b"k") == wire_bytes(3, b"v")
     assert len(store) == 1
     assert sum(shard.total_items for shard in store.shards) == 2
 
@@ -477,8 +480,8 @@ class HeardLog:
         """Take no note of the time."""
 
     def put(self, key: bytes, entry: Entry) -> None:
-        ready = ready_of(entry)
-        self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))
+        wire_bytes = wire_bytes_of(entry)
+        self.stored(key, flags_of(wire_bytes), deadline_of(entry), 0, value_of(wire_bytes))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.heard.append(("stored", key, flags, deadline, cas, value))
@@ -492,7 +495,7 @@ class HeardLog:
     def touched(self, key: bytes, deadline: int) -> None:
         self.heard.append(("touched", key, deadline))
 
-    def named(self, key: bytes, cas: int) -> None:
+    def cas_assigned(self, key: bytes, cas: int) -> None:
         self.heard.append(("named", key, cas))
 
     def flushed(self, at: int) -> None:
@@ -503,12 +506,12 @@ def test_the_log_hears_every_change_once_in_order(clock: FakeClock) -> None:
     log = HeardLog()
     store = Store(clock, log=log)
     put(store, b"k", b"5", flags=2, deadline=clock.now + TTL)
-    store.put(b"p", ready(1, b"v"))
+    store.put(b"p", wire_bytes(1, b"v"))
     store.delta(b"k", 1)
     store.touch(b"k", FOREVER)
     cas = cas_of(store, b"k")
     cas_of(store, b"k")
-    store.store(Mode.APPEND, b"k", ready(9, b"0"))
+    store.store(Mode.APPEND, b"k", wire_bytes(9, b"0"))
     store.delete(b"k")
     store.flush(clock.now + 5)
     clock.advance(5)
@@ -535,7 +538,7 @@ def test_the_log_hears_nothing_of_what_changes_nothing(clock: FakeClock) -> None
     store.touch(b"k", 5)
     store.delta(b"k", 1)
     for mode in (Mode.REPLACE, Mode.APPEND, Mode.PREPEND, Mode.CAS):
-        store.store(mode, b"k", ready(0, b"v"), cas=1)
+        store.store(mode, b"k", wire_bytes(0, b"v"), cas=1)
     assert log.heard == []
 
 
@@ -561,18 +564,18 @@ def test_the_log_hears_of_a_touch_that_expires_a_key_that_was_evicted(deadline: 
 def test_large_and_plain_values_are_kept_alike(store: Store) -> None:
     for size in (PLAIN_LIMIT_BYTES - 20, PLAIN_LIMIT_BYTES, PLAIN_LIMIT_BYTES + 1, 100_000):
         put(store, b"k", b"x" * size, flags=1)
-        assert found(store, b"k") == ready(1, b"x" * size)
+        assert found(store, b"k") == wire_bytes(1, b"x" * size)
         assert (len(store), store.used_bytes > size) == (1, True)
 
 
 def test_restoring_tells_nobody_and_drops_what_has_expired(clock: FakeClock) -> None:
     log = HeardLog()
     store = Store(clock, log=log)
-    store.restore(b"a", ready(0, b"1"))
-    store.restore(b"b", ready(0, b"2"))
+    store.restore(b"a", wire_bytes(0, b"1"))
+    store.restore(b"b", wire_bytes(0, b"2"))
     store.restore(b"b", None)
     store.restore(b"absent", None)
     assert [key for key, _ in store.items()] == [b"a"]
     assert log.heard == []
-    store.restore(b"a", Item(ready(0, b"1"), deadline=clock.now))
+    store.restore(b"a", Item(wire_bytes(0, b"1"), deadline=clock.now))
     assert list(store.items()) == []

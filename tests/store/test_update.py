@@ -3,7 +3,7 @@
 import pytest
 
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
-from memcache_kv.store.entry import FETCHED, STALE, WON, cas_of, deadline_of, pack, ready_of, state_of, value_of
+from memcache_kv.store.entry import FETCHED, STALE, WON, cas_of, deadline_of, pack, state_of, value_of, wire_bytes_of
 from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.store.test_store import HeardLog
@@ -26,7 +26,7 @@ def store(clock: FakeClock, log: HeardLog) -> Store:
     return Store(clock, shards=2, log=log)
 
 
-def ready(value: bytes) -> bytes:
+def wire_bytes(value: bytes) -> bytes:
     return pack(0, value)
 
 
@@ -44,7 +44,7 @@ def test_an_update_sees_what_is_live_and_keeps_what_it_returns(store: Store, clo
 
     def decide(old: Entry | None) -> Entry | None:
         seen.append(old)
-        return store.renewed(b"k", ready(b"1"), clock.now + 5, 0, 0)
+        return store.renewed(b"k", wire_bytes(b"1"), clock.now + 5, 0, 0)
 
     assert store.update(b"k", decide)
     clock.advance(5)
@@ -54,7 +54,7 @@ def test_an_update_sees_what_is_live_and_keeps_what_it_returns(store: Store, clo
 
 
 def test_an_update_that_returns_nothing_forgets_the_key(store: Store, log: HeardLog) -> None:
-    store.put(b"k", ready(b"1"))
+    store.put(b"k", wire_bytes(b"1"))
     store.update(b"k", lambda old: None)
     store.update(b"k", lambda old: None)
     assert store.kept(b"k") is None
@@ -66,8 +66,8 @@ def test_only_an_update_that_forgets_is_told_of_where_the_key_was_evicted(
     clock: FakeClock, log: HeardLog, forgets: bool
 ) -> None:
     store = Store(clock, max_items=1, shards=1, log=log)
-    store.put(b"k", ready(b"1"))
-    store.put(b"new", ready(b"1"))
+    store.put(b"k", wire_bytes(b"1"))
+    store.put(b"new", wire_bytes(b"1"))
     assert store.update(b"k", lambda old: None, forgets)
     assert log.heard[2:] == [("deleted", b"k")] * forgets
     assert store.update(b"new", lambda old: old, forgets)
@@ -75,41 +75,41 @@ def test_only_an_update_that_forgets_is_told_of_where_the_key_was_evicted(
 
 
 def test_an_update_that_changes_nothing_is_not_told_of(store: Store, log: HeardLog) -> None:
-    store.put(b"k", ready(b"1"))
+    store.put(b"k", wire_bytes(b"1"))
     store.update(b"k", lambda old: old)
     assert len(log.heard) == 1
 
 
 def test_only_the_rare_facts_of_an_unchanged_value_are_told_of(store: Store, log: HeardLog) -> None:
-    store.put(b"k", ready(b"1"))
-    store.update(b"k", lambda old: store.renewed(b"k", ready_of(kept(store, b"k")), 0, 9, STALE, old))
+    store.put(b"k", wire_bytes(b"1"))
+    store.update(b"k", lambda old: store.renewed(b"k", wire_bytes_of(kept(store, b"k")), 0, 9, STALE, old))
     assert log.heard[1:] == [("marked", b"k", 0, 9, STALE)]
     assert (cas_of(kept(store, b"k")), state_of(kept(store, b"k"))) == (9, STALE)
 
 
 def test_that_somebody_read_it_is_not_told_of(store: Store, log: HeardLog) -> None:
-    store.put(b"k", Item(ready(b"1"), 0, 3))
-    store.update(b"k", lambda old: store.renewed(b"k", ready_of(kept(store, b"k")), 0, 3, FETCHED, old))
+    store.put(b"k", Item(wire_bytes(b"1"), 0, 3))
+    store.update(b"k", lambda old: store.renewed(b"k", wire_bytes_of(kept(store, b"k")), 0, 3, FETCHED, old))
     assert len(log.heard) == 1
 
 
 def test_a_full_store_that_may_not_evict_refuses_a_new_item_but_changes_an_old_one(clock: FakeClock) -> None:
     store = Store(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1)
     number = 0
-    while store.store(Mode.ADD, b"%d" % number, ready(b"x" * BIG)) is Outcome.STORED:
+    while store.store(Mode.ADD, b"%d" % number, wire_bytes(b"x" * BIG)) is Outcome.STORED:
         number += 1
-    assert not store.update(b"new", lambda old: ready(b"y" * BIG))
+    assert not store.update(b"new", lambda old: wire_bytes(b"y" * BIG))
     assert store.kept(b"new") is None
-    assert store.update(b"0", lambda old: ready(b"y"))
-    assert value_of(ready_of(kept(store, b"0"))) == b"y"
+    assert store.update(b"0", lambda old: wire_bytes(b"y"))
+    assert value_of(wire_bytes_of(kept(store, b"0"))) == b"y"
 
 
 # write
 
 
 def written(store: Store, mode: Mode, value: bytes, **how: object) -> tuple[Outcome, bytes]:
-    outcome, entry = store.write(Write(mode, b"k", ready(value), **how))  # type: ignore[arg-type]
-    return outcome, b"" if entry is None else value_of(ready_of(entry))
+    outcome, entry = store.write(Write(mode, b"k", wire_bytes(value), **how))  # type: ignore[arg-type]
+    return outcome, b"" if entry is None else value_of(wire_bytes_of(entry))
 
 
 @pytest.mark.parametrize(("mode", "joined"), [(Mode.APPEND, b"12"), (Mode.PREPEND, b"21")])
@@ -121,14 +121,14 @@ def test_joining_can_make_what_is_missing(store: Store, mode: Mode, joined: byte
 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND, Mode.CAS])
 def test_a_wrong_id_keeps_the_value(store: Store, mode: Mode) -> None:
-    store.write(Write(Mode.SET, b"k", ready(b"1"), new_cas=5))
+    store.write(Write(Mode.SET, b"k", wire_bytes(b"1"), new_cas=5))
     assert written(store, mode, b"2", cas=6) == (Outcome.EXISTS, b"")
     assert written(store, mode, b"2", cas=5)[0] is Outcome.STORED
 
 
 def test_an_item_is_named_only_for_those_who_ask(store: Store) -> None:
-    _, silent = store.write(Write(Mode.SET, b"a", ready(b"1")))
-    _, named = store.write(Write(Mode.SET, b"b", ready(b"1"), is_named=True))
+    _, silent = store.write(Write(Mode.SET, b"a", wire_bytes(b"1")))
+    _, named = store.write(Write(Mode.SET, b"b", wire_bytes(b"1"), needs_cas=True))
     assert silent is not None
     assert named is not None
     assert (cas_of(silent), cas_of(named)) == (0, 1)
@@ -136,7 +136,7 @@ def test_an_item_is_named_only_for_those_who_ask(store: Store) -> None:
 
 @pytest.mark.parametrize(("cas", "stored"), [(4, True), (5, True), (6, False)])
 def test_an_earlier_id_stores_a_stale_value_where_that_is_wanted(store: Store, cas: int, stored: bool) -> None:
-    store.write(Write(Mode.SET, b"k", ready(b"1"), store.deadline(60), new_cas=5))
+    store.write(Write(Mode.SET, b"k", wire_bytes(b"1"), store.deadline(60), new_cas=5))
     outcome, _ = written(store, Mode.CAS, b"2", cas=cas, takes_older=True)
     assert outcome is (Outcome.STORED if stored else Outcome.EXISTS)
     assert bool(state_of(kept(store, b"k")) & STALE) is (cas == 4)
@@ -144,16 +144,16 @@ def test_an_earlier_id_stores_a_stale_value_where_that_is_wanted(store: Store, c
 
 
 def test_a_value_without_an_id_is_later_than_every_id_that_was_given(store: Store) -> None:
-    _, first = store.write(Write(Mode.SET, b"k", ready(b"1"), is_named=True))
+    _, first = store.write(Write(Mode.SET, b"k", wire_bytes(b"1"), needs_cas=True))
     assert first is not None
-    store.put(b"k", ready(b"2"))
+    store.put(b"k", wire_bytes(b"2"))
     assert written(store, Mode.CAS, b"3", cas=cas_of(first), takes_older=True) == (Outcome.STORED, b"3")
     assert written(store, Mode.CAS, b"4", cas=1000, takes_older=True) == (Outcome.EXISTS, b"")
 
 
 @pytest.mark.parametrize(("amount", "state"), [(1, STALE | WON), (90, 0)])
 def test_a_number_counted_in_its_place_keeps_its_state(store: Store, amount: int, state: int) -> None:
-    store.put(b"k", Item(ready(b"10"), 0, 3, 0, STALE | WON))
+    store.put(b"k", Item(wire_bytes(b"10"), 0, 3, 0, STALE | WON))
     store.delta(b"k", amount)
     assert state_of(kept(store, b"k")) == state
 
@@ -162,17 +162,17 @@ def test_a_number_counted_in_its_place_keeps_its_state(store: Store, amount: int
 
 
 def test_nothing_is_noted_of_reads_before_somebody_asks(store: Store) -> None:
-    store.put(b"k", ready(b"1"))
+    store.put(b"k", wire_bytes(b"1"))
     store.get(b"k")
     assert isinstance(kept(store, b"k"), bytes)
 
 
 def test_from_then_on_each_item_says_when_it_was_read(store: Store, clock: FakeClock) -> None:
-    store.put(b"old", ready(b"1"))
-    store.put(b"timed", Item(ready(b"1"), clock.now + 50, 0, clock.now))
+    store.put(b"old", wire_bytes(b"1"))
+    store.put(b"timed", Item(wire_bytes(b"1"), clock.now + 50, 0, clock.now))
     clock.advance(10)
-    store.keep_facts()
-    store.put(b"new", ready(b"1"))
+    store.keep_access_metadata()
+    store.put(b"new", wire_bytes(b"1"))
     began = clock.now
     assert [store.accessed_at(kept(store, key)) for key in (b"old", b"timed", b"new")] == [began, began - 10, began]
     clock.advance(3)
@@ -184,18 +184,18 @@ def test_from_then_on_each_item_says_when_it_was_read(store: Store, clock: FakeC
 
 
 def test_a_peek_is_no_read(store: Store, clock: FakeClock) -> None:
-    store.keep_facts()
-    store.put(b"k", ready(b"1"))
+    store.keep_access_metadata()
+    store.put(b"k", wire_bytes(b"1"))
     clock.advance(3)
     store.peek(b"k")
     assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now - 3, 0)
 
 
 def test_a_value_stored_anew_was_not_read(store: Store) -> None:
-    store.keep_facts()
-    store.put(b"k", ready(b"1"))
+    store.keep_access_metadata()
+    store.put(b"k", wire_bytes(b"1"))
     store.get(b"k")
-    store.put(b"k", ready(b"2"))
+    store.put(b"k", wire_bytes(b"2"))
     assert state_of(kept(store, b"k")) == 0
 
 
@@ -203,17 +203,17 @@ def test_a_value_stored_anew_was_not_read(store: Store) -> None:
 
 
 def test_who_looks_for_what_a_flush_took_is_counted_once(store: Store) -> None:
-    store.put(b"k", ready(b"1"))
-    store.put(b"again", ready(b"1"))
+    store.put(b"k", wire_bytes(b"1"))
+    store.put(b"again", wire_bytes(b"1"))
     store.flush()
-    store.put(b"again", ready(b"2"))
+    store.put(b"again", wire_bytes(b"2"))
     for key in (b"k", b"k", b"again", b"other"):
         store.get(key)
     assert sum(shard.get_flushed for shard in store.shards) == 1
 
 
 def test_it_is_forgotten_what_a_flush_took(store: Store) -> None:
-    store.put(b"k", ready(b"1"))
+    store.put(b"k", wire_bytes(b"1"))
     store.flush()
     store.forget_flushed()
     store.get(b"k")
@@ -226,14 +226,14 @@ def test_it_is_forgotten_what_a_flush_took(store: Store) -> None:
 def test_whoever_watches_is_told_of_each_eviction_with_the_write_that_made_it(clock: FakeClock) -> None:
     store = Store(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, shards=2)
     for number in range(100):
-        store.store(Mode.SET, b"%d" % number, ready(b"x" * BIG))
+        store.store(Mode.SET, b"%d" % number, wire_bytes(b"x" * BIG))
     evicted: list[bytes] = []
     store.watch_evictions(lambda key, entry: evicted.append(key))
-    store.store(Mode.SET, b"one more", ready(b"x" * BIG))
+    store.store(Mode.SET, b"one more", wire_bytes(b"x" * BIG))
     assert evicted
     assert all(store.kept(key) is None for key in evicted)
     store.watch_evictions(None)
     before = len(evicted)
     for number in range(100):
-        store.store(Mode.SET, b"%d" % number, ready(b"x" * BIG))
+        store.store(Mode.SET, b"%d" % number, wire_bytes(b"x" * BIG))
     assert len(evicted) == before

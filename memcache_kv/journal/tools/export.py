@@ -16,7 +16,7 @@ from memcache_kv.clock import Clock
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.recovery import Progress, Recovered, Replay
 from memcache_kv.journal.tools.snapshot import Snapshot, read_records, take_snapshot
-from memcache_kv.store.entry import STALE, WON, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
+from memcache_kv.store.entry import STALE, WON, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.store import Store
 
 UNLIMITED_BYTES = 1 << 60
@@ -88,10 +88,10 @@ def _escaped(control: re.Match[bytes]) -> bytes:
 
 
 def _exported(key: bytes, entry: Entry) -> ExportedItem:
-    ready = ready_of(entry)
+    wire_bytes = wire_bytes_of(entry)
     state = state_of(entry)
     item = ExportedItem(
-        flags=flags_of(ready),
+        flags=flags_of(wire_bytes),
         exp=deadline_of(entry),
         cas=cas_of(entry),
         stale=bool(state & STALE),
@@ -101,7 +101,7 @@ def _exported(key: bytes, entry: Entry) -> ExportedItem:
         item.key = key.decode()
     except UnicodeDecodeError:
         item.key64 = key
-    value = value_of(ready)
+    value = value_of(wire_bytes)
     try:
         item.value = value.decode()
     except UnicodeDecodeError:

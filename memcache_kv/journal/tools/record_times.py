@@ -8,7 +8,7 @@ TIMED_VERSION = 2
 """The first version of the format that has `time` records."""
 
 
-class Moments:
+class RecordTimes:
     """Follows the time that records tell of."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from memcache_kv.journal.manifest import Manifest, increment_name
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
-from memcache_kv.journal.tools.record_times import Moments
+from memcache_kv.journal.tools.record_times import RecordTimes
 from memcache_kv.journal.tools.rewrite import (
     NewPart,
     keep_originals,
@@ -67,9 +67,9 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
     rewound = Rewound(until)
     store = new_store()
     replay = Replay(store)
-    moments = Moments()
+    record_times = RecordTimes()
     is_cut = False
-    for batch, is_later in _divided(snapshot, until, moments, progress):
+    for batch, is_later in _divided(snapshot, until, record_times, progress):
         if is_later and not is_cut:
             is_cut = True
             rewound.items_after = _count_restored(store, rewound)
@@ -77,9 +77,9 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
         _note(rewound, batch, is_later)
     rewound.items_before = _count(store)
     if not is_cut:
-        _check_times(snapshot.directory, moments)
+        _check_times(snapshot.directory, record_times)
         rewound.items_after = rewound.items_before
-    rewound.rewind_at, rewound.last_cas = moments.rewind, replay.found.last_cas
+    rewound.rewind_at, rewound.last_cas = record_times.rewind, replay.found.last_cas
     _check_reach(snapshot.directory, rewound)
     return rewound
 
@@ -93,7 +93,7 @@ def go_back(
     """
     store = new_store()
     replay = Replay(store)
-    for batch, is_later in _divided(snapshot, rewound.until, Moments(), progress):
+    for batch, is_later in _divided(snapshot, rewound.until, RecordTimes(), progress):
         if is_later:
             break
         replay.apply(batch)
@@ -114,7 +114,7 @@ def go_back(
 
 
 def _divided(
-    snapshot: Snapshot, until: int, moments: Moments, progress: Progress | None
+    snapshot: Snapshot, until: int, record_times: RecordTimes, progress: Progress | None
 ) -> Iterator[tuple[list[Record], bool]]:
     """Give all records in batches, each with whether it is later than that."""
     is_later = False
@@ -122,19 +122,19 @@ def _divided(
         cut = 0
         for number, record in enumerate(records):
             if not is_later and not is_base and record.op in ("start", "time") and record.at > until:
-                _check_times(snapshot.directory, moments)
+                _check_times(snapshot.directory, record_times)
                 is_later = True
                 if number:
                     yield records[:number], False
                 cut = number
-            moments.pass_over(record)
+            record_times.pass_over(record)
         yield records[cut:], is_later
 
 
-def _check_times(directory: Path, moments: Moments) -> None:
-    if not moments.is_timed:
+def _check_times(directory: Path, record_times: RecordTimes) -> None:
+    if not record_times.is_timed:
         raise JournalError(
-            f"the journal in {directory} was written in format 1 from {local_time(moments.last)} on, which does not "
+            f"the journal in {directory} was written in format 1 from {local_time(record_times.last)} on, which does not "
             "note when something was done: it can't be rewound into that time"
         )
 

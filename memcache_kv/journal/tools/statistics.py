@@ -9,7 +9,7 @@ from pathlib import Path
 from memcache_kv.journal.compaction import record_of
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
-from memcache_kv.journal.tools.record_times import Moments
+from memcache_kv.journal.tools.record_times import RecordTimes
 from memcache_kv.journal.tools.snapshot import Snapshot, read_records, take_snapshot
 from memcache_kv.store.store import Store
 
@@ -79,19 +79,19 @@ def _bytes_of(snapshot: Snapshot, name: str, listed: int) -> int:
 
 
 def _count_records(found: Statistics, snapshot: Snapshot, replay: Replay, progress: Progress | None) -> None:
-    moments = Moments()
+    record_times = RecordTimes()
     runs = set()
     for _, records in read_records(snapshot, progress):
         replay.apply(records)
         for record in records:
             found.records[record.op] += 1
-            moments.pass_over(record)
+            record_times.pass_over(record)
             if record.op == "start":
                 runs.add(record.cas)
             elif record.op == "flush" and not record.at:
-                found.last_flushes.append(moments.last)
+                found.last_flushes.append(record_times.last)
     found.runs = len(runs)
-    found.first_at, found.last_at, found.rewind_at = moments.first, moments.last, moments.rewind
+    found.first_at, found.last_at, found.rewind_at = record_times.first, record_times.last, record_times.rewind
 
 
 def _count_items(found: Statistics, store: Store, delimiter: bytes) -> None:

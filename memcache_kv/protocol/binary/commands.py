@@ -67,7 +67,7 @@ class Command(NamedTuple):
 
 
 def _get(protocol: BinaryProtocol, request: Request, with_key: bool = False) -> None:
-    protocol.note_lookup(request.key)
+    protocol.observe_lookup(request.key)
     entry = protocol.store.gets(request.key)
     protocol.counters.cmd_get += 1
     protocol.counters.count("get_misses" if entry is None else "get_hits")
@@ -76,7 +76,7 @@ def _get(protocol: BinaryProtocol, request: Request, with_key: bool = False) -> 
 
 def _touch(protocol: BinaryProtocol, request: Request, with_key: bool = False, with_value: bool = True) -> None:
     (exptime,) = EXPTIME.unpack(request.extras)
-    protocol.note_lookup(request.key)
+    protocol.observe_lookup(request.key)
     entry = protocol.store.touch(request.key, protocol.store.deadline(exptime), with_cas=True)
     protocol.counters.cmd_touch += 1
     protocol.counters.count("touch_misses" if entry is None else "touch_hits")
@@ -86,7 +86,7 @@ def _touch(protocol: BinaryProtocol, request: Request, with_key: bool = False, w
 def _answer_retrieval(
     protocol: BinaryProtocol, request: Request, entry: Entry | None, with_key: bool, with_value: bool = True
 ) -> None:
-    protocol.note_fetch(request.key, entry)
+    protocol.observe_fetch(request.key, entry)
     key = request.key if with_key else b""
     if entry is not None:
         protocol.answer_hit(request, entry, key, with_value)
@@ -105,9 +105,9 @@ def _set(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
     """set, add and replace; with a CAS id all three store only over the value that has it."""
     flags, exptime = STORING.unpack(request.extras)
     if protocol.store.exceeds_limit(len(request.key), request.value_bytes, flags):
-        protocol.note_refusal(request.key, mode)
+        protocol.observe_rejection(request.key, mode)
         if mode is Mode.SET:
-            protocol.note_lookup(request.key)
+            protocol.observe_lookup(request.key)
             protocol.drop_old_value(request.key)
         _refuse_value(protocol, request, Status.TOO_LARGE)
         return
@@ -128,10 +128,10 @@ def _refuse_value(protocol: BinaryProtocol, request: Request, status: Status) ->
     protocol.swallow(request.value_bytes)
 
 
-def _store_value(protocol: BinaryProtocol, request: Request, mode: Mode, deadline: int, ready: bytes) -> None:
+def _store_value(protocol: BinaryProtocol, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
     cas = request.cas if protocol.store.gives_cas else 0
     asked = Mode.CAS if cas and not mode.joins else mode
-    outcome, entry = protocol.write_item(Write(asked, request.key, ready, deadline, cas, is_named=True))
+    outcome, entry = protocol.write_item(Write(asked, request.key, wire_bytes, deadline, cas, needs_cas=True))
     if outcome is Outcome.STORED and entry is not None:
         protocol.succeed(request, cas=cas_of(entry))
     elif outcome is Outcome.NO_MEMORY:
@@ -151,13 +151,13 @@ NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 
 def _delete(protocol: BinaryProtocol, request: Request) -> None:
     """delete; with a CAS id only the value that has it."""
-    protocol.note_lookup(request.key)
+    protocol.observe_lookup(request.key)
     if request.cas:
-        status, removed = _delete_named(protocol.store, request.key, request.cas)
+        status, removed = _delete_with_cas(protocol.store, request.key, request.cas)
     else:
         removed = protocol.store.delete(request.key)
         status = Status.NOT_FOUND if removed is None else Status.SUCCESS
-    protocol.note_delete(request.key, removed, "delete")
+    protocol.observe_delete(request.key, removed, "delete")
     if status is Status.SUCCESS:
         protocol.counters.delete_hits += 1
         protocol.succeed(request)
@@ -166,7 +166,7 @@ def _delete(protocol: BinaryProtocol, request: Request) -> None:
     protocol.fail(request, status)
 
 
-def _delete_named(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | None]:
+def _delete_with_cas(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | None]:
     """Forget a key's value if it has this CAS id; return its entry then."""
     status, removed = Status.NOT_FOUND, None
 
@@ -205,7 +205,7 @@ class _Counting:
         if old is None:
             self.made = self._begin()
             return self.made
-        counted = self._store.counted(self._request.key, old, self._delta, self._request.cas, is_named=True)
+        counted = self._store.counted(self._request.key, old, self._delta, self._request.cas, needs_cas=True)
         if isinstance(counted, Outcome):
             self.status = Status.EXISTS if counted is Outcome.EXISTS else Status.NON_NUMERIC
             return old
@@ -219,18 +219,18 @@ class _Counting:
             self.status = Status.NOT_FOUND
             return None
         self.number, self.cas = self._initial, self._store.next_cas()
-        ready = pack(0, b"%d" % self._initial)
-        return self._store.renewed(self._request.key, ready, self._deadline, self.cas, 0)
+        wire_bytes = pack(0, b"%d" % self._initial)
+        return self._store.renewed(self._request.key, wire_bytes, self._deadline, self.cas, 0)
 
 
 def _count(protocol: BinaryProtocol, request: Request, name: str) -> None:
     counting = _Counting(protocol.store, request, name == "incr")
-    protocol.note_lookup(request.key)
+    protocol.observe_lookup(request.key)
     if not protocol.store.update(request.key, counting.decide):
         protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating new item")
         return
     if counting.made is not None:
-        protocol.note_made(request.key, counting.made)
+        protocol.observe_creation(request.key, counting.made)
     elif counting.status is Status.SUCCESS:
         protocol.counters.count(name + "_hits")
     elif counting.status is Status.NOT_FOUND:
@@ -272,7 +272,7 @@ def _quit(protocol: BinaryProtocol, request: Request) -> None:
 
 def _verbosity(protocol: BinaryProtocol, request: Request) -> None:
     level = int.from_bytes(request.extras, "big")
-    protocol.context.observation.set_verbosity(min(level, MAX_VERBOSITY))
+    protocol.context.observers.set_verbosity(min(level, MAX_VERBOSITY))
     protocol.succeed(request)
 
 
@@ -312,14 +312,14 @@ def _send_report(protocol: BinaryProtocol, request: Request, rows: report.Report
 
 def _detail(protocol: BinaryProtocol, request: Request, what: bytes) -> None:
     """stat detail on|off|dump"""
-    observation = protocol.context.observation
+    observers = protocol.context.observers
     if protocol.context.settings.disable_dumping:
         protocol.fail(request, Status.NOT_FOUND)
     elif what.startswith(b" dump"):
-        protocol.out.append(packet(request, key=b"detailed", value=b"".join(observation.prefixes.dump())))
+        protocol.out.append(packet(request, key=b"detailed", value=b"".join(observers.prefixes.dump())))
         protocol.out.append(packet(request))
     elif what.startswith((b" on", b" off")):
-        observation.count_prefixes(what.startswith(b" on"))
+        observers.count_prefixes(what.startswith(b" on"))
         protocol.out.append(packet(request))
     else:
         protocol.fail(request, Status.NOT_FOUND)
@@ -356,8 +356,8 @@ def _authenticate(protocol: BinaryProtocol, request: Request) -> None:
         protocol.expect_block(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
 
 
-def _log_in(protocol: BinaryProtocol, request: Request, login: SaslLogin, ready: bytes) -> None:
-    message = value_of(ready)
+def _log_in(protocol: BinaryProtocol, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
+    message = value_of(wire_bytes)
     is_start = request.opcode == Opcode.SASL_AUTH
     progress = login.start(request.key, message) if is_start else login.step(message)
     if progress is Progress.CONTINUES:

@@ -37,9 +37,9 @@ from memcache_kv.store.entry import (
     cas_of,
     deadline_of,
     pack,
-    ready_of,
     state_of,
     value_of,
+    wire_bytes_of,
 )
 from memcache_kv.store.writes import Mode, Outcome, Write
 
@@ -104,7 +104,7 @@ def mg(protocol: TextProtocol, words: list[bytes]) -> None:
     if flags is None:
         return
     try:
-        protocol.note_lookup(flags.key)
+        protocol.observe_lookup(flags.key)
         if flags.letters & LOCKED:
             _get_changing(protocol, flags)
         else:
@@ -124,7 +124,7 @@ def _get(protocol: TextProtocol, flags: Flags) -> None:
         _get_changing(protocol, flags)
     else:
         fields = _Reading(protocol, flags, entry).fields()
-        protocol.note_fetch(key, entry)
+        protocol.observe_fetch(key, entry)
         protocol.counters.cmd_get += 1
         protocol.counters.get_hits += 1
         _answer_hit(protocol, flags, entry, fields)
@@ -133,8 +133,8 @@ def _get(protocol: TextProtocol, flags: Flags) -> None:
 def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
     """Carry out a mg with the key to itself."""
     store, key = protocol.store, flags.key
-    if flags.letters & {_l, _h} and not store.keeps_facts:
-        store.keep_facts()
+    if flags.letters & {_l, _h} and not store.keeps_access_metadata:
+        store.keep_access_metadata()
     reading: _Reading | None = None
 
     def decide(old: Entry | None) -> Entry | None:
@@ -150,9 +150,9 @@ def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
         return
     if reading.fault:
         raise BadFlags(reading.fault)
-    protocol.note_fetch(key, reading.kept)
-    if store.noting and not flags.has(b"u"):
-        store.note(key, reading.kept)
+    protocol.observe_fetch(key, reading.kept)
+    if store.records_access and not flags.has(b"u"):
+        store.record_access(key, reading.kept)
     name = "touch" if flags.ttl is not None else "get"
     protocol.counters.count("cmd_" + name)
     protocol.counters.count(name + "_hits")
@@ -160,17 +160,17 @@ def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
 
 
 def _answer_hit(protocol: TextProtocol, flags: Flags, entry: Entry, fields: bytes) -> None:
-    ready = ready_of(entry)
+    wire_bytes = wire_bytes_of(entry)
     if not flags.has(b"v") or _has_id(protocol, entry, flags.cas):
         protocol.reply(b"HD" + fields)
         return
-    line_end = ready.index(b"\r")
-    length = ready[ready.index(b" ", 1) : line_end]
-    protocol.send(b"VA" + length + fields, ready[line_end + 2 :])
+    line_end = wire_bytes.index(b"\r")
+    length = wire_bytes[wire_bytes.index(b" ", 1) : line_end]
+    protocol.send(b"VA" + length + fields, wire_bytes[line_end + 2 :])
 
 
 def _answer_miss(protocol: TextProtocol, flags: Flags) -> None:
-    protocol.note_fetch(flags.key, None)
+    protocol.observe_fetch(flags.key, None)
     protocol.counters.cmd_get += 1
     protocol.counters.get_misses += 1
     text = flags.identity()
@@ -191,7 +191,7 @@ class _Reading:
         self._deadline = 0 if old is None else deadline_of(old)
         self._state = 0 if old is None else state_of(old)
         self._cas = flags.new_cas if old is None else cas_of(old)
-        self._ready = pack(0, b"") if old is None else ready_of(old)
+        self._ready = pack(0, b"") if old is None else wire_bytes_of(old)
         self.kept: Entry = self._ready
         self.text = b""
         self.fault = b""
@@ -305,8 +305,8 @@ def ms(protocol: TextProtocol, words: list[bytes]) -> None:
         mode = _mode(flags)
         if protocol.store.exceeds_limit(len(flags.key), length, flags.client_flags):
             protocol.counters.store_too_large += 1
-            protocol.note_refusal(flags.key, mode)
-            protocol.note_lookup(flags.key)
+            protocol.observe_rejection(flags.key, mode)
+            protocol.observe_lookup(flags.key)
             protocol.drop_old_value(flags.key)
             raise BadFlags(TOO_LARGE)
         flags.identity()  # whether the opaque is too long shows before the block is read
@@ -326,18 +326,18 @@ def _mode(flags: Flags) -> Mode:
     return mode
 
 
-def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, ready: bytes) -> None:
+def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, wire_bytes: bytes) -> None:
     """Store the block of a ms, and answer."""
     makes_missing = mode.joins and flags.vivify_ttl is not None
     ttl = flags.vivify_ttl if makes_missing else flags.ttl
     write = Write(
         mode,
         flags.key,
-        ready,
+        wire_bytes,
         protocol.store.deadline(ttl or 0),
         cas=(flags.cas or 0) if protocol.store.gives_cas else 0,
         new_cas=flags.new_cas,
-        is_named=_c in flags.letters,
+        needs_cas=_c in flags.letters,
         makes_missing=makes_missing,
         takes_older=mode is Mode.CAS and flags.has(b"I"),
     )
@@ -358,7 +358,7 @@ def _stored_field(flags: Flags, token: bytes, length: int, entry: Entry | None) 
     if letter == _c:
         return b" c%d" % (0 if entry is None else cas_of(entry))
     if letter == _s:
-        return b" s%d" % (length if entry is None else len(value_of(ready_of(entry))))
+        return b" s%d" % (length if entry is None else len(value_of(wire_bytes_of(entry))))
     return b""
 
 
@@ -376,7 +376,7 @@ def md(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(fault.args[0])
         return
     status, before = b"NF", None
-    protocol.note_lookup(flags.key)
+    protocol.observe_lookup(flags.key)
 
     def decide(old: Entry | None) -> Entry | None:
         nonlocal status, before
@@ -393,7 +393,7 @@ def md(protocol: TextProtocol, words: list[bytes]) -> None:
     deleted = status == b"HD" and not flags.has(b"I")
     if deleted or status != b"HD":
         protocol.counters.count("delete_hits" if deleted else "delete_misses")
-    protocol.note_delete(flags.key, before if deleted else None, "md")
+    protocol.observe_delete(flags.key, before if deleted else None, "md")
     if status != b"HD" or not flags.quiet:
         protocol.reply(status + text)
 
@@ -401,17 +401,17 @@ def md(protocol: TextProtocol, words: list[bytes]) -> None:
 def _deleted(protocol: TextProtocol, flags: Flags, old: Entry) -> Entry | None:
     """Return what a md leaves of an item: nothing, or an empty or stale one with its CAS id or a new one."""
     store, stale = protocol.store, flags.has(b"I")
-    ready, deadline, cas, state = ready_of(old), deadline_of(old), cas_of(old), state_of(old)
+    wire_bytes, deadline, cas, state = wire_bytes_of(old), deadline_of(old), cas_of(old), state_of(old)
     before: Entry | None = old
     if flags.has(b"x"):
-        ready, deadline, state, before = pack(flags.client_flags, b""), store.deadline(flags.ttl or 0), 0, None
+        wire_bytes, deadline, state, before = pack(flags.client_flags, b""), store.deadline(flags.ttl or 0), 0, None
     elif not stale:
         return None
     if stale:
         deadline = deadline if flags.ttl is None else store.deadline(flags.ttl)
         state = (state | STALE) & ~WON
         cas = store.next_cas()
-    return store.renewed(flags.key, ready, deadline, flags.new_cas or cas, state, before)
+    return store.renewed(flags.key, wire_bytes, deadline, flags.new_cas or cas, state, before)
 
 
 # ma
@@ -426,16 +426,16 @@ def ma(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"CLIENT_ERROR invalid mode for ma M token")
         return
     counting = _Counting(protocol, flags)
-    protocol.note_lookup(flags.key)
+    protocol.observe_lookup(flags.key)
     if not protocol.store.update(flags.key, counting.decide):
         counting.error = b"SERVER_ERROR Out of memory allocating new item"
     elif counting.made is not None:
-        protocol.note_made(flags.key, counting.made)
+        protocol.observe_creation(flags.key, counting.made)
     try:
         reply = counting.error or counting.reply()
     except BadFlags as fault:
         reply = fault.args[0]
-    if counting.error or not (flags.quiet and counting.is_usual) or not reply.startswith((b"HD", b"VA")):
+    if counting.error or not (flags.quiet and counting.is_fast) or not reply.startswith((b"HD", b"VA")):
         protocol.reply(reply)
 
 
@@ -456,7 +456,7 @@ class _Counting:
         self.error = b""
 
     @property
-    def is_usual(self) -> bool:
+    def is_fast(self) -> bool:
         """Whether it ended as hoped for."""
         return self.status == b"HD"
 
@@ -478,10 +478,10 @@ class _Counting:
         else:
             self._counters.count(name + "_hits")
             self._number, entry = counted
-            return self._finish(ready_of(entry), deadline_of(old), state_of(entry), old)
+            return self._finish(wire_bytes_of(entry), deadline_of(old), state_of(entry), old)
         return old
 
-    def _finish(self, ready: bytes, deadline: int, state: int, old: Entry | None) -> Entry:
+    def _finish(self, wire_bytes: bytes, deadline: int, state: int, old: Entry | None) -> Entry:
         flags, deadline_in = self._flags, self._store.deadline
         self.status = b"HD"
         self._told_deadline = deadline
@@ -495,7 +495,7 @@ class _Counting:
             elif token[0] == _t:
                 self._told_deadline = deadline
         self._cas = flags.new_cas or (self._store.next_cas() if _c in flags.letters else 0)
-        return self._store.renewed(flags.key, ready, deadline, self._cas, state)
+        return self._store.renewed(flags.key, wire_bytes, deadline, self._cas, state)
 
     def reply(self) -> bytes:
         """Return the reply, without its line end. Raises BadFlags."""
@@ -531,10 +531,10 @@ def me(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(BAD_FORMAT)
         return
     store = protocol.store
-    store.keep_facts()
+    store.keep_access_metadata()
     protocol.counters.cmd_meta += 1
-    protocol.note_lookup(key)
-    entry = store.named(key)
+    protocol.observe_lookup(key)
+    entry = store.get_with_cas(key)
     if entry is None:
         protocol.reply(b"EN")
         return

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from memcache_kv.errors import ChangesRefused
+from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.meta.flags import OPAQUE_LIMIT_BYTES
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.store.entry import LINE_FEED, PLAIN, PLAIN_LIMIT_BYTES, Item, deadline_of, ready_of
+from memcache_kv.store.entry import LINE_FEED, PLAIN, PLAIN_LIMIT_BYTES, Item, deadline_of, wire_bytes_of
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.fast_path import UsualRequests
+    from memcache_kv.protocol.text.fast_path import FastPath
 
 PLANS_KEPT = 256
 LONGEST_PLAN_BYTES = 128
 """Longer flags are unusual: a client decides how long what is kept of them is."""
-_USUAL = frozenset(b"vfkstqO")
+_FAST_FLAGS = frozenset(b"vfkstqO")
 _O, _v, _f, _k, _s, _t = b"Ovfkst"
 NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
 """Stands for a line or data block that is not there: longer than any that is usual."""
@@ -30,13 +30,13 @@ KEY_PLACE = -2
 """Where in what was answered last the key belongs."""
 
 
-def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list[bytes]]:
+def run_meta(protocol: FastPath, lines: Iterator[bytes]) -> tuple[int, list[bytes]]:
     """Carry out mgs that hit and mss of small values; return how many, and the lines of one that is none, if any.
 
     What is done for most is written out here, as in `run_classic`.
     """
     out, store = protocol.out, protocol.store
-    tables, mask, noting, put = store.tables, store.mask, store.noting, store.put
+    tables, mask, records_access, put = store.tables, store.mask, store.records_access, store.put
     hits = sets = 0
     tail = NO_BLOCK
     for line in lines:
@@ -46,8 +46,8 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
             block = NO_BLOCK
             entry = tables[hash(key) & mask].get(key) if words == b"v" else None
             if entry.__class__ is bytes and entry[-1] == PLAIN:
-                if noting:
-                    store.note(key, entry)
+                if records_access:
+                    store.record_access(key, entry)
                 out += (b"VA ", entry.split(b" ", 2)[2])  # what follows the flags in a ready value is what VA has
             elif not _get_by_plan(protocol, line, key, words):
                 break
@@ -63,7 +63,7 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
                 break  # a line feed in it ends a line, also behind an opaque
             try:
                 put(key, b"".join((head, block, value_end)))
-            except ChangesRefused:  # the general way finds it too, and answers
+            except WritesRejected:  # the general way finds it too, and answers
                 break
             out += reply
             if names_key:
@@ -74,7 +74,7 @@ def run_meta(protocol: UsualRequests, lines: Iterator[bytes]) -> tuple[int, list
             break
     else:
         line = block = NO_BLOCK
-    protocol.count_usual(hits, sets)
+    protocol.count_fast(hits, sets)
     return hits + sets, [line, block]
 
 
@@ -105,7 +105,7 @@ def _read_words(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return b"%b %b %b" % (client_flags, ttl, length), () if b"q" in letters else tuple(answer)
 
 
-def _get_by_plan(protocol: UsualRequests, line: bytes, key: bytes, asked: bytes) -> bool:
+def _get_by_plan(protocol: FastPath, line: bytes, key: bytes, asked: bytes) -> bool:
     """Answer a mg that hits with what its flags ask for, in their order; False where the line is none, or two."""
     opaque = b""
     if _O in asked:
@@ -118,8 +118,8 @@ def _get_by_plan(protocol: UsualRequests, line: bytes, key: bytes, asked: bytes)
     entry = protocol.store.get(key)
     if entry is None or isinstance(entry, Item):
         return False
-    ready = ready_of(entry)
-    size_at, line_end = ready.index(b" ", 1), ready.index(b"\r")
+    wire_bytes = wire_bytes_of(entry)
+    size_at, line_end = wire_bytes.index(b" ", 1), wire_bytes.index(b"\r")
     fields = b""
     for letter in plan:
         if letter == _O:
@@ -127,14 +127,14 @@ def _get_by_plan(protocol: UsualRequests, line: bytes, key: bytes, asked: bytes)
         elif letter == _k:
             fields += b" k" + key
         elif letter == _f:
-            fields += b" f" + ready[1:size_at]
+            fields += b" f" + wire_bytes[1:size_at]
         elif letter == _s:
-            fields += b" s" + ready[size_at + 1 : line_end]
+            fields += b" s" + wire_bytes[size_at + 1 : line_end]
         elif letter == _t:
             deadline = deadline_of(entry)
             fields += b" t%d" % (max(0, deadline - protocol.store.clock.now) if deadline else -1)
     if _v in plan:
-        protocol.out += (b"VA", ready[size_at:line_end], fields, ready[line_end:])
+        protocol.out += (b"VA", wire_bytes[size_at:line_end], fields, wire_bytes[line_end:])
     else:
         protocol.out += (b"HD", fields, b"\r\n")
     return True
@@ -155,4 +155,4 @@ def _plan(asked: bytes) -> bytes | None:
     letters = asked.replace(b" ", b"")
     if asked and (asked != b" ".join(bytes([each]) for each in letters)):
         return None
-    return letters if len(set(letters)) == len(letters) and _USUAL.issuperset(letters) else None
+    return letters if len(set(letters)) == len(letters) and _FAST_FLAGS.issuperset(letters) else None

@@ -69,13 +69,13 @@ def _detail(protocol: TextProtocol, what: bytes) -> None:
     if context.settings.disable_dumping:
         protocol.reply(b"CLIENT_ERROR stats detail not allowed")
     elif b"on".startswith(what):
-        context.observation.count_prefixes(True)
+        context.observers.count_prefixes(True)
         protocol.reply(b"OK")
     elif b"off".startswith(what):
-        context.observation.count_prefixes(False)
+        context.observers.count_prefixes(False)
         protocol.reply(b"OK")
     elif b"dump".startswith(what):
-        protocol.answer_chunks(context.observation.prefixes.dump())
+        protocol.answer_chunks(context.observers.prefixes.dump())
     else:
         protocol.reply(b"CLIENT_ERROR usage: stats detail on|off|dump")
 
@@ -217,7 +217,7 @@ def verbosity(protocol: TextProtocol, words: list[bytes]) -> None:
     if level is None:
         protocol.reply(BAD_FORMAT)
         return
-    protocol.context.observation.set_verbosity(min(level, MAX_VERBOSITY))
+    protocol.context.observers.set_verbosity(min(level, MAX_VERBOSITY))
     protocol.reply(b"OK")
 
 

@@ -139,10 +139,10 @@ def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> 
         protocol.swallow(length)
     elif protocol.store.exceeds_limit(len(key), length, flags):
         protocol.counters.store_too_large += 1
-        protocol.note_refusal(key, mode)
+        protocol.observe_rejection(key, mode)
         protocol.reply(TOO_LARGE)
         if mode is Mode.SET:
-            protocol.note_lookup(key)
+            protocol.observe_lookup(key)
             protocol.drop_old_value(key)
         protocol.swallow(length)
     else:
@@ -150,8 +150,8 @@ def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> 
         protocol.expect_block(flags, length, partial(_store_block, protocol, mode, key, deadline, cas))
 
 
-def _store_block(protocol: TextProtocol, mode: Mode, key: bytes, deadline: int, cas: int, ready: bytes) -> None:
-    outcome, _ = protocol.write_item(Write(mode, key, ready, deadline, cas))
+def _store_block(protocol: TextProtocol, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
+    outcome, _ = protocol.write_item(Write(mode, key, wire_bytes, deadline, cas))
     protocol.reply(STORED_REPLIES[outcome])
 
 
@@ -162,9 +162,9 @@ def delete(protocol: TextProtocol, words: list[bytes]) -> None:
     """delete <key> [noreply]; what else the line says is passed over."""
     if not _take_key(protocol, words):
         return
-    protocol.note_lookup(words[1])
+    protocol.observe_lookup(words[1])
     old = protocol.store.delete(words[1])
-    protocol.note_delete(words[1], old, "delete")
+    protocol.observe_delete(words[1], old, "delete")
     protocol.counters.count("delete_misses" if old is None else "delete_hits")
     protocol.reply(b"NOT_FOUND" if old is None else b"DELETED")
 
@@ -186,7 +186,7 @@ def _arithmetic(protocol: TextProtocol, words: list[bytes], name: str, sign: int
     if amount is None:
         protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
         return
-    protocol.note_lookup(words[1])
+    protocol.observe_lookup(words[1])
     result = protocol.store.delta(words[1], sign * amount)
     if result is Outcome.NON_NUMERIC:
         protocol.reply(NON_NUMERIC)
@@ -206,7 +206,7 @@ def touch(protocol: TextProtocol, words: list[bytes]) -> None:
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
         return
-    protocol.note_lookup(words[1])
+    protocol.observe_lookup(words[1])
     found = protocol.store.touch(words[1], protocol.store.deadline(exptime)) is not None
     protocol.counters.cmd_touch += 1
     protocol.counters.count("touch_hits" if found else "touch_misses")

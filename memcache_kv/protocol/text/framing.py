@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import TypeAlias
 
-from memcache_kv.errors import ChangesRefused
+from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
-from memcache_kv.protocol.text.fast_path import LINES, UsualRequests
+from memcache_kv.protocol.text.fast_path import LINES, FastPath
 from memcache_kv.protocol.text.multiget import KEYS_PER_TURN
-from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, ready_of
+from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
@@ -33,7 +33,7 @@ CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
 GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
 
-class TextProtocol(UsualRequests):
+class TextProtocol(FastPath):
     """One connection's stream of requests.
 
     Feed bytes to `receive`; replies gather in `out`, for the caller to send and clear. After each call look at
@@ -78,9 +78,9 @@ class TextProtocol(UsualRequests):
                 break
             command = data[position : position + 3]
             # A classic request by itself came this far because it is unusual.
-            is_usual = (command in CLASSIC and line_end < end) or (command in META and line_end <= end + 1)
-            if is_usual and left >= LINES and not self._observation.active:
-                stop, done = self._run_usual(data, position, end)
+            is_fast = (command in CLASSIC and line_end < end) or (command in META and line_end <= end + 1)
+            if is_fast and left >= LINES and not self._observers.active:
+                stop, done = self._run_fast(data, position, end)
                 left -= done
                 if stop > position:
                     position = stop
@@ -102,8 +102,8 @@ class TextProtocol(UsualRequests):
         stop = end - 1 if end > position and data[end - 1] == 13 else end
         try:
             self._line(data[position:stop], end - position + 1)
-        except ChangesRefused:
-            self.refuse_change()
+        except WritesRejected:
+            self.reject_write()
         if self._mid_block:
             return self._read_block(data, end + 1)
         return end + 1
@@ -184,8 +184,8 @@ class TextProtocol(UsualRequests):
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         keys = list(islice(self._keys, KEYS_PER_TURN))
-        is_usual = self._find == self.store.get and not self._observation.active
-        reply = multiget.answer_keys(self, keys) if is_usual else None
+        is_fast = self._find == self.store.get and not self._observers.active
+        reply = multiget.answer_keys(self, keys) if is_fast else None
         if reply is None:
             answered = self._answer_singly(keys)
         else:
@@ -205,9 +205,9 @@ class TextProtocol(UsualRequests):
         """Answer a part of a command that retrieves, key by key; return how many."""
         find, log, hits, misses = self._find, self._log, 0, 0
         for key in keys:
-            self.note_lookup(key)
+            self.observe_lookup(key)
             entry = find(key)
-            self.note_fetch(key, entry)
+            self.observe_fetch(key, entry)
             if entry is None:
                 misses += 1
                 continue
@@ -225,10 +225,10 @@ class TextProtocol(UsualRequests):
 
     def _send_value(self, key: bytes, entry: Entry) -> None:
         """Append one VALUE, with its CAS id where the command asks for it."""
-        ready = ready_of(entry)
-        self.turn_bytes += len(ready)
+        wire_bytes = wire_bytes_of(entry)
+        self.turn_bytes += len(wire_bytes)
         if self._with_cas:
-            line_end = ready.index(b"\r")
-            self.out += (b"VALUE ", key, ready[:line_end], b" %d" % cas_of(entry), ready[line_end:])
+            line_end = wire_bytes.index(b"\r")
+            self.out += (b"VALUE ", key, wire_bytes[:line_end], b" %d" % cas_of(entry), wire_bytes[line_end:])
         else:
-            self.out += (b"VALUE ", key, ready)
+            self.out += (b"VALUE ", key, wire_bytes)

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.store.entry import EXPIRING, EXPIRING_BYTES, PLAIN, Entry, Item, expiring_end, ready_of
+from memcache_kv.store.entry import EXPIRING, EXPIRING_BYTES, PLAIN, Entry, Item, expiring_end, wire_bytes_of
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
@@ -68,15 +68,15 @@ def _of_any(session: Session, keys: list[bytes], entries: list[Entry | None]) ->
         if entry.__class__ is bytes and entry[-1] == PLAIN:
             pieces += (b"VALUE ", key, entry)
         elif entry.__class__ is bytes and entry[-1] == EXPIRING and entry[-EXPIRING_BYTES:] > expired:
-            if store.noting:
-                store.note(key, entry)
+            if store.records_access:
+                store.record_access(key, entry)
             pieces += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\n")
         elif isinstance(entry, Item):
             return None
         elif (live := store.get(key)) is None:
             misses += 1
         else:
-            pieces += (b"VALUE ", key, ready_of(live))
+            pieces += (b"VALUE ", key, wire_bytes_of(live))
     counters.cmd_get += len(keys)
     counters.get_hits += len(keys) - misses
     counters.get_misses += misses

@@ -26,7 +26,7 @@ def watch(protocol: TextProtocol, words: list[bytes]) -> None:
     if None in streams:
         protocol.reply(b"ERROR")
         return
-    watcher = context.observation.watchers.add(known, partial(resume_later, protocol.fd))
+    watcher = context.observers.watchers.add(known, partial(resume_later, protocol.fd))
     if watcher is None:
         protocol.reply(b"WATCHER_TOO_MANY log watcher limit reached")
         return

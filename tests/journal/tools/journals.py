@@ -17,7 +17,7 @@ from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import read_manifest
 from memcache_kv.journal.tools.export import new_store
 from memcache_kv.store import Store
-from memcache_kv.store.entry import flags_of, ready_of, value_of
+from memcache_kv.store.entry import flags_of, value_of, wire_bytes_of
 
 STARTED = 1_700_000_000
 Writes = Callable[[Journal], None]
@@ -103,7 +103,9 @@ def opened(path: Path) -> Store:
 
 def contents(path: Path) -> dict[bytes, tuple[int, bytes]]:
     """Flags and value of each key that a server has after its start."""
-    return {key: (flags_of(ready_of(entry)), value_of(ready_of(entry))) for key, entry in opened(path).items()}
+    return {
+        key: (flags_of(wire_bytes_of(entry)), value_of(wire_bytes_of(entry))) for key, entry in opened(path).items()
+    }
 
 
 def keys(path: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from memcache_kv.journal import Journal, JournalDirectory
 from memcache_kv.journal.tools.load import SourceItem
-from memcache_kv.store.entry import deadline_of, ready_of, state_of
+from memcache_kv.store.entry import deadline_of, state_of, wire_bytes_of
 from tests.integration.wire import MEMCACHED, OURS, RunningServer, ServerUnavailable
 from tests.journal.tools.journals import (
     Run,
@@ -107,7 +107,7 @@ def test_a_damaged_journal_is_not_exported(tmp_path: Path, run: Run) -> None:
 def items_of(path: Path) -> set[tuple[object, ...]]:
     found: set[tuple[object, ...]] = set()
     for key, entry in opened(path).items():
-        found.add((key, ready_of(entry), deadline_of(entry), state_of(entry)))
+        found.add((key, wire_bytes_of(entry), deadline_of(entry), state_of(entry)))
     return found
 
 

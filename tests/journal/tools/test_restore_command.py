@@ -8,7 +8,7 @@ import pytest
 
 from memcache_kv.journal import Journal
 from memcache_kv.journal.record import Record, line_of
-from memcache_kv.store.entry import cas_of, deadline_of, ready_of, state_of
+from memcache_kv.store.entry import cas_of, deadline_of, state_of, wire_bytes_of
 from tests.journal.tools.journals import STARTED, Run, keys, opened, sets, several_files, tree, write_journal
 from tests.program import Program, run_to_its_end
 
@@ -95,7 +95,12 @@ def test_facts_of_items_survive(tmp_path: Path, run: Run) -> None:
     run("restore", journal, "--until", STARTED, "--yes")
     entry = opened(journal).peek(b"a")
     assert entry is not None
-    assert (deadline_of(entry), cas_of(entry), state_of(entry), ready_of(entry)) == (end, 9, 2, b" 7 1\r\n\xff\r\n")
+    assert (deadline_of(entry), cas_of(entry), state_of(entry), wire_bytes_of(entry)) == (
+        end,
+        9,
+        2,
+        b" 7 1\r\n\xff\r\n",
+    )
 
 
 def test_a_flush_that_waited_and_whose_time_has_passed_is_left_out(tmp_path: Path, run: Run) -> None:

@@ -88,7 +88,7 @@ def test_one_request_a_turn_gets_the_same_replies(case: BinaryCase) -> None:
 @open_by_name
 def test_a_request_that_is_watched_gets_the_same_reply(case: BinaryCase) -> None:
     conversation = BinaryConversation(Surroundings(verbosity=2))
-    conversation.around.context.observation.refresh()
+    conversation.around.context.observers.refresh()
     if "detail" not in case.name:
         assert numbered(conversation.feed(case.sent)) == [*case.replies]
 
@@ -422,15 +422,15 @@ def test_a_verbose_log_has_requests_and_replies_on_a_line_each() -> None:
 )
 def test_requests_count_for_their_prefix(ask: Callable[[], list[Packet]], noted: bytes) -> None:
     conversation = BinaryConversation()
-    conversation.around.context.observation.count_prefixes(True)
+    conversation.around.context.observers.count_prefixes(True)
     conversation.ask(*ask())
-    assert b"".join(conversation.around.context.observation.prefixes.dump()) == noted + b"END\r\n"
+    assert b"".join(conversation.around.context.observers.prefixes.dump()) == noted + b"END\r\n"
 
 
 def test_a_read_is_noted_for_the_eviction() -> None:
     conversation = BinaryConversation()
     store = conversation.around.store
-    store.keep_facts()
+    store.keep_access_metadata()
     conversation.ask(storing(O.SET))
     conversation.around.clock.advance(5)
     conversation.ask(Packet(O.GET, b"a"))

@@ -142,6 +142,6 @@ def test_a_message_that_is_announced_too_long_is_not_held() -> None:
 
 def test_a_password_is_not_logged() -> None:
     conversation = guarded()
-    conversation.around.context.observation.set_verbosity(5)
+    conversation.around.context.observers.set_verbosity(5)
     conversation.ask(GOOD)
     assert "pass" not in "".join(conversation.around.logged)

@@ -203,8 +203,8 @@ def test_prefixes_are_counted_while_that_is_wanted() -> None:
 
 def test_counting_them_takes_requests_off_the_short_way_and_back() -> None:
     conversation = Conversation()
-    observation = conversation.around.context.observation
+    observers = conversation.around.context.observers
     conversation.feed(b"stats detail on\r\n")
-    assert observation.active
+    assert observers.active
     conversation.feed(b"stats detail off\r\n")
-    assert not observation.active
+    assert not observers.active

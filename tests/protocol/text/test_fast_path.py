@@ -10,7 +10,7 @@ from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.meta.fast_path import _plan, _read_words
 from memcache_kv.protocol.text.fast_path import LINES
 from memcache_kv.stats.counters import Counters
-from memcache_kv.store.entry import Entry, cas_of, deadline_of, ready_of
+from memcache_kv.store.entry import Entry, cas_of, deadline_of, wire_bytes_of
 from tests.protocol.context_factory import Surroundings
 from tests.protocol.spellings import all_spelled, line_ends, spelled
 
@@ -138,20 +138,20 @@ def tell(protocol: TextProtocol, data: bytes) -> bytes:
 
 def general(protocol: TextProtocol, data: bytes) -> bytes:
     """Have it answer in the general way alone, as it does while somebody watches."""
-    protocol.context.observation.active = True
+    protocol.context.observers.active = True
     try:
         protocol.receive(data)
         while protocol.paused:
             protocol.resume()
     finally:
-        protocol.context.observation.active = False
+        protocol.context.observers.active = False
     reply = b"".join(protocol.out)
     protocol.out.clear()
     return reply
 
 
 def facts(entry: Entry) -> tuple[bytes, int, int]:
-    return ready_of(entry), deadline_of(entry), cas_of(entry)
+    return wire_bytes_of(entry), deadline_of(entry), cas_of(entry)
 
 
 def kept(around: Surroundings) -> dict[bytes, tuple[bytes, int, int]]:

@@ -69,7 +69,7 @@ def test_what_is_no_stream_is_refused(request_: bytes) -> None:
 def test_who_was_refused_may_go_on() -> None:
     around = surroundings()
     assert Conversation(around).feed(b"watch foo\r\nmn\r\n") == b"ERROR\r\nMN\r\n"
-    assert around.context.observation.watchers.count == 0
+    assert around.context.observers.watchers.count == 0
 
 
 def test_watching_may_be_forbidden() -> None:
@@ -80,7 +80,7 @@ def test_watching_may_be_forbidden() -> None:
 def test_a_datagram_cannot_watch() -> None:
     around = Surroundings()
     assert Conversation(around).feed(b"watch\r\n") == NOT_ALLOWED
-    assert around.context.observation.watchers.count == 0
+    assert around.context.observers.watchers.count == 0
 
 
 def test_no_reply_may_be_under_way_before_the_watch() -> None:
@@ -223,8 +223,8 @@ def test_one_gets_only_what_it_watches() -> None:
 
 def test_the_hot_path_has_its_short_ways_back_when_the_last_one_leaves() -> None:
     watched = Watched()
-    observation = watched.around.context.observation
-    assert observation.active
-    observation.watchers.remove(watched.watcher)
-    assert not observation.active
+    observers = watched.around.context.observers
+    assert observers.active
+    observers.watchers.remove(watched.watcher)
+    assert not observers.active
     assert watched.lines(b"set a 0 0 1\r\nx\r\nget a\r\n") == []
