@@ -35,7 +35,7 @@ from memcache_kv import cli
 module, of, name = sys.argv[1].rsplit(".", 2)
 owner = getattr(importlib.import_module(module), of)
 as_it_was = getattr(owner, name)
-stop = server.Service.stop
+stop = server.Server.stop
 
 def fail(*arguments):
     raise LookupError("a fault for a test")
@@ -44,7 +44,7 @@ def heal_and_stop(self):
     setattr(owner, name, as_it_was)
     stop(self)
 
-server.Service.stop = heal_and_stop
+server.Server.stop = heal_and_stop
 setattr(owner, name, fail)
 sys.exit(cli.main(sys.argv[2:]))
 """

@@ -1,6 +1,7 @@
 """What tests of the store do again and again."""
 
 from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store.entry import cas_of as cas_of_entry
 from memcache_kv.store.entry import pack, wire_bytes_of
 
 FOREVER = 0
@@ -19,4 +20,4 @@ def found(store: Store, key: bytes) -> bytes | None:
 def cas_of(store: Store, key: bytes) -> int:
     entry = store.gets(key)
     assert entry is not None
-    return entry.cas_of(entry)
+    return cas_of_entry(entry)

@@ -134,8 +134,8 @@ def _divided(
 def _check_times(directory: Path, record_times: RecordTimes) -> None:
     if not record_times.is_timed:
         raise JournalError(
-            f"the journal in {directory} was written in format 1 from {local_time(record_times.last)} on, which does not "
-            "note when something was done: it can't be rewound into that time"
+            f"the journal in {directory} was written in format 1 from {local_time(record_times.last)} on, which does "
+            "not note when something was done: it can't be rewound into that time"
         )
 
 
