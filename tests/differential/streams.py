@@ -138,8 +138,12 @@ def kinds(is_old: bool) -> dict[str, st.SearchStrategy[Request]]:
 
 
 def _is_old(request: Request) -> bool:
-    """Whether old releases answer it alike; a delayed flush brings back what they only hid for the stream before."""
-    if _delay(request):
+    """Whether old releases answer it alike.
+
+    A delayed flush brings back what they only hid for the stream before; a quiet ma that makes an item is not silent.
+    """
+    words = request.line.split()
+    if _delay(request) or (words[:1] == [b"ma"] and b"q" in words and any(word.startswith(b"N") for word in words)):
         return False
     whole = len(request.block) in (0, request.length + 2)
     return whole and len(request.line + request.end) >= 4 and answered_alike_before(request.line_read)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import random
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from memcache_kv.config.settings import Settings
 from memcache_kv.journal.writer import queue_limit_bytes
-from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
 from tests.certificates import ask, make_certificates, stats
 from tests.integration.conftest import MakeServer
 from tests.integration.wire import Wire
-from tests.program import Program
+from tests.program import PATIENCE_SECONDS, Program, environment
 
 MEGABYTE = 1 << 20
 LIMIT_MEGABYTES = 128
@@ -136,22 +133,36 @@ def test_half_sent_values_cost_no_items(ours: MakeServer) -> None:
     assert server.resident_bytes() < resident - 40 * MEGABYTE
 
 
-@pytest.fixture
-def embedded() -> Iterator[Server]:
-    """A server that is a part of this program."""
-    settings = Settings(port=0, listen=("127.0.0.1",), memory_limit=SMALL_LIMIT_MEGABYTES * MEGABYTE)
-    service = Server(settings, log=Log(0, io.StringIO()))
-    service.start()
-    yield service
-    service.stop()
+class Host:
+    """A program with a server in it, in a process of its own: what other tests leave in this one is not there."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.integration.host_program", str(SMALL_LIMIT_MEGABYTES)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
+        self.port = int(self._answer())
+
+    def tell(self, command: bytes) -> None:
+        """Have it hold or drop memory of its own."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + b"\n")
+        self._process.stdin.flush()
+        assert self._answer() == b"done\n"
+
+    def _answer(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=PATIENCE_SECONDS)
 
 
 @on_linux
 @pytest.mark.parametrize("size", [100, 1000, 150 * MEGABYTE])
-def test_a_program_that_has_a_server_in_it_costs_no_items(embedded: Server, size: int) -> None:
-    with socket.create_connection(("127.0.0.1", embedded.port)) as client:
+def test_a_program_that_has_a_server_in_it_costs_no_items(size: int) -> None:
+    with closing(Host()) as host, socket.create_connection(("127.0.0.1", host.port)) as client:
         before = fill(client, "alone")
-        held = [b"x" * size + b"%d" % number for number in range(150 * MEGABYTE // size)]
+        host.tell(b"hold %d" % size)
         assert fill(client, "together") > ALMOST_ALL * before
-        held.clear()
+        host.tell(b"drop")
         assert fill(client, "afterwards") > ALMOST_ALL * before
