@@ -6,8 +6,9 @@ import os
 import socket
 from typing import TYPE_CHECKING, Protocol
 
-from memcache_kv.protocol import ConnectionFacts, TextProtocol
+from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.stats.connections import ConnectionFacts
 
 if TYPE_CHECKING:
     from memcache_kv.auth.users import LoginAttempts

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcache_kv.errors import ListenError
 from memcache_kv.observe.log import Log
-from memcache_kv.protocol import ConnectionFacts, ConnectionTotals
 from memcache_kv.server.connection import address_text
+from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.observe.watchers import Stream, Watchers
-from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context
+from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
 from memcache_kv.server.listener import ListeningAddress, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
+from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler

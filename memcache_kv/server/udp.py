@@ -9,11 +9,12 @@ import threading
 from typing import Any
 
 from memcache_kv.errors import ListenError
-from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
+from memcache_kv.protocol import Context, TextProtocol
 from memcache_kv.protocol.binary.frames import REPLY_MAGIC, is_binary
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.server.connection import address_text
 from memcache_kv.server.listener import POLL_SECONDS, Listener, MemcacheServer
+from memcache_kv.stats.connections import ConnectionFacts
 
 HEADER = struct.Struct("!HHHH")
 """Request id, number of this datagram, number of datagrams, reserved."""

@@ -13,13 +13,14 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Credentials, FailedLogins, LoginAttempts, Users, origin
-from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
+from memcache_kv.protocol import Context, TextProtocol
 from memcache_kv.protocol.binary.frames import is_binary
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.protocol.text.login import GuardedTextProtocol
 from memcache_kv.server.connection import Connection, HeldBack, peer_of
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE, new_poller
+from memcache_kv.stats.connections import ConnectionFacts
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:

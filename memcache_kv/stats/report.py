@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from memcache_kv.protocol.context import Context
+from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
 from memcache_kv.store import listing
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
@@ -22,7 +22,11 @@ from memcache_kv.store.store import Store
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.server.tls import Tls
+    from memcache_kv.config.settings import Settings
+    from memcache_kv.journal import Compactor, Journal
+    from memcache_kv.observe.observers import Observers
+    from memcache_kv.store.crawler import Crawler
+    from memcache_kv.store.time import Time
 
 Row: TypeAlias = tuple[str, object]
 Report: TypeAlias = Iterator[Row]
@@ -35,7 +39,63 @@ SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
 """Counts that memcached tells between other things."""
 
 
-def general(context: Context) -> Report:
+class ReportedServer(Protocol):
+    """What the reports need to know of a server."""
+
+    @property
+    def settings(self) -> Settings:
+        """What it was started with."""
+
+    @property
+    def clock(self) -> Time:
+        """Its clock."""
+
+    @property
+    def store(self) -> Store:
+        """Its items."""
+
+    @property
+    def crawler(self) -> Crawler:
+        """What takes expired items away."""
+
+    @property
+    def observers(self) -> Observers:
+        """Those who watch it."""
+
+    @property
+    def all_counters(self) -> Iterable[Counters]:
+        """The counts of each of its threads."""
+
+    @property
+    def totals(self) -> ConnectionTotals:
+        """The counts of its connections."""
+
+    @property
+    def connections(self) -> Callable[[int], Iterable[ConnectionFacts]]:
+        """Tells about every connection, for the one of this number."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads serve."""
+
+    @property
+    def journal(self) -> Journal | None:
+        """Its journal; None without one."""
+
+    @property
+    def compactor(self) -> Compactor | None:
+        """What rewrites that journal."""
+
+    @property
+    def recovered_records(self) -> int:
+        """How many records of the journal were read at the start."""
+
+    @property
+    def tls(self) -> TlsCounts | None:
+        """Counts of handshakes; None where there is no TLS."""
+
+
+def general(context: ReportedServer) -> Report:
     """Tell about the server as a whole."""
     counters = total(context.all_counters)
     yield from _process(context)
@@ -52,7 +112,7 @@ def general(context: Context) -> Report:
     yield from _journal(context)
 
 
-def _process(context: Context) -> Report:
+def _process(context: ReportedServer) -> Report:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     yield "pid", os.getpid()
     yield "uptime", context.clock.now - context.clock.started
@@ -64,7 +124,7 @@ def _process(context: Context) -> Report:
     yield "rusage_system", f"{usage.ru_stime:.6f}"
 
 
-def _connections(context: Context) -> Report:
+def _connections(context: ReportedServer) -> Report:
     totals = context.totals
     yield "max_connections", totals.limit
     yield "curr_connections", totals.current
@@ -78,7 +138,7 @@ def _connections(context: Context) -> Report:
         yield name, 0
 
 
-def _commands(context: Context, counters: Counters) -> Report:
+def _commands(context: ReportedServer, counters: Counters) -> Report:
     for name in counters.__slots__:
         if name not in SHOWN_APART:
             yield name, getattr(counters, name)
@@ -87,7 +147,7 @@ def _commands(context: Context, counters: Counters) -> Report:
             yield "get_flushed", _sum(context.store, "get_flushed")
 
 
-def _traffic(context: Context, counters: Counters) -> Report:
+def _traffic(context: ReportedServer, counters: Counters) -> Report:
     totals = context.totals
     if context.settings.idle_timeout:
         yield "idle_kicks", totals.idle_kicks
@@ -101,7 +161,7 @@ def _traffic(context: Context, counters: Counters) -> Report:
     yield "conn_yields", counters.conn_yields
 
 
-def _tls(tls: Tls, counts_sessions: bool) -> Report:
+def _tls(tls: TlsCounts, counts_sessions: bool) -> Report:
     if counts_sessions:
         yield "ssl_new_sessions", tls.new_sessions
     yield "ssl_handshake_errors", tls.handshake_errors
@@ -124,7 +184,7 @@ def _slab_moves() -> Report:
     yield "slabs_moved", 0
 
 
-def _threads(context: Context) -> Report:
+def _threads(context: ReportedServer) -> Report:
     if context.crawler.enabled:
         yield "lru_crawler_running", int(context.crawler.running)
         yield "lru_crawler_starts", context.crawler.starts
@@ -133,7 +193,7 @@ def _threads(context: Context) -> Report:
     yield "malloc_fails", 0
 
 
-def _log(context: Context) -> Report:
+def _log(context: ReportedServer) -> Report:
     watchers = context.observers.watchers
     yield "log_worker_dropped", 0  # a line goes straight to those who watch
     yield "log_worker_written", watchers.written
@@ -146,7 +206,7 @@ def _log(context: Context) -> Report:
     yield "round_robin_fallback", 0
 
 
-def _items(context: Context) -> Report:
+def _items(context: ReportedServer) -> Report:
     store = context.store
     yield "bytes", store.used_bytes
     yield "curr_items", len(store)
@@ -154,7 +214,7 @@ def _items(context: Context) -> Report:
     yield "slab_global_page_pool", 0
 
 
-def _lru(context: Context) -> Report:
+def _lru(context: ReportedServer) -> Report:
     """Tell what became of items that nobody deleted."""
     store, segments = context.store, context.settings.extended.lru_maintainer_thread
     yield "expired_unfetched", _sum(store, "expired_unseen")
@@ -169,7 +229,7 @@ def _lru(context: Context) -> Report:
         yield "lru_bumps_dropped", 0
 
 
-def _crawled(context: Context) -> Report:
+def _crawled(context: ReportedServer) -> Report:
     yield "crawler_reclaimed", context.crawler.reclaimed
     yield "crawler_items_checked", context.crawler.items_checked
     yield "lrutail_reflocked", 0
@@ -188,7 +248,7 @@ def _evicted_active(store: Store) -> int:
     return _sum(store, "evictions") - _sum(store, "evicted_unseen")
 
 
-def _journal(context: Context) -> Report:
+def _journal(context: ReportedServer) -> Report:
     """Tell of the journal, where there is one: how far the disk is behind, what it takes, and whether it fails."""
     journal, compactor = context.journal, context.compactor
     if journal is None or compactor is None:
@@ -217,7 +277,7 @@ def _journal(context: Context) -> Report:
         yield f"{OWN_PREFIX}journal_{name}", value
 
 
-def items(context: Context) -> Walk:
+def items(context: ReportedServer) -> Walk:
     """Tell about the items, class by class, in which there are any."""
     found: dict[int, ClassContents] = {}
     for _ in listing.count_classes(context.store, found):
@@ -228,7 +288,7 @@ def items(context: Context) -> Walk:
         yield [(f"items:{number}:{name}", value) for name, value in rows]
 
 
-def _class_items(context: Context, here: ClassContents, happened: ClassCounts) -> Report:
+def _class_items(context: ReportedServer, here: ClassContents, happened: ClassCounts) -> Report:
     """Tell of one class. What is counted for all of them together, or has no meaning here, is 0."""
     segments = context.settings.extended.lru_maintainer_thread
     yield "number", here.number
@@ -273,7 +333,7 @@ def _happened(store: Store) -> dict[int, ClassCounts]:
     return sums
 
 
-def slabs(context: Context) -> Walk:
+def slabs(context: ReportedServer) -> Walk:
     """Tell in the form of slabs what each class would take: pages of a megabyte, cut into its chunks.
 
     A class in which there is nothing any more is told of as long as it is known what was evicted or reclaimed.
@@ -312,12 +372,12 @@ def in_text(walk: Walk) -> Iterator[bytes]:
     yield b"END\r\n"
 
 
-def sizes(context: Context) -> Report:
+def sizes(context: ReportedServer) -> Report:
     """Tell that sizes are not tracked, as memcached does unless started with track_sizes."""
     yield "sizes_status", "disabled"
 
 
-def connections(context: Context, asking: int) -> Report:
+def connections(context: ReportedServer, asking: int) -> Report:
     """Tell about every connection."""
     for each in context.connections(asking):
         yield f"{each.fd}:addr", each.address
@@ -327,7 +387,7 @@ def connections(context: Context, asking: int) -> Report:
         yield f"{each.fd}:secs_since_last_cmd", each.idle_seconds
 
 
-def reset(context: Context) -> None:
+def reset(context: ReportedServer) -> None:
     """Set the counts to 0; what tells of the present stays."""
     for counters in context.all_counters:
         counters.reset()
@@ -354,8 +414,8 @@ SHARD_COUNTS = (
 )  # fmt: skip
 """What `stats reset` sets to 0 in a shard, besides what it counts by class."""
 
-WALKS: dict[bytes, Callable[[Context], Walk]] = {b"items": items, b"slabs": slabs}
-BY_NAME: dict[bytes, Callable[[Context], Report]] = {
+WALKS: dict[bytes, Callable[[ReportedServer], Walk]] = {b"items": items, b"slabs": slabs}
+BY_NAME: dict[bytes, Callable[[ReportedServer], Report]] = {
     b"items": lambda context: chain.from_iterable(items(context)),
     b"slabs": lambda context: chain.from_iterable(slabs(context)),
     b"sizes": sizes,

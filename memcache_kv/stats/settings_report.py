@@ -7,12 +7,18 @@ with memcached's default.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
-from memcache_kv.protocol.context import Context
 from memcache_kv.stats.report import OWN_PREFIX, Report
 from memcache_kv.version import VERSION
+
+if TYPE_CHECKING:
+    from memcache_kv.observe.log import Log
+    from memcache_kv.observe.observers import Observers
+    from memcache_kv.store.crawler import Crawler
+    from memcache_kv.store.store import Store
 
 PROTOCOL_NAMES = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 VERIFY_FLAGS = (0, 1, 3, 7)
@@ -20,7 +26,39 @@ VERIFY_FLAGS = (0, 1, 3, 7)
 VERSION_NAMES = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
 
-def settings(context: Context) -> Report:
+class ConfiguredServer(Protocol):
+    """What `stats settings` needs to know of a server."""
+
+    @property
+    def settings(self) -> Settings:
+        """What it was started with."""
+
+    @property
+    def store(self) -> Store:
+        """Its items."""
+
+    @property
+    def crawler(self) -> Crawler:
+        """What takes expired items away."""
+
+    @property
+    def observers(self) -> Observers:
+        """Those who watch it."""
+
+    @property
+    def log(self) -> Log:
+        """Its log."""
+
+    @property
+    def tcp_port(self) -> int:
+        """The TCP port it really listens on; 0 where there is none."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads serve."""
+
+
+def settings(context: ConfiguredServer) -> Report:
     """Tell what the server was started with, and what was changed since."""
     s = context.settings
     yield "maxbytes", context.store.limit_bytes
@@ -50,7 +88,7 @@ def settings(context: Context) -> Report:
     yield OWN_PREFIX + "max_items", s.max_items
 
 
-def _listening(context: Context) -> Report:
+def _listening(context: ConfiguredServer) -> Report:
     s = context.settings
     yield "maxconns", s.conn_limit
     yield "tcpport", context.tcp_port
@@ -64,7 +102,7 @@ def _listening(context: Context) -> Report:
     yield "shutdown_command", _yes(s.enable_shutdown)
 
 
-def _protocol(context: Context) -> Report:
+def _protocol(context: ConfiguredServer) -> Report:
     s = context.settings
     yield "growth_factor", f"{s.slab_growth_factor:.2f}"
     yield "chunk_size", s.slab_min_size
@@ -89,7 +127,7 @@ def _slabs(s: Settings) -> Report:
     yield "slab_chunk_max", s.extended.slab_chunk_max
 
 
-def _crawler(context: Context) -> Report:
+def _crawler(context: ConfiguredServer) -> Report:
     s = context.settings
     yield "lru_crawler", _yes(context.crawler.enabled)
     yield "lru_crawler_sleep", context.crawler.sleep_us

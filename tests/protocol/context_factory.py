@@ -6,7 +6,8 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Watchers
-from memcache_kv.protocol import ConnectionFacts, ConnectionTotals, Context, TextProtocol
+from memcache_kv.protocol import Context, TextProtocol
+from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler

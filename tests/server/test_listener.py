@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from memcache_kv.observe.log import Log
-from memcache_kv.protocol import ConnectionTotals
 from memcache_kv.server import listener as server_module
 from memcache_kv.server.listener import ListeningAddress, MemcacheServer
+from memcache_kv.stats.connections import ConnectionTotals
 from tests.program import PATIENCE_SECONDS
 
 

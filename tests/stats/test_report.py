@@ -8,8 +8,8 @@ import pytest
 from memcache_kv.config.memcached_options import Unused
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory
-from memcache_kv.protocol import ConnectionFacts
 from memcache_kv.stats import report
+from memcache_kv.stats.connections import ConnectionFacts
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import pack
 from memcache_kv.store.listing import KEYS_AT_ONCE
