@@ -3,6 +3,7 @@
 KEY_LIMIT_BYTES = 250
 LARGEST_LENGTH = (1 << 31) - 3
 """Of a data block."""
+MAX_VERBOSITY = 5
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format"
 BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument"

@@ -5,7 +5,7 @@ Which lengths fit a command, every status and every text are those of memcached 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +18,7 @@ from memcache_kv.protocol.binary.sasl import (
     Progress,
     SaslLogin,
 )
-from memcache_kv.protocol.text.admin import MAX_VERBOSITY
+from memcache_kv.protocol.replies import MAX_VERBOSITY
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store import listing
 from memcache_kv.store.entry import Entry, cas_of, pack, value_of
@@ -27,7 +27,7 @@ from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.binary.framing import BinaryProtocol
+    from memcache_kv.protocol.binary.responder import PacketHandler, PacketResponder
 
 STORING = Struct("!II")
 """Extras of set: flags and exptime."""
@@ -38,8 +38,6 @@ NUMBER = Struct("!Q")
 MAKES_NONE = 0xFFFFFFFF
 """The exptime with which counting does not make what is missing."""
 
-Handler = Callable[["BinaryProtocol", Request], None]
-
 
 class Command(NamedTuple):
     """How a command is carried out, and which requests fit it.
@@ -48,7 +46,7 @@ class Command(NamedTuple):
     is_exact: whether nothing may follow the key.
     """
 
-    carry_out: Handler
+    carry_out: PacketHandler
     extras: tuple[int, ...] = (0,)
     is_keyed: bool | None = True
     is_exact: bool = True
@@ -66,7 +64,7 @@ class Command(NamedTuple):
 # Retrieval
 
 
-def _get(protocol: BinaryProtocol, request: Request, with_key: bool = False) -> None:
+def _get(protocol: PacketResponder, request: Request, with_key: bool = False) -> None:
     protocol.observe_lookup(request.key)
     entry = protocol.store.gets(request.key)
     protocol.counters.cmd_get += 1
@@ -74,7 +72,7 @@ def _get(protocol: BinaryProtocol, request: Request, with_key: bool = False) -> 
     _answer_retrieval(protocol, request, entry, with_key)
 
 
-def _touch(protocol: BinaryProtocol, request: Request, with_key: bool = False, with_value: bool = True) -> None:
+def _touch(protocol: PacketResponder, request: Request, with_key: bool = False, with_value: bool = True) -> None:
     (exptime,) = EXPTIME.unpack(request.extras)
     protocol.observe_lookup(request.key)
     entry = protocol.store.touch(request.key, protocol.store.deadline(exptime), with_cas=True)
@@ -84,7 +82,7 @@ def _touch(protocol: BinaryProtocol, request: Request, with_key: bool = False, w
 
 
 def _answer_retrieval(
-    protocol: BinaryProtocol, request: Request, entry: Entry | None, with_key: bool, with_value: bool = True
+    protocol: PacketResponder, request: Request, entry: Entry | None, with_key: bool, with_value: bool = True
 ) -> None:
     protocol.observe_fetch(request.key, entry)
     key = request.key if with_key else b""
@@ -101,7 +99,7 @@ def _answer_retrieval(
 # Storage
 
 
-def _set(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
+def _set(protocol: PacketResponder, request: Request, mode: Mode) -> None:
     """set, add and replace; with a CAS id all three store only over the value that has it."""
     flags, exptime = STORING.unpack(request.extras)
     if protocol.store.exceeds_limit(len(request.key), request.value_bytes, flags):
@@ -115,7 +113,7 @@ def _set(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
     protocol.expect_block(flags, request.value_bytes, partial(_store_value, protocol, request, mode, deadline))
 
 
-def _join(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
+def _join(protocol: PacketResponder, request: Request, mode: Mode) -> None:
     """append and prepend"""
     if protocol.store.exceeds_limit(len(request.key), request.value_bytes, 0):
         _refuse_value(protocol, request, Status.TOO_LARGE)
@@ -123,12 +121,12 @@ def _join(protocol: BinaryProtocol, request: Request, mode: Mode) -> None:
         protocol.expect_block(0, request.value_bytes, partial(_store_value, protocol, request, mode, 0))
 
 
-def _refuse_value(protocol: BinaryProtocol, request: Request, status: Status) -> None:
+def _refuse_value(protocol: PacketResponder, request: Request, status: Status) -> None:
     protocol.fail(request, status)
     protocol.swallow(request.value_bytes)
 
 
-def _store_value(protocol: BinaryProtocol, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
+def _store_value(protocol: PacketResponder, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
     cas = request.cas if protocol.store.gives_cas else 0
     asked = Mode.CAS if cas and not mode.joins else mode
     outcome, entry = protocol.write_item(Write(asked, request.key, wire_bytes, deadline, cas, needs_cas=True))
@@ -149,7 +147,7 @@ NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 # Changing what is there
 
 
-def _delete(protocol: BinaryProtocol, request: Request) -> None:
+def _delete(protocol: PacketResponder, request: Request) -> None:
     """delete; with a CAS id only the value that has it."""
     protocol.observe_lookup(request.key)
     if request.cas:
@@ -223,7 +221,7 @@ class _Counting:
         return self._store.renewed(self._request.key, wire_bytes, self._deadline, self.cas, 0)
 
 
-def _count(protocol: BinaryProtocol, request: Request, name: str) -> None:
+def _count(protocol: PacketResponder, request: Request, name: str) -> None:
     counting = _Counting(protocol.store, request, name == "incr")
     protocol.observe_lookup(request.key)
     if not protocol.store.update(request.key, counting.decide):
@@ -241,7 +239,7 @@ def _count(protocol: BinaryProtocol, request: Request, name: str) -> None:
         protocol.fail(request, counting.status)
 
 
-def _flush(protocol: BinaryProtocol, request: Request) -> None:
+def _flush(protocol: PacketResponder, request: Request) -> None:
     """flush, now or at a time"""
     if protocol.context.settings.disable_flush_all:
         protocol.fail(request, Status.AUTH_ERROR)
@@ -256,34 +254,34 @@ def _flush(protocol: BinaryProtocol, request: Request) -> None:
 # The server
 
 
-def _noop(protocol: BinaryProtocol, request: Request) -> None:
+def _noop(protocol: PacketResponder, request: Request) -> None:
     protocol.succeed(request)
 
 
-def _version(protocol: BinaryProtocol, request: Request) -> None:
+def _version(protocol: PacketResponder, request: Request) -> None:
     protocol.succeed(request, PROTOCOL_VERSION.encode())
 
 
-def _quit(protocol: BinaryProtocol, request: Request) -> None:
+def _quit(protocol: PacketResponder, request: Request) -> None:
     protocol.succeed(request)
     protocol.close_reason = "normal"
     protocol.closing = True
 
 
-def _verbosity(protocol: BinaryProtocol, request: Request) -> None:
+def _verbosity(protocol: PacketResponder, request: Request) -> None:
     level = int.from_bytes(request.extras, "big")
     protocol.context.observers.set_verbosity(min(level, MAX_VERBOSITY))
     protocol.succeed(request)
 
 
-def _unknown(protocol: BinaryProtocol, request: Request) -> None:
+def _unknown(protocol: PacketResponder, request: Request) -> None:
     _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
 
 
 # Statistics
 
 
-def _stat(protocol: BinaryProtocol, request: Request) -> None:
+def _stat(protocol: PacketResponder, request: Request) -> None:
     """stat [<what>]: a packet a row, and an empty one; of some words the beginning is looked at, as in memcached."""
     context, what = protocol.context, request.key
     if not what:
@@ -303,14 +301,14 @@ def _stat(protocol: BinaryProtocol, request: Request) -> None:
         protocol.fail(request, Status.NOT_FOUND)
 
 
-def _send_report(protocol: BinaryProtocol, request: Request, rows: report.Report) -> None:
+def _send_report(protocol: PacketResponder, request: Request, rows: report.Report) -> None:
     for name, value in rows:
         text = str(value).encode("utf-8", "surrogateescape")  # a path may be no text
         protocol.out.append(packet(request, key=name.encode(), value=text))
     protocol.out.append(packet(request))
 
 
-def _detail(protocol: BinaryProtocol, request: Request, what: bytes) -> None:
+def _detail(protocol: PacketResponder, request: Request, what: bytes) -> None:
     """stat detail on|off|dump"""
     observers = protocol.context.observers
     if protocol.context.settings.disable_dumping:
@@ -336,7 +334,7 @@ def _sizes(store: Store, request: Request) -> Iterator[bytes]:
 # The login
 
 
-def _list_mechanisms(protocol: BinaryProtocol, request: Request) -> None:
+def _list_mechanisms(protocol: PacketResponder, request: Request) -> None:
     if protocol.login is None:
         protocol.fail(request, Status.UNKNOWN_COMMAND)
     else:
@@ -344,7 +342,7 @@ def _list_mechanisms(protocol: BinaryProtocol, request: Request) -> None:
         protocol.succeed(request, MECHANISM)
 
 
-def _authenticate(protocol: BinaryProtocol, request: Request) -> None:
+def _authenticate(protocol: PacketResponder, request: Request) -> None:
     """sasl auth and step: the mechanism's name is the key, its message the value."""
     if protocol.login is None:
         _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
@@ -356,7 +354,7 @@ def _authenticate(protocol: BinaryProtocol, request: Request) -> None:
         protocol.expect_block(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
 
 
-def _log_in(protocol: BinaryProtocol, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
+def _log_in(protocol: PacketResponder, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
     message = value_of(wire_bytes)
     is_start = request.opcode == Opcode.SASL_AUTH
     progress = login.start(request.key, message) if is_start else login.step(message)

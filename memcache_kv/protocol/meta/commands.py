@@ -44,7 +44,7 @@ from memcache_kv.store.entry import (
 from memcache_kv.store.writes import Mode, Outcome, Write
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.framing import TextProtocol
+    from memcache_kv.protocol.responder import LineResponder
 
 _T, _N, _s, _t, _c, _l, _h, _O, _k = b"TNstclhOk"
 LOCKED = frozenset(b"TNRlh")
@@ -62,12 +62,12 @@ MODES = {
 }
 
 
-def mn(protocol: TextProtocol, words: list[bytes]) -> None:
+def mn(protocol: LineResponder, words: list[bytes]) -> None:
     """mn: answer, so that a client knows that all before it was carried out."""
     protocol.reply(b"MN")
 
 
-def _flags_of(protocol: TextProtocol, key: bytes, tokens: list[bytes], words: int) -> Flags:
+def _flags_of(protocol: LineResponder, key: bytes, tokens: list[bytes], words: int) -> Flags:
     """Read the flags of a command; a CAS id to give is forgotten where items have none. Raises BadFlags."""
     flags = read_flags(key, tokens, words)
     if not protocol.store.gives_cas:
@@ -75,7 +75,7 @@ def _flags_of(protocol: TextProtocol, key: bytes, tokens: list[bytes], words: in
     return flags
 
 
-def _read(protocol: TextProtocol, words: list[bytes], error: bytes = b"") -> Flags | None:
+def _read(protocol: LineResponder, words: list[bytes], error: bytes = b"") -> Flags | None:
     """Read the flags behind a command's key; None, and it is answered, where they can't be used.
 
     error: what is answered to flags that look like some, in place of what is wrong with them.
@@ -90,7 +90,7 @@ def _read(protocol: TextProtocol, words: list[bytes], error: bytes = b"") -> Fla
         return None
 
 
-def _has_id(protocol: TextProtocol, entry: Entry, cas: int | None) -> bool:
+def _has_id(protocol: LineResponder, entry: Entry, cas: int | None) -> bool:
     """Tell whether an item has this CAS id; where items have none, all have 0, and else none has it."""
     return cas == cas_of(entry) and (bool(cas) or not protocol.store.gives_cas)
 
@@ -98,7 +98,7 @@ def _has_id(protocol: TextProtocol, entry: Entry, cas: int | None) -> bool:
 # mg
 
 
-def mg(protocol: TextProtocol, words: list[bytes]) -> None:
+def mg(protocol: LineResponder, words: list[bytes]) -> None:
     """mg <key> <flags>*"""
     flags = _read(protocol, words)
     if flags is None:
@@ -113,7 +113,7 @@ def mg(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(fault.args[0])
 
 
-def _get(protocol: TextProtocol, flags: Flags) -> None:
+def _get(protocol: LineResponder, flags: Flags) -> None:
     """Carry out a mg that changes nothing, unless the item is stale and waits for a winner."""
     store, key = protocol.store, flags.key
     find = store.peek if flags.has(b"u") else store.gets if _c in flags.letters else store.get
@@ -130,7 +130,7 @@ def _get(protocol: TextProtocol, flags: Flags) -> None:
         _answer_hit(protocol, flags, entry, fields)
 
 
-def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
+def _get_changing(protocol: LineResponder, flags: Flags) -> None:
     """Carry out a mg with the key to itself."""
     store, key = protocol.store, flags.key
     if flags.letters & {_l, _h} and not store.keeps_access_metadata:
@@ -159,7 +159,7 @@ def _get_changing(protocol: TextProtocol, flags: Flags) -> None:
     _answer_hit(protocol, flags, reading.kept, reading.text)
 
 
-def _answer_hit(protocol: TextProtocol, flags: Flags, entry: Entry, fields: bytes) -> None:
+def _answer_hit(protocol: LineResponder, flags: Flags, entry: Entry, fields: bytes) -> None:
     wire_bytes = wire_bytes_of(entry)
     if not flags.has(b"v") or _has_id(protocol, entry, flags.cas):
         protocol.reply(b"HD" + fields)
@@ -169,7 +169,7 @@ def _answer_hit(protocol: TextProtocol, flags: Flags, entry: Entry, fields: byte
     protocol.send(b"VA" + length + fields, wire_bytes[line_end + 2 :])
 
 
-def _answer_miss(protocol: TextProtocol, flags: Flags) -> None:
+def _answer_miss(protocol: LineResponder, flags: Flags) -> None:
     protocol.observe_fetch(flags.key, None)
     protocol.counters.cmd_get += 1
     protocol.counters.get_misses += 1
@@ -181,7 +181,7 @@ def _answer_miss(protocol: TextProtocol, flags: Flags) -> None:
 class _Reading:
     """One item as one mg sees it, and what becomes of it: flags take effect in the order in which they were given."""
 
-    def __init__(self, protocol: TextProtocol, flags: Flags, old: Entry | None) -> None:
+    def __init__(self, protocol: LineResponder, flags: Flags, old: Entry | None) -> None:
         self._flags = flags
         self._old = old
         self._store = protocol.store
@@ -294,7 +294,7 @@ _FIELDS: dict[int, Callable[[_Reading, bytes], bytes]] = {
 # ms
 
 
-def ms(protocol: TextProtocol, words: list[bytes]) -> None:
+def ms(protocol: LineResponder, words: list[bytes]) -> None:
     """ms <key> <datalen> <flags>*, and then the data block."""
     length = signed32(words[2])
     if length is None or not 0 <= length <= LARGEST_LENGTH or not look_like_flags(words[3:]):
@@ -326,7 +326,7 @@ def _mode(flags: Flags) -> Mode:
     return mode
 
 
-def _finish_ms(protocol: TextProtocol, flags: Flags, mode: Mode, length: int, wire_bytes: bytes) -> None:
+def _finish_ms(protocol: LineResponder, flags: Flags, mode: Mode, length: int, wire_bytes: bytes) -> None:
     """Store the block of a ms, and answer."""
     makes_missing = mode.joins and flags.vivify_ttl is not None
     ttl = flags.vivify_ttl if makes_missing else flags.ttl
@@ -365,7 +365,7 @@ def _stored_field(flags: Flags, token: bytes, length: int, entry: Entry | None) 
 # md
 
 
-def md(protocol: TextProtocol, words: list[bytes]) -> None:
+def md(protocol: LineResponder, words: list[bytes]) -> None:
     """md <key> <flags>*: delete, empty, or invalidate."""
     flags = _read(protocol, words)
     if flags is None:
@@ -398,7 +398,7 @@ def md(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(status + text)
 
 
-def _deleted(protocol: TextProtocol, flags: Flags, old: Entry) -> Entry | None:
+def _deleted(protocol: LineResponder, flags: Flags, old: Entry) -> Entry | None:
     """Return what a md leaves of an item: nothing, or an empty or stale one with its CAS id or a new one."""
     store, stale = protocol.store, flags.has(b"I")
     wire_bytes, deadline, cas, state = wire_bytes_of(old), deadline_of(old), cas_of(old), state_of(old)
@@ -417,7 +417,7 @@ def _deleted(protocol: TextProtocol, flags: Flags, old: Entry) -> Entry | None:
 # ma
 
 
-def ma(protocol: TextProtocol, words: list[bytes]) -> None:
+def ma(protocol: LineResponder, words: list[bytes]) -> None:
     """ma <key> <flags>*: count up or down."""
     flags = _read(protocol, words, b"CLIENT_ERROR invalid or duplicate flag")
     if flags is None:
@@ -442,7 +442,7 @@ def ma(protocol: TextProtocol, words: list[bytes]) -> None:
 class _Counting:
     """One ma: the number before and after, and what is told of it."""
 
-    def __init__(self, protocol: TextProtocol, flags: Flags) -> None:
+    def __init__(self, protocol: LineResponder, flags: Flags) -> None:
         self._flags = flags
         self._store = protocol.store
         self._counters = protocol.counters
@@ -522,7 +522,7 @@ class _Counting:
 # me
 
 
-def me(protocol: TextProtocol, words: list[bytes]) -> None:
+def me(protocol: LineResponder, words: list[bytes]) -> None:
     """me <key> [b]: tell about an item, for people who look for a fault."""
     key, in_base64 = words[1], words[2:3] == [b"b"]
     if in_base64 and len(key) <= KEY_LIMIT_BYTES:

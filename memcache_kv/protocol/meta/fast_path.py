@@ -17,7 +17,7 @@ from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.store.entry import LINE_FEED, PLAIN, PLAIN_LIMIT_BYTES, Item, deadline_of, wire_bytes_of
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.fast_path import FastPath
+    from memcache_kv.protocol.responder import BatchResponder
 
 PLANS_KEPT = 256
 LONGEST_PLAN_BYTES = 128
@@ -30,7 +30,7 @@ KEY_PLACE = -2
 """Where in what was answered last the key belongs."""
 
 
-def run_meta(protocol: FastPath, lines: Iterator[bytes]) -> tuple[int, list[bytes]]:
+def run_meta(protocol: BatchResponder, lines: Iterator[bytes]) -> tuple[int, list[bytes]]:
     """Carry out mgs that hit and mss of small values; return how many, and the lines of one that is none, if any.
 
     What is done for most is written out here, as in `run_classic`.
@@ -105,7 +105,7 @@ def _read_words(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return b"%b %b %b" % (client_flags, ttl, length), () if b"q" in letters else tuple(answer)
 
 
-def _get_by_plan(protocol: FastPath, line: bytes, key: bytes, asked: bytes) -> bool:
+def _get_by_plan(protocol: BatchResponder, line: bytes, key: bytes, asked: bytes) -> bool:
     """Answer a mg that hits with what its flags ask for, in their order; False where the line is none, or two."""
     opaque = b""
     if _O in asked:

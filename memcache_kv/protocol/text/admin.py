@@ -6,30 +6,26 @@ memcached 1.6.45's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.numbers import signed32, unsigned32
-from memcache_kv.protocol.replies import BAD_EXPTIME, BAD_FORMAT
+from memcache_kv.protocol.replies import BAD_EXPTIME, BAD_FORMAT, MAX_VERBOSITY
 from memcache_kv.protocol.text.lru_crawler import CLASSES, lru_crawler
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store import listing
 from memcache_kv.store.store import MIB
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.framing import TextProtocol
+    from memcache_kv.protocol.text.responder import Handler, TextResponder
 
-MAX_VERBOSITY = 5
 LONGEST_FRACTION = 31
-
-Handler = Callable[["TextProtocol", list[bytes]], None]
 
 
 # Statistics
 
 
-def stats(protocol: TextProtocol, words: list[bytes]) -> None:
+def stats(protocol: TextResponder, words: list[bytes]) -> None:
     """stats [<what>]; of most words the beginning is enough, as in memcached."""
     context = protocol.context
     what = words[1] if len(words) > 1 else b""
@@ -58,12 +54,12 @@ def stats(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"ERROR")
 
 
-def _send_report(protocol: TextProtocol, lines: report.Report) -> None:
+def _send_report(protocol: TextResponder, lines: report.Report) -> None:
     text = "".join(f"STAT {name} {value}\r\n" for name, value in lines)
     protocol.out.append(text.encode("utf-8", "surrogateescape") + b"END\r\n")  # a path may be no text
 
 
-def _detail(protocol: TextProtocol, what: bytes) -> None:
+def _detail(protocol: TextResponder, what: bytes) -> None:
     """stats detail on|off|dump"""
     context = protocol.context
     if context.settings.disable_dumping:
@@ -80,7 +76,7 @@ def _detail(protocol: TextProtocol, what: bytes) -> None:
         protocol.reply(b"CLIENT_ERROR usage: stats detail on|off|dump")
 
 
-def _cachedump(protocol: TextProtocol, words: list[bytes]) -> None:
+def _cachedump(protocol: TextResponder, words: list[bytes]) -> None:
     """stats cachedump <class> <most>"""
     if protocol.context.settings.disable_dumping:
         protocol.reply(b"CLIENT_ERROR stats cachedump not allowed")
@@ -100,7 +96,7 @@ def _cachedump(protocol: TextProtocol, words: list[bytes]) -> None:
 # What is kept, and how much of it
 
 
-def flush_all(protocol: TextProtocol, words: list[bytes]) -> None:
+def flush_all(protocol: TextResponder, words: list[bytes]) -> None:
     """flush_all [<exptime>] [noreply]"""
     protocol.counters.cmd_flush += 1
     if protocol.context.settings.disable_flush_all:
@@ -118,7 +114,7 @@ def flush_all(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"OK")
 
 
-def cache_memlimit(protocol: TextProtocol, words: list[bytes]) -> None:
+def cache_memlimit(protocol: TextResponder, words: list[bytes]) -> None:
     """cache_memlimit <megabytes> [noreply]"""
     megabytes = unsigned32(words[1]) if len(words) > 1 else None
     if megabytes is None:
@@ -135,7 +131,7 @@ def cache_memlimit(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"OK")
 
 
-def lru(protocol: TextProtocol, words: list[bytes]) -> None:
+def lru(protocol: TextResponder, words: list[bytes]) -> None:
     """lru tune|mode|temp_ttl <argument>*: checked, and without effect, as there is one list of items here."""
     what = words[1] if len(words) > 1 else b"?"
     if b"tune".startswith(what) and len(words) >= 6:
@@ -169,7 +165,7 @@ def _fraction(word: bytes) -> float | None:
         return None
 
 
-def slabs(protocol: TextProtocol, words: list[bytes]) -> None:
+def slabs(protocol: TextResponder, words: list[bytes]) -> None:
     """slabs reassign <from> <to>, slabs automove <what>: there are no pages to move, and the answers say so."""
     what = words[1] if len(words) > 1 else b"?"
     if b"reassign".startswith(what) and len(words) == 4:
@@ -180,7 +176,7 @@ def slabs(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"ERROR")
 
 
-def _reassign(protocol: TextProtocol, source: int | None, target: int | None) -> None:
+def _reassign(protocol: TextResponder, source: int | None, target: int | None) -> None:
     pools = range(CLASSES.stop)
     if not protocol.context.settings.extended.slab_reassign:
         protocol.reply(b"CLIENT_ERROR slab reassignment disabled")
@@ -211,7 +207,7 @@ def _judge_automove(what: bytes, argument: bytes) -> bytes:
 # The server
 
 
-def verbosity(protocol: TextProtocol, words: list[bytes]) -> None:
+def verbosity(protocol: TextResponder, words: list[bytes]) -> None:
     """verbosity <level> [noreply]"""
     level = unsigned32(words[1]) if len(words) > 1 else None
     if level is None:
@@ -221,7 +217,7 @@ def verbosity(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"OK")
 
 
-def debugtime(protocol: TextProtocol, words: list[bytes]) -> None:
+def debugtime(protocol: TextResponder, words: list[bytes]) -> None:
     """debugtime p|r|<seconds>: let the clock stand, go on, or move by so much; for tests of what expires.
 
     Known with --debug-commands alone, as memcached knows it in builds for tests alone. Refused where it could do what
@@ -246,7 +242,7 @@ def debugtime(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"ERROR")
 
 
-def shutdown(protocol: TextProtocol, words: list[bytes]) -> None:
+def shutdown(protocol: TextResponder, words: list[bytes]) -> None:
     """shutdown [graceful]; both end as SIGTERM does."""
     if not protocol.context.settings.enable_shutdown:
         protocol.reply(b"SERVER_ERROR: shutdown not enabled")
@@ -258,7 +254,7 @@ def shutdown(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"CLIENT_ERROR invalid shutdown mode")
 
 
-def refresh_certs(protocol: TextProtocol, words: list[bytes]) -> None:
+def refresh_certs(protocol: TextResponder, words: list[bytes]) -> None:
     """refresh_certs: read the certificates again, for connections that come later."""
     tls = protocol.context.tls
     if tls is None:
@@ -272,7 +268,7 @@ def refresh_certs(protocol: TextProtocol, words: list[bytes]) -> None:
         protocol.reply(b"OK")
 
 
-def journal(protocol: TextProtocol, words: list[bytes]) -> None:
+def journal(protocol: TextResponder, words: list[bytes]) -> None:
     """journal compact: rewrite the journal now, in the background. Ours alone; memcached has no journal."""
     compactor = protocol.context.compactor
     if words[1:] != [b"compact"]:

@@ -6,7 +6,6 @@ memcached 1.6.45; protocol.txt has the meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,12 +21,11 @@ from memcache_kv.protocol.replies import (
     TOO_LARGE,
 )
 from memcache_kv.protocol.text import admin, watch
-from memcache_kv.store.entry import Entry
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.framing import TextProtocol
+    from memcache_kv.protocol.text.responder import Finder, Handler, TextResponder
 
 
 STORED_REPLIES = {
@@ -41,11 +39,8 @@ STORED_REPLIES = {
 WORDS_LIMIT = 23
 """memcached takes no more words of a line, but for the keys of a get: what stands behind them is passed over."""
 
-Finder = Callable[[bytes], Entry | None]
-Handler = Callable[["TextProtocol", list[bytes]], None]
 
-
-def dispatch(protocol: TextProtocol, line: bytes) -> None:
+def dispatch(protocol: TextResponder, line: bytes) -> None:
     """Find the command that a line names, and carry it out."""
     words = line.split(b" ")
     first = words[0]
@@ -75,17 +70,17 @@ def dispatch(protocol: TextProtocol, line: bytes) -> None:
 # Retrieval
 
 
-def get(protocol: TextProtocol, words: list[bytes]) -> None:
+def get(protocol: TextResponder, words: list[bytes]) -> None:
     """get <key>*"""
     _retrieve(protocol, words, protocol.store.get, False)
 
 
-def gets(protocol: TextProtocol, words: list[bytes]) -> None:
+def gets(protocol: TextResponder, words: list[bytes]) -> None:
     """gets <key>*"""
     _retrieve(protocol, words, protocol.store.gets, True)
 
 
-def _retrieve(protocol: TextProtocol, words: list[bytes], find: Finder, with_cas: bool) -> None:
+def _retrieve(protocol: TextResponder, words: list[bytes], find: Finder, with_cas: bool) -> None:
     del words[0]
     if max(map(len, words)) > KEY_LIMIT_BYTES:
         protocol.reply(BAD_FORMAT)
@@ -93,17 +88,17 @@ def _retrieve(protocol: TextProtocol, words: list[bytes], find: Finder, with_cas
         protocol.answer_get(words, find, with_cas, ("cmd_get", "get_hits", "get_misses"))
 
 
-def gat(protocol: TextProtocol, words: list[bytes]) -> None:
+def gat(protocol: TextResponder, words: list[bytes]) -> None:
     """gat <exptime> <key>*"""
     _retrieve_and_touch(protocol, words, False)
 
 
-def gats(protocol: TextProtocol, words: list[bytes]) -> None:
+def gats(protocol: TextResponder, words: list[bytes]) -> None:
     """gats <exptime> <key>*"""
     _retrieve_and_touch(protocol, words, True)
 
 
-def _retrieve_and_touch(protocol: TextProtocol, words: list[bytes], with_cas: bool) -> None:
+def _retrieve_and_touch(protocol: TextResponder, words: list[bytes], with_cas: bool) -> None:
     exptime, keys = signed32(words[1]), words[2:]
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
@@ -119,13 +114,13 @@ def _retrieve_and_touch(protocol: TextProtocol, words: list[bytes], with_cas: bo
 
 
 def _storage(mode: Mode) -> Handler:
-    def handler(protocol: TextProtocol, words: list[bytes]) -> None:
+    def handler(protocol: TextResponder, words: list[bytes]) -> None:
         _storage_command(protocol, words, mode)
 
     return handler
 
 
-def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> None:
+def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) -> None:
     """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], and then the data block."""
     length = signed32(words[4])
     if length is None or not 0 <= length <= LARGEST_LENGTH:
@@ -150,7 +145,7 @@ def _storage_command(protocol: TextProtocol, words: list[bytes], mode: Mode) -> 
         protocol.expect_block(flags, length, partial(_store_block, protocol, mode, key, deadline, cas))
 
 
-def _store_block(protocol: TextProtocol, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
+def _store_block(protocol: TextResponder, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
     outcome, _ = protocol.write_item(Write(mode, key, wire_bytes, deadline, cas))
     protocol.reply(STORED_REPLIES[outcome])
 
@@ -158,7 +153,7 @@ def _store_block(protocol: TextProtocol, mode: Mode, key: bytes, deadline: int, 
 # Changing what is there
 
 
-def delete(protocol: TextProtocol, words: list[bytes]) -> None:
+def delete(protocol: TextResponder, words: list[bytes]) -> None:
     """delete <key> [noreply]; what else the line says is passed over."""
     if not _take_key(protocol, words):
         return
@@ -169,17 +164,17 @@ def delete(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"NOT_FOUND" if old is None else b"DELETED")
 
 
-def incr(protocol: TextProtocol, words: list[bytes]) -> None:
+def incr(protocol: TextResponder, words: list[bytes]) -> None:
     """incr <key> <value> [noreply]"""
     _arithmetic(protocol, words, "incr", 1)
 
 
-def decr(protocol: TextProtocol, words: list[bytes]) -> None:
+def decr(protocol: TextResponder, words: list[bytes]) -> None:
     """decr <key> <value> [noreply]"""
     _arithmetic(protocol, words, "decr", -1)
 
 
-def _arithmetic(protocol: TextProtocol, words: list[bytes], name: str, sign: int) -> None:
+def _arithmetic(protocol: TextResponder, words: list[bytes], name: str, sign: int) -> None:
     if not _take_key(protocol, words):
         return
     amount = unsigned64(words[2])
@@ -198,7 +193,7 @@ def _arithmetic(protocol: TextProtocol, words: list[bytes], name: str, sign: int
         protocol.reply(b"%d" % result)
 
 
-def touch(protocol: TextProtocol, words: list[bytes]) -> None:
+def touch(protocol: TextResponder, words: list[bytes]) -> None:
     """touch <key> <exptime> [noreply]"""
     if not _take_key(protocol, words):
         return
@@ -213,7 +208,7 @@ def touch(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"TOUCHED" if found else b"NOT_FOUND")
 
 
-def _take_key(protocol: TextProtocol, words: list[bytes]) -> bool:
+def _take_key(protocol: TextResponder, words: list[bytes]) -> bool:
     """Look for noreply, and check the length of the key; False, and it is answered, where that is too long."""
     protocol.noreply = words[-1] == b"noreply"
     if len(words[1]) <= KEY_LIMIT_BYTES:
@@ -225,12 +220,12 @@ def _take_key(protocol: TextProtocol, words: list[bytes]) -> bool:
 # The server
 
 
-def version(protocol: TextProtocol, words: list[bytes]) -> None:
+def version(protocol: TextResponder, words: list[bytes]) -> None:
     """version"""
     protocol.reply(b"VERSION " + PROTOCOL_VERSION.encode())
 
 
-def quit_(protocol: TextProtocol, words: list[bytes]) -> None:
+def quit_(protocol: TextResponder, words: list[bytes]) -> None:
     """quit"""
     protocol.close_reason = "normal"
     protocol.closing = True

@@ -5,9 +5,9 @@ r"""The classic text protocol: lines and data blocks in, replies out (memcached'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
@@ -19,6 +19,9 @@ from memcache_kv.protocol.text.fast_path import LINES, FastPath
 from memcache_kv.protocol.text.multiget import KEYS_PER_TURN
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
+if TYPE_CHECKING:
+    from memcache_kv.protocol.text.responder import Finder, RetrievalCounts
+
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
@@ -26,8 +29,6 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
 
-Finder: TypeAlias = Callable[[bytes], Entry | None]
-RetrievalCounts: TypeAlias = tuple[str, str, str]
 CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
 """How the lines of requests begin that are carried out many at once where they can be."""
 GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")

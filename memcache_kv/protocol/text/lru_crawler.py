@@ -11,7 +11,7 @@ from memcache_kv.store import listing
 from memcache_kv.store.store import Store
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.framing import TextProtocol
+    from memcache_kv.protocol.text.responder import TextResponder
 
 CLASSES = range(1, 64)
 """What memcached takes for the number of an item class."""
@@ -19,7 +19,7 @@ EVERY_CLASS = (b"all", b"hash")
 LONGEST_SLEEP_US = 1_000_000
 
 
-def lru_crawler(protocol: TextProtocol, words: list[bytes]) -> None:
+def lru_crawler(protocol: TextResponder, words: list[bytes]) -> None:
     """lru_crawler <what> [<argument>]; of <what> the beginning is enough, as in memcached."""
     if len(words) == 3:
         for name, handler in WITH_ARGUMENT.items():
@@ -37,7 +37,7 @@ def lru_crawler(protocol: TextProtocol, words: list[bytes]) -> None:
     protocol.reply(b"ERROR")
 
 
-def _crawl(protocol: TextProtocol, classes: bytes) -> None:
+def _crawl(protocol: TextResponder, classes: bytes) -> None:
     """Ask for a round over the items of these classes."""
     crawler = protocol.context.crawler
     if not crawler.enabled:
@@ -49,16 +49,16 @@ def _crawl(protocol: TextProtocol, classes: bytes) -> None:
         protocol.reply(b"OK" if started else b"BUSY currently processing crawler request")
 
 
-def _metadump(protocol: TextProtocol, classes: bytes) -> None:
+def _metadump(protocol: TextResponder, classes: bytes) -> None:
     _dump(protocol, classes, listing.metadump, b"metadump", b"ERROR metadump not allowed")
 
 
-def _mgdump(protocol: TextProtocol, classes: bytes) -> None:
+def _mgdump(protocol: TextResponder, classes: bytes) -> None:
     _dump(protocol, classes, listing.mgdump, b"mgdump", b"ERROR key dump not allowed")
 
 
 def _dump(
-    protocol: TextProtocol,
+    protocol: TextResponder,
     classes: bytes,
     make: Callable[[Store, listing.Classes], Iterator[bytes]],
     name: bytes,
@@ -76,7 +76,7 @@ def _dump(
         protocol.answer_chunks(make(context.store, numbers))
 
 
-def _is_class_list(protocol: TextProtocol, classes: bytes) -> bool:
+def _is_class_list(protocol: TextResponder, classes: bytes) -> bool:
     """Tell whether it is a word for all classes or a list of their numbers; where it is not, it is answered."""
     numbers = _class_numbers(classes)
     if classes in EVERY_CLASS:
@@ -98,7 +98,7 @@ def _class_number(word: bytes) -> int:
     return number if number is not None and number in CLASSES else 0
 
 
-def _tocrawl(protocol: TextProtocol, argument: bytes) -> None:
+def _tocrawl(protocol: TextResponder, argument: bytes) -> None:
     """Set how many items a round that is asked for looks at; 0 for all."""
     count = unsigned32(argument)
     if count is None:
@@ -108,7 +108,7 @@ def _tocrawl(protocol: TextProtocol, argument: bytes) -> None:
     protocol.reply(b"OK")
 
 
-def _sleep(protocol: TextProtocol, argument: bytes) -> None:
+def _sleep(protocol: TextResponder, argument: bytes) -> None:
     """Set how many microseconds the crawler sleeps between items; 0 for not at all."""
     sleep_us = unsigned32(argument)
     if sleep_us is None:
@@ -120,7 +120,7 @@ def _sleep(protocol: TextProtocol, argument: bytes) -> None:
         protocol.reply(b"OK")
 
 
-WITH_ARGUMENT: dict[bytes, Callable[[TextProtocol, bytes], None]] = {
+WITH_ARGUMENT: dict[bytes, Callable[[TextResponder, bytes], None]] = {
     b"crawl": _crawl,
     b"metadump": _metadump,
     b"mgdump": _mgdump,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from memcache_kv.observe.watchers import Stream
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.framing import TextProtocol
+    from memcache_kv.protocol.text.responder import TextResponder
 
 
-def watch(protocol: TextProtocol, words: list[bytes]) -> None:
+def watch(protocol: TextResponder, words: list[bytes]) -> None:
     """watch [<stream>*]; of a stream's name the beginning is enough, as in memcached."""
     context = protocol.context
     resume_later = context.resume_later

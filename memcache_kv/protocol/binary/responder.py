@@ -1,0 +1,35 @@
+"""What a binary command needs of the connection that it responds to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from memcache_kv.protocol.binary.frames import Request, Status
+from memcache_kv.protocol.binary.sasl import SaslLogin
+from memcache_kv.protocol.responder import Responder
+from memcache_kv.store.entry import Entry
+
+
+class PacketResponder(Responder, Protocol):
+    """The connection as a binary command sees it."""
+
+    @property
+    def login(self) -> SaslLogin | None:
+        """Its login; None where nobody has to log in."""
+
+    def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
+        """Answer that all went well, unless the request is a quiet one."""
+
+    def fail(self, request: Request, status: Status, text: bytes = b"") -> None:
+        """Answer with an error, in memcached's words where no text is given."""
+
+    def answer(self, request: Request, status: Status, value: bytes, cas: int = 0) -> None:
+        """Answer with a status and a value."""
+
+    def answer_hit(self, request: Request, entry: Entry, key: bytes, with_value: bool) -> None:
+        """Answer with an item."""
+
+
+PacketHandler: TypeAlias = Callable[[PacketResponder, Request], None]
+"""Carries out a command whose request fits it."""
