@@ -30,9 +30,11 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, and shows memcached's name first in its help."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise ConfigError, instead of printing the usage and exiting."""
         raise ConfigError(f"{message}; {self.prog} --help lists the flags")
 
     def format_help(self) -> str:
+        """Return the description, and then argparse's help."""
         return f"{DESCRIPTION}\n\n{super().format_help()}"
 
 

@@ -1,6 +1,8 @@
-"""The package's shape: imports go one way, and nothing grows too long."""
+"""The package's shape: imports go one way, names say one thing, and nothing grows too long."""
 
 import ast
+import importlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,117 +22,197 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 
 LAYERS = [
-    {"version", "errors", "clock", "threads", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
+    {"errors", "version", "clock", "threads"},
+    {"config"},
     {"store"},
+    {"observe", "progress"},
     {"journal"},
-    {"watching", "observation", "allocator", "memory", "progress", "memcached_source"},
+    {"journal.tools"},
+    {"stats"},
+    {"auth"},
+    {"commands"},
     {"protocol"},
-    {"poller"},
-    {"tls"},
-    {"connection"},
-    {"worker"},
     {"server"},
-    {"udp"},
-    {"process", "machine"},
-    {"journaling"},
-    {"service"},
-    {"journal_cli", "journal_report"},
-    {"cli"},
-    {"__main__"},
+    {"cli", "health", "license"},
+    {"__main__", "__init__"},
 ]
-"""Each room may import those above it, and those beside it."""
+"""Each room may import those above it and those beside it, be it for types alone."""
 
-ROOMS = {room: height for height, layer in enumerate(LAYERS) for room in layer}
+HEIGHTS = {room: height for height, layer in enumerate(LAYERS) for room in layer}
+NESTED = ["journal.tools"]
+"""Rooms inside another one, with a height of their own."""
+AT_THE_ROOT = {"__init__", "__main__", "cli", "version", "errors", "clock", "progress", "threads", "health", "license"}
+"""The only modules that may lie outside a folder."""
 
 
 def room_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else "version"
+    """The folder that a module is in; a module at the root is a room of its own."""
+    inside = module.removeprefix(PACKAGE).lstrip(".")
+    nested = next((room for room in NESTED if is_in(inside, room)), None)
+    return nested or inside.partition(".")[0] or "__init__"
 
 
-def is_for_types_alone(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
 
 
-def imports_in(node: ast.AST) -> Iterator[str]:
-    """The modules that are imported when the code runs, those inside functions too."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt) and is_for_types_alone(child):
-            continue
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, "imports are absolute"
-            assert child.module is not None
-            for alias in child.names:
-                full = f"{child.module}.{alias.name}"
-                yield full if full in MODULES else child.module
-        yield from imports_in(child)
+def imports_in(tree: ast.AST) -> Iterator[str]:
+    """The modules that are imported, those inside functions and those for types alone too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else node.module
 
 
-def imports_of(module: str) -> set[str]:
-    return set(imports_in(ast.parse(MODULES[module].read_text())))
-
+IMPORTS = {module: set(imports_in(tree)) for module, tree in TREES.items()}
 
 by_module = pytest.mark.parametrize("module", MODULES)
 
 
+# Imports
+
+
+def test_imports_for_types_alone_and_inside_functions_count() -> None:
+    code = "if TYPE_CHECKING:\n    from memcache_kv.store import entry\ndef f():\n    import memcache_kv.cli"
+    assert set(imports_in(ast.parse(code))) == {"memcache_kv.store.entry", "memcache_kv.cli"}
+
+
 def test_every_room_has_its_place() -> None:
-    assert {room_of(module) for module in MODULES} - {"version"} == ROOMS.keys() - {"version"}
+    assert {room_of(module) for module in MODULES} <= HEIGHTS.keys()
+    assert {path.stem for path in ROOT.glob("*.py")} <= AT_THE_ROOT
 
 
 @by_module
 def test_imports_go_one_way(module: str) -> None:
-    height = ROOMS[room_of(module)]
-    for imported in imports_of(module):
-        if imported.split(".")[0] == PACKAGE and imported != PACKAGE:
-            assert ROOMS[room_of(imported)] <= height, f"{module} imports {imported}"
+    height = HEIGHTS[room_of(module)]
+    for imported in IMPORTS[module]:
+        if is_in(imported, PACKAGE) and imported != PACKAGE:
+            assert HEIGHTS[room_of(imported)] <= height, f"{module} imports {imported}"
 
 
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    rest = {module: IMPORTS[module] & MODULES.keys() - {module} for module in MODULES}
+    while free := {module for module, needs in rest.items() if not needs & rest.keys()}:
+        for module in free:
+            del rest[module]
+    assert not rest, "circles, and what imports them"
+
+
+NETWORK = {"socket", "select", "selectors", "socketserver"}
 FORBIDDEN = {
-    "store": {"socket", "select", "selectors", "socketserver", "msgspec", "json", "pathlib", "memcache_kv.observe.log"},
-    "journal": {"socket", "select", "selectors", "socketserver", "memcache_kv.protocol"},
-    "protocol": {
-        "socket",
-        "select",
-        "selectors",
-        "socketserver",
-        "memcache_kv.server.worker",
-        "memcache_kv.server.connection",
-    },
-    "connection": {"memcache_kv.server.worker", "socketserver"},
-    "worker": {"socketserver", "memcache_kv.server.listener", "memcache_kv.server.server"},
+    "store": {*NETWORK, "msgspec", "json", "pathlib"},
+    "journal": NETWORK - {"socket"},
+    "protocol": NETWORK,
+    "protocol.text": {"memcache_kv.protocol.binary"},
+    "protocol.meta": {"memcache_kv.protocol.binary", "memcache_kv.protocol.text"},
+    "protocol.binary": {"memcache_kv.protocol.meta", "memcache_kv.protocol.text"},
+    "server.connection": {"socketserver", "memcache_kv.server.worker"},
+    "server.worker": {"socketserver", "memcache_kv.server.listener", "memcache_kv.server.server"},
 }
-"""What some rooms must not know of, whoever imports it for them."""
+"""What some rooms and modules must not import, besides the rooms below them."""
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_rooms_know_nothing_of_what_is_not_theirs(room: str) -> None:
-    for module in MODULES:
-        if room_of(module) == room:
-            assert not imports_of(module) & FORBIDDEN[room], module
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_rooms_know_nothing_of_what_is_not_theirs(place: str) -> None:
+    inside = [module for module in MODULES if is_in(module, f"{PACKAGE}.{place}")]
+    assert inside
+    for module in inside:
+        found = [name for name in IMPORTS[module] for wrong in FORBIDDEN[place] if is_in(name, wrong)]
+        assert not found, f"{module} imports {found}"
+
+
+def test_of_the_journal_only_what_reads_a_running_memcached_uses_sockets() -> None:
+    using = [module for module, names in IMPORTS.items() if "socket" in names and room_of(module).startswith("journal")]
+    assert using == ["memcache_kv.journal.tools.memcached_source"]
+
+
+# Names
+
+
+def is_alias(node: ast.stmt) -> bool:
+    """Tell whether a statement gives a type a name: `Handler = Callable[…]`."""
+    if isinstance(node, ast.AnnAssign):
+        return ast.unparse(node.annotation) == "TypeAlias"
+    names = defined_by(node)
+    return isinstance(node, ast.Assign) and bool(names) and names[0][0].isupper() and not names[0].isupper()
+
+
+def defined_by(node: ast.stmt) -> list[str]:
+    """The names that an assignment defines."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def test_no_two_classes_or_type_aliases_share_a_name() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(module)
+        for statement in tree.body:
+            if is_alias(statement):
+                places[defined_by(statement)[0]].append(module)
+    assert {"Session", "Handler", "Progress", "Finder"} <= places.keys()
+    assert not {name: modules for name, modules in places.items() if len(modules) > 1}
+
+
+def constants() -> Iterator[tuple[str, str]]:
+    """Every constant that a module defines, and the module."""
+    for module, tree in TREES.items():
+        if module != f"{PACKAGE}.__main__":
+            for statement in tree.body:
+                yield from ((name, module) for name in defined_by(statement) if name.isupper())
+
+
+def test_no_constant_is_defined_with_the_same_value_in_two_modules() -> None:
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, module in constants():
+        places[name, repr(getattr(importlib.import_module(module), name))].append(module)
+    assert {"KEY_LIMIT_BYTES", "MIB", "DEFAULT_PORT"} <= {name for name, _ in places}
+    assert not {name: modules for (name, _), modules in places.items() if len(modules) > 1}
+
+
+# Sizes and docstrings
 
 
 @by_module
 def test_modules_are_short_and_say_what_they_are(module: str) -> None:
-    text = MODULES[module].read_text()
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    assert ast.get_docstring(ast.parse(text))
+    assert len(MODULES[module].read_text().splitlines()) <= LONGEST_MODULE
+    assert ast.get_docstring(TREES[module])
 
 
 @by_module
 def test_functions_are_short(module: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
 
 
-def test_no_module_imports_itself_in_a_circle_when_it_is_loaded_first() -> None:
-    graph = {module: {name for name in imports_of(module) if name in MODULES} for module in MODULES}
-    leaves: set[str] = set()
-    while free := {module for module, needs in graph.items() if needs <= leaves | {module}} - leaves:
-        leaves |= free
-    rest = set(graph) - leaves
-    assert not {module for module in rest if not MODULES[module].name.startswith("__init__")}, rest
+def is_setter(node: ast.FunctionDef) -> bool:
+    """Tell whether it sets a property: the docstring is at what gets it."""
+    return any(ast.unparse(decorator).endswith(".setter") for decorator in node.decorator_list)
+
+
+def public_definitions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """The functions, classes and methods of a module whose names are public."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            if not node.name.startswith("_"):
+                yield node
+            yield from public_definitions(node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not is_setter(node):
+            yield node
+
+
+@by_module
+def test_public_functions_and_classes_have_docstrings(module: str) -> None:
+    assert not [node.name for node in public_definitions(TREES[module].body) if not ast.get_docstring(node)]

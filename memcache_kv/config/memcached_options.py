@@ -8,6 +8,7 @@ EX_USAGE = 64
 KIB = 1024
 MIB = 1024 * KIB
 SLAB_PAGE_BYTES = MIB
+CHUNK_ALIGN_BYTES = 8
 
 
 class Unused(NamedTuple):

@@ -10,17 +10,24 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from memcache_kv.config.memcached_options import EX_USAGE, KIB, MIB, SLAB_PAGE_BYTES, TlsOptions, Unused
+from memcache_kv.config.memcached_options import (
+    CHUNK_ALIGN_BYTES,
+    EX_USAGE,
+    KIB,
+    MIB,
+    SLAB_PAGE_BYTES,
+    TlsOptions,
+    Unused,
+)
 from memcache_kv.errors import ConfigError
 
 REFUSED_STATUS = 1
 """What memcached ends with where a single sub-option is senseless; where two do not fit together it is EX_USAGE."""
-CHUNK_ALIGN_BYTES = 8
 MOST_SLAB_SIZES = 62
 HASH_ALGORITHMS = ("jenkins", "murmur3", "xxh3")
 
 Number = TypeVar("Number", int, float)
-Reader = Callable[[str | None], Mapping[str, Any]]
+ArgumentReader = Callable[[str | None], Mapping[str, Any]]
 """Turns a sub-option's argument, None where it has none, into the fields that it sets."""
 Refusal = tuple[Callable[[Any], bool], str]
 """Which values are senseless, and what is said of them."""
@@ -76,12 +83,12 @@ def _whole(lowest: int, highest: int, complaint: str, unit: int = 1) -> Callable
     return read
 
 
-def _sets(**values: Any) -> Reader:
+def _sets(**values: Any) -> ArgumentReader:
     """A sub-option without argument; one that is given is passed over, as in memcached."""
     return lambda argument: values
 
 
-def _takes(field: str, missing: str, read: Callable[[str], Number], *refusals: Refusal) -> Reader:
+def _takes(field: str, missing: str, read: Callable[[str], Number], *refusals: Refusal) -> ArgumentReader:
     """A sub-option with an argument.
 
     missing: what is said, after "Missing", where there is none.
@@ -125,20 +132,20 @@ def _slab_sizes(argument: str | None) -> Mapping[str, Any]:
     return {"slab_sizes": argument}
 
 
-def _percentage(name: str) -> Reader:
+def _percentage(name: str) -> ArgumentReader:
     return _takes(name, f"{name} argument", _atoi, (lambda n: not 1 <= n < 80, f"{name} must be > 1 and < 80"))
 
 
-def _factor(name: str) -> Reader:
+def _factor(name: str) -> ArgumentReader:
     return _takes(name, f"{name} argument", _atof, (lambda n: n <= 0, f"{name} must be > 0"))
 
 
-def _buffer(name: str, unit: int) -> Reader:
+def _buffer(name: str, unit: int) -> ArgumentReader:
     read = _whole(0, (1 << 32) - 1, f"could not parse argument to {name}", unit)
     return _takes(name, f"{name} argument", read)
 
 
-def _text(name: str) -> Reader:
+def _text(name: str) -> ArgumentReader:
     def reader(argument: str | None) -> Mapping[str, Any]:
         if argument is None:
             raise ConfigError(f"Missing {name} argument", REFUSED_STATUS)
@@ -147,7 +154,7 @@ def _text(name: str) -> Reader:
     return reader
 
 
-def _choice(name: str) -> Reader:
+def _choice(name: str) -> ArgumentReader:
     """Read one of 0 to 3."""
     read = _whole(-1 << 31, (1 << 31) - 1, f"could not parse argument to {name}")
     refusal = (lambda n: not 0 <= n <= 3, f"Invalid {name}. Use help to see valid options.")
@@ -195,7 +202,7 @@ def _check_lru(unused: Unused) -> None:
         raise ConfigError("temporary_ttl requires lru_maintainer to be enabled", EX_USAGE)
 
 
-SUBOPTIONS: dict[str, Reader] = {
+SUBOPTIONS: dict[str, ArgumentReader] = {
     # with a meaning here
     "maxconns_fast": _sets(maxconns_fast=True),
     "no_maxconns_fast": _sets(maxconns_fast=False),

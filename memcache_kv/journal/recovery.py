@@ -225,6 +225,7 @@ class PartReader:
         return end.op == "end" and end.count == self._records - 1
 
     def damaged(self, why: str) -> JournalCorrupt:
+        """Make the error for damage at the present offset."""
         return JournalCorrupt(
             f"{self.path} is damaged at offset {self.offset}: {why}. Put a copy back, or see what can be saved with "
             f"`memcache-kv journal repair {self.path.parent}`"

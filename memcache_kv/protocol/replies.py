@@ -1,6 +1,7 @@
 """Error texts and limits that several commands share, as memcached has them: clients compare the texts."""
 
-KEY_LIMIT_BYTES = 250
+from memcache_kv.store.entry import KEY_LIMIT_BYTES as KEY_LIMIT_BYTES
+
 LARGEST_LENGTH = (1 << 31) - 3
 """Of a data block."""
 MAX_VERBOSITY = 5

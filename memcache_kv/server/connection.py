@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import TlsStream
 
 
-class Stream(Protocol):
+class Transport(Protocol):
     """What stands between a worker and a socket. Both raise BlockingIOError where nothing can be done now."""
 
     def read(self, size: int, /) -> bytes:
@@ -69,7 +69,7 @@ class Connection:
         self.login_attempts = login_attempts
         """What knows of its failed logins; None where nobody logs in."""
         self.tls = _tls_stream(sock)
-        self.stream: Stream | None = self.tls
+        self.stream: Transport | None = self.tls
         """What it reads and writes through. None is the descriptor itself: a call through anything else would cost the
         smallest requests a fiftieth."""
         self.shaking = self.tls is not None

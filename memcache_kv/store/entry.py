@@ -20,6 +20,9 @@ import re
 from struct import Struct
 from typing import TypeAlias
 
+KEY_LIMIT_BYTES = 250
+"""The longest key, as in memcached."""
+
 PLAIN_LIMIT_BYTES = 4096
 """A ready value longer than this is always an Item: the fast path then knows that what it sends is small."""
 

@@ -10,12 +10,13 @@ from bisect import bisect_left
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from memcache_kv.config.memcached_options import CHUNK_ALIGN_BYTES
+
 if TYPE_CHECKING:
     from memcache_kv.config.settings import Settings
 
 PAGE_BYTES = 1 << 20
 CHUNK_MAX_BYTES = PAGE_BYTES // 2
-CHUNK_ALIGN_BYTES = 8
 MOST_CLASSES = 63
 ITEM_STRUCT_BYTES = 48
 CAS_BYTES = 8

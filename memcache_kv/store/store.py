@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+from memcache_kv.config.memcached_options import MIB
 from memcache_kv.errors import WritesRejected
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
@@ -36,7 +37,6 @@ from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
 from memcache_kv.store.writes import ChangeLog, Mode, Outcome, Write
 
-MIB = 1024 * 1024
 MAX_SHARDS = 64
 LARGEST_ITEMS_PER_SHARD = 8
 """A shard's part of the memory holds at least this many items of the largest size, so that one big item in it

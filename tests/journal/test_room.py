@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
+from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Room, compaction
 from memcache_kv.journal.record import set_line
 from memcache_kv.observe.log import Log
 from memcache_kv.server.server import Server
-from memcache_kv.store.store import MIB
 from tests.journal.disk import PATIENCE_SECONDS, wait_until
 from tests.journal.journals import START, make_journal, records_in
 from tests.program import Program

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
+from memcache_kv.config.memcached_options import MIB
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.entry import make_entry, wire_bytes_of
 from memcache_kv.store.entry import pack as wire_bytes
 from memcache_kv.store.entry import value_of as value_in
-from memcache_kv.store.store import ITEM_HEADER_BYTES, MAX_SHARDS, MIB, choose_shards
+from memcache_kv.store.store import ITEM_HEADER_BYTES, MAX_SHARDS, choose_shards
 from tests.fake_clock import FakeClock
 from tests.store.calls import cas_of, found, put
 from tests.store.test_model import check_accounting

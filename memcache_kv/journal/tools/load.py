@@ -15,9 +15,8 @@ from memcache_kv.journal.record import FORMAT_VERSION, set_line
 from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
 from memcache_kv.journal.tools.export import ExportedItem
 from memcache_kv.journal.tools.rewrite import NewPart, start_line, swap, uninterrupted
-from memcache_kv.store.entry import STALE, WON
+from memcache_kv.store.entry import KEY_LIMIT_BYTES, STALE, WON
 
-KEY_LIMIT_BYTES = 250
 SHOWN_REJECTIONS = 20
 FLAGS_LIMIT = 1 << 32
 PROGRESS_ITEMS = 1000

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
+from memcache_kv.config.settings import DEFAULT_PORT
 from memcache_kv.errors import MemcacheKVError
 from memcache_kv.journal.tools.load import SourceItem, key_problem
 
@@ -17,7 +18,6 @@ TIMEOUT_SECONDS = 30.0
 KEYS_AT_ONCE = 64
 BUSY_ATTEMPTS = 60
 BUSY_SECONDS = 1.0
-DEFAULT_PORT = 11211
 
 
 class SourceFailed(MemcacheKVError):

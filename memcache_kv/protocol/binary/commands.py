@@ -15,7 +15,7 @@ from memcache_kv.protocol.binary.sasl import (
     MECHANISM,
     MECHANISM_LIMIT_BYTES,
     MESSAGE_LIMIT_BYTES,
-    Progress,
+    LoginProgress,
     SaslLogin,
 )
 from memcache_kv.protocol.replies import MAX_VERBOSITY
@@ -182,7 +182,7 @@ def _delete_with_cas(store: Store, key: bytes, cas: int) -> tuple[Status, Entry 
     return status, removed
 
 
-class _Counting:
+class _PacketCounting:
     """One increment or decrement: what it makes of an entry, and the status to tell."""
 
     def __init__(self, store: Store, request: Request, is_up: bool) -> None:
@@ -222,7 +222,7 @@ class _Counting:
 
 
 def _count(protocol: PacketResponder, request: Request, name: str) -> None:
-    counting = _Counting(protocol.store, request, name == "incr")
+    counting = _PacketCounting(protocol.store, request, name == "incr")
     protocol.observe_lookup(request.key)
     if not protocol.store.update(request.key, counting.decide):
         protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating new item")
@@ -358,11 +358,11 @@ def _log_in(protocol: PacketResponder, request: Request, login: SaslLogin, wire_
     message = value_of(wire_bytes)
     is_start = request.opcode == Opcode.SASL_AUTH
     progress = login.start(request.key, message) if is_start else login.step(message)
-    if progress is Progress.CONTINUES:
+    if progress is LoginProgress.CONTINUES:
         protocol.answer(request, Status.AUTH_CONTINUE, b"")
         return
     protocol.counters.auth_cmds += 1
-    if progress is Progress.SUCCEEDED:
+    if progress is LoginProgress.SUCCEEDED:
         protocol.succeed(request, b"Authenticated")
     else:
         protocol.counters.auth_errors += 1

@@ -42,6 +42,7 @@ from memcache_kv.store.entry import (
     pack,
     wire_bytes_of,
 )
+from memcache_kv.store.sizes import FLAGS_BYTES
 
 if TYPE_CHECKING:
     from memcache_kv.auth.users import Credentials
@@ -68,7 +69,6 @@ def _fast_gets(opcode: Opcode, repeats_key: bool) -> Iterator[tuple[bytes, FastG
 HALF_HEAD = Struct("!BBHBxxxI")
 """Of request and reply alike: magic, opcode, lengths of key and extras, (data type, bucket or status), body length."""
 BODY_AT, OPAQUE_AT, CAS_AT = 8, 12, 16
-FLAGS_BYTES = 4
 FAST_GETS = {
     head: usual
     for opcode in (Opcode.GET, Opcode.GETQ, Opcode.GETK, Opcode.GETKQ)

@@ -13,7 +13,7 @@ MECHANISM_LIMIT_BYTES = 32
 MESSAGE_LIMIT_BYTES = 16384
 
 
-class Progress(Enum):
+class LoginProgress(Enum):
     """How far a login has come."""
 
     SUCCEEDED = "succeeded"
@@ -40,32 +40,32 @@ class SaslLogin:
         """Log the client out."""
         self.succeeded = False
 
-    def start(self, mechanism: bytes, message: bytes) -> Progress:
+    def start(self, mechanism: bytes, message: bytes) -> LoginProgress:
         """Begin a login; without a message the client is asked for it."""
         self.forget()
         self._has_started = False
         if self._is_over or mechanism.upper() != MECHANISM:
-            return Progress.FAILED
+            return LoginProgress.FAILED
         if not message:
             self._has_started = True
-            return Progress.CONTINUES
+            return LoginProgress.CONTINUES
         progress = self._check(message)
         self._has_started = self.succeeded
         return progress
 
-    def step(self, message: bytes) -> Progress:
+    def step(self, message: bytes) -> LoginProgress:
         """Take the message of a login that was begun without."""
         self.forget()
         if self._is_over or not self._has_started:
-            return Progress.FAILED
+            return LoginProgress.FAILED
         return self._check(message)
 
-    def _check(self, message: bytes) -> Progress:
+    def _check(self, message: bytes) -> LoginProgress:
         parts = message.split(b"\0")
         if len(parts) != 3:
-            return Progress.FAILED
+            return LoginProgress.FAILED
         acts_as, name, password = parts
         if not name or not password or acts_as not in (b"", name) or not self._users.is_known(name, password):
-            return Progress.FAILED
+            return LoginProgress.FAILED
         self.succeeded = self._is_over = True
-        return Progress.SUCCEEDED
+        return LoginProgress.SUCCEEDED

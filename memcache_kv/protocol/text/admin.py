@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memcache_kv.config.memcached_options import MIB
 from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.numbers import signed32, unsigned32
 from memcache_kv.protocol.replies import BAD_EXPTIME, BAD_FORMAT, MAX_VERBOSITY
 from memcache_kv.protocol.text.lru_crawler import CLASSES, lru_crawler
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store import listing
-from memcache_kv.store.store import MIB
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import Handler, TextResponder
