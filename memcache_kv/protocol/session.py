@@ -94,6 +94,10 @@ class Session:
         """Carry out input that is one request in its usual form; return the reply, or nothing where `receive` must."""
         raise NotImplementedError
 
+    def receive(self, data: bytes) -> None:
+        """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        raise NotImplementedError
+
     def _run(self, data: bytes) -> None:
         """Carry out requests until the input or the turn is used up."""
         raise NotImplementedError

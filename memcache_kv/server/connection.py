@@ -6,12 +6,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Protocol
 
-from memcache_kv.protocol import TextProtocol
-from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.stats.connections import ConnectionFacts
 
 if TYPE_CHECKING:
-    from memcache_kv.auth.users import LoginAttempts
+    from memcache_kv.protocol.session import Session
     from memcache_kv.server.tls import TlsStream
 
 
@@ -41,17 +39,11 @@ class Connection:
     """A socket, its protocol, and what waits to be sent. Touched only by the worker that owns it."""
 
     __slots__ = (
-        "socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "opened", "last_active",
-        "peer", "login_attempts", "tls", "stream", "shaking",
+        "socket", "fd", "protocol", "unsent", "release_at", "waiting", "muted", "last_active",
+        "peer", "tls", "stream", "shaking",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        protocol: TextProtocol | BinaryProtocol,
-        now: int,
-        login_attempts: LoginAttempts | None = None,
-    ) -> None:
+    def __init__(self, sock: socket.socket, protocol: Session, now: int) -> None:
         self.socket = sock
         self.fd = sock.fileno()
         self.protocol = protocol
@@ -63,11 +55,8 @@ class Connection:
         """Whether replies wait for the socket, for the journal or for the next turn: nothing is read meanwhile."""
         self.muted = False
         """Whether the poller was told not to look for input here."""
-        self.opened = now
-        self.last_active = 0
-        """When something came last; 0 before anything has, and so its first byte has not told what it speaks."""
-        self.login_attempts = login_attempts
-        """What knows of its failed logins; None where nobody logs in."""
+        self.last_active = now
+        """When something came last, or it was opened."""
         self.tls = _tls_stream(sock)
         self.stream: Transport | None = self.tls
         """What it reads and writes through. None is the descriptor itself: a call through anything else would cost the
@@ -82,7 +71,7 @@ class Connection:
         return self._idle_seconds(now) > seconds and self._state() == "conn_read"
 
     def _idle_seconds(self, now: int) -> int:
-        return now - (self.last_active or self.opened)
+        return now - self.last_active
 
     def _state(self) -> str:
         """Name what it does, in memcached's words."""

@@ -9,9 +9,10 @@ import threading
 from typing import Any
 
 from memcache_kv.errors import ListenError
-from memcache_kv.protocol import Context, TextProtocol
-from memcache_kv.protocol.binary.frames import REPLY_MAGIC, is_binary
-from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol import Context
+from memcache_kv.protocol.binary.frames import REPLY_MAGIC
+from memcache_kv.protocol.negotiate import protocol_for
+from memcache_kv.protocol.session import Session
 from memcache_kv.server.connection import address_text
 from memcache_kv.server.listener import POLL_SECONDS, Listener, MemcacheServer
 from memcache_kv.stats.connections import ConnectionFacts
@@ -115,13 +116,13 @@ class UdpServer(Listener, socketserver.UDPServer):
         self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
     def _carry_out(self, data: bytes) -> bytes:
-        protocol = self._protocol_for(data)
+        protocol = protocol_for(self._context, self.fileno(), data)
         try:
             return self._reply_of(protocol, data)
         finally:
             protocol.close()
 
-    def _reply_of(self, protocol: TextProtocol | BinaryProtocol, data: bytes) -> bytes:
+    def _reply_of(self, protocol: Session, data: bytes) -> bytes:
         """Let a protocol carry out one datagram; return all that it answers."""
         context = self._context
         if context.clock.tick():
@@ -140,12 +141,6 @@ class UdpServer(Listener, socketserver.UDPServer):
         reply = b"".join(protocol.out)
         context.counters.bytes_written += len(reply)
         return reply
-
-    def _protocol_for(self, data: bytes) -> TextProtocol | BinaryProtocol:
-        """Make what reads this datagram: its first byte tells."""
-        if is_binary(self._context.settings.binding_protocol, data):
-            return BinaryProtocol(self._context, self.fileno())
-        return TextProtocol(self._context, self.fileno())
 
     def _is_saved(self, before: int) -> bool:
         """Wait for the journal where a datagram has changed something; tell whether that was of use."""

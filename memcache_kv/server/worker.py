@@ -12,12 +12,10 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import Credentials, FailedLogins, LoginAttempts, Users, origin
-from memcache_kv.protocol import Context, TextProtocol
-from memcache_kv.protocol.binary.frames import is_binary
-from memcache_kv.protocol.binary.framing import BinaryProtocol
-from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
-from memcache_kv.protocol.text.login import GuardedTextProtocol
+from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, origin
+from memcache_kv.protocol import Context
+from memcache_kv.protocol.negotiate import Undecided
+from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
 from memcache_kv.server.connection import Connection, HeldBack, peer_of
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.stats.connections import ConnectionFacts
@@ -313,8 +311,8 @@ class Worker(ServerThread):
             with contextlib.suppress(OSError):  # macOS: the client has left already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        login_attempts = self._new_login_attempts(sock)
-        connection = Connection(sock, self._new_protocol(fd, login_attempts), self.context.clock.now, login_attempts)
+        undecided = Undecided(self.context, fd, self._new_login_attempts(sock), partial(self._settle, fd))
+        connection = Connection(sock, undecided, self._clock.now)
         self._connections[fd] = connection
         self._watchers.opened(fd, connection.peer)
         self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
@@ -331,12 +329,9 @@ class Worker(ServerThread):
             self._users, self._failed_logins, origin(peer_of(sock)), partial(self._slow, fd), self.context.log.say
         )
 
-    def _new_protocol(self, fd: int, login_attempts: Credentials | None) -> TextProtocol | BinaryProtocol:
-        if self.context.settings.binding_protocol == "binary":
-            return BinaryProtocol(self.context, fd, login_attempts)
-        if login_attempts is None:
-            return TextProtocol(self.context, fd)
-        return GuardedTextProtocol(self.context, fd, login_attempts)
+    def _settle(self, fd: int, protocol: Session) -> None:
+        """Give a connection the protocol that its first byte decided on."""
+        self._connections[fd].protocol = protocol
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
         if self._connections.pop(connection.fd, None) is None:
@@ -383,8 +378,6 @@ class Worker(ServerThread):
         if not data:
             self._close(connection, "normal" if connection.protocol.watcher is None else "error")
             return
-        if not connection.last_active:
-            self._settle_protocol(connection, data)
         protocol = connection.protocol
         if len(data) == protocol.want == FIRST_READ_BYTES and connection.stream is None:
             data += self._read_rest(connection)
@@ -393,16 +386,11 @@ class Worker(ServerThread):
         journal = self._journal
         if journal is None or not journal.delays:
             protocol.receive(data)
-            self._answer(connection, protocol)
+            self._answer(connection, connection.protocol)  # another one, if this was the first input
         else:
             before = journal.mine()
             protocol.receive(data)
             self._answer_after(connection, before)
-
-    def _settle_protocol(self, connection: Connection, data: bytes) -> None:
-        """Choose a connection's protocol by the first byte of all that comes, once and for good."""
-        if is_binary(self.context.settings.binding_protocol, data):
-            connection.protocol = BinaryProtocol(self.context, connection.fd, connection.login_attempts)
 
     def _read_rest(self, connection: Connection) -> bytes:
         """Read what a short read has left, and read no more short ones from a client that sends so much."""
@@ -442,7 +430,7 @@ class Worker(ServerThread):
             connection.protocol.take_back()
         self._answer(connection, connection.protocol)
 
-    def _answer(self, connection: Connection, protocol: TextProtocol | BinaryProtocol) -> None:
+    def _answer(self, connection: Connection, protocol: Session) -> None:
         """Send what the connection's protocol has ready; then see whether the connection goes on."""
         out = protocol.out
         if out:

@@ -77,6 +77,7 @@ HALF_SASL_LOGIN = Packet(Opcode.SASL_AUTH, b"PLAIN", b"", b"v" * 16_000).to_byte
 UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
 
 STATES = {
+    "nothing sent yet": State(b"", is_idle),
     "idle": State(b"mn\r\n", is_idle, b"MN\r\n"),
     "half a line": State(b"mn\r\nget half", is_idle, b"MN\r\n"),
     "half a long get line": State(b"get" + b" k" * (BLOCK_BYTES // 2), holds_a_line),

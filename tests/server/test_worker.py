@@ -15,6 +15,8 @@ from memcache_kv.auth.users import MOST_FAILURES, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
+from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.poller import SelectorPoller, new_poller
@@ -717,6 +719,27 @@ def test_the_first_byte_decides_the_protocol_for_good(serve: MakeServing, first:
     ask(client, b"\x80\x0b" + bytes(22) + b"\r\nmn\r\n", b"ERROR\r\nMN\r\n")
 
 
+@pytest.mark.parametrize("journaled", [False, True])
+@pytest.mark.parametrize(
+    ("request_bytes", "kind"), [(b"mn\r\n", TextProtocol), (b"\x80\x0a" + bytes(22), BinaryProtocol)]
+)
+def test_there_is_no_protocol_before_the_first_byte_and_one_from_then_on(
+    serve: MakeServing, journaled: bool, request_bytes: bytes, kind: type
+) -> None:
+    serving = serve(Settings(binding_protocol="auto"), FakeJournal() if journaled else None)
+    client = serving.connect()
+    poll_until(lambda: serving.worker._connections, "the worker has it")
+    [connection] = serving.worker._connections.values()
+    assert type(connection.protocol) is Undecided
+    client.sendall(request_bytes)
+    assert client.recv(100)
+    protocol = connection.protocol
+    assert type(protocol) is kind
+    client.sendall(request_bytes)
+    assert client.recv(100)
+    assert connection.protocol is protocol
+
+
 def test_half_a_line_decides_the_protocol_too(serve: MakeServing) -> None:
     client = serve(Settings(binding_protocol="auto")).connect()
     client.sendall(b"ge")
@@ -761,7 +784,8 @@ def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pyt
     poll_until(lambda: "no memory left" in serving.around.stream.getvalue(), "it is logged")
     [line] = serving.around.logged
     assert re.fullmatch(
-        r"<\d+ dropped after an error of the server: MemoryError: no memory left \(at memcache_kv\.server\.worker:\d+\)",
+        r"<\d+ dropped after an error of the server: MemoryError: no memory left "
+        r"\(at memcache_kv\.server\.worker:\d+\)",
         line,
     )
     assert serving.totals.current == 1

@@ -17,11 +17,6 @@ LARGEST_BODY_BYTES = 1 << 30
 """A request that announces more ends the connection, as in memcached."""
 
 
-def is_binary(binding: str, data: bytes) -> bool:
-    """Tell whether a client that begins with these bytes speaks the binary protocol, under this `-B`."""
-    return binding == "binary" or (binding == "auto" and data[0] == REQUEST_MAGIC)
-
-
 class Opcode(IntEnum):
     """What a request asks for. Those with a Q are silent where all went as usual."""
 

@@ -1,0 +1,56 @@
+"""Which protocol a connection speaks: its first byte decides, once, before there is an object for the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from memcache_kv.protocol.binary.frames import REQUEST_MAGIC
+from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.session import Session
+from memcache_kv.protocol.text.framing import TextProtocol
+from memcache_kv.protocol.text.login import GuardedTextProtocol
+
+if TYPE_CHECKING:
+    from memcache_kv.auth.users import Credentials
+    from memcache_kv.protocol.context import Context
+
+
+def protocol_for(context: Context, fd: int, data: bytes, users: Credentials | None = None) -> Session:
+    """Make the protocol of a client that begins with these bytes, of which there is at least one.
+
+    users: those who may log in, which then has to come first; None asks for no login.
+    """
+    binding = context.settings.binding_protocol
+    if binding == "binary" or (binding == "auto" and data[0] == REQUEST_MAGIC):
+        return BinaryProtocol(context, fd, users)
+    return TextProtocol(context, fd) if users is None else GuardedTextProtocol(context, fd, users)
+
+
+class Undecided(Session):
+    """A connection that has sent nothing yet.
+
+    With the first input it makes the protocol, hands it to `settle`, which puts it in the place of this session, and
+    lets it answer: so no later request has to ask whether the protocol is known.
+    """
+
+    __slots__ = ("_users", "_settle")
+
+    def __init__(self, context: Context, fd: int, users: Credentials | None, settle: Callable[[Session], None]) -> None:
+        super().__init__(context, fd)
+        self._users = users
+        self._settle = settle
+
+    def answer_lone(self, data: bytes) -> bytes:
+        """Decide, and let the protocol answer; the end of input decides nothing."""
+        return self._decide(data).answer_lone(data) if data else b""
+
+    def receive(self, data: bytes) -> None:
+        """Decide, and let the protocol take what arrived."""
+        self._decide(data).receive(data)
+
+    def _decide(self, data: bytes) -> Session:
+        protocol = protocol_for(self.context, self.fd, data, self._users)
+        protocol.want = self.want
+        self._settle(protocol)
+        return protocol
