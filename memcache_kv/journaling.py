@@ -49,15 +49,21 @@ class Journaling:
         """
         self._directory = directory = JournalDirectory(self._path)
         manifest = directory.open()
-        last_cas = 0
+        last_cas, stepped = 0, None
         if manifest is not None:
             found = self._recover(directory, manifest)
-            last_cas = found.next_run()
+            last_cas, stepped = found.next_run(), found.stepped
             self.recovered_records = found.records
             self._say_what_was_found(directory, found)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
-            directory, self._settings.fsync, manifest, last_cas, self._log.say, on_fault=self._stopping.set
+            directory,
+            self._settings.fsync,
+            manifest,
+            last_cas,
+            self._log.say,
+            on_fault=self._stopping.set,
+            stepped=stepped,
         )
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log.say)
@@ -98,5 +104,10 @@ class Journaling:
             self._log.say(
                 f"{directory.path}: the last record was not finished; "
                 f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
+            )
+        if found.set_back:
+            self._log.say(
+                f"{directory.path}: the system's clock is {found.set_back} s behind the journal's last time, so it was "
+                "set back; items expire as if it had not been"
             )
         self._log.say(f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s")

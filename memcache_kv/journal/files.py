@@ -35,10 +35,13 @@ class JournalFiles:
     Not for several threads at once: whoever uses it holds the journal's lock for files. Everything raises OSError as
     the disk does, and may be tried again then; what swaps files raises JournalLost where the lock is not ours any more.
 
-    manifest: of the journal that is continued; None begins a new one; start_line: makes a file's first record.
+    manifest: of the journal that is continued; None begins a new one; start_line: makes the first record of a file
+    that is begun later, and first_line is what this run begins with.
     """
 
-    def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
+    def __init__(
+        self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine, first_line: bytes
+    ) -> None:
         self.directory = directory.path
         self.disk = directory.disk
         self._lock = directory
@@ -61,21 +64,21 @@ class JournalFiles:
         self._known: dict[str, object] = {}
         """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
         if manifest is None:
-            self._begin()
+            self._begin(first_line)
         else:
-            self._continue(manifest)
+            self._continue(manifest, first_line)
 
-    def _begin(self) -> None:
-        self._file, self.bytes = self._create(increment_name(1))
+    def _begin(self, first_line: bytes) -> None:
+        self._file, self.bytes = self._create(increment_name(1), first_line)
         self.name, self.synced_bytes = increment_name(1), self.bytes
         self._swap()
 
-    def _continue(self, manifest: Manifest) -> None:
+    def _continue(self, manifest: Manifest, first_line: bytes) -> None:
         self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
         self.bytes = self.disk.size(self.directory / self.name)
         self._file = self.disk.append_to(self.directory / self.name)
         try:
-            self.append(self._start_line())
+            self.append(first_line)
             self.sync()
             self._swap()
         except (OSError, JournalLost):
@@ -152,7 +155,7 @@ class JournalFiles:
         name = increment_name(number)
         with contextlib.suppress(FileNotFoundError):
             self.disk.remove(self.directory / name)  # of an attempt that failed
-        file, size = self._create(name, data)
+        file, size = self._create(name, self._start_line() + data)
         before = (self.closed, self.name, self.bytes, self.synced_bytes, self._file)
         self.closed = [*self.closed, Part(self.name, self.synced_bytes)]
         self.name, self.bytes, self.synced_bytes, self._file = name, size, size, file
@@ -168,12 +171,11 @@ class JournalFiles:
         self.settle()
         return number
 
-    def _create(self, name: str, data: bytes = b"") -> tuple[File, int]:
+    def _create(self, name: str, data: bytes) -> tuple[File, int]:
         """Make an increment that is on disk, with its name and with these records; return it and its length."""
-        whole = self._start_line() + data
         file = self.disk.create(self.directory / name)
         try:
-            write_all(file, whole)
+            write_all(file, data)
             file.sync()
             self.disk.sync_directory(self.directory)
         except OSError:
@@ -181,7 +183,7 @@ class JournalFiles:
             with contextlib.suppress(OSError):
                 self.disk.remove(self.directory / name)
             raise
-        return file, len(whole)
+        return file, len(data)
 
     # A new base
 

@@ -19,6 +19,7 @@ from memcache_kv.store.item import (
     cas_of,
     deadline_of,
     make_entry,
+    moved,
     pack,
     ready_of,
     state_of,
@@ -55,6 +56,12 @@ class Recovered:
     torn_bytes: int = 0
     """Length of the unfinished last line that was cut off; 0 where there was none."""
     torn_copy: Path | None = None
+    last_at: int = 0
+    """The last unix time that it tells of."""
+    stepped: int | None = None
+    """By how many seconds the wall clock was stepped in all, which the next run goes on from; None: it never was."""
+    set_back: int = 0
+    """By how many seconds of these it was set back since."""
 
     def next_run(self) -> int:
         """Return the id before the first that the next run may give."""
@@ -88,6 +95,7 @@ def recover(
                     done = replay.found.bytes + reader.offset
                     progress(done, sum(sizes.values()), replay.found.records)
             replay.found.bytes += reader.offset
+        replay.finish()
         _cut_tail(directory / last.name, disk, reader.offset, sizes[last.name], replay.found)
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
@@ -202,6 +210,20 @@ class Replay:
             _apply(record, self._store, self._lapsed, self.found)
         self.found.records += len(records)
 
+    def finish(self) -> None:
+        """Having come to the end, take it that a clock which is behind the journal's last time was set back since.
+
+        What had expired by then stays so, and what lives has the time that was left to it.
+        """
+        found = self.found
+        found.set_back = max(0, found.last_at - self._store.clock.now)
+        if found.set_back:
+            self.follow_steps((found.stepped or 0) - found.set_back)
+
+    def follow_steps(self, stepped: int | None) -> None:
+        """Let the wall clock have been stepped by so much in all since the journal was begun; None: never yet."""
+        _follow_steps(stepped, self._store, self._lapsed, self.found)
+
     def apply_block(self, block: bytes) -> None:
         """Check whole lines, and do again what they tell of. Raises ValueError at the first that is no record.
 
@@ -252,8 +274,12 @@ def _apply(record: Record, store: Store, lapsed: Shard, found: Recovered) -> Non
         _change(record.key_bytes(), store, lapsed, record.exp, record.cas, record.state)
     elif op == "flush":
         _flush(store, lapsed, record.at)
-    elif op == "start":
-        check_version(record.version)
+    else:  # start, time, end
+        if op == "start":
+            check_version(record.version)
+        found.last_at = record.at or found.last_at
+        if record.stepped is not None:
+            _follow_steps(record.stepped, store, lapsed, found)
 
 
 def _keep(key: bytes, entry: Entry, store: Store, lapsed: Shard) -> None:
@@ -266,6 +292,22 @@ def _keep(key: bytes, entry: Entry, store: Store, lapsed: Shard) -> None:
         return
     lapsed.remove_locked(key)
     store.restore(key, entry)
+
+
+def _follow_steps(stepped: int | None, store: Store, lapsed: Shard, found: Recovered) -> None:
+    """Move what was noted by the wall clock as it was before to what it is now."""
+    seconds = (stepped or 0) - (found.stepped or 0)
+    found.stepped = stepped
+    if not seconds:
+        return
+    store.flush_at = moved(store.flush_at, seconds)
+    tables = (*store.tables, lapsed.table)
+    dated = [(table, key, entry) for table in tables for key, entry in table.items() if deadline_of(entry)]
+    for table, key, entry in dated:
+        if table.get(key) is entry:
+            deadline = moved(deadline_of(entry), seconds)
+            now, state = store.clock.now, state_of(entry)
+            _keep(key, make_entry(key, ready_of(entry), deadline, cas_of(entry), now, state), store, lapsed)
 
 
 def _flush(store: Store, lapsed: Shard, at: int) -> None:

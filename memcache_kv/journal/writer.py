@@ -16,7 +16,7 @@ from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line, set_lines
 from memcache_kv.settings import Fsync
-from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, ready_of, value_of
+from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, moved, ready_of, value_of
 
 GATHER_SECONDS = 0.008
 """How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
@@ -34,6 +34,9 @@ READY = b"\n"
 """Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
 OVERHEAD_BYTES = 64
 """What a record is counted as beside key and entry while it is queued: about what its line has beside them."""
+LONGEST_UNTIMED_SECONDS = 60
+"""While nothing changes, the time is noted after one second, then after twice as long each time, up to this. A start
+takes it that no less had passed, should the clock have been set back meanwhile."""
 RECORDS_AT_ONCE = 384
 """How many small records are encoded before the interpreter is given up: half a millisecond's."""
 SLICE_BYTES = 128 * 1024
@@ -51,6 +54,8 @@ class Batch(NamedTuple):
     """The journal's, once this is written."""
     queued_bytes: int
     """What it is counted as until then."""
+    wall_ahead: int
+    """How far ahead the wall clock is where it begins."""
 
 
 class Journal:
@@ -67,8 +72,12 @@ class Journal:
     `start` begins the thread; without it `step` does what is due, which only tests want.
     `pause_writing` is what others hold who do something with the files.
 
+    Expiry times are written by the wall clock. The store's clock knows no steps of that, so that the two are apart
+    once there was one: `follow_wall` says how far.
+
     last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
-    on_fault: called when the thread ends by a fault of ours, after which nothing is written any more.
+    on_fault: called when the thread ends by a fault of ours, after which nothing is written any more; stepped: how far
+    the wall clock was stepped in all before this run, None where it never was.
     Raises JournalFailed where the files can't be opened or the start record can't be written.
     """
 
@@ -82,6 +91,7 @@ class Journal:
         on_fault: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
+        stepped: int | None = None,
     ) -> None:
         self.fsync = fsync
         self.last_cas = last_cas
@@ -114,6 +124,17 @@ class Journal:
         """How far the journal must come for the last change of each thread."""
         self._new_second = 0
         """What second has begun since the last record; 0: none."""
+        self._noted_second = int(unix_time())
+        """What second was noted last."""
+        self._untimed_seconds = 1
+        """How long after that the next is noted though nothing changes."""
+        self._stepped_before = stepped
+        self._wall_ahead = 0
+        """How far ahead the wall clock is of the store's; what is queued as entries is to be moved by that."""
+        self._queue_ahead = 0
+        """How far it was where the queue begins."""
+        self.rotated_ahead = 0
+        """How far it was where the last increment was begun by `rotate`."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._is_awake = fsync is Fsync.ALWAYS
@@ -124,7 +145,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._begin_counts()
         try:
-            self.files = JournalFiles(directory, manifest, self.start_line)
+            self.files = JournalFiles(directory, manifest, self.start_line, self.start_line(stepped))
         except OSError as error:
             raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
 
@@ -141,16 +162,20 @@ class Journal:
         self.failures = 0
         """How often the disk began to fail."""
 
-    def start_line(self) -> bytes:
-        """Make the record that begins a file."""
+    def start_line(self, stepped: int | None = None) -> bytes:
+        """Make the record that begins a file; stepped: as `stepped` gives it, where that is not as before."""
         now = int(self._unix_time())
-        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION))
+        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, stepped=stepped))
+
+    def stepped(self, wall_ahead: int) -> int | None:
+        """Return what a record says of the wall clock's steps when it is so far ahead; None: there was none yet."""
+        return None if self._stepped_before is None else self._stepped_before + wall_ahead
 
     # ChangeLog
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         """Note that this is now kept for the key."""
-        self._append(set_line(key, flags, deadline, cas, value, state))
+        self._append(set_line(key, flags, self._by_wall(deadline), cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Note the same of an entry. One that is bytes is encoded later, with others, which takes less time."""
@@ -182,7 +207,7 @@ class Journal:
 
     def touched(self, key: bytes, deadline: int) -> None:
         """Note the key's new deadline."""
-        self._append(line_of(put_key(Record("touch", exp=deadline), key)))
+        self._append(line_of(put_key(Record("touch", exp=self._by_wall(deadline)), key)))
 
     def named(self, key: bytes, cas: int) -> None:
         """Note that the key's present value was given this CAS id.
@@ -194,12 +219,28 @@ class Journal:
 
     def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
         """Note the rare facts of the key's present value."""
-        self._append(line_of(put_key(mark_record(deadline, cas, state), key)))
+        self._append(line_of(put_key(mark_record(self._by_wall(deadline), cas, state), key)))
 
     def flushed(self, at: int) -> None:
         """Note that all was forgotten (0), or will be at this unix time."""
-        self._append(line_of(Record("flush", at=at)))
+        self._append(line_of(Record("flush", at=self._by_wall(at))))
         self._wake.set()  # it may have fallen due, and then nobody waits for it
+
+    def follow_wall(self, now: int, wall_ahead: int) -> None:
+        """Note a step of the wall clock, and write what follows by it as it is now. Called with all keys' locks held.
+
+        What is queued was done before, so it is encoded now.
+        """
+        with self._lock:
+            seconds, queue = wall_ahead - self._wall_ahead, self._queue
+            if queue:
+                self._queue = [READY, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
+            self._stepped_before = self._stepped_before or 0
+            self._wall_ahead, self._new_second = wall_ahead, now
+            self._stamp_locked()
+        self._wake.set()
+        way = "forward" if seconds > 0 else "back"
+        self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
 
     def new_second(self, now: int) -> None:
         """Let what follows be known to have happened at this unix time or later."""
@@ -258,6 +299,7 @@ class Journal:
         Raises JournalFailed where that can't be done.
         """
         self._closing = True
+        self._note_time(at_once=True)
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -316,6 +358,7 @@ class Journal:
             try:
                 if looks:
                     self.files.check()
+                    self._note_time()
                 if not self.refuses or looks:
                     self._write_and_sync(closing)
             except (OSError, JournalLost) as error:
@@ -350,7 +393,7 @@ class Journal:
         try:
             self.files.append(data)
         except OSError as error:
-            self._put_back([READY, data])
+            self._put_back([READY, data], batch.wall_ahead)
             self._file_is_full = error.errno == errno.EFBIG
             raise
         if self.synced == self.written:
@@ -365,13 +408,14 @@ class Journal:
         with self._lock:
             queue, self._queue = self._queue, []
             position, queued_bytes = self.position, self.queued_bytes
+            began, self._queue_ahead = self._queue_ahead, self._wall_ahead
         try:
-            return Batch(self._encoded(queue, queued_bytes), position, queued_bytes)
+            return Batch(self._encoded(queue, queued_bytes, self._queue_ahead), position, queued_bytes, began)
         except BaseException:
-            self._put_back(queue)
+            self._put_back(queue, began)
             raise
 
-    def _encoded(self, queue: list[bytes], queued_bytes: int) -> bytes:
+    def _encoded(self, queue: list[bytes], queued_bytes: int, wall_ahead: int) -> bytes:
         """Encode what was queued; others may run now and then, unless a worker does it, whose clients wait for it."""
         fitting = SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
         step = 2 * max(LEAST_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
@@ -380,12 +424,13 @@ class Journal:
             if start and get_ident() not in self._positions:
                 time.sleep(PAUSE_SECONDS)
             part = queue[start : start + step]
-            slices.append(encoded(part[0::2], part[1::2]))
+            slices.append(encoded(part[0::2], part[1::2], wall_ahead))
         return b"".join(slices)
 
-    def _put_back(self, queue: list[bytes]) -> None:
+    def _put_back(self, queue: list[bytes], wall_ahead: int) -> None:
         with self._lock:
             self._queue[:0] = queue
+            self._queue_ahead = wall_ahead
 
     def _count_written(self, batch: Batch) -> None:
         self.written = batch.position
@@ -439,8 +484,9 @@ class Journal:
         try:
             number = self.files.rotate(batch.data)
         except (OSError, JournalLost):
-            self._put_back([READY, batch.data])
+            self._put_back([READY, batch.data], batch.wall_ahead)
             raise
+        self.rotated_ahead = batch.wall_ahead
         self._count_written(batch)
         self._all_synced()
         self._file_is_full = False
@@ -487,18 +533,32 @@ class Journal:
     def _append(self, line: bytes) -> None:
         self.put(READY, line)
 
+    def _by_wall(self, deadline: int) -> int:
+        return moved(deadline, self._wall_ahead) if self._wall_ahead else deadline
+
+    def _note_time(self, at_once: bool = False) -> None:
+        """Note the time though nothing changes, where it is due; while the disk fails, nothing is to be added."""
+        with self._lock:
+            passed = self._new_second - self._noted_second
+            if self._new_second and not self.refuses and (at_once or passed >= self._untimed_seconds):
+                longer = min(2 * self._untimed_seconds, LONGEST_UNTIMED_SECONDS)
+                self._stamp_locked()
+                self._untimed_seconds = longer
+
     def _stamp_locked(self) -> None:
-        stamp = line_of(Record("time", at=self._new_second))
-        self._new_second = 0
+        ahead = self._wall_ahead
+        stamp = line_of(Record("time", at=self._new_second + ahead, stepped=self.stepped(ahead)))
+        self._noted_second, self._new_second, self._untimed_seconds = self._new_second, 0, 1
         self._queue += (READY, stamp)
         self.queued_bytes += len(stamp) + OVERHEAD_BYTES
         self.position += 1
 
 
-def encoded(keys: list[bytes], entries: list[bytes]) -> bytes:
+def encoded(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
     """Make the lines of what was queued: of the entries of keys, and as they are where READY is in place of one."""
     if READY not in keys:
-        return set_lines(keys, entries)
+        return set_lines(keys, entries, wall_ahead)
     are_sets = [key != READY for key in keys]
-    made = iter(set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)]).splitlines(keepends=True))
+    lines = set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)], wall_ahead)
+    made = iter(lines.splitlines(keepends=True))
     return b"".join([next(made) if is_set else entry for entry, is_set in zip(entries, are_sets, strict=True)])
