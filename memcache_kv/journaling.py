@@ -7,6 +7,7 @@ from typing import Protocol
 
 from memcache_kv.errors import JournalFailed, StoppedEarly
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, recover
+from memcache_kv.journal.recovery import cut_tail
 from memcache_kv.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.settings import Settings
@@ -48,13 +49,13 @@ class Journaling:
         Raises JournalError, and StoppedEarly where somebody wants the end first; `close` tidies up then too.
         """
         self._directory = directory = JournalDirectory(self._path)
-        manifest = directory.open()
-        last_cas, stepped = 0, None
+        manifest = directory.read()
+        found, last_cas = Recovered(), 0
         if manifest is not None:
             found = self._recover(directory, manifest)
-            last_cas, stepped = found.next_run(), found.stepped
+            last_cas = found.next_run()
             self.recovered_records = found.records
-            self._say_what_was_found(directory, found)
+            self._say_what_was_recovered(directory, found)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
             directory,
@@ -63,7 +64,8 @@ class Journaling:
             last_cas,
             self._log.say,
             on_fault=self._stopping.set,
-            stepped=stepped,
+            stepped=found.stepped,
+            prepare=lambda: self._prepare(directory, manifest, found),
         )
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log.say)
@@ -90,21 +92,29 @@ class Journaling:
                 if self._stopping.is_set():
                     raise StoppedEarly("stopped while the journal was read")
 
-            return recover(directory.path, directory.disk, manifest, self._store, progress)
+            return recover(directory.path, directory.disk, manifest, self._store, progress, cuts=False)
 
-    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered) -> None:
-        for name in directory.removed:
-            self._log.say(f"{directory.path}: removed {name}, which a base had replaced")
-        for name in directory.set_aside:
+    def _prepare(self, directory: JournalDirectory, manifest: Manifest | None, found: Recovered) -> None:
+        """Clear away what a crash left, and tell of it. Raises OSError, and is called again then."""
+        directory.clear(manifest)
+        if manifest is not None:
+            cut_tail(directory.path / manifest.increments[-1].name, directory.disk, found)
+        while directory.removed:
+            self._log.say(f"{directory.path}: removed {directory.removed.pop(0)}, which a base had replaced")
+        while directory.set_aside:
+            name = directory.set_aside.pop(0)
             self._log.say(
                 f"{directory.path}: no manifest names what is now {name}, so it is no part of the journal: it was "
                 "begun when the server went down, or put there since"
             )
-        if found.torn_copy is not None:
+        if found.torn_copy is not None and found.torn_bytes:
             self._log.say(
                 f"{directory.path}: the last record was not finished; "
                 f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
             )
+            found.torn_bytes = 0
+
+    def _say_what_was_recovered(self, directory: JournalDirectory, found: Recovered) -> None:
         if found.set_back:
             self._log.say(
                 f"{directory.path}: the system's clock is {found.set_back} s behind the journal's last time, so it was "

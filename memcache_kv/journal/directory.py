@@ -34,7 +34,7 @@ class JournalDirectory:
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self.path = path
         self.set_aside: list[str] = []
-        """What files `open` renamed because no manifest names them."""
+        """What files `clear` renamed because no manifest names them."""
         self.removed: list[str] = []
         """What whole files it removed because a base has taken their place."""
         self.disk: Disk = disk if disk is not None else SystemDisk()
@@ -49,7 +49,16 @@ class JournalDirectory:
             raise JournalError(f"can't use the journal directory {path}: {error.strerror}") from None
 
     def open(self) -> Manifest | None:
-        """Read the manifest, see that its files are there, and clear away what a crash left; None: it is a new journal.
+        """Read the manifest, and clear away what a crash left: `read` and `clear`. Raises JournalError."""
+        manifest = self.read()
+        try:
+            self.clear(manifest)
+        except OSError as error:
+            raise JournalError(f"can't write the journal in {self.path}: {error.strerror}") from None
+        return manifest
+
+    def read(self) -> Manifest | None:
+        """Read the manifest, and see that its files are there; None: it is a new journal. Nothing is changed.
 
         Raises JournalCorrupt with what was found, rather than start empty beside it, and JournalError.
         """
@@ -59,7 +68,6 @@ class JournalDirectory:
                 self._check_new()
             else:
                 check_parts(self.path, self.disk, manifest)
-            self._clear(manifest or Manifest())
         except OSError as error:
             raise JournalError(f"can't read the journal in {self.path}: {error.strerror}") from None
         return manifest
@@ -87,15 +95,16 @@ class JournalDirectory:
                 "Give --journal an empty directory, or put the journal back"
             )
 
-    def _clear(self, manifest: Manifest) -> None:
+    def clear(self, manifest: Manifest | None) -> None:
         """Remove what was never finished and what a new base replaced; set aside what no manifest came to name.
 
         First of all, what was found is made to last: the process before may have been killed between a rename and the
-        sync of the directory.
+        sync of the directory. Raises OSError, and may be called again then.
         """
         self.disk.sync_directory(self.path)
-        listed = {part.name for part in manifest.parts}
-        first = min((number_of(part.name) for part in manifest.increments), default=0)
+        listed = {part.name for part in manifest.parts} if manifest is not None else set()
+        increments = manifest.increments if manifest is not None else ()
+        first = min((number_of(part.name) for part in increments), default=0)
         for name in sorted(self.disk.names(self.path)):
             number = number_of(name)
             if self._is_temporary(name):

@@ -35,13 +35,13 @@ class JournalFiles:
     Not for several threads at once: whoever uses it holds the journal's lock for files. Everything raises OSError as
     the disk does, and may be tried again then; what swaps files raises JournalLost where the lock is not ours any more.
 
+    Nothing is written before `open`, and nothing but it may be done until it succeeds.
+
     manifest: of the journal that is continued; None begins a new one; start_line: makes the first record of a file
-    that is begun later, and first_line is what this run begins with.
+    that is begun later.
     """
 
-    def __init__(
-        self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine, first_line: bytes
-    ) -> None:
+    def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
         self.directory = directory.path
         self.disk = directory.disk
         self._lock = directory
@@ -55,6 +55,7 @@ class JournalFiles:
         """How long that is, up to the last record that was appended whole."""
         self.synced_bytes = 0
         """How much of it is on disk."""
+        self.is_open = False
         self._file: File
         self._is_torn = False
         """Whether something may stand behind those bytes that a failed write left."""
@@ -63,25 +64,39 @@ class JournalFiles:
         """Files that no manifest names any more, to be removed once that is sure to be on disk."""
         self._known: dict[str, object] = {}
         """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
-        if manifest is None:
-            self._begin(first_line)
+        if manifest is not None:
+            self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
+            self.bytes = self.disk.size(self.directory / self.name)
+
+    def open(self, first_line: bytes) -> None:
+        """Begin to write, with the record that this run begins with; it is on disk then."""
+        if self.name:
+            self._continue(first_line)
         else:
-            self._continue(manifest, first_line)
+            self._file, self.bytes = self._create(increment_name(1), first_line)
+            self.name, self.synced_bytes = increment_name(1), self.bytes
+            self._swap()
+        self.is_open = True
 
-    def _begin(self, first_line: bytes) -> None:
-        self._file, self.bytes = self._create(increment_name(1), first_line)
-        self.name, self.synced_bytes = increment_name(1), self.bytes
-        self._swap()
-
-    def _continue(self, manifest: Manifest, first_line: bytes) -> None:
-        self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
-        self.bytes = self.disk.size(self.directory / self.name)
-        self._file = self.disk.append_to(self.directory / self.name)
+    def _continue(self, first_line: bytes) -> None:
+        path = self.directory / self.name
+        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since
+        self._file = self.disk.append_to(path)
         try:
             self.append(first_line)
             self.sync()
-            self._swap()
+            self.check_lock()
+            replace_manifest(self.directory, self.disk, self.manifest)
         except (OSError, JournalLost):
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)  # or a line would be added with every try
+            self._file.close()
+            raise
+        self._names_unsynced = True
+        try:
+            self._know_files()
+            self.settle()
+        except OSError:
             self._file.close()
             raise
 
@@ -256,6 +271,9 @@ class JournalFiles:
     def _replace_manifest(self) -> None:
         """Put the manifest as the files are now in the old one's place, and note which files they are."""
         replace_manifest(self.directory, self.disk, self.manifest)
+        self._know_files()
+
+    def _know_files(self) -> None:
         names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))
         self._known = {name: self._identity(name) for name in names}
 

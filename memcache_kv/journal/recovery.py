@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -54,8 +55,11 @@ class Recovered:
     """The highest CAS id that the store gave; those of the next run must be above it. One that lies further away than
     a whole run was a client's own choice."""
     torn_bytes: int = 0
-    """Length of the unfinished last line that was cut off; 0 where there was none."""
+    """Length of the unfinished last line; 0 where there was none."""
+    torn_at: int = 0
+    """Its offset in the last file."""
     torn_copy: Path | None = None
+    """Where it was copied to before it was cut off."""
     last_at: int = 0
     """The last unix time that it tells of."""
     stepped: int | None = None
@@ -69,13 +73,19 @@ class Recovered:
 
 
 def recover(
-    directory: Path, disk: Disk, manifest: Manifest, store: Store, progress: Progress | None = None
+    directory: Path,
+    disk: Disk,
+    manifest: Manifest,
+    store: Store,
+    progress: Progress | None = None,
+    cuts: bool = True,
 ) -> Recovered:
     """Apply a journal's records to a store, in order.
 
     A last line without its line feed was being written when the process or machine went down: it is copied to a file
-    beside the journal and cut off. Raises JournalCorrupt, naming file and offset, for anything else that
-    is not a whole record, and JournalError where a file can't be read or is of a newer format.
+    beside the journal and cut off; where `cuts` is false, `cut_tail` is left to the caller. Raises JournalCorrupt,
+    naming file and offset, for anything else that is not a whole record, and JournalError where a file can't be read
+    or is of a newer format.
     """
     started = time.perf_counter()
     replay = Replay(store)
@@ -96,7 +106,9 @@ def recover(
                     progress(done, sum(sizes.values()), replay.found.records)
             replay.found.bytes += reader.offset
         replay.finish()
-        _cut_tail(directory / last.name, disk, reader.offset, sizes[last.name], replay.found)
+        _note_tail(directory / last.name, disk, reader.offset, sizes[last.name], replay.found)
+        if cuts:
+            cut_tail(directory / last.name, disk, replay.found)
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
     replay.found.seconds = time.perf_counter() - started
@@ -346,22 +358,32 @@ def _change(
     _keep(key, changed, store, lapsed)
 
 
-def _cut_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
-    """Copy what stands behind an offset to a file beside the journal, durably, then cut it off."""
+def _note_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
+    """Note what stands behind an offset. Raises JournalCorrupt where that is all, and no record that was begun."""
     if offset == size:
         return
+    found.torn_bytes, found.torn_at = size - offset, offset
     whole = b"".join(disk.read(path)) if not offset else b""
     if not offset and not LINE_HEAD.startswith(whole[: len(LINE_HEAD)]):
         raise JournalCorrupt(f"{path} is not a journal: its only line is not a record that was begun")
+
+
+def cut_tail(path: Path, disk: Disk, found: Recovered) -> None:
+    """Copy an unfinished last line to a file beside the journal, durably, then cut it off.
+
+    Raises OSError, and may be called again then.
+    """
+    if not found.torn_bytes or found.torn_copy is not None:
+        return
     copy = path.with_name(f"{path.name}.torn-{time.time_ns()}")
-    _copy_from(path, disk, offset, copy)
+    _copy_from(path, disk, found.torn_at, copy)
     file = disk.append_to(path)
     try:
-        file.truncate(offset)
+        file.truncate(found.torn_at)
         file.sync()
     finally:
         file.close()
-    found.torn_bytes, found.torn_copy = size - offset, copy
+    found.torn_copy = copy
 
 
 def _copy_from(path: Path, disk: Disk, offset: int, copy: Path) -> None:
@@ -373,6 +395,10 @@ def _copy_from(path: Path, disk: Disk, offset: int, copy: Path) -> None:
             write_all(kept, block[max(0, offset - position) :])
             position += len(block)
         kept.sync()
-    finally:
+    except OSError:
         kept.close()
+        with contextlib.suppress(OSError):
+            disk.remove(copy)
+        raise
+    kept.close()
     disk.sync_directory(copy.parent)

@@ -72,13 +72,16 @@ class Journal:
     `start` begins the thread; without it `step` does what is due, which only tests want.
     `pause_writing` is what others hold who do something with the files.
 
+    prepare: does what has to be done in the directory before anything is written, and may raise OSError. With it, a
+    journal that was there and can't be written yet is a disk that fails as above: it is tried again, and both are.
+
     Expiry times are written by the wall clock. The store's clock knows no steps of that, so that the two are apart
     once there was one: `follow_wall` says how far.
 
     last_cas: what the start records say of CAS ids: all of this run are above it; say: told of trouble and its end;
     on_fault: called when the thread ends by a fault of ours, after which nothing is written any more; stepped: how far
     the wall clock was stepped in all before this run, None where it never was.
-    Raises JournalFailed where the files can't be opened or the start record can't be written.
+    Raises JournalFailed where the files can't be opened or the start record can't be written, but for that.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Journal:
         monotonic: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         stepped: int | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.fsync = fsync
         self.last_cas = last_cas
@@ -144,10 +148,20 @@ class Journal:
         self._looked_at = self._failed_at = monotonic()
         self._thread: threading.Thread | None = None
         self._begin_counts()
+        self._prepare = prepare
+        self.files = JournalFiles(directory, manifest, self.start_line)
         try:
-            self.files = JournalFiles(directory, manifest, self.start_line, self.start_line(stepped))
+            self._open()
         except OSError as error:
-            raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
+            if prepare is None or manifest is None or isinstance(error, PermissionError):  # time mends none of these
+                raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
+            self._fail(error)
+
+    def _open(self) -> None:
+        """Begin to write. Raises OSError; then it is to be tried again."""
+        if self._prepare is not None:
+            self._prepare()
+        self.files.open(self.start_line(self.stepped(0)))
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -306,7 +320,8 @@ class Journal:
         with self.pause_writing:
             self.step(closing=True)
             try:
-                self.files.close()
+                if self.files.is_open:
+                    self.files.close()
             except (OSError, JournalLost) as error:
                 self._fail(error)
         lost = self.position - self.synced
@@ -357,14 +372,21 @@ class Journal:
                 self._looked_at = now
             try:
                 if looks:
-                    self.files.check()
-                    self._note_time()
+                    self._look()
                 if not self.refuses or looks:
                     self._write_and_sync(closing)
             except (OSError, JournalLost) as error:
                 self._fail(error)
         for tell in self._watchers:
             tell()
+
+    def _look(self) -> None:
+        """See after the files."""
+        if self.files.is_open:
+            self.files.check()
+        else:
+            self._open()
+        self._note_time()
 
     def _write_and_sync(self, closing: bool) -> None:
         if self._sync_failed:
@@ -475,6 +497,8 @@ class Journal:
 
     def _begin_increment(self) -> int:
         """Go on in a new increment; while nothing can be written to the old one, it begins with what is queued."""
+        if not self.files.is_open:
+            self._open()
         if self._sync_failed:
             self._write_again()
         if not self.refuses:
