@@ -66,7 +66,7 @@ class JournalFiles:
         """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
         if manifest is not None:
             self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
-            self.bytes = self.disk.size(self.directory / self.name)
+            self.bytes = manifest.increments[-1].bytes
 
     def open(self, first_line: bytes) -> None:
         """Begin to write, with the record that this run begins with; it is on disk then."""

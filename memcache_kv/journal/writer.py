@@ -126,19 +126,6 @@ class Journal:
         """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
         self._positions: dict[int, int] = {}
         """How far the journal must come for the last change of each thread."""
-        self._new_second = 0
-        """What second has begun since the last record; 0: none."""
-        self._noted_second = int(unix_time())
-        """What second was noted last."""
-        self._untimed_seconds = 1
-        """How long after that the next is noted though nothing changes."""
-        self._stepped_before = stepped
-        self._wall_ahead = 0
-        """How far ahead the wall clock is of the store's; what is queued as entries is to be moved by that."""
-        self._queue_ahead = 0
-        """How far it was where the queue begins."""
-        self.rotated_ahead = 0
-        """How far it was where the last increment was begun by `rotate`."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._is_awake = fsync is Fsync.ALWAYS
@@ -147,6 +134,7 @@ class Journal:
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
         self._thread: threading.Thread | None = None
+        self._begin_time(stepped)
         self._begin_counts()
         self._prepare = prepare
         self.files = JournalFiles(directory, manifest, self.start_line)
@@ -162,6 +150,21 @@ class Journal:
         if self._prepare is not None:
             self._prepare()
         self.files.open(self.start_line(self.stepped(0)))
+
+    def _begin_time(self, stepped: int | None) -> None:
+        self._new_second = 0
+        """What second has begun since the last record; 0: none."""
+        self._noted_second = int(self._unix_time())
+        """What second was noted last."""
+        self._untimed_seconds = 1
+        """How long after that the next is noted though nothing changes."""
+        self._stepped_before = stepped
+        self._wall_ahead = 0
+        """How far ahead the wall clock is of the store's; what is queued as entries is to be moved by that."""
+        self._queue_ahead = 0
+        """How far it was where the queue begins."""
+        self.rotated_ahead = 0
+        """How far it was where the last increment was begun by `rotate`."""
 
     def _begin_counts(self) -> None:
         self.syncs = 0
