@@ -19,7 +19,17 @@ from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, Room, line_of, set_line
 from memcache_kv.journal.writer import Journal
 from memcache_kv.log import Log
-from memcache_kv.store.item import FETCHED, Entry, cas_of, deadline_of, flags_of, ready_of, state_of, value_of
+from memcache_kv.store.item import (
+    FETCHED,
+    Entry,
+    cas_of,
+    deadline_of,
+    flags_of,
+    moved,
+    ready_of,
+    state_of,
+    value_of,
+)
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
@@ -54,6 +64,8 @@ class Compaction:
         self.items = 0
         self._records = 1
         self._number = 0
+        self._wall_ahead = 0
+        """How far ahead the wall clock, by which expiry times are written, is of the store's."""
         self._is_named = False
         self._unsynced = 0
 
@@ -64,16 +76,17 @@ class Compaction:
         """
         self._check_space()
         self._number = self._journal.rotate()
+        self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write(self._journal.start_line())
+        self._write(self._journal.start_line(self._journal.stepped(ahead)))
         if self._store.flush_at:
-            self._write(line_of(Record("flush", at=self._store.flush_at)))
+            self._write(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
         for shard in self._store.shards:
             for data in self._slices(shard):
                 self._write(data)
                 yield
-        self._write(line_of(Record("end", at=self._store.clock.now, count=self._records + self.items)))
+        self._write(line_of(Record("end", at=self._store.clock.now + ahead, count=self._records + self.items)))
         self._file.sync()
         yield
         self._files.name_base(self._number)
@@ -105,7 +118,7 @@ class Compaction:
             lines: list[bytes] = []
             size = 0
             for key, entry in self._entries(shard, batch):
-                lines.append(record_of(key, entry))
+                lines.append(record_of(key, entry, self._wall_ahead))
                 size += len(lines[-1])
                 if size > SLICE_BYTES:
                     yield b"".join(lines)
@@ -130,11 +143,12 @@ class Compaction:
             self._unsynced = 0
 
 
-def record_of(key: bytes, entry: Entry) -> bytes:
-    """Make the record of an item as it is kept."""
+def record_of(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
+    """Make the record of an item as it is kept; wall_ahead: how far ahead the wall clock is of the item's."""
     ready = ready_of(entry)
     state = state_of(entry) & ~FETCHED
-    return set_line(key, flags_of(ready), deadline_of(entry), cas_of(entry), value_of(ready), state)
+    deadline = moved(deadline_of(entry), wall_ahead)
+    return set_line(key, flags_of(ready), deadline, cas_of(entry), value_of(ready), state)
 
 
 class Compactor(ServerThread):

@@ -35,7 +35,10 @@ class JournalFiles:
     Not for several threads at once: whoever uses it holds the journal's lock for files. Everything raises OSError as
     the disk does, and may be tried again then; what swaps files raises JournalLost where the lock is not ours any more.
 
-    manifest: of the journal that is continued; None begins a new one; start_line: makes a file's first record.
+    Nothing is written before `open`, and nothing but it may be done until it succeeds.
+
+    manifest: of the journal that is continued; None begins a new one; start_line: makes the first record of a file
+    that is begun later.
     """
 
     def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
@@ -52,6 +55,7 @@ class JournalFiles:
         """How long that is, up to the last record that was appended whole."""
         self.synced_bytes = 0
         """How much of it is on disk."""
+        self.is_open = False
         self._file: File
         self._is_torn = False
         """Whether something may stand behind those bytes that a failed write left."""
@@ -60,25 +64,39 @@ class JournalFiles:
         """Files that no manifest names any more, to be removed once that is sure to be on disk."""
         self._known: dict[str, object] = {}
         """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
-        if manifest is None:
-            self._begin()
+        if manifest is not None:
+            self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
+            self.bytes = manifest.increments[-1].bytes
+
+    def open(self, first_line: bytes) -> None:
+        """Begin to write, with the record that this run begins with; it is on disk then."""
+        if self.name:
+            self._continue(first_line)
         else:
-            self._continue(manifest)
-
-    def _begin(self) -> None:
-        self._file, self.bytes = self._create(increment_name(1))
-        self.name, self.synced_bytes = increment_name(1), self.bytes
-        self._swap()
-
-    def _continue(self, manifest: Manifest) -> None:
-        self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
-        self.bytes = self.disk.size(self.directory / self.name)
-        self._file = self.disk.append_to(self.directory / self.name)
-        try:
-            self.append(self._start_line())
-            self.sync()
+            self._file, self.bytes = self._create(increment_name(1), first_line)
+            self.name, self.synced_bytes = increment_name(1), self.bytes
             self._swap()
+        self.is_open = True
+
+    def _continue(self, first_line: bytes) -> None:
+        path = self.directory / self.name
+        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since
+        self._file = self.disk.append_to(path)
+        try:
+            self.append(first_line)
+            self.sync()
+            self.check_lock()
+            replace_manifest(self.directory, self.disk, self.manifest)
         except (OSError, JournalLost):
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)  # or a line would be added with every try
+            self._file.close()
+            raise
+        self._names_unsynced = True
+        try:
+            self._know_files()
+            self.settle()
+        except OSError:
             self._file.close()
             raise
 
@@ -152,7 +170,7 @@ class JournalFiles:
         name = increment_name(number)
         with contextlib.suppress(FileNotFoundError):
             self.disk.remove(self.directory / name)  # of an attempt that failed
-        file, size = self._create(name, data)
+        file, size = self._create(name, self._start_line() + data)
         before = (self.closed, self.name, self.bytes, self.synced_bytes, self._file)
         self.closed = [*self.closed, Part(self.name, self.synced_bytes)]
         self.name, self.bytes, self.synced_bytes, self._file = name, size, size, file
@@ -168,12 +186,11 @@ class JournalFiles:
         self.settle()
         return number
 
-    def _create(self, name: str, data: bytes = b"") -> tuple[File, int]:
+    def _create(self, name: str, data: bytes) -> tuple[File, int]:
         """Make an increment that is on disk, with its name and with these records; return it and its length."""
-        whole = self._start_line() + data
         file = self.disk.create(self.directory / name)
         try:
-            write_all(file, whole)
+            write_all(file, data)
             file.sync()
             self.disk.sync_directory(self.directory)
         except OSError:
@@ -181,7 +198,7 @@ class JournalFiles:
             with contextlib.suppress(OSError):  # the first failure is told; the next attempt removes what is left
                 self.disk.remove(self.directory / name)
             raise
-        return file, len(whole)
+        return file, len(data)
 
     # A new base
 
@@ -254,6 +271,9 @@ class JournalFiles:
     def _replace_manifest(self) -> None:
         """Put the manifest as the files are now in the old one's place, and note which files they are."""
         replace_manifest(self.directory, self.disk, self.manifest)
+        self._know_files()
+
+    def _know_files(self) -> None:
         names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))
         self._known = {name: self._identity(name) for name in names}
 
