@@ -76,7 +76,7 @@ class Compaction:
         self._number = self._journal.rotate()
         self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write(self._journal.start_line(self._journal.stepped(ahead)))
+        self._write(self._journal.start_line(stepped=self._journal.stepped(ahead)))
         if self._store.flush_at:
             self._write(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1

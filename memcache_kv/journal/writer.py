@@ -149,7 +149,7 @@ class Journal:
         """Begin to write. Raises OSError; then it is to be tried again."""
         if self._prepare is not None:
             self._prepare()
-        self.files.open(self.start_line(self.stepped(0)))
+        self.files.open(self.start_line(stepped=self.stepped(0)))
 
     def _begin_time(self, stepped: int | None) -> None:
         self._new_second = 0
@@ -179,10 +179,14 @@ class Journal:
         self.failures = 0
         """How often the disk began to fail."""
 
-    def start_line(self, stepped: int | None = None) -> bytes:
-        """Make the record that begins a file; stepped: as `stepped` gives it, where that is not as before."""
+    def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
+        """Make the record that begins a file.
+
+        after: how long the one before it is, where no manifest says so yet; stepped: as `stepped` gives it, where that
+        is not as before.
+        """
         now = int(self._unix_time())
-        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, stepped=stepped))
+        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, stepped=stepped, after=after))
 
     def stepped(self, wall_ahead: int) -> int | None:
         """Return what a record says of the wall clock's steps when it is so far ahead; None: there was none yet."""
@@ -463,10 +467,11 @@ class Journal:
             self.queued_bytes -= batch.queued_bytes
             self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > QUEUE_LIMIT_BYTES
 
-    def _sync(self) -> None:
+    def _sync(self, first: int = 0) -> None:
+        """Sync what was written, from the increment of this number on."""
         began = time.perf_counter()
         try:
-            self.files.sync()
+            self.files.sync(first)
         except OSError:
             self._sync_failed = True
             raise
@@ -475,7 +480,8 @@ class Journal:
         self.longest_sync_seconds = max(self.longest_sync_seconds, took)
         self.average_sync_seconds += (took - self.average_sync_seconds) / 8
         self.syncs += 1
-        self._all_synced()
+        if self.files.is_synced:
+            self._all_synced()
 
     def _all_synced(self) -> None:
         self.synced = self.written
@@ -493,7 +499,7 @@ class Journal:
     def rotate(self) -> int:
         """Go on in a new increment; return its number. All that is appended from now on is in it, or in a later one.
 
-        Raises OSError.
+        Under `never` this waits for no disk. Raises OSError.
         """
         with self.pause_writing:
             return self._begin_increment()
@@ -506,16 +512,19 @@ class Journal:
             self._write_again()
         if not self.refuses:
             self._write()
-        self._sync()
+        waits = self.fsync is not Fsync.NEVER or self.refuses
+        if waits:
+            self._sync()
         batch = self._take()
         try:
-            number = self.files.rotate(batch.data)
+            number = self.files.rotate(batch.data) if waits else self.files.rotate_unsynced(batch.data)
         except (OSError, JournalLost):
             self._put_back([READY, batch.data], batch.wall_ahead)
             raise
         self.rotated_ahead = batch.wall_ahead
         self._count_written(batch)
-        self._all_synced()
+        if waits:
+            self._all_synced()
         self._file_is_full = False
         return number
 
@@ -526,15 +535,12 @@ class Journal:
         Raises OSError.
         """
         with self.pause_writing:
-            self._write_all()
+            if self._sync_failed:
+                self._write_again()
+            self._write()
+            self._sync(number)
             self.files.adopt_base(number, size)
-
-    def _write_all(self) -> None:
-        """Write and sync what is queued."""
-        if self._sync_failed:
-            self._write_again()
-        self._write()
-        self._sync()
+            self._all_synced()
 
     # A disk that fails
 
