@@ -60,6 +60,8 @@ class Compaction:
         self._file: File | None = None
         self.bytes = 0
         self.items = 0
+        self.replaced_bytes = 0
+        """How long the files are whose place the base takes."""
         self._records = 1
         self._number = 0
         self._wall_ahead = 0
@@ -74,6 +76,7 @@ class Compaction:
         """
         self._check_space()
         self._number = self._journal.rotate()
+        self.replaced_bytes = self._files.closed_bytes
         self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
         self._write(self._journal.start_line(stepped=self._journal.stepped(ahead)))
@@ -231,7 +234,7 @@ class Compactor(threading.Thread):
         return self._ratio > 0 and files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
 
     def _rewrite(self) -> None:
-        before, began = self._journal.files.total_bytes, time.monotonic()
+        began = time.monotonic()
         work = Compaction(self._journal, self._store)
         try:
             for _ in work.steps():
@@ -247,8 +250,8 @@ class Compactor(threading.Thread):
         self.last_seconds = time.monotonic() - began
         self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
         self._say(
-            f"rewrote the journal: {work.items} items, {before:,} bytes before, "
-            f"{self._journal.files.total_bytes:,} now, in {self.last_seconds:.1f} s"
+            f"rewrote the journal: {work.items} items, {work.replaced_bytes:,} bytes before and {work.bytes:,} after, "
+            f"in {self.last_seconds:.1f} s; {self._journal.files.total_bytes - work.bytes:,} bytes were added meanwhile"
         )
 
     def _failed(self, reason: str) -> None:

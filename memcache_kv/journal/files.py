@@ -106,7 +106,12 @@ class JournalFiles:
     @property
     def total_bytes(self) -> int:
         """How long all files are together."""
-        return sum(part.bytes for part in (self.base, *self.closed) if part is not None) + self.bytes
+        return self.closed_bytes + self.bytes
+
+    @property
+    def closed_bytes(self) -> int:
+        """How long all files but the last are."""
+        return sum(part.bytes for part in (self.base, *self.closed) if part is not None)
 
     @property
     def manifest(self) -> Manifest:

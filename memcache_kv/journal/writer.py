@@ -20,7 +20,7 @@ from memcache_kv.store.item import Entry, cas_of, deadline_of, flags_of, moved, 
 
 GATHER_SECONDS = 0.008
 """How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
-or with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never: 10 ms in all."""
+and with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never."""
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -331,9 +331,16 @@ class Journal:
                     self.files.close()
             except (OSError, JournalLost) as error:
                 self._fail(error)
-        lost = self.position - self.synced
-        if lost or self.failure is not None:
-            raise JournalFailed(f"{self.failure}; {lost} records could not be written before the end")
+        if self.synced < self.position or self.failure is not None:
+            raise JournalFailed(f"{self.failure}; {self._what_may_be_lost()} at the end")
+
+    def _what_may_be_lost(self) -> str:
+        unwritten, unsynced = self.position - self.written, self.written - self.synced
+        written = f"{unsynced} records were written and may not be on disk" if unsynced else ""
+        if not unwritten:
+            return written or "all records are on disk"
+        lost = f"{unwritten} records could not be written"
+        return f"{lost}, and {written}" if written else lost
 
     def _run(self) -> None:
         while not self._closing and self.fault is None:
