@@ -62,6 +62,8 @@ class Compaction:
         self._file: File | None = None
         self.bytes = 0
         self.items = 0
+        self.replaced_bytes = 0
+        """How long the files are whose place the base takes."""
         self._records = 1
         self._number = 0
         self._wall_ahead = 0
@@ -76,9 +78,10 @@ class Compaction:
         """
         self._check_space()
         self._number = self._journal.rotate()
+        self.replaced_bytes = self._files.closed_bytes
         self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write(self._journal.start_line(self._journal.stepped(ahead)))
+        self._write(self._journal.start_line(stepped=self._journal.stepped(ahead)))
         if self._store.flush_at:
             self._write(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
@@ -241,7 +244,7 @@ class Compactor(ServerThread):
         return self._ratio > 0 and is_long and not self._is_held
 
     def _rewrite(self) -> None:
-        before, began = self._journal.files.total_bytes, time.monotonic()
+        began = time.monotonic()
         work = Compaction(self._journal, self._store)
         try:
             for _ in work.steps():
@@ -259,8 +262,8 @@ class Compactor(ServerThread):
         self.last_seconds = time.monotonic() - began
         self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
         self._log.say(
-            f"rewrote the journal: {work.items} items, {before:,} bytes before, "
-            f"{self._journal.files.total_bytes:,} now, in {self.last_seconds:.1f} s"
+            f"rewrote the journal: {work.items} items, {work.replaced_bytes:,} bytes before and {work.bytes:,} after, "
+            f"in {self.last_seconds:.1f} s; {self._journal.files.total_bytes - work.bytes:,} bytes were added meanwhile"
         )
 
     def _failed(self, error: Exception) -> None:

@@ -9,6 +9,7 @@ from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
 from memcache_kv.journal.disk import Disk, SystemDisk
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
+    START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
     Manifest,
     base_name,
@@ -21,8 +22,6 @@ LOCK_NAME = "lock"
 STRANGERS = {LOCK_NAME, "lost+found"}
 UNLISTED_SUFFIX = ".unlisted"
 """What the name of a file ends with that no manifest names and that was kept."""
-START_LIMIT_BYTES = 4096
-"""A file that holds no more than its start record is shorter than this."""
 
 
 class JournalDirectory:
@@ -121,6 +120,8 @@ class JournalDirectory:
         rename and the sync of the directory. Raises OSError, and may be called again then.
         """
         self.disk.sync_directory(self.path)
+        for part in manifest.increments[:-1] if manifest is not None else ():
+            self._sync(part.name)  # under `never` it may not be on disk, nor named by the manifest there
         listed = {part.name for part in manifest.parts} if manifest is not None else set()
         increments = manifest.increments if manifest is not None else ()
         first = min((number_of(part.name) for part in increments), default=0)
@@ -137,6 +138,13 @@ class JournalDirectory:
                 self.removed.append(name)
             else:
                 self.set_aside.append(self._set_aside(name))
+
+    def _sync(self, name: str) -> None:
+        file = self.disk.append_to(self.path / name)
+        try:
+            file.sync()
+        finally:
+            file.close()
 
     def _set_aside(self, name: str) -> str:
         """Give a file a name that makes it no part of any journal."""

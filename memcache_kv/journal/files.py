@@ -25,8 +25,8 @@ from memcache_kv.journal.manifest import (
 )
 from memcache_kv.journal.record import FORMAT_VERSION
 
-StartLine = Callable[[], bytes]
-"""Makes the record that begins a file."""
+StartLine = Callable[[int], bytes]
+"""Makes the record that begins a file; told how long the file before it is, where no manifest says so yet, or 0."""
 
 
 class JournalFiles:
@@ -60,6 +60,9 @@ class JournalFiles:
         self._is_torn = False
         """Whether something may stand behind those bytes that a failed write left."""
         self._names_unsynced = False
+        self._unsynced: dict[str, int] = {}
+        """Which increments before the last are not known to be on disk, and how much of them is. No manifest names yet
+        what was begun after the first of them."""
         self._obsolete: list[str] = []
         """Files that no manifest names any more, to be removed once that is sure to be on disk."""
         self._known: dict[str, object] = {}
@@ -103,7 +106,12 @@ class JournalFiles:
     @property
     def total_bytes(self) -> int:
         """How long all files are together."""
-        return sum(part.bytes for part in (self.base, *self.closed) if part is not None) + self.bytes
+        return self.closed_bytes + self.bytes
+
+    @property
+    def closed_bytes(self) -> int:
+        """How long all files but the last are."""
+        return sum(part.bytes for part in (self.base, *self.closed) if part is not None)
 
     @property
     def manifest(self) -> Manifest:
@@ -126,15 +134,31 @@ class JournalFiles:
             raise
         self.bytes += len(data)
 
-    def sync(self) -> None:
-        """Wait until all that was appended is on disk.
+    def sync(self, first: int = 0) -> None:
+        """Wait until all that was appended is on disk, from the increment of this number on.
 
         After a failure nothing more may be appended here: the system may have forgotten what it could not write, and
         say next time that all is well. `replace_tail` goes on.
         """
+        self._sync_closed(first)
         self._file.sync()
         self.synced_bytes = self.bytes
         self.settle()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the last `sync` has left nothing out."""
+        return not self._unsynced
+
+    def _sync_closed(self, first: int = 0) -> None:
+        for name in [name for name in self._unsynced if number_of(name) >= first]:
+            with contextlib.suppress(FileNotFoundError):  # `check` tells of it
+                file = self.disk.append_to(self.directory / name)
+                try:
+                    file.sync()
+                finally:
+                    file.close()
+            del self._unsynced[name]
 
     def settle(self) -> None:
         """See a swap of files through whose last step has failed; otherwise do nothing."""
@@ -148,39 +172,74 @@ class JournalFiles:
 
     def rotate(self, data: bytes = b"") -> int:
         """Go on in a new increment that begins with `data`; return its number. What was appended has been synced."""
-        return self._go_on_with(data)
+        return self._go_on_with(data, self.closed)
+
+    def rotate_unsynced(self, data: bytes) -> int:
+        """Do the same without waiting for the disk, and with nothing synced: the manifest comes to name it later.
+
+        Until then its first record says how long the increment before it is, which has to be whole.
+        """
+        if self._is_torn:
+            self._file.truncate(self.bytes)
+            self._is_torn = False
+        number, path = self._next_increment()
+        whole = self._start_line(self.bytes) + data
+        file = self.disk.create(path)
+        try:
+            write_all(file, whole)
+        except OSError:
+            self._give_up(path, file)
+            raise
+        self._unsynced[self.name] = self.synced_bytes
+        self.closed = [*self.closed, Part(self.name, self.bytes)]
+        self._file.close()
+        self.name, self.bytes, self.synced_bytes, self._file = path.name, len(whole), 0, file
+        self._known[path.name] = self._identity(path.name)
+        self._names_unsynced = True
+        return number
 
     def replace_tail(self, data: bytes | None) -> None:
         """Go on in a new increment that begins with `data`: what was appended and is not known to be on disk.
 
         None: that is read back from the system, which most likely still has it.
         """
-        self._go_on_with(self._unsynced() if data is None else data)
+        if data is None:
+            written = [part for part in self.closed if part.name in self._unsynced]
+            tails = [self._tail(part.name, self._unsynced[part.name], part.bytes) for part in written]
+            data = b"".join((*tails, self._tail(self.name, self.synced_bytes, self.bytes)))
+        self._go_on_with(data, [Part(part.name, self._unsynced.get(part.name, part.bytes)) for part in self.closed])
 
-    def _unsynced(self) -> bytes:
+    def _tail(self, name: str, start: int, end: int) -> bytes:
         tail, position = [], 0
-        for block in self.disk.read(self.directory / self.name, self.bytes):
-            tail.append(block[max(0, self.synced_bytes - position) :])
+        for block in self.disk.read(self.directory / name, end):
+            tail.append(block[max(0, start - position) :])
             position += len(block)
         return b"".join(tail)
 
-    def _go_on_with(self, data: bytes) -> int:
+    def _next_increment(self) -> tuple[int, Path]:
+        """Return the number and the path of the increment behind the last, where nothing stands then."""
         self.check_lock()
         number = number_of(self.name) + 1
-        name = increment_name(number)
+        path = self.directory / increment_name(number)
         with contextlib.suppress(FileNotFoundError):
-            self.disk.remove(self.directory / name)  # of an attempt that failed
-        file, size = self._create(name, self._start_line() + data)
-        before = (self.closed, self.name, self.bytes, self.synced_bytes, self._file)
-        self.closed = [*self.closed, Part(self.name, self.synced_bytes)]
-        self.name, self.bytes, self.synced_bytes, self._file = name, size, size, file
+            self.disk.remove(path)  # of an attempt that failed
+        return number, path
+
+    def _go_on_with(self, data: bytes, closed: list[Part]) -> int:
+        number, path = self._next_increment()
+        file, size = self._create(path.name, self._start_line(0) + data)
+        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file)
+        closed = [*closed, Part(self.name, self.synced_bytes)]
+        self.closed, self._unsynced = [part for part in closed if part.bytes], {}
+        self.name, self.bytes, self.synced_bytes, self._file = path.name, size, size, file
         try:
             self._replace_manifest()
         except OSError:
-            self.closed, self.name, self.bytes, self.synced_bytes, self._file = before
+            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file = before
             file.close()
             raise
         self._is_torn = False
+        self._obsolete += [part.name for part in closed if not part.bytes]
         before[-1].close()
         self._names_unsynced = True
         self.settle()
@@ -194,11 +253,14 @@ class JournalFiles:
             file.sync()
             self.disk.sync_directory(self.directory)
         except OSError:
-            file.close()
-            with contextlib.suppress(OSError):  # the first failure is told; the next attempt removes what is left
-                self.disk.remove(self.directory / name)
+            self._give_up(self.directory / name, file)
             raise
         return file, len(data)
+
+    def _give_up(self, path: Path, file: File) -> None:
+        file.close()
+        with contextlib.suppress(OSError):
+            self.disk.remove(path)
 
     # A new base
 
@@ -219,7 +281,7 @@ class JournalFiles:
     def adopt_base(self, number: int, size: int) -> None:
         """Let a base take the place of all files before the increment of its number.
 
-        What was appended has been synced.
+        What was appended from that one on has been synced.
         """
         self.check_lock()
         old = (self.base, self.closed)
@@ -232,6 +294,8 @@ class JournalFiles:
             self.base, self.closed = old
             raise
         self._obsolete += [part.name for part in gone]
+        for part in gone:
+            self._unsynced.pop(part.name, None)
         self._names_unsynced = True
         self.settle()
 
@@ -286,6 +350,7 @@ class JournalFiles:
     def _swap(self) -> None:
         """Write the manifest as the files are now."""
         self.check_lock()
+        self._sync_closed()
         self._replace_manifest()
         self._names_unsynced = True
         self.settle()

@@ -87,6 +87,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     stepped: int | None = None
     """start, time: by how many seconds the wall clock was stepped in all since the journal was begun. Where that is not
     what was said before, all expiry times up to here are to be moved by the difference. None: as before."""
+    after: int = 0
+    """start: how long the increment before this one is, where this one may be there before a manifest names it."""
 
     @property
     def room(self) -> Room:

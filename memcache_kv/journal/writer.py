@@ -31,7 +31,7 @@ from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
 """How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
-or with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never: 10 ms in all."""
+and with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never."""
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -170,7 +170,7 @@ class Journal:
         """Begin to write. Raises OSError; then it is to be tried again."""
         if self._prepare is not None:
             self._prepare()
-        self.files.open(self.start_line(self.stepped(0)))
+        self.files.open(self.start_line(stepped=self.stepped(0)))
 
     def _begin_time(self, stepped: int | None) -> None:
         self._new_second = 0
@@ -200,12 +200,16 @@ class Journal:
         self.failures = 0
         """How often the disk began to fail."""
 
-    def start_line(self, stepped: int | None = None) -> bytes:
-        """Make the record that begins a file; stepped: as `stepped` gives it, where that is not as before."""
+    def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
+        """Make the record that begins a file.
+
+        after: how long the one before it is, where no manifest says so yet; stepped: as `stepped` gives it, where that
+        is not as before.
+        """
         now = int(self._unix_time())
         limit, items = self.room
         record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
-        record.stepped = stepped
+        record.stepped, record.after = stepped, after
         return line_of(record)
 
     def set_room(self, room: Room) -> None:
@@ -368,9 +372,16 @@ class Journal:
                     self.files.close()
             except (OSError, JournalLost) as error:
                 self._fail(error)
-        lost = self.position - self.synced
-        if lost or self.failure is not None:
-            raise JournalFailed(f"{self.failure}; {lost} records could not be written before the end")
+        if self.synced < self.position or self.failure is not None:
+            raise JournalFailed(f"{self.failure}; {self._what_may_be_lost()} at the end")
+
+    def _what_may_be_lost(self) -> str:
+        unwritten, unsynced = self.position - self.written, self.written - self.synced
+        written = f"{unsynced} records were written and may not be on disk" if unsynced else ""
+        if not unwritten:
+            return written or "all records are on disk"
+        lost = f"{unwritten} records could not be written"
+        return f"{lost}, and {written}" if written else lost
 
     def _run(self) -> None:
         while not self._closing and self.fault is None:
@@ -507,10 +518,11 @@ class Journal:
             self.queued_bytes -= batch.queued_bytes
             self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
-    def _sync(self) -> None:
+    def _sync(self, first: int = 0) -> None:
+        """Sync what was written, from the increment of this number on."""
         began = time.perf_counter()
         try:
-            self.files.sync()
+            self.files.sync(first)
         except OSError:
             self._sync_failed = True
             raise
@@ -519,7 +531,8 @@ class Journal:
         self.longest_sync_seconds = max(self.longest_sync_seconds, took)
         self.average_sync_seconds += (took - self.average_sync_seconds) / 8
         self.syncs += 1
-        self._all_synced()
+        if self.files.is_synced:
+            self._all_synced()
 
     def _all_synced(self) -> None:
         self.synced = self.written
@@ -537,7 +550,7 @@ class Journal:
     def rotate(self) -> int:
         """Go on in a new increment; return its number. All that is appended from now on is in it, or in a later one.
 
-        Raises OSError.
+        Under `never` this waits for no disk. Raises OSError.
         """
         with self.pause_writing:
             return self._begin_increment()
@@ -550,16 +563,19 @@ class Journal:
             self._write_again()
         if not self.refuses:
             self._write()
-        self._sync()
+        waits = self.fsync is not Fsync.NEVER or self.refuses
+        if waits:
+            self._sync()
         batch = self._take()
         try:
-            number = self.files.rotate(batch.data)
+            number = self.files.rotate(batch.data) if waits else self.files.rotate_unsynced(batch.data)
         except (OSError, JournalLost):
             self._put_back([READY, batch.data], batch.wall_ahead)
             raise
         self.rotated_ahead = batch.wall_ahead
         self._count_written(batch)
-        self._all_synced()
+        if waits:
+            self._all_synced()
         self._file_is_full = False
         return number
 
@@ -570,15 +586,12 @@ class Journal:
         Raises OSError.
         """
         with self.pause_writing:
-            self._write_all()
+            if self._sync_failed:
+                self._write_again()
+            self._write()
+            self._sync(number)
             self.files.adopt_base(number, size)
-
-    def _write_all(self) -> None:
-        """Write and sync what is queued."""
-        if self._sync_failed:
-            self._write_again()
-        self._write()
-        self._sync()
+            self._all_synced()
 
     # A disk that fails
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
-from memcache_kv.journal.record import Record
+from memcache_kv.journal.record import Record, line_of
 from memcache_kv.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.item import STALE, WON, make_entry, pack
@@ -443,7 +443,10 @@ def test_a_rewrite_that_is_asked_for_is_done_and_told_of(kept: Kept) -> None:
         wait_until(lambda: not compactor.running, "the rewrite is over")
     assert (compactor.done, compactor.failures) == (1, 0)
     assert compactor.last_seconds > 0
-    assert said.getvalue().startswith("rewrote the journal: 1 items, ")
+    start, item, end, begun = map(len, map(line_of, records_in(kept.path)))
+    line = said.getvalue().splitlines()[0]
+    assert line.startswith(f"rewrote the journal: 1 items, {start + item} bytes before and {start + item + end} after,")
+    assert line.endswith(f" s; {begun} bytes were added meanwhile")
     assert set(shown(kept.close())) == {b"a"}
 
 

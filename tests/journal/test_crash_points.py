@@ -128,7 +128,7 @@ def test_the_check_finds_a_missing_fsync(disk: type[SimulatedDisk], seed: int) -
 class AcknowledgesBeforeSync(Journal):
     """Says that all is on disk when it was written."""
 
-    def _sync(self) -> None:
+    def _sync(self, first: int = 0) -> None:
         self._all_synced()
 
 
