@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """Where a log goes."""
+
+    def write(self, text: str, /) -> object:
+        """Take a line, with its end."""
+
+    def flush(self) -> object:
+        """Pass on what was taken."""
+
+
+class SystemLog:
+    """The system's log as a stream, for a server in the background, which has no standard error."""
+
+    def __init__(self) -> None:
+        import syslog
+
+        syslog.openlog("memcache-kv", syslog.LOG_PID, syslog.LOG_DAEMON)
+        self._take = syslog.syslog
+
+    def write(self, text: str, /) -> None:
+        """Pass on each line as a message."""
+        for line in text.splitlines():
+            self._take(line)
+
+    def flush(self) -> None:
+        """Do nothing: each message has gone."""
 
 
 class Log:
     """Lines on standard error; `verbosity` (memcached's -v, `verbosity` command) decides which.
 
-    May be used by any thread: a line is one write. A log that can't be written (a closed pipe) is dropped.
+    May be used by any thread: a line is one write. A log that can't be written (a closed pipe, no standard error at
+    all) is dropped.
     """
 
-    def __init__(self, verbosity: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(self, verbosity: int = 0, stream: Stream | None = None) -> None:
         self.verbosity = verbosity
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream: Stream | None = stream if stream is not None else sys.stderr
+
+    def redirect(self, stream: Stream) -> None:
+        """Write to another stream from now on."""
+        self._stream = stream
 
     def say(self, text: str) -> None:
         """Write a line that everybody should see: where we listen, what was recovered, what went wrong."""
+        if self._stream is None:
+            return
         try:
             self._stream.write(text + "\n")
             self._stream.flush()

@@ -12,19 +12,24 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+from memcache_kv.errors import EX_USAGE as EX_USAGE
 from memcache_kv.errors import ConfigError
-from memcache_kv.extended import EX_USAGE as EX_USAGE
 from memcache_kv.extended import MIB as MIB
 from memcache_kv.extended import TlsOptions, Unused
 
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
+CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
+"""Names the TOML file where --config does not."""
 PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
 """memcached's own variable: the file to which the ports are written that it really listens on."""
 SASL_FILE_VARIABLE = "MEMCACHED_SASL_PWDB"
 """memcached's own variable: the file of users for -S, where -Y names none."""
+SERVICE_NAME = re.compile(r".*(_SERVICE_|_PORT_)")
+SERVICE_VALUE = re.compile(r"(tcp|udp|sctp)://")
+"""What marks the variables that Kubernetes sets in every container, once a Service is called memcache-kv."""
 DOORS = ("notls:", "btls:", "mtls:")
 """What an address may begin with: no TLS, TLS without a client's certificate, TLS with one."""
 
@@ -61,6 +66,7 @@ class Settings(NamedTuple):
     """0 lets the interpreter decide: 1 with the GIL, 2 without."""
     max_item_size: int = MIB
     max_reqs_per_event: int = 1000
+    napi_ids: int = 0
     verbose: int = 0
     pidfile: Path | None = None
     backlog: int = 1024
@@ -206,6 +212,10 @@ def _ratio(text: str) -> float:
     return ratio
 
 
+def _memory_file(text: str) -> NoReturn:
+    raise ConfigError("items can't be kept in a file of memory; --journal DIR keeps them across a restart", EX_USAGE)
+
+
 def _shards(text: str) -> int:
     count = _integer(0, 4096, "the number of shards")(text)
     if count & (count - 1):
@@ -214,7 +224,7 @@ def _shards(text: str) -> int:
 
 
 def _megabytes(text: str) -> int:
-    return _integer(1, 1 << 30, "the memory limit in megabytes")(text) * MIB
+    return _integer(1, 1 << 30, "the memory limit in megabytes", EX_USAGE)(text) * MIB
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -265,6 +275,9 @@ OPTIONS: tuple[Option, ...] = (
            "NUM", _growth_factor),
     Option("slab-min-size", "checked, as memcached does; no effect, as there are no slabs (default: 48)", "n", "NUM",
            _integer(1, 1 << 30, "the smallest chunk")),
+    Option("memory-file", "refused: --journal is what keeps the data here", "e", "FILE", _memory_file),
+    Option("napi-ids", "checked, as memcached does; no effect, as the network card's queues choose no thread here", "N",
+           "NUM", _integer(1, 1 << 30, "the number of NAPI ids")),
     Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
            "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
            "lru_crawler_tocrawl=NUM, track_sizes; of TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
@@ -289,20 +302,30 @@ _FIELDS = {option.name: option.field for option in OPTIONS} | {
 }
 
 
-def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(
+    flags: Mapping[str, Any],
+    config: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Settings:
     """Put the settings together from flags (long name to text, switch or list), file and environment.
 
+    Of several values for a setting only the one that wins is looked at. warn: gets a line about what is passed over.
     Raises ConfigError with one clear line.
     """
-    values: dict[str, Any] = {}
-    for source, name_value in (
-        ("--config", _from_file(config)),
-        ("environment", _from_environment(environ)),
+    sources = (
         ("command line", flags),
-    ):
-        for option in OPTIONS:
+        ("environment", _from_environment(environ, warn)),
+        ("--config", _from_file(config)),
+    )
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        for source, name_value in sources:
             if option.name in name_value:
                 values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
+                break
+    if "fsync" in values and "journal" not in values:
+        warn("warning: --fsync has no effect without --journal: nothing is kept on disk")
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)
@@ -375,16 +398,24 @@ def _converted(option: Option, value: Any, source: str) -> Any:
         raise ConfigError(f"{source}, {option.name}: {error}", error.status) from None
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, str]:
+    """Find the settings among the variables, by long name; what Kubernetes put there is passed over."""
     known = {option.variable: option.name for option in OPTIONS}
-    unknown = [
+    ours = {name: value for name, value in environ.items() if name.startswith(VARIABLE_PREFIX)}
+    ours.pop(CONFIG_VARIABLE, None)
+    foreign = [
         name
-        for name in environ
-        if name.startswith(VARIABLE_PREFIX) and name not in known and name != f"{VARIABLE_PREFIX}CONFIG"
+        for name, value in ours.items()
+        if SERVICE_VALUE.match(value) or (name not in known and SERVICE_NAME.match(name))
     ]
-    if unknown:
-        raise ConfigError(f"environment: no setting is called {unknown[0]}; --help lists them")
-    return {known[name]: value for name, value in environ.items() if name in known}
+    if foreign:
+        warn(f"warning: passed over {len(foreign)} variables of a Kubernetes Service, such as {min(foreign)}")
+    for name in foreign:
+        del ours[name]
+    for name in ours:
+        if name not in known:
+            raise ConfigError(f"environment: no setting is called {name}; --help lists them")
+    return {known[name]: value for name, value in ours.items()}
 
 
 def _from_file(path: Path | None) -> dict[str, Any]:
@@ -398,6 +429,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number too long
         raise ConfigError(f"--config: {path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"--config: {path} is nested too deeply") from None
     values = {name.replace("_", "-"): value for name, value in values.items()}
     unknown = values.keys() - {option.name for option in OPTIONS}
     if unknown:

@@ -22,7 +22,7 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 LAYERS = [
-    {"version", "errors", "clock", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
+    {"version", "license", "errors", "clock", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
     {"store"},
     {"journal"},
     {"watching", "observation", "memory", "progress", "memcached_source"},
@@ -33,10 +33,10 @@ LAYERS = [
     {"worker"},
     {"server"},
     {"udp"},
-    {"process"},
+    {"process", "daemon"},
     {"journaling"},
     {"service"},
-    {"journal_cli", "journal_report"},
+    {"journal_cli", "journal_report", "health"},
     {"cli"},
     {"__main__"},
 ]

@@ -2,10 +2,11 @@
 
 import io
 import sys
+import syslog
 
 import pytest
 
-from memcache_kv.log import Log
+from memcache_kv.log import Log, SystemLog
 
 
 def lines(verbosity: int) -> list[str]:
@@ -75,3 +76,21 @@ def test_the_log_goes_to_standard_error_by_default(capsys: pytest.CaptureFixture
     Log().say("line")
     assert capsys.readouterr() == ("", "line\n")
     assert sys.stderr is not None
+
+
+def test_without_standard_error_there_is_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    Log(2).say("lost")
+
+
+def test_a_log_can_go_on_in_the_systems_as_one_message_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(syslog, "openlog", lambda name, options, facility: messages.append(f"opened as {name}"))
+    monkeypatch.setattr(syslog, "syslog", messages.append)
+    before = io.StringIO()
+    log = Log(0, before)
+    log.say("here")
+    log.redirect(SystemLog())
+    log.say("there\nand there")
+    assert before.getvalue() == "here\n"
+    assert messages == ["opened as memcache-kv", "there", "and there"]
