@@ -250,7 +250,7 @@ OPTIONS: tuple[Option, ...] = (
            "(default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
     Option("verbose", "log who connects; -vv each request and reply too; -vvv more", "v",
            convert=_integer(0, 9, "the verbosity")),
-    Option("pidfile", "write the process id to this file, which stays locked while the server runs", "P", "FILE", _path),
+    Option("pidfile", "write the process id to this file, locked while the server runs", "P", "FILE", _path),
     Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
     Option("disable-flush-all", 'disable the "flush_all" command', "F", convert=_switch),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv import process
 from memcache_kv.errors import EX_NOUSER, EX_OSERR, ConfigError
 from memcache_kv.log import Log
 from memcache_kv.process import (
@@ -228,6 +229,27 @@ def test_the_real_limit_is_raised_in_a_process_of_its_own() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == 100 + RESERVED_FILES
+
+
+def test_a_system_without_large_pages_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = tmp_path / "enabled"
+    monkeypatch.setattr(process, "HUGE_PAGES", said)
+    for text in (None, "always madvise [never]\n"):
+        if text is not None:
+            said.write_text(text)
+        with pytest.raises(ConfigError, match="large pages") as caught:
+            process.check_large_pages()
+        assert caught.value.status == EX_OSERR
+    said.write_text("always [madvise] never\n")
+    process.check_large_pages()
+
+
+def test_core_dumps_that_the_system_does_not_allow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (0, 0))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: None)
+    with pytest.raises(ConfigError, match="corefile") as caught:
+        process.allow_core_dumps()
+    assert caught.value.status == EX_OSERR
 
 
 # The user
