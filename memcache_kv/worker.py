@@ -12,7 +12,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.connection import Connection, HeldBack, peer_of
+from memcache_kv.connection import Connection, HeldBack, address_text, peer_of
 from memcache_kv.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.protocol import ConnectionFacts, Context, TextProtocol
 from memcache_kv.protocol.binary import BinaryProtocol
@@ -312,10 +312,16 @@ class Worker(ServerThread):
         connection = Connection(sock, self._new_protocol(fd, visitor), self.context.clock.now, visitor)
         self._connections[fd] = connection
         self._watchers.opened(fd, connection.peer)
-        self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
+        if self.context.log.verbosity > 0:
+            self._log_opened(connection)
         if connection.shaking:
             connection.waiting = True
             self._shaking[connection] = time.monotonic() + HANDSHAKE_SECONDS
+
+    def _log_opened(self, connection: Connection) -> None:
+        kind = KINDS[self.context.settings.binding_protocol]
+        origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # on a unix socket there is none
+        self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
 
     def _new_visitor(self, sock: socket.socket) -> Visitor | None:
         """Make what a connection's protocol asks about logins; None where there are none."""

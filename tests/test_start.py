@@ -10,6 +10,9 @@ import pytest
 from tests.program import Program, environment
 
 ON_REQUEST = {
+    "memcache_kv.daemon",
+    "memcache_kv.health",
+    "memcache_kv.license",
     "memcache_kv.journal",
     "memcache_kv.journal_cli",
     "memcache_kv.journal_report",
@@ -34,6 +37,7 @@ ON_REQUEST = {
     "shutil",
     "ssl",
     "statistics",
+    "syslog",
     "tomllib",
     "uuid",
 }
