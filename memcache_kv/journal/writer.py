@@ -136,13 +136,6 @@ class Journal:
         self._say, self._on_fault = say, on_fault
         self._monotonic, self._unix_time = monotonic, unix_time
         self._watchers: list[Callable[[], None]] = []
-        self._queue: list[bytes] = []
-        """A key and its entry, or READY and lines, by turns."""
-        self._unsynced: list[bytes] = []
-        """What was written and may have to be written again, should its fsync fail."""
-        self._sync_failed = False
-        self._file_is_full = False
-        """Whether it may grow no further, by a limit of the file system or of the process."""
         self.delays = fsync is Fsync.ALWAYS
         """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
         self._positions: dict[int, int] = {}
@@ -155,6 +148,7 @@ class Journal:
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
         self._thread: ServerThread | None = None
+        self._begin_queue()
         self._begin_time(stepped)
         self._begin_counts()
         self._prepare = prepare
@@ -171,6 +165,15 @@ class Journal:
         if self._prepare is not None:
             self._prepare()
         self.files.open(self.start_line(stepped=self.stepped(0)))
+
+    def _begin_queue(self) -> None:
+        self._queue: list[bytes] = []
+        """A key and its entry, or READY and lines, by turns."""
+        self._unsynced: list[bytes] = []
+        """What was written and may have to be written again, should its fsync fail."""
+        self._sync_failed = False
+        self._file_is_full = False
+        """Whether it may grow no further, by a limit of the file system or of the process."""
 
     def _begin_time(self, stepped: int | None) -> None:
         self._new_second = 0
