@@ -22,7 +22,19 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 LAYERS = [
-    {"version", "errors", "clock", "threads", "settings", "extended", "suboptions", "stats", "log", "prefixes"},
+    {
+        "version",
+        "license",
+        "errors",
+        "clock",
+        "threads",
+        "settings",
+        "extended",
+        "suboptions",
+        "stats",
+        "log",
+        "prefixes",
+    },
     {"store"},
     {"journal"},
     {"watching", "observation", "allocator", "memory", "progress", "memcached_source"},
@@ -33,10 +45,10 @@ LAYERS = [
     {"worker"},
     {"server"},
     {"udp"},
-    {"process", "machine"},
+    {"process", "machine", "daemon"},
     {"journaling"},
     {"service"},
-    {"journal_cli", "journal_report"},
+    {"journal_cli", "journal_report", "health"},
     {"cli"},
     {"__main__"},
 ]

@@ -18,7 +18,7 @@ from memcache_kv.protocol.binary.frames import is_binary
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.protocol.text.login import GuardedTextProtocol
-from memcache_kv.server.connection import Connection, HeldBack, peer_of
+from memcache_kv.server.connection import Connection, HeldBack, address_text, peer_of
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.threads import ServerThread
 
@@ -316,10 +316,16 @@ class Worker(ServerThread):
         connection = Connection(sock, self._new_protocol(fd, login_attempts), self.context.clock.now, login_attempts)
         self._connections[fd] = connection
         self._watchers.opened(fd, connection.peer)
-        self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
+        if self.context.log.verbosity > 0:
+            self._log_opened(connection)
         if connection.shaking:
             connection.waiting = True
             self._shaking[connection] = time.monotonic() + HANDSHAKE_SECONDS
+
+    def _log_opened(self, connection: Connection) -> None:
+        kind = KINDS[self.context.settings.binding_protocol]
+        origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # on a unix socket there is none
+        self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
 
     def _new_login_attempts(self, sock: socket.socket) -> LoginAttempts | None:
         """Make what a connection's protocol asks about logins; None where there are none."""
