@@ -11,14 +11,19 @@ class Clock:
 
     `now` is read on the hot path without a call. Any worker may tick; two ticking at once write the same
     number. It follows the monotonic clock from the wall time of its creation, so that a step of the wall
-    clock neither kills items nor makes them immortal. Tests pass a clock of their own with the same parts,
-    and clients' tests move this one (`debugtime`): `shift`, `pause` and `resume` may be called by any thread.
+    clock neither kills items nor makes them immortal; `wall_ahead` tells how far the two are apart since. While
+    a machine is suspended Linux's monotonic clock stands still, which then looks like a step forward.
+
+    Tests pass a clock of their own with the same parts, and clients' tests move this one (`debugtime`): `shift`,
+    `pause` and `resume` may be called by any thread.
     """
 
-    __slots__ = ("now", "started", "_offset", "_paused")
+    __slots__ = ("now", "started", "wall_ahead", "_offset", "_paused")
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
+        self.wall_ahead = 0
+        """By how many seconds the wall clock is ahead of this one; looked at with each new second."""
         self.now = int(time.time())
         self.started = self.now
         self._paused = False
@@ -29,6 +34,9 @@ class Clock:
         if now <= self.now or self._paused:
             return False
         self.now = now
+        ahead = time.time() - time.monotonic() - self._offset
+        if abs(ahead - self.wall_ahead) >= 1:  # less is no step, but two readings with some time between them
+            self.wall_ahead = round(ahead)
         return True
 
     def shift(self, seconds: int) -> None:
@@ -36,6 +44,7 @@ class Clock:
         seconds = max(self.started - self.now, min(seconds, max(0, LAST_SECOND - self.now)))
         self._offset += seconds
         self.now += seconds
+        self.wall_ahead -= seconds
 
     def pause(self) -> None:
         """Stand still until resumed, but for shifts."""

@@ -1,7 +1,7 @@
-"""The tree of exceptions.
+"""The tree of exceptions, and the exit statuses that they end the program with.
 
 MemcacheKVError
-├── ConfigError         a flag, variable or file says something senseless (exit status 2, or 64 as memcached)
+├── ConfigError         a setting is unknown, wrong, or can't be fulfilled (the status says which)
 ├── StoppedEarly        somebody wanted the end before the server had started
 ├── ChangesRefused      the journal can't be written, so the store changes nothing
 ├── ListenError         an address can't be listened on
@@ -13,24 +13,37 @@ MemcacheKVError
     └── JournalLost     a file was deleted or replaced while serving
 """
 
+FAILED_STATUS = 1
+"""Something that the server needs can't be used: the journal, the file of users, a package."""
+WRONG_STATUS = 2
+"""A flag, a variable or a line of the configuration file is unknown or wrong."""
+EX_USAGE = 64
+"""The same, where memcached ends with this status."""
+EX_NOUSER = 67
+"""The user to switch to does not exist."""
+EX_OSERR = 71
+"""The system refuses something: an address, the pid file, a limit."""
+
 
 class MemcacheKVError(Exception):
     """Base of everything this package raises on purpose; its text is one line for a person."""
 
+    status = FAILED_STATUS
+    """The exit status of a program that ends because of it."""
+
 
 class ConfigError(MemcacheKVError):
-    """A setting is unknown or senseless.
+    """A setting is unknown, wrong, or can't be fulfilled."""
 
-    `status` is the exit status: 2, or 64 (EX_USAGE) where memcached ends with it.
-    """
-
-    def __init__(self, message: str, status: int = 2) -> None:
+    def __init__(self, message: str, status: int = WRONG_STATUS) -> None:
         super().__init__(message)
         self.status = status
 
 
 class ListenError(MemcacheKVError):
     """An address can't be listened on: taken, not ours, or not an address."""
+
+    status = EX_OSERR
 
 
 class ThreadDied(MemcacheKVError):

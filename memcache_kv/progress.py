@@ -25,7 +25,7 @@ def show_progress(
     The bar needs rich (the `progress` extra); without it, a terminal gets the same lines as a log.
     """
     what = f"{doing} {path.name}"
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         try:
             import rich.progress as bars
         except ImportError:

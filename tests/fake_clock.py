@@ -7,6 +7,7 @@ class FakeClock:
     def __init__(self, now: int = 1_700_000_000, started: int | None = None) -> None:
         self.now = now
         self.started = now if started is None else started
+        self.wall_ahead = 0
         self._moved = False
 
     def tick(self) -> bool:

@@ -51,7 +51,7 @@ class Program:
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
-            command(*arguments),
+            self.command(*arguments),
             env=environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -63,6 +63,10 @@ class Program:
         except BaseException:
             self.kill()
             raise
+
+    def command(self, *arguments: str) -> list[str]:
+        """Say how it is started."""
+        return command(*arguments)
 
     def wait_for(self, text: bytes) -> None:
         """Read its log until it has said a line with this text."""

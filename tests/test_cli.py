@@ -1,8 +1,13 @@
 """The program as it is run: its words, its exit statuses, its signals and its files."""
 
+import contextlib
 import os
+import pwd
+import re
 import signal
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +15,9 @@ import pytest
 from memcache_kv.cli import main
 from memcache_kv.config.settings import OPTIONS
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
-from tests.program import Program, poll_until, run_to_its_end
+from tests.program import PATIENCE_SECONDS, Program, command, environment, poll_until, run_to_its_end
 
+ROOT = Path(__file__).resolve().parent.parent
 SAID_VERSION = b"VERSION " + PROTOCOL_VERSION.encode() + b"\r\n"
 
 
@@ -55,17 +61,27 @@ def test_the_version_is_memcacheds_and_ours(flag: str, capsys: pytest.CaptureFix
     ("arguments", "status"),
     [
         (["--nonsense"], 2),
+        (["word"], 2),
+        (["-p"], 2),
+        (["-o", "foo"], 2),
         (["-p", "70000"], 64),
         (["-I", "1"], 64),
         (["-I", "2000m"], 64),
-        (["-m", "abc"], 2),
+        (["-m", "abc"], 64),
+        (["-B", "http"], 64),
+        (["-e", "/tmp/memory"], 64),
+        (["-Z"], 64),
+        (["-S"], 64),
         (["--config", "/nonexistent/config.toml"], 2),
-        (["-P", "/nonexistent/directory/pid", "-p", "0"], 2),
-        (["-p", "0", "-l", "not an address"], 1),
-        (["-l", "127.0.0.1:99999"], 1),
-        (["-l", "[::1"], 1),
-        (["-s", "/nonexistent/directory/socket"], 1),
+        (["-P", "/nonexistent/directory/pid", "-p", "0"], 71),
+        (["-P", "/dev/null", "-p", "0"], 71),
+        (["-p", "0", "-l", "not an address"], 71),
+        (["-l", "127.0.0.1:abc"], 71),
+        (["-l", "127.0.0.1:99999"], 71),
+        (["-l", "[::1"], 71),
+        (["-s", "/nonexistent/directory/socket"], 71),
         (["--journal", "/dev/null/journal", "-p", "0"], 1),
+        (["-Y", "/nonexistent/users", "-p", "0"], 1),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(arguments: list[str], status: int) -> None:
@@ -84,6 +100,14 @@ def test_a_bad_variable_is_said_in_one_line() -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize("flag", ["-i", "--license"])
+def test_the_licence_is_that_of_the_file(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([flag])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"memcache_kv {VERSION}\n\n{(ROOT / 'LICENSE').read_text()}"
+
+
 # A server
 
 
@@ -100,7 +124,7 @@ def test_it_picks_a_free_port_says_it_and_listens_on_both_loopbacks() -> None:
                 probe.bind(("::1", 0))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_ends_it_with_status_0(signum: int) -> None:
     with Program("-p", "0", "-v") as program:
         assert program.end(signum) == 0
@@ -122,6 +146,19 @@ def test_the_pid_file_is_there_while_it_runs(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_a_second_server_with_the_same_pid_file_is_refused_and_leaves_it(tmp_path: Path) -> None:
+    path = tmp_path / "server.pid"
+    with Program("-p", "0", "-P", str(path)) as first:
+        done = run_to_its_end("-p", "0", "-P", str(path))
+        assert done.returncode == 71
+        assert done.stderr.splitlines() == [
+            f"memcache-kv: the pid file {path} is in use by another server, process {first.process.pid}"
+        ]
+        assert path.read_text() == f"{first.process.pid}\n"
+        assert first.end() == 0
+    assert not path.exists()
+
+
 def ends(pid: int) -> bool:
     """Whether a process is gone."""
     try:
@@ -132,19 +169,25 @@ def ends(pid: int) -> bool:
         return True
 
 
+def ask_on(path: Path) -> bytes:
+    """Ask for the version on a unix socket that is listened on."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.connect(str(path))
+        connection.sendall(b"version\r\n")
+        return connection.recv(100)
+
+
 def test_a_daemon_goes_on_in_the_background_until_it_is_told_to_end(tmp_path: Path) -> None:
     path, unix = tmp_path / "server.pid", tmp_path / "socket"
     done = run_to_its_end("-d", "-P", str(path), "-s", str(unix))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    poll_until(lambda: path.exists() and path.read_text().endswith("\n"), "the pid file is written")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"listening on {unix}" in done.stderr.splitlines()
     pid = int(path.read_text())
     try:
-        poll_until(unix.exists, "it listens")
-        assert os.getsid(pid) != os.getsid(0)
-        with socket.socket(socket.AF_UNIX) as connection:
-            poll_until(lambda: connection.connect_ex(str(unix)) == 0, "it accepts")
-            connection.sendall(b"version\r\n")
-            assert connection.recv(100) == SAID_VERSION
+        assert os.getsid(pid) == pid
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
+        assert ask_on(unix) == SAID_VERSION
     finally:
         os.kill(pid, signal.SIGTERM)
     poll_until(lambda: ends(pid), "the daemon ends")
@@ -152,10 +195,81 @@ def test_a_daemon_goes_on_in_the_background_until_it_is_told_to_end(tmp_path: Pa
     assert not unix.exists()
 
 
-def test_a_taken_port_is_said_in_one_line_with_status_1() -> None:
+@pytest.mark.parametrize("to", ["a file", "a pipe with -v"])
+def test_a_daemons_log_goes_on_where_standard_error_is_there_for_it(tmp_path: Path, to: str) -> None:
+    path, unix, log = tmp_path / "server.pid", tmp_path / "socket", tmp_path / "log"
+    arguments = command("-d", "-P", str(path), "-s", str(unix), *(["-v"] if to != "a file" else []))
+    reading, writing = os.pipe()
+    with open(reading, "rb") as pipe, log.open("wb") as file:
+        target = file if to == "a file" else writing
+        done = subprocess.run(arguments, env=environment(), stdin=subprocess.DEVNULL, stderr=target, timeout=60)
+        os.close(writing)
+        assert done.returncode == 0
+        pid = int(path.read_text())
+        assert ask_on(unix) == SAID_VERSION
+        unix.unlink()
+        os.kill(pid, signal.SIGHUP)  # without users or certificates, it has nothing to say of that
+        os.kill(pid, signal.SIGTERM)
+        poll_until(lambda: ends(pid), "the daemon ends")
+        said = (log.read_bytes() if to == "a file" else pipe.read()).decode()
+    assert f"listening on {unix}" in said
+    if to != "a file":
+        assert "new auto-negotiating client connection" in said
+        assert "Signal handled: SIGTERM." in said
+
+
+def test_a_daemon_that_cannot_listen_says_why_and_with_which_status(tmp_path: Path) -> None:
+    with Program("-p", "0") as first:
+        done = run_to_its_end("-d", "-p", str(first.port), "-P", str(tmp_path / "pid"))
+    assert done.returncode == 71
+    assert done.stderr.splitlines() == [f"memcache-kv: can't listen on 127.0.0.1:{first.port}: Address already in use"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_daemon_whose_journal_is_damaged_says_why_and_with_which_status(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("nonsense")
+    (tmp_path / "base").write_text("nonsense")
+    done = run_to_its_end("-d", "-p", "0", "--journal", str(tmp_path))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("memcache-kv: ")
+    assert str(tmp_path) in line
+
+
+@pytest.mark.parametrize(("whom", "signum"), [("server", signal.SIGKILL), ("starter", signal.SIGTERM)])
+def test_a_daemon_that_is_ended_before_it_listens_is_no_success(tmp_path: Path, whom: str, signum: int) -> None:
+    users = tmp_path / "users"
+    os.mkfifo(users)  # reading it takes until somebody writes: nobody does
+    starter = subprocess.Popen(
+        command("-d", "-p", "0", "-Y", str(users)), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children")
+    poll_until(lambda: children.read_text().strip(), "the server is on its way")
+    server = int(children.read_text())
+    try:
+        poll_until(lambda: os.getsid(server) == server, "it has a session of its own")
+        if whom == "starter":
+            poll_until(lambda: is_caught(starter.pid, signum), "the starter passes signals on")
+        os.kill(server if whom == "server" else starter.pid, signum)
+        _, said = starter.communicate(timeout=60)
+        assert starter.returncode == 128 + signum
+        assert said == f"memcache-kv: the server was ended by {signal.Signals(signum).name} before it listened\n"
+        poll_until(lambda: ends(server), "the server is gone")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
+
+
+def is_caught(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    match = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return match is not None and bool(int(match[1], 16) >> (signum - 1) & 1)
+
+
+def test_a_taken_port_is_said_in_one_line_with_status_71() -> None:
     with Program("-p", "0") as first:
         done = run_to_its_end("-p", str(first.port))
-        assert done.returncode == 1
+        assert done.returncode == 71
         assert len(done.stderr.splitlines()) == 1
         assert str(first.port) in done.stderr
         assert first.ask(b"version\r\n") == SAID_VERSION
@@ -165,7 +279,7 @@ def test_a_taken_unix_socket_is_said_in_one_line_and_left_to_its_owner(tmp_path:
     path = tmp_path / "socket"
     with Program("-s", str(path)):
         done = run_to_its_end("-s", str(path))
-        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert (done.returncode, len(done.stderr.splitlines())) == (71, 1)
         assert path.exists()
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
@@ -202,6 +316,124 @@ def test_flags_variables_and_file_reach_the_server(tmp_path: Path) -> None:
         assert b"STAT maxbytes %d\r\n" % (200 << 20) in told
         assert b"STAT shutdown_command yes\r\n" in told
         assert program.process.wait(60) == 0
+
+
+def test_v_logs_who_connects() -> None:
+    with Program("-p", "0", "-v") as program, socket.create_connection(("127.0.0.1", program.port)) as connection:
+        host, port = connection.getsockname()
+        program.wait_for(f"new auto-negotiating client connection from tcp:{host}:{port}".encode())
+
+
+def test_sigusr1_writes_the_journal_before_it_ends(tmp_path: Path) -> None:
+    with Program("-p", "0", "--journal", str(tmp_path), "--fsync", "never") as program:
+        assert program.ask(b"set a 5 0 3\r\nfoo\r\n") == b"STORED\r\n"
+        assert program.end(signal.SIGUSR1) == 0
+    with Program("-p", "0", "--journal", str(tmp_path)) as program:
+        assert program.ask(b"get a\r\n") == b"VALUE a 5 3\r\n"
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_server_runs_with_standard_streams_closed(tmp_path: Path, closed: str) -> None:
+    unix, journal = tmp_path / "socket", tmp_path / "journal"
+    arguments = command("-vv", "-s", str(unix), "--journal", str(journal))
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *arguments], env=environment()) as process:
+        try:
+            poll_until(lambda: unix.exists() or process.poll() is not None, "it listens or ends")
+            poll_until(lambda: not connects(unix), "it accepts")
+            assert ask_on(unix) == SAID_VERSION
+            numbers = [int(number[0]) for number in closed.split()]
+            assert [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in numbers] == ["/dev/null"] * len(numbers)
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def connects(path: Path) -> int:
+    """Try to connect to a unix socket; return the error's number."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path))
+
+
+def test_a_server_runs_where_nobody_reads_its_log(tmp_path: Path) -> None:
+    unix = tmp_path / "socket"
+    with broken_pipe() as pipe:
+        process = subprocess.Popen(command("-vv", "-s", str(unix)), env=environment(), stderr=pipe, stdout=pipe)
+    with process:
+        try:
+            poll_until(lambda: not connects(unix) or process.poll() is not None, "it accepts or ends")
+            for _ in range(300):  # more lines than a stream keeps
+                assert ask_on(unix) == SAID_VERSION
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["-p", "70000"], 64), (["-V"], 0)])
+def test_a_status_does_not_depend_on_who_reads_what_is_said(arguments: list[str], status: int) -> None:
+    with broken_pipe() as pipe:
+        done = subprocess.run(command(*arguments), env=environment(), stdout=pipe, stderr=pipe, timeout=60)
+    assert done.returncode == status
+
+
+@contextlib.contextmanager
+def broken_pipe() -> Iterator[int]:
+    """Open the writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def test_root_is_warned_of() -> None:
+    with Program("-p", "0") as program:
+        program.end()
+        assert (b"warning: running as root" in program.said) is (os.geteuid() == 0)
+    with Program("-p", "0", "-u", "root") as program:
+        program.end()
+        assert b"running as root" not in program.said
+
+
+@AS_ROOT
+def test_an_unknown_user_is_said_in_one_line_with_status_67() -> None:
+    done = run_to_its_end("-u", "nosuch", "-p", "0")
+    assert (done.returncode, done.stderr) == (67, "memcache-kv: can't find the user nosuch to switch to\n")
+
+
+@AS_ROOT
+def test_locked_memory_goes_with_another_user() -> None:
+    with Program("-p", "0", "-k", "-u", "nobody") as program:
+        assert program.ask(b"version\r\n") == SAID_VERSION
+        assert os.stat(f"/proc/{program.process.pid}").st_uid == pwd.getpwnam("nobody").pw_uid
+        assert program.end() == 0
+        assert b"Traceback" not in program.said
+
+
+def test_nothing_is_loaded_from_the_directory_it_is_started_in(tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("ann:$2b$04$" + "a" * 53 + "\n")
+    for name in ("bcrypt", "mmap", "memcache_kv_pwned", "ssl", "hmac"):
+        (tmp_path / f"{name}.py").write_text(f"open('{tmp_path}/loaded', 'a').write('{name} ')\n")
+    done = subprocess.run(
+        command("-Y", "users", "-p", "0", "-l", "127.0.0.1:abc"),
+        env=environment(PYTHONPATH=str(ROOT)),
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 71, done.stderr
+    assert not (tmp_path / "loaded").exists()
+
+
+def test_a_kubernetes_service_of_our_name_does_not_stop_it() -> None:
+    with Program("-p", "0", MEMCACHE_KV_PORT="tcp://10.0.0.7:11211", MEMCACHE_KV_SERVICE_HOST="10.0.0.7") as program:
+        assert program.ask(b"version\r\n") == SAID_VERSION
+        assert program.said.count(b"Kubernetes") == 1
 
 
 def test_vv_logs_requests_and_replies() -> None:

@@ -65,6 +65,49 @@ def test_a_step_of_the_wall_clock_changes_nothing(moved: Time, step: int) -> Non
     assert clock.now == 1_700_000_001
 
 
+@pytest.mark.parametrize("step", [-86400, -1, 1, 3600])
+def test_it_tells_with_the_next_second_how_far_the_wall_clock_was_stepped(moved: Time, step: int) -> None:
+    clock = Clock()
+    moved.wall += step
+    clock.tick()
+    assert clock.wall_ahead == 0
+    moved.pass_seconds(1)
+    clock.tick()
+    assert clock.wall_ahead == step
+    moved.wall -= step
+    moved.pass_seconds(1)
+    clock.tick()
+    assert clock.wall_ahead == 0
+
+
+def test_parts_of_a_second_that_the_wall_clock_is_stepped_by_add_up(moved: Time) -> None:
+    clock = Clock()
+    told = []
+    for _ in range(6):
+        moved.wall -= 0.375
+        moved.pass_seconds(1)
+        clock.tick()
+        told.append(clock.wall_ahead)
+    assert told == [0, 0, -1, -1, -1, -2]
+
+
+def test_a_suspended_machine_looks_like_a_step_forward(moved: Time) -> None:
+    clock = Clock()
+    moved.wall += 8 * 3600  # while the monotonic clock stands still
+    moved.pass_seconds(1)
+    clock.tick()
+    assert (clock.now, clock.wall_ahead) == (1_700_000_001, 8 * 3600)
+
+
+def test_a_shift_leads_away_from_the_wall_clock(moved: Time) -> None:
+    clock = Clock()
+    clock.shift(100)
+    assert clock.wall_ahead == -100
+    moved.pass_seconds(1)
+    clock.tick()
+    assert clock.wall_ahead == -100
+
+
 def test_it_never_runs_backwards(moved: Time) -> None:
     clock = Clock()
     moved.pass_seconds(10)

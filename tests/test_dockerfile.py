@@ -1,15 +1,14 @@
 """What can be known of the image without building it."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from clients.local_server import LocalServer, default_command, free_port
+from tests.certificates import make_certificates
+from tests.program import Program, command, environment, poll_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,18 +34,29 @@ def exec_form(arguments: str) -> list[str]:
     return command
 
 
-def run_health_check(instructions: Instructions, port: int) -> int:
-    """Run the health check's command as the engine would, told the port; return its status."""
+def image_environment(instructions: Instructions, tmp_path: Path) -> dict[str, str]:
+    """Give the image's variables, but for those that would reach out of the test."""
+    [arguments] = instructions["ENV"]
+    variables = dict(word.split("=", 1) for word in arguments.split())
+    assert variables["MEMCACHE_KV_LISTEN"] == "0.0.0.0"
+    assert variables["MEMCACHED_PORT_FILENAME"].startswith("/dev/shm/")
+    return environment(
+        **variables
+        | {"MEMCACHE_KV_LISTEN": "127.0.0.1", "MEMCACHED_PORT_FILENAME": str(tmp_path / "ports")}
+        | {"MEMCACHE_KV_PORT": "tcp://10.0.0.7:11211"}  # as beside a Service called memcache-kv
+    )
+
+
+def run_health_check(instructions: Instructions, variables: dict[str, str]) -> int:
+    """Run the health check's command as the engine would; return its status."""
     [arguments] = instructions["HEALTHCHECK"]
     program, *rest = exec_form(arguments)
-    assert program == "python"
-    environment = {**os.environ, "MEMCACHE_KV_PORT": str(port)}
-    done = subprocess.run([sys.executable, *rest], env=environment, capture_output=True, timeout=30)
-    return done.returncode
+    assert program == "memcache-kv"
+    return subprocess.run(command(*rest), env=variables, capture_output=True, timeout=60).returncode
 
 
 def test_only_known_instructions_are_used(instructions: Instructions) -> None:
-    known = "FROM WORKDIR COPY RUN USER VOLUME EXPOSE STOPSIGNAL HEALTHCHECK ENTRYPOINT"
+    known = "FROM WORKDIR COPY RUN ENV USER EXPOSE STOPSIGNAL HEALTHCHECK ENTRYPOINT"
     assert set(instructions) == set(known.split())
 
 
@@ -56,12 +66,13 @@ def test_the_base_is_a_slim_python_the_package_supports(instructions: Instructio
     assert int(match[1]) >= 11
 
 
-def test_the_server_does_not_run_as_root_and_owns_its_volume(instructions: Instructions) -> None:
-    [user] = instructions["USER"]
-    assert user not in ("root", "0")
-    assert re.search(rf"useradd --system .* {user} ", instructions["RUN"][0])
-    assert f"install -d -o {user} -g {user} /data" in instructions["RUN"][0]
-    assert instructions["VOLUME"] == ["/data"]
+def test_the_server_runs_as_a_numeric_user_that_owns_the_directory_for_a_journal(instructions: Instructions) -> None:
+    assert instructions["USER"] == ["11211:11211"]
+    [run] = instructions["RUN"]
+    assert "groupadd --system --gid 11211 memcache_kv" in run
+    assert re.search("useradd --system --uid 11211 --gid 11211 .* memcache_kv ", run)
+    assert "install -d -o 11211 -g 11211 /data" in run
+    assert instructions["WORKDIR"][-1] == "/data"
 
 
 def test_port_and_stop_signal_are_declared(instructions: Instructions) -> None:
@@ -80,33 +91,43 @@ def test_everything_copied_exists_and_is_not_ignored(instructions: Instructions)
 def test_what_the_build_needs_is_copied(instructions: Instructions) -> None:
     copied = " ".join(instructions["COPY"])
     assert all(name in copied for name in ("pyproject.toml", "README.md", "LICENSE", "memcache_kv"))
-    assert "pip install --no-cache-dir '.[progress]'" in instructions["RUN"][0]
+    assert "pip install --no-cache-dir '.[auth,progress]'" in instructions["RUN"][0]
 
 
-def test_the_entry_point_listens_outside_and_keeps_a_journal(instructions: Instructions) -> None:
+def test_a_journal_is_kept_only_where_it_is_asked_for(instructions: Instructions) -> None:
     [arguments] = instructions["ENTRYPOINT"]
-    assert exec_form(arguments) == ["memcache-kv", "-l", "0.0.0.0", "--journal", "/data"]
+    assert exec_form(arguments) == ["memcache-kv"]
+    assert "JOURNAL" not in instructions["ENV"][0]
 
 
-def test_the_entry_points_arguments_are_accepted_by_the_command_line(instructions: Instructions) -> None:
-    program, *arguments = exec_form(instructions["ENTRYPOINT"][0])
-    scripts = (ROOT / "pyproject.toml").read_text()
-    assert f'{program} = "memcache_kv.cli:main"' in scripts
-    done = subprocess.run(
-        [*default_command(), *arguments, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=30
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_program_has_the_name_that_the_image_calls() -> None:
+    assert 'memcache-kv = "memcache_kv.cli:main"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_entry_point_starts_a_server_that_the_health_check_finds_well(
-    instructions: Instructions, tmp_path: Path
-) -> None:
-    _, *arguments = exec_form(instructions["ENTRYPOINT"][0])
-    assert arguments[:2] == ["-l", "0.0.0.0"]  # here the server listens on a loopback port instead
-    local = [str(tmp_path) if word == "/data" else word for word in arguments[2:]]
-    with LocalServer([*default_command(), *local]) as server:
-        assert run_health_check(instructions, server.address.port) == 0
+MODES = {
+    "plain": [],
+    "journal": ["--journal", "{directory}/journal"],
+    "text only": ["-B", "ascii"],
+    "binary only": ["-B", "binary"],
+    "text login": ["-Y", "{directory}/users"],
+    "binary login": ["-S", "-B", "binary", "-Y", "{directory}/users"],
+    "both logins": ["-S", "-Y", "{directory}/users"],
+    "TLS": ["-Z", "-o", "{tls}"],
+    "TLS with certificates of clients": ["-Z", "-o", "{tls},ssl_ca_cert={authority},ssl_verify_mode=2"],
+    "TLS, binary login": ["-Z", "-o", "{tls}", "-S", "-B", "binary", "-Y", "{directory}/users"],
+    "a unix socket beside it": ["-s", "{directory}/socket"],
+}
 
 
-def test_the_health_check_fails_without_a_server(instructions: Instructions) -> None:
-    assert run_health_check(instructions, free_port()) != 0
+@pytest.mark.parametrize("mode", MODES)
+def test_the_health_check_finds_a_server_in_this_mode(instructions: Instructions, tmp_path: Path, mode: str) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    (tmp_path / "users").write_text("ann:secret\n")
+    words = {"directory": tmp_path, "tls": certificates.suboptions, "authority": certificates.authority}
+    flags = [flag.format(**words) for flag in MODES[mode]]
+    variables = image_environment(instructions, tmp_path)
+    _, *entry = exec_form(instructions["ENTRYPOINT"][0])
+    with Program(*entry, "-p", "0", *flags, **variables):
+        poll_until((tmp_path / "ports").exists, "it has written its ports")
+        assert run_health_check(instructions, variables) == 0
+    assert run_health_check(instructions, variables) == 1

@@ -36,7 +36,7 @@ LAYERS = [
     {"commands"},
     {"protocol"},
     {"server"},
-    {"cli", "health", "license"},
+    {"cli"},
     {"__main__", "__init__"},
 ]
 """Each room may import those above it and those beside it, be it for types alone."""
@@ -44,7 +44,7 @@ LAYERS = [
 HEIGHTS = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 NESTED = ["journal.tools"]
 """Rooms inside another one, with a height of their own."""
-AT_THE_ROOT = {"__init__", "__main__", "cli", "version", "errors", "clock", "progress", "threads", "health", "license"}
+AT_THE_ROOT = {"__init__", "__main__", "cli", "version", "errors", "clock", "progress", "threads"}
 """The only modules that may lie outside a folder."""
 
 

@@ -10,6 +10,9 @@ import pytest
 from tests.program import Program, environment
 
 ON_REQUEST = {
+    "memcache_kv.server.daemon",
+    "memcache_kv.server.health",
+    "memcache_kv.config.license",
     "memcache_kv.journal",
     "memcache_kv.journal.tools.cli",
     "memcache_kv.journal.tools.report",
@@ -34,6 +37,7 @@ ON_REQUEST = {
     "shutil",
     "ssl",
     "statistics",
+    "syslog",
     "tomllib",
     "uuid",
 }

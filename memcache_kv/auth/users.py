@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from memcache_kv.errors import ConfigError
+from memcache_kv.errors import FAILED_STATUS, ConfigError
 
 if TYPE_CHECKING:
     from memcache_kv.auth.passwords import Check, User
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 ENTRY_LIMIT_BYTES = 255
 """What is read of a line of the file; a longer one is its last."""
 MOST_USERS = 8
-FAILED_STATUS = 1
-"""What memcached ends with where it can't use the file."""
 
 HASHED = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 HIGHEST_COST = 10

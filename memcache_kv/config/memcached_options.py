@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-EX_USAGE = 64
 KIB = 1024
 MIB = 1024 * KIB
 SLAB_PAGE_BYTES = MIB

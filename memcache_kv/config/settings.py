@@ -12,19 +12,24 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from memcache_kv.config.memcached_options import EX_USAGE as EX_USAGE
 from memcache_kv.config.memcached_options import MIB as MIB
 from memcache_kv.config.memcached_options import TlsOptions, Unused
+from memcache_kv.errors import EX_USAGE as EX_USAGE
 from memcache_kv.errors import ConfigError
 
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
+CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
+"""Names the TOML file where --config does not."""
 PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
 """memcached's own variable: the file to which the ports are written that it really listens on."""
 SASL_FILE_VARIABLE = "MEMCACHED_SASL_PWDB"
 """memcached's own variable: the file of users for -S, where -Y names none."""
+SERVICE_NAME = re.compile(r".*(_SERVICE_|_PORT_)")
+SERVICE_VALUE = re.compile(r"(tcp|udp|sctp)://")
+"""What marks the variables that Kubernetes sets in every container, once a Service is called memcache-kv."""
 DOORS = ("notls:", "btls:", "mtls:")
 """What an address may begin with: no TLS, TLS without a client's certificate, TLS with one."""
 
@@ -62,6 +67,7 @@ class Settings(NamedTuple):
     """0 lets the interpreter decide: 1 with the GIL, 2 without."""
     max_item_size: int = MIB
     max_reqs_per_event: int = 1000
+    napi_ids: int = 0
     verbose: int = 0
     pidfile: Path | None = None
     backlog: int = 1024
@@ -207,6 +213,10 @@ def _ratio(text: str) -> float:
     return ratio
 
 
+def _memory_file(text: str) -> NoReturn:
+    raise ConfigError("items can't be kept in a file of memory; --journal DIR keeps them across a restart", EX_USAGE)
+
+
 def _shards(text: str) -> int:
     count = _integer(0, 4096, "the number of shards")(text)
     if count & (count - 1):
@@ -215,7 +225,7 @@ def _shards(text: str) -> int:
 
 
 def _megabytes(text: str) -> int:
-    return _integer(1, 1 << 30, "the memory limit in megabytes")(text) * MIB
+    return _integer(1, 1 << 30, "the memory limit in megabytes", EX_USAGE)(text) * MIB
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -228,7 +238,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("unix-socket", "unix socket to listen on (no TCP then, unless -p or -l is given too)", "s", "FILE", _path),
     Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
-    Option("daemon", "run as a daemon", "d", convert=_switch),
+    Option("daemon", "run as a daemon; the command returns once the server listens", "d", convert=_switch),
     Option("user", "become this user (only when run as root)", "u", "USER"),
     Option("memory-limit", "item memory in megabytes (default: 64)", "m", "NUM", _megabytes),
     Option("disable-evictions", "return an error when memory is full, instead of evicting", "M", convert=_switch),
@@ -241,7 +251,7 @@ OPTIONS: tuple[Option, ...] = (
            "(default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
     Option("verbose", "log who connects; -vv each request and reply too; -vvv more", "v",
            convert=_integer(0, 9, "the verbosity")),
-    Option("pidfile", "write the process id to this file", "P", "FILE", _path),
+    Option("pidfile", "write the process id to this file, locked while the server runs", "P", "FILE", _path),
     Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
     Option("disable-flush-all", 'disable the "flush_all" command', "F", convert=_switch),
@@ -266,6 +276,9 @@ OPTIONS: tuple[Option, ...] = (
            "(default: 1.25)", "f", "NUM", _growth_factor),
     Option("slab-min-size", "smallest key and value for which these size classes have room (default: 48)", "n", "NUM",
            _integer(1, 1 << 30, "the smallest chunk")),
+    Option("memory-file", "refused: --journal is what keeps the data here", "e", "FILE", _memory_file),
+    Option("napi-ids", "checked, as memcached does; no effect, as the network card's queues choose no thread here", "N",
+           "NUM", _integer(1, 1 << 30, "the number of NAPI ids")),
     Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
            "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
            "lru_crawler_tocrawl=NUM, track_sizes; on the size classes: slab_sizes=SIZE-SIZE-..., "
@@ -293,20 +306,30 @@ _FIELDS = {option.name: option.field for option in OPTIONS} | {
 }
 
 
-def load_settings(flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(
+    flags: Mapping[str, Any],
+    config: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Settings:
     """Put the settings together from flags (long name to text, switch or list), file and environment.
 
+    Of several values for a setting only the one that wins is looked at. warn: gets a line about what is passed over.
     Raises ConfigError with one clear line.
     """
-    values: dict[str, Any] = {}
-    for source, name_value in (
-        ("--config", _from_file(config)),
-        ("environment", _from_environment(environ)),
+    sources = (
         ("command line", flags),
-    ):
-        for option in OPTIONS:
+        ("environment", _from_environment(environ, warn)),
+        ("--config", _from_file(config)),
+    )
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        for source, name_value in sources:
             if option.name in name_value:
                 values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
+                break
+    if "fsync" in values and "journal" not in values:
+        warn("warning: --fsync has no effect without --journal: nothing is kept on disk")
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)
@@ -379,16 +402,24 @@ def _converted(option: Option, value: Any, source: str) -> Any:
         raise ConfigError(f"{source}, {option.name}: {error}", error.status) from None
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, str]:
+    """Find the settings among the variables, by long name; what Kubernetes put there is passed over."""
     known = {option.variable: option.name for option in OPTIONS}
-    unknown = [
+    ours = {name: value for name, value in environ.items() if name.startswith(VARIABLE_PREFIX)}
+    ours.pop(CONFIG_VARIABLE, None)
+    foreign = [
         name
-        for name in environ
-        if name.startswith(VARIABLE_PREFIX) and name not in known and name != f"{VARIABLE_PREFIX}CONFIG"
+        for name, value in ours.items()
+        if SERVICE_VALUE.match(value) or (name not in known and SERVICE_NAME.match(name))
     ]
-    if unknown:
-        raise ConfigError(f"environment: no setting is called {unknown[0]}; --help lists them")
-    return {known[name]: value for name, value in environ.items() if name in known}
+    if foreign:
+        warn(f"warning: passed over {len(foreign)} variables of a Kubernetes Service, such as {min(foreign)}")
+    for name in foreign:
+        del ours[name]
+    for name in ours:
+        if name not in known:
+            raise ConfigError(f"environment: no setting is called {name}; --help lists them")
+    return {known[name]: value for name, value in ours.items()}
 
 
 def _from_file(path: Path | None) -> dict[str, Any]:
@@ -402,6 +433,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number too long
         raise ConfigError(f"--config: {path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"--config: {path} is nested too deeply") from None
     values = {name.replace("_", "-"): value for name, value in values.items()}
     unknown = values.keys() - {option.name for option in OPTIONS}
     if unknown:

@@ -12,17 +12,14 @@ from typing import Any, TypeVar
 
 from memcache_kv.config.memcached_options import (
     CHUNK_ALIGN_BYTES,
-    EX_USAGE,
     KIB,
     MIB,
     SLAB_PAGE_BYTES,
     TlsOptions,
     Unused,
 )
-from memcache_kv.errors import ConfigError
+from memcache_kv.errors import EX_USAGE, ConfigError
 
-REFUSED_STATUS = 1
-"""What memcached ends with where a single sub-option is senseless; where two do not fit together it is EX_USAGE."""
 MOST_SLAB_SIZES = 62
 HASH_ALGORITHMS = ("jenkins", "murmur3", "xxh3")
 
@@ -44,7 +41,7 @@ def read_suboptions(texts: Iterable[str], item_size: int, slab_min_size: int) ->
     for text in texts:
         name, equals, argument = text.partition("=")
         if name not in SUBOPTIONS:
-            raise ConfigError(f'Illegal suboption "{text}"', REFUSED_STATUS)
+            raise ConfigError(f'Illegal suboption "{text}"')
         found.update(SUBOPTIONS[name](argument if equals else None))
     grouped = {group: {name: found.pop(name) for name in kind._fields if name in found}
                for group, kind in GROUPS.items()}  # fmt: skip
@@ -77,7 +74,7 @@ def _whole(lowest: int, highest: int, complaint: str, unit: int = 1) -> Callable
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s?", text, re.ASCII) or not lowest <= int(text) <= highest:
-            raise ConfigError(complaint, REFUSED_STATUS)
+            raise ConfigError(complaint)
         return int(text) * unit
 
     return read
@@ -96,11 +93,11 @@ def _takes(field: str, missing: str, read: Callable[[str], Number], *refusals: R
 
     def reader(argument: str | None) -> Mapping[str, Any]:
         if argument is None:
-            raise ConfigError(f"Missing {missing}", REFUSED_STATUS)
+            raise ConfigError(f"Missing {missing}")
         value = read(argument)
         for is_senseless, complaint in refusals:
             if is_senseless(value):
-                raise ConfigError(complaint.format(value), REFUSED_STATUS)
+                raise ConfigError(complaint.format(value))
         return {field: value}
 
     return reader
@@ -109,16 +106,16 @@ def _takes(field: str, missing: str, read: Callable[[str], Number], *refusals: R
 def _slab_automove(argument: str | None) -> Mapping[str, Any]:
     level = 1 if argument is None else _atoi(argument)
     if not 0 <= level <= 2:
-        raise ConfigError("slab_automove must be between 0 and 2", REFUSED_STATUS)
+        raise ConfigError("slab_automove must be between 0 and 2")
     return {"slab_automove": level}
 
 
 def _hash_algorithm(argument: str | None) -> Mapping[str, Any]:
     """Check the name; there is but one hash here, the interpreter's."""
     if argument is None:
-        raise ConfigError("Missing hash_algorithm argument", REFUSED_STATUS)
+        raise ConfigError("Missing hash_algorithm argument")
     if argument not in HASH_ALGORITHMS:
-        raise ConfigError(f"Unknown hash_algorithm option ({', '.join(HASH_ALGORITHMS)})", REFUSED_STATUS)
+        raise ConfigError(f"Unknown hash_algorithm option ({', '.join(HASH_ALGORITHMS)})")
     return {}
 
 
@@ -128,7 +125,7 @@ def _temporary_ttl(argument: str | None) -> Mapping[str, Any]:
 
 def _slab_sizes(argument: str | None) -> Mapping[str, Any]:
     if not argument:
-        raise ConfigError("Missing slab_sizes argument", REFUSED_STATUS)
+        raise ConfigError("Missing slab_sizes argument")
     return {"slab_sizes": argument}
 
 
@@ -148,7 +145,7 @@ def _buffer(name: str, unit: int) -> ArgumentReader:
 def _text(name: str) -> ArgumentReader:
     def reader(argument: str | None) -> Mapping[str, Any]:
         if argument is None:
-            raise ConfigError(f"Missing {name} argument", REFUSED_STATUS)
+            raise ConfigError(f"Missing {name} argument")
         return {name: argument}
 
     return reader

@@ -19,7 +19,17 @@ from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, Room, line_of, set_line
 from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
-from memcache_kv.store.entry import FETCHED, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import (
+    FETCHED,
+    Entry,
+    cas_of,
+    deadline_of,
+    flags_of,
+    moved,
+    state_of,
+    value_of,
+    wire_bytes_of,
+)
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
@@ -52,8 +62,12 @@ class Compaction:
         self._file: File | None = None
         self.bytes = 0
         self.items = 0
+        self.replaced_bytes = 0
+        """How long the files are whose place the base takes."""
         self._records = 1
         self._number = 0
+        self._wall_ahead = 0
+        """How far ahead the wall clock, by which expiry times are written, is of the store's."""
         self._needs_cas = False
         self._unsynced = 0
 
@@ -64,16 +78,18 @@ class Compaction:
         """
         self._check_space()
         self._number = self._journal.rotate()
+        self.replaced_bytes = self._files.closed_bytes
+        self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write(self._journal.start_line())
+        self._write(self._journal.start_line(stepped=self._journal.stepped(ahead)))
         if self._store.flush_at:
-            self._write(line_of(Record("flush", at=self._store.flush_at)))
+            self._write(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
         for shard in self._store.shards:
             for data in self._slices(shard):
                 self._write(data)
                 yield
-        self._write(line_of(Record("end", at=self._store.clock.now, count=self._records + self.items)))
+        self._write(line_of(Record("end", at=self._store.clock.now + ahead, count=self._records + self.items)))
         self._file.sync()
         yield
         self._files.name_base(self._number)
@@ -105,7 +121,7 @@ class Compaction:
             lines: list[bytes] = []
             size = 0
             for key, entry in self._entries(shard, batch):
-                lines.append(record_of(key, entry))
+                lines.append(record_of(key, entry, self._wall_ahead))
                 size += len(lines[-1])
                 if size > SLICE_BYTES:
                     yield b"".join(lines)
@@ -130,11 +146,12 @@ class Compaction:
             self._unsynced = 0
 
 
-def record_of(key: bytes, entry: Entry) -> bytes:
-    """Make the record of an item as it is kept."""
+def record_of(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
+    """Make the record of an item as it is kept; wall_ahead: how far ahead the wall clock is of the item's."""
     wire_bytes = wire_bytes_of(entry)
     state = state_of(entry) & ~FETCHED
-    return set_line(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state)
+    deadline = moved(deadline_of(entry), wall_ahead)
+    return set_line(key, flags_of(wire_bytes), deadline, cas_of(entry), value_of(wire_bytes), state)
 
 
 class Compactor(ServerThread):
@@ -227,7 +244,7 @@ class Compactor(ServerThread):
         return self._ratio > 0 and is_long and not self._is_held
 
     def _rewrite(self) -> None:
-        before, began = self._journal.files.total_bytes, time.monotonic()
+        began = time.monotonic()
         work = Compaction(self._journal, self._store)
         try:
             for _ in work.steps():
@@ -245,8 +262,8 @@ class Compactor(ServerThread):
         self.last_seconds = time.monotonic() - began
         self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
         self._log.say(
-            f"rewrote the journal: {work.items} items, {before:,} bytes before, "
-            f"{self._journal.files.total_bytes:,} now, in {self.last_seconds:.1f} s"
+            f"rewrote the journal: {work.items} items, {work.replaced_bytes:,} bytes before and {work.bytes:,} after, "
+            f"in {self.last_seconds:.1f} s; {self._journal.files.total_bytes - work.bytes:,} bytes were added meanwhile"
         )
 
     def _failed(self, error: Exception) -> None:

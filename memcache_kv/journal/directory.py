@@ -9,6 +9,7 @@ from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
 from memcache_kv.journal.disk import Disk, SystemDisk
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
+    START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
     Manifest,
     base_name,
@@ -21,8 +22,6 @@ LOCK_NAME = "lock"
 STRANGERS = {LOCK_NAME, "lost+found"}
 UNLISTED_SUFFIX = ".unlisted"
 """What the name of a file ends with that no manifest names and that was kept."""
-START_LIMIT_BYTES = 4096
-"""A file that holds no more than its start record is shorter than this."""
 
 
 class JournalDirectory:
@@ -36,7 +35,7 @@ class JournalDirectory:
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self.path = path
         self.set_aside: list[str] = []
-        """What files `open` renamed because no manifest names them."""
+        """What files `clear` renamed because no manifest names them."""
         self.removed: list[str] = []
         """What whole files it removed because a base has taken their place."""
         self.disk: Disk = disk if disk is not None else SystemDisk()
@@ -52,7 +51,16 @@ class JournalDirectory:
             raise JournalError(f"can't use the journal directory {path}: {error.strerror}") from None
 
     def open(self) -> Manifest | None:
-        """Read the manifest, see that its files are there, and clear away what a crash left; None: it is a new journal.
+        """Read the manifest, and clear away what a crash left: `read` and `clear`. Raises JournalError."""
+        manifest = self.read()
+        try:
+            self.clear(manifest)
+        except OSError as error:
+            raise JournalError(f"can't write the journal in {self.path}: {error.strerror}") from None
+        return manifest
+
+    def read(self) -> Manifest | None:
+        """Read the manifest, and see that its files are there; None: it is a new journal. Nothing is changed.
 
         Raises JournalCorrupt with what was found, rather than start empty beside it, and JournalError.
         """
@@ -62,7 +70,6 @@ class JournalDirectory:
                 self._check_new()
             else:
                 check_parts(self.path, self.disk, manifest)
-            self._clear(manifest or Manifest())
         except OSError as error:
             raise JournalError(f"can't read the journal in {self.path}: {error.strerror}") from None
         return manifest
@@ -72,13 +79,14 @@ class JournalDirectory:
         return self._lock.is_at(self.path / LOCK_NAME)
 
     def notes(self) -> list[str]:
-        """Say what `open` removed and set aside."""
+        """Say what was removed and set aside since this was asked last."""
         removed = [f"{self.path}: removed {name}, which a base had replaced" for name in self.removed]
         aside = [
             f"{self.path}: no manifest names what is now {name}, so it is no part of the journal: it was begun when "
             "the server went down, or it is of a newer journal that a backup was copied over, or was put there since"
             for name in self.set_aside
         ]
+        self.removed, self.set_aside = [], []
         return removed + aside
 
     def close(self) -> None:
@@ -104,16 +112,19 @@ class JournalDirectory:
                 "Give --journal an empty directory, or put the journal back"
             )
 
-    def _clear(self, manifest: Manifest) -> None:
+    def clear(self, manifest: Manifest | None) -> None:
         """Remove what was never finished and what a new base replaced; set aside all else that no manifest names.
 
         What is set aside was begun when the machine went down, or the manifest is of a backup that was copied over a
         newer journal. First of all, what was found is made to last: the process before may have been killed between a
-        rename and the sync of the directory.
+        rename and the sync of the directory. Raises OSError, and may be called again then.
         """
         self.disk.sync_directory(self.path)
-        listed = {part.name for part in manifest.parts}
-        first = min((number_of(part.name) for part in manifest.increments), default=0)
+        for part in manifest.increments[:-1] if manifest is not None else ():
+            self._sync(part.name)  # under `never` it may not be on disk, nor named by the manifest there
+        listed = {part.name for part in manifest.parts} if manifest is not None else set()
+        increments = manifest.increments if manifest is not None else ()
+        first = min((number_of(part.name) for part in increments), default=0)
         for name in sorted(self.disk.names(self.path)):
             number = number_of(name)
             if self._is_temporary(name):
@@ -122,11 +133,18 @@ class JournalDirectory:
                 continue
             elif holds_nothing(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
                 self.disk.remove(self.path / name)
-            elif number < first and not self._is_newer(name, manifest):
+            elif manifest is not None and number < first and not self._is_newer(name, manifest):
                 self.disk.remove(self.path / name)
                 self.removed.append(name)
             else:
                 self.set_aside.append(self._set_aside(name))
+
+    def _sync(self, name: str) -> None:
+        file = self.disk.append_to(self.path / name)
+        try:
+            file.sync()
+        finally:
+            file.close()
 
     def _set_aside(self, name: str) -> str:
         """Give a file a name that makes it no part of any journal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ class SystemDisk:
     def lock(self, path: Path) -> File:
         """Make a file and lock it (flock, which ends with the process) until it is closed."""
         while True:
-            file = SystemFile(fd := os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            file = SystemFile(fd := _open_lock(path))
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -184,3 +185,13 @@ def write_all(file: File, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def _open_lock(path: Path) -> int:
+    """Open a file to be locked, and make it where it is not there. Raises OSError."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # locked all the same, should it be mounted anew

@@ -25,8 +25,8 @@ from memcache_kv.journal.manifest import (
 )
 from memcache_kv.journal.record import FORMAT_VERSION
 
-StartLine = Callable[[], bytes]
-"""Makes the record that begins a file."""
+StartLine = Callable[[int], bytes]
+"""Makes the record that begins a file; told how long the file before it is, where no manifest says so yet, or 0."""
 
 
 class JournalFiles:
@@ -35,7 +35,10 @@ class JournalFiles:
     Not for several threads at once: whoever uses it holds the journal's lock for files. Everything raises OSError as
     the disk does, and may be tried again then; what swaps files raises JournalLost where the lock is not ours any more.
 
-    manifest: of the journal that is continued; None begins a new one; start_line: makes a file's first record.
+    Nothing is written before `open`, and nothing but it may be done until it succeeds.
+
+    manifest: of the journal that is continued; None begins a new one; start_line: makes the first record of a file
+    that is begun later.
     """
 
     def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
@@ -52,40 +55,63 @@ class JournalFiles:
         """How long that is, up to the last record that was appended whole."""
         self.synced_bytes = 0
         """How much of it is on disk."""
+        self.is_open = False
         self._file: File
         self._is_torn = False
         """Whether something may stand behind those bytes that a failed write left."""
         self._names_unsynced = False
+        self._unsynced: dict[str, int] = {}
+        """Which increments before the last are not known to be on disk, and how much of them is. No manifest names yet
+        what was begun after the first of them."""
         self._obsolete: list[str] = []
         """Files that no manifest names any more, to be removed once that is sure to be on disk."""
         self._known: dict[str, object] = {}
         """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
-        if manifest is None:
-            self._begin()
+        if manifest is not None:
+            self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
+            self.bytes = manifest.increments[-1].bytes
+
+    def open(self, first_line: bytes) -> None:
+        """Begin to write, with the record that this run begins with; it is on disk then."""
+        if self.name:
+            self._continue(first_line)
         else:
-            self._continue(manifest)
-
-    def _begin(self) -> None:
-        self._file, self.bytes = self._create(increment_name(1))
-        self.name, self.synced_bytes = increment_name(1), self.bytes
-        self._swap()
-
-    def _continue(self, manifest: Manifest) -> None:
-        self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
-        self.bytes = self.disk.size(self.directory / self.name)
-        self._file = self.disk.append_to(self.directory / self.name)
-        try:
-            self.append(self._start_line())
-            self.sync()
+            self._file, self.bytes = self._create(increment_name(1), first_line)
+            self.name, self.synced_bytes = increment_name(1), self.bytes
             self._swap()
+        self.is_open = True
+
+    def _continue(self, first_line: bytes) -> None:
+        path = self.directory / self.name
+        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since
+        self._file = self.disk.append_to(path)
+        try:
+            self.append(first_line)
+            self.sync()
+            self.check_lock()
+            replace_manifest(self.directory, self.disk, self.manifest)
         except (OSError, JournalLost):
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)  # or a line would be added with every try
+            self._file.close()
+            raise
+        self._names_unsynced = True
+        try:
+            self._know_files()
+            self.settle()
+        except OSError:
             self._file.close()
             raise
 
     @property
     def total_bytes(self) -> int:
         """How long all files are together."""
-        return sum(part.bytes for part in (self.base, *self.closed) if part is not None) + self.bytes
+        return self.closed_bytes + self.bytes
+
+    @property
+    def closed_bytes(self) -> int:
+        """How long all files but the last are."""
+        return sum(part.bytes for part in (self.base, *self.closed) if part is not None)
 
     @property
     def manifest(self) -> Manifest:
@@ -108,15 +134,31 @@ class JournalFiles:
             raise
         self.bytes += len(data)
 
-    def sync(self) -> None:
-        """Wait until all that was appended is on disk.
+    def sync(self, first: int = 0) -> None:
+        """Wait until all that was appended is on disk, from the increment of this number on.
 
         After a failure nothing more may be appended here: the system may have forgotten what it could not write, and
         say next time that all is well. `replace_tail` goes on.
         """
+        self._sync_closed(first)
         self._file.sync()
         self.synced_bytes = self.bytes
         self.settle()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the last `sync` has left nothing out."""
+        return not self._unsynced
+
+    def _sync_closed(self, first: int = 0) -> None:
+        for name in [name for name in self._unsynced if number_of(name) >= first]:
+            with contextlib.suppress(FileNotFoundError):  # `check` tells of it
+                file = self.disk.append_to(self.directory / name)
+                try:
+                    file.sync()
+                finally:
+                    file.close()
+            del self._unsynced[name]
 
     def settle(self) -> None:
         """See a swap of files through whose last step has failed; otherwise do nothing."""
@@ -130,58 +172,95 @@ class JournalFiles:
 
     def rotate(self, data: bytes = b"") -> int:
         """Go on in a new increment that begins with `data`; return its number. What was appended has been synced."""
-        return self._go_on_with(data)
+        return self._go_on_with(data, self.closed)
+
+    def rotate_unsynced(self, data: bytes) -> int:
+        """Do the same without waiting for the disk, and with nothing synced: the manifest comes to name it later.
+
+        Until then its first record says how long the increment before it is, which has to be whole.
+        """
+        if self._is_torn:
+            self._file.truncate(self.bytes)
+            self._is_torn = False
+        number, path = self._next_increment()
+        whole = self._start_line(self.bytes) + data
+        file = self.disk.create(path)
+        try:
+            write_all(file, whole)
+        except OSError:
+            self._give_up(path, file)
+            raise
+        self._unsynced[self.name] = self.synced_bytes
+        self.closed = [*self.closed, Part(self.name, self.bytes)]
+        self._file.close()
+        self.name, self.bytes, self.synced_bytes, self._file = path.name, len(whole), 0, file
+        self._known[path.name] = self._identity(path.name)
+        self._names_unsynced = True
+        return number
 
     def replace_tail(self, data: bytes | None) -> None:
         """Go on in a new increment that begins with `data`: what was appended and is not known to be on disk.
 
         None: that is read back from the system, which most likely still has it.
         """
-        self._go_on_with(self._unsynced() if data is None else data)
+        if data is None:
+            written = [part for part in self.closed if part.name in self._unsynced]
+            tails = [self._tail(part.name, self._unsynced[part.name], part.bytes) for part in written]
+            data = b"".join((*tails, self._tail(self.name, self.synced_bytes, self.bytes)))
+        self._go_on_with(data, [Part(part.name, self._unsynced.get(part.name, part.bytes)) for part in self.closed])
 
-    def _unsynced(self) -> bytes:
+    def _tail(self, name: str, start: int, end: int) -> bytes:
         tail, position = [], 0
-        for block in self.disk.read(self.directory / self.name, self.bytes):
-            tail.append(block[max(0, self.synced_bytes - position) :])
+        for block in self.disk.read(self.directory / name, end):
+            tail.append(block[max(0, start - position) :])
             position += len(block)
         return b"".join(tail)
 
-    def _go_on_with(self, data: bytes) -> int:
+    def _next_increment(self) -> tuple[int, Path]:
+        """Return the number and the path of the increment behind the last, where nothing stands then."""
         self.check_lock()
         number = number_of(self.name) + 1
-        name = increment_name(number)
+        path = self.directory / increment_name(number)
         with contextlib.suppress(FileNotFoundError):
-            self.disk.remove(self.directory / name)  # of an attempt that failed
-        file, size = self._create(name, data)
-        before = (self.closed, self.name, self.bytes, self.synced_bytes, self._file)
-        self.closed = [*self.closed, Part(self.name, self.synced_bytes)]
-        self.name, self.bytes, self.synced_bytes, self._file = name, size, size, file
+            self.disk.remove(path)  # of an attempt that failed
+        return number, path
+
+    def _go_on_with(self, data: bytes, closed: list[Part]) -> int:
+        number, path = self._next_increment()
+        file, size = self._create(path.name, self._start_line(0) + data)
+        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file)
+        closed = [*closed, Part(self.name, self.synced_bytes)]
+        self.closed, self._unsynced = [part for part in closed if part.bytes], {}
+        self.name, self.bytes, self.synced_bytes, self._file = path.name, size, size, file
         try:
             self._replace_manifest()
         except OSError:
-            self.closed, self.name, self.bytes, self.synced_bytes, self._file = before
+            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file = before
             file.close()
             raise
         self._is_torn = False
+        self._obsolete += [part.name for part in closed if not part.bytes]
         before[-1].close()
         self._names_unsynced = True
         self.settle()
         return number
 
-    def _create(self, name: str, data: bytes = b"") -> tuple[File, int]:
+    def _create(self, name: str, data: bytes) -> tuple[File, int]:
         """Make an increment that is on disk, with its name and with these records; return it and its length."""
-        whole = self._start_line() + data
         file = self.disk.create(self.directory / name)
         try:
-            write_all(file, whole)
+            write_all(file, data)
             file.sync()
             self.disk.sync_directory(self.directory)
         except OSError:
-            file.close()
-            with contextlib.suppress(OSError):  # the first failure is told; the next attempt removes what is left
-                self.disk.remove(self.directory / name)
+            self._give_up(self.directory / name, file)
             raise
-        return file, len(whole)
+        return file, len(data)
+
+    def _give_up(self, path: Path, file: File) -> None:
+        file.close()
+        with contextlib.suppress(OSError):
+            self.disk.remove(path)
 
     # A new base
 
@@ -202,7 +281,7 @@ class JournalFiles:
     def adopt_base(self, number: int, size: int) -> None:
         """Let a base take the place of all files before the increment of its number.
 
-        What was appended has been synced.
+        What was appended from that one on has been synced.
         """
         self.check_lock()
         old = (self.base, self.closed)
@@ -215,6 +294,8 @@ class JournalFiles:
             self.base, self.closed = old
             raise
         self._obsolete += [part.name for part in gone]
+        for part in gone:
+            self._unsynced.pop(part.name, None)
         self._names_unsynced = True
         self.settle()
 
@@ -254,6 +335,9 @@ class JournalFiles:
     def _replace_manifest(self) -> None:
         """Put the manifest as the files are now in the old one's place, and note which files they are."""
         replace_manifest(self.directory, self.disk, self.manifest)
+        self._know_files()
+
+    def _know_files(self) -> None:
         names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))
         self._known = {name: self._identity(name) for name in names}
 
@@ -266,6 +350,7 @@ class JournalFiles:
     def _swap(self) -> None:
         """Write the manifest as the files are now."""
         self.check_lock()
+        self._sync_closed()
         self._replace_manifest()
         self._names_unsynced = True
         self.settle()

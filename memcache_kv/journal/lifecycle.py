@@ -8,6 +8,7 @@ from typing import Protocol
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import JournalFailed, StoppedEarly
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
+from memcache_kv.journal.recovery import cut_tail
 from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
 from memcache_kv.progress import show_progress
@@ -50,15 +51,16 @@ class JournalLifecycle:
         Raises JournalError, and StoppedEarly where somebody wants the end first; `close` tidies up then too.
         """
         self._directory = directory = JournalDirectory(self._path)
-        manifest = directory.open()
-        last_cas, room, is_held = 0, Room(self._store.limit_bytes, self._store.max_items), False
+        manifest = directory.read()
+        found, last_cas = Recovered(), 0
+        room, is_held = Room(self._store.limit_bytes, self._store.max_items), False
         if manifest is not None:
             found = self._recover(directory, manifest)
             last_cas = found.next_run()
             self.recovered_records = found.records
             is_held = found.unfit > 0 and not room.holds(found.room)
             room = found.room if is_held else room
-            self._say_what_was_found(directory, found, is_held)
+            self._say_what_was_recovered(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
         self.journal = Journal(
             directory,
@@ -69,6 +71,8 @@ class JournalLifecycle:
             on_fault=self._on_fault,
             room=room,
             queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
+            stepped=found.stepped,
+            prepare=lambda: self._prepare(directory, manifest, found),
         )
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log, is_held=is_held)
@@ -96,15 +100,27 @@ class JournalLifecycle:
                 if self._stopping.is_set():
                     raise StoppedEarly("stopped while the journal was read")
 
-            return recover(directory.path, directory.disk, manifest, self._store, progress)
+            return recover(directory.path, directory.disk, manifest, self._store, progress, cuts=False)
 
-    def _say_what_was_found(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
+    def _prepare(self, directory: JournalDirectory, manifest: Manifest | None, found: Recovered) -> None:
+        """Clear away what a crash left, and tell of it. Raises OSError, and is called again then."""
+        directory.clear(manifest)
+        if manifest is not None:
+            cut_tail(directory.path / manifest.increments[-1].name, directory.disk, found)
         for note in directory.notes():
             self._log.say(note)
-        if found.torn_copy is not None:
+        if found.torn_copy is not None and found.torn_bytes:
             self._log.say(
                 f"{directory.path}: the last record was not finished; "
                 f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
+            )
+            found.torn_bytes = 0
+
+    def _say_what_was_recovered(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
+        if found.set_back:
+            self._log.say(
+                f"{directory.path}: the system's clock is {found.set_back} s behind the journal's last time, so it was "
+                "set back; items expire as if it had not been"
             )
         left_out = "".join(
             f"; {count} {what}"

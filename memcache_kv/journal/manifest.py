@@ -1,6 +1,7 @@
 """The manifest: which files make up the journal, in the order in which they are read.
 
-A file that is not named in it is no part of the journal. A new manifest replaces the old one by a rename, so that
+A file that is not named in it is no part of the journal, but for an increment that says of itself that it goes on where
+the last one ends. A new manifest replaces the old one by a rename, so that
 there is always a whole one. See docs/journal_format.md.
 """
 
@@ -12,7 +13,7 @@ import msgspec
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.disk import Disk, write_all
-from memcache_kv.journal.record import FORMAT_VERSION, check_line, framed
+from memcache_kv.journal.record import FORMAT_VERSION, check_line, framed, parse_line
 
 MANIFEST_NAME = "manifest.json"
 TEMPORARY_SUFFIX = ".tmp"
@@ -20,6 +21,8 @@ TEMPORARY_SUFFIX = ".tmp"
 FORMER_NAME = "journal-000001.jsonl"
 """The one file of a journal in format 1, which had no manifest."""
 MANIFEST_LIMIT_BYTES = 1 << 20
+START_LIMIT_BYTES = 4096
+"""A file that holds no more than its start record is shorter than this."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -78,11 +81,39 @@ def read_manifest(directory: Path, disk: Disk) -> Manifest | None:
         return Manifest(increments=(Part(FORMER_NAME),)) if is_begun else None
     data = b"".join(disk.read(path, MANIFEST_LIMIT_BYTES))
     try:
-        return with_base(parse_manifest(data))
+        return _with_unnamed(directory, disk, set(names), with_base(parse_manifest(data)))
     except ValueError as error:
         raise JournalCorrupt(
             f"{path} is damaged: {error}; `memcache-kv journal repair {directory}` makes it anew"
         ) from None
+
+
+def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manifest) -> Manifest:
+    """Add the increments that were begun without a word in the manifest (`never`).
+
+    Each says how long the one before it was. Where that is not so long, the machine has failed since: then it was left
+    out of what reached the disk, or something is missing before it, and it counts for nothing.
+    """
+    *closed, last = manifest.increments
+    while (name := increment_name(number_of(last.name) + 1)) in names:
+        try:
+            after = _length_before(directory / name, disk)
+            if not after or after != disk.size(directory / last.name):
+                break
+        except FileNotFoundError:  # swapped meanwhile, as by a server that is running
+            break
+        closed.append(Part(last.name, after))
+        last = Part(name)
+    return Manifest(manifest.version, manifest.base, (*closed, last))
+
+
+def _length_before(path: Path, disk: Disk) -> int:
+    """Return how long a file says that the one before it is; 0 where it does not."""
+    line, feed, _ = b"".join(disk.read(path, START_LIMIT_BYTES)).partition(b"\n")
+    try:
+        return parse_line(line).after if feed else 0
+    except ValueError:
+        return 0
 
 
 def parse_manifest(data: bytes) -> Manifest:

@@ -25,6 +25,7 @@ from memcache_kv.store.entry import (
     cas_of,
     deadline_of,
     flags_of,
+    moved,
     value_of,
     wire_bytes_of,
 )
@@ -82,6 +83,12 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     limit: int = 0
     items: int = 0
     """start: the `Room` that is needed for what lives of the journal."""
+
+    stepped: int | None = None
+    """start, time: by how many seconds the wall clock was stepped in all since the journal was begun. Where that is not
+    what was said before, all expiry times up to here are to be moved by the difference. None: as before."""
+    after: int = 0
+    """start: how long the increment before this one is, where this one may be there before a manifest names it."""
 
     @property
     def room(self) -> Room:
@@ -148,16 +155,21 @@ _NO_FLAGS = b"0"[0]
 """What an entry has between its first space and its second where the client's flags are 0."""
 
 
-def set_lines(keys: list[bytes], entries: list[bytes]) -> bytes:
-    """Make the lines of `set`s of entries that are bytes: what `set_line` makes of each, of many in half the time."""
+def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> bytes:
+    """Make the lines of `set`s of entries that are bytes: what `set_line` makes of each, of many in half the time.
+
+    wall_ahead: how far ahead the wall clock is, by which expiry times are written, of the clock of the entries.
+    """
     if len(entries) < FEW:
-        return b"".join(map(_entry_line, keys, entries))
+        return b"".join(map(_entry_line, keys, entries, repeat(wall_ahead)))
     flags: Iterable[int] = repeat(0)
     deadlines = ids = flags
     others = [entry for entry in entries if entry[-1] != PLAIN or entry[2] != SPACE or entry[1] != _NO_FLAGS]
     if others:
         flags = [0 if entry[2] == SPACE and entry[1] == _NO_FLAGS else flags_of(entry) for entry in entries]
         deadlines = [0 if entry[-1] == PLAIN else deadline_of(entry) for entry in entries]
+        if wall_ahead:
+            deadlines = [moved(deadline, wall_ahead) for deadline in deadlines]
         ids = [cas_of(entry) if entry[-1] == WITH_CAS else 0 for entry in entries]
         values = [value_of(wire_bytes_of(entry)) for entry in entries]
     else:
@@ -166,8 +178,9 @@ def set_lines(keys: list[bytes], entries: list[bytes]) -> bytes:
     return _framed_sets(_encoder.encode_lines(list(sets)))
 
 
-def _entry_line(key: bytes, entry: bytes) -> bytes:
-    return set_line(key, flags_of(entry), deadline_of(entry), cas_of(entry), value_of(wire_bytes_of(entry)))
+def _entry_line(key: bytes, entry: bytes, wall_ahead: int) -> bytes:
+    deadline = moved(deadline_of(entry), wall_ahead)
+    return set_line(key, flags_of(entry), deadline, cas_of(entry), value_of(wire_bytes_of(entry)))
 
 
 def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | None]]:

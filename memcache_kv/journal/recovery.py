@@ -21,6 +21,7 @@ from memcache_kv.store.entry import (
     cas_of,
     deadline_of,
     make_entry,
+    moved,
     pack,
     state_of,
     wire_bytes_of,
@@ -40,6 +41,8 @@ LINE = re.compile(
 """A line: the parts of a set of text without escapes, or else the whole line, which is to be decoded."""
 NEW_DEADLINE = re.compile(rb'"op":"(?:touch|mark)",')
 """What only a record has that gives a key's value another deadline: within strings quotation marks are escaped."""
+STEPPED = re.compile(rb'"stepped":(-?\d++)')
+"""What a record says of the steps of the wall clock."""
 EXPIRED_BYTES = 16 * 1024 * 1024
 """With more than this of what has expired, it is looked up which of it a later record brings back."""
 
@@ -64,8 +67,17 @@ class Recovered:
     unfit: int = 0
     """How many items the store had no room for. They stay in the journal."""
     torn_bytes: int = 0
-    """Length of the unfinished last line that was cut off; 0 where there was none."""
+    """Length of the unfinished last line; 0 where there was none."""
+    torn_at: int = 0
+    """Its offset in the last file."""
     torn_copy: Path | None = None
+    """Where it was copied to before it was cut off."""
+    last_at: int = 0
+    """The last unix time that it tells of."""
+    stepped: int | None = None
+    """By how many seconds the wall clock was stepped in all, which the next run goes on from; None: it never was."""
+    set_back: int = 0
+    """By how many seconds of these it was set back since."""
 
     def next_run(self) -> int:
         """Return the id before the first that the next run may give."""
@@ -73,30 +85,43 @@ class Recovered:
 
 
 def recover(
-    directory: Path, disk: Disk, manifest: Manifest, store: Store, progress: Progress | None = None
+    directory: Path,
+    disk: Disk,
+    manifest: Manifest,
+    store: Store,
+    progress: Progress | None = None,
+    cuts: bool = True,
 ) -> Recovered:
     """Apply a journal's records to a store, in order.
 
     A last line without its line feed was being written when the process or machine went down: it is copied to a file
-    beside the journal and cut off. Raises JournalCorrupt, naming file and offset, for anything else that
-    is not a whole record, and JournalError where a file can't be read or is of a newer format.
+    beside the journal and cut off; where `cuts` is false, `cut_tail` is left to the caller. Raises JournalCorrupt,
+    naming file and offset, for anything else that is not a whole record, and JournalError where a file can't be read
+    or is of a newer format.
     """
     started = time.perf_counter()
-    replay = Replay(store, lambda: keys_given_time(directory, disk, manifest, store.clock.now))
-    _read(directory, disk, manifest, replay, progress)
+    replay = Replay(store, lambda stepped: keys_given_time(directory, disk, manifest, store.clock.now, stepped))
+    _read(directory, disk, manifest, replay, progress, cuts)
     replay.found.unfit = store.fit()
     replay.found.seconds = time.perf_counter() - started
     return replay.found
 
 
-def survey(directory: Path, disk: Disk, manifest: Manifest, progress: Progress | None = None) -> Recovered:
+def survey(directory: Path, disk: Disk, manifest: Manifest, now: int, progress: Progress | None = None) -> Recovered:
     """Read a journal as `recover` does, and keep none of its items."""
-    found = Survey()
+    found = Survey(now)
     _read(directory, disk, manifest, found, progress)
     return found.found
 
 
-def _read(directory: Path, disk: Disk, manifest: Manifest, reading: Replay | Survey, progress: Progress | None) -> None:
+def _read(
+    directory: Path,
+    disk: Disk,
+    manifest: Manifest,
+    reading: Replay | Survey,
+    progress: Progress | None,
+    cuts: bool = True,
+) -> None:
     last = manifest.increments[-1]
     sizes = {part.name: part.bytes for part in manifest.parts}
     found = reading.found
@@ -113,19 +138,27 @@ def _read(directory: Path, disk: Disk, manifest: Manifest, reading: Replay | Sur
                 if progress is not None:
                     progress(found.bytes + reader.offset, sum(sizes.values()), found.records)
             found.bytes += reader.offset
-        _cut_tail(directory / last.name, disk, reader.offset, sizes[last.name], found)
+        reading.finish()
+        _note_tail(directory / last.name, disk, reader.offset, sizes[last.name], found)
+        if cuts:
+            cut_tail(directory / last.name, disk, found)
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
 
 
-def keys_given_time(directory: Path, disk: Disk, manifest: Manifest, now: int) -> set[bytes]:
+def keys_given_time(
+    directory: Path, disk: Disk, manifest: Manifest, now: int, stepped: int | None
+) -> set[bytes] | None:
     """Find the keys which some record gives a deadline that has not passed, without storing a value.
 
-    What has expired of any other key stays so. Lines are not checked here. Raises OSError.
+    What has expired of any other key stays so. None: a step of the wall clock that is not in `stepped`, the sum of
+    those read so far, may move the deadlines of all. Lines are not checked here. Raises OSError.
     """
     keys = set()
     for part in manifest.increments:
         for block in PartReader(directory, disk, part, is_base=False, is_last=True).whole_lines():
+            if any(int(match[1]) != (stepped or 0) for match in STEPPED.finditer(block)):
+                return None
             for match in NEW_DEADLINE.finditer(block):
                 line = block[block.rfind(b"\n", 0, match.start()) + 1 : block.index(b"\n", match.end())]
                 with contextlib.suppress(ValueError):  # damage, which stops the reading once it comes there
@@ -239,7 +272,7 @@ class Expired:
     are, and no others are kept from then on. What is kept then lives at the end, or did at some time since.
     """
 
-    def __init__(self, find_given_time: Callable[[], set[bytes]] | None) -> None:
+    def __init__(self, find_given_time: Callable[[], set[bytes] | None] | None) -> None:
         self._find = find_given_time
         self._given_time: set[bytes] | None = None
         self._bytes = 0
@@ -254,6 +287,9 @@ class Expired:
         self._bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         if self._find is not None and self._given_time is None and self._bytes > EXPIRED_BYTES:
             self._given_time = self._find()
+            if self._given_time is None:
+                self._find = None
+                return
             for other in self.table.keys() - self._given_time:
                 self.remove(other)
 
@@ -272,20 +308,34 @@ class Expired:
 class Survey:
     """Checks records and keeps nothing of them but what `found` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: int) -> None:
         self.found = Recovered()
+        self._now = now
+
+    def finish(self) -> None:
+        """Take it, as `Replay.finish` does, that a clock which is behind the journal's last time was set back."""
+        found = self.found
+        found.set_back = max(0, found.last_at - self._now)
+        if found.set_back:
+            found.stepped = (found.stepped or 0) - found.set_back
+
+    def _note(self, line: bytes) -> None:
+        record = parse_line(line)
+        _note(record, self.found)
+        if record.stepped is not None:
+            self.found.stepped = record.stepped
 
     def apply_block(self, block: bytes) -> None:
         """Check whole lines. Raises ValueError at the first that is no record."""
         if not _is_text(block):
             for line in block[:-1].split(b"\n"):
-                _note(parse_line(line), self.found)
+                self._note(line)
             self.found.records += block.count(b"\n")
             return
         found = LINE.findall(block)
         for head, body, *_, other in found:
             if not head:
-                _note(parse_line(other), self.found)
+                self._note(other)
             elif head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
                 raise ValueError
         self.found.records += len(found)
@@ -297,16 +347,42 @@ class Replay:
     find_given_time: finds the keys that some record gives more time; None keeps all that has expired until the end.
     """
 
-    def __init__(self, store: Store, find_given_time: Callable[[], set[bytes]] | None = None) -> None:
+    def __init__(self, store: Store, find_given_time: Callable[[int | None], set[bytes] | None] | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._expired = Expired(find_given_time)
+        self._expired = Expired(None if find_given_time is None else lambda: find_given_time(self.found.stepped))
 
     def apply(self, records: list[Record]) -> None:
         """Do again what these tell of, in order."""
         for record in records:
             self._apply(record)
         self.found.records += len(records)
+
+    def finish(self) -> None:
+        """Having come to the end, take it that a clock which is behind the journal's last time was set back since.
+
+        What had expired by then stays so, and what lives has the time that was left to it.
+        """
+        found = self.found
+        found.set_back = max(0, found.last_at - self._store.clock.now)
+        if found.set_back:
+            self.follow_steps((found.stepped or 0) - found.set_back)
+
+    def follow_steps(self, stepped: int | None) -> None:
+        """Move what was noted by the wall clock as it was before to what it is when it was stepped by so much in all.
+
+        stepped: since the journal was begun; None: never yet.
+        """
+        seconds = (stepped or 0) - (self.found.stepped or 0)
+        self.found.stepped = stepped
+        if not seconds:
+            return
+        self._store.flush_at = moved(self._store.flush_at, seconds)
+        tables = (*self._store.tables, self._expired.table)
+        dated = [(table, key, entry) for table in tables for key, entry in table.items() if deadline_of(entry)]
+        for table, key, entry in dated:
+            if table.get(key) is entry:
+                self._change(key, deadline=moved(deadline_of(entry), seconds))
 
     def apply_block(self, block: bytes) -> None:
         """Check whole lines, and do again what they tell of. Raises ValueError at the first that is no record.
@@ -356,6 +432,8 @@ class Replay:
             self._change(record.key_bytes(), record.exp, record.cas, record.state)
         elif op == "flush":
             self._flush(record.at)
+        elif record.stepped is not None:  # start, time, end
+            self.follow_steps(record.stepped)
 
     def _keep(self, key: bytes, entry: Entry) -> None:
         """Put an entry where it belongs."""
@@ -417,24 +495,36 @@ def _note(record: Record, found: Recovered) -> None:
     if record.op == "start":
         check_version(record.version)
         found.room = record.room
+    if record.op in ("start", "time", "end"):
+        found.last_at = record.at or found.last_at
 
 
-def _cut_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
-    """Copy what stands behind an offset to a file beside the journal, durably, then cut it off."""
+def _note_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
+    """Note what stands behind an offset. Raises JournalCorrupt where that is all, and no record that was begun."""
     if offset == size:
         return
+    found.torn_bytes, found.torn_at = size - offset, offset
     whole = b"".join(disk.read(path)) if not offset else b""
     if not offset and not LINE_HEAD.startswith(whole[: len(LINE_HEAD)]):
         raise JournalCorrupt(f"{path} is not a journal: its only line is not a record that was begun")
+
+
+def cut_tail(path: Path, disk: Disk, found: Recovered) -> None:
+    """Copy an unfinished last line to a file beside the journal, durably, then cut it off.
+
+    Raises OSError, and may be called again then.
+    """
+    if not found.torn_bytes or found.torn_copy is not None:
+        return
     copy = path.with_name(f"{path.name}.torn-{time.time_ns()}")
-    _copy_from(path, disk, offset, copy)
+    _copy_from(path, disk, found.torn_at, copy)
     file = disk.append_to(path)
     try:
-        file.truncate(offset)
+        file.truncate(found.torn_at)
         file.sync()
     finally:
         file.close()
-    found.torn_bytes, found.torn_copy = size - offset, copy
+    found.torn_copy = copy
 
 
 def _copy_from(path: Path, disk: Disk, offset: int, copy: Path) -> None:
@@ -446,6 +536,10 @@ def _copy_from(path: Path, disk: Disk, offset: int, copy: Path) -> None:
             write_all(kept, block[max(0, offset - position) :])
             position += len(block)
         kept.sync()
-    finally:
+    except OSError:
         kept.close()
+        with contextlib.suppress(OSError):
+            disk.remove(copy)
+        raise
+    kept.close()
     disk.sync_directory(copy.parent)

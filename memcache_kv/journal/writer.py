@@ -26,12 +26,12 @@ from memcache_kv.journal.record import (
     set_line,
     set_lines,
 )
-from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, moved, value_of, wire_bytes_of
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
 """How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
-or with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never: 10 ms in all."""
+and with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never."""
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -48,6 +48,9 @@ READY = b"\n"
 """Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
 OVERHEAD_BYTES = 64
 """What a record is counted as beside key and entry while it is queued: about what its line has beside them."""
+LONGEST_UNTIMED_SECONDS = 60
+"""While nothing changes, the time is noted after one second, then after twice as long each time, up to this. A start
+takes it that no less had passed, should the clock have been set back meanwhile."""
 RECORDS_AT_ONCE = 384
 """How many small records are encoded before the interpreter is given up: half a millisecond's."""
 SLICE_BYTES = 128 * 1024
@@ -65,6 +68,8 @@ class Batch(NamedTuple):
     """The journal's, once this is written."""
     queued_bytes: int
     """What it is counted as until then."""
+    wall_ahead: int
+    """How far ahead the wall clock is where it begins."""
 
 
 class Journal:
@@ -85,8 +90,15 @@ class Journal:
     was written and not synced is kept in memory too, and synced at once when it is this much. None is the default.
     last_cas, room: what the start records say: the CAS ids of this run are all above the one, and what lives of the
     journal finds room in the other; say: told of trouble and its end; on_fault: told of what ends the thread by a fault
-    of ours, after which nothing is written any more.
-    Raises JournalFailed where the files can't be opened or the start record can't be written.
+    of ours, after which nothing is written any more; stepped: how far the wall clock was stepped in all before this
+    run, None where it never was.
+    prepare: does what has to be done in the directory before anything is written, and may raise OSError. With it, a
+    journal that was there and can't be written yet is a disk that fails as above: it is tried again, and both are.
+
+    Expiry times are written by the wall clock. The store's clock knows no steps of that, so that the two are apart
+    once there was one: `follow_wall` says how far.
+
+    Raises JournalFailed where the files can't be opened or the start record can't be written, but for that.
     """
 
     def __init__(
@@ -101,6 +113,8 @@ class Journal:
         unix_time: Callable[[], float] = time.time,
         room: Room = UNLIMITED,
         queue_limit_bytes: int | None = None,
+        stepped: int | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.queue_limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
         self.fsync = fsync
@@ -122,19 +136,10 @@ class Journal:
         self._say, self._on_fault = say, on_fault
         self._monotonic, self._unix_time = monotonic, unix_time
         self._watchers: list[Callable[[], None]] = []
-        self._queue: list[bytes] = []
-        """A key and its entry, or READY and lines, by turns."""
-        self._unsynced: list[bytes] = []
-        """What was written and may have to be written again, should its fsync fail."""
-        self._sync_failed = False
-        self._file_is_full = False
-        """Whether it may grow no further, by a limit of the file system or of the process."""
         self.delays = fsync is Fsync.ALWAYS
         """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
         self._positions: dict[int, int] = {}
         """How far the journal must come for the last change of each thread."""
-        self._new_second = 0
-        """What second has begun since the last record; 0: none."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._is_awake = fsync is Fsync.ALWAYS
@@ -143,11 +148,47 @@ class Journal:
         self._unsynced_since = 0.0
         self._looked_at = self._failed_at = monotonic()
         self._thread: ServerThread | None = None
+        self._begin_queue()
+        self._begin_time(stepped)
         self._begin_counts()
+        self._prepare = prepare
+        self.files = JournalFiles(directory, manifest, self.start_line)
         try:
-            self.files = JournalFiles(directory, manifest, self.start_line)
+            self._open()
         except OSError as error:
-            raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
+            if prepare is None or manifest is None or isinstance(error, PermissionError):  # time mends none of these
+                raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
+            self._fail(error)
+
+    def _open(self) -> None:
+        """Begin to write. Raises OSError; then it is to be tried again."""
+        if self._prepare is not None:
+            self._prepare()
+        self.files.open(self.start_line(stepped=self.stepped(0)))
+
+    def _begin_queue(self) -> None:
+        self._queue: list[bytes] = []
+        """A key and its entry, or READY and lines, by turns."""
+        self._unsynced: list[bytes] = []
+        """What was written and may have to be written again, should its fsync fail."""
+        self._sync_failed = False
+        self._file_is_full = False
+        """Whether it may grow no further, by a limit of the file system or of the process."""
+
+    def _begin_time(self, stepped: int | None) -> None:
+        self._new_second = 0
+        """What second has begun since the last record; 0: none."""
+        self._noted_second = int(self._unix_time())
+        """What second was noted last."""
+        self._untimed_seconds = 1
+        """How long after that the next is noted though nothing changes."""
+        self._stepped_before = stepped
+        self._wall_ahead = 0
+        """How far ahead the wall clock is of the store's; what is queued as entries is to be moved by that."""
+        self._queue_ahead = 0
+        """How far it was where the queue begins."""
+        self.rotated_ahead = 0
+        """How far it was where the last increment was begun by `rotate`."""
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -162,11 +203,17 @@ class Journal:
         self.failures = 0
         """How often the disk began to fail."""
 
-    def start_line(self) -> bytes:
-        """Make the record that begins a file."""
+    def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
+        """Make the record that begins a file.
+
+        after: how long the one before it is, where no manifest says so yet; stepped: as `stepped` gives it, where that
+        is not as before.
+        """
         now = int(self._unix_time())
         limit, items = self.room
-        return line_of(Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items))
+        record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
+        record.stepped, record.after = stepped, after
+        return line_of(record)
 
     def set_room(self, room: Room) -> None:
         """Have the journal say from now on that this is the room for what lives of it."""
@@ -178,11 +225,15 @@ class Journal:
         """Take note that the store may now take as much as this: a start with less could not hold it."""
         self.set_room(self.room.joined(self.room._replace(limit_bytes=limit_bytes)))
 
+    def stepped(self, wall_ahead: int) -> int | None:
+        """Return what a record says of the wall clock's steps when it is so far ahead; None: there was none yet."""
+        return None if self._stepped_before is None else self._stepped_before + wall_ahead
+
     # ChangeLog
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         """Note that this is now kept for the key."""
-        self._append(set_line(key, flags, deadline, cas, value, state))
+        self._append(set_line(key, flags, self._by_wall(deadline), cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Note the same of an entry. One that is bytes is encoded later, with others, which takes less time."""
@@ -214,7 +265,7 @@ class Journal:
 
     def touched(self, key: bytes, deadline: int) -> None:
         """Note the key's new deadline."""
-        self._append(line_of(put_key(Record("touch", exp=deadline), key)))
+        self._append(line_of(put_key(Record("touch", exp=self._by_wall(deadline)), key)))
 
     def cas_assigned(self, key: bytes, cas: int) -> None:
         """Note that the key's present value was given this CAS id.
@@ -226,12 +277,28 @@ class Journal:
 
     def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
         """Note the rare facts of the key's present value."""
-        self._append(line_of(put_key(mark_record(deadline, cas, state), key)))
+        self._append(line_of(put_key(mark_record(self._by_wall(deadline), cas, state), key)))
 
     def flushed(self, at: int) -> None:
         """Note that all was forgotten (0), or will be at this unix time."""
-        self._append(line_of(Record("flush", at=at)))
+        self._append(line_of(Record("flush", at=self._by_wall(at))))
         self._wake.set()  # it may have fallen due, and then nobody waits for it
+
+    def follow_wall(self, now: int, wall_ahead: int) -> None:
+        """Note a step of the wall clock, and write what follows by it as it is now. Called with all keys' locks held.
+
+        What is queued was done before, so it is encoded now.
+        """
+        with self._lock:
+            seconds, queue = wall_ahead - self._wall_ahead, self._queue
+            if queue:
+                self._queue = [READY, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
+            self._stepped_before = self._stepped_before or 0
+            self._wall_ahead, self._new_second = wall_ahead, now
+            self._stamp_locked()
+        self._wake.set()
+        way = "forward" if seconds > 0 else "back"
+        self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
 
     def new_second(self, now: int) -> None:
         """Let what follows be known to have happened at this unix time or later."""
@@ -297,18 +364,27 @@ class Journal:
         Raises JournalFailed where that can't be done.
         """
         self._closing = True
+        self._note_time(at_once=True)
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
         with self.pause_writing:
             self.step(closing=True)
             try:
-                self.files.close()
+                if self.files.is_open:
+                    self.files.close()
             except (OSError, JournalLost) as error:
                 self._fail(error)
-        lost = self.position - self.synced
-        if lost or self.failure is not None:
-            raise JournalFailed(f"{self.failure}; {lost} records could not be written before the end")
+        if self.synced < self.position or self.failure is not None:
+            raise JournalFailed(f"{self.failure}; {self._what_may_be_lost()} at the end")
+
+    def _what_may_be_lost(self) -> str:
+        unwritten, unsynced = self.position - self.written, self.written - self.synced
+        written = f"{unsynced} records were written and may not be on disk" if unsynced else ""
+        if not unwritten:
+            return written or "all records are on disk"
+        lost = f"{unwritten} records could not be written"
+        return f"{lost}, and {written}" if written else lost
 
     def _run(self) -> None:
         while not self._closing and self.fault is None:
@@ -357,13 +433,21 @@ class Journal:
                 self._looked_at = now
             try:
                 if looks:
-                    self.files.check()
+                    self._look()
                 if not self.refuses or looks:
                     self._write_and_sync(closing)
             except (OSError, JournalLost) as error:
                 self._fail(error)
         for tell in self._watchers:
             tell()
+
+    def _look(self) -> None:
+        """See after the files."""
+        if self.files.is_open:
+            self.files.check()
+        else:
+            self._open()
+        self._note_time()
 
     def _write_and_sync(self, closing: bool) -> None:
         if self._sync_failed:
@@ -392,7 +476,7 @@ class Journal:
         try:
             self.files.append(data)
         except OSError as error:
-            self._put_back([READY, data])
+            self._put_back([READY, data], batch.wall_ahead)
             self._file_is_full = error.errno == errno.EFBIG
             raise
         if self.synced == self.written:
@@ -407,13 +491,14 @@ class Journal:
         with self._lock:
             queue, self._queue = self._queue, []
             position, queued_bytes = self.position, self.queued_bytes
+            began, self._queue_ahead = self._queue_ahead, self._wall_ahead
         try:
-            return Batch(self._encoded(queue, queued_bytes), position, queued_bytes)
+            return Batch(self._encoded(queue, queued_bytes, self._queue_ahead), position, queued_bytes, began)
         except BaseException:
-            self._put_back(queue)
+            self._put_back(queue, began)
             raise
 
-    def _encoded(self, queue: list[bytes], queued_bytes: int) -> bytes:
+    def _encoded(self, queue: list[bytes], queued_bytes: int, wall_ahead: int) -> bytes:
         """Encode what was queued; others may run now and then, unless a worker does it, whose clients wait for it."""
         fitting = SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
         step = 2 * max(LEAST_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
@@ -422,12 +507,13 @@ class Journal:
             if start and get_ident() not in self._positions:
                 time.sleep(PAUSE_SECONDS)
             part = queue[start : start + step]
-            slices.append(encoded(part[0::2], part[1::2]))
+            slices.append(encoded(part[0::2], part[1::2], wall_ahead))
         return b"".join(slices)
 
-    def _put_back(self, queue: list[bytes]) -> None:
+    def _put_back(self, queue: list[bytes], wall_ahead: int) -> None:
         with self._lock:
             self._queue[:0] = queue
+            self._queue_ahead = wall_ahead
 
     def _count_written(self, batch: Batch) -> None:
         self.written = batch.position
@@ -435,10 +521,11 @@ class Journal:
             self.queued_bytes -= batch.queued_bytes
             self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
-    def _sync(self) -> None:
+    def _sync(self, first: int = 0) -> None:
+        """Sync what was written, from the increment of this number on."""
         began = time.perf_counter()
         try:
-            self.files.sync()
+            self.files.sync(first)
         except OSError:
             self._sync_failed = True
             raise
@@ -447,7 +534,8 @@ class Journal:
         self.longest_sync_seconds = max(self.longest_sync_seconds, took)
         self.average_sync_seconds += (took - self.average_sync_seconds) / 8
         self.syncs += 1
-        self._all_synced()
+        if self.files.is_synced:
+            self._all_synced()
 
     def _all_synced(self) -> None:
         self.synced = self.written
@@ -465,26 +553,32 @@ class Journal:
     def rotate(self) -> int:
         """Go on in a new increment; return its number. All that is appended from now on is in it, or in a later one.
 
-        Raises OSError.
+        Under `never` this waits for no disk. Raises OSError.
         """
         with self.pause_writing:
             return self._begin_increment()
 
     def _begin_increment(self) -> int:
         """Go on in a new increment; while nothing can be written to the old one, it begins with what is queued."""
+        if not self.files.is_open:
+            self._open()
         if self._sync_failed:
             self._write_again()
         if not self.refuses:
             self._write()
-        self._sync()
+        waits = self.fsync is not Fsync.NEVER or self.refuses
+        if waits:
+            self._sync()
         batch = self._take()
         try:
-            number = self.files.rotate(batch.data)
+            number = self.files.rotate(batch.data) if waits else self.files.rotate_unsynced(batch.data)
         except (OSError, JournalLost):
-            self._put_back([READY, batch.data])
+            self._put_back([READY, batch.data], batch.wall_ahead)
             raise
+        self.rotated_ahead = batch.wall_ahead
         self._count_written(batch)
-        self._all_synced()
+        if waits:
+            self._all_synced()
         self._file_is_full = False
         return number
 
@@ -495,15 +589,12 @@ class Journal:
         Raises OSError.
         """
         with self.pause_writing:
-            self._write_all()
+            if self._sync_failed:
+                self._write_again()
+            self._write()
+            self._sync(number)
             self.files.adopt_base(number, size)
-
-    def _write_all(self) -> None:
-        """Write and sync what is queued."""
-        if self._sync_failed:
-            self._write_again()
-        self._write()
-        self._sync()
+            self._all_synced()
 
     # A disk that fails
 
@@ -529,9 +620,22 @@ class Journal:
     def _append(self, line: bytes) -> None:
         self.put(READY, line)
 
+    def _by_wall(self, deadline: int) -> int:
+        return moved(deadline, self._wall_ahead) if self._wall_ahead else deadline
+
+    def _note_time(self, at_once: bool = False) -> None:
+        """Note the time though nothing changes, where it is due; while the disk fails, nothing is to be added."""
+        with self._lock:
+            passed = self._new_second - self._noted_second
+            if self._new_second and not self.refuses and (at_once or passed >= self._untimed_seconds):
+                longer = min(2 * self._untimed_seconds, LONGEST_UNTIMED_SECONDS)
+                self._stamp_locked()
+                self._untimed_seconds = longer
+
     def _stamp_locked(self) -> None:
-        stamp = line_of(Record("time", at=self._new_second))
-        self._new_second = 0
+        ahead = self._wall_ahead
+        stamp = line_of(Record("time", at=self._new_second + ahead, stepped=self.stepped(ahead)))
+        self._noted_second, self._new_second, self._untimed_seconds = self._new_second, 0, 1
         self._queue += (READY, stamp)
         self.queued_bytes += len(stamp) + OVERHEAD_BYTES
         self.position += 1
@@ -542,10 +646,11 @@ def queue_limit_bytes(items_bytes: int) -> int:
     return max(LEAST_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
 
 
-def encoded(keys: list[bytes], entries: list[bytes]) -> bytes:
+def encoded(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
     """Make the lines of what was queued: of the entries of keys, and as they are where READY is in place of one."""
     if READY not in keys:
-        return set_lines(keys, entries)
+        return set_lines(keys, entries, wall_ahead)
     are_sets = [key != READY for key in keys]
-    made = iter(set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)]).splitlines(keepends=True))
+    lines = set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)], wall_ahead)
+    made = iter(lines.splitlines(keepends=True))
     return b"".join([next(made) if is_set else entry for entry, is_set in zip(entries, are_sets, strict=True)])

@@ -6,9 +6,38 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Protocol
 
 from memcache_kv.errors import MemcacheKVError
+
+
+class Stream(Protocol):
+    """Where a log goes."""
+
+    def write(self, text: str, /) -> object:
+        """Take a line, with its end."""
+
+    def flush(self) -> object:
+        """Pass on what was taken."""
+
+
+class SystemLog:
+    """The system's log as a stream, for a server in the background, which has no standard error."""
+
+    def __init__(self) -> None:
+        import syslog
+
+        syslog.openlog("memcache-kv", syslog.LOG_PID, syslog.LOG_DAEMON)
+        self._take = syslog.syslog
+
+    def write(self, text: str, /) -> None:
+        """Pass on each line as a message."""
+        for line in text.splitlines():
+            self._take(line)
+
+    def flush(self) -> None:
+        """Do nothing: each message has gone."""
+
 
 REPEAT_SECONDS = 10.0
 """What a stranger can cause with every packet is said once in this time."""
@@ -18,18 +47,22 @@ class Log:
     """Lines on standard error; `verbosity` (memcached's -v, `verbosity` command) decides which.
 
     May be used by any thread: a line is one write. Characters that a terminal would act on are escaped, as clients
-    choose some of what is written. A log that can't be written (a closed pipe) is dropped.
+    choose some of what is written. A log that can't be written (a closed pipe, no standard error at all) is dropped.
     """
 
     def __init__(
-        self, verbosity: int = 0, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
+        self, verbosity: int = 0, stream: Stream | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.verbosity = verbosity
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream: Stream | None = stream if stream is not None else sys.stderr
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._repeats: dict[object, tuple[float, int]] = {}
         """When each kind of line was said last, and how many of it were left out since."""
+
+    def redirect(self, stream: Stream) -> None:
+        """Write to another stream from now on."""
+        self._stream = stream
 
     def say(self, text: str) -> None:
         """Write a line that everybody should see: where we listen, what was recovered, what went wrong."""
@@ -96,6 +129,8 @@ class Log:
         self._write("".join(f"{printable(line)}\n" for line in lines))
 
     def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
         try:
             self._stream.write(text)
             self._stream.flush()

@@ -9,9 +9,9 @@ import threading
 import time
 from typing import NamedTuple
 
-from memcache_kv.config.memcached_options import EX_USAGE, TlsOptions
+from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import DOORS
-from memcache_kv.errors import ConfigError
+from memcache_kv.errors import EX_USAGE, ConfigError
 from memcache_kv.server.poller import READABLE, WRITABLE
 
 RECORD_BYTES = 16 * 1024
@@ -107,8 +107,10 @@ class Tls:
 
     def _load_certificates(self, context: ssl.SSLContext) -> None:
         chain, key, authorities = self._options.ssl_chain_cert, self._options.ssl_key, self._options.ssl_ca_cert
-        if chain is None or not os.access(chain, os.R_OK):
-            raise _refusal(f"Error loading the certificate chain: {chain or '(null)'} : the file can't be read")
+        if chain is None:
+            raise _refusal("Error loading the certificate chain: (null) : name its file with -o ssl_chain_cert=FILE")
+        if not os.access(chain, os.R_OK):
+            raise _refusal(f"Error loading the certificate chain: {chain} : the file can't be read")
         if key is not None and not os.access(key, os.R_OK):
             raise _refusal(f"Error loading the key: {key} : the file can't be read")
         if self._options.ssl_keyformat != PEM:
@@ -116,7 +118,10 @@ class Tls:
         try:
             context.load_cert_chain(chain, key, password=lambda: b"")  # rather than ask for one on the terminal
         except OSError as error:
-            raise _refusal(f"Error validating the certificate: {chain}, {key or chain} : {_reason(error)}") from None
+            hint = "" if key is not None else "; name the key's file with -o ssl_key=FILE, if it is not in this one"
+            raise _refusal(
+                f"Error validating the certificate: {chain}, {key or chain} : {_reason(error)}{hint}"
+            ) from None
         if authorities is not None:
             try:
                 context.load_verify_locations(authorities)

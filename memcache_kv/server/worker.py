@@ -16,7 +16,7 @@ from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, origin
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
-from memcache_kv.server.connection import Connection, HeldBack, peer_of
+from memcache_kv.server.connection import Connection, HeldBack, address_text, peer_of
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE, new_poller
 from memcache_kv.stats.connections import ConnectionFacts
 from memcache_kv.threads import ServerThread
@@ -315,10 +315,16 @@ class Worker(ServerThread):
         connection = Connection(sock, undecided, self._clock.now)
         self._connections[fd] = connection
         self._watchers.opened(fd, connection.peer)
-        self.context.log.event(f"<{fd} new {KINDS[self.context.settings.binding_protocol]} client connection")
+        if self.context.log.verbosity > 0:
+            self._log_opened(connection)
         if connection.shaking:
             connection.waiting = True
             self._shaking[connection] = time.monotonic() + HANDSHAKE_SECONDS
+
+    def _log_opened(self, connection: Connection) -> None:
+        kind = KINDS[self.context.settings.binding_protocol]
+        origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # on a unix socket there is none
+        self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
 
     def _new_login_attempts(self, sock: socket.socket) -> LoginAttempts | None:
         """Make what a connection's protocol asks about logins; None where there are none."""

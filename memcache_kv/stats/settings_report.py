@@ -78,7 +78,7 @@ def settings(context: ConfiguredServer) -> Report:
     yield from _extstore()
     if s.enable_ssl:
         yield from _tls(s.tls)
-    yield "num_napi_ids", 0
+    yield "num_napi_ids", s.napi_ids
     yield "memory_file", "(null)"
     yield "client_flags_size", 4
     yield OWN_PREFIX + "version", VERSION

@@ -178,6 +178,12 @@ def absolute_deadline(exptime: int, now: int, started: int) -> int:
     return exptime if exptime > started else LONG_PAST
 
 
+def moved(deadline: int, seconds: int) -> int:
+    """Return a deadline by a clock that is so many seconds ahead; never stays never, and long past long past."""
+    return deadline and max(LONG_PAST, deadline + seconds)
+
+
+_NUMBER = re.compile(rb"[ \t\n\v\f\r]*+\+?(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 
 

@@ -107,6 +107,8 @@ class Store:
         """Whether a read calls `note`: for either reason."""
         self.flush_at = 0
         """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
+        self._wall_ahead = 0
+        """How far ahead the wall clock is, as the log knows it."""
         self._has_evicted = False
         self._has_flushed = False
         """Whether any shard still knows keys that a flush took."""
@@ -499,6 +501,13 @@ class Store:
             if self.log is not None:
                 self.log.flushed(self.flush_at)
 
+    def _all_locked(self) -> ExitStack:
+        """Take the locks of all shards, in order, until this context ends."""
+        with ExitStack() as stack:
+            for shard in self.shards:
+                stack.enter_context(shard.lock)
+            return stack.pop_all()
+
     def forget_flushed(self) -> None:
         """Forget which keys the last flush took: who looks for them from now on finds them missing, not flushed.
 
@@ -514,10 +523,19 @@ class Store:
     def new_second(self) -> None:
         """Do what falls due as the clock advances: a flush that waited. Called by whoever ticked the clock."""
         if self.log is not None:
+            if self.clock.wall_ahead != self._wall_ahead:
+                self._follow_wall(self.log)
             self.log.new_second(self.clock.now)
         if 0 < self.flush_at <= self.clock.now:
             self._flush(is_due=True)
 
+    def _follow_wall(self, log: ChangeLog) -> None:
+        """Tell the log of a step of the wall clock, with no change half-way to it."""
+        with self._all_locked():
+            self._wall_ahead = self.clock.wall_ahead
+            log.follow_wall(self.clock.now, self._wall_ahead)
+
+    # Recovery: as the changes came, but nobody is told and nothing waits
     # Recovery, by one thread before anybody is served: nobody is told, and the limits hold at the end (`fit`)
 
     def restore(self, key: bytes, entry: Entry | None) -> None:

@@ -10,6 +10,8 @@ class Time(Protocol):
 
     now: int
     started: int
+    wall_ahead: int
+    """By how many seconds the wall clock has been stepped away from this one; negative where it was set back."""
 
     def tick(self) -> bool:
         """Advance; True when a new second has begun."""

@@ -87,5 +87,11 @@ class ChangeLog(Protocol):
     def flushed(self, at: int) -> None:
         """Note that all was forgotten (0), or will be at this unix time."""
 
+    def follow_wall(self, now: int, wall_ahead: int) -> None:
+        """Note that the wall clock was stepped, and is now so many seconds ahead of the clock that deadlines follow.
+
+        Called with the locks of all keys held.
+        """
+
     def new_second(self, now: int) -> None:
         """Let what follows be known to have happened at this unix time or later."""

@@ -6,7 +6,7 @@ from memcache_kv.cli import parse
 from memcache_kv.config.memcached_options import Unused
 from memcache_kv.config.settings import EX_USAGE, MIB, Settings
 from memcache_kv.config.suboptions import SUBOPTIONS
-from memcache_kv.errors import ConfigError
+from memcache_kv.errors import WRONG_STATUS, ConfigError
 
 WITH_EFFECT = [
     ("maxconns_fast", "maxconns_fast", True),
@@ -180,9 +180,9 @@ def refusal(*arguments: str) -> ConfigError:
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED)
-def test_a_senseless_suboption_is_refused_in_memcacheds_words_and_with_its_status(text: str, said: str) -> None:
+def test_a_senseless_suboption_is_refused_in_memcacheds_words(text: str, said: str) -> None:
     error = refusal("-o", text)
-    assert (str(error), error.status) == (said, 1)
+    assert (str(error), error.status) == (said, WRONG_STATUS)
 
 
 @pytest.mark.parametrize(("arguments", "said"), MISFITS)

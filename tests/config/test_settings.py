@@ -49,6 +49,7 @@ EXAMPLES = [
     ("-f", "--slab-growth-factor", "1.5", "slab_growth_factor", 1.5),
     ("-f", "--slab-growth-factor", "2", "slab_growth_factor", 2.0),
     ("-n", "--slab-min-size", "64", "slab_min_size", 64),
+    ("-N", "--napi-ids", "4", "napi_ids", 4),
     ("-o", "--extended", "idle_timeout=5", "idle_timeout", 5),
     ("-o", "--extended", "slab_reassign,no_maxconns_fast", "maxconns_fast", False),
     ("", "--journal", "/tmp/data", "journal", Path("/tmp/data")),
@@ -80,7 +81,7 @@ switch = pytest.mark.parametrize(("short", "long", "field"), SWITCHES)
 
 def test_every_option_has_an_example() -> None:
     shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES}
-    shown |= {"--verbose", "--enable-sasl", "--debug-commands"}
+    shown |= {"--verbose", "--enable-sasl", "--debug-commands", "--memory-file"}
     assert shown == {f"--{option.name}" for option in OPTIONS}
 
 
@@ -232,10 +233,10 @@ BAD = [
     ("-I", "abc", EX_USAGE),
     ("-I", "1t", EX_USAGE),
     ("-I", "-5", EX_USAGE),
-    ("-m", "abc", 2),
-    ("-m", "0", 2),
-    ("-m", "-64", 2),
-    ("-m", "64m", 2),
+    ("-m", "abc", EX_USAGE),
+    ("-m", "0", EX_USAGE),
+    ("-m", "-64", EX_USAGE),
+    ("-m", "64m", EX_USAGE),
     ("-m", "1", EX_USAGE),
     ("-c", "0", 2),
     ("-c", "x", 2),
@@ -251,7 +252,9 @@ BAD = [
     ("-f", "1", 2),
     ("-f", "big", 2),
     ("-n", "0", 2),
-    ("-o", "nonsense", 1),
+    ("-N", "0", 2),
+    ("-N", "x", 2),
+    ("-o", "nonsense", 2),
     ("-a", "", 2),
     ("-s", "", 2),
     ("-P", "", 2),
@@ -304,6 +307,74 @@ def test_other_variables_are_let_be() -> None:
     assert load_settings({}, None, {"MEMCACHED": "x", "MEMCACHE": "y", "PORT": "5"}) == Settings()
 
 
+SERVICE = {
+    "MEMCACHE_KV_PORT": "tcp://10.0.0.7:11211",
+    "MEMCACHE_KV_SERVICE_HOST": "10.0.0.7",
+    "MEMCACHE_KV_SERVICE_PORT": "11211",
+    "MEMCACHE_KV_SERVICE_PORT_MEMCACHE": "11211",
+    "MEMCACHE_KV_PORT_11211_TCP": "tcp://10.0.0.7:11211",
+    "MEMCACHE_KV_PORT_11211_TCP_PROTO": "tcp",
+    "MEMCACHE_KV_PORT_11211_TCP_PORT": "11211",
+    "MEMCACHE_KV_PORT_11211_TCP_ADDR": "10.0.0.7",
+}
+"""What Kubernetes sets in every container of a namespace with a Service called memcache-kv."""
+OTHER_SERVICES = {
+    "MEMCACHE_KV_UDP_PORT": "udp://10.0.0.8:11211",
+    "MEMCACHE_KV_UDP_SERVICE_HOST": "10.0.0.8",
+    "MEMCACHE_KV_METRICS_PORT": "tcp://10.0.0.9:9150",
+    "MEMCACHE_KV_METRICS_PORT_9150_TCP_ADDR": "10.0.0.9",
+}
+
+
+@pytest.mark.parametrize("variables", [SERVICE, OTHER_SERVICES, SERVICE | OTHER_SERVICES])
+def test_the_variables_of_a_kubernetes_service_are_passed_over_with_one_line(variables: dict[str, str]) -> None:
+    said: list[str] = []
+    settings = load_settings({}, None, variables | {"MEMCACHE_KV_MEMORY_LIMIT": "100"}, said.append)
+    assert settings == Settings(memory_limit=100 * MIB)
+    (line,) = said
+    assert f"{len(variables)} variables of a Kubernetes Service" in line
+    assert min(variables) in line
+
+
+def test_settings_beside_those_of_a_service_still_count() -> None:
+    settings = load_settings({}, None, SERVICE | {"MEMCACHE_KV_UDP_PORT": "5000", "MEMCACHE_KV_PORT": "6000"})
+    assert (settings.udp_port, settings.port) == (5000, 6000)
+
+
+def test_without_a_service_nothing_is_said() -> None:
+    said: list[str] = []
+    load_settings({"port": "1"}, None, {"MEMCACHE_KV_PORT": "5", "MEMCACHE_KV_SHARDS": "4"}, said.append)
+    assert said == []
+
+
+def test_a_flag_hides_a_bad_variable_and_a_variable_a_bad_line_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("threads = 0\nport = 70000\n")
+    monkeypatch.setenv("MEMCACHE_KV_PORT", "x")
+    monkeypatch.setenv("MEMCACHE_KV_THREADS", "3")
+    settings = parse(["--config", str(config), "-p", "5"])
+    assert (settings.port, settings.threads) == (5, 3)
+
+
+@pytest.mark.parametrize("value", ["always", "everysec", "never"])
+def test_fsync_without_a_journal_is_accepted_with_a_warning(value: str) -> None:
+    said: list[str] = []
+    load_settings({"fsync": value}, None, NO_ENVIRONMENT, said.append)
+    (line,) = said
+    assert "--fsync has no effect without --journal" in line
+    load_settings({"fsync": value, "journal": "/tmp/data"}, None, NO_ENVIRONMENT, said.append)
+    assert said == [line]
+
+
+@pytest.mark.parametrize("flag", ["-e", "--memory-file"])
+def test_a_file_of_memory_is_refused_with_what_to_do_instead(flag: str) -> None:
+    error = refusal(flag, "/tmp/memory")
+    assert "--journal" in str(error)
+    assert error.status == EX_USAGE
+
+
 def test_a_bad_variable_is_refused_with_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMCACHE_KV_PORT", "x")
     assert str(refusal()).startswith("environment, port: ")
@@ -318,6 +389,7 @@ BAD_FILES = [
     ("port = {a = 1}", "port"),
     ("port 5", "not TOML"),
     ("port = " + "9" * 5000, "not TOML"),
+    ("port = " + "[" * 100_000, "nested too deeply"),
     ("[section]\nport = 5", "'section'"),
     ("journal = ''", "journal"),
     ('journal = "a\\u0000b"', "journal"),

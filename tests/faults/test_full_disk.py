@@ -40,7 +40,53 @@ def test_a_kill_while_the_file_system_is_full_loses_nothing_that_was_on_disk(tmp
         served.restart()
 
 
-def test_a_server_does_not_start_on_a_full_file_system_and_says_why(tmp_path: Path) -> None:
+def contents(journal: Path) -> dict[str, bytes]:
+    """What is in the files of a journal, but for those that are not finished."""
+    return {file.name: file.read_bytes() for file in journal.iterdir() if file.suffix != ".tmp"}
+
+
+TORN = b'{"crc":"01234567","len":1000,"op":"set","key":"torn'
+
+
+@pytest.mark.parametrize("torn", [b"", TORN], ids=["whole", "torn"])
+@pytest.mark.parametrize("fsync", POLICIES)
+def test_a_server_that_starts_on_a_full_file_system_serves_from_it_until_there_is_room(
+    tmp_path: Path, fsync: str, torn: bytes
+) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk, scene(disk / "journal", fsync) as served:
+        served.put_some()
+        served.kill()
+        with (served.journal / "increment-000001.jsonl").open("ab") as file:
+            file.write(torn)
+        filler = fill(disk)
+        before = contents(served.journal)
+        served.restart()
+        served.expect_refusing(f"can't write the journal in {disk / 'journal'}: {FULL}")
+        served.wire.expect(b"journal compact\r\n", b"OK\r\n")
+        poll_until(lambda: served.stat("compaction_failures") == "1", "no rewrite is possible either")
+        poll_until(lambda: contents(served.journal) == before, "nothing is left of what was tried")
+        filler.unlink()
+        served.until_written_again()
+        assert ("the last record was not finished" in served.server.log()) is bool(torn)
+        served.compact()
+        served.kill_and_restart()
+
+
+def test_a_server_that_has_started_on_a_full_file_system_ends_as_it_began(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with scene(disk / "journal") as served:
+            served.put_some()
+        before = contents(disk / "journal")
+        filler = fill(disk)
+        served.restart()
+        served.close()
+        assert contents(disk / "journal") == before
+        filler.unlink()
+        served.restart()
+        served.close()
+
+
+def test_a_new_journal_is_not_begun_on_a_full_file_system(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         fill(disk)
         assert refused_start(disk / "journal").endswith(f": {FULL}\n")

@@ -12,15 +12,25 @@ READ_ONLY = "Read-only file system"
 FULL = "No space left on device"
 
 
-def test_a_server_does_not_start_on_a_read_only_file_system_and_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fsync", POLICIES)
+def test_a_server_that_starts_on_a_read_only_file_system_serves_from_it_until_it_is_mounted_anew(
+    tmp_path: Path, fsync: str
+) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk, scene(disk / "journal", fsync) as served:
+        served.put_some()
+        served.kill()
+        run("mount", "-o", "remount,ro", str(disk))
+        served.restart()
+        served.expect_refusing(f"can't write the journal in {disk / 'journal'}: {READ_ONLY}")
+        run("mount", "-o", "remount,rw", str(disk))
+        served.until_written_again()
+        served.kill_and_restart()
+
+
+def test_a_new_journal_is_not_begun_on_a_read_only_file_system(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
-        with scene(disk / "journal") as served:
-            served.put_some()
         run("mount", "-o", "remount,ro", str(disk))
         assert refused_start(disk / "journal").endswith(f": {READ_ONLY}\n")
-        run("mount", "-o", "remount,rw", str(disk))
-        served.restart()
-        served.close()
 
 
 def test_a_journal_that_is_written_keeps_its_file_system_from_being_made_read_only(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ def test_a_file_for_the_ports_that_cannot_be_written_is_said_and_passed_over(tmp
         assert b'Failed to open "' in program.said
 
 
-def test_an_unknown_suboption_ends_it_with_memcacheds_status() -> None:
+def test_an_unknown_suboption_is_a_wrong_flag() -> None:
     done = run_to_its_end("-o", "nonsense")
-    assert (done.returncode, done.stderr) == (1, 'memcache-kv: Illegal suboption "nonsense"\n')
+    assert (done.returncode, done.stderr) == (2, 'memcache-kv: Illegal suboption "nonsense"\n')
 
 
 def test_locked_memory_is_locked_or_warned_of_and_serves(ours: MakeServer) -> None:

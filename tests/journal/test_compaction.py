@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
-from memcache_kv.journal.record import Record
+from memcache_kv.journal.record import Record, line_of
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import STALE, WON, make_entry, pack
@@ -443,7 +443,10 @@ def test_a_rewrite_that_is_asked_for_is_done_and_told_of(kept: Kept) -> None:
         wait_until(lambda: not compactor.running, "the rewrite is over")
     assert (compactor.done, compactor.failures) == (1, 0)
     assert compactor.last_seconds > 0
-    assert said.getvalue().startswith("rewrote the journal: 1 items, ")
+    start, item, end, begun = map(len, map(line_of, records_in(kept.path)))
+    line = said.getvalue().splitlines()[0]
+    assert line.startswith(f"rewrote the journal: 1 items, {start + item} bytes before and {start + item + end} after,")
+    assert line.endswith(f" s; {begun} bytes were added meanwhile")
     assert set(shown(kept.close())) == {b"a"}
 
 
@@ -572,7 +575,7 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
 def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_traceback(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, verbosity: int
 ) -> None:
-    def fail(key: bytes, entry: object) -> bytes:
+    def fail(key: bytes, entry: object, wall_ahead: int) -> bytes:
         raise ValueError("ours")
 
     monkeypatch.setattr(compaction, "record_of", fail)

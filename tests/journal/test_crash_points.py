@@ -128,7 +128,7 @@ def test_the_check_finds_a_missing_fsync(disk: type[SimulatedDisk], seed: int) -
 class AcknowledgesBeforeSync(Journal):
     """Says that all is on disk when it was written."""
 
-    def _sync(self) -> None:
+    def _sync(self, first: int = 0) -> None:
         self._all_synced()
 
 
@@ -210,7 +210,7 @@ def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytes
 
 
 def test_the_check_finds_a_torn_record_that_is_left_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "_cut_tail", lambda *arguments: None)
+    monkeypatch.setattr(recovery, "cut_tail", lambda *arguments: None)
     finds_a_violation(seed, Rig())
 
 

@@ -333,9 +333,9 @@ def test_an_increment_with_half_a_record_that_no_manifest_names_is_set_aside(tmp
         assert directory.set_aside == [f"{increment_name(2)}.unlisted"]
 
 
-def test_a_directory_that_cannot_be_read_is_told_as_an_error_of_the_journal(tmp_path: Path, disk: Disk) -> None:
+def test_a_directory_that_cannot_be_cleared_is_told_as_an_error_of_the_journal(tmp_path: Path, disk: Disk) -> None:
     make_journal(tmp_path, START)
     (tmp_path / f"{FIRST}.tmp").touch()
     disk.errors["remove"] = broken()
-    with pytest.raises(JournalError, match=r"can't read the journal in .*: Input/output error"):
+    with pytest.raises(JournalError, match=r"can't write the journal in .*: Input/output error"):
         opened(tmp_path)

@@ -416,3 +416,120 @@ def test_a_journal_can_be_given_up_where_its_start_fails(tmp_path: Path) -> None
     with pytest.raises(Exception, match="No space"):
         Run(tmp_path, disk=disk)
     Run(tmp_path).close()
+
+
+# Under `never` a new increment waits for no disk
+
+
+def without_syncs(disk: Disk, act: Callable[[], object]) -> list[tuple[str, str]]:
+    """Do something that may sync neither file nor directory; return what was done to the disk."""
+    before = len(disk.operations)
+    act()
+    done = disk.operations[before:]
+    assert not [what for what, _ in done if what in ("sync", "sync_directory")]
+    return done
+
+
+@pytest.fixture
+def lazy(tmp_path: Path, disk: Disk) -> Iterator[Run]:
+    """A journal under `never`, with a value in each of two increments, and no manifest that names the second."""
+    run = Run(tmp_path / "journal", Fsync.NEVER, disk)
+    run.store(b"a")
+    without_syncs(disk, run.journal.rotate)
+    run.store(b"b")
+    run.step()
+    yield run
+    disk.mend()
+    run.crash()
+
+
+def found(path: Path) -> set[bytes]:
+    return set(shown(replay(path, STARTED)[0]))
+
+
+def test_a_rotation_under_never_makes_no_fsync(lazy: Run, disk: Disk) -> None:
+    for _ in range(3):
+        lazy.store(b"queued")
+        done = without_syncs(disk, lazy.journal.rotate)
+        assert [what for what, name in done if name.startswith("manifest")] == []
+    assert not without_syncs(disk, lazy.look)
+
+
+def test_what_was_begun_without_a_manifest_is_found_after_a_kill(lazy: Run) -> None:
+    lazy.journal.rotate()
+    lazy.store(b"c")
+    lazy.step()
+    lazy.crash()
+    names = [part.name for part in manifest_in(lazy.path).increments]
+    assert names == [increment_name(1), increment_name(2), increment_name(3)]
+    assert found(lazy.path) == {b"a", b"b", b"c"}
+    again = Run(lazy.path, Fsync.ALWAYS)
+    again.store(b"d")
+    again.close()
+    assert found(lazy.path) == {b"a", b"b", b"c", b"d"}
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_what_does_not_follow_on_what_is_there_is_set_aside(lazy: Run, by: int) -> None:
+    lazy.crash()
+    first = lazy.path / FIRST
+    os.truncate(first, first.stat().st_size + by)
+    assert [part.name for part in manifest_in(lazy.path).increments] == [FIRST]
+    if by < 0:
+        assert found(lazy.path) == set()
+        assert f"{increment_name(2)}.unlisted" in names_in(lazy.path)
+
+
+def test_an_increment_that_could_not_be_begun_follows_on_nothing(lazy: Run, disk: Disk) -> None:
+    disk.errors["write"] = disk.errors["remove"] = no_space()
+    with pytest.raises(OSError, match="No space left"):
+        lazy.journal.rotate()
+    disk.mend()
+    lazy.store(b"c")
+    lazy.look()
+    lazy.crash()
+    assert found(lazy.path) == {b"a", b"b", b"c"}
+
+
+def test_an_end_names_all_and_has_all_on_disk(lazy: Run, disk: Disk) -> None:
+    lazy.journal.rotate()
+    lazy.close()
+    parts = manifest_in(lazy.path).increments
+    assert [(part.name, part.bytes) for part in parts] == [
+        (increment_name(number), (lazy.path / increment_name(number)).stat().st_size) for number in (1, 2, 3)
+    ]
+    assert {part.name: part.bytes for part in parts} == {part.name: disk.durable[part.name] for part in parts}
+
+
+def test_a_base_does_not_wait_for_what_it_replaces(lazy: Run, disk: Disk) -> None:
+    size = write_base(lazy.journal.files, 2, b"a")
+    before = len(disk.operations)
+    lazy.journal.adopt(2, size)
+    assert ("sync", FIRST) not in disk.operations[before:]
+    assert ("sync", increment_name(2)) in disk.operations[before:]
+    assert names_in(lazy.path) == {MANIFEST_NAME, base_name(2), increment_name(2)}
+    assert lazy.journal.synced == lazy.journal.written
+    lazy.crash()
+    assert found(lazy.path) == {b"a", b"b"}
+
+
+def test_a_failed_sync_writes_again_what_either_may_have_lost(lazy: Run, disk: Disk) -> None:
+    size = write_base(lazy.journal.files, 2, b"a")
+    disk.errors["sync increment"] = broken()
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output error"):
+            lazy.journal.adopt(2, size)
+    disk.mend()
+    lazy.look()
+    lazy.crash()
+    assert [part.name for part in manifest_in(lazy.path).parts] == [FIRST, increment_name(3)]
+    assert increment_name(2) not in names_in(lazy.path)
+    assert disk.durable[increment_name(3)] == (lazy.path / increment_name(3)).stat().st_size
+    assert found(lazy.path) == {b"a", b"b"}
+
+
+def test_a_start_has_on_disk_what_it_found_without_a_manifest(lazy: Run, disk: Disk) -> None:
+    lazy.crash()
+    assert disk.durable[FIRST] < (lazy.path / FIRST).stat().st_size
+    Run(lazy.path, Fsync.NEVER, disk).crash()
+    assert disk.durable[FIRST] == (lazy.path / FIRST).stat().st_size

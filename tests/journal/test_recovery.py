@@ -418,7 +418,15 @@ def test_little_is_kept_of_what_has_expired_and_stays_so(monkeypatch: pytest.Mon
 )
 def test_which_keys_are_given_time_is_seen_in_their_lines(path: Path, line: bytes, given: set[bytes]) -> None:
     make_journal(path, START + line)
-    assert keys_given_time(path, SystemDisk(), manifest_in(path), STARTED) == given
+    assert keys_given_time(path, SystemDisk(), manifest_in(path), STARTED, None) == given
+
+
+@pytest.mark.parametrize(("stepped", "given"), [(None, None), (60, set[bytes]())])
+def test_a_step_that_is_still_to_come_may_give_time_to_every_key(
+    path: Path, stepped: int | None, given: set[bytes] | None
+) -> None:
+    make_journal(path, START + line_of(Record("time", at=STARTED, stepped=60)))
+    assert keys_given_time(path, SystemDisk(), manifest_in(path), STARTED, stepped) == given
 
 
 # The room there is
@@ -452,7 +460,7 @@ def test_a_survey_finds_what_a_recovery_does_and_keeps_nothing(path: Path) -> No
     written = History(path).play([store_step(b"a", b"1"), ("gets", b"a"), ("plain", b"b", 0, b"2"), ("delete", b"b")])
     with (path / FIRST).open("ab") as file:
         file.write(b'{"crc":"0')
-    surveyed = survey(path, SystemDisk(), manifest_in(path))
+    surveyed = survey(path, SystemDisk(), manifest_in(path), STARTED)
     found = recovered(path, Store(written.clock))
     assert (surveyed.records, surveyed.last_cas, surveyed.room) == (found.records, found.last_cas, found.room)
     assert surveyed.bytes == found.bytes
@@ -463,7 +471,7 @@ def test_a_survey_refuses_what_a_recovery_does(path: Path) -> None:
     content = START + set_record(b"a", b"1") + set_record(b"b", b"2")
     make_journal(path, content.replace(b'"b"', b'"c"'), known=len(content))
     with pytest.raises(JournalCorrupt, match=f"damaged at offset {len(START + set_record(b'a', b'1'))}"):
-        survey(path, SystemDisk(), manifest_in(path))
+        survey(path, SystemDisk(), manifest_in(path), STARTED)
 
 
 # Several files

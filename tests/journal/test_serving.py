@@ -239,7 +239,7 @@ def test_a_server_that_ends_on_a_disk_that_fails_says_what_is_lost(tmp_path: Pat
     with serving(tmp_path, Fsync.EVERYSEC) as service, connect(service) as client:
         disk.errors["write"] = no_space()
         ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
-    assert "No space left on device; 2 records could not be written before the end" in str(service.failure)
+    assert "No space left on device; 2 records could not be written at the end" in str(service.failure)
     assert str(service.failure) in said(service)
 
 

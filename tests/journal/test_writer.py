@@ -77,8 +77,38 @@ def test_the_time_is_noted_before_the_first_change_of_a_second(path: Path) -> No
     assert run.journal.position == 6
     run.close()
     assert [(record.op, record.key or record.at) for record in records_in(path)[1:]] == [
-        ("set", "a"), ("time", 101), ("set", "b"), ("set", "c"), ("time", 103), ("delete", "b"),
+        ("set", "a"), ("time", 101), ("set", "b"), ("set", "c"), ("time", 103), ("delete", "b"), ("time", 104),
     ]  # fmt: skip
+
+
+def test_the_time_is_noted_ever_more_rarely_while_nothing_changes(path: Path) -> None:
+    run = Run(path, Fsync.EVERYSEC)
+
+    def seconds_noted(seconds: range) -> list[int]:
+        for second in seconds:
+            run.journal.new_second(STARTED + second)
+            run.look()
+        return [record.at - STARTED for record in records_in(path) if record.op == "time"]
+
+    assert seconds_noted(range(1, 200)) == [1, 3, 7, 15, 31, 63, 123, 183]
+    run.store(b"a")
+    assert seconds_noted(range(200, 210))[8:] == [199, 200, 202, 206]
+    run.close()
+
+
+def test_the_time_is_not_noted_while_the_disk_fails(path: Path, disk: Disk) -> None:
+    run = Run(path)
+    disk.errors["write"] = no_space()
+    run.store(b"a")
+    run.step()
+    for second in range(1, 10):
+        run.journal.new_second(STARTED + second)
+        run.look()
+    assert run.journal.position == 1
+    disk.mend()
+    run.look()
+    run.close()
+    assert [record.op for record in records_in(path)] == ["start", "set", "time"]
 
 
 def test_entries_become_their_records_between_the_others(path: Path) -> None:
@@ -144,7 +174,7 @@ def test_fewer_large_entries_are_encoded_at_once(path: Path, pauses: list[float]
 def test_what_could_not_be_encoded_stays_queued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(path)
 
-    def fail(keys: list[bytes], entries: list[bytes]) -> bytes:
+    def fail(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
         raise MemoryError
 
     with monkeypatch.context() as patched:

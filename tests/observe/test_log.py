@@ -2,11 +2,12 @@
 
 import io
 import sys
+import syslog
 
 import pytest
 
 from memcache_kv.errors import ListenError
-from memcache_kv.observe.log import REPEAT_SECONDS, Log, place
+from memcache_kv.observe.log import REPEAT_SECONDS, Log, SystemLog, place
 
 
 def lines(verbosity: int) -> list[str]:
@@ -205,3 +206,22 @@ def test_failures_of_one_place_and_reason_are_of_one_kind() -> None:
     clock.now += REPEAT_SECONDS
     log.failure_rarely("client", raised(OSError(1, "why")))
     assert "client: why (and 1 more of this kind since the last line)\n" in stream.getvalue()
+
+
+def test_without_standard_error_there_is_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    Log(2).say("lost")
+
+
+def test_a_log_can_go_on_in_the_systems_as_one_message_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(syslog, "openlog", lambda name, options, facility: messages.append(f"opened as {name}"))
+    monkeypatch.setattr(syslog, "syslog", messages.append)
+    before = io.StringIO()
+    log = Log(0, before)
+    log.say("here")
+    log.redirect(SystemLog())
+    log.say("there")
+    log.say("and there")
+    assert before.getvalue() == "here\n"
+    assert messages == ["opened as memcache-kv", "there", "and there"]

@@ -57,6 +57,9 @@ class FakeJournal:
     def commit(self) -> None:
         """Do nothing: the test says how far it comes."""
 
+    def follow_wall(self, now: int, wall_ahead: int) -> None:
+        """Take no note of the wall clock."""
+
     def new_second(self, now: int) -> None:
         """Take no note of the time."""
 

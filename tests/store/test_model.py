@@ -89,6 +89,9 @@ class JournalLines:
     def flushed(self, at: int) -> None:
         self.lines.append(line_of(Record("flush", at=at)))
 
+    def follow_wall(self, now: int, wall_ahead: int) -> None:
+        raise AssertionError("no test of a model steps the wall clock")
+
     def new_second(self, now: int) -> None:
         self.lines.append(line_of(Record("time", at=now)))
 

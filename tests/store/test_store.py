@@ -476,6 +476,9 @@ class HeardLog:
     def __init__(self) -> None:
         self.heard: list[tuple[object, ...]] = []
 
+    def follow_wall(self, now: int, wall_ahead: int) -> None:
+        self.heard.append(("wall", now, wall_ahead))
+
     def new_second(self, now: int) -> None:
         """Take no note of the time."""
 

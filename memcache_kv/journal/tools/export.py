@@ -64,6 +64,7 @@ def replay_into(store: Store, snapshot: Snapshot, progress: Progress | None = No
     replay = Replay(store)
     for _, records in read_records(snapshot, progress):
         replay.apply(records)
+    replay.finish()
     store.new_second()  # a flush that waited may be due, as at a server's start
     return replay.found
 

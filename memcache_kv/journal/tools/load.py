@@ -63,14 +63,14 @@ def load(
     and OSError: then, and where the source raises, nothing is loaded.
     """
     manifest = directory.open()
-    cas = 0
+    cas, stepped = 0, None
     if manifest is not None:
         # To cut off an unfinished record, and to see that the rest is sound; what it holds is not needed.
-        found = survey(directory.path, directory.disk, manifest, reading)
-        cas = found.last_cas >> CAS_RUN_BITS << CAS_RUN_BITS
+        found = survey(directory.path, directory.disk, manifest, Clock().now, reading)
+        cas, stepped = found.last_cas >> CAS_RUN_BITS << CAS_RUN_BITS, found.stepped
     number = number_of(manifest.increments[-1].name) + 1 if manifest is not None else 1
     with NewPart(directory.path, directory.disk, increment_name(number)) as new:
-        new.write(start_line(cas))
+        new.write(start_line(cas, stepped))
         loaded = _write_items(new, source, loading)
         with uninterrupted():
             swap(directory.path, directory.disk, [new], _with_increment(directory, manifest, new.finish()))

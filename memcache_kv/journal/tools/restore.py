@@ -52,6 +52,8 @@ class Rewound:
     """When a flush would have come that was waiting by then; it is left out, as that time has passed."""
     last_cas: int = 0
     last_at: int = 0
+    stepped: int | None = None
+    """By how much the wall clock was stepped in all until now: expiry times as they were then are moved by the rest."""
 
     @property
     def dropped_records(self) -> int:
@@ -75,6 +77,8 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
             rewound.items_after = _count_restored(store, rewound)
         replay.apply(batch)
         _note(rewound, batch, is_later)
+    replay.finish()
+    rewound.stepped = replay.found.stepped
     rewound.items_before = _count(store)
     if not is_cut:
         _check_times(snapshot.directory, record_times)
@@ -97,6 +101,7 @@ def go_back(
         if is_later:
             break
         replay.apply(batch)
+    replay.follow_steps(rewound.stepped)
     if 0 < store.flush_at <= store.clock.now:
         store.flush_at = 0
     path, disk = directory.path, directory.disk

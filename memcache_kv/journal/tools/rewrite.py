@@ -99,9 +99,12 @@ class NewPart:
                 self._disk.remove(self._temporary)
 
 
-def start_line(cas: int) -> bytes:
-    """Make the record that begins a file written now, in a journal whose CAS ids have come as far as this."""
-    return line_of(Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION))
+def start_line(cas: int, stepped: int | None = None) -> bytes:
+    """Make the record that begins a file written now, in a journal whose CAS ids have come as far as this.
+
+    stepped: how far the wall clock was stepped in all, where that is not as the files before it say.
+    """
+    return line_of(Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped))
 
 
 def write_base(

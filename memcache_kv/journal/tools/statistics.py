@@ -67,7 +67,9 @@ def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | No
     store = new_store()
     with take_snapshot(directory) as snapshot:
         found.files = {part.name: _bytes_of(snapshot, part.name, part.bytes) for part in snapshot.manifest.parts}
-        _count_records(found, snapshot, Replay(store), progress)
+        replay = Replay(store)
+        _count_records(found, snapshot, replay, progress)
+        replay.finish()
     store.new_second()  # a flush that waited may be due, as at a server's start
     _count_items(found, store, delimiter)
     return found

@@ -124,6 +124,7 @@ class Pausable:
 
     def __init__(self) -> None:
         self.now = self.started = 1_700_000_000
+        self.wall_ahead = 0
         self.told: list[str] = []
 
     def tick(self) -> bool:

@@ -1,0 +1,241 @@
+"""`memcache-kv health`: ask a server whether it answers, whatever it wants of its clients.
+
+It needs neither a login nor a certificate, and need not be told which protocol is spoken: a refusal in the words of a
+memcached server is an answer too. One probe after the other is tried, on a connection each, until one is answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from memcache_kv.config.settings import CONFIG_VARIABLE, DEFAULT_PORT, DOORS, PORT_FILE_VARIABLE, load_settings
+from memcache_kv.errors import ListenError, MemcacheKVError
+from memcache_kv.server.server import LOOPBACKS, split_address
+
+TIMEOUT_SECONDS = 3.0
+TEXT_REPLY = re.compile(rb"VERSION |CLIENT_ERROR |SERVER_ERROR |ERROR Too many open connections")
+BINARY_VERSION = 0x0B
+BINARY_REQUEST = struct.pack(">BBHBBHIIQ", 0x80, BINARY_VERSION, 0, 0, 0, 0, 0, 0, 0)
+TEXT_REQUEST = b"version".ljust(len(BINARY_REQUEST)) + b"\r\n"
+"""As long as a binary request, or else a server of that protocol would wait for the rest of one."""
+BINARY_REPLY = re.compile(b"\x81\x0b", re.DOTALL)
+WANTS_CERTIFICATE = "answers with TLS, and wants a client's certificate"
+LONGEST_REPLY_BYTES = 1024
+EVERYWHERE = ("", "0.0.0.0", "::", "*")
+
+
+class Unhealthy(MemcacheKVError):
+    """The server does not answer, or not as a memcached server does."""
+
+
+class Address(NamedTuple):
+    """Where to ask: a host and its port, or a unix socket's path."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Write it for a person."""
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def connect(self, timeout: float) -> socket.socket:
+        """Connect to it."""
+        if not self.path:
+            return socket.create_connection((self.host, self.port), timeout)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(self.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask, and return the exit status: 0 where the server answers, 1 where it does not, 2 for a wrong flag."""
+    options = _make_parser().parse_args(arguments)
+    try:
+        address = options.address or default_address(os.environ)
+        print(f"{address}: {check(address, options.tls, options.timeout)}")
+    except MemcacheKVError as error:
+        print(f"memcache-kv health: {error}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="memcache-kv health",
+        allow_abbrev=False,
+        description="Ask a server whether it answers. The status is 0 if it does, also where it demands a login or a "
+        "certificate, 1 if it does not, and 2 for a wrong flag.",
+    )
+    parser.add_argument(
+        "--address",
+        type=read_address,
+        metavar="ADDR",
+        help=f"HOST, HOST:PORT, [IPV6]:PORT or the path of a unix socket (default: the port in the file that "
+        f"{PORT_FILE_VARIABLE} names, or else what a server with the same environment would listen on)",
+    )
+    parser.add_argument("--tls", action="store_true", help="try TLS alone, not both ways")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT_SECONDS,
+        metavar="SECONDS",
+        help="how long to wait for an answer in all (default: %(default)g)",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return float(text)
+
+
+def read_address(text: str) -> Address:
+    """Read what --address gave. Raises ArgumentTypeError where it is no address."""
+    if "/" in text:
+        return Address("", 0, text)
+    try:
+        host, port = split_address(text, DEFAULT_PORT)
+    except ListenError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address") from None
+    return Address(host or LOOPBACKS[0], port)
+
+
+def default_address(environ: Mapping[str, str]) -> Address:
+    """Find out where a server started in this environment listens. Raises ConfigError where that makes no sense."""
+    config = environ.get(CONFIG_VARIABLE)
+    settings = load_settings({}, Path(config) if config else None, environ)
+    written = _written_port(settings.port_file)
+    if settings.unix_socket is not None and written is None and not settings.listen and not settings.port_given:
+        return Address("", 0, str(settings.unix_socket))
+    first = settings.listen[0] if settings.listen else ""
+    tls_listener = next((tls_listener for tls_listener in DOORS if first.startswith(tls_listener)), "")
+    host, port = split_address(first.removeprefix(tls_listener), settings.port)
+    is_v6 = written.is_v6 if written is not None else host == "::"
+    if host in EVERYWHERE:
+        host = LOOPBACKS[is_v6]
+    return Address(host, port if written is None else written.port)
+
+
+class _WrittenPort(NamedTuple):
+    port: int
+    is_v6: bool
+
+
+def _written_port(path: Path | None) -> _WrittenPort | None:
+    """Read the first TCP port that a server has written to its port file; None where there is none."""
+    try:
+        text = "" if path is None else path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    match = re.search(r"^TCP INET(6?): (\d{1,5})$", text, re.MULTILINE)
+    return None if match is None else _WrittenPort(int(match[2]), bool(match[1]))
+
+
+def check(address: Address, only_tls: bool = False, timeout: float = TIMEOUT_SECONDS) -> str:
+    """Ask a server in each way until it answers; return what it said. Raises Unhealthy where it never does."""
+    deadline = time.monotonic() + timeout
+    said = "it closes the connection"
+    for probe in TLS_PROBES if only_tls else (*PLAIN_PROBES, *TLS_PROBES):
+        try:
+            with _connect(address, deadline) as sock:
+                answer = probe(sock, deadline)
+        except TimeoutError:
+            raise Unhealthy(f"{address} does not answer within {timeout:g} s") from None
+        except (ConnectionResetError, BrokenPipeError):
+            continue  # as a server does that wants to be asked in another way
+        except OSError as error:
+            said = error.strerror or str(error)
+            continue
+        if answer:
+            return answer
+    raise Unhealthy(f"{address} does not answer as a memcached server does: {said}")
+
+
+def _connect(address: Address, deadline: float) -> socket.socket:
+    try:
+        return address.connect(_seconds_left(deadline))
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise Unhealthy(f"can't connect to {address}: {error.strerror or error}") from None
+
+
+def _seconds_left(deadline: float) -> float:
+    """Return how long there is to wait. Raises TimeoutError where that is over."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+Probe = Callable[[socket.socket, float], str]
+"""Asks on a connection until a deadline; returns what was said, nothing where it was not a server's answer."""
+
+
+def _text(sock: socket.socket, deadline: float) -> str:
+    reply = _exchange(sock, TEXT_REQUEST, deadline, lambda reply: b"\n" in reply)
+    return reply.splitlines()[0].decode("ascii", "replace") if TEXT_REPLY.match(reply) else ""
+
+
+def _binary(sock: socket.socket, deadline: float) -> str:
+    reply = _exchange(sock, BINARY_REQUEST, deadline, lambda reply: len(reply) >= len(BINARY_REQUEST))
+    return "answers in the binary protocol" if BINARY_REPLY.match(reply) else ""
+
+
+def _over_tls(probe: Probe) -> Probe:
+    """Make a probe of another one that asks through TLS."""
+
+    def ask(sock: socket.socket, deadline: float) -> str:
+        import ssl  # for those servers alone which did not answer before
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # whose certificate it is does not matter to whether it answers
+        try:
+            secured = context.wrap_socket(sock)
+        except ssl.SSLError as error:
+            if "_ALERT_" in (error.reason or ""):  # TLS 1.2 says so within the handshake
+                return WANTS_CERTIFICATE
+            raise
+        with secured:
+            try:
+                return probe(secured, deadline)
+            except (ssl.SSLError, ConnectionError):  # TLS 1.3 behind it, with an alert that may be lost
+                return WANTS_CERTIFICATE
+
+    return ask
+
+
+PLAIN_PROBES: tuple[Probe, ...] = (_text, _binary)
+TLS_PROBES: tuple[Probe, ...] = (_over_tls(_text), _over_tls(_binary))
+
+
+def _exchange(sock: socket.socket, request: bytes, deadline: float, is_whole: Callable[[bytes], bool]) -> bytes:
+    """Send a request and read the reply until it is whole, too long, or the end."""
+    sock.sendall(request)
+    reply = b""
+    while not is_whole(reply) and len(reply) < LONGEST_REPLY_BYTES:
+        sock.settimeout(_seconds_left(deadline))
+        piece = sock.recv(LONGEST_REPLY_BYTES)
+        if not piece:
+            break
+        reply += piece
+    return reply

@@ -1,0 +1,384 @@
+"""A wall clock that is stepped, while serving or between two runs: items expire as if it had not been."""
+
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
+from memcache_kv.journal.compaction import Compaction
+from memcache_kv.journal.record import FEW, Record
+from memcache_kv.journal.tools import export, load, restore
+from memcache_kv.journal.tools.snapshot import take_snapshot
+from memcache_kv.store import Mode, Store
+from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, STALE, Item, deadline_of, make_entry, pack
+from tests.fake_clock import FakeClock
+from tests.journal.disk import Disk, broken, no_space
+from tests.journal.journals import STARTED, Ticks, records_in
+
+HOUR, DAY = 3600, 86400
+STEPS = [HOUR, -HOUR, DAY, -DAY]
+LARGE = bytes(PLAIN_LIMIT_BYTES)
+POLICIES = list(Fsync)
+
+
+class Server:
+    """A store with its journal, whose clock and whose machine's clock the test moves."""
+
+    def __init__(self, path: Path, wall: int, fsync: Fsync = Fsync.EVERYSEC) -> None:
+        self.path = path
+        self.clock = FakeClock(wall)
+        self.store = Store(self.clock, shards=2)
+        self.said: list[str] = []
+        self.ticks = Ticks()
+        self._directory = JournalDirectory(path)
+        manifest = self._directory.open()
+        found = None if manifest is None else recover(path, self._directory.disk, manifest, self.store)
+        self.set_back = 0 if found is None else found.set_back
+        self.journal = Journal(
+            self._directory,
+            fsync,
+            manifest,
+            say=self.said.append,
+            monotonic=self.ticks,
+            unix_time=lambda: self.wall,
+            stepped=None if found is None else found.stepped,
+        )
+        self.store.log = self.journal
+        self.store.new_second()
+
+    @property
+    def wall(self) -> int:
+        return self.clock.now + self.clock.wall_ahead
+
+    def advance(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        self.store.new_second()
+
+    def step_wall(self, seconds: int) -> None:
+        """Set the machine's clock."""
+        self.clock.wall_ahead += seconds
+        self.advance(1)
+
+    def set(self, key: bytes, ttl: int, value: bytes = b"value") -> None:
+        self.store.store(Mode.SET, key, pack(0, value), self.clock.now + ttl)
+
+    def left(self) -> dict[bytes, int]:
+        """How long each item is still to live."""
+        return {key: deadline_of(entry) - self.clock.now for key, entry in self.store.items() if deadline_of(entry)}
+
+    def rewrite(self) -> None:
+        for _ in Compaction(self.journal, self.store).steps():
+            pass
+
+    def kill(self) -> None:
+        """End it as if by kill -9, with all written that was queued."""
+        self.journal.step()
+        self.journal.files._file.close()
+        self._directory.close()
+
+    def stop(self) -> None:
+        self.journal.close()
+        self._directory.close()
+
+    def restarted(self, seconds_down: int = 0, step: int = 0) -> "Server":
+        """Kill it, and start another so much later, by a clock that was set meanwhile."""
+        self.kill()
+        return Server(self.path, self.wall + seconds_down + step)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def server(path: Path, disk: Disk) -> Server:
+    return Server(path, STARTED)
+
+
+# Stepped while serving
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_stored_after_a_step_has_its_own_time_after_a_restart(server: Server, step: int) -> None:
+    server.step_wall(step)
+    server.set(b"a", HOUR)
+    assert server.restarted(10).left() == {b"a": HOUR - 10}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_was_stored_before_a_step_has_too(server: Server, step: int) -> None:
+    server.set(b"a", HOUR)
+    server.set(b"brief", 2)
+    server.step_wall(step)
+    server.set(b"after", HOUR)
+    assert server.restarted(9).left() == {b"a": HOUR - 10, b"after": HOUR - 9}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_so_it_has_where_nothing_was_changed_after_the_step(server: Server, step: int) -> None:
+    server.set(b"a", HOUR)
+    server.step_wall(step)
+    assert server.restarted(9).left() == {b"a": HOUR - 10}
+
+
+def test_steps_add_up_and_may_undo_one_another(server: Server) -> None:
+    for number, step in enumerate([DAY, -HOUR, -DAY, HOUR, -DAY]):
+        server.set(b"%d" % number, 2 * HOUR)
+        server.step_wall(step)
+    expected = {b"%d" % number: 2 * HOUR - 5 + number for number in range(5)}
+    assert server.left() == expected
+    again = server.restarted()
+    assert again.left() == expected
+    again.step_wall(HOUR)
+    assert again.restarted().left() == {key: left - 1 for key, left in expected.items()}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_all_that_names_a_time_is_written_by_the_wall_clock(server: Server, step: int) -> None:
+    server.step_wall(step)
+    store, now = server.store, server.clock.now
+    for number in range(FEW + 1):
+        store.put(b"%d" % number, make_entry(b"", pack(7, b"small"), now + 100))
+    store.put(b"never", pack(0, b"small"))
+    store.put(b"named", make_entry(b"", pack(0, b"small"), now + 100, 5))
+    store.put(b"large", Item(pack(0, LARGE), now + 100))
+    store.touch(b"1", now + 100)
+    store.update(b"2", lambda old: make_entry(b"2", pack(7, b"small"), now + 100, 0, now, STALE))
+    store.flush(now + 100)
+    wall = server.wall
+    server.kill()
+    records = records_in(server.path)[1:]
+    assert records[0] == Record("time", at=wall, stepped=step)
+    by_wall = [record.exp or record.at for record in records[1:] if record.op != "time" and record.key != "never"]
+    assert by_wall == [wall + 100] * (FEW + 6)
+    assert [record.exp for record in records if record.key == "never"] == [0]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_queued_when_the_clock_is_stepped_was_done_before(server: Server, step: int) -> None:
+    server.set(b"set", HOUR)
+    server.store.put(b"put", make_entry(b"put", pack(0, b"value"), server.clock.now + HOUR))
+    server.step_wall(step)
+    server.store.put(b"after", make_entry(b"after", pack(0, b"value"), server.clock.now + HOUR))
+    assert server.restarted().left() == {b"set": HOUR - 1, b"put": HOUR - 1, b"after": HOUR}
+    sets = [record.exp for record in records_in(server.path) if record.op == "set"]
+    assert sets == [STARTED + HOUR, STARTED + HOUR, STARTED + HOUR + 1 + step]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_flush_that_waits_comes_when_it_should(server: Server, step: int) -> None:
+    server.set(b"a", DAY)
+    server.store.flush(server.clock.now + 100)
+    server.step_wall(step)
+    again = server.restarted(98)
+    assert again.left() == {b"a": DAY - 99}
+    again.advance(1)
+    assert again.left() == {}
+
+
+def test_what_is_long_past_or_never_stays_so(server: Server) -> None:
+    server.store.store(Mode.SET, b"never", pack(0, b"value"))
+    server.store.store(Mode.SET, b"past", pack(0, b"value"), 1)
+    server.step_wall(-DAY)
+    server.store.store(Mode.SET, b"past too", pack(0, b"value"), 1)
+    again = server.restarted()
+    assert [key for key, _ in again.store.items()] == [b"never"]
+
+
+def test_a_step_is_told_of(server: Server) -> None:
+    server.step_wall(HOUR)
+    server.step_wall(-2 * HOUR)
+    assert server.said == [
+        "the system's clock was set forward by 3600 s; items expire as if it had not been",
+        "the system's clock was set back by 7200 s; items expire as if it had not been",
+    ]
+
+
+# Rewriting
+
+
+@pytest.mark.parametrize("moment", range(6))
+@pytest.mark.parametrize("step", STEPS)
+def test_a_rewrite_keeps_each_item_s_time_whenever_the_clock_is_stepped(
+    server: Server, step: int, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memcache_kv.journal.compaction.ITEMS_AT_ONCE", 1)
+    server.step_wall(-2 * HOUR)
+    for key in (b"a", b"b", b"c"):
+        server.set(key, HOUR)
+    server.store.flush(server.clock.now + 2 * HOUR)
+    expected = dict.fromkeys((b"a", b"b", b"c"), HOUR - 1)
+    if moment == 0:
+        server.step_wall(step)
+    for number, _ in enumerate(Compaction(server.journal, server.store).steps(), 1):
+        if number == moment:
+            server.step_wall(step)
+    assert server.left() == expected
+    again = server.restarted()
+    assert again.left() == expected
+    assert again.store.flush_at - again.clock.now == 2 * HOUR - 1
+
+
+def test_a_base_says_of_itself_how_far_the_clock_was_stepped(server: Server) -> None:
+    server.set(b"a", HOUR)
+    server.rewrite()
+    assert records_in(server.path)[0] == Record("start", at=STARTED, version=2)
+    server.step_wall(DAY)
+    server.rewrite()
+    wall = server.wall
+    server.kill()
+    start, item, end, *_ = records_in(server.path)
+    assert (start.stepped, item.exp, end.at) == (DAY, STARTED + HOUR + DAY, wall)
+
+
+# While the disk fails
+
+
+@pytest.mark.parametrize("fsync", POLICIES)
+@pytest.mark.parametrize("failing", ["write", "sync increment"])
+def test_a_step_while_the_disk_fails_loses_no_time(
+    path: Path, disk: Disk, failing: str, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(path, STARTED, fsync)
+    server.set(b"written", HOUR)
+    server.journal.step()
+    server.set(b"queued", HOUR)
+    server.step_wall(-HOUR)
+    server.set(b"after", HOUR)
+    disk.errors[failing] = no_space()
+    server.ticks.now += 10
+    server.journal.step()
+    server.step_wall(DAY)
+    server.ticks.now += 10
+    server.journal.step()
+    disk.mend()
+    server.ticks.now += 10
+    server.journal.step()
+    assert not server.journal.refuses
+    assert server.restarted().left() == {b"written": HOUR - 2, b"queued": HOUR - 2, b"after": HOUR - 1}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_rewrite_that_begins_with_what_could_not_be_written_keeps_each_item_s_time(
+    path: Path, disk: Disk, step: int
+) -> None:
+    server = Server(path, STARTED)
+    disk.errors["write"] = broken()
+    server.set(b"before", HOUR)
+    server.step_wall(step)
+    server.journal.step()
+    assert server.journal.refuses
+    disk.mend()
+    server.rewrite()
+    assert server.restarted().left() == {b"before": HOUR - 1}
+
+
+# Set between two runs
+
+
+@pytest.mark.parametrize("back", [-10, -HOUR, -DAY])
+def test_a_clock_that_is_set_back_across_a_restart_brings_nothing_back(server: Server, back: int) -> None:
+    server.set(b"brief", 5)
+    server.set(b"long", HOUR)
+    server.advance(10)
+    server.store.delete(b"brief")  # it has expired, so that there is nothing to be noted
+    server.set(b"last", HOUR)
+    again = server.restarted(step=back)
+    assert again.set_back == -back
+    expected = {b"long": HOUR - 10, b"last": HOUR}
+    assert again.left() == expected
+    once_more = again.restarted()
+    assert once_more.left() == expected
+    assert once_more.set_back == 0
+    once_more.rewrite()
+    assert once_more.restarted().left() == expected
+
+
+def test_a_stop_notes_the_time_so_that_nothing_comes_back(server: Server) -> None:
+    server.set(b"brief", 50)
+    server.advance(50)
+    server.stop()
+    assert Server(server.path, STARTED - DAY).left() == {}
+
+
+def test_what_has_expired_while_nothing_changed_does_not_come_back_after_a_kill(server: Server) -> None:
+    server.set(b"brief", 50)
+    for _ in range(100):
+        server.advance(1)
+        server.ticks.now += 1
+        server.journal.step()
+    server.kill()
+    assert Server(server.path, STARTED - DAY).left() == {}
+
+
+@pytest.mark.parametrize("forward", [10, HOUR, DAY])
+def test_a_clock_that_is_ahead_at_a_restart_is_taken_for_time_that_has_passed(server: Server, forward: int) -> None:
+    server.set(b"brief", 5)
+    server.set(b"long", 2 * DAY)
+    again = server.restarted(step=forward)
+    assert again.set_back == 0
+    assert again.left() == {b"long": 2 * DAY - forward}
+
+
+def test_a_journal_that_never_met_a_step_says_nothing_of_it(server: Server) -> None:
+    server.set(b"a", HOUR)
+    server.advance(1)
+    server.rewrite()
+    again = server.restarted(5)
+    again.set(b"b", HOUR)
+    again.stop()
+    assert b"stepped" not in b"".join(file.read_bytes() for file in server.path.iterdir())
+
+
+# The tools, by a clock that was set back since
+
+
+def set_tools_clock(monkeypatch: pytest.MonkeyPatch, wall: int) -> None:
+    """Let the tools have this time."""
+    for module in (export, load):
+        monkeypatch.setattr(module, "Clock", lambda: FakeClock(wall))
+    monkeypatch.setattr(
+        "memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time=lambda: wall, time_ns=lambda: wall)
+    )
+
+
+def stopped_with_expired(server: Server) -> int:
+    """Leave a journal of what has expired and what has an hour left; return the time."""
+    server.set(b"brief", 5)
+    server.advance(10)
+    server.set(b"last", HOUR)
+    server.stop()
+    return server.wall
+
+
+def test_an_export_has_nothing_that_had_expired(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = stopped_with_expired(server) - HOUR
+    set_tools_clock(monkeypatch, wall)
+    assert {key: deadline_of(entry) for key, entry in export.load_store(server.path).items()} == {b"last": wall + HOUR}
+
+
+def test_what_is_loaded_brings_nothing_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = stopped_with_expired(server) - HOUR
+    set_tools_clock(monkeypatch, wall)
+    with closing(JournalDirectory(server.path)) as directory:
+        load.load(directory, [load.SourceItem(b"loaded", b"value", exp=wall + HOUR)])
+    assert Server(server.path, wall).left() == {b"last": HOUR, b"loaded": HOUR}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_restored_has_the_time_that_was_left_to_it(
+    server: Server, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.set(b"a", HOUR)
+    server.advance(5)
+    server.set(b"later", HOUR)
+    server.step_wall(step)
+    server.set(b"last", HOUR)
+    server.stop()
+    set_tools_clock(monkeypatch, server.wall)
+    with closing(JournalDirectory(server.path)) as directory, take_snapshot(server.path) as snapshot:
+        restore.go_back(snapshot, restore.preview(snapshot, STARTED), directory)
+    assert Server(server.path, server.wall).left() == {b"a": HOUR - 6}
