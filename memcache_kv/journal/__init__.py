@@ -1,11 +1,4 @@
-"""The append-only journal of changes. Knows no protocol and no socket; the format is in docs/journal_format.md."""
+"""The append-only journal of changes. Knows no protocol and no socket.
 
-from memcache_kv.config.settings import Fsync
-from memcache_kv.journal.compaction import Compactor
-from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.manifest import Manifest
-from memcache_kv.journal.record import Room
-from memcache_kv.journal.recovery import Recovered, recover
-from memcache_kv.journal.writer import Journal
-
-__all__ = ["Compactor", "Fsync", "Journal", "JournalDirectory", "Manifest", "Recovered", "Room", "recover"]
+Its format is described in docs/reference/journal_format.md.
+"""

@@ -1,7 +1,7 @@
 """The manifest: which files make up the journal, in the order in which they are read.
 
 A file that is not named in it is no part of the journal. A new manifest replaces the old one by a rename, so that
-there is always a whole one. See docs/journal_format.md.
+there is always a whole one. See docs/reference/journal_format.md.
 """
 
 from __future__ import annotations
