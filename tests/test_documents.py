@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from markdown_it.token import Token
 from clients.local_server import LocalServer, default_command
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
@@ -87,10 +88,10 @@ def test_what_is_to_be_installed_can_be_installed_from_a_clone() -> None:
     assert [hint for hint in hints if hint[1].strip("'\"") != "." or hint[2] not in extras] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/durability.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/explanation/durability.md"])
 @pytest.mark.parametrize("load", ["get90", "set50"])
 def test_a_journal_costs_what_was_measured(document: str, load: str) -> None:
-    measured = (ROOT / "docs/performance.md").read_text()
+    measured = (ROOT / "docs/explanation/performance.md").read_text()
     match = re.search(rf"^\| {load} with a journal .*\| ≥ [\d.]+ \| ([\d.]+) \| ([\d.]+) \|$", measured, re.MULTILINE)
     assert match is not None
     least, most = sorted(round(100 * (1 - float(ratio))) for ratio in match.groups())
@@ -106,3 +107,43 @@ def test_the_readmes_example_runs_after_what_it_says_to_install() -> None:
         exec(example.content.replace("11211", str(server.address.port)) + "found = client.get('greeting')\n"
              "client.close()\n", names)  # fmt: skip
     assert names["found"] == b"hello"
+
+
+def links_of(path: Path) -> list[str]:
+    inline = [token for block in MARKDOWN.parse(path.read_text()) for token in block.children or ()]
+    return [str(token.attrs.get("href") or token.attrs.get("src")) for token in inline
+            if token.type in ("link_open", "image")]  # fmt: skip
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The names that a heading has on a page, as the usual hosts make them."""
+    tokens = MARKDOWN.parse(path.read_text())
+    titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in links_of(path):
+        file, _, anchor = link.partition("#")
+        if not link.startswith("https://"):
+            target = (path.parent / file) if file else path
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_and_page_that_is_named_exists(path: Path) -> None:
+    if path.name != "CHANGELOG.md":  # which tells of pages by their names of that time
+        named = re.findall(r"\b((?:docs|tests)/[\w/]+\.(?:md|py))\b", path.read_text())
+        assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_design_names_every_module_in_its_folder() -> None:
+    rows = re.findall(r"^\| (?:`([\w/]+)`)? ?\| (`[^|]*`) \|", (ROOT / "docs/explanation/design.md").read_text(), re.M)
+    told, folder = set(), ""
+    for begun, files in rows:
+        folder = "" if begun == "memcache_kv/" else begun or folder
+        told |= {folder + file for file in re.findall(r"`([\w]+\.py)`", files)}
+    package = ROOT / "memcache_kv"
+    assert told == {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}

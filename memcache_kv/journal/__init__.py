@@ -1,4 +1,7 @@
-"""The append-only journal of changes. Knows no protocol and no socket; the format is in docs/journal_format.md."""
+"""The append-only journal of changes. Knows no protocol and no socket.
+
+Its format is described in docs/reference/journal_format.md.
+"""
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.journal.compaction import Compactor

@@ -1,8 +1,8 @@
 """The manifest: which files make up the journal, in the order in which they are read.
 
 A file that is not named in it is no part of the journal, but for an increment that says of itself that it goes on where
-the last one ends. A new manifest replaces the old one by a rename, so that
-there is always a whole one. See docs/journal_format.md.
+the last one ends. A new manifest replaces the old one by a rename, so that there is always a whole one. See
+docs/reference/journal_format.md.
 """
 
 from __future__ import annotations

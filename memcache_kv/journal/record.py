@@ -3,7 +3,7 @@ r"""One record of the journal: a line of JSON that says of itself how long it is
 ``{"crc":"079ddfc5","len":44,"op":"set","key":"greeting","value":"hello"}\n``
 
 `len` counts, and `crc` (CRC-32) covers, the bytes from the `"` before `op` to the closing brace. A key or value that is
-not valid UTF-8 stands in base64 under `key64` or `value64`. See docs/journal_format.md.
+not valid UTF-8 stands in base64 under `key64` or `value64`. See docs/reference/journal_format.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Not compared, and why:
 - `verbosity`, which memcached does not know in this protocol;
 - more behind the key of touch, gat and stat: memcached takes it for a request, as we do, but at another magic byte
   throws away replies that have not left;
-- a flush with a delay or a time, whose differences `docs/differences.md` names;
+- a flush with a delay or a time, whose differences `docs/reference/differences.md` names;
 - a number of white space alone, which memcached reads beyond its end.
 
 What counts a number begins a batch, since memcached keeps its length only while no reply with it waits.

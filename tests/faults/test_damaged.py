@@ -166,7 +166,7 @@ def expect_cut_in_a_killed_one(journal: Path, size: int, is_between: bool) -> No
     """What stands behind what the manifest knows, in the file that was being written, may be torn.
 
     Cut in the middle of a record it is told of. Cut between two it is the one case that can't be told: it looks like a
-    file that was not written further (docs/journal_format.md, "Downsides").
+    file that was not written further (docs/reference/journal_format.md, "Downsides").
     """
     served = Scene(journal, "always")
     try:

@@ -1,6 +1,6 @@
 """What a client that is not let in, that is slow or that sends nonsense can do: nothing that the others notice.
 
-docs/security.md names these tests, and those elsewhere, line by line.
+docs/explanation/security.md names these tests, and those elsewhere, line by line.
 """
 
 import os
@@ -195,7 +195,7 @@ def test_nothing_a_client_says_shows_the_passwords(guarded: Program) -> None:
 
 def test_every_test_that_the_table_names_is_there() -> None:
     root = Path(tests.__file__).parent
-    table = (root.parent / "docs" / "security.md").read_text()
+    table = (root.parent / "docs/explanation/security.md").read_text()
     named = [word for word in table.replace("`", " ").split() if word.startswith("tests/")]
     assert len(named) > 10
     for word in named:

@@ -1,4 +1,4 @@
-"""The lines that docs/journal_format.md shows are lines that we read."""
+"""The lines that docs/reference/journal_format.md shows are lines that we read."""
 
 from pathlib import Path
 from zlib import crc32
@@ -6,7 +6,7 @@ from zlib import crc32
 from memcache_kv.journal.manifest import parse_manifest
 from memcache_kv.journal.record import FORMAT_VERSION, parse_line
 
-PAGE = Path(__file__).parents[2] / "docs/journal_format.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/journal_format.md"
 LEFT_OUT = '{"crc":"…",'
 """How a line begins whose checksum the page does not show."""
 

@@ -1,0 +1,184 @@
+"""Run the examples of a page of the documentation, one after the other, as a reader would.
+
+What a code block is, its info string says:
+
+- `sh`: commands that end by themselves, with status 0;
+- `sh server`: a server, in a terminal of its own; it is stopped before the page's next server starts;
+- `sh untested`: commands that need a network, root or another program;
+- `python`: statements, which share their names with those of the page's other blocks;
+- nothing: what the block before it prints, with `…` for what differs from run to run.
+
+Each page has a directory of its own. The ports 11211 and 11212 stand for free ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from markdown_it import MarkdownIt
+
+from clients.local_server import free_port
+from tests.program import PATIENCE_SECONDS, environment
+
+PORTS = ("11211", "11212")
+NETCAT = (
+    f"#!{sys.executable}\n"
+    + """\
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
+    connection.sendall(sys.stdin.buffer.read())
+    while piece := connection.recv(65536):
+        sys.stdout.buffer.write(piece)
+"""
+)
+"""What the pages need of nc, as there are several programs of that name and machines without any."""
+
+
+class PageFault(AssertionError):
+    """An example that does not do what its page says."""
+
+
+class Terminal:
+    """A server in the background, and what it has said."""
+
+    def __init__(self, command: str, folder: Path, variables: dict[str, str]) -> None:
+        self.command = command
+        self.said = ""
+        self._process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=folder, env=variables, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            self._wait_until_it_listens()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_it_listens(self) -> None:
+        assert self._process.stderr is not None
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while not re.search("^listening on .*\n", self.said, re.MULTILINE):
+            if time.monotonic() > give_up_at:
+                raise PageFault(f"{self.command} did not listen; it said {self.said!r}")
+            if select.select([self._process.stderr], [], [], 1.0)[0]:
+                piece = os.read(self._process.stderr.fileno(), 65536)
+                if not piece:
+                    raise PageFault(f"{self.command} ended; it said {self.said!r}")
+                self.said += piece.decode()
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does, where it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+
+class Page:
+    """One page with the directory, the ports and the server of its examples."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._tokens = [token for token in MarkdownIt("commonmark").parse(path.read_text()) if token.type == "fence"]
+        self._folder = folder / "page"
+        self._programs = folder / "programs"
+        self._folder.mkdir()
+        self._programs.mkdir()
+        (self._programs / "nc").write_text(NETCAT)
+        (self._programs / "nc").chmod(0o755)
+        self._ports = {port: str(free_port()) for port in PORTS}
+        self._names: dict[str, object] = {}
+        self._server: Terminal | None = None
+        self._printed: str | None = None
+
+    def run(self) -> int:
+        """Run all examples; return how many there were. Raises PageFault."""
+        done = 0
+        for token in self._tokens:
+            done += self._run_block(token.info.strip(), self._with_free_ports(token.content))
+        return done
+
+    def _run_block(self, info: str, text: str) -> int:
+        if info == "":
+            self._compare(text)
+            return 0
+        self._printed = None
+        match info:
+            case "sh":
+                self._printed = self._shell(text)
+            case "sh server":
+                self._start(text.strip())
+            case "python":
+                self._printed = self._python(text)
+            case "sh untested" | "toml":
+                return 0
+            case _:
+                raise PageFault(f"no such kind of block: {info}")
+        return 1
+
+    def _with_free_ports(self, text: str) -> str:
+        return re.sub("|".join(PORTS), lambda match: self._ports[match[0]], text)
+
+    def _variables(self) -> dict[str, str]:
+        """An environment as after the tutorial's installation, where a server has this page's port."""
+        programs = os.pathsep.join([str(self._programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        return environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"])
+
+    def _shell(self, text: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text], cwd=self._folder, env=self._variables(), capture_output=True,
+            text=True, timeout=PATIENCE_SECONDS, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise PageFault(f"{text}ended with status {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def _start(self, command: str) -> None:
+        self._stop()
+        self._server = Terminal(command, self._folder, self._variables())
+        self._printed = self._server.said
+
+    def _python(self, text: str) -> str:
+        printed, here = io.StringIO(), Path.cwd()
+        os.chdir(self._folder)
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(text, self._names)
+        finally:
+            os.chdir(here)
+        return printed.getvalue()
+
+    def _compare(self, expected: str) -> None:
+        """Look for the lines of a block in what was printed, in a row."""
+        if self._printed is None:
+            return
+        pattern = re.escape(expected.strip()).replace("…", ".*")
+        printed = self._printed.replace("\r\n", "\n")
+        if not re.search(f"^{pattern}$", printed, re.MULTILINE):
+            raise PageFault(f"the page says\n{expected}\nand it was\n{printed}")
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()

@@ -1,0 +1,17 @@
+"""Which pages are made from the code, and where they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.reference.settings_page import settings_page
+from tests.reference.statistics_page import statistics_page
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "statistics.md": statistics_page}
+
+
+def page_path(name: str) -> Path:
+    """Where a page is kept."""
+    return REFERENCE / name

@@ -1,0 +1,219 @@
+"""docs/reference/settings.md: every setting, from the table of options in the code."""
+
+from __future__ import annotations
+
+import re
+
+from memcache_kv.config.memcached_options import KIB, MIB, TlsOptions, Unused
+from memcache_kv.config.settings import (
+    OPTIONS,
+    PORT_FILE_VARIABLE,
+    SASL_FILE_VARIABLE,
+    VARIABLE_PREFIX,
+    Option,
+    Settings,
+)
+from memcache_kv.config.suboptions import SUBOPTIONS
+from tests.reference.tables import MADE, check_described, table
+
+SAME = "same"
+OURS = "not there"
+MEMCACHED = {
+    "port": SAME,
+    "udp-port": SAME,
+    "listen": "all interfaces by default; also takes `proto[...]` and `tag[...]` prefixes",
+    "unix-socket": "turns off TCP, whatever `-p` and `-l` say",
+    "unix-mask": SAME,
+    "enable-shutdown": SAME,
+    "daemon": SAME,
+    "user": SAME,
+    "memory-limit": "same; its hash table comes on top, here the whole entry counts",
+    "disable-evictions": SAME,
+    "conn-limit": SAME,
+    "threads": "default: 4",
+    "max-item-size": SAME,
+    "max-reqs-per-event": "default: 20",
+    "verbose": SAME,
+    "pidfile": "only used with `-d`",
+    "listen-backlog": SAME,
+    "disable-flush-all": SAME,
+    "disable-dumping": SAME,
+    "disable-watch": SAME,
+    "disable-cas": SAME,
+    "stats-delimiter": SAME,
+    "protocol": SAME,
+    "auth-file": "passwords in clear only",
+    "enable-sasl": "users from the SASL library",
+    "enable-ssl": SAME,
+    "lock-memory": SAME,
+    "enable-largepages": "uses large pages",
+    "enable-coredumps": SAME,
+    "slab-growth-factor": "growth of its slab chunks",
+    "slab-min-size": "smallest slab chunk",
+    "extended": "see below",
+    "debug-commands": "in its build for tests only",
+    "journal": OURS,
+    "fsync": OURS,
+    "compact-ratio": OURS,
+    "shards": OURS,
+    "max-items": OURS,
+}
+"""What memcached 1.6.45 does with the same flag."""
+
+NONE = "checked, no effect"
+SUBOPTION_ROWS: dict[str, tuple[str, str, str]] = {
+    "maxconns_fast": ("", "reject connections above `-c` at once", SAME),
+    "no_maxconns_fast": ("", "leave connections above `-c` waiting until there is room", SAME),
+    "idle_timeout": ("SECONDS", "close connections that send nothing for so long; 0: never", SAME),
+    "lru_crawler": ("", "remove expired items in the background", SAME),
+    "no_lru_crawler": ("", "remove expired items only when somebody asks for them", SAME),
+    "lru_crawler_sleep": ("MICROSECONDS", "pause of that thread per item", SAME),
+    "lru_crawler_tocrawl": ("NUM", "items a requested run looks at; 0: all", "items per slab class and run"),
+    "track_sizes": ("", "turn on `stats sizes`", SAME),
+    "ssl_chain_cert": ("FILE", "certificate chain in PEM; required with `-Z`", SAME),
+    "ssl_key": ("FILE", "private key in PEM, where it is not in the file of the chain", SAME),
+    "ssl_verify_mode": ("0..3", "client certificates: 0 none, 1 request, 2 require, 3 once", SAME),
+    "ssl_keyformat": ("NUM", "PEM only", "PEM, DER or ENGINE"),
+    "ssl_ciphers": ("LIST", "ciphers in OpenSSL's notation", SAME),
+    "ssl_ca_cert": ("FILE", "authorities that client certificates may come from", SAME),
+    "ssl_wbuf_size": ("KILOBYTES", NONE, "size of a buffer per connection"),
+    "ssl_session_cache": ("", "count new sessions in `stats`", "turn on the session cache"),
+    "ssl_kernel_tls": ("", "let the kernel encrypt; needs Python 3.12", SAME),
+    "ssl_min_version": ("0..3", "lowest TLS version: 1.0, 1.1, 1.2, 1.3", SAME),
+    "modern": ("", NONE, "no effect at present"),
+    "no_modern": ("", "`no_maxconns_fast,no_lru_crawler`", "the defaults of 1.4"),
+    "hashpower": ("12..32", NONE, "initial size of the hash table"),
+    "no_hashexpand": ("", NONE, "never grow the hash table"),
+    "hash_algorithm": ("NAME", NONE, "`jenkins`, `murmur3` or `xxh3`"),
+    "slab_reassign": ("", NONE, "allow slab pages to move"),
+    "no_slab_reassign": ("", NONE, "keep slab pages where they are"),
+    "slab_automove": ("0..2", NONE, "how eagerly slab pages move"),
+    "no_slab_automove": ("", NONE, "never move slab pages by itself"),
+    "slab_automove_ratio": ("NUM", NONE, "difference in age that moves a page"),
+    "slab_automove_window": ("NUM", NONE, "over how many samples that is averaged"),
+    "slab_sizes": ("SIZE-SIZE-...", "size classes by which `stats items` and `stats slabs` count", "its slab classes"),
+    "slab_chunk_max": ("KILOBYTES", "largest of these size classes", "largest slab chunk"),
+    "no_chunked_items": ("", "`slab_chunk_max=1024`", "the same"),
+    "tail_repair_time": ("SECONDS", NONE, "when to drop an item that seems stuck"),
+    "lru_maintainer": ("", NONE, "segmented LRU with a thread of its own"),
+    "no_lru_maintainer": ("", "leave its lines out of `stats`", "the older LRU"),
+    "hot_lru_pct": ("1..79", NONE, "share of the hot segment"),
+    "warm_lru_pct": ("1..79", NONE, "share of the warm segment"),
+    "hot_max_factor": ("NUM", NONE, "how old an item may get in the hot segment"),
+    "warm_max_factor": ("NUM", NONE, "how old an item may get in the warm segment"),
+    "temporary_ttl": ("SECONDS", NONE, "items that expire sooner are never evicted"),
+    "watcher_logbuf_size": ("KILOBYTES", "what a `watch` connection may have unsent before lines are dropped", SAME),
+    "worker_logbuf_size": ("KILOBYTES", NONE, "buffer of each worker for `watch`"),
+    "read_buf_mem_limit": ("MEGABYTES", NONE, "limit of all read buffers"),
+    "resp_obj_mem_limit": ("MEGABYTES", NONE, "limit of all response objects"),
+    "inline_ascii_resp": ("", NONE, "no effect any more"),
+    "no_inline_ascii_resp": ("", NONE, "no effect any more"),
+    "drop_privileges": ("", NONE, "restrict the process's system calls"),
+    "no_drop_privileges": ("", NONE, "do not"),
+    "relaxed_privileges": ("", NONE, "restrict fewer of them"),
+}
+"""By the name of a sub-option of -o: its argument, what it does here, what it does in memcached."""
+
+FIELDS = {
+    "hashpower": "hashpower_init",
+    "lru_crawler_sleep": "crawler_sleep_us",
+    "lru_crawler_tocrawl": "crawler_tocrawl",
+}
+"""Sub-options whose field has another name."""
+UNITS = {"watcher_logbuf_size": KIB, "worker_logbuf_size": KIB, "slab_chunk_max": KIB, "ssl_wbuf_size": KIB,
+         "read_buf_mem_limit": MIB}  # fmt: skip
+
+HEAD = f"""# Settings
+
+{MADE}
+
+A setting can come from the command line, an environment variable or a TOML file. A flag wins over a variable, a
+variable over the file, the file over the default. An invalid setting ends the start with one line that names it, and
+with exit status 2, or 64 where memcached has it.
+
+In the file, which `--config FILE` or the variable `{VARIABLE_PREFIX}CONFIG` names, the key is the long flag without
+its dashes:
+
+```toml
+listen = ["10.0.0.5", "127.0.0.1"]
+memory-limit = 1024
+disable-cas = true
+journal = "/var/lib/memcache_kv"
+```
+
+A switch takes no value on the command line; in a variable or the file it is `true` or `false` (also `1`, `0`, `yes`,
+`no`, `on`, `off`). Where several values are possible, they are
+separated by commas; on the command line the flag can be repeated, and in the file a list works too.
+
+The last column says what memcached 1.6.45 does with the same flag.
+
+"""
+OTHERS = f"""
+## Variables and flags that are not settings
+
+| name | meaning |
+|---|---|
+| `--config FILE` | read settings from this TOML file |
+| `{VARIABLE_PREFIX}CONFIG` | the same |
+| `-h`, `--help` | print the flags and exit |
+| `-V`, `--version` | print the versions and exit |
+| `{PORT_FILE_VARIABLE}` | memcached's variable: write the ports to this file on which the server listens |
+| `{SASL_FILE_VARIABLE}` | memcached's variable: the file of users for `-S`, where `-Y` names none |
+
+A variable that begins with `{VARIABLE_PREFIX}` and is no setting is an error.
+
+## Sub-options of `-o`
+
+They are given as `-o NAME=VALUE,NAME`. memcached's options for slabs, segments of its LRU and its hash table are
+accepted, so that existing command lines work, but have no effect.
+
+"""
+STATUSES = """
+## Exit statuses of the server
+
+| status | meaning |
+|---|---|
+| 0 | stopped by SIGTERM, SIGINT or the command `shutdown` |
+| 1 | something else went wrong: an address is taken, the journal is damaged or could not be written |
+| 2 | an invalid flag, variable or file of settings |
+| 64 | the same, where memcached ends with 64 |
+
+The tools for journals have [their own](journal_tools.md).
+"""
+
+
+def settings_page() -> str:
+    """Make the page."""
+    check_described([option.name for option in OPTIONS], MEMCACHED, "settings")
+    check_described(SUBOPTIONS, SUBOPTION_ROWS, "sub-options")
+    settings = table(("flag", "variable", "TOML key", "default", "meaning", "memcached"), map(_row, OPTIONS))
+    rows = ((f"`{name}{'=' * bool(argument)}{argument}`", _suboption_default(name), meaning, memcached)
+            for name, (argument, meaning, memcached) in SUBOPTION_ROWS.items())  # fmt: skip
+    return HEAD + settings + OTHERS + table(("sub-option", "default", "meaning", "memcached"), rows) + STATUSES
+
+
+def stated_default(option: Option) -> str:
+    """What the help says the default is; empty where it says nothing."""
+    found = re.search(r"\(default: (.*?)\)", option.help)
+    return found[1] if found else ""
+
+
+def _row(option: Option) -> tuple[str, ...]:
+    names = [f"`-{option.short}`"] * bool(option.short) + [f"`--{option.name}`"]
+    if option.metavar:
+        names[-1] = f"`--{option.name} {option.metavar}`"
+    default = stated_default(option) or ("off" if option.is_switch else "none")
+    meaning = re.sub(r" \(default: .*?\)", "", option.help)
+    return ", ".join(names), f"`{option.variable}`", f"`{option.name}`", default, meaning, MEMCACHED[option.name]
+
+
+def _suboption_default(name: str) -> str:
+    """Look up what holds where a sub-option is not given; a dash for what only turns something on or off."""
+    if not SUBOPTION_ROWS[name][0]:
+        return "-"
+    field = FIELDS.get(name, name)
+    for group in (Settings(), Unused(), TlsOptions()):
+        if field in group._fields:
+            value = getattr(group, field)
+            return "none" if value in (None, "") else f"{value // UNITS[name] if name in UNITS else value}"
+    return "none"
