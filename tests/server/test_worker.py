@@ -761,7 +761,8 @@ def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pyt
     poll_until(lambda: "no memory left" in serving.around.stream.getvalue(), "it is logged")
     [line] = serving.around.logged
     assert re.fullmatch(
-        r"<\d+ dropped after an error of the server: MemoryError: no memory left \(at memcache_kv\.server\.worker:\d+\)",
+        r"<\d+ dropped after an error of the server: MemoryError: no memory left "
+        r"\(at memcache_kv\.server\.worker:\d+\)",
         line,
     )
     assert serving.totals.current == 1
