@@ -26,16 +26,16 @@ check: .venv/ready  ## lint, format, types, and bandit's look for unsafe code
 	$(BIN)/mypy --strict $(PARTS)
 	$(BIN)/bandit -q -c pyproject.toml -r memcache_kv
 
+# Servers of these tests are other processes, which coverage does not see.
+SUBPROCESSES := integration crash concurrency clients faults differential fuzz
+
 coverage: .venv/ready  ## the share of lines and branches that tests in the test process reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -p no:cacheprovider tests $(foreach part,$(SUBPROCESSES),--ignore tests/$(part))
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider $(SUBPROCESSES:%=--ignore tests/%)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=85
 
-# Their servers are other processes, which coverage does not see.
-SUBPROCESSES := integration crash concurrency clients faults differential fuzz
-
-audit: .venv/ready  ## known vulnerabilities of the installed packages; fails where the index can't be asked, but for ALLOW_OFFLINE=1
+audit: .venv/ready  ## known vulnerabilities of the installed packages; ALLOW_OFFLINE=1 passes where it cannot ask
 	$(BIN)/python .ci/audit.py $(if $(ALLOW_OFFLINE),--allow-offline)
 
 dist: .venv/ready  ## the source distribution and the wheel, in dist/

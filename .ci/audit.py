@@ -3,10 +3,11 @@
 
 pip-audit ends with success when the index knows nothing of any package, as a mirror without the list does. Here that
 is status 3, or a line on standard error with --allow-offline. Status 1: a package is vulnerable, or could not be
-looked up while others could.
+looked up while others could. PIP_AUDIT names another program to ask.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ COMMAND = ("--local", "--skip-editable", "--progress-spinner", "off", "--format"
 def main() -> int:
     """Run pip-audit beside this interpreter and judge its report."""
     allow_offline = "--allow-offline" in sys.argv[1:]
-    pip_audit = Path(sys.executable).parent / "pip-audit"
+    pip_audit = os.environ.get("PIP_AUDIT") or Path(sys.executable).parent / "pip-audit"
     done = subprocess.run([pip_audit, *COMMAND], capture_output=True, text=True, check=False)
     packages = json.loads(done.stdout)["dependencies"] if done.stdout.strip() else []
     unknown = [package for package in packages if "skip_reason" in package]

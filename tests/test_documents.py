@@ -11,7 +11,10 @@ from markdown_it.token import Token
 from clients.local_server import LocalServer, default_command
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
