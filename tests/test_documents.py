@@ -12,7 +12,10 @@ from markdown_it.token import Token
 from clients.local_server import LocalServer, default_command
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parent.parent
 MADE = shutil.ignore_patterns(
     "__pycache__", "*.py[cod]", "*.egg-info", "PKG-INFO", "build", "dist", "data", ".git", ".venv", ".coverage*",
@@ -82,6 +84,6 @@ def test_it_holds_every_file_of_the_repository(source: Path, unpacked: Path) -> 
 
 @pytest.mark.timeout(BUILD_SECONDS + COLLECT_SECONDS)
 def test_its_tests_find_all_that_they_import(unpacked: Path) -> None:
-    collect = ("-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "tests")
+    collect = ("-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "-m", "", "tests")
     said = run(*collect, folder=unpacked, seconds=COLLECT_SECONDS)
     assert "tests/test_sdist.py::" in said

@@ -2,6 +2,7 @@
 
 import uuid
 
+import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from clients.load_uuids import VALUE_BYTES, keys_from, value_of
@@ -69,6 +70,7 @@ def test_without_a_server_one_line_says_what_to_do() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_the_demo_finds_all_items_after_kill_9() -> None:
     done = run_program("load_uuids.py", "demo", "-n", "2000")
     assert (done.returncode, done.stderr) == (0, "")

@@ -75,6 +75,7 @@ def test_a_file_over_the_item_limit_is_reported(server: LocalServer, tree: Path)
     assert "larger -I" in done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_finds_all_equal_after_kill_9(tree: Path) -> None:
     done = run_program("store_tree.py", "demo", "--tree", str(tree), "--soon", "6")
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,6 +11,8 @@ import pytest
 from tests.concurrency.crowd import run_together
 from tests.integration.wire import OURS, RunningServer, Wire
 
+pytestmark = pytest.mark.long
+
 SILENT_SECONDS = 20.0
 ANSWER_SECONDS = 1.0
 """How long a client waits for one answer before it gives up: a thousand times what it takes."""

@@ -10,6 +10,8 @@ from tests.crash.rounds import Rounds, rounds_of, start_server
 from tests.integration.wire import RunningServer, Wire, poll_until
 from tests.journal.journals import FIRST, manifest_in
 
+pytestmark = pytest.mark.long
+
 KILL_ROUNDS = rounds_of(5)
 REWRITE_ROUNDS = rounds_of(4)
 LOAD_SECONDS = (0.05, 0.2)

@@ -8,6 +8,8 @@ import pytest
 from tests.crash.lives import Lives
 from tests.crash.rounds import rounds_of
 
+pytestmark = pytest.mark.long
+
 POLICIES = ["always", "everysec", "never"]
 LONG_SECONDS = 2.0
 """Long enough for expiry and for a flush that waits."""

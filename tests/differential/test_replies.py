@@ -22,7 +22,7 @@ STREAMS_PER_SLIP = 5000
 second may begin between the two sides' turns, and memcached's maintenance may hold an item just then, so that a number
 that is shortened in it loses its spaces."""
 
-pytestmark = pytest.mark.timeout(max(120, STREAMS))
+pytestmark = [pytest.mark.long, pytest.mark.timeout(max(120, STREAMS))]
 
 
 def compared(memcached: Outside, ours: Peer, stream: Stream) -> str:

@@ -16,6 +16,8 @@ from memcache_kv.journal import JournalDirectory, Recovered, recover
 from memcache_kv.journal.tools.export import new_store
 from tests.faults.scene import MANIFEST, THREE_FILES, Scene, refused_start
 
+pytestmark = pytest.mark.long
+
 FLIPS = 1000
 SERVED_FLIPS = 20
 LAST = THREE_FILES[-1]

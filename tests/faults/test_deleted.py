@@ -10,6 +10,8 @@ import pytest
 from tests.faults.scene import MANIFEST, THREE_FILES, Scene, scene
 from tests.integration.wire import poll_until
 
+pytestmark = pytest.mark.long
+
 NAMES = [MANIFEST, *THREE_FILES]
 
 

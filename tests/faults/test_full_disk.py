@@ -9,6 +9,8 @@ from tests.faults.mounts import fill, small_disk
 from tests.faults.scene import POLICIES, Scene, refused_start, scene
 from tests.integration.wire import poll_until
 
+pytestmark = pytest.mark.long
+
 FULL = "No space left on device"
 TOO_LARGE = "File too large"
 

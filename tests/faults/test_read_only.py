@@ -8,6 +8,8 @@ import pytest
 from tests.faults.mounts import fill, image, mounted, run, small_disk
 from tests.faults.scene import POLICIES, refused_start, scene
 
+pytestmark = pytest.mark.long
+
 READ_ONLY = "Read-only file system"
 FULL = "No space left on device"
 

@@ -19,6 +19,8 @@ from tests.integration.conftest import MakeServer
 from tests.integration.wire import Wire
 from tests.program import PATIENCE_SECONDS, Program, environment
 
+pytestmark = pytest.mark.long
+
 MEGABYTE = 1 << 20
 LIMIT_MEGABYTES = 128
 ROUNDS = 2.5

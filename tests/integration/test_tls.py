@@ -457,7 +457,7 @@ def test_all_doors_are_open_at_once_and_lead_to_the_same_items(certificates: Cer
 
 
 @pytest.mark.parametrize(
-    ("mode", "door", "answered"), [(0, "", True), (2, "", False), (0, "mtls:", False), (2, "notls:", True)]
+    ("mode", "tls_listener", "answered"), [(0, "", True), (2, "", False), (0, "mtls:", False), (2, "notls:", True)]
 )
 def test_datagrams_are_no_way_round_a_certificate(start: Start, mode: int, tls_listener: str, answered: bool) -> None:
     port = free_port()
@@ -466,7 +466,7 @@ def test_datagrams_are_no_way_round_a_certificate(start: Start, mode: int, tls_l
     assert b"UDP is not encrypted" in program.said
 
 
-@pytest.mark.parametrize("door", ["notls", "btls", "mtls"])
+@pytest.mark.parametrize("tls_listener", ["notls", "btls", "mtls"])
 def test_a_door_needs_tls_to_choose_from(tls_listener: str) -> None:
     done = run_to_its_end("-l", f"{tls_listener}:127.0.0.1:0")
     assert (done.returncode, done.stderr) == (

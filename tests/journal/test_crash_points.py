@@ -19,6 +19,8 @@ from tests.journal.crash_checks import Violation
 from tests.journal.crash_runs import FAULTS, Rig, play_runs
 from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk, SimulatedFile
 
+pytestmark = pytest.mark.long
+
 POINTS = 5000
 GARBAGE_POINTS = 1500
 POINTS_TO_FIND_A_BUG = 50_000

@@ -20,6 +20,8 @@ SAME = "same"
 OURS = "not there"
 MEMCACHED = {
     "port": SAME,
+    "memory-file": "keeps items across a restart; here it ends the start with status 64, as `--journal` does that",
+    "napi-ids": "spreads connections by network queue; here only checked",
     "udp-port": SAME,
     "listen": "all interfaces by default; also takes `proto[...]` and `tag[...]` prefixes",
     "unix-socket": "turns off TCP, whatever `-p` and `-l` say",

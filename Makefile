@@ -1,0 +1,46 @@
+# What there is to run, one name each. `.ci/run` calls these targets, so what passes here passes there.
+PYTHON ?= python3
+BIN := .venv/bin
+PARTS := memcache_kv clients benchmarks tests
+
+.PHONY: help test test-long check coverage audit dist bench
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+# The virtual environment with all extras, made anew when the dependencies change.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[dev,checks]'
+	touch $@
+
+test: .venv/ready  ## the tests, but for the long ones: what to run before a commit
+	$(BIN)/python -m pytest -n 4
+
+test-long: .venv/ready  ## the long tests: kills, crash points, faults, memory, large differential runs
+	$(BIN)/python -m pytest -n 4 -m long
+
+check: .venv/ready  ## lint, format, types, and bandit's look for unsafe code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict $(PARTS)
+	$(BIN)/bandit -q -c pyproject.toml -r memcache_kv
+
+# Servers of these tests are other processes, which coverage does not see.
+SUBPROCESSES := integration crash concurrency clients faults differential fuzz
+
+coverage: .venv/ready  ## the share of lines and branches that tests in the test process reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider $(SUBPROCESSES:%=--ignore tests/%)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=85
+
+audit: .venv/ready  ## known vulnerabilities of the installed packages; ALLOW_OFFLINE=1 passes where it cannot ask
+	$(BIN)/python .ci/audit.py $(if $(ALLOW_OFFLINE),--allow-offline)
+
+dist: .venv/ready  ## the source distribution and the wheel, in dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+bench: .venv/ready  ## every figure of docs/performance.md; takes an hour and an idle machine
+	$(BIN)/python -m benchmarks.all
