@@ -42,5 +42,5 @@ dist: .venv/ready  ## the source distribution and the wheel, in dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
-bench: .venv/ready  ## every figure of docs/performance.md; takes an hour and an idle machine
+bench: .venv/ready  ## every figure of docs/explanation/performance.md; takes an hour and an idle machine
 	$(BIN)/python -m benchmarks.all

@@ -85,7 +85,7 @@ SPEAKING = [
 
 def test_what_is_to_be_installed_can_be_installed_from_a_clone() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
-    told = {path.name: re.findall(r"pip install .*?(\S*)\[(\w+)\]", path.read_text()) for path in SPEAKING}
+    told = {str(path): re.findall(r"pip install .*?(\S*)\[(\w+)\]", path.read_text()) for path in SPEAKING}
     hints = [(name, what, extra) for name, found in told.items() for what, extra in found]
     assert len(hints) >= 4
     assert [hint for hint in hints if hint[1].strip("'\"") != "." or hint[2] not in extras] == []

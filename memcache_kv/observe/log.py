@@ -11,7 +11,7 @@ from typing import Protocol
 from memcache_kv.errors import MemcacheKVError
 
 
-class Stream(Protocol):
+class LogStream(Protocol):
     """Where a log goes."""
 
     def write(self, text: str, /) -> object:
@@ -51,16 +51,16 @@ class Log:
     """
 
     def __init__(
-        self, verbosity: int = 0, stream: Stream | None = None, monotonic: Callable[[], float] = time.monotonic
+        self, verbosity: int = 0, stream: LogStream | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.verbosity = verbosity
-        self._stream: Stream | None = stream if stream is not None else sys.stderr
+        self._stream: LogStream | None = stream if stream is not None else sys.stderr
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._repeats: dict[object, tuple[float, int]] = {}
         """When each kind of line was said last, and how many of it were left out since."""
 
-    def redirect(self, stream: Stream) -> None:
+    def redirect(self, stream: LogStream) -> None:
         """Write to another stream from now on."""
         self._stream = stream
 

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from memcache_kv.config.memcached_options import MIB
 from memcache_kv.errors import EX_NOUSER, EX_OSERR, ConfigError
 from memcache_kv.observe.log import Log
 
-MIB = 1 << 20
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MCL_CURRENT, MCL_FUTURE = 1, 2
 RESERVED_FILES = 64

@@ -183,7 +183,6 @@ def moved(deadline: int, seconds: int) -> int:
     return deadline and max(LONG_PAST, deadline + seconds)
 
 
-_NUMBER = re.compile(rb"[ \t\n\v\f\r]*+\+?(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 
 
