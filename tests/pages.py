@@ -4,7 +4,7 @@ What a code block is, its info string says:
 
 - `sh`: commands that end by themselves, with status 0;
 - `sh server`: a server, in a terminal of its own; it is stopped before the page's next server starts;
-- `sh untested`: commands that need a network, root or another program;
+- `sh untested`: commands that need a network, root or another program; `haproxy` and `nginx` are settings of such;
 - `python`: statements, which share their names with those of the page's other blocks;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
@@ -123,7 +123,7 @@ class Page:
                 self._start(text.strip())
             case "python":
                 self._printed = self._python(text)
-            case "sh untested" | "toml":
+            case "sh untested" | "haproxy" | "nginx":
                 return 0
             case _:
                 raise PageFault(f"no such kind of block: {info}")
