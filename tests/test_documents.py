@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from clients.local_server import LocalServer, default_command
+from memcache_kv.config.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -150,3 +151,13 @@ def test_the_design_names_every_module_in_its_folder() -> None:
         told |= {folder + file for file in re.findall(r"`([\w]+\.py)`", files)}
     package = ROOT / "memcache_kv"
     assert told == {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+
+
+def test_every_file_of_settings_that_is_shown_can_be_read(tmp_path: Path) -> None:
+    fences = [token for path in DOCUMENTS for token in MARKDOWN.parse(path.read_text()) if token.type == "fence"]
+    files = [token.content for token in fences if token.info == "toml"]
+    assert len(files) >= 2
+    for number, content in enumerate(files):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(content)
+        assert load_settings({}, path, {}).listen
