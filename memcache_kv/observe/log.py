@@ -25,7 +25,8 @@ class Log:
         self, verbosity: int = 0, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.verbosity = verbosity
-        self._stream = stream if stream is not None else sys.stderr
+        self.stream = stream if stream is not None else sys.stderr
+        """Where the lines go."""
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._repeats: dict[object, tuple[float, int]] = {}
@@ -97,8 +98,8 @@ class Log:
 
     def _write(self, text: str) -> None:
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            self.stream.write(text)
+            self.stream.flush()
         except (OSError, ValueError):
             pass  # there is nowhere left to tell of it
 
