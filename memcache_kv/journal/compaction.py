@@ -192,7 +192,8 @@ class Compactor(ServerThread):
         self._lock = threading.Lock()
         """Held for the moment in which `running` and the next are looked at and set."""
         self._requested = False
-        self._not_before = 0.0
+        self.not_before = 0.0
+        """The monotonic time before which no rewrite is due, after one that failed."""
         self._back_off_seconds = BACK_OFF_SECONDS
         self._was_lost = False
         """Whether a file was gone when this was looked at last."""
@@ -217,24 +218,25 @@ class Compactor(ServerThread):
         while not self._stopping:
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
-            if self._stopping or not (self._requested or self._is_due()):
+            if self._stopping or not (self._requested or self.is_due()):
                 continue
             with self._lock:
                 self.running, self._requested = True, False
             try:
-                self._rewrite()
+                self.rewrite()
             except Exception as error:  # a fault of ours; the journal goes on without
                 self._failed(error)
             finally:
                 self.running = False
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Tell whether the journal has grown, or was lost, so that it is to be rewritten unasked."""
         failure = self._journal.failure
         is_lost = isinstance(failure, JournalLost) and failure.is_ours
         if is_lost and not self._was_lost:
-            self._not_before, self._back_off_seconds = 0.0, LOOK_SECONDS  # whatever failed before: this can't wait
+            self.not_before, self._back_off_seconds = 0.0, LOOK_SECONDS  # whatever failed before: this can't wait
         self._was_lost = is_lost
-        if time.monotonic() < self._not_before or (failure is not None and not is_lost):
+        if time.monotonic() < self.not_before or (failure is not None and not is_lost):
             return False
         if is_lost:
             return True
@@ -243,7 +245,8 @@ class Compactor(ServerThread):
         is_long = files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
         return self._ratio > 0 and is_long and not self._is_held
 
-    def _rewrite(self) -> None:
+    def rewrite(self) -> None:
+        """Rewrite the journal in the calling thread; a failure is logged and puts the next one off."""
         began = time.monotonic()
         work = Compaction(self._journal, self._store)
         try:
@@ -260,7 +263,7 @@ class Compactor(ServerThread):
         self._is_held = False
         self._journal.set_room(Room(self._store.limit_bytes, self._store.max_items))
         self.last_seconds = time.monotonic() - began
-        self._not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
+        self.not_before, self._back_off_seconds = 0.0, BACK_OFF_SECONDS
         self._log.say(
             f"rewrote the journal: {work.items} items, {work.replaced_bytes:,} bytes before and {work.bytes:,} after, "
             f"in {self.last_seconds:.1f} s; {self._journal.files.total_bytes - work.bytes:,} bytes were added meanwhile"
@@ -268,7 +271,7 @@ class Compactor(ServerThread):
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
-        self._not_before = time.monotonic() + self._back_off_seconds
+        self.not_before = time.monotonic() + self._back_off_seconds
         self._log.failure(
             f"can't rewrite the journal in {self._journal.files.directory}",
             error,

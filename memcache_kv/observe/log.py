@@ -54,7 +54,8 @@ class Log:
         self, verbosity: int = 0, stream: LogStream | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.verbosity = verbosity
-        self._stream: LogStream | None = stream if stream is not None else sys.stderr
+        self.stream: LogStream | None = stream if stream is not None else sys.stderr
+        """Where the lines go."""
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._repeats: dict[object, tuple[float, int]] = {}
@@ -62,7 +63,7 @@ class Log:
 
     def redirect(self, stream: LogStream) -> None:
         """Write to another stream from now on."""
-        self._stream = stream
+        self.stream = stream
 
     def say(self, text: str) -> None:
         """Write a line that everybody should see: where we listen, what was recovered, what went wrong."""
@@ -129,11 +130,11 @@ class Log:
         self._write("".join(f"{printable(line)}\n" for line in lines))
 
     def _write(self, text: str) -> None:
-        if self._stream is None:
+        if self.stream is None:
             return
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            self.stream.write(text)
+            self.stream.flush()
         except (OSError, ValueError):
             pass  # there is nowhere left to tell of it
 

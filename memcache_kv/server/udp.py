@@ -104,7 +104,7 @@ class UdpServer(Listener, socketserver.UDPServer):
         if datagrams > 1:
             reply = b"SERVER_ERROR multi-packet request not supported\r\n"
         else:
-            reply = self._carry_out(data[HEADER.size :])
+            reply = self.carry_out(data[HEADER.size :])
         part_bytes = PAYLOAD_BYTES - HEADER.size
         parts = [reply[start : start + part_bytes] for start in range(0, len(reply), part_bytes)]
         for number, part in enumerate(parts):
@@ -115,7 +115,8 @@ class UdpServer(Listener, socketserver.UDPServer):
         """Log why a datagram could not be answered; the others go on."""
         self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
-    def _carry_out(self, data: bytes) -> bytes:
+    def carry_out(self, data: bytes) -> bytes:
+        """Carry out the requests of one datagram, and return the reply."""
         protocol = protocol_for(self._context, self.fileno(), data)
         try:
             return self._reply_of(protocol, data)

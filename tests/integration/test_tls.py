@@ -195,6 +195,7 @@ def test_a_slow_handshake_costs_a_fast_client_nothing(certificates: Certificates
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.long
 def test_a_handshake_that_never_ends_is_given_up_and_counted(certificates: Certificates, start: Start) -> None:
     program = start("-v")
     with socket.create_connection(("127.0.0.1", program.port), timeout=PATIENCE_SECONDS) as slow:

@@ -505,7 +505,7 @@ def test_a_journal_that_has_grown_is_rewritten_by_itself(kept: Kept, monkeypatch
 
 
 def is_due(kept: Kept, ratio: float, least_bytes: int) -> bool:
-    return Compactor(kept.journal, kept.store, ratio, Log(), least_bytes)._is_due()
+    return Compactor(kept.journal, kept.store, ratio, Log(), least_bytes).is_due()
 
 
 def test_a_rewrite_is_due_by_the_ratio_to_the_base_or_to_the_least_that_matters(kept: Kept) -> None:
@@ -553,22 +553,22 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
     disk.free = 0
     waits = []
     for _ in range(8):
-        assert compactor._is_due()
-        compactor._rewrite()
-        assert not compactor._is_due()
-        waits.append(compactor._not_before - now)
-        now = compactor._not_before
+        assert compactor.is_due()
+        compactor.rewrite()
+        assert not compactor.is_due()
+        waits.append(compactor.not_before - now)
+        now = compactor.not_before
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     assert compactor.failures == 8
     first = said.getvalue().splitlines()[0]
     assert "not enough room" in first
     assert "it goes on as it is, and is rewritten 60 s from now at the earliest" in first
     disk.mend()
-    compactor._rewrite()
+    compactor.rewrite()
     assert compactor.done == 1
     disk.free = 0
-    compactor._rewrite()
-    assert compactor._not_before - now == 60
+    compactor.rewrite()
+    assert compactor.not_before - now == 60
 
 
 @pytest.mark.parametrize("verbosity", [0, 1])

@@ -50,7 +50,7 @@ class Served:
 
     @property
     def said(self) -> str:
-        stream = self.service.log._stream
+        stream = self.service.log.stream
         assert isinstance(stream, io.StringIO)
         return stream.getvalue()
 
@@ -179,7 +179,7 @@ def is_due(server: Served) -> bool:
     compactor = server.service.compactor
     assert compactor is not None
     compactor._least_bytes, compactor._ratio = 0, 0.1
-    return compactor._is_due()
+    return compactor.is_due()
 
 
 @pytest.mark.parametrize("evicts", [True, False])

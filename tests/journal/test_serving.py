@@ -41,7 +41,7 @@ def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | Non
 
 
 def said(service: Server) -> str:
-    stream = service.log._stream
+    stream = service.log.stream
     assert isinstance(stream, io.StringIO)
     return stream.getvalue()
 

@@ -255,5 +255,5 @@ def test_nothing_stays_of_a_datagram(sends: bytes) -> None:
     with UdpServer(("127.0.0.1", 0), socket.AF_INET, Surroundings().context) as server:
         before = objects()
         for _ in range(COUNT):
-            server._carry_out(sends)
+            server.carry_out(sends)
         assert objects() == before

@@ -21,7 +21,7 @@ FAILING = {
     "listener, of datagrams": "memcache_kv.server.udp.UdpServer.get_request",
     "journal": "memcache_kv.journal.writer.Journal._gather",
     "journal, in a step": "memcache_kv.journal.writer.Journal._write",
-    "compactor": "memcache_kv.journal.compaction.Compactor._is_due",
+    "compactor": "memcache_kv.journal.compaction.Compactor.is_due",
     "crawler": "memcache_kv.store.crawler.Crawler._round",
     "memory": "memcache_kv.server.memory.MemoryWatch.check",
 }

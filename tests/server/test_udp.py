@@ -35,20 +35,20 @@ def server() -> Iterator[UdpServer]:
 
 
 def test_a_text_change_is_refused_in_text(server: UdpServer) -> None:
-    assert server._carry_out(SET) == b"SERVER_ERROR out of memory storing object\r\n"
+    assert server.carry_out(SET) == b"SERVER_ERROR out of memory storing object\r\n"
 
 
 def test_a_binary_change_is_refused_in_binary(server: UdpServer) -> None:
-    [reply] = replies_in(server._carry_out(Packet(Opcode.SET, b"a", bytes(8), b"x").to_bytes()))
+    [reply] = replies_in(server.carry_out(Packet(Opcode.SET, b"a", bytes(8), b"x").to_bytes()))
     assert (reply.opcode, reply.status) == (Opcode.SET, 0x82)
 
 
 def test_several_changes_at_once_are_not_answered(server: UdpServer) -> None:
-    assert server._carry_out(SET + SET) == b""
+    assert server.carry_out(SET + SET) == b""
 
 
 def test_what_reads_is_answered(server: UdpServer) -> None:
-    assert server._carry_out(b"get a\r\n") == b"END\r\n"
+    assert server.carry_out(b"get a\r\n") == b"END\r\n"
 
 
 # Over a socket
@@ -115,7 +115,7 @@ def test_why_a_datagram_was_not_answered_is_logged_once_however_many_there_are(
             return b"VERSION "
         raise ValueError("ours")
 
-    monkeypatch.setattr(UdpServer, "_carry_out", fail)
+    monkeypatch.setattr(UdpServer, "carry_out", fail)
     with answering() as (around, _, client):
         for _ in range(5):
             client.send(HEAD + b"get a\r\n")
@@ -129,7 +129,7 @@ def test_why_a_datagram_was_not_answered_is_logged_once_however_many_there_are(
 
 def test_why_nothing_can_be_received_is_logged(server: UdpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr(server.log, "_stream", stream)
+    monkeypatch.setattr(server.log, "stream", stream)
     server.socket.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         server.get_request()
