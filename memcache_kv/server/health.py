@@ -30,7 +30,7 @@ TEXT_REQUEST = b"version".ljust(len(BINARY_REQUEST)) + b"\r\n"
 BINARY_REPLY = re.compile(b"\x81\x0b", re.DOTALL)
 WANTS_CERTIFICATE = "answers with TLS, and wants a client's certificate"
 LONGEST_REPLY_BYTES = 1024
-EVERYWHERE = ("", "0.0.0.0", "::", "*")
+EVERYWHERE = ("", "0.0.0.0", "::", "*")  # nosec B104: addresses to recognise, none to listen on
 
 
 class Unhealthy(MemcacheKVError):
