@@ -63,6 +63,8 @@ class JournalFiles:
         self._unsynced: dict[str, int] = {}
         """Which increments before the last are not known to be on disk, and how much of them is. No manifest names yet
         what was begun after the first of them."""
+        self._sync_error: OSError | None = None
+        """Why one of them could not be synced: a second fsync would not be believed."""
         self._obsolete: list[str] = []
         """Files that no manifest names any more, to be removed once that is sure to be on disk."""
         self._known: dict[str, object] = {}
@@ -151,11 +153,16 @@ class JournalFiles:
         return not self._unsynced
 
     def _sync_closed(self, first: int = 0) -> None:
+        if self._sync_error is not None:
+            raise self._sync_error
         for name in [name for name in self._unsynced if number_of(name) >= first]:
             with contextlib.suppress(FileNotFoundError):  # `check` tells of it
                 file = self.disk.append_to(self.directory / name)
                 try:
                     file.sync()
+                except OSError as error:
+                    self._sync_error = error
+                    raise
                 finally:
                     file.close()
             del self._unsynced[name]
@@ -172,7 +179,7 @@ class JournalFiles:
 
     def rotate(self, data: bytes = b"") -> int:
         """Go on in a new increment that begins with `data`; return its number. What was appended has been synced."""
-        return self._go_on_with(data, self.closed)
+        return self._go_on_with(data, [*self.closed, Part(self.name, self.synced_bytes)])
 
     def rotate_unsynced(self, data: bytes) -> int:
         """Do the same without waiting for the disk, and with nothing synced: the manifest comes to name it later.
@@ -203,11 +210,16 @@ class JournalFiles:
 
         None: that is read back from the system, which most likely still has it.
         """
-        if data is None:
-            written = [part for part in self.closed if part.name in self._unsynced]
-            tails = [self._tail(part.name, self._unsynced[part.name], part.bytes) for part in written]
-            data = b"".join((*tails, self._tail(self.name, self.synced_bytes, self.bytes)))
-        self._go_on_with(data, [Part(part.name, self._unsynced.get(part.name, part.bytes)) for part in self.closed])
+        if data is not None:
+            self.rotate(data)
+            return
+        parts = [*self.closed, Part(self.name, self.bytes)]
+        synced = {self.name: self.synced_bytes} | self._unsynced
+        at, first = next((at, part) for at, part in enumerate(parts) if part.name in synced)
+        known = Part(first.name, synced[first.name])
+        tails = [self._tail(first.name, known.bytes, first.bytes)]
+        tails += [self._tail(part.name, 0, part.bytes) for part in parts[at + 1 :]]  # synced or not: in their order
+        self._go_on_with(b"".join(tails), [*parts[:at], known])
 
     def _tail(self, name: str, start: int, end: int) -> bytes:
         tail, position = [], 0
@@ -226,10 +238,11 @@ class JournalFiles:
         return number, path
 
     def _go_on_with(self, data: bytes, closed: list[Part]) -> int:
+        """Begin an increment behind these, which are what stays of those that were there."""
         number, path = self._next_increment()
         file, size = self._create(path.name, self._start_line(0) + data)
         before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file)
-        closed = [*closed, Part(self.name, self.synced_bytes)]
+        gone = {part.name for part in self.closed} | {self.name}
         self.closed, self._unsynced = [part for part in closed if part.bytes], {}
         self.name, self.bytes, self.synced_bytes, self._file = path.name, size, size, file
         try:
@@ -238,8 +251,8 @@ class JournalFiles:
             self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file = before
             file.close()
             raise
-        self._is_torn = False
-        self._obsolete += [part.name for part in closed if not part.bytes]
+        self._is_torn, self._sync_error = False, None
+        self._obsolete += gone - {part.name for part in self.closed}
         before[-1].close()
         self._names_unsynced = True
         self.settle()
@@ -351,6 +364,7 @@ class JournalFiles:
         """Write the manifest as the files are now."""
         self.check_lock()
         self._sync_closed()
+        self.settle()  # the names too, before a manifest has them
         self._replace_manifest()
         self._names_unsynced = True
         self.settle()

@@ -62,6 +62,7 @@ class JournalLifecycle:
             room = found.room if is_held else room
             self._say_what_was_recovered(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
+        self._store.clock.tick()  # reading may have taken minutes
         self.journal = Journal(
             directory,
             self._settings.fsync,
@@ -71,6 +72,7 @@ class JournalLifecycle:
             on_fault=self._on_fault,
             room=room,
             queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
+            unix_time=self._wall_time,
             stepped=found.stepped,
             prepare=lambda: self._prepare(directory, manifest, found),
         )
@@ -79,6 +81,10 @@ class JournalLifecycle:
         self.compactor.on_fault = self._on_fault
         self._store.log = self.journal
         self._store.new_second()
+
+    def _wall_time(self) -> float:
+        """Tell the time as the store's clock has it, so that the journal knows no other."""
+        return self._store.clock.now + self._store.clock.wall_ahead
 
     def close(self) -> None:
         """Write what is queued, and let go of the directory."""

@@ -18,7 +18,7 @@ from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_nam
 from memcache_kv.journal.record import Record, line_of, set_line
 from tests.journal.disk import Disk, broken, no_space
 from tests.journal.history import replay, shown
-from tests.journal.journals import FIRST, START, STARTED, Run, make_journal, manifest_in, names_in
+from tests.journal.journals import FIRST, START, STARTED, Run, keys_in, make_journal, manifest_in, names_in
 
 Act = Callable[[Run], object]
 
@@ -501,6 +501,30 @@ def test_an_end_names_all_and_has_all_on_disk(lazy: Run, disk: Disk) -> None:
     assert {part.name: part.bytes for part in parts} == {part.name: disk.durable[part.name] for part in parts}
 
 
+def test_an_end_after_a_failed_sync_names_nothing_that_is_not_on_disk(lazy: Run, disk: Disk) -> None:
+    before = manifest_in_file(lazy.path)
+    lazy.store(b"c")
+    disk.errors["sync increment"] = broken()
+    with pytest.raises(OSError, match="Input/output error"):
+        lazy.journal.files.sync()
+    disk.mend()  # so that the next fsync says that all is well
+    with pytest.raises(JournalFailed, match="Input/output error; 3 records were written and may not be on disk"):
+        lazy.close()
+    assert manifest_in_file(lazy.path) == before
+
+
+def test_an_end_has_the_names_on_disk_before_a_manifest_has_them(lazy: Run, disk: Disk) -> None:
+    lazy.journal.files._sync_closed()  # as by a sync that then fails at the last file
+    before = len(disk.operations)
+    lazy.journal.files._swap()
+    done = [what for what, name in disk.operations[before:] if what in ("sync_directory", "rename")]
+    assert done[0] == "sync_directory"
+
+
+def manifest_in_file(path: Path) -> bytes:
+    return (path / MANIFEST_NAME).read_bytes()
+
+
 def test_a_base_does_not_wait_for_what_it_replaces(lazy: Run, disk: Disk) -> None:
     size = write_base(lazy.journal.files, 2, b"a")
     before = len(disk.operations)
@@ -525,6 +549,19 @@ def test_a_failed_sync_writes_again_what_either_may_have_lost(lazy: Run, disk: D
     assert [part.name for part in manifest_in(lazy.path).parts] == [FIRST, increment_name(3)]
     assert increment_name(2) not in names_in(lazy.path)
     assert disk.durable[increment_name(3)] == (lazy.path / increment_name(3)).stat().st_size
+    assert found(lazy.path) == {b"a", b"b"}
+
+
+def test_what_is_written_again_keeps_its_order(lazy: Run, disk: Disk) -> None:
+    """Though what was begun later is on disk by then."""
+    lazy.journal.files.sync(2)
+    disk.errors["sync increment"] = broken()
+    with pytest.raises(OSError, match="Input/output error"):
+        lazy.journal.files.sync()
+    disk.mend()
+    lazy.journal.files.replace_tail(None)
+    lazy.crash()
+    assert keys_in(lazy.path) == [b"a", b"b"]
     assert found(lazy.path) == {b"a", b"b"}
 
 
