@@ -14,6 +14,8 @@ from tests.program import Program
 
 ROUNDS = 6
 PAIRS = 50
+PAUSE_SECONDS = 0.01
+"""Between rounds of the load: the journal must not grow faster than a tool that is being traced can read it."""
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ class Load(threading.Thread):
     def run(self) -> None:
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as connection:
             replies = connection.makefile("rb")
-            while not self.stopping.is_set():
+            while not self.stopping.wait(PAUSE_SECONDS):
                 self.rounds += 1
                 number = b"%d" % self.rounds
                 request = b"".join(
