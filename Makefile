@@ -30,10 +30,7 @@ check: .venv/ready  ## lint, format, types, and bandit's look for unsafe code
 SUBPROCESSES := integration crash concurrency clients faults differential fuzz
 
 coverage: .venv/ready  ## the share of lines and branches that tests in the test process reach
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -p no:cacheprovider $(SUBPROCESSES:%=--ignore tests/%)
-	$(BIN)/coverage combine -q
-	$(BIN)/coverage report --fail-under=85
+	$(BIN)/python -m pytest -n 4 -q --cov --cov-fail-under=85 $(SUBPROCESSES:%=--ignore tests/%)
 
 audit: .venv/ready  ## known vulnerabilities of the installed packages; ALLOW_OFFLINE=1 passes where it cannot ask
 	$(BIN)/python .ci/audit.py $(if $(ALLOW_OFFLINE),--allow-offline)

@@ -23,7 +23,8 @@ def main() -> int:
     packages = json.loads(done.stdout)["dependencies"] if done.stdout.strip() else []
     unknown = [package for package in packages if "skip_reason" in package]
     if len(unknown) == len(packages):
-        print(f"audit: NOT DONE, the index could not be asked\n{done.stderr[-1000:]}", file=sys.stderr)
+        why = f"the index knows none of {len(packages)} packages" if packages else done.stderr[-1000:]
+        print(f"audit: NOT DONE, no list of vulnerabilities could be asked: {why}", file=sys.stderr)
         return 0 if allow_offline else 3
     for package in unknown:
         print(f"audit: {package['name']} could not be looked up: {package['skip_reason']}")
