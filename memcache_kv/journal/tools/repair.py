@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.disk import Disk, write_all
+from memcache_kv.journal.disk import write_all
 from memcache_kv.journal.manifest import Manifest, Part, base_name, increment_name, number_of, with_base
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.recovery import CAS_RUN, Progress
@@ -103,8 +103,9 @@ def carry_out(
         manifest = _manifest(found.manifest, parts, last.finish())
         new = [*mended.values(), last]
         if with_base(manifest).base is not manifest.base:
-            new.append(undo.enter_context(_empty_base(path, disk, number_of(manifest.increments[0].name), cas)))
-            manifest = Manifest(FORMAT_VERSION, new[-1].part, manifest.increments)
+            base = undo.enter_context(NewPart(path, disk, base_name(number_of(manifest.increments[0].name))))
+            new.append(base)
+            manifest = Manifest(FORMAT_VERSION, _write_empty_base(base, cas), manifest.increments)
         with uninterrupted():
             names = [file.part.name for file in (*plan.damaged, *plan.sound)]
             repaired = Repaired(keep_originals(path, disk, names, "repair"))
@@ -121,16 +122,11 @@ def _manifest(old: Manifest, parts: dict[str, Part], last: Part) -> Manifest:
     return Manifest(FORMAT_VERSION, base, (*increments, last))
 
 
-def _empty_base(directory: Path, disk: Disk, number: int, cas: int) -> NewPart:
+def _write_empty_base(base: NewPart, cas: int) -> Part:
     """Write what takes the place of a base that is lost: without one, increments numbered above 1 are a loss anew."""
-    new = NewPart(directory, disk, base_name(number))
-    with ExitStack() as undo:
-        undo.push(new)
-        new.write(start_line(cas))
-        new.write(line_of(Record("end", at=int(time.time()), count=1)))
-        new.finish()
-        undo.pop_all()
-    return new
+    base.write(start_line(cas))
+    base.write(line_of(Record("end", at=int(time.time()), count=1)))
+    return base.finish()
 
 
 def _mend(snapshot: Snapshot, file: FileCheck, new: NewPart, progress: Progress | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.manifest import Manifest, increment_name
+from memcache_kv.journal.manifest import Manifest, base_name, increment_name
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
@@ -107,7 +107,8 @@ def go_back(
     path, disk = directory.path, directory.disk
     number = next_number(path, disk)
     with ExitStack() as undo:
-        base = undo.enter_context(write_base(path, disk, number, store, rewound.last_cas, progress))
+        base = undo.enter_context(NewPart(path, disk, base_name(number)))
+        write_base(base, store, rewound.last_cas, progress)
         increment = undo.enter_context(NewPart(path, disk, increment_name(number)))
         increment.write(start_line(rewound.last_cas))
         manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),))

@@ -22,7 +22,6 @@ from memcache_kv.journal.manifest import (
     TEMPORARY_SUFFIX,
     Manifest,
     Part,
-    base_name,
     number_of,
     replace_manifest,
 )
@@ -36,8 +35,8 @@ WRITE_BYTES = 256 * 1024
 class NewPart:
     """A file of a journal that is written under a temporary name: `finish` makes it durable, `place` gives it its name.
 
-    As a context it removes what was not placed. Raises JournalError where it, or the manifest that is to name it, would
-    replace something else than a regular file.
+    The file is there within the context, whose end removes it unless it was placed, also after Ctrl-C at any moment.
+    Raises JournalError where it, or the manifest that is to name it, would replace something else than a regular file.
     """
 
     def __init__(self, directory: Path, disk: Disk, name: str) -> None:
@@ -51,9 +50,7 @@ class NewPart:
         self._is_placed = False
         replaced = (name, MANIFEST_NAME)
         check_regular(directory, (*replaced, *(one + TEMPORARY_SUFFIX for one in replaced)))
-        with contextlib.suppress(FileNotFoundError):
-            disk.remove(self._temporary)
-        self._file: File | None = disk.create(self._temporary)
+        self._file: File | None = None
 
     def write(self, data: bytes) -> None:
         """Append this. Raises OSError."""
@@ -88,9 +85,19 @@ class NewPart:
         self._is_placed = True
 
     def __enter__(self) -> Self:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.remove(self._temporary)
+            self._file = self._disk.create(self._temporary)
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -107,27 +114,20 @@ def start_line(cas: int, stepped: int | None = None) -> bytes:
     return line_of(Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped))
 
 
-def write_base(
-    directory: Path, disk: Disk, number: int, store: Store, cas: int, progress: Progress | None = None
-) -> NewPart:
-    """Write all that a store holds to a base of this number, which is not placed yet. Raises OSError."""
-    new = NewPart(directory, disk, base_name(number))
-    with contextlib.ExitStack() as undo:
-        undo.push(new)
-        new.write(start_line(cas))
-        count = 1
-        if store.flush_at:
-            new.write(line_of(Record("flush", at=store.flush_at)))
-            count += 1
-        for key, entry in store.items():
-            new.write(record_of(key, entry))
-            count += 1
-            if progress is not None and count % 1000 == 0:
-                progress(count, len(store), count)
-        new.write(line_of(Record("end", at=store.clock.now, count=count)))
-        new.finish()
-        undo.pop_all()
-    return new
+def write_base(new: NewPart, store: Store, cas: int, progress: Progress | None = None) -> None:
+    """Write all that a store holds to a base, and finish it; it is not placed yet. Raises OSError."""
+    new.write(start_line(cas))
+    count = 1
+    if store.flush_at:
+        new.write(line_of(Record("flush", at=store.flush_at)))
+        count += 1
+    for key, entry in store.items():
+        new.write(record_of(key, entry))
+        count += 1
+        if progress is not None and count % 1000 == 0:
+            progress(count, len(store), count)
+    new.write(line_of(Record("end", at=store.clock.now, count=count)))
+    new.finish()
 
 
 def next_number(directory: Path, disk: Disk) -> int:

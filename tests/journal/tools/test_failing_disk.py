@@ -19,7 +19,17 @@ from memcache_kv.journal.tools.repair import carry_out, make_plan
 from memcache_kv.journal.tools.restore import go_back, preview
 from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
 from memcache_kv.journal.tools.verify import verify
-from tests.journal.tools.journals import STARTED, contents, flip, keys, middle_of, several_files, write_journal
+from tests.journal.tools.journals import (
+    STARTED,
+    contents,
+    flip,
+    keys,
+    middle_of,
+    sets,
+    several_files,
+    tree,
+    write_journal,
+)
 from tests.journal.tools.test_restore_command import eventful
 
 BROKEN = OSError(errno.EIO, "Input/output error")
@@ -167,3 +177,19 @@ def test_a_repair_that_failed_can_be_done_again(tmp_path: Path, has_manifest: bo
                 work(directory)
         assert verify(copy).is_sound
         assert keys(copy) == "b c d f g i"
+
+
+class InterruptedDisk(SystemDisk):
+    """A disk on which Ctrl-C comes right after a file was made."""
+
+    def create(self, path: Path) -> File:
+        super().create(path).close()
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_as_the_new_file_is_made_leaves_none_behind(tmp_path: Path) -> None:
+    journal = write_journal(tmp_path / "journal", sets("a"))
+    before = tree(journal)
+    with closing(JournalDirectory(journal, InterruptedDisk())) as directory, pytest.raises(KeyboardInterrupt):
+        load(directory, [SourceItem(b"b", b"1")])
+    assert tree(journal) == before
