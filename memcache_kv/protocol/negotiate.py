@@ -41,16 +41,10 @@ class Undecided(Session):
         self._users = users
         self._settle = settle
 
-    def answer_lone(self, data: bytes) -> bytes:
-        """Decide, and let the protocol answer; the end of input decides nothing."""
-        return self._decide(data).answer_lone(data) if data else b""
-
-    def receive(self, data: bytes) -> None:
-        """Decide, and let the protocol take what arrived."""
-        self._decide(data).receive(data)
-
-    def _decide(self, data: bytes) -> Session:
+    def receive(self, data: bytes) -> bool:
+        """Decide, and let the protocol take what arrived: what it answers is in its `out`, not in this one's."""
         protocol = protocol_for(self.context, self.fd, data, self._users)
         protocol.want = self.want
         self._settle(protocol)
-        return protocol
+        protocol.receive(data)
+        return False

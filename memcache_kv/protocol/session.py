@@ -90,12 +90,12 @@ class Session:
         self._store_wire_bytes: Callable[[bytes], None] = _nothing
         """What stores the data block that is being read."""
 
-    def answer_lone(self, data: bytes) -> bytes:
-        """Carry out input that is one request in its usual form; return the reply, or nothing where `receive` must."""
-        raise NotImplementedError
+    def receive(self, data: bytes) -> bool:
+        """Take what arrived, which is at least a byte: carry out the requests that are whole, and keep the rest.
 
-    def receive(self, data: bytes) -> None:
-        """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        The replies gather in `out`. Returns True where the fast path has carried out all of it: then the caller has
+        only these to send, and they are small. Else it looks at `paused` and `closing` too.
+        """
         raise NotImplementedError
 
     def _run(self, data: bytes) -> None:

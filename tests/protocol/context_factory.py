@@ -86,10 +86,6 @@ class Conversation:
         protocol, first = self.protocol, len(self.turns)
         if protocol.closing:
             return b""
-        reply = protocol.answer_lone(data)
-        if reply:
-            self.turns.append(reply)
-            return reply
         protocol.receive(data)
         self._send()
         while protocol.paused and not protocol.closing:

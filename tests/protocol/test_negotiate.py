@@ -53,33 +53,20 @@ def test_the_first_byte_and_the_binding_decide(binding: str, first: bytes, text:
 
 
 @pytest.mark.parametrize(
-    ("request_bytes", "kind", "reply"), [(b"get a\r\n", TextProtocol, b"END\r\n"), (NOOP, BinaryProtocol, b"")]
-)
-def test_the_first_request_may_take_the_fast_path(request_bytes: bytes, kind: type, reply: bytes) -> None:
-    client = Client()
-    assert client.undecided.answer_lone(request_bytes) == reply
-    [protocol] = client.settled
-    assert type(protocol) is kind
-    assert protocol.out == []
-
-
-@pytest.mark.parametrize(
     ("request_bytes", "kind", "reply"),
-    [(b"mn\r\n", TextProtocol, b"MN\r\n"), (NOOP, BinaryProtocol, NOOP_REPLY)],
+    [
+        (b"get a\r\n", TextProtocol, b"END\r\n"),
+        (b"mn\r\n", TextProtocol, b"MN\r\n"),
+        (NOOP, BinaryProtocol, NOOP_REPLY),
+    ],
 )
-def test_what_takes_the_general_way_is_answered_by_the_protocol(request_bytes: bytes, kind: type, reply: bytes) -> None:
+def test_the_protocol_answers_the_first_request(request_bytes: bytes, kind: type, reply: bytes) -> None:
     client = Client()
-    client.undecided.receive(request_bytes)
+    assert not client.undecided.receive(request_bytes)
     [protocol] = client.settled
     assert type(protocol) is kind
     assert b"".join(protocol.out) == reply
     assert client.undecided.out == []
-
-
-def test_the_end_of_input_decides_nothing() -> None:
-    client = Client()
-    assert client.undecided.answer_lone(b"") == b""
-    assert client.settled == []
 
 
 def test_half_a_request_decides() -> None:

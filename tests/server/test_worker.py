@@ -772,13 +772,14 @@ def test_text_and_binary_have_the_same_items(serve: MakeServing) -> None:
 def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
     serving = serve()
     unlucky, other = serving.connect(), serving.connect()
-    ask(other, b"version\r\n", VERSION)
+    for client in (unlucky, other):
+        ask(client, b"version\r\n", VERSION)
     receive = TextProtocol.receive
 
-    def fail_on_fault(protocol: TextProtocol, data: bytes) -> None:
+    def fail_on_fault(protocol: TextProtocol, data: bytes) -> bool:
         if data.startswith(b"fault"):
             raise MemoryError("no memory left")
-        receive(protocol, data)
+        return receive(protocol, data)
 
     monkeypatch.setattr(TextProtocol, "receive", fail_on_fault)
     unlucky.sendall(b"fault\r\n")

@@ -79,7 +79,7 @@ class FastPath(Session):
         self._tail, self._form = b"", NO_FORM
         """The last words behind a set's key, and what they say."""
 
-    def answer_lone(self, data: bytes) -> bytes:
+    def _answer_lone(self, data: bytes) -> bytes:
         """Carry out input that is one request in its usual form; return the reply, or nothing where it is not.
 
         A bare entry's key has neither space nor line feed, so that a hit proves that there is one request.

@@ -56,8 +56,16 @@ class TextProtocol(FastPath):
         self._with_cas = False
         self._counts = GET_COUNTS
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> bool:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        reply = self._answer_lone(data)
+        if reply:
+            self.out.append(reply)
+            return True
+        self._receive_general(data)
+        return False
+
+    def _receive_general(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
             self._held = b""

@@ -31,15 +31,14 @@ class GuardedTextProtocol(TextProtocol):
         self._token_bytes = 0
         """Length of the data block with user and password that comes next, with its line end; 0 before its line."""
 
-    def answer_lone(self, data: bytes) -> bytes:
-        """Answer in the short way only whoever has logged in."""
-        return super().answer_lone(data) if self._logged_in else b""
-
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> bool:
         """Take what arrived; before the login, look for nothing else in it."""
         if self._logged_in:
-            super().receive(data)
-            return
+            return super().receive(data)
+        self._receive_login(data)
+        return False
+
+    def _receive_login(self, data: bytes) -> None:
         data = self._before_login + data
         position = 0
         while not self.closing and not self._logged_in:

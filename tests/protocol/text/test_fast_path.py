@@ -125,9 +125,6 @@ def make() -> tuple[Surroundings, TextProtocol]:
 
 def tell(protocol: TextProtocol, data: bytes) -> bytes:
     """Have it answer as a worker does."""
-    reply = protocol.answer_lone(data)
-    if reply:
-        return reply
     protocol.receive(data)
     while protocol.paused:
         protocol.resume()
