@@ -15,12 +15,14 @@ from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
-from memcache_kv.protocol.text.fast_path import FastPath
+from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import Finder, RetrievalCounts
 
+JOINED_BYTES = 64 * 1024
+"""Replies with values of more bytes are not small: to copy them together takes longer than to send each by itself."""
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
@@ -61,7 +63,7 @@ class TextProtocol(FastPath):
         self.turn_bytes = 0
         position, done = self._run_fast(data, 0)
         if position == len(data):
-            return not self.turn_bytes
+            return self.turn_bytes <= JOINED_BYTES
         self._run(data, position, done)
         return False
 
@@ -96,7 +98,11 @@ class TextProtocol(FastPath):
                 self.paused = True
             if self.paused:
                 break
-            if left >= self._lines_at_once and not self._observers.active:
+            if (
+                left >= self._lines_at_once
+                and not self._observers.active
+                and data[position : position + 3] in FAST_COMMANDS
+            ):
                 position, done = self._run_fast(data, position)
                 left -= done
         if position < len(data) and not self.closing:
