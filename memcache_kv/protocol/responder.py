@@ -88,8 +88,8 @@ class LineResponder(Responder, Protocol):
         """Answer with a line and what follows it."""
 
 
-class BatchResponder(Protocol):
-    """The connection as the fast path sees it that carries out many meta commands at once."""
+class FormReader(Protocol):
+    """The connection as the fast path of the meta commands sees it."""
 
     out: list[bytes]
     """Replies that are not sent yet."""
@@ -100,6 +100,3 @@ class BatchResponder(Protocol):
 
     def form_now(self, tail: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
         """Return what is known of sets by the words behind the key: start of the entry, value's length, end, reply."""
-
-    def count_fast(self, hits: int, sets: int) -> None:
-        """Count gets that hit, and sets."""

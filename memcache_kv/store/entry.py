@@ -114,6 +114,11 @@ def is_plain_key(key: bytes) -> bool:
     return SPACE not in key and LINE_FEED not in key
 
 
+def is_text_key(key: bytes) -> bool:
+    """Tell whether this is a key that a text command line can name, by its length too."""
+    return 0 < len(key) <= KEY_LIMIT_BYTES and SPACE not in key and LINE_FEED not in key
+
+
 def wire_bytes_of(entry: Entry) -> bytes:
     """Return the ready bytes of any kind of entry."""
     if isinstance(entry, Item):

@@ -1,6 +1,6 @@
 r"""The classic text protocol: lines and data blocks in, replies out (memcached's doc/protocol.txt).
 
-`TextProtocol` frames the stream; `usual.py` carries out what most requests are, `classic.py` the rest.
+`TextProtocol` frames the stream; `fast_path.py` carries out requests in their common form, `classic.py` all others.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
-from memcache_kv.protocol.text.fast_path import LINES, FastPath
-from memcache_kv.protocol.text.multiget import KEYS_PER_TURN
+from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import Finder, RetrievalCounts
 
+JOINED_BYTES = 64 * 1024
+"""Replies with values of more bytes are not small: to copy them together takes longer than to send each by itself."""
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
@@ -29,8 +30,6 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
 
-CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
-"""How the lines of requests begin that are carried out many at once where they can be."""
 GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
 
@@ -58,14 +57,18 @@ class TextProtocol(FastPath):
 
     def receive(self, data: bytes) -> bool:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
-        reply = self._answer_lone(data)
-        if reply:
-            self.out.append(reply)
-            return True
-        self._receive_general(data)
+        if self._held or self._mid_block or self._observers.active:
+            self._receive_general(data)
+            return False
+        self.turn_bytes = 0
+        position, done = self._run_fast(data, 0)
+        if position == len(data):
+            return self.turn_bytes <= JOINED_BYTES
+        self._run(data, position, done)
         return False
 
     def _receive_general(self, data: bytes) -> None:
+        """Take what continues a request that is not whole yet, or what observers must see one by one."""
         if self._held:
             data = self._held + data
             self._held = b""
@@ -75,31 +78,33 @@ class TextProtocol(FastPath):
             if position == len(data):
                 return
             data = data[position:]
+        self.turn_bytes = 0
         self._run(data)
 
-    def _run(self, data: bytes) -> None:
-        """Carry out requests until the input or the turn is used up: the usual ones many at once, others one by one."""
-        position, end, left = 0, data.rfind(b"\r\n"), self._requests_per_turn
-        self.turn_bytes = 0
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
+        """Carry out requests until the input or the turn is used up: one in the general way, then those that follow
+        it in their common form, and so on.
+
+        done: how many of this turn were carried out already.
+        """
+        left = self._requests_per_turn - done
         while left > 0 and not self.closing:
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
-            command = data[position : position + 3]
-            # A classic request by itself came this far because it is unusual.
-            is_fast = (command in CLASSIC and line_end < end) or (command in META and line_end <= end + 1)
-            if is_fast and left >= LINES and not self._observers.active:
-                stop, done = self._run_fast(data, position, end)
-                left -= done
-                if stop > position:
-                    position = stop
-                    continue
             position = self._slow(data, position, line_end)
             left -= 1
             if self.turn_bytes > TURN_BYTES:
                 self.paused = True
             if self.paused:
                 break
+            if (
+                left >= self._lines_at_once
+                and not self._observers.active
+                and data[position : position + 3] in FAST_COMMANDS
+            ):
+                position, done = self._run_fast(data, position)
+                left -= done
         if position < len(data) and not self.closing:
             self._keep(data[position:] if position else data)
 
@@ -192,7 +197,7 @@ class TextProtocol(FastPath):
 
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
-        keys = list(islice(self._keys, KEYS_PER_TURN))
+        keys = list(islice(self._keys, multiget.KEYS_PER_TURN))
         is_fast = self._find == self.store.get and not self._observers.active
         reply = multiget.answer_keys(self, keys) if is_fast else None
         if reply is None:
@@ -202,7 +207,7 @@ class TextProtocol(FastPath):
             self.out += [reply] if reply else []
         if answered < len(keys):
             self._keys = chain(keys[answered:], self._keys)
-        elif len(keys) < KEYS_PER_TURN:
+        elif len(keys) < multiget.KEYS_PER_TURN:
             self._more = None
             self._log.reply(self.fd, b"END")
             self.out.append(b"END\r\n")

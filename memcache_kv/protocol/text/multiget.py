@@ -1,4 +1,4 @@
-"""A get of several keys, answered for all of them together: 0.5 microseconds a key, where one by one takes 1.5."""
+"""A get of several keys, answered for all of them together, which is much faster than one by one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.store.entry import EXPIRING, EXPIRING_BYTES, PLAIN, Entry, Item, expiring_end, wire_bytes_of
+from memcache_kv.store.entry import (
+    EXPIRING,
+    EXPIRING_BYTES,
+    PLAIN,
+    Entry,
+    Item,
+    expiring_end,
+    is_text_key,
+    wire_bytes_of,
+)
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
@@ -18,24 +26,20 @@ LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
 """Of a bare entry it is the line feed; what is no bytes has none."""
 
 
-def answer_lone_multiget(session: Session, data: bytes) -> bytes:
-    """Return the reply to input that is one get of several keys; nothing where it is not, or the general way must."""
-    if data.find(b"\r\n") != len(data) - 2:  # several requests, or not yet a whole one
-        return b""
-    keys = data[4:-2].split(b" ")
+def answer_line(session: Session, rest: bytes) -> bytes | None:
+    """Return the reply to a get line, of which this follows the command; None where the general way must answer."""
+    keys = rest.split(b" ")
     if len(keys) > KEYS_PER_TURN:
-        return b""
+        return None
     entries = session.store.kept_many(keys)
     pieces: list[Any] | None = _of_bare(session, keys, entries)
-    if not pieces:  # so it is not proved yet that the keys may be keys
-        if data.find(b"\n") < len(data) - 1 or b"" in keys or max(map(len, keys)) > KEY_LIMIT_BYTES:
-            return b""
-        pieces = _of_any(session, keys, entries)
-    return b"" if pieces is None else b"".join((*pieces, b"END\r\n"))
+    if not pieces:  # so nothing proves yet that they are keys
+        pieces = _of_any(session, keys, entries) if all(map(is_text_key, keys)) else None
+    return None if pieces is None else b"".join((*pieces, b"END\r\n"))
 
 
 def answer_keys(session: Session, keys: list[bytes]) -> bytes | None:
-    """Return what a get of these keys is answered, without an END; None where each must be answered by itself."""
+    """Return the values of these keys as a get has them, without an END; None where each must be answered by itself."""
     entries = session.store.kept_many(keys)
     pieces = _of_bare(session, keys, entries) or _of_any(session, keys, entries)
     return None if pieces is None else b"".join(pieces)
@@ -44,8 +48,7 @@ def answer_keys(session: Session, keys: list[bytes]) -> bytes | None:
 def _of_bare(session: Session, keys: list[bytes], entries: list[Entry | None]) -> list[Any]:
     """Return the pieces of the reply where all keys have bare entries, as most do; none where not.
 
-    They are put between the other pieces by slices and not one by one, which makes of half a microsecond a key less
-    than a quarter.
+    Slices put them between the other pieces, all at once.
     """
     try:
         if bytes(map(LAST_BYTE, entries)) != b"\n" * len(keys):

@@ -4,7 +4,7 @@ import pytest
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.session import FIRST_READ_BYTES, LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
-from memcache_kv.protocol.text import framing
+from memcache_kv.protocol.text import framing, multiget
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
 from memcache_kv.store import Mode
 from memcache_kv.store.entry import pack
@@ -59,7 +59,7 @@ def test_the_log_changes_no_reply(case: Case) -> None:
 
 @by_name
 def test_short_turns_change_no_reply(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "KEYS_PER_TURN", 1)
+    monkeypatch.setattr(multiget, "KEYS_PER_TURN", 1)
     monkeypatch.setattr(framing, "TURN_BYTES", 1)
     assert Conversation(Surroundings(Settings(max_reqs_per_event=1))).feed(case.request) == case.reply
 
@@ -158,7 +158,7 @@ def test_turns_of_any_length_give_the_same_replies(
 ) -> None:
     expected, counts = Conversation().feed(STREAM), Surroundings()
     Conversation(counts).feed(STREAM)
-    monkeypatch.setattr(framing, "KEYS_PER_TURN", keys)
+    monkeypatch.setattr(multiget, "KEYS_PER_TURN", keys)
     monkeypatch.setattr(framing, "TURN_BYTES", turn_bytes)
     around = Surroundings(Settings(max_reqs_per_event=requests))
     conversation = Conversation(around)
@@ -177,7 +177,7 @@ def test_a_turn_answers_no_more_requests_than_it_may() -> None:
 
 
 def test_a_turn_answers_no_more_keys_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "KEYS_PER_TURN", 2)
+    monkeypatch.setattr(multiget, "KEYS_PER_TURN", 2)
     conversation = Conversation()
     conversation.feed(SET)
     conversation.turns.clear()
@@ -187,7 +187,7 @@ def test_a_turn_answers_no_more_keys_than_it_may(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_arrives_with_a_long_get_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "KEYS_PER_TURN", 2)
+    monkeypatch.setattr(multiget, "KEYS_PER_TURN", 2)
     conversation = Conversation()
     protocol = conversation.protocol
     protocol.receive(b"get a b c d e\r\nversion\r\nver")
