@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from memcache_kv.commands.caller import Caller
+
 if TYPE_CHECKING:
     from memcache_kv.protocol.context import Context
-    from memcache_kv.stats.counters import Counters
     from memcache_kv.store.entry import Entry
     from memcache_kv.store.store import Store
     from memcache_kv.store.writes import Mode, Outcome, Write
 
 
-class Responder(Protocol):
+class Responder(Caller, Protocol):
     """The connection as a command of any protocol sees it."""
 
     closing: bool
@@ -27,18 +28,6 @@ class Responder(Protocol):
     @property
     def context(self) -> Context:
         """The server."""
-
-    @property
-    def store(self) -> Store:
-        """The items."""
-
-    @property
-    def counters(self) -> Counters:
-        """What the command is counted in."""
-
-    @property
-    def fd(self) -> int:
-        """The number of the connection."""
 
     @property
     def out(self) -> list[bytes]:
@@ -64,9 +53,6 @@ class Responder(Protocol):
 
     def observe_fetch(self, key: bytes, entry: Entry | None) -> None:
         """Tell watchers that a command wanted this key's value."""
-
-    def observe_creation(self, key: bytes, entry: Entry) -> None:
-        """Tell watchers that arithmetic made a new item."""
 
     def observe_rejection(self, key: bytes, mode: Mode) -> None:
         """Tell watchers that a value was too large to be stored."""

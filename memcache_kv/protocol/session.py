@@ -9,9 +9,10 @@ from io import BytesIO
 from typing import ClassVar
 
 from memcache_kv.errors import WritesRejected
+from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
-from memcache_kv.store.entry import Entry, deadline_of, wire_bytes_of
+from memcache_kv.store.entry import Entry
 from memcache_kv.store.writes import Mode, Outcome, Write
 
 READ_BYTES = 16 * 1024
@@ -257,6 +258,11 @@ class Session:
 
     # For those who watch
 
+    @property
+    def observers(self) -> Observers:
+        """Who is told of single requests."""
+        return self._observers
+
     def observe_lookup(self, key: bytes) -> None:
         """Tell whoever watches that a command is about to look for this key."""
         if self._observers.active:
@@ -267,13 +273,6 @@ class Session:
         """Tell whoever watches that a command wanted this key's value."""
         if self._observers.active:
             self._observers.fetched(self.fd, key, entry)
-
-    def observe_creation(self, key: bytes, entry: Entry) -> None:
-        """Tell whoever watches that counting made a new item, as memcached does: it looks once more, and stores."""
-        if self._observers.active:
-            self._observers.looked_up(self.fd, key, None, False)
-            write = Write(Mode.ADD, key, wire_bytes_of(entry), deadline_of(entry))
-            self._observers.stored(self.fd, write, Outcome.STORED, entry)
 
     def observe_rejection(self, key: bytes, mode: Mode) -> None:
         """Tell whoever watches that a value was too large to be stored."""

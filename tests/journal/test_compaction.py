@@ -5,8 +5,9 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from memcache_kv.journal.record import Record, line_of
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import STALE, WON, make_entry, pack
+from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, wait_until
 from tests.journal.history import History, Step, Visible, replay, shown, steps, two_record_steps
@@ -241,7 +243,9 @@ def with_changes(kept: Kept, change: Step) -> Visible:
     work = Compaction(kept.journal, kept.store)
     for number, _ in enumerate(work.steps()):
         name, *arguments = change
-        getattr(kept.store, str(name))(*arguments)
+        operation: Callable[..., object]
+        operation = partial(add_to, kept.store) if name == "delta" else getattr(kept.store, str(name))
+        operation(*arguments)
         kept.set(b"moment", b"%d" % number)
         kept.journal.step()
     return shown(kept.store)

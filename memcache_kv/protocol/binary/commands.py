@@ -10,6 +10,8 @@ from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands.arithmetic import Arithmetic
 from memcache_kv.protocol.binary.frames import Opcode, Request, Status, packet
 from memcache_kv.protocol.binary.sasl import (
     MECHANISM,
@@ -21,7 +23,7 @@ from memcache_kv.protocol.binary.sasl import (
 from memcache_kv.protocol.replies import MAX_VERBOSITY
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store import listing
-from memcache_kv.store.entry import Entry, cas_of, pack, value_of
+from memcache_kv.store.entry import Entry, cas_of, value_of
 from memcache_kv.store.store import Store
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
@@ -140,6 +142,13 @@ def _store_value(protocol: PacketResponder, request: Request, mode: Mode, deadli
         protocol.fail(request, Status.EXISTS if outcome is Outcome.EXISTS else Status.NOT_FOUND)
 
 
+STATUSES = {
+    Outcome.NOT_FOUND: Status.NOT_FOUND,
+    Outcome.EXISTS: Status.EXISTS,
+    Outcome.NOT_STORED: Status.NOT_STORED,
+    Outcome.NON_NUMERIC: Status.NON_NUMERIC,
+}
+
 NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 """What is the matter where these did not store; for the others there is a status of its own."""
 
@@ -182,61 +191,27 @@ def _delete_with_cas(store: Store, key: bytes, cas: int) -> tuple[Status, Entry 
     return status, removed
 
 
-class _PacketCounting:
-    """One increment or decrement: what it makes of an entry, and the status to tell."""
-
-    def __init__(self, store: Store, request: Request, is_up: bool) -> None:
-        self._store = store
-        self._request = request
-        delta, initial, exptime = COUNTING.unpack(request.extras)
-        self._delta: int = delta if is_up else -delta
-        self._initial: int = initial
-        self._deadline = None if exptime == MAKES_NONE else store.deadline(exptime)
-        self.number = 0
-        self.cas = 0
-        self.status = Status.SUCCESS
-        self.made: Entry | None = None
-        """What was stored where nothing was."""
-
-    def decide(self, old: Entry | None) -> Entry | None:
-        """Count, and return the entry to keep."""
-        if old is None:
-            self.made = self._begin()
-            return self.made
-        counted = self._store.counted(self._request.key, old, self._delta, self._request.cas, needs_cas=True)
-        if isinstance(counted, Outcome):
-            self.status = Status.EXISTS if counted is Outcome.EXISTS else Status.NON_NUMERIC
-            return old
-        self.number, entry = counted
-        self.cas = cas_of(entry)
-        return entry
-
-    def _begin(self) -> Entry | None:
-        """Make the item that is missing, where the request says so."""
-        if self._deadline is None:
-            self.status = Status.NOT_FOUND
-            return None
-        self.number, self.cas = self._initial, self._store.next_cas()
-        wire_bytes = pack(0, b"%d" % self._initial)
-        return self._store.renewed(self._request.key, wire_bytes, self._deadline, self.cas, 0)
-
-
-def _count(protocol: PacketResponder, request: Request, name: str) -> None:
-    counting = _PacketCounting(protocol.store, request, name == "incr")
-    protocol.observe_lookup(request.key)
-    if not protocol.store.update(request.key, counting.decide):
+def _count(protocol: PacketResponder, request: Request, is_up: bool) -> None:
+    """increment and decrement"""
+    delta, initial, exptime = COUNTING.unpack(request.extras)
+    counted = arithmetic.count(
+        protocol,
+        Arithmetic(
+            request.key,
+            delta,
+            is_up,
+            request.cas,
+            needs_cas=True,
+            initial=None if exptime == MAKES_NONE else initial,
+            initial_deadline=protocol.store.deadline(exptime),
+        ),
+    )
+    if counted.outcome is Outcome.STORED:
+        protocol.succeed(request, NUMBER.pack(counted.number), counted.cas)
+    elif counted.outcome is Outcome.NO_MEMORY:
         protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating new item")
-        return
-    if counting.made is not None:
-        protocol.observe_creation(request.key, counting.made)
-    elif counting.status is Status.SUCCESS:
-        protocol.counters.count(name + "_hits")
-    elif counting.status is Status.NOT_FOUND:
-        protocol.counters.count(name + "_misses")
-    if counting.status is Status.SUCCESS:
-        protocol.succeed(request, NUMBER.pack(counting.number), counting.cas)
     else:
-        protocol.fail(request, counting.status)
+        protocol.fail(request, STATUSES[counted.outcome])
 
 
 def _flush(protocol: PacketResponder, request: Request) -> None:
@@ -399,8 +374,8 @@ COMMANDS: dict[int, Command] = {
     **_pair(Opcode.APPEND, Opcode.APPENDQ, _joins(Mode.APPEND)),
     **_pair(Opcode.PREPEND, Opcode.PREPENDQ, _joins(Mode.PREPEND)),
     **_pair(Opcode.DELETE, Opcode.DELETEQ, Command(_delete)),
-    **_pair(Opcode.INCREMENT, Opcode.INCREMENTQ, Command(partial(_count, name="incr"), (COUNTING.size,))),
-    **_pair(Opcode.DECREMENT, Opcode.DECREMENTQ, Command(partial(_count, name="decr"), (COUNTING.size,))),
+    **_pair(Opcode.INCREMENT, Opcode.INCREMENTQ, Command(partial(_count, is_up=True), (COUNTING.size,))),
+    **_pair(Opcode.DECREMENT, Opcode.DECREMENTQ, Command(partial(_count, is_up=False), (COUNTING.size,))),
     **_pair(Opcode.FLUSH, Opcode.FLUSHQ, Command(_flush, (0, EXPTIME.size), is_keyed=False)),
     **_pair(Opcode.QUIT, Opcode.QUITQ, Command(_quit, is_keyed=False)),
     Opcode.NOOP: Command(_noop, is_keyed=False),

@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands.arithmetic import Arithmetic, Counted
 from memcache_kv.protocol.meta.flags import (
     OPAQUE_LIMIT_BYTES,
     BadFlags,
@@ -45,6 +48,7 @@ from memcache_kv.store.writes import Mode, Outcome, Write
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.responder import LineResponder
+    from memcache_kv.store.store import Store
 
 _T, _N, _s, _t, _c, _l, _h, _O, _k = b"TNstclhOk"
 LOCKED = frozenset(b"TNRlh")
@@ -425,98 +429,70 @@ def ma(protocol: LineResponder, words: list[bytes]) -> None:
     if flags.mode not in (b"", b"\0", b"I", b"+", b"D", b"-"):
         protocol.reply(b"CLIENT_ERROR invalid mode for ma M token")
         return
-    counting = _Counting(protocol, flags)
-    protocol.observe_lookup(flags.key)
-    if not protocol.store.update(flags.key, counting.decide):
-        counting.error = b"SERVER_ERROR Out of memory allocating new item"
-    elif counting.made is not None:
-        protocol.observe_creation(flags.key, counting.made)
-    try:
-        reply = counting.error or counting.reply()
-    except BadFlags as fault:
-        reply = fault.args[0]
-    if counting.error or not (flags.quiet and counting.is_fast) or not reply.startswith((b"HD", b"VA")):
+    counted = arithmetic.count(protocol, _arithmetic(protocol, flags))
+    if counted.outcome is Outcome.NO_MEMORY:
+        reply = b"SERVER_ERROR Out of memory allocating new item"
+    elif counted.outcome is Outcome.NON_NUMERIC:
+        reply = NON_NUMERIC
+    else:
+        try:
+            reply = _counted_reply(protocol, flags, counted)
+        except BadFlags as fault:
+            reply = fault.args[0]
+    if not flags.quiet or not reply.startswith((b"HD", b"VA")):
         protocol.reply(reply)
 
 
-class _Counting:
-    """One ma: the number before and after, and what is told of it."""
+def _arithmetic(protocol: LineResponder, flags: Flags) -> Arithmetic:
+    """Return what a ma asks for. T and N have no effect behind an opaque that is too long."""
+    tokens = list(takewhile(lambda token: token[0] != _O or len(token) <= OPAQUE_LIMIT_BYTES, flags.tokens))
+    return Arithmetic(
+        flags.key,
+        flags.delta,
+        is_up=flags.mode not in (b"D", b"-"),
+        cas=flags.cas or 0,
+        needs_cas=_c in flags.letters,
+        new_cas=flags.new_cas,
+        deadline=_new_deadline(protocol.store, flags, tokens, is_made=False),
+        initial=None if flags.vivify_ttl is None else flags.initial,
+        initial_deadline=_new_deadline(protocol.store, flags, tokens, is_made=True) or 0,
+    )
 
-    def __init__(self, protocol: LineResponder, flags: Flags) -> None:
-        self._flags = flags
-        self._store = protocol.store
-        self._counters = protocol.counters
-        self._is_up = flags.mode not in (b"D", b"-")
-        self._number = flags.initial
-        self._cas = 0
-        self._told_deadline = 0
-        self.made: Entry | None = None
-        """What was stored for a miss."""
-        self.status = b"NF"
-        self.error = b""
 
-    @property
-    def is_fast(self) -> bool:
-        """Whether it ended as hoped for."""
-        return self.status == b"HD"
+def _new_deadline(store: Store, flags: Flags, tokens: list[bytes], is_made: bool) -> int | None:
+    """Return the deadline that these flags set, in their order: T, and N of what was missing; None where none does."""
+    deadline = None
+    for token in tokens:
+        if token[0] == _T and flags.ttl is not None:
+            deadline = store.deadline(flags.ttl)
+        elif token[0] == _N and is_made and flags.vivify_ttl is not None:
+            deadline = store.deadline(flags.vivify_ttl)
+    return deadline
 
-    def decide(self, old: Entry | None) -> Entry | None:
-        """Count, and return the entry to keep; note what is to be told."""
-        name = "incr" if self._is_up else "decr"
-        if old is None:
-            if self._flags.vivify_ttl is None:
-                self._counters.count(name + "_misses")
-                return None
-            self.made = self._finish(pack(0, b"%d" % self._number), 0, 0, None)
-            return self.made
-        delta = self._flags.delta if self._is_up else -self._flags.delta
-        counted = self._store.counted(self._flags.key, old, delta, self._flags.cas or 0)
-        if counted is Outcome.EXISTS:
-            self.status = b"EX"
-        elif isinstance(counted, Outcome):
-            self.error = NON_NUMERIC
-        else:
-            self._counters.count(name + "_hits")
-            self._number, entry = counted
-            return self._finish(wire_bytes_of(entry), deadline_of(old), state_of(entry), old)
-        return old
 
-    def _finish(self, wire_bytes: bytes, deadline: int, state: int, old: Entry | None) -> Entry:
-        flags, deadline_in = self._flags, self._store.deadline
-        self.status = b"HD"
-        self._told_deadline = deadline
-        for token in flags.tokens:
-            if token[0] == _T and flags.ttl is not None:
-                deadline = deadline_in(flags.ttl)
-            elif token[0] == _N and old is None and flags.vivify_ttl is not None:
-                deadline = deadline_in(flags.vivify_ttl)
-            elif token[0] == _O and len(token) > OPAQUE_LIMIT_BYTES:
-                break  # it is refused, and what follows has no effect
-            elif token[0] == _t:
-                self._told_deadline = deadline
-        self._cas = flags.new_cas or (self._store.next_cas() if _c in flags.letters else 0)
-        return self._store.renewed(flags.key, wire_bytes, deadline, self._cas, state)
+def _counted_reply(protocol: LineResponder, flags: Flags, counted: Counted) -> bytes:
+    """Return the reply to a ma, without its line end. Raises BadFlags."""
+    if counted.outcome is not Outcome.STORED:
+        return STATUS[counted.outcome] + flags.identity()
+    fields = b"".join([_counted_field(protocol, flags, counted, place) for place in range(len(flags.tokens))])
+    if not flags.has(b"v"):
+        return b"HD" + fields
+    digits = b"%d" % counted.number
+    return b"VA %d%b\r\n%b" % (len(digits), fields, digits)
 
-    def reply(self) -> bytes:
-        """Return the reply, without its line end. Raises BadFlags."""
-        if self.status != b"HD":
-            return self.status + self._flags.identity()
-        fields = b"".join([self._field(token) for token in self._flags.tokens])
-        if not self._flags.has(b"v"):
-            return b"HD" + fields
-        digits = b"%d" % self._number
-        return b"VA %d%b\r\n%b" % (len(digits), fields, digits)
 
-    def _field(self, token: bytes) -> bytes:
-        letter = token[0]
-        if letter == _c:
-            return b" c%d" % self._cas
-        if letter == _t:
-            left = self._told_deadline - self._store.clock.now
-            return b" t%d" % (max(0, left) if self._told_deadline else -1)
-        if letter == _O:
-            return opaque(token)
-        return self._flags.echo() if letter == _k else b""
+def _counted_field(protocol: LineResponder, flags: Flags, counted: Counted, place: int) -> bytes:
+    token = flags.tokens[place]
+    letter = token[0]
+    if letter == _c:
+        return b" c%d" % counted.cas
+    if letter == _t:
+        changed = _new_deadline(protocol.store, flags, flags.tokens[:place], counted.is_made)
+        deadline = counted.former_deadline if changed is None else changed
+        return b" t%d" % (max(0, deadline - protocol.store.clock.now) if deadline else -1)
+    if letter == _O:
+        return opaque(token)
+    return flags.echo() if letter == _k else b""
 
 
 # me

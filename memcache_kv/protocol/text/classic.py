@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands.arithmetic import Arithmetic
 from memcache_kv.protocol.meta import commands
 from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
 from memcache_kv.protocol.replies import (
@@ -35,6 +37,8 @@ STORED_REPLIES = {
     Outcome.NOT_FOUND: b"NOT_FOUND",
     Outcome.NO_MEMORY: OUT_OF_MEMORY,
 }
+
+COUNTED_REPLIES = {Outcome.NOT_FOUND: b"NOT_FOUND", Outcome.NON_NUMERIC: NON_NUMERIC}
 
 WORDS_LIMIT = 23
 """memcached takes no more words of a line, but for the keys of a get: what stands behind them is passed over."""
@@ -166,31 +170,23 @@ def delete(protocol: TextResponder, words: list[bytes]) -> None:
 
 def incr(protocol: TextResponder, words: list[bytes]) -> None:
     """incr <key> <value> [noreply]"""
-    _arithmetic(protocol, words, "incr", 1)
+    _count(protocol, words, is_up=True)
 
 
 def decr(protocol: TextResponder, words: list[bytes]) -> None:
     """decr <key> <value> [noreply]"""
-    _arithmetic(protocol, words, "decr", -1)
+    _count(protocol, words, is_up=False)
 
 
-def _arithmetic(protocol: TextResponder, words: list[bytes], name: str, sign: int) -> None:
+def _count(protocol: TextResponder, words: list[bytes], is_up: bool) -> None:
     if not _take_key(protocol, words):
         return
     amount = unsigned64(words[2])
     if amount is None:
         protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
         return
-    protocol.observe_lookup(words[1])
-    result = protocol.store.delta(words[1], sign * amount)
-    if result is Outcome.NON_NUMERIC:
-        protocol.reply(NON_NUMERIC)
-    elif result is Outcome.NOT_FOUND:
-        protocol.counters.count(name + "_misses")
-        protocol.reply(b"NOT_FOUND")
-    elif isinstance(result, int):
-        protocol.counters.count(name + "_hits")
-        protocol.reply(b"%d" % result)
+    counted = arithmetic.count(protocol, Arithmetic(words[1], amount, is_up))
+    protocol.reply(COUNTED_REPLIES.get(counted.outcome) or b"%d" % counted.number)
 
 
 def touch(protocol: TextResponder, words: list[bytes]) -> None:
