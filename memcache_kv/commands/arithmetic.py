@@ -54,6 +54,11 @@ class Counted(NamedTuple):
     """Whether nothing was kept before."""
 
 
+_NOT_FOUND = Counted(Outcome.NOT_FOUND)
+_EXISTS = Counted(Outcome.EXISTS)
+_NON_NUMERIC = Counted(Outcome.NON_NUMERIC)
+
+
 def count(caller: Caller, request: Arithmetic) -> Counted:
     """Add to the number kept for a key, or take from it. Raises WritesRejected.
 
@@ -61,7 +66,7 @@ def count(caller: Caller, request: Arithmetic) -> Counted:
     """
     store, key = caller.store, request.key
     observe_lookup(caller, key)
-    result, made = Counted(Outcome.NOT_FOUND), None
+    result, made = _NOT_FOUND, None
 
     def decide(old: Entry | None) -> Entry | None:
         nonlocal result, made
@@ -101,10 +106,10 @@ def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, En
     before = wire_bytes_of(old)
     value = value_of(before)
     if value and request.cas not in (0, cas_of(old)):
-        return Counted(Outcome.EXISTS), old
+        return _EXISTS, old
     number = number_in(value)
     if number is None:
-        return Counted(Outcome.NON_NUMERIC), old
+        return _NON_NUMERIC, old
     amount = request.amount if request.is_up else -request.amount
     number = max(0, number + amount) & LARGEST_NUMBER
     digits = b"%d" % number

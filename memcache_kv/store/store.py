@@ -343,6 +343,10 @@ class Store:
         """Make a CAS id that nothing has had; 0 where none are given."""
         return next(self._cas_ids) if self.gives_cas else 0
 
+    def has_cas(self, entry: Entry, cas: int | None) -> bool:
+        """Tell whether an entry has this CAS id. Where none are given all have 0; otherwise none has 0."""
+        return cas == cas_of(entry) and (bool(cas) or not self.gives_cas)
+
     def renewed(
         self, key: bytes, wire_bytes: bytes, deadline: int, cas: int, state: int, old: Entry | None = None
     ) -> Entry:

@@ -22,6 +22,7 @@ def asking() -> Asking:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_number_is_counted(case: CommandCase) -> None:
     def carry_out(around: Surroundings) -> Result:
+        assert isinstance(case.command, Count)
         amount, is_up, cas, initial = case.command
         caller = Asking(around.store, around.counters)
         counted = arithmetic.count(caller, Arithmetic(KEY, amount, is_up, cas, initial=initial))

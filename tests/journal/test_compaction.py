@@ -5,9 +5,8 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +44,9 @@ class Kept:
         )
         self.store.log = self.journal
         self.is_closed = self.has_left = False
+
+    def delta(self, key: bytes, amount: int) -> None:
+        add_to(self.store, key, amount)
 
     def set(self, key: bytes, value: bytes = b"value", ttl: int = 0) -> None:
         self.store.store(Mode.SET, key, pack(0, value), self.clock.now + ttl if ttl else 0)
@@ -243,9 +245,7 @@ def with_changes(kept: Kept, change: Step) -> Visible:
     work = Compaction(kept.journal, kept.store)
     for number, _ in enumerate(work.steps()):
         name, *arguments = change
-        operation: Callable[..., object]
-        operation = partial(add_to, kept.store) if name == "delta" else getattr(kept.store, str(name))
-        operation(*arguments)
+        getattr(kept if name == "delta" else kept.store, str(name))(*arguments)
         kept.set(b"moment", b"%d" % number)
         kept.journal.step()
     return shown(kept.store)

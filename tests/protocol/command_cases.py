@@ -37,7 +37,29 @@ class Count(NamedTuple):
     initial: int | None = None
 
 
-Command: TypeAlias = Count
+class Delete(NamedTuple):
+    """delete; `cas` only where the protocol has it."""
+
+    cas: int = 0
+
+
+class Store(NamedTuple):
+    """A storage command with a value of its own flags."""
+
+    mode: Mode
+    value: bytes = b"new"
+    flags: int = 8
+    ttl: int = 0
+    cas: int = 0
+
+
+class Touch(NamedTuple):
+    """touch."""
+
+    ttl: int
+
+
+Command: TypeAlias = Count | Delete | Store | Touch
 
 
 class Result(NamedTuple):
@@ -57,6 +79,8 @@ class CommandCase:
     result: Result
     after: Kept | None
     counts: dict[str, int] = field(default_factory=dict)
+    meta_counts: dict[str, int] | None = None
+    """What the meta protocol counts, where that differs, as it does in memcached."""
 
 
 def counted(before: bytes, amount: int, number: int, after: bytes, is_up: bool = True) -> CommandCase:
@@ -111,8 +135,71 @@ CONDITIONAL_ARITHMETIC = [
 ]  # fmt: skip
 """What only the meta and the binary protocol can ask for."""
 
-PLAIN_CASES = [*ARITHMETIC]
-CONDITIONAL_CASES = [*CONDITIONAL_ARITHMETIC]
+DELETE = [
+    CommandCase("delete", Kept(b"old"), Delete(), Result(Outcome.DELETED), None, {"delete_hits": 1}),
+    CommandCase("delete of a long value", Kept(b"o" * 5000, ttl=60), Delete(), Result(Outcome.DELETED), None,
+                {"delete_hits": 1}),
+    unchanged("delete of nothing", None, Delete(), Outcome.NOT_FOUND, delete_misses=1),
+]  # fmt: skip
+
+CONDITIONAL_DELETE = [
+    CommandCase("delete with the CAS id", Kept(b"old"), Delete(CAS), Result(Outcome.DELETED), None, {"delete_hits": 1}),
+    CommandCase("delete with another CAS id", Kept(b"old"), Delete(OTHER_CAS), Result(Outcome.EXISTS), Kept(b"old"),
+                {}, {"delete_misses": 1}),
+    unchanged("delete with a CAS id of nothing", None, Delete(CAS), Outcome.NOT_FOUND, delete_misses=1),
+]  # fmt: skip
+
+OLD, NEW = Kept(b"old", 5, 60), Kept(b"new", 8, 30)
+
+
+def stored(name: str, before: Kept | None, command: Store, after: Kept, **counts: int) -> CommandCase:
+    """A storage command that stores."""
+    return CommandCase(name, before, command, Result(Outcome.STORED), after, {"cmd_set": 1, **counts})
+
+
+def not_stored(name: str, before: Kept | None, command: Store, outcome: Outcome, **counts: int) -> CommandCase:
+    """A storage command that leaves what is there."""
+    return unchanged(name, before, command, outcome, cmd_set=1, **counts)
+
+
+STORAGE = [
+    stored("set where nothing is", None, Store(Mode.SET, ttl=30), NEW),
+    stored("set over a value", OLD, Store(Mode.SET, ttl=30), NEW),
+    stored("set of an empty value", OLD, Store(Mode.SET, b"", 0), Kept(b"", 0)),
+    stored("set of a long value", OLD, Store(Mode.SET, b"n" * 5000, 300), Kept(b"n" * 5000, 300)),
+    stored("add where nothing is", None, Store(Mode.ADD, ttl=30), NEW),
+    not_stored("add where something is", OLD, Store(Mode.ADD), Outcome.NOT_STORED),
+    not_stored("replace where nothing is", None, Store(Mode.REPLACE), Outcome.NOT_STORED),
+    stored("replace where something is", OLD, Store(Mode.REPLACE, ttl=30), NEW),
+    not_stored("append to nothing", None, Store(Mode.APPEND), Outcome.NOT_STORED),
+    not_stored("prepend to nothing", None, Store(Mode.PREPEND), Outcome.NOT_STORED),
+    stored("append keeps flags and deadline", OLD, Store(Mode.APPEND), Kept(b"oldnew", 5, 60)),
+    stored("prepend keeps flags and deadline", OLD, Store(Mode.PREPEND), Kept(b"newold", 5, 60)),
+    stored("cas with the CAS id", OLD, Store(Mode.CAS, ttl=30, cas=CAS), NEW, cas_hits=1),
+    not_stored("cas with another CAS id", OLD, Store(Mode.CAS, cas=OTHER_CAS), Outcome.EXISTS, cas_badval=1),
+    not_stored("cas where nothing is", None, Store(Mode.CAS, cas=CAS), Outcome.NOT_FOUND, cas_misses=1),
+]
+
+CONDITIONAL_STORAGE = [
+    stored("append with the CAS id", OLD, Store(Mode.APPEND, cas=CAS), Kept(b"oldnew", 5, 60)),
+    not_stored("append with another CAS id", OLD, Store(Mode.APPEND, cas=OTHER_CAS), Outcome.EXISTS),
+    not_stored("prepend with another CAS id", OLD, Store(Mode.PREPEND, cas=OTHER_CAS), Outcome.EXISTS),
+    not_stored("append with a CAS id to nothing", None, Store(Mode.APPEND, cas=CAS), Outcome.NOT_STORED),
+]
+
+TOUCHED = {"cmd_touch": 1, "touch_hits": 1}
+MISSED, META_MISSED = {"cmd_touch": 1, "touch_misses": 1}, {"cmd_get": 1, "get_misses": 1}
+TOUCH = [
+    CommandCase("touch", Kept(b"old"), Touch(100), Result(Outcome.STORED), Kept(b"old", ttl=100), TOUCHED),
+    CommandCase("touch with another time", OLD, Touch(100), Result(Outcome.STORED), Kept(b"old", ttl=100), TOUCHED),
+    CommandCase("touch with 0", OLD, Touch(0), Result(Outcome.STORED), Kept(b"old"), TOUCHED),
+    CommandCase("touch of a long value", Kept(b"o" * 5000), Touch(9), Result(Outcome.STORED), Kept(b"o" * 5000, ttl=9),
+                TOUCHED),
+    CommandCase("touch of nothing", None, Touch(100), Result(Outcome.NOT_FOUND), None, MISSED, META_MISSED),
+]  # fmt: skip
+
+PLAIN_CASES = [*ARITHMETIC, *DELETE, *STORAGE, *TOUCH]
+CONDITIONAL_CASES = [*CONDITIONAL_ARITHMETIC, *CONDITIONAL_DELETE, *CONDITIONAL_STORAGE]
 
 
 def before(case: CommandCase) -> Surroundings:
@@ -125,11 +212,12 @@ def before(case: CommandCase) -> Surroundings:
     return around
 
 
-def check(case: CommandCase, carry_out: Callable[[Surroundings], Result]) -> None:
+def check(case: CommandCase, carry_out: Callable[[Surroundings], Result], is_meta: bool = False) -> None:
     """Carry out a case: its result, what is kept afterwards, and what was counted."""
+    counts = case.meta_counts if is_meta and case.meta_counts is not None else case.counts
     around = before(case)
     assert carry_out(around) == case.result
-    assert {name: count for name, count in around.counts().items() if count} == case.counts
+    assert {name: count for name, count in around.counts().items() if count} == counts
     entry = around.store.peek(KEY)
     if entry is None:
         assert case.after is None

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memcache_kv.commands import arithmetic
 from memcache_kv.commands.arithmetic import Arithmetic
+from memcache_kv.commands.delete import Deletion, delete
+from memcache_kv.commands.flush import flush
+from memcache_kv.commands.retrieve import get_with_cas
+from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
+from memcache_kv.commands.touch import get_and_touch
 from memcache_kv.protocol.binary.frames import Opcode, Request, Status, packet
 from memcache_kv.protocol.binary.sasl import (
     MECHANISM,
@@ -67,26 +72,18 @@ class Command(NamedTuple):
 
 
 def _get(protocol: PacketResponder, request: Request, with_key: bool = False) -> None:
-    protocol.observe_lookup(request.key)
-    entry = protocol.store.gets(request.key)
-    protocol.counters.cmd_get += 1
-    protocol.counters.count("get_misses" if entry is None else "get_hits")
-    _answer_retrieval(protocol, request, entry, with_key)
+    _answer_retrieval(protocol, request, get_with_cas(protocol, request.key), with_key)
 
 
 def _touch(protocol: PacketResponder, request: Request, with_key: bool = False, with_value: bool = True) -> None:
     (exptime,) = EXPTIME.unpack(request.extras)
-    protocol.observe_lookup(request.key)
-    entry = protocol.store.touch(request.key, protocol.store.deadline(exptime), with_cas=True)
-    protocol.counters.cmd_touch += 1
-    protocol.counters.count("touch_misses" if entry is None else "touch_hits")
+    entry = get_and_touch(protocol, request.key, protocol.store.deadline(exptime))
     _answer_retrieval(protocol, request, entry, with_key, with_value)
 
 
 def _answer_retrieval(
     protocol: PacketResponder, request: Request, entry: Entry | None, with_key: bool, with_value: bool = True
 ) -> None:
-    protocol.observe_fetch(request.key, entry)
     key = request.key if with_key else b""
     if entry is not None:
         protocol.answer_hit(request, entry, key, with_value)
@@ -104,23 +101,20 @@ def _answer_retrieval(
 def _set(protocol: PacketResponder, request: Request, mode: Mode) -> None:
     """set, add and replace; with a CAS id all three store only over the value that has it."""
     flags, exptime = STORING.unpack(request.extras)
-    if protocol.store.exceeds_limit(len(request.key), request.value_bytes, flags):
-        protocol.observe_rejection(request.key, mode)
-        if mode is Mode.SET:
-            protocol.observe_lookup(request.key)
-            protocol.drop_old_value(request.key)
-        _refuse_value(protocol, request, Status.TOO_LARGE)
-        return
-    deadline = protocol.store.deadline(exptime)
-    protocol.expect_block(flags, request.value_bytes, partial(_store_value, protocol, request, mode, deadline))
+    _take_value(protocol, request, mode, flags, protocol.store.deadline(exptime))
 
 
 def _join(protocol: PacketResponder, request: Request, mode: Mode) -> None:
     """append and prepend"""
-    if protocol.store.exceeds_limit(len(request.key), request.value_bytes, 0):
-        _refuse_value(protocol, request, Status.TOO_LARGE)
+    _take_value(protocol, request, mode, 0, 0)
+
+
+def _take_value(protocol: PacketResponder, request: Request, mode: Mode, flags: int, deadline: int) -> None:
+    """Read the value next, and store it; or reject it where it is too large."""
+    if accepts_size(protocol, mode, request.key, request.value_bytes, flags, SIZE_RULE):
+        protocol.expect_block(flags, request.value_bytes, partial(_store_block, protocol, request, mode, deadline))
     else:
-        protocol.expect_block(0, request.value_bytes, partial(_store_value, protocol, request, mode, 0))
+        _refuse_value(protocol, request, Status.TOO_LARGE)
 
 
 def _refuse_value(protocol: PacketResponder, request: Request, status: Status) -> None:
@@ -128,10 +122,10 @@ def _refuse_value(protocol: PacketResponder, request: Request, status: Status) -
     protocol.swallow(request.value_bytes)
 
 
-def _store_value(protocol: PacketResponder, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
+def _store_block(protocol: PacketResponder, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
     cas = request.cas if protocol.store.gives_cas else 0
     asked = Mode.CAS if cas and not mode.joins else mode
-    outcome, entry = protocol.write_item(Write(asked, request.key, wire_bytes, deadline, cas, needs_cas=True))
+    outcome, entry = store_value(protocol, Write(asked, request.key, wire_bytes, deadline, cas, needs_cas=True))
     if outcome is Outcome.STORED and entry is not None:
         protocol.succeed(request, cas=cas_of(entry))
     elif outcome is Outcome.NO_MEMORY:
@@ -139,7 +133,7 @@ def _store_value(protocol: PacketResponder, request: Request, mode: Mode, deadli
     elif outcome is Outcome.NOT_STORED:
         protocol.fail(request, NOT_STORED.get(mode, Status.NOT_STORED))
     else:
-        protocol.fail(request, Status.EXISTS if outcome is Outcome.EXISTS else Status.NOT_FOUND)
+        protocol.fail(request, STATUSES[outcome])
 
 
 STATUSES = {
@@ -150,7 +144,8 @@ STATUSES = {
 }
 
 NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
-"""What is the matter where these did not store; for the others there is a status of its own."""
+"""The status of these where they did not store; the others have one of their own."""
+SIZE_RULE = SizeRule(counts=False, tells_joins=False)
 
 
 # Changing what is there
@@ -158,37 +153,11 @@ NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 
 def _delete(protocol: PacketResponder, request: Request) -> None:
     """delete; with a CAS id only the value that has it."""
-    protocol.observe_lookup(request.key)
-    if request.cas:
-        status, removed = _delete_with_cas(protocol.store, request.key, request.cas)
-    else:
-        removed = protocol.store.delete(request.key)
-        status = Status.NOT_FOUND if removed is None else Status.SUCCESS
-    protocol.observe_delete(request.key, removed, "delete")
-    if status is Status.SUCCESS:
-        protocol.counters.delete_hits += 1
+    outcome = delete(protocol, Deletion(request.key, request.cas or None))
+    if outcome is Outcome.DELETED:
         protocol.succeed(request)
-        return
-    protocol.counters.delete_misses += status is Status.NOT_FOUND
-    protocol.fail(request, status)
-
-
-def _delete_with_cas(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | None]:
-    """Forget a key's value if it has this CAS id; return its entry then."""
-    status, removed = Status.NOT_FOUND, None
-
-    def decide(old: Entry | None) -> Entry | None:
-        nonlocal status, removed
-        if old is None:
-            return None
-        if cas_of(old) != cas:
-            status = Status.EXISTS
-            return old
-        status, removed = Status.SUCCESS, old
-        return None
-
-    store.update(key, decide, forgets=True)
-    return status, removed
+    else:
+        protocol.fail(request, STATUSES[outcome])
 
 
 def _count(protocol: PacketResponder, request: Request, is_up: bool) -> None:
@@ -219,9 +188,7 @@ def _flush(protocol: PacketResponder, request: Request) -> None:
     if protocol.context.settings.disable_flush_all:
         protocol.fail(request, Status.AUTH_ERROR)
         return
-    exptime = int.from_bytes(request.extras, "big")
-    # A delayed flush takes effect as its last second begins, as that of the text protocol does.
-    protocol.store.flush(protocol.store.deadline(exptime) - 1 if exptime else 0)
+    flush(protocol.store, int.from_bytes(request.extras, "big"))
     protocol.counters.cmd_flush += 1
     protocol.succeed(request)
 
@@ -245,7 +212,7 @@ def _quit(protocol: PacketResponder, request: Request) -> None:
 
 def _verbosity(protocol: PacketResponder, request: Request) -> None:
     level = int.from_bytes(request.extras, "big")
-    protocol.context.observers.set_verbosity(min(level, MAX_VERBOSITY))
+    protocol.observers.set_verbosity(min(level, MAX_VERBOSITY))
     protocol.succeed(request)
 
 
@@ -285,7 +252,7 @@ def _send_report(protocol: PacketResponder, request: Request, rows: report.Repor
 
 def _detail(protocol: PacketResponder, request: Request, what: bytes) -> None:
     """stat detail on|off|dump"""
-    observers = protocol.context.observers
+    observers = protocol.observers
     if protocol.context.settings.disable_dumping:
         protocol.fail(request, Status.NOT_FOUND)
     elif what.startswith(b" dump"):

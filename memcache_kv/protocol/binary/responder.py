@@ -7,12 +7,17 @@ from typing import Protocol, TypeAlias
 
 from memcache_kv.protocol.binary.frames import Request, Status
 from memcache_kv.protocol.binary.sasl import SaslLogin
+from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.responder import Responder
 from memcache_kv.store.entry import Entry
 
 
 class PacketResponder(Responder, Protocol):
     """The connection as a binary command sees it."""
+
+    @property
+    def context(self) -> Context:
+        """The server."""
 
     @property
     def login(self) -> SaslLogin | None:

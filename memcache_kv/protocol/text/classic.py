@@ -10,7 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from memcache_kv.commands import arithmetic
+from memcache_kv.commands import delete as deletion
+from memcache_kv.commands import touch as touching
 from memcache_kv.commands.arithmetic import Arithmetic
+from memcache_kv.commands.delete import Deletion
+from memcache_kv.commands.store_value import accepts_size, store_value
 from memcache_kv.protocol.meta import commands
 from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
 from memcache_kv.protocol.replies import (
@@ -23,11 +27,13 @@ from memcache_kv.protocol.replies import (
     TOO_LARGE,
 )
 from memcache_kv.protocol.text import admin, watch
+from memcache_kv.stats.counters import Counters
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.responder import Finder, Handler, TextResponder
+    from memcache_kv.commands.retrieve import Finder
+    from memcache_kv.protocol.text.responder import Handler, TextResponder
 
 
 STORED_REPLIES = {
@@ -37,8 +43,6 @@ STORED_REPLIES = {
     Outcome.NOT_FOUND: b"NOT_FOUND",
     Outcome.NO_MEMORY: OUT_OF_MEMORY,
 }
-
-COUNTED_REPLIES = {Outcome.NOT_FOUND: b"NOT_FOUND", Outcome.NON_NUMERIC: NON_NUMERIC}
 
 WORDS_LIMIT = 23
 """memcached takes no more words of a line, but for the keys of a get: what stands behind them is passed over."""
@@ -89,7 +93,7 @@ def _retrieve(protocol: TextResponder, words: list[bytes], find: Finder, with_ca
     if max(map(len, words)) > KEY_LIMIT_BYTES:
         protocol.reply(BAD_FORMAT)
     else:
-        protocol.answer_get(words, find, with_cas, ("cmd_get", "get_hits", "get_misses"))
+        protocol.answer_get(words, find, with_cas, Counters.count_gets)
 
 
 def gat(protocol: TextResponder, words: list[bytes]) -> None:
@@ -111,7 +115,7 @@ def _retrieve_and_touch(protocol: TextResponder, words: list[bytes], with_cas: b
     else:
         deadline = protocol.store.deadline(exptime)
         find = partial(protocol.store.touch, deadline=deadline, with_cas=with_cas)
-        protocol.answer_get(keys, find, with_cas, ("cmd_touch", "touch_hits", "touch_misses"))
+        protocol.answer_get(keys, find, with_cas, Counters.count_touches)
 
 
 # Storage
@@ -136,13 +140,8 @@ def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) ->
     if len(key) > KEY_LIMIT_BYTES or flags is None or exptime is None or cas is None:
         protocol.reply(BAD_FORMAT)
         protocol.swallow(length)
-    elif protocol.store.exceeds_limit(len(key), length, flags):
-        protocol.counters.store_too_large += 1
-        protocol.observe_rejection(key, mode)
+    elif not accepts_size(protocol, mode, key, length, flags):
         protocol.reply(TOO_LARGE)
-        if mode is Mode.SET:
-            protocol.observe_lookup(key)
-            protocol.drop_old_value(key)
         protocol.swallow(length)
     else:
         deadline = protocol.store.deadline(exptime)
@@ -150,7 +149,7 @@ def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) ->
 
 
 def _store_block(protocol: TextResponder, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
-    outcome, _ = protocol.write_item(Write(mode, key, wire_bytes, deadline, cas))
+    outcome, _ = store_value(protocol, Write(mode, key, wire_bytes, deadline, cas))
     protocol.reply(STORED_REPLIES[outcome])
 
 
@@ -161,11 +160,8 @@ def delete(protocol: TextResponder, words: list[bytes]) -> None:
     """delete <key> [noreply]; what else the line says is passed over."""
     if not _take_key(protocol, words):
         return
-    protocol.observe_lookup(words[1])
-    old = protocol.store.delete(words[1])
-    protocol.observe_delete(words[1], old, "delete")
-    protocol.counters.count("delete_misses" if old is None else "delete_hits")
-    protocol.reply(b"NOT_FOUND" if old is None else b"DELETED")
+    outcome = deletion.delete(protocol, Deletion(words[1]))
+    protocol.reply(b"DELETED" if outcome is Outcome.DELETED else b"NOT_FOUND")
 
 
 def incr(protocol: TextResponder, words: list[bytes]) -> None:
@@ -186,7 +182,10 @@ def _count(protocol: TextResponder, words: list[bytes], is_up: bool) -> None:
         protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
         return
     counted = arithmetic.count(protocol, Arithmetic(words[1], amount, is_up))
-    protocol.reply(COUNTED_REPLIES.get(counted.outcome) or b"%d" % counted.number)
+    if counted.outcome is Outcome.STORED:
+        protocol.reply(b"%d" % counted.number)
+    else:
+        protocol.reply(NON_NUMERIC if counted.outcome is Outcome.NON_NUMERIC else b"NOT_FOUND")
 
 
 def touch(protocol: TextResponder, words: list[bytes]) -> None:
@@ -197,10 +196,7 @@ def touch(protocol: TextResponder, words: list[bytes]) -> None:
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
         return
-    protocol.observe_lookup(words[1])
-    found = protocol.store.touch(words[1], protocol.store.deadline(exptime)) is not None
-    protocol.counters.cmd_touch += 1
-    protocol.counters.count("touch_hits" if found else "touch_misses")
+    found = touching.touch(protocol, words[1], protocol.store.deadline(exptime))
     protocol.reply(b"TOUCHED" if found else b"NOT_FOUND")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands.retrieve import Finder, fetch
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
@@ -17,10 +18,11 @@ from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BY
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import LINES, FastPath
 from memcache_kv.protocol.text.multiget import KEYS_PER_TURN
+from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.responder import Finder, RetrievalCounts
+    from memcache_kv.protocol.text.responder import RetrievalCount
 
 LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
@@ -31,7 +33,6 @@ ENDLESS_BYTES = 1 << 62
 
 CLASSIC, META = frozenset((b"get", b"set")), frozenset((b"mg ", b"ms "))
 """How the lines of requests begin that are carried out many at once where they can be."""
-GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
 
 class TextProtocol(FastPath):
@@ -43,7 +44,7 @@ class TextProtocol(FastPath):
     """
 
     __slots__ = (
-        "noreply", "_keys", "_find", "_with_cas", "_counts",
+        "noreply", "_keys", "_find", "_with_cas", "_count",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
@@ -54,7 +55,7 @@ class TextProtocol(FastPath):
         """Keys of a get that is not yet answered in full."""
         self._find: Finder = self.store.get
         self._with_cas = False
-        self._counts = GET_COUNTS
+        self._count: RetrievalCount = Counters.count_gets
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
@@ -171,15 +172,15 @@ class TextProtocol(FastPath):
             self.paused = True
         self.out += (line, b"\r\n", rest)
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:
+    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Begin to answer a command that retrieves these keys.
 
-        find: returns a key's entry, with its id where `with_cas`; counts: what to count it as.
+        find: returns a key's entry, with its CAS id where `with_cas`; count: counts hits and misses.
         """
         self._keys = iter(keys)
         self._find = find
         self._with_cas = with_cas
-        self._counts = counts
+        self._count = count
         self.answer_keys()
 
     def answer_keys(self) -> None:
@@ -206,9 +207,7 @@ class TextProtocol(FastPath):
         """Answer a part of a command that retrieves, key by key; return how many."""
         find, log, hits, misses = self._find, self._log, 0, 0
         for key in keys:
-            self.observe_lookup(key)
-            entry = find(key)
-            self.observe_fetch(key, entry)
+            entry = fetch(self, key, find)
             if entry is None:
                 misses += 1
                 continue
@@ -217,12 +216,8 @@ class TextProtocol(FastPath):
             self._send_value(key, entry)
             if self.turn_bytes > TURN_BYTES:
                 break
-        self._count_retrieval(hits, misses)
+        self._count(self.counters, hits, misses)
         return hits + misses
-
-    def _count_retrieval(self, hits: int, misses: int) -> None:
-        for name, number in zip(self._counts, (hits + misses, hits, misses), strict=True):
-            setattr(self.counters, name, getattr(self.counters, name) + number)
 
     def _send_value(self, key: bytes, entry: Entry) -> None:
         """Append one VALUE, with its CAS id where the command asks for it."""

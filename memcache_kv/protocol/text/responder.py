@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from memcache_kv.commands.retrieve import Finder
 from memcache_kv.observe.watchers import Watcher
+from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.responder import LineResponder
-from memcache_kv.store.entry import Entry
+from memcache_kv.stats.counters import Counters
 
-Finder: TypeAlias = Callable[[bytes], Entry | None]
-"""Returns a key's entry."""
-RetrievalCounts: TypeAlias = tuple[str, str, str]
-"""The names of the counts of a command that retrieves, of its hits and of its misses."""
+RetrievalCount: TypeAlias = Callable[[Counters, int, int], None]
+"""Counts hits and misses of a command that retrieves."""
 
 
 class TextResponder(LineResponder, Protocol):
     """The connection as a classic text command sees it."""
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:
+    @property
+    def context(self) -> Context:
+        """The server."""
+
+    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Answer a command that retrieves these keys."""
 
     def watch(self, watcher: Watcher) -> None:

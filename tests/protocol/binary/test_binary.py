@@ -17,7 +17,6 @@ from tests.protocol.binary.binary_cases import (
     MARK,
     MARKED,
     NOT_FOUND,
-    NOT_STORED,
     OPEN,
     TOO_LARGE,
     UNKNOWN,
@@ -367,18 +366,11 @@ def test_a_fast_get_is_counted_before_stat_tells() -> None:
 
 COUNTED = [
     ([storing(O.SET)], {"cmd_set": 1}),
-    ([storing(O.SET, cas=9)], {"cmd_set": 1, "cas_misses": 1}),
-    ([storing(O.SET), storing(O.SET, cas=9)], {"cmd_set": 2, "cas_badval": 1}),
-    ([storing(O.SET), storing(O.SET, cas=1)], {"cmd_set": 2, "cas_hits": 1}),
     ([storing(O.SET, value=b"v" * (1 << 20))], {}),
-    ([joining(O.APPEND)], {"cmd_set": 1}),
     ([Packet(O.GET, b"a"), Packet(O.GETKQ, b"a")], {"cmd_get": 2, "get_misses": 2}),
     ([storing(O.SET), Packet(O.GET, b"a"), Packet(O.GETK, b"a")], {"cmd_set": 1, "cmd_get": 2, "get_hits": 2}),
     ([touching(O.TOUCH), touching(O.GATQ)], {"cmd_touch": 2, "touch_misses": 2}),
     ([storing(O.SET), touching(O.TOUCH), touching(O.GAT)], {"cmd_set": 1, "cmd_touch": 2, "touch_hits": 2}),
-    ([Packet(O.DELETE, b"a")], {"delete_misses": 1}),
-    ([storing(O.SET), Packet(O.DELETE, b"a", cas=9)], {"cmd_set": 1}),
-    ([storing(O.SET), Packet(O.DELETE, b"a")], {"cmd_set": 1, "delete_hits": 1}),
     ([Packet(O.FLUSH), Packet(O.FLUSHQ)], {"cmd_flush": 2}),
 ]
 
@@ -434,10 +426,6 @@ def test_a_read_is_noted_for_the_eviction() -> None:
     entry = store.peek(b"a")
     assert isinstance(entry, Item)
     assert entry.accessed == conversation.around.clock.now
-
-
-def test_the_status_of_a_join_that_is_not_stored() -> None:
-    assert BinaryConversation().ask(joining(O.PREPENDQ)) == [error(O.PREPENDQ, NOT_STORED)]
 
 
 # What every protocol can do

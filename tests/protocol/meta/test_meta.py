@@ -4,7 +4,7 @@ import pytest
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.meta.flags import decoded
-from tests.protocol.command_cases import CONDITIONAL_CASES, PLAIN_CASES, CommandCase, check
+from tests.protocol.command_cases import CONDITIONAL_CASES, PLAIN_CASES, CommandCase, Result, check
 from tests.protocol.context_factory import Conversation, Surroundings
 from tests.protocol.meta import spelled
 
@@ -181,4 +181,7 @@ def test_base64_is_read_as_memcached_reads_it(text: bytes, key: bytes) -> None:
 
 @pytest.mark.parametrize("case", [*PLAIN_CASES, *CONDITIONAL_CASES], ids=lambda case: case.name)
 def test_a_command_does_what_it_does_in_every_protocol(case: CommandCase) -> None:
-    check(case, lambda around: spelled.read(Conversation(around).feed(spelled.written(case.command)), case.command))
+    def carry_out(around: Surroundings) -> Result:
+        return spelled.read(Conversation(around).feed(spelled.written(case.command)), case.command)
+
+    check(case, carry_out, is_meta=True)

@@ -343,10 +343,6 @@ COUNTED = [
     (b"get a\r\nget a\r\nget b\r\nget a b\r\n", {"cmd_get": 5, "get_hits": 3, "get_misses": 2}),
     (b"gets a b\r\n", {"cmd_get": 2, "get_hits": 1, "get_misses": 1}),
     (b"gat 0 a b\r\n", {"cmd_touch": 2, "touch_hits": 1, "touch_misses": 1}),
-    (b"touch a 0\r\ntouch b 0\r\n", {"cmd_touch": 2, "touch_hits": 1, "touch_misses": 1}),
-    (b"delete a\r\ndelete a\r\n", {"delete_hits": 1, "delete_misses": 1}),
-    (b"gets a\r\ncas a 0 0 1 1\r\nx\r\ncas a 0 0 1 1\r\nx\r\ncas b 0 0 1 1\r\nx\r\n",
-     {"cas_hits": 1, "cas_badval": 1, "cas_misses": 1, "cmd_set": 3, "cmd_get": 1, "get_hits": 1}),
     (b"flush_all\r\nflush_all 5\r\n", {"cmd_flush": 2}),
     (b"set a 0 0 1100000\r\n" + b"x" * 1_100_000 + b"\r\n", {"store_too_large": 1}),
 ]  # fmt: skip
