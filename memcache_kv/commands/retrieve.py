@@ -1,4 +1,4 @@
-"""Retrieve an item: get, gets, mg and the binary gets.
+"""Retrieve an item: get, gets, mg, me and the binary gets.
 
 A mg can also change what it retrieves, with nobody in between: so of many clients that find an item stale, one alone
 wins (protocol.txt, "Meta Get").
@@ -32,6 +32,17 @@ def get_with_cas(caller: Caller, key: bytes) -> Entry | None:
     entry = fetch(caller, key, caller.store.gets)
     caller.counters.count_gets(int(entry is not None), int(entry is None))
     return entry
+
+
+def inspect(caller: Caller, key: bytes) -> Entry | None:
+    """Return the item of a key for somebody who wants to know all about it, as me does: that is not a read.
+
+    From the first time on access metadata is kept of every item.
+    """
+    caller.store.keep_access_metadata()
+    caller.counters.cmd_meta += 1
+    observe_lookup(caller, key)
+    return caller.store.get_with_cas(key)
 
 
 class Retrieval(NamedTuple):

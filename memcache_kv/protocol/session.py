@@ -1,5 +1,4 @@
-"""What the protocols of a connection have in common: how they read data blocks, what they gather and count, and whom
-they tell of it."""
+"""What the protocols of a connection have in common: how they read data blocks, and what they gather."""
 
 from __future__ import annotations
 

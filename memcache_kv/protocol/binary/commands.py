@@ -34,7 +34,7 @@ from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.binary.responder import PacketHandler, PacketResponder
+    from memcache_kv.protocol.binary.responder import PacketHandler, PacketResponder, ServerPacketResponder
 
 STORING = Struct("!II")
 """Extras of set: flags and exptime."""
@@ -183,7 +183,7 @@ def _count(protocol: PacketResponder, request: Request, is_up: bool) -> None:
         protocol.fail(request, STATUSES[counted.outcome])
 
 
-def _flush(protocol: PacketResponder, request: Request) -> None:
+def _flush(protocol: ServerPacketResponder, request: Request) -> None:
     """flush, now or at a time"""
     if protocol.context.settings.disable_flush_all:
         protocol.fail(request, Status.AUTH_ERROR)
@@ -223,7 +223,7 @@ def _unknown(protocol: PacketResponder, request: Request) -> None:
 # Statistics
 
 
-def _stat(protocol: PacketResponder, request: Request) -> None:
+def _stat(protocol: ServerPacketResponder, request: Request) -> None:
     """stat [<what>]: a packet a row, and an empty one; of some words the beginning is looked at, as in memcached."""
     context, what = protocol.context, request.key
     if not what:
@@ -250,7 +250,7 @@ def _send_report(protocol: PacketResponder, request: Request, rows: report.Repor
     protocol.out.append(packet(request))
 
 
-def _detail(protocol: PacketResponder, request: Request, what: bytes) -> None:
+def _detail(protocol: ServerPacketResponder, request: Request, what: bytes) -> None:
     """stat detail on|off|dump"""
     observers = protocol.observers
     if protocol.context.settings.disable_dumping:
@@ -276,7 +276,7 @@ def _sizes(store: Store, request: Request) -> Iterator[bytes]:
 # The login
 
 
-def _list_mechanisms(protocol: PacketResponder, request: Request) -> None:
+def _list_mechanisms(protocol: ServerPacketResponder, request: Request) -> None:
     if protocol.login is None:
         protocol.fail(request, Status.UNKNOWN_COMMAND)
     else:
@@ -284,7 +284,7 @@ def _list_mechanisms(protocol: PacketResponder, request: Request) -> None:
         protocol.succeed(request, MECHANISM)
 
 
-def _authenticate(protocol: PacketResponder, request: Request) -> None:
+def _authenticate(protocol: ServerPacketResponder, request: Request) -> None:
     """sasl auth and step: the mechanism's name is the key, its message the value."""
     if protocol.login is None:
         _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
@@ -296,7 +296,7 @@ def _authenticate(protocol: PacketResponder, request: Request) -> None:
         protocol.expect_block(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
 
 
-def _log_in(protocol: PacketResponder, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
+def _log_in(protocol: ServerPacketResponder, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
     message = value_of(wire_bytes)
     is_start = request.opcode == Opcode.SASL_AUTH
     progress = login.start(request.key, message) if is_start else login.step(message)

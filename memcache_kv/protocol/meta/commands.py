@@ -1,7 +1,6 @@
 """The meta commands: mg, ms, md, ma, me and mn (memcached's doc/protocol.txt, "Meta Commands").
 
-What reads an item and changes it, or tells how it was before, does so in one `Store.update`, so that of many clients
-that find an item stale one alone wins.
+They are parsed here, and their replies made; `commands/` carries them out.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.commands import arithmetic
 from memcache_kv.commands.arithmetic import Arithmetic, Counted
-from memcache_kv.commands.caller import observe_lookup
 from memcache_kv.commands.delete import Deletion, delete
-from memcache_kv.commands.retrieve import Retrieval, Retrieved, retrieve
+from memcache_kv.commands.retrieve import Retrieval, Retrieved, inspect, retrieve
 from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
 from memcache_kv.protocol.meta.flags import (
     OPAQUE_LIMIT_BYTES,
@@ -71,7 +69,6 @@ MODES = {
     b"P": Mode.PREPEND,
     b"R": Mode.REPLACE,
 }
-
 
 SIZE_RULE = SizeRule(drops=frozenset(Mode))
 """A value that is too large takes the old one with it in every mode."""
@@ -425,10 +422,7 @@ def me(protocol: LineResponder, words: list[bytes]) -> None:
         protocol.reply(BAD_FORMAT)
         return
     store = protocol.store
-    store.keep_access_metadata()
-    protocol.counters.cmd_meta += 1
-    observe_lookup(protocol, key)
-    entry = store.get_with_cas(key)
+    entry = inspect(protocol, key)
     if entry is None:
         protocol.reply(b"EN")
         return

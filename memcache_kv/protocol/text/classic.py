@@ -33,7 +33,7 @@ from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from memcache_kv.commands.retrieve import Finder
-    from memcache_kv.protocol.text.responder import Handler, TextResponder
+    from memcache_kv.protocol.text.responder import Handler, KeyedHandler, KeyedResponder, TextResponder
 
 
 STORED_REPLIES = {
@@ -78,17 +78,17 @@ def dispatch(protocol: TextResponder, line: bytes) -> None:
 # Retrieval
 
 
-def get(protocol: TextResponder, words: list[bytes]) -> None:
+def get(protocol: KeyedResponder, words: list[bytes]) -> None:
     """get <key>*"""
     _retrieve(protocol, words, protocol.store.get, False)
 
 
-def gets(protocol: TextResponder, words: list[bytes]) -> None:
+def gets(protocol: KeyedResponder, words: list[bytes]) -> None:
     """gets <key>*"""
     _retrieve(protocol, words, protocol.store.gets, True)
 
 
-def _retrieve(protocol: TextResponder, words: list[bytes], find: Finder, with_cas: bool) -> None:
+def _retrieve(protocol: KeyedResponder, words: list[bytes], find: Finder, with_cas: bool) -> None:
     del words[0]
     if max(map(len, words)) > KEY_LIMIT_BYTES:
         protocol.reply(BAD_FORMAT)
@@ -96,17 +96,17 @@ def _retrieve(protocol: TextResponder, words: list[bytes], find: Finder, with_ca
         protocol.answer_get(words, find, with_cas, Counters.count_gets)
 
 
-def gat(protocol: TextResponder, words: list[bytes]) -> None:
+def gat(protocol: KeyedResponder, words: list[bytes]) -> None:
     """gat <exptime> <key>*"""
     _retrieve_and_touch(protocol, words, False)
 
 
-def gats(protocol: TextResponder, words: list[bytes]) -> None:
+def gats(protocol: KeyedResponder, words: list[bytes]) -> None:
     """gats <exptime> <key>*"""
     _retrieve_and_touch(protocol, words, True)
 
 
-def _retrieve_and_touch(protocol: TextResponder, words: list[bytes], with_cas: bool) -> None:
+def _retrieve_and_touch(protocol: KeyedResponder, words: list[bytes], with_cas: bool) -> None:
     exptime, keys = signed32(words[1]), words[2:]
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
@@ -121,14 +121,14 @@ def _retrieve_and_touch(protocol: TextResponder, words: list[bytes], with_cas: b
 # Storage
 
 
-def _storage(mode: Mode) -> Handler:
-    def handler(protocol: TextResponder, words: list[bytes]) -> None:
+def _storage(mode: Mode) -> KeyedHandler:
+    def handler(protocol: KeyedResponder, words: list[bytes]) -> None:
         _storage_command(protocol, words, mode)
 
     return handler
 
 
-def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) -> None:
+def _storage_command(protocol: KeyedResponder, words: list[bytes], mode: Mode) -> None:
     """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], and then the data block."""
     length = signed32(words[4])
     if length is None or not 0 <= length <= LARGEST_LENGTH:
@@ -148,7 +148,7 @@ def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) ->
         protocol.expect_block(flags, length, partial(_store_block, protocol, mode, key, deadline, cas))
 
 
-def _store_block(protocol: TextResponder, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
+def _store_block(protocol: KeyedResponder, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
     outcome, _ = store_value(protocol, Write(mode, key, wire_bytes, deadline, cas))
     protocol.reply(STORED_REPLIES[outcome])
 
@@ -156,7 +156,7 @@ def _store_block(protocol: TextResponder, mode: Mode, key: bytes, deadline: int,
 # Changing what is there
 
 
-def delete(protocol: TextResponder, words: list[bytes]) -> None:
+def delete(protocol: KeyedResponder, words: list[bytes]) -> None:
     """delete <key> [noreply]; what else the line says is passed over."""
     if not _take_key(protocol, words):
         return
@@ -164,17 +164,17 @@ def delete(protocol: TextResponder, words: list[bytes]) -> None:
     protocol.reply(b"DELETED" if outcome is Outcome.DELETED else b"NOT_FOUND")
 
 
-def incr(protocol: TextResponder, words: list[bytes]) -> None:
+def incr(protocol: KeyedResponder, words: list[bytes]) -> None:
     """incr <key> <value> [noreply]"""
     _count(protocol, words, is_up=True)
 
 
-def decr(protocol: TextResponder, words: list[bytes]) -> None:
+def decr(protocol: KeyedResponder, words: list[bytes]) -> None:
     """decr <key> <value> [noreply]"""
     _count(protocol, words, is_up=False)
 
 
-def _count(protocol: TextResponder, words: list[bytes], is_up: bool) -> None:
+def _count(protocol: KeyedResponder, words: list[bytes], is_up: bool) -> None:
     if not _take_key(protocol, words):
         return
     amount = unsigned64(words[2])
@@ -188,7 +188,7 @@ def _count(protocol: TextResponder, words: list[bytes], is_up: bool) -> None:
         protocol.reply(NON_NUMERIC if counted.outcome is Outcome.NON_NUMERIC else b"NOT_FOUND")
 
 
-def touch(protocol: TextResponder, words: list[bytes]) -> None:
+def touch(protocol: KeyedResponder, words: list[bytes]) -> None:
     """touch <key> <exptime> [noreply]"""
     if not _take_key(protocol, words):
         return
@@ -200,7 +200,7 @@ def touch(protocol: TextResponder, words: list[bytes]) -> None:
     protocol.reply(b"TOUCHED" if found else b"NOT_FOUND")
 
 
-def _take_key(protocol: TextResponder, words: list[bytes]) -> bool:
+def _take_key(protocol: KeyedResponder, words: list[bytes]) -> bool:
     """Look for noreply, and check the length of the key; False, and it is answered, where that is too long."""
     protocol.noreply = words[-1] == b"noreply"
     if len(words[1]) <= KEY_LIMIT_BYTES:
@@ -225,7 +225,7 @@ def quit_(protocol: TextResponder, words: list[bytes]) -> None:
 
 RETRIEVAL = frozenset((b"get", b"gets", b"gat", b"gats"))
 
-KEYED: dict[bytes, tuple[Handler, int]] = {
+KEYED: dict[bytes, tuple[KeyedHandler, int]] = {
     b"get": (get, 2),
     b"gets": (gets, 2),
     b"gat": (gat, 3),

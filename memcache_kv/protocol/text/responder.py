@@ -15,19 +15,25 @@ RetrievalCount: TypeAlias = Callable[[Counters, int, int], None]
 """Counts hits and misses of a command that retrieves."""
 
 
-class TextResponder(LineResponder, Protocol):
-    """The connection as a classic text command sees it."""
+class KeyedResponder(LineResponder, Protocol):
+    """The connection as a classic text command about keys sees it."""
+
+    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
+        """Answer a command that retrieves these keys."""
+
+
+class TextResponder(KeyedResponder, Protocol):
+    """The connection as a classic text command about the server sees it."""
 
     @property
     def context(self) -> Context:
         """The server."""
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
-        """Answer a command that retrieves these keys."""
-
     def watch(self, watcher: Watcher) -> None:
         """Send what this gathers from now on, and take no more commands."""
 
 
+KeyedHandler: TypeAlias = Callable[[KeyedResponder, list[bytes]], None]
+"""Carries out a command about keys, whose words are split."""
 Handler: TypeAlias = Callable[[TextResponder, list[bytes]], None]
 """Carries out a command whose words are split."""
