@@ -17,6 +17,8 @@ CAS = 7
 """The CAS id of the item that is there before."""
 OTHER_CAS = 9
 LARGEST = 2**64 - 1
+TTL, NEW_TTL = 6000, 3000
+"""Seconds; so many that no test is too slow to find the item."""
 NO_NUMBERS = (b"", b"abc", b"-1", b"1.5", b"18446744073709551616", b"12abc")
 
 
@@ -85,10 +87,10 @@ class CommandCase:
 
 def counted(before: bytes, amount: int, number: int, after: bytes, is_up: bool = True) -> CommandCase:
     """One number that is counted up or down, and keeps its flags and its deadline."""
-    name, kept = "incr" if is_up else "decr", Kept(before, 3, 60)
+    name, kept = "incr" if is_up else "decr", Kept(before, 3, TTL)
     result = Result(Outcome.STORED, number)
     described = f"{name} {before.decode()!r} by {amount}"
-    return CommandCase(described, kept, Count(amount, is_up), result, Kept(after, 3, 60), {f"{name}_hits": 1})
+    return CommandCase(described, kept, Count(amount, is_up), result, Kept(after, 3, TTL), {f"{name}_hits": 1})
 
 
 def unchanged(name: str, before: Kept | None, command: Command, outcome: Outcome, **counts: int) -> CommandCase:
@@ -137,7 +139,7 @@ CONDITIONAL_ARITHMETIC = [
 
 DELETE = [
     CommandCase("delete", Kept(b"old"), Delete(), Result(Outcome.DELETED), None, {"delete_hits": 1}),
-    CommandCase("delete of a long value", Kept(b"o" * 5000, ttl=60), Delete(), Result(Outcome.DELETED), None,
+    CommandCase("delete of a long value", Kept(b"o" * 5000, ttl=TTL), Delete(), Result(Outcome.DELETED), None,
                 {"delete_hits": 1}),
     unchanged("delete of nothing", None, Delete(), Outcome.NOT_FOUND, delete_misses=1),
 ]  # fmt: skip
@@ -149,7 +151,7 @@ CONDITIONAL_DELETE = [
     unchanged("delete with a CAS id of nothing", None, Delete(CAS), Outcome.NOT_FOUND, delete_misses=1),
 ]  # fmt: skip
 
-OLD, NEW = Kept(b"old", 5, 60), Kept(b"new", 8, 30)
+OLD, NEW = Kept(b"old", 5, TTL), Kept(b"new", 8, NEW_TTL)
 
 
 def stored(name: str, before: Kept | None, command: Store, after: Kept, **counts: int) -> CommandCase:
@@ -163,40 +165,47 @@ def not_stored(name: str, before: Kept | None, command: Store, outcome: Outcome,
 
 
 STORAGE = [
-    stored("set where nothing is", None, Store(Mode.SET, ttl=30), NEW),
-    stored("set over a value", OLD, Store(Mode.SET, ttl=30), NEW),
+    stored("set where nothing is", None, Store(Mode.SET, ttl=NEW_TTL), NEW),
+    stored("set over a value", OLD, Store(Mode.SET, ttl=NEW_TTL), NEW),
     stored("set of an empty value", OLD, Store(Mode.SET, b"", 0), Kept(b"", 0)),
     stored("set of a long value", OLD, Store(Mode.SET, b"n" * 5000, 300), Kept(b"n" * 5000, 300)),
-    stored("add where nothing is", None, Store(Mode.ADD, ttl=30), NEW),
+    stored("add where nothing is", None, Store(Mode.ADD, ttl=NEW_TTL), NEW),
     not_stored("add where something is", OLD, Store(Mode.ADD), Outcome.NOT_STORED),
     not_stored("replace where nothing is", None, Store(Mode.REPLACE), Outcome.NOT_STORED),
-    stored("replace where something is", OLD, Store(Mode.REPLACE, ttl=30), NEW),
+    stored("replace where something is", OLD, Store(Mode.REPLACE, ttl=NEW_TTL), NEW),
     not_stored("append to nothing", None, Store(Mode.APPEND), Outcome.NOT_STORED),
     not_stored("prepend to nothing", None, Store(Mode.PREPEND), Outcome.NOT_STORED),
-    stored("append keeps flags and deadline", OLD, Store(Mode.APPEND), Kept(b"oldnew", 5, 60)),
-    stored("prepend keeps flags and deadline", OLD, Store(Mode.PREPEND), Kept(b"newold", 5, 60)),
-    stored("cas with the CAS id", OLD, Store(Mode.CAS, ttl=30, cas=CAS), NEW, cas_hits=1),
+    stored("append keeps flags and deadline", OLD, Store(Mode.APPEND), Kept(b"oldnew", 5, TTL)),
+    stored("prepend keeps flags and deadline", OLD, Store(Mode.PREPEND), Kept(b"newold", 5, TTL)),
+    stored("cas with the CAS id", OLD, Store(Mode.CAS, ttl=NEW_TTL, cas=CAS), NEW, cas_hits=1),
     not_stored("cas with another CAS id", OLD, Store(Mode.CAS, cas=OTHER_CAS), Outcome.EXISTS, cas_badval=1),
     not_stored("cas where nothing is", None, Store(Mode.CAS, cas=CAS), Outcome.NOT_FOUND, cas_misses=1),
 ]
 
 CONDITIONAL_STORAGE = [
-    stored("append with the CAS id", OLD, Store(Mode.APPEND, cas=CAS), Kept(b"oldnew", 5, 60)),
+    stored("append with the CAS id", OLD, Store(Mode.APPEND, cas=CAS), Kept(b"oldnew", 5, TTL)),
     not_stored("append with another CAS id", OLD, Store(Mode.APPEND, cas=OTHER_CAS), Outcome.EXISTS),
     not_stored("prepend with another CAS id", OLD, Store(Mode.PREPEND, cas=OTHER_CAS), Outcome.EXISTS),
     not_stored("append with a CAS id to nothing", None, Store(Mode.APPEND, cas=CAS), Outcome.NOT_STORED),
 ]
 
-TOUCHED = {"cmd_touch": 1, "touch_hits": 1}
 MISSED, META_MISSED = {"cmd_touch": 1, "touch_misses": 1}, {"cmd_get": 1, "get_misses": 1}
+LONG, LONG_TOUCHED = Kept(b"o" * 5000), Kept(b"o" * 5000, ttl=NEW_TTL)
+OLD_TOUCHED = Kept(b"old", ttl=NEW_TTL)
+
+
+def touched(name: str, before: Kept, command: Touch, after: Kept) -> CommandCase:
+    """An item that gets a new deadline."""
+    return CommandCase(name, before, command, Result(Outcome.STORED), after, {"cmd_touch": 1, "touch_hits": 1})
+
+
 TOUCH = [
-    CommandCase("touch", Kept(b"old"), Touch(100), Result(Outcome.STORED), Kept(b"old", ttl=100), TOUCHED),
-    CommandCase("touch with another time", OLD, Touch(100), Result(Outcome.STORED), Kept(b"old", ttl=100), TOUCHED),
-    CommandCase("touch with 0", OLD, Touch(0), Result(Outcome.STORED), Kept(b"old"), TOUCHED),
-    CommandCase("touch of a long value", Kept(b"o" * 5000), Touch(9), Result(Outcome.STORED), Kept(b"o" * 5000, ttl=9),
-                TOUCHED),
-    CommandCase("touch of nothing", None, Touch(100), Result(Outcome.NOT_FOUND), None, MISSED, META_MISSED),
-]  # fmt: skip
+    touched("touch", Kept(b"old"), Touch(NEW_TTL), OLD_TOUCHED),
+    touched("touch with another time", OLD, Touch(NEW_TTL), OLD_TOUCHED),
+    touched("touch with 0", OLD, Touch(0), Kept(b"old")),
+    touched("touch of a long value", LONG, Touch(NEW_TTL), LONG_TOUCHED),
+    CommandCase("touch of nothing", None, Touch(NEW_TTL), Result(Outcome.NOT_FOUND), None, MISSED, META_MISSED),
+]
 
 PLAIN_CASES = [*ARITHMETIC, *DELETE, *STORAGE, *TOUCH]
 CONDITIONAL_CASES = [*CONDITIONAL_ARITHMETIC, *CONDITIONAL_DELETE, *CONDITIONAL_STORAGE]
