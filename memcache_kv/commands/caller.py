@@ -24,7 +24,7 @@ class Caller(Protocol):
 
     @property
     def observers(self) -> Observers:
-        """Who is told of single requests."""
+        """The log, watchers and prefix counts that see single requests."""
 
     @property
     def fd(self) -> int:

@@ -27,7 +27,7 @@ class Deletion(NamedTuple):
     new_cas: int = 0
     """The CAS id that the client chooses for what is left; 0 leaves it to the store."""
     command: str = "delete"
-    """The name that watchers are told."""
+    """The command as watchers see it."""
     counts_mismatch: bool = False
     """Whether another CAS id counts as a miss, as in memcached's meta protocol alone."""
 
@@ -36,7 +36,7 @@ def delete(caller: Caller, request: Deletion) -> Outcome:
     """Carry out a deletion: DELETED, NOT_FOUND, or EXISTS under another CAS id. Raises WritesRejected."""
     key = request.key
     observe_lookup(caller, key)
-    if request.cas is None and not request.empties and not request.invalidates:
+    if request.cas is None and not request.empties and not request.invalidates:  # most deletes: fewer steps
         found = caller.store.delete(key)
         outcome = Outcome.NOT_FOUND if found is None else Outcome.DELETED
     else:

@@ -23,8 +23,8 @@ class SizeRule(NamedTuple):
 
     counts: bool = True
     """Whether it is counted in store_too_large."""
-    tells_joins: bool = True
-    """Whether watchers hear of an append or a prepend."""
+    reports_joins: bool = True
+    """Whether watchers see the rejection of an append or a prepend."""
     drops: frozenset[Mode] = frozenset({Mode.SET})
     """The modes that delete the old value, so that nobody reads a stale one."""
 
@@ -35,11 +35,11 @@ CLASSIC_RULE = SizeRule()
 def accepts_size(
     caller: Caller, mode: Mode, key: bytes, length: int, flags: int, rule: SizeRule = CLASSIC_RULE
 ) -> bool:
-    """Tell whether a value of this length may be stored, before it is there; do what a rejection means where not."""
+    """Tell whether a value of this length may be stored, before it has arrived; if not, carry out the rejection."""
     if not caller.store.exceeds_limit(len(key), length, flags):
         return True
     caller.counters.store_too_large += rule.counts
-    if caller.observers.active and (rule.tells_joins or not mode.joins):
+    if caller.observers.active and (rule.reports_joins or not mode.joins):
         caller.observers.refused(caller.fd, key, mode)
     if mode in rule.drops:
         observe_lookup(caller, key)

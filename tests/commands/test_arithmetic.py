@@ -1,4 +1,4 @@
-"""Arithmetic, apart from any protocol: what only some ask for, and who is told."""
+"""Arithmetic, apart from any protocol: what only some ask for, and what watchers see."""
 
 import pytest
 

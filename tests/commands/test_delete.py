@@ -1,4 +1,4 @@
-"""Deletes, apart from any protocol: what may be left of an item, and who is told."""
+"""Deletes, apart from any protocol: what may be left of an item, and what watchers see."""
 
 import pytest
 

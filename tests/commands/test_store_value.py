@@ -1,4 +1,4 @@
-"""Storing values, apart from any protocol: values that are too large or find no memory, and who is told."""
+"""Storing values, apart from any protocol: values that are too large or find no memory, and what watchers see."""
 
 from functools import partial
 
@@ -61,14 +61,14 @@ def test_it_is_counted_where_the_protocol_says_so(counts: bool, counted: dict[st
 
 
 @pytest.mark.parametrize(
-    ("mode", "tells_joins", "is_told"),
+    ("mode", "reports_joins", "is_reported"),
     [(Mode.ADD, True, True), (Mode.ADD, False, True), (Mode.APPEND, True, True), (Mode.PREPEND, False, False)],
 )
-def test_watchers_hear_of_it(mode: Mode, tells_joins: bool, is_told: bool) -> None:
+def test_watchers_hear_of_it(mode: Mode, reports_joins: bool, is_reported: bool) -> None:
     asking = asking_of()
-    ask = partial(accepts_size, asking, mode, b"k", TOO_LARGE_BYTES, 0, SizeRule(tells_joins=tells_joins))
+    ask = partial(accepts_size, asking, mode, b"k", TOO_LARGE_BYTES, 0, SizeRule(reports_joins=reports_joins))
     line = f"type=item_store key=k status=too_large cmd={mode.value} ttl=0 clsid=0 cfd=30 size=0\n".encode()
-    assert asking.lines_of(ask, Stream.MUTATIONS) == [line] * is_told
+    assert asking.lines_of(ask, Stream.MUTATIONS) == [line] * is_reported
 
 
 def test_a_value_that_fits_leaves_everything_as_it_is() -> None:

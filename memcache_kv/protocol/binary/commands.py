@@ -145,7 +145,7 @@ STATUSES = {
 
 NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 """The status of these where they did not store; the others have one of their own."""
-SIZE_RULE = SizeRule(counts=False, tells_joins=False)
+SIZE_RULE = SizeRule(counts=False, reports_joins=False)
 
 
 # Changing what is there

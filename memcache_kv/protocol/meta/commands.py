@@ -155,7 +155,7 @@ def _answer(protocol: LineResponder, flags: Flags, found: Retrieved | None) -> N
 
 
 class _Fields:
-    """What a mg is told about an item, in the order in which it asked."""
+    """The fields of a reply to mg, in the order in which the request asked for them."""
 
     def __init__(self, store: Store, flags: Flags, found: Retrieved) -> None:
         self._store = store
