@@ -110,6 +110,7 @@ NETWORK = {"socket", "select", "selectors", "socketserver"}
 FORBIDDEN = {
     "store": {*NETWORK, "msgspec", "json", "pathlib"},
     "journal": NETWORK - {"socket"},
+    "commands": {*NETWORK, "memcache_kv.journal", "memcache_kv.auth", "memcache_kv.stats.report"},
     "protocol": NETWORK,
     "protocol.text": {"memcache_kv.protocol.binary"},
     "protocol.meta": {"memcache_kv.protocol.binary", "memcache_kv.protocol.text"},

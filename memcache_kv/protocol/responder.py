@@ -8,37 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from memcache_kv.commands.caller import Caller
+
 if TYPE_CHECKING:
-    from memcache_kv.protocol.context import Context
-    from memcache_kv.stats.counters import Counters
-    from memcache_kv.store.entry import Entry
     from memcache_kv.store.store import Store
-    from memcache_kv.store.writes import Mode, Outcome, Write
 
 
-class Responder(Protocol):
+class Responder(Caller, Protocol):
     """The connection as a command of any protocol sees it."""
 
     closing: bool
     """Whether the connection is to be closed once the replies are sent."""
     close_reason: str
     """Why, in the words of `watch connevents`."""
-
-    @property
-    def context(self) -> Context:
-        """The server."""
-
-    @property
-    def store(self) -> Store:
-        """The items."""
-
-    @property
-    def counters(self) -> Counters:
-        """What the command is counted in."""
-
-    @property
-    def fd(self) -> int:
-        """The number of the connection."""
 
     @property
     def out(self) -> list[bytes]:
@@ -52,27 +34,6 @@ class Responder(Protocol):
 
     def swallow(self, length: int) -> None:
         """Ignore the data block of this length that comes next."""
-
-    def write_item(self, write: Write) -> tuple[Outcome, Entry | None]:
-        """Carry out a storage command, and count it."""
-
-    def drop_old_value(self, key: bytes) -> None:
-        """Delete a key's value where a newer one was rejected."""
-
-    def observe_lookup(self, key: bytes) -> None:
-        """Tell watchers that a command is about to look for this key."""
-
-    def observe_fetch(self, key: bytes, entry: Entry | None) -> None:
-        """Tell watchers that a command wanted this key's value."""
-
-    def observe_creation(self, key: bytes, entry: Entry) -> None:
-        """Tell watchers that arithmetic made a new item."""
-
-    def observe_rejection(self, key: bytes, mode: Mode) -> None:
-        """Tell watchers that a value was too large to be stored."""
-
-    def observe_delete(self, key: bytes, entry: Entry | None, command: str) -> None:
-        """Tell watchers that a command deleted this entry, or (None) found nothing to delete."""
 
 
 class LineResponder(Responder, Protocol):

@@ -1,9 +1,7 @@
-"""What the protocols of a connection have in common: how they read data blocks, what they gather and count, and whom
-they tell of it."""
+"""What the protocols of a connection have in common: how they read data blocks, and what they gather."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import ClassVar
@@ -11,8 +9,6 @@ from typing import ClassVar
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
-from memcache_kv.store.entry import Entry, deadline_of, wire_bytes_of
-from memcache_kv.store.writes import Mode, Outcome, Write
 
 READ_BYTES = 16 * 1024
 """What one read of a connection asks for, as in memcached; more when a large value is on its way."""
@@ -23,13 +19,6 @@ LARGEST_READ_BYTES = 1 << 20
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20
 """Replies of this many bytes leave before the connection's next request is looked at."""
-
-CAS_COUNTS = {
-    Outcome.STORED: "cas_hits",
-    Outcome.EXISTS: "cas_badval",
-    Outcome.NOT_FOUND: "cas_misses",
-    Outcome.NO_MEMORY: "store_no_memory",
-}
 
 
 def _nothing(wire_bytes: bytes) -> None:
@@ -43,9 +32,9 @@ class Session:
     """
 
     __slots__ = (
-        "context", "store", "counters", "fd", "out", "closing", "paused", "want", "watcher", "close_reason",
-        "turn_bytes", "_takes_small_sets", "_log", "_observers", "_held", "_more", "_chunks", "_requests_per_turn",
-        "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
+        "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
+        "close_reason", "turn_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks",
+        "_requests_per_turn", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
@@ -72,7 +61,7 @@ class Session:
         """Bytes of large values that were answered in this turn."""
         self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
-        self._observers = context.observers
+        self.observers = context.observers
         self._held = b""
         """Input that is not a whole request yet, or waits for the next turn."""
         self._more: Callable[[], None] | None = None
@@ -171,25 +160,6 @@ class Session:
         """Return what takes the place of a reply; None where it is more than one."""
         raise NotImplementedError
 
-    def drop_old_value(self, key: bytes) -> None:
-        """Delete a key's value where a newer one was refused, so that nobody reads a stale one."""
-        with contextlib.suppress(WritesRejected):
-            self.store.delete(key)
-
-    def write_item(self, write: Write) -> tuple[Outcome, Entry | None]:
-        """Carry out a storage command, and count it."""
-        self.counters.cmd_set += 1
-        if self._observers.active:
-            self.observe_lookup(write.key)
-        outcome, entry = self.store.write(write)
-        if write.mode is Mode.CAS:
-            self.counters.count(CAS_COUNTS[outcome])
-        elif outcome is Outcome.NO_MEMORY:
-            self.counters.store_no_memory += 1
-        if self._observers.active:
-            self._observers.stored(self.fd, write, outcome, entry)
-        return outcome, entry
-
     # Data blocks
 
     @property
@@ -254,33 +224,3 @@ class Session:
     def _refuse_block(self) -> None:
         """Answer that a data block does not end with its line end."""
         raise NotImplementedError
-
-    # For those who watch
-
-    def observe_lookup(self, key: bytes) -> None:
-        """Tell whoever watches that a command is about to look for this key."""
-        if self._observers.active:
-            store = self.store
-            self._observers.looked_up(self.fd, key, store.kept(key), store.was_flushed(key))
-
-    def observe_fetch(self, key: bytes, entry: Entry | None) -> None:
-        """Tell whoever watches that a command wanted this key's value."""
-        if self._observers.active:
-            self._observers.fetched(self.fd, key, entry)
-
-    def observe_creation(self, key: bytes, entry: Entry) -> None:
-        """Tell whoever watches that counting made a new item, as memcached does: it looks once more, and stores."""
-        if self._observers.active:
-            self._observers.looked_up(self.fd, key, None, False)
-            write = Write(Mode.ADD, key, wire_bytes_of(entry), deadline_of(entry))
-            self._observers.stored(self.fd, write, Outcome.STORED, entry)
-
-    def observe_rejection(self, key: bytes, mode: Mode) -> None:
-        """Tell whoever watches that a value was too large to be stored."""
-        if self._observers.active:
-            self._observers.refused(self.fd, key, mode)
-
-    def observe_delete(self, key: bytes, entry: Entry | None, command: str) -> None:
-        """Tell whoever watches that a command deleted this entry of a key, or (None) found nothing to delete."""
-        if self._observers.active:
-            self._observers.deleted(self.fd, key, entry, command)

@@ -55,6 +55,18 @@ class Counters:
         """Add one to the count of this name: for commands that build it (`get_` + `hits`)."""
         setattr(self, name, getattr(self, name) + 1)
 
+    def count_gets(self, hits: int, misses: int) -> None:
+        """Count items that were retrieved, and keys without an item."""
+        self.cmd_get += hits + misses
+        self.get_hits += hits
+        self.get_misses += misses
+
+    def count_touches(self, hits: int, misses: int) -> None:
+        """Count items that got a new deadline, and keys without an item."""
+        self.cmd_touch += hits + misses
+        self.touch_hits += hits
+        self.touch_misses += misses
+
 
 def total(counters: Iterable[Counters]) -> Counters:
     """Add up several workers' counts."""

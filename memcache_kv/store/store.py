@@ -25,7 +25,6 @@ from memcache_kv.store.entry import (
     flags_of,
     have_same_value,
     make_entry,
-    number_in,
     pack,
     state_of,
     value_of,
@@ -46,8 +45,6 @@ ITEMS_PER_SHARD = 128
 CHECKS = 64
 """The sum over all shards is taken when one has grown by this part of its share. All together may grow by as much in
 between, so that much of the limit is left free."""
-LARGEST_NUMBER = (1 << 64) - 1
-"""Counting past it begins with 0 again."""
 ITEM_HEADER_BYTES = 59
 """What memcached adds to key and data when it compares an item with -I: header, CAS id, two ends."""
 
@@ -318,8 +315,8 @@ class Store:
         """Look at a key's live entry and decide what is kept instead, with nobody in between.
 
         decide: told the entry or None, returns the same object to leave it, another, or None to forget the key. It is
-        called with the key's lock held, so it must not call the store but for `next_cas`, `deadline`, `renewed` and
-        `counted`. forgets: whether a key that is missing, and stays so, is to be missing for good (`_remove_locked`).
+        called with the key's lock held, so it must not call the store but for `next_cas`, `deadline` and `renewed`.
+        forgets: whether a key that is missing, and stays so, is to be missing for good (`_remove_locked`).
         Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
         """
         shard = self._shard_to_change(key)
@@ -345,6 +342,10 @@ class Store:
     def next_cas(self) -> int:
         """Make a CAS id that nothing has had; 0 where none are given."""
         return next(self._cas_ids) if self.gives_cas else 0
+
+    def has_cas(self, entry: Entry, cas: int | None) -> bool:
+        """Tell whether an entry has this CAS id. Where none are given all have 0; otherwise none has 0."""
+        return cas == cas_of(entry) and (bool(cas) or not self.gives_cas)
 
     def renewed(
         self, key: bytes, wire_bytes: bytes, deadline: int, cas: int, state: int, old: Entry | None = None
@@ -397,47 +398,6 @@ class Store:
         may stand in there, and must not come back."""
         if (shard.remove_locked(key) is not None or self._has_evicted) and self.log is not None:
             self.log.deleted(key)
-
-    def delta(self, key: bytes, amount: int) -> int | Outcome:
-        """Add to the number kept for a key; return the new number, NOT_FOUND or NON_NUMERIC.
-
-        A sum wraps at 2^64, a difference stops at 0; a number that became shorter keeps its length with
-        spaces behind it (protocol.txt, "incr/decr").
-        """
-        shard = self._shard_to_change(key)
-        with shard.lock:
-            old = shard.live_locked(key, self.clock.now)
-            if old is None:
-                return Outcome.NOT_FOUND
-            counted = self.counted(key, old, amount)
-            if isinstance(counted, Outcome):
-                return counted
-            number, entry = counted
-            self._put_locked(shard, key, entry)
-        self._check_room(shard, key)
-        return number
-
-    def counted(
-        self, key: bytes, old: Entry, amount: int, cas: int = 0, needs_cas: bool = False
-    ) -> tuple[int, Entry] | Outcome:
-        """Add to the number that an entry holds, as `delta` does; return it with the entry that the old one becomes.
-
-        cas: the id that the old one must have, or EXISTS is returned, 0 being no condition; needs_cas: whether the new
-        one gets an id. Returns NON_NUMERIC where there is no number; nothing at all is that under any id.
-        A number that is longer than before is a new value; in the old one's place, that it is stale or won stays.
-        """
-        before = wire_bytes_of(old)
-        value = value_of(before)
-        if value and cas not in (0, cas_of(old)):
-            return Outcome.EXISTS
-        number = number_in(value)
-        if number is None:
-            return Outcome.NON_NUMERIC
-        number = max(0, number + amount) & LARGEST_NUMBER
-        digits = b"%d" % number
-        state = state_of(old) if len(digits) <= len(value) else 0
-        wire_bytes = pack(flags_of(before), digits.ljust(len(value)))
-        return number, self._entry(key, wire_bytes, deadline_of(old), self.next_cas() if needs_cas else 0, state)
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
         """Give a live item a new deadline; return it, or None where there is none.

@@ -55,6 +55,7 @@ class Outcome(enum.Enum):
     NOT_FOUND = "not found"
     NO_MEMORY = "no memory"
     NON_NUMERIC = "non-numeric"
+    DELETED = "deleted"
 
 
 class ChangeLog(Protocol):

@@ -11,6 +11,7 @@ import pytest
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.entry import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, value_of, wire_bytes_of
+from tests.commands.asking import add_to
 from tests.concurrency.crowd import run_together
 from tests.fake_clock import FakeClock
 from tests.protocol.context_factory import Conversation, Surroundings
@@ -52,7 +53,7 @@ def test_every_increment_counts() -> None:
         last = dict.fromkeys(keys, 0)
         for turn in range(3 * ROUNDS):
             key = keys[turn % 3]
-            told = store.delta(key, 1)
+            told = add_to(store, key, 1)
             assert isinstance(told, int)
             assert told > last[key]
             last[key] = told
@@ -203,7 +204,7 @@ def test_what_nobody_evicts_or_flushes_is_counted_right_beside_a_crawler() -> No
 
     def count() -> None:
         for turn in range(ROUNDS):
-            assert isinstance(store.delta(b"n", 1), int)
+            assert isinstance(add_to(store, b"n", 1), int)
             store.store(Mode.SET, b"brief-%d" % turn, pack(0, b"x"), clock.now + 1)
 
     def crawl() -> None:
@@ -271,7 +272,7 @@ def test_reads_that_are_noted_do_not_lose_writes() -> None:
 
     def count() -> None:
         for _ in range(ROUNDS):
-            store.delta(b"k", 1)
+            add_to(store, b"k", 1)
 
     run_together(*[read, count] * (THREADS // 2))
     assert int(value(store, b"k")) == ROUNDS * THREADS // 2

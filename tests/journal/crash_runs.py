@@ -19,6 +19,7 @@ from memcache_kv.journal.writer import GATHER_SECONDS
 from memcache_kv.store import Entry, Mode, Store
 from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, wire_bytes_of
 from memcache_kv.store.writes import Write
+from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.journal.crash_checks import Expectation, Inspection, Names, Started, Violation, begin, start
 from tests.journal.history import Moment, shown
@@ -276,7 +277,7 @@ class CrashRun:
             lambda: store.store(Mode.SET, key, wire_bytes, self._deadline()),
             lambda: store.store(mode, key, wire_bytes, self._deadline()),
             lambda: store.store(Mode.SET, key, pack(0, b"%d" % rng.randint(1, 99))),
-            lambda: store.delta(key, rng.choice((1, 9, -1))),
+            lambda: add_to(store, key, rng.choice((1, 9, -1))),
             lambda: store.touch(key, self._deadline(), rng.random() < 0.3),
             lambda: store.delete(key),
             lambda: self._compare_and_store(key, wire_bytes),

@@ -27,6 +27,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 from memcache_kv.store.writes import Write
+from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.journal.journals import FIRST, make_journal
 from tests.journal.journals import STARTED as STARTED
@@ -137,6 +138,9 @@ class History:
             return self.store.renewed(key, wire_bytes_of(old), deadline_of(old), self.store.next_cas(), state, old)
 
         self.store.update(key, decide)
+
+    def _delta(self, key: bytes, amount: int) -> None:
+        add_to(self.store, key, amount)
 
     def _touch(self, key: bytes, ttl: int) -> None:
         self.store.touch(key, self._deadline(ttl))

@@ -21,6 +21,7 @@ from memcache_kv.journal.record import Record, line_of
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import STALE, WON, make_entry, pack
+from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, wait_until
 from tests.journal.history import History, Step, Visible, replay, shown, steps, two_record_steps
@@ -43,6 +44,9 @@ class Kept:
         )
         self.store.log = self.journal
         self.is_closed = self.has_left = False
+
+    def delta(self, key: bytes, amount: int) -> None:
+        add_to(self.store, key, amount)
 
     def set(self, key: bytes, value: bytes = b"value", ttl: int = 0) -> None:
         self.store.store(Mode.SET, key, pack(0, value), self.clock.now + ttl if ttl else 0)
@@ -241,7 +245,7 @@ def with_changes(kept: Kept, change: Step) -> Visible:
     work = Compaction(kept.journal, kept.store)
     for number, _ in enumerate(work.steps()):
         name, *arguments = change
-        getattr(kept.store, str(name))(*arguments)
+        getattr(kept if name == "delta" else kept.store, str(name))(*arguments)
         kept.set(b"moment", b"%d" % number)
         kept.journal.step()
     return shown(kept.store)

@@ -25,6 +25,7 @@ from memcache_kv.store.entry import (
     value_of,
     wire_bytes_of,
 )
+from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.journal.journals import make_journal, manifest_in
 
@@ -232,7 +233,7 @@ class DictMachine(RuleBasedStateMachine):
         old = self.live(key)
         if old is not None and (old.value[:1].isspace() or b"\0" in old.value or old.value[:1] == b"+"):
             return
-        result = self.store.delta(key, amount)
+        result = add_to(self.store, key, amount)
         if old is None:
             assert result is Outcome.NOT_FOUND
             return

@@ -7,6 +7,7 @@ import pytest
 from memcache_kv.store import Item, Mode, Outcome, Store
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, value_of, wire_bytes_of
 from memcache_kv.store.entry import pack as wire_bytes
+from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.store.calls import FOREVER, cas_of, found, put
 
@@ -178,7 +179,7 @@ def change_by_replace(store: Store) -> None:
 
 
 def change_by_incr(store: Store) -> None:
-    assert store.delta(b"k", 0) == 10
+    assert add_to(store, b"k", 0) == 10
 
 
 def change_by_delete_and_set(store: Store) -> None:
@@ -283,58 +284,6 @@ def test_touch_with_the_past_returns_it_a_last_time(store: Store, clock: FakeClo
     entry = store.touch(b"k", store.deadline(-1))
     assert entry is not None
     assert wire_bytes_of(entry) == wire_bytes(5, b"old")
-    assert found(store, b"k") is None
-
-
-# Arithmetic
-
-
-@pytest.mark.parametrize(
-    ("before", "amount", "result", "after"),
-    [
-        (b"5", 1, 6, b"6"),
-        (b"99", 1, 100, b"100"),
-        (b"5", 0, 5, b"5"),
-        (b"0", 2**64 - 1, 2**64 - 1, b"18446744073709551615"),
-        (b"18446744073709551615", 1, 0, b"0".ljust(20)),
-        (b"18446744073709551615", 2**64 - 1, 2**64 - 2, b"18446744073709551614"),
-        (b"10", -1, 9, b"9 "),
-        (b"5", -6, 0, b"0"),
-        (b"1000", -(2**64 - 1), 0, b"0   "),
-        (b"9 ", 1, 10, b"10"),
-        (b"007", 1, 8, b"8  "),
-        (b"12 abc", 1, 13, b"13    "),
-        (b" 12", 1, 13, b"13 "),
-    ],
-)
-def test_delta_adds_wraps_stops_at_zero_and_keeps_the_length(
-    store: Store, before: bytes, amount: int, result: int, after: bytes
-) -> None:
-    put(store, b"k", before, flags=3)
-    assert store.delta(b"k", amount) == result
-    assert found(store, b"k") == wire_bytes(3, after)
-
-
-@pytest.mark.parametrize("value", [b"", b"abc", b"-1", b"1.5", b"18446744073709551616", b"12abc"])
-def test_delta_refuses_what_is_no_number_and_leaves_it(store: Store, value: bytes) -> None:
-    put(store, b"k", value)
-    assert store.delta(b"k", 1) is Outcome.NON_NUMERIC
-    assert found(store, b"k") == wire_bytes(0, value)
-
-
-@pytest.mark.parametrize("state", ["absent", "expired", "deleted"])
-def test_delta_of_nothing_is_not_found(store: Store, clock: FakeClock, state: str) -> None:
-    prepare(store, clock, state)
-    assert store.delta(b"k", 1) is Outcome.NOT_FOUND
-    assert found(store, b"k") is None
-
-
-def test_delta_keeps_the_deadline(store: Store, clock: FakeClock) -> None:
-    put(store, b"k", b"5", deadline=clock.now + TTL)
-    store.delta(b"k", 1)
-    clock.advance(TTL - 1)
-    assert found(store, b"k") == wire_bytes(0, b"6")
-    clock.advance(1)
     assert found(store, b"k") is None
 
 
@@ -510,7 +459,7 @@ def test_the_log_hears_every_change_once_in_order(clock: FakeClock) -> None:
     store = Store(clock, log=log)
     put(store, b"k", b"5", flags=2, deadline=clock.now + TTL)
     store.put(b"p", wire_bytes(1, b"v"))
-    store.delta(b"k", 1)
+    add_to(store, b"k", 1)
     store.touch(b"k", FOREVER)
     cas = cas_of(store, b"k")
     cas_of(store, b"k")
@@ -539,7 +488,7 @@ def test_the_log_hears_nothing_of_what_changes_nothing(clock: FakeClock) -> None
     store.gets(b"k")
     store.delete(b"k")
     store.touch(b"k", 5)
-    store.delta(b"k", 1)
+    add_to(store, b"k", 1)
     for mode in (Mode.REPLACE, Mode.APPEND, Mode.PREPEND, Mode.CAS):
         store.store(mode, b"k", wire_bytes(0, b"v"), cas=1)
     assert log.heard == []

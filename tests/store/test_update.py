@@ -3,7 +3,7 @@
 import pytest
 
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
-from memcache_kv.store.entry import FETCHED, STALE, WON, cas_of, deadline_of, pack, state_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import FETCHED, STALE, cas_of, deadline_of, pack, state_of, value_of, wire_bytes_of
 from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.store.test_store import HeardLog
@@ -149,13 +149,6 @@ def test_a_value_without_an_id_is_later_than_every_id_that_was_given(store: Stor
     store.put(b"k", wire_bytes(b"2"))
     assert written(store, Mode.CAS, b"3", cas=cas_of(first), takes_older=True) == (Outcome.STORED, b"3")
     assert written(store, Mode.CAS, b"4", cas=1000, takes_older=True) == (Outcome.EXISTS, b"")
-
-
-@pytest.mark.parametrize(("amount", "state"), [(1, STALE | WON), (90, 0)])
-def test_a_number_counted_in_its_place_keeps_its_state(store: Store, amount: int, state: int) -> None:
-    store.put(b"k", Item(wire_bytes(b"10"), 0, 3, 0, STALE | WON))
-    store.delta(b"k", amount)
-    assert state_of(kept(store, b"k")) == state
 
 
 # Facts about access

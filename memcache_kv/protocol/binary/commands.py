@@ -10,6 +10,13 @@ from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands.arithmetic import Arithmetic
+from memcache_kv.commands.delete import Deletion, delete
+from memcache_kv.commands.flush import flush
+from memcache_kv.commands.retrieve import get_with_cas
+from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
+from memcache_kv.commands.touch import get_and_touch
 from memcache_kv.protocol.binary.frames import Opcode, Request, Status, packet
 from memcache_kv.protocol.binary.sasl import (
     MECHANISM,
@@ -21,13 +28,13 @@ from memcache_kv.protocol.binary.sasl import (
 from memcache_kv.protocol.replies import MAX_VERBOSITY
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store import listing
-from memcache_kv.store.entry import Entry, cas_of, pack, value_of
+from memcache_kv.store.entry import Entry, cas_of, value_of
 from memcache_kv.store.store import Store
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.binary.responder import PacketHandler, PacketResponder
+    from memcache_kv.protocol.binary.responder import PacketHandler, PacketResponder, ServerPacketResponder
 
 STORING = Struct("!II")
 """Extras of set: flags and exptime."""
@@ -65,26 +72,18 @@ class Command(NamedTuple):
 
 
 def _get(protocol: PacketResponder, request: Request, with_key: bool = False) -> None:
-    protocol.observe_lookup(request.key)
-    entry = protocol.store.gets(request.key)
-    protocol.counters.cmd_get += 1
-    protocol.counters.count("get_misses" if entry is None else "get_hits")
-    _answer_retrieval(protocol, request, entry, with_key)
+    _answer_retrieval(protocol, request, get_with_cas(protocol, request.key), with_key)
 
 
 def _touch(protocol: PacketResponder, request: Request, with_key: bool = False, with_value: bool = True) -> None:
     (exptime,) = EXPTIME.unpack(request.extras)
-    protocol.observe_lookup(request.key)
-    entry = protocol.store.touch(request.key, protocol.store.deadline(exptime), with_cas=True)
-    protocol.counters.cmd_touch += 1
-    protocol.counters.count("touch_misses" if entry is None else "touch_hits")
+    entry = get_and_touch(protocol, request.key, protocol.store.deadline(exptime))
     _answer_retrieval(protocol, request, entry, with_key, with_value)
 
 
 def _answer_retrieval(
     protocol: PacketResponder, request: Request, entry: Entry | None, with_key: bool, with_value: bool = True
 ) -> None:
-    protocol.observe_fetch(request.key, entry)
     key = request.key if with_key else b""
     if entry is not None:
         protocol.answer_hit(request, entry, key, with_value)
@@ -102,23 +101,20 @@ def _answer_retrieval(
 def _set(protocol: PacketResponder, request: Request, mode: Mode) -> None:
     """set, add and replace; with a CAS id all three store only over the value that has it."""
     flags, exptime = STORING.unpack(request.extras)
-    if protocol.store.exceeds_limit(len(request.key), request.value_bytes, flags):
-        protocol.observe_rejection(request.key, mode)
-        if mode is Mode.SET:
-            protocol.observe_lookup(request.key)
-            protocol.drop_old_value(request.key)
-        _refuse_value(protocol, request, Status.TOO_LARGE)
-        return
-    deadline = protocol.store.deadline(exptime)
-    protocol.expect_block(flags, request.value_bytes, partial(_store_value, protocol, request, mode, deadline))
+    _take_value(protocol, request, mode, flags, protocol.store.deadline(exptime))
 
 
 def _join(protocol: PacketResponder, request: Request, mode: Mode) -> None:
     """append and prepend"""
-    if protocol.store.exceeds_limit(len(request.key), request.value_bytes, 0):
-        _refuse_value(protocol, request, Status.TOO_LARGE)
+    _take_value(protocol, request, mode, 0, 0)
+
+
+def _take_value(protocol: PacketResponder, request: Request, mode: Mode, flags: int, deadline: int) -> None:
+    """Read the value next, and store it; or reject it where it is too large."""
+    if accepts_size(protocol, mode, request.key, request.value_bytes, flags, SIZE_RULE):
+        protocol.expect_block(flags, request.value_bytes, partial(_store_block, protocol, request, mode, deadline))
     else:
-        protocol.expect_block(0, request.value_bytes, partial(_store_value, protocol, request, mode, 0))
+        _refuse_value(protocol, request, Status.TOO_LARGE)
 
 
 def _refuse_value(protocol: PacketResponder, request: Request, status: Status) -> None:
@@ -126,10 +122,10 @@ def _refuse_value(protocol: PacketResponder, request: Request, status: Status) -
     protocol.swallow(request.value_bytes)
 
 
-def _store_value(protocol: PacketResponder, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
+def _store_block(protocol: PacketResponder, request: Request, mode: Mode, deadline: int, wire_bytes: bytes) -> None:
     cas = request.cas if protocol.store.gives_cas else 0
     asked = Mode.CAS if cas and not mode.joins else mode
-    outcome, entry = protocol.write_item(Write(asked, request.key, wire_bytes, deadline, cas, needs_cas=True))
+    outcome, entry = store_value(protocol, Write(asked, request.key, wire_bytes, deadline, cas, needs_cas=True))
     if outcome is Outcome.STORED and entry is not None:
         protocol.succeed(request, cas=cas_of(entry))
     elif outcome is Outcome.NO_MEMORY:
@@ -137,11 +133,19 @@ def _store_value(protocol: PacketResponder, request: Request, mode: Mode, deadli
     elif outcome is Outcome.NOT_STORED:
         protocol.fail(request, NOT_STORED.get(mode, Status.NOT_STORED))
     else:
-        protocol.fail(request, Status.EXISTS if outcome is Outcome.EXISTS else Status.NOT_FOUND)
+        protocol.fail(request, STATUSES[outcome])
 
+
+STATUSES = {
+    Outcome.NOT_FOUND: Status.NOT_FOUND,
+    Outcome.EXISTS: Status.EXISTS,
+    Outcome.NOT_STORED: Status.NOT_STORED,
+    Outcome.NON_NUMERIC: Status.NON_NUMERIC,
+}
 
 NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
-"""What is the matter where these did not store; for the others there is a status of its own."""
+"""The status of these where they did not store; the others have one of their own."""
+SIZE_RULE = SizeRule(counts=False, reports_joins=False)
 
 
 # Changing what is there
@@ -149,104 +153,42 @@ NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 
 def _delete(protocol: PacketResponder, request: Request) -> None:
     """delete; with a CAS id only the value that has it."""
-    protocol.observe_lookup(request.key)
-    if request.cas:
-        status, removed = _delete_with_cas(protocol.store, request.key, request.cas)
-    else:
-        removed = protocol.store.delete(request.key)
-        status = Status.NOT_FOUND if removed is None else Status.SUCCESS
-    protocol.observe_delete(request.key, removed, "delete")
-    if status is Status.SUCCESS:
-        protocol.counters.delete_hits += 1
+    outcome = delete(protocol, Deletion(request.key, request.cas or None))
+    if outcome is Outcome.DELETED:
         protocol.succeed(request)
-        return
-    protocol.counters.delete_misses += status is Status.NOT_FOUND
-    protocol.fail(request, status)
-
-
-def _delete_with_cas(store: Store, key: bytes, cas: int) -> tuple[Status, Entry | None]:
-    """Forget a key's value if it has this CAS id; return its entry then."""
-    status, removed = Status.NOT_FOUND, None
-
-    def decide(old: Entry | None) -> Entry | None:
-        nonlocal status, removed
-        if old is None:
-            return None
-        if cas_of(old) != cas:
-            status = Status.EXISTS
-            return old
-        status, removed = Status.SUCCESS, old
-        return None
-
-    store.update(key, decide, forgets=True)
-    return status, removed
-
-
-class _PacketCounting:
-    """One increment or decrement: what it makes of an entry, and the status to tell."""
-
-    def __init__(self, store: Store, request: Request, is_up: bool) -> None:
-        self._store = store
-        self._request = request
-        delta, initial, exptime = COUNTING.unpack(request.extras)
-        self._delta: int = delta if is_up else -delta
-        self._initial: int = initial
-        self._deadline = None if exptime == MAKES_NONE else store.deadline(exptime)
-        self.number = 0
-        self.cas = 0
-        self.status = Status.SUCCESS
-        self.made: Entry | None = None
-        """What was stored where nothing was."""
-
-    def decide(self, old: Entry | None) -> Entry | None:
-        """Count, and return the entry to keep."""
-        if old is None:
-            self.made = self._begin()
-            return self.made
-        counted = self._store.counted(self._request.key, old, self._delta, self._request.cas, needs_cas=True)
-        if isinstance(counted, Outcome):
-            self.status = Status.EXISTS if counted is Outcome.EXISTS else Status.NON_NUMERIC
-            return old
-        self.number, entry = counted
-        self.cas = cas_of(entry)
-        return entry
-
-    def _begin(self) -> Entry | None:
-        """Make the item that is missing, where the request says so."""
-        if self._deadline is None:
-            self.status = Status.NOT_FOUND
-            return None
-        self.number, self.cas = self._initial, self._store.next_cas()
-        wire_bytes = pack(0, b"%d" % self._initial)
-        return self._store.renewed(self._request.key, wire_bytes, self._deadline, self.cas, 0)
-
-
-def _count(protocol: PacketResponder, request: Request, name: str) -> None:
-    counting = _PacketCounting(protocol.store, request, name == "incr")
-    protocol.observe_lookup(request.key)
-    if not protocol.store.update(request.key, counting.decide):
-        protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating new item")
-        return
-    if counting.made is not None:
-        protocol.observe_creation(request.key, counting.made)
-    elif counting.status is Status.SUCCESS:
-        protocol.counters.count(name + "_hits")
-    elif counting.status is Status.NOT_FOUND:
-        protocol.counters.count(name + "_misses")
-    if counting.status is Status.SUCCESS:
-        protocol.succeed(request, NUMBER.pack(counting.number), counting.cas)
     else:
-        protocol.fail(request, counting.status)
+        protocol.fail(request, STATUSES[outcome])
 
 
-def _flush(protocol: PacketResponder, request: Request) -> None:
+def _count(protocol: PacketResponder, request: Request, is_up: bool) -> None:
+    """increment and decrement"""
+    delta, initial, exptime = COUNTING.unpack(request.extras)
+    counted = arithmetic.count(
+        protocol,
+        Arithmetic(
+            request.key,
+            delta,
+            is_up,
+            request.cas,
+            needs_cas=True,
+            initial=None if exptime == MAKES_NONE else initial,
+            initial_deadline=protocol.store.deadline(exptime),
+        ),
+    )
+    if counted.outcome is Outcome.STORED:
+        protocol.succeed(request, NUMBER.pack(counted.number), counted.cas)
+    elif counted.outcome is Outcome.NO_MEMORY:
+        protocol.fail(request, Status.NO_MEMORY, b"Out of memory allocating new item")
+    else:
+        protocol.fail(request, STATUSES[counted.outcome])
+
+
+def _flush(protocol: ServerPacketResponder, request: Request) -> None:
     """flush, now or at a time"""
     if protocol.context.settings.disable_flush_all:
         protocol.fail(request, Status.AUTH_ERROR)
         return
-    exptime = int.from_bytes(request.extras, "big")
-    # A delayed flush takes effect as its last second begins, as that of the text protocol does.
-    protocol.store.flush(protocol.store.deadline(exptime) - 1 if exptime else 0)
+    flush(protocol.store, int.from_bytes(request.extras, "big"))
     protocol.counters.cmd_flush += 1
     protocol.succeed(request)
 
@@ -270,7 +212,7 @@ def _quit(protocol: PacketResponder, request: Request) -> None:
 
 def _verbosity(protocol: PacketResponder, request: Request) -> None:
     level = int.from_bytes(request.extras, "big")
-    protocol.context.observers.set_verbosity(min(level, MAX_VERBOSITY))
+    protocol.observers.set_verbosity(min(level, MAX_VERBOSITY))
     protocol.succeed(request)
 
 
@@ -281,7 +223,7 @@ def _unknown(protocol: PacketResponder, request: Request) -> None:
 # Statistics
 
 
-def _stat(protocol: PacketResponder, request: Request) -> None:
+def _stat(protocol: ServerPacketResponder, request: Request) -> None:
     """stat [<what>]: a packet a row, and an empty one; of some words the beginning is looked at, as in memcached."""
     context, what = protocol.context, request.key
     if not what:
@@ -308,9 +250,9 @@ def _send_report(protocol: PacketResponder, request: Request, rows: report.Repor
     protocol.out.append(packet(request))
 
 
-def _detail(protocol: PacketResponder, request: Request, what: bytes) -> None:
+def _detail(protocol: ServerPacketResponder, request: Request, what: bytes) -> None:
     """stat detail on|off|dump"""
-    observers = protocol.context.observers
+    observers = protocol.observers
     if protocol.context.settings.disable_dumping:
         protocol.fail(request, Status.NOT_FOUND)
     elif what.startswith(b" dump"):
@@ -334,7 +276,7 @@ def _sizes(store: Store, request: Request) -> Iterator[bytes]:
 # The login
 
 
-def _list_mechanisms(protocol: PacketResponder, request: Request) -> None:
+def _list_mechanisms(protocol: ServerPacketResponder, request: Request) -> None:
     if protocol.login is None:
         protocol.fail(request, Status.UNKNOWN_COMMAND)
     else:
@@ -342,7 +284,7 @@ def _list_mechanisms(protocol: PacketResponder, request: Request) -> None:
         protocol.succeed(request, MECHANISM)
 
 
-def _authenticate(protocol: PacketResponder, request: Request) -> None:
+def _authenticate(protocol: ServerPacketResponder, request: Request) -> None:
     """sasl auth and step: the mechanism's name is the key, its message the value."""
     if protocol.login is None:
         _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
@@ -354,7 +296,7 @@ def _authenticate(protocol: PacketResponder, request: Request) -> None:
         protocol.expect_block(0, request.value_bytes, partial(_log_in, protocol, request, protocol.login))
 
 
-def _log_in(protocol: PacketResponder, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
+def _log_in(protocol: ServerPacketResponder, request: Request, login: SaslLogin, wire_bytes: bytes) -> None:
     message = value_of(wire_bytes)
     is_start = request.opcode == Opcode.SASL_AUTH
     progress = login.start(request.key, message) if is_start else login.step(message)
@@ -399,8 +341,8 @@ COMMANDS: dict[int, Command] = {
     **_pair(Opcode.APPEND, Opcode.APPENDQ, _joins(Mode.APPEND)),
     **_pair(Opcode.PREPEND, Opcode.PREPENDQ, _joins(Mode.PREPEND)),
     **_pair(Opcode.DELETE, Opcode.DELETEQ, Command(_delete)),
-    **_pair(Opcode.INCREMENT, Opcode.INCREMENTQ, Command(partial(_count, name="incr"), (COUNTING.size,))),
-    **_pair(Opcode.DECREMENT, Opcode.DECREMENTQ, Command(partial(_count, name="decr"), (COUNTING.size,))),
+    **_pair(Opcode.INCREMENT, Opcode.INCREMENTQ, Command(partial(_count, is_up=True), (COUNTING.size,))),
+    **_pair(Opcode.DECREMENT, Opcode.DECREMENTQ, Command(partial(_count, is_up=False), (COUNTING.size,))),
     **_pair(Opcode.FLUSH, Opcode.FLUSHQ, Command(_flush, (0, EXPTIME.size), is_keyed=False)),
     **_pair(Opcode.QUIT, Opcode.QUITQ, Command(_quit, is_keyed=False)),
     Opcode.NOOP: Command(_noop, is_keyed=False),

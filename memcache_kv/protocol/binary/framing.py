@@ -56,7 +56,7 @@ class BinaryProtocol(BinaryFastPath):
 
     def receive(self, data: bytes) -> bool:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
-        if self._held or self._mid_block or self._observers.active or not self.is_open:
+        if self._held or self._mid_block or self.observers.active or not self.is_open:
             self._receive_general(data)
             return False
         reply = self._answer_fast(data)
@@ -90,7 +90,7 @@ class BinaryProtocol(BinaryFastPath):
             if size - position < HEAD_BYTES:
                 break
             fields = unpack(data, position)
-            if not self._observers.active and self.is_open:
+            if not self.observers.active and self.is_open:
                 stop = position + HEAD_BYTES + fields[3]
                 reply = self._answer_fast(data[position:stop])
                 if reply:

@@ -7,16 +7,13 @@ from typing import Protocol, TypeAlias
 
 from memcache_kv.protocol.binary.frames import Request, Status
 from memcache_kv.protocol.binary.sasl import SaslLogin
+from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.responder import Responder
 from memcache_kv.store.entry import Entry
 
 
 class PacketResponder(Responder, Protocol):
-    """The connection as a binary command sees it."""
-
-    @property
-    def login(self) -> SaslLogin | None:
-        """Its login; None where nobody has to log in."""
+    """The connection as a binary command about items sees it."""
 
     def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
         """Answer that all went well, unless the request is a quiet one."""
@@ -31,5 +28,17 @@ class PacketResponder(Responder, Protocol):
         """Answer with an item."""
 
 
-PacketHandler: TypeAlias = Callable[[PacketResponder, Request], None]
+class ServerPacketResponder(PacketResponder, Protocol):
+    """The connection as a binary command about the server or the login sees it."""
+
+    @property
+    def context(self) -> Context:
+        """The server."""
+
+    @property
+    def login(self) -> SaslLogin | None:
+        """Its login; None where nobody has to log in."""
+
+
+PacketHandler: TypeAlias = Callable[[ServerPacketResponder, Request], None]
 """Carries out a command whose request fits it."""

@@ -1,7 +1,6 @@
 """The meta commands: mg, ms, md, ma, me and mn (memcached's doc/protocol.txt, "Meta Commands").
 
-What reads an item and changes it, or tells how it was before, does so in one `Store.update`, so that of many clients
-that find an item stale one alone wins.
+They are parsed here, and their replies made; `commands/` carries them out.
 """
 
 from __future__ import annotations
@@ -9,8 +8,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands.arithmetic import Arithmetic, Counted
+from memcache_kv.commands.delete import Deletion, delete
+from memcache_kv.commands.retrieve import Retrieval, Retrieved, inspect, retrieve
+from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
 from memcache_kv.protocol.meta.flags import (
     OPAQUE_LIMIT_BYTES,
     BadFlags,
@@ -31,12 +36,9 @@ from memcache_kv.protocol.replies import (
 )
 from memcache_kv.store.entry import (
     FETCHED,
-    STALE,
-    WON,
     Entry,
     cas_of,
     deadline_of,
-    pack,
     state_of,
     value_of,
     wire_bytes_of,
@@ -45,12 +47,19 @@ from memcache_kv.store.writes import Mode, Outcome, Write
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.responder import LineResponder
+    from memcache_kv.store.store import Store
 
-_T, _N, _s, _t, _c, _l, _h, _O, _k = b"TNstclhOk"
+_T, _N, _R, _s, _t, _c, _l, _h, _u, _O, _k = b"TNRstclhuOk"
 LOCKED = frozenset(b"TNRlh")
 """Flags of mg that change the item, or tell how it was before this request."""
 
-STATUS = {Outcome.STORED: b"HD", Outcome.EXISTS: b"EX", Outcome.NOT_FOUND: b"NF", Outcome.NOT_STORED: b"NS"}
+STATUS = {
+    Outcome.STORED: b"HD",
+    Outcome.DELETED: b"HD",
+    Outcome.EXISTS: b"EX",
+    Outcome.NOT_FOUND: b"NF",
+    Outcome.NOT_STORED: b"NS",
+}
 MODES = {
     b"": Mode.SET,
     b"\0": Mode.SET,
@@ -60,6 +69,9 @@ MODES = {
     b"P": Mode.PREPEND,
     b"R": Mode.REPLACE,
 }
+
+SIZE_RULE = SizeRule(drops=frozenset(Mode))
+"""A value that is too large takes the old one with it in every mode."""
 
 
 def mn(protocol: LineResponder, words: list[bytes]) -> None:
@@ -90,11 +102,6 @@ def _read(protocol: LineResponder, words: list[bytes], error: bytes = b"") -> Fl
         return None
 
 
-def _has_id(protocol: LineResponder, entry: Entry, cas: int | None) -> bool:
-    """Tell whether an item has this CAS id; where items have none, all have 0, and else none has it."""
-    return cas == cas_of(entry) and (bool(cas) or not protocol.store.gives_cas)
-
-
 # mg
 
 
@@ -104,64 +111,42 @@ def mg(protocol: LineResponder, words: list[bytes]) -> None:
     if flags is None:
         return
     try:
-        protocol.observe_lookup(flags.key)
-        if flags.letters & LOCKED:
-            _get_changing(protocol, flags)
-        else:
-            _get(protocol, flags)
+        _answer(protocol, flags, retrieve(protocol, _retrieval(protocol.store, flags)))
     except BadFlags as fault:
         protocol.reply(fault.args[0])
 
 
-def _get(protocol: LineResponder, flags: Flags) -> None:
-    """Carry out a mg that changes nothing, unless the item is stale and waits for a winner."""
-    store, key = protocol.store, flags.key
-    find = store.peek if flags.has(b"u") else store.gets if _c in flags.letters else store.get
-    entry = find(key)
-    if entry is None:
-        _answer_miss(protocol, flags)
-    elif state_of(entry) & (STALE | WON) or (_c in flags.letters and not cas_of(entry)):
-        _get_changing(protocol, flags)
-    else:
-        fields = _Reading(protocol, flags, entry).fields()
-        protocol.observe_fetch(key, entry)
-        protocol.counters.cmd_get += 1
-        protocol.counters.get_hits += 1
-        _answer_hit(protocol, flags, entry, fields)
+def _retrieval(store: Store, flags: Flags) -> Retrieval:
+    """Return what a mg asks for. Flags that change something have no effect behind an opaque that is too long."""
+    letters = flags.letters
+    tokens = _effective(flags)
+    is_cut_short = len(tokens) < len(flags.tokens)
+    if not letters & LOCKED:
+        return Retrieval(flags.key, _c in letters, _u not in letters, is_cut_short=is_cut_short)
+    return Retrieval(
+        flags.key,
+        needs_cas=_c in letters,
+        is_read=_u not in letters,
+        wants_access_metadata=_l in letters or _h in letters,
+        deadline=_new_deadline(store, flags, tokens, is_made=False),
+        initial_deadline=None if flags.vivify_ttl is None else _new_deadline(store, flags, tokens, is_made=True) or 0,
+        recache_deadline=None if flags.recache_ttl is None else store.deadline(flags.recache_ttl),
+        recaches_after_touch=_R in letters and _stands_before(_T, _R, flags.tokens),
+        new_cas=flags.new_cas,
+        is_cut_short=is_cut_short,
+    )
 
 
-def _get_changing(protocol: LineResponder, flags: Flags) -> None:
-    """Carry out a mg with the key to itself."""
-    store, key = protocol.store, flags.key
-    if flags.letters & {_l, _h} and not store.keeps_access_metadata:
-        store.keep_access_metadata()
-    reading: _Reading | None = None
-
-    def decide(old: Entry | None) -> Entry | None:
-        nonlocal reading
-        if old is None and flags.vivify_ttl is None:
-            return None
-        reading = _Reading(protocol, flags, old)
-        return reading.decide()
-
-    expires = flags.ttl is not None and 0 < store.deadline(flags.ttl) <= store.clock.now
-    if not store.update(key, decide, forgets=expires) or reading is None:
-        _answer_miss(protocol, flags)
+def _answer(protocol: LineResponder, flags: Flags, found: Retrieved | None) -> None:
+    """Answer a mg. Raises BadFlags."""
+    if found is None:
+        text = flags.identity()
+        if not flags.quiet:
+            protocol.reply(b"EN" + text)
         return
-    if reading.fault:
-        raise BadFlags(reading.fault)
-    protocol.observe_fetch(key, reading.kept)
-    if store.records_access and not flags.has(b"u"):
-        store.record_access(key, reading.kept)
-    name = "touch" if flags.ttl is not None else "get"
-    protocol.counters.count("cmd_" + name)
-    protocol.counters.count(name + "_hits")
-    _answer_hit(protocol, flags, reading.kept, reading.text)
-
-
-def _answer_hit(protocol: LineResponder, flags: Flags, entry: Entry, fields: bytes) -> None:
-    wire_bytes = wire_bytes_of(entry)
-    if not flags.has(b"v") or _has_id(protocol, entry, flags.cas):
+    fields = _Fields(protocol.store, flags, found).text()
+    wire_bytes = wire_bytes_of(found.entry)
+    if not flags.has(b"v") or protocol.store.has_cas(found.entry, flags.cas):
         protocol.reply(b"HD" + fields)
         return
     line_end = wire_bytes.index(b"\r")
@@ -169,76 +154,46 @@ def _answer_hit(protocol: LineResponder, flags: Flags, entry: Entry, fields: byt
     protocol.send(b"VA" + length + fields, wire_bytes[line_end + 2 :])
 
 
-def _answer_miss(protocol: LineResponder, flags: Flags) -> None:
-    protocol.observe_fetch(flags.key, None)
-    protocol.counters.cmd_get += 1
-    protocol.counters.get_misses += 1
-    text = flags.identity()
-    if not flags.quiet:
-        protocol.reply(b"EN" + text)
+class _Fields:
+    """The fields of a reply to mg, in the order in which the request asked for them."""
 
-
-class _Reading:
-    """One item as one mg sees it, and what becomes of it: flags take effect in the order in which they were given."""
-
-    def __init__(self, protocol: LineResponder, flags: Flags, old: Entry | None) -> None:
+    def __init__(self, store: Store, flags: Flags, found: Retrieved) -> None:
+        self._store = store
         self._flags = flags
-        self._old = old
-        self._store = protocol.store
-        self._created = old is None
-        self._won = False
-        self._accessed = self._store.clock.now if old is None else self._store.accessed_at(old)
-        self._deadline = 0 if old is None else deadline_of(old)
-        self._state = 0 if old is None else state_of(old)
-        self._cas = flags.new_cas if old is None else cas_of(old)
-        self._ready = pack(0, b"") if old is None else wire_bytes_of(old)
-        self.kept: Entry = self._ready
-        self.text = b""
-        self.fault = b""
+        self._found = found
+        self._wire_bytes = wire_bytes_of(found.entry)
 
-    def decide(self) -> Entry:
-        """Make the reply and the entry to keep."""
-        if not self._cas and _c in self._flags.letters:
-            self._cas = self._store.next_cas()
-        try:
-            self.text = self.fields() + self._mark()
-        except BadFlags as fault:
-            self.fault = fault.args[0]
-        old = self._old
-        after = (self._deadline, self._cas, self._state)
-        if old is not None and after == (deadline_of(old), cas_of(old), state_of(old)):
-            self.kept = old
-        else:
-            self.kept = self._store.renewed(self._flags.key, self._ready, *after, old)
-        return self.kept
-
-    def fields(self) -> bytes:
-        """Return what the flags ask to be told. Raises BadFlags."""
-        return b"".join([_FIELDS[token[0]](self, token) for token in self._flags.tokens if token[0] in _FIELDS])
+    def text(self) -> bytes:
+        """Return all fields, and behind them Z, X and W. Raises BadFlags."""
+        fields = [_FIELDS[token[0]](self, token) for token in self._flags.tokens if token[0] in _FIELDS]
+        found = self._found
+        return b"".join(fields) + b" Z" * found.is_won + b" X" * found.is_stale + b" W" * found.wins
 
     def size(self, token: bytes) -> bytes:
         """s: the length of the value."""
-        return b" s" + self._ready[self._ready.index(b" ", 1) + 1 : self._ready.index(b"\r")]
+        wire_bytes = self._wire_bytes
+        return b" s" + wire_bytes[wire_bytes.index(b" ", 1) + 1 : wire_bytes.index(b"\r")]
 
     def client_flags(self, token: bytes) -> bytes:
         """f: the client flags."""
-        return b" f" + self._ready[1 : self._ready.index(b" ", 1)]
+        return b" f" + self._wire_bytes[1 : self._wire_bytes.index(b" ", 1)]
 
     def seconds_left(self, token: bytes) -> bytes:
-        """t: until it expires; -1 is never."""
-        return b" t%d" % (max(0, self._deadline - self._store.clock.now) if self._deadline else -1)
+        """t: until it expires, as the flags before this one leave it; -1 is never."""
+        found = self._found
+        return _seconds_left(self._store, self._flags, token, found.former_deadline, found.is_made)
 
     def cas(self, token: bytes) -> bytes:
         """c: the CAS id."""
-        return b" c%d" % self._cas
+        return b" c%d" % cas_of(self._found.entry)
 
     def idle_seconds(self, token: bytes) -> bytes:
         """l: since it was last read or, if nobody has, stored."""
-        return b" l%d" % (self._store.clock.now - self._accessed)
+        return b" l%d" % (self._store.clock.now - self._found.accessed)
 
     def was_hit(self, token: bytes) -> bytes:
         """h: whether it was read before."""
-        return b" h1" if self._state & FETCHED else b" h0"
+        return b" h1" if self._found.was_read else b" h0"
 
     def opaque(self, token: bytes) -> bytes:
         """O: what the client wants to have back."""
@@ -248,47 +203,51 @@ class _Reading:
         """k: the key."""
         return self._flags.echo()
 
-    def change_ttl(self, token: bytes) -> bytes:
-        """T: let it live so long from now."""
-        self._deadline = self._store.deadline(self._flags.ttl or 0)
-        return b""
 
-    def fill_in(self, token: bytes) -> bytes:
-        """N: how long what was made for a miss lives; who made it has won."""
-        if self._created:
-            self._deadline = self._store.deadline(self._flags.vivify_ttl or 0)
-            self._won = True
-        return b""
-
-    def renew(self, token: bytes) -> bytes:
-        """R: with less than this left to live, the first to ask wins."""
-        runs_out = 0 < self._deadline < self._store.deadline(self._flags.recache_ttl or 0)
-        self._won = self._won or (runs_out and not self._created and not self._state & WON)
-        return b""
-
-    def _mark(self) -> bytes:
-        """Return Z (somebody is already at it), X (stale) and W (you are to store it anew), and note a win."""
-        sent, stale = self._state & WON, self._state & STALE
-        won = self._won or (stale and not sent)
-        if won:
-            self._state |= WON
-        return b" Z" * bool(sent) + b" X" * bool(stale) + b" W" * bool(won)
-
-
-_FIELDS: dict[int, Callable[[_Reading, bytes], bytes]] = {
-    ord("s"): _Reading.size,
-    ord("f"): _Reading.client_flags,
-    ord("t"): _Reading.seconds_left,
-    ord("c"): _Reading.cas,
-    ord("l"): _Reading.idle_seconds,
-    ord("h"): _Reading.was_hit,
-    ord("O"): _Reading.opaque,
-    ord("k"): _Reading.key,
-    ord("T"): _Reading.change_ttl,
-    ord("N"): _Reading.fill_in,
-    ord("R"): _Reading.renew,
+_FIELDS: dict[int, Callable[[_Fields, bytes], bytes]] = {
+    ord("s"): _Fields.size,
+    ord("f"): _Fields.client_flags,
+    ord("t"): _Fields.seconds_left,
+    ord("c"): _Fields.cas,
+    ord("l"): _Fields.idle_seconds,
+    ord("h"): _Fields.was_hit,
+    ord("O"): _Fields.opaque,
+    ord("k"): _Fields.key,
 }
-"""What each flag of mg does and adds to the reply, in the order in which they were given."""
+"""What each flag of mg adds to the reply."""
+
+
+# Flags that take effect in the order in which they were given
+
+
+def _effective(flags: Flags) -> list[bytes]:
+    """Return the flags up to an opaque that is too long."""
+    if _O not in flags.letters:
+        return flags.tokens
+    return list(takewhile(lambda token: token[0] != _O or len(token) <= OPAQUE_LIMIT_BYTES, flags.tokens))
+
+
+def _stands_before(first: int, second: int, tokens: list[bytes]) -> bool:
+    letters = bytes([token[0] for token in tokens])
+    return 0 <= letters.find(first) < letters.find(second)
+
+
+def _new_deadline(store: Store, flags: Flags, tokens: list[bytes], is_made: bool) -> int | None:
+    """Return the deadline that these flags set, in their order: T, and N of what was missing; None where none does."""
+    deadline = None
+    for token in tokens:
+        if token[0] == _T and flags.ttl is not None:
+            deadline = store.deadline(flags.ttl)
+        elif token[0] == _N and is_made and flags.vivify_ttl is not None:
+            deadline = store.deadline(flags.vivify_ttl)
+    return deadline
+
+
+def _seconds_left(store: Store, flags: Flags, token: bytes, former: int, is_made: bool) -> bytes:
+    """Return the field t: the time until the deadline that the flags before this one leave; -1 is never."""
+    changed = _new_deadline(store, flags, flags.tokens[: flags.tokens.index(token)], is_made)
+    deadline = former if changed is None else changed
+    return b" t%d" % (max(0, deadline - store.clock.now) if deadline else -1)
 
 
 # ms
@@ -303,11 +262,7 @@ def ms(protocol: LineResponder, words: list[bytes]) -> None:
     try:
         flags = _flags_of(protocol, words[1], words[3:], len(words))
         mode = _mode(flags)
-        if protocol.store.exceeds_limit(len(flags.key), length, flags.client_flags):
-            protocol.counters.store_too_large += 1
-            protocol.observe_rejection(flags.key, mode)
-            protocol.observe_lookup(flags.key)
-            protocol.drop_old_value(flags.key)
+        if not accepts_size(protocol, mode, flags.key, length, flags.client_flags, SIZE_RULE):
             raise BadFlags(TOO_LARGE)
         flags.identity()  # whether the opaque is too long shows before the block is read
     except BadFlags as fault:
@@ -341,9 +296,8 @@ def _finish_ms(protocol: LineResponder, flags: Flags, mode: Mode, length: int, w
         makes_missing=makes_missing,
         takes_older=mode is Mode.CAS and flags.has(b"I"),
     )
-    outcome, entry = protocol.write_item(write)
+    outcome, entry = store_value(protocol, write, drops_old=True)
     if outcome is Outcome.NO_MEMORY:
-        protocol.drop_old_value(flags.key)
         protocol.reply(OUT_OF_MEMORY)
     elif outcome is not Outcome.STORED or not flags.quiet:
         protocol.reply(STATUS[outcome] + b"".join(_stored_field(flags, token, length, entry) for token in flags.tokens))
@@ -375,43 +329,22 @@ def md(protocol: LineResponder, words: list[bytes]) -> None:
     except BadFlags as fault:
         protocol.reply(fault.args[0])
         return
-    status, before = b"NF", None
-    protocol.observe_lookup(flags.key)
-
-    def decide(old: Entry | None) -> Entry | None:
-        nonlocal status, before
-        before = old
-        if old is None:
-            return None
-        if flags.cas is not None and not _has_id(protocol, old, flags.cas):
-            status = b"EX"
-            return old
-        status = b"HD"
-        return _deleted(protocol, flags, old)
-
-    protocol.store.update(flags.key, decide, forgets=True)
-    deleted = status == b"HD" and not flags.has(b"I")
-    if deleted or status != b"HD":
-        protocol.counters.count("delete_hits" if deleted else "delete_misses")
-    protocol.observe_delete(flags.key, before if deleted else None, "md")
-    if status != b"HD" or not flags.quiet:
-        protocol.reply(status + text)
-
-
-def _deleted(protocol: LineResponder, flags: Flags, old: Entry) -> Entry | None:
-    """Return what a md leaves of an item: nothing, or an empty or stale one with its CAS id or a new one."""
-    store, stale = protocol.store, flags.has(b"I")
-    wire_bytes, deadline, cas, state = wire_bytes_of(old), deadline_of(old), cas_of(old), state_of(old)
-    before: Entry | None = old
-    if flags.has(b"x"):
-        wire_bytes, deadline, state, before = pack(flags.client_flags, b""), store.deadline(flags.ttl or 0), 0, None
-    elif not stale:
-        return None
-    if stale:
-        deadline = deadline if flags.ttl is None else store.deadline(flags.ttl)
-        state = (state | STALE) & ~WON
-        cas = store.next_cas()
-    return store.renewed(flags.key, wire_bytes, deadline, flags.new_cas or cas, state, before)
+    outcome = delete(
+        protocol,
+        Deletion(
+            flags.key,
+            flags.cas,
+            empties=flags.has(b"x"),
+            invalidates=flags.has(b"I"),
+            flags=flags.client_flags,
+            deadline=None if flags.ttl is None else protocol.store.deadline(flags.ttl),
+            new_cas=flags.new_cas,
+            command="md",
+            counts_mismatch=True,
+        ),
+    )
+    if outcome is not Outcome.DELETED or not flags.quiet:
+        protocol.reply(STATUS[outcome] + text)
 
 
 # ma
@@ -425,98 +358,56 @@ def ma(protocol: LineResponder, words: list[bytes]) -> None:
     if flags.mode not in (b"", b"\0", b"I", b"+", b"D", b"-"):
         protocol.reply(b"CLIENT_ERROR invalid mode for ma M token")
         return
-    counting = _Counting(protocol, flags)
-    protocol.observe_lookup(flags.key)
-    if not protocol.store.update(flags.key, counting.decide):
-        counting.error = b"SERVER_ERROR Out of memory allocating new item"
-    elif counting.made is not None:
-        protocol.observe_creation(flags.key, counting.made)
-    try:
-        reply = counting.error or counting.reply()
-    except BadFlags as fault:
-        reply = fault.args[0]
-    if counting.error or not (flags.quiet and counting.is_fast) or not reply.startswith((b"HD", b"VA")):
+    counted = arithmetic.count(protocol, _arithmetic(protocol, flags))
+    if counted.outcome is Outcome.NO_MEMORY:
+        reply = b"SERVER_ERROR Out of memory allocating new item"
+    elif counted.outcome is Outcome.NON_NUMERIC:
+        reply = NON_NUMERIC
+    else:
+        try:
+            reply = _counted_reply(protocol, flags, counted)
+        except BadFlags as fault:
+            reply = fault.args[0]
+    if not flags.quiet or not reply.startswith((b"HD", b"VA")):
         protocol.reply(reply)
 
 
-class _Counting:
-    """One ma: the number before and after, and what is told of it."""
+def _arithmetic(protocol: LineResponder, flags: Flags) -> Arithmetic:
+    """Return what a ma asks for. T and N have no effect behind an opaque that is too long."""
+    tokens = _effective(flags)
+    return Arithmetic(
+        flags.key,
+        flags.delta,
+        is_up=flags.mode not in (b"D", b"-"),
+        cas=flags.cas or 0,
+        needs_cas=_c in flags.letters,
+        new_cas=flags.new_cas,
+        deadline=_new_deadline(protocol.store, flags, tokens, is_made=False),
+        initial=None if flags.vivify_ttl is None else flags.initial,
+        initial_deadline=_new_deadline(protocol.store, flags, tokens, is_made=True) or 0,
+    )
 
-    def __init__(self, protocol: LineResponder, flags: Flags) -> None:
-        self._flags = flags
-        self._store = protocol.store
-        self._counters = protocol.counters
-        self._is_up = flags.mode not in (b"D", b"-")
-        self._number = flags.initial
-        self._cas = 0
-        self._told_deadline = 0
-        self.made: Entry | None = None
-        """What was stored for a miss."""
-        self.status = b"NF"
-        self.error = b""
 
-    @property
-    def is_fast(self) -> bool:
-        """Whether it ended as hoped for."""
-        return self.status == b"HD"
+def _counted_reply(protocol: LineResponder, flags: Flags, counted: Counted) -> bytes:
+    """Return the reply to a ma, without its line end. Raises BadFlags."""
+    if counted.outcome is not Outcome.STORED:
+        return STATUS[counted.outcome] + flags.identity()
+    fields = b"".join([_counted_field(protocol.store, flags, counted, token) for token in flags.tokens])
+    if not flags.has(b"v"):
+        return b"HD" + fields
+    digits = b"%d" % counted.number
+    return b"VA %d%b\r\n%b" % (len(digits), fields, digits)
 
-    def decide(self, old: Entry | None) -> Entry | None:
-        """Count, and return the entry to keep; note what is to be told."""
-        name = "incr" if self._is_up else "decr"
-        if old is None:
-            if self._flags.vivify_ttl is None:
-                self._counters.count(name + "_misses")
-                return None
-            self.made = self._finish(pack(0, b"%d" % self._number), 0, 0, None)
-            return self.made
-        delta = self._flags.delta if self._is_up else -self._flags.delta
-        counted = self._store.counted(self._flags.key, old, delta, self._flags.cas or 0)
-        if counted is Outcome.EXISTS:
-            self.status = b"EX"
-        elif isinstance(counted, Outcome):
-            self.error = NON_NUMERIC
-        else:
-            self._counters.count(name + "_hits")
-            self._number, entry = counted
-            return self._finish(wire_bytes_of(entry), deadline_of(old), state_of(entry), old)
-        return old
 
-    def _finish(self, wire_bytes: bytes, deadline: int, state: int, old: Entry | None) -> Entry:
-        flags, deadline_in = self._flags, self._store.deadline
-        self.status = b"HD"
-        self._told_deadline = deadline
-        for token in flags.tokens:
-            if token[0] == _T and flags.ttl is not None:
-                deadline = deadline_in(flags.ttl)
-            elif token[0] == _N and old is None and flags.vivify_ttl is not None:
-                deadline = deadline_in(flags.vivify_ttl)
-            elif token[0] == _O and len(token) > OPAQUE_LIMIT_BYTES:
-                break  # it is refused, and what follows has no effect
-            elif token[0] == _t:
-                self._told_deadline = deadline
-        self._cas = flags.new_cas or (self._store.next_cas() if _c in flags.letters else 0)
-        return self._store.renewed(flags.key, wire_bytes, deadline, self._cas, state)
-
-    def reply(self) -> bytes:
-        """Return the reply, without its line end. Raises BadFlags."""
-        if self.status != b"HD":
-            return self.status + self._flags.identity()
-        fields = b"".join([self._field(token) for token in self._flags.tokens])
-        if not self._flags.has(b"v"):
-            return b"HD" + fields
-        digits = b"%d" % self._number
-        return b"VA %d%b\r\n%b" % (len(digits), fields, digits)
-
-    def _field(self, token: bytes) -> bytes:
-        letter = token[0]
-        if letter == _c:
-            return b" c%d" % self._cas
-        if letter == _t:
-            left = self._told_deadline - self._store.clock.now
-            return b" t%d" % (max(0, left) if self._told_deadline else -1)
-        if letter == _O:
-            return opaque(token)
-        return self._flags.echo() if letter == _k else b""
+def _counted_field(store: Store, flags: Flags, counted: Counted, token: bytes) -> bytes:
+    letter = token[0]
+    if letter == _c:
+        return b" c%d" % counted.cas
+    if letter == _t:
+        return _seconds_left(store, flags, token, counted.former_deadline, counted.is_made)
+    if letter == _O:
+        return opaque(token)
+    return flags.echo() if letter == _k else b""
 
 
 # me
@@ -531,10 +422,7 @@ def me(protocol: LineResponder, words: list[bytes]) -> None:
         protocol.reply(BAD_FORMAT)
         return
     store = protocol.store
-    store.keep_access_metadata()
-    protocol.counters.cmd_meta += 1
-    protocol.observe_lookup(key)
-    entry = store.get_with_cas(key)
+    entry = inspect(protocol, key)
     if entry is None:
         protocol.reply(b"EN")
         return

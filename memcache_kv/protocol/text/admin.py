@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands.flush import flush
 from memcache_kv.config.memcached_options import MIB
 from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.numbers import signed32, unsigned32
@@ -109,8 +110,7 @@ def flush_all(protocol: TextResponder, words: list[bytes]) -> None:
             protocol.reply(BAD_EXPTIME)
             return
         exptime = given
-    # A delayed flush takes effect as its last second begins (memcached: realtime(exptime) - 1).
-    protocol.store.flush(protocol.store.deadline(exptime) - 1 if exptime > 0 else 0)
+    flush(protocol.store, exptime)
     protocol.reply(b"OK")
 
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands import delete as deletion
+from memcache_kv.commands import touch as touching
+from memcache_kv.commands.arithmetic import Arithmetic
+from memcache_kv.commands.delete import Deletion
+from memcache_kv.commands.store_value import accepts_size, store_value
 from memcache_kv.protocol.meta import commands
 from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
 from memcache_kv.protocol.replies import (
@@ -21,11 +27,13 @@ from memcache_kv.protocol.replies import (
     TOO_LARGE,
 )
 from memcache_kv.protocol.text import admin, watch
+from memcache_kv.stats.counters import Counters
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.responder import Finder, Handler, TextResponder
+    from memcache_kv.commands.retrieve import Finder
+    from memcache_kv.protocol.text.responder import Handler, KeyedHandler, KeyedResponder, TextResponder
 
 
 STORED_REPLIES = {
@@ -70,35 +78,35 @@ def dispatch(protocol: TextResponder, line: bytes) -> None:
 # Retrieval
 
 
-def get(protocol: TextResponder, words: list[bytes]) -> None:
+def get(protocol: KeyedResponder, words: list[bytes]) -> None:
     """get <key>*"""
     _retrieve(protocol, words, protocol.store.get, False)
 
 
-def gets(protocol: TextResponder, words: list[bytes]) -> None:
+def gets(protocol: KeyedResponder, words: list[bytes]) -> None:
     """gets <key>*"""
     _retrieve(protocol, words, protocol.store.gets, True)
 
 
-def _retrieve(protocol: TextResponder, words: list[bytes], find: Finder, with_cas: bool) -> None:
+def _retrieve(protocol: KeyedResponder, words: list[bytes], find: Finder, with_cas: bool) -> None:
     del words[0]
     if max(map(len, words)) > KEY_LIMIT_BYTES:
         protocol.reply(BAD_FORMAT)
     else:
-        protocol.answer_get(words, find, with_cas, ("cmd_get", "get_hits", "get_misses"))
+        protocol.answer_get(words, find, with_cas, Counters.count_gets)
 
 
-def gat(protocol: TextResponder, words: list[bytes]) -> None:
+def gat(protocol: KeyedResponder, words: list[bytes]) -> None:
     """gat <exptime> <key>*"""
     _retrieve_and_touch(protocol, words, False)
 
 
-def gats(protocol: TextResponder, words: list[bytes]) -> None:
+def gats(protocol: KeyedResponder, words: list[bytes]) -> None:
     """gats <exptime> <key>*"""
     _retrieve_and_touch(protocol, words, True)
 
 
-def _retrieve_and_touch(protocol: TextResponder, words: list[bytes], with_cas: bool) -> None:
+def _retrieve_and_touch(protocol: KeyedResponder, words: list[bytes], with_cas: bool) -> None:
     exptime, keys = signed32(words[1]), words[2:]
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
@@ -107,20 +115,20 @@ def _retrieve_and_touch(protocol: TextResponder, words: list[bytes], with_cas: b
     else:
         deadline = protocol.store.deadline(exptime)
         find = partial(protocol.store.touch, deadline=deadline, with_cas=with_cas)
-        protocol.answer_get(keys, find, with_cas, ("cmd_touch", "touch_hits", "touch_misses"))
+        protocol.answer_get(keys, find, with_cas, Counters.count_touches)
 
 
 # Storage
 
 
-def _storage(mode: Mode) -> Handler:
-    def handler(protocol: TextResponder, words: list[bytes]) -> None:
+def _storage(mode: Mode) -> KeyedHandler:
+    def handler(protocol: KeyedResponder, words: list[bytes]) -> None:
         _storage_command(protocol, words, mode)
 
     return handler
 
 
-def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) -> None:
+def _storage_command(protocol: KeyedResponder, words: list[bytes], mode: Mode) -> None:
     """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], and then the data block."""
     length = signed32(words[4])
     if length is None or not 0 <= length <= LARGEST_LENGTH:
@@ -132,68 +140,55 @@ def _storage_command(protocol: TextResponder, words: list[bytes], mode: Mode) ->
     if len(key) > KEY_LIMIT_BYTES or flags is None or exptime is None or cas is None:
         protocol.reply(BAD_FORMAT)
         protocol.swallow(length)
-    elif protocol.store.exceeds_limit(len(key), length, flags):
-        protocol.counters.store_too_large += 1
-        protocol.observe_rejection(key, mode)
+    elif not accepts_size(protocol, mode, key, length, flags):
         protocol.reply(TOO_LARGE)
-        if mode is Mode.SET:
-            protocol.observe_lookup(key)
-            protocol.drop_old_value(key)
         protocol.swallow(length)
     else:
         deadline = protocol.store.deadline(exptime)
         protocol.expect_block(flags, length, partial(_store_block, protocol, mode, key, deadline, cas))
 
 
-def _store_block(protocol: TextResponder, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
-    outcome, _ = protocol.write_item(Write(mode, key, wire_bytes, deadline, cas))
+def _store_block(protocol: KeyedResponder, mode: Mode, key: bytes, deadline: int, cas: int, wire_bytes: bytes) -> None:
+    outcome, _ = store_value(protocol, Write(mode, key, wire_bytes, deadline, cas))
     protocol.reply(STORED_REPLIES[outcome])
 
 
 # Changing what is there
 
 
-def delete(protocol: TextResponder, words: list[bytes]) -> None:
+def delete(protocol: KeyedResponder, words: list[bytes]) -> None:
     """delete <key> [noreply]; what else the line says is passed over."""
     if not _take_key(protocol, words):
         return
-    protocol.observe_lookup(words[1])
-    old = protocol.store.delete(words[1])
-    protocol.observe_delete(words[1], old, "delete")
-    protocol.counters.count("delete_misses" if old is None else "delete_hits")
-    protocol.reply(b"NOT_FOUND" if old is None else b"DELETED")
+    outcome = deletion.delete(protocol, Deletion(words[1]))
+    protocol.reply(b"DELETED" if outcome is Outcome.DELETED else b"NOT_FOUND")
 
 
-def incr(protocol: TextResponder, words: list[bytes]) -> None:
+def incr(protocol: KeyedResponder, words: list[bytes]) -> None:
     """incr <key> <value> [noreply]"""
-    _arithmetic(protocol, words, "incr", 1)
+    _count(protocol, words, is_up=True)
 
 
-def decr(protocol: TextResponder, words: list[bytes]) -> None:
+def decr(protocol: KeyedResponder, words: list[bytes]) -> None:
     """decr <key> <value> [noreply]"""
-    _arithmetic(protocol, words, "decr", -1)
+    _count(protocol, words, is_up=False)
 
 
-def _arithmetic(protocol: TextResponder, words: list[bytes], name: str, sign: int) -> None:
+def _count(protocol: KeyedResponder, words: list[bytes], is_up: bool) -> None:
     if not _take_key(protocol, words):
         return
     amount = unsigned64(words[2])
     if amount is None:
         protocol.reply(b"CLIENT_ERROR invalid numeric delta argument")
         return
-    protocol.observe_lookup(words[1])
-    result = protocol.store.delta(words[1], sign * amount)
-    if result is Outcome.NON_NUMERIC:
-        protocol.reply(NON_NUMERIC)
-    elif result is Outcome.NOT_FOUND:
-        protocol.counters.count(name + "_misses")
-        protocol.reply(b"NOT_FOUND")
-    elif isinstance(result, int):
-        protocol.counters.count(name + "_hits")
-        protocol.reply(b"%d" % result)
+    counted = arithmetic.count(protocol, Arithmetic(words[1], amount, is_up))
+    if counted.outcome is Outcome.STORED:
+        protocol.reply(b"%d" % counted.number)
+    else:
+        protocol.reply(NON_NUMERIC if counted.outcome is Outcome.NON_NUMERIC else b"NOT_FOUND")
 
 
-def touch(protocol: TextResponder, words: list[bytes]) -> None:
+def touch(protocol: KeyedResponder, words: list[bytes]) -> None:
     """touch <key> <exptime> [noreply]"""
     if not _take_key(protocol, words):
         return
@@ -201,14 +196,11 @@ def touch(protocol: TextResponder, words: list[bytes]) -> None:
     if exptime is None:
         protocol.reply(BAD_EXPTIME)
         return
-    protocol.observe_lookup(words[1])
-    found = protocol.store.touch(words[1], protocol.store.deadline(exptime)) is not None
-    protocol.counters.cmd_touch += 1
-    protocol.counters.count("touch_hits" if found else "touch_misses")
+    found = touching.touch(protocol, words[1], protocol.store.deadline(exptime))
     protocol.reply(b"TOUCHED" if found else b"NOT_FOUND")
 
 
-def _take_key(protocol: TextResponder, words: list[bytes]) -> bool:
+def _take_key(protocol: KeyedResponder, words: list[bytes]) -> bool:
     """Look for noreply, and check the length of the key; False, and it is answered, where that is too long."""
     protocol.noreply = words[-1] == b"noreply"
     if len(words[1]) <= KEY_LIMIT_BYTES:
@@ -233,7 +225,7 @@ def quit_(protocol: TextResponder, words: list[bytes]) -> None:
 
 RETRIEVAL = frozenset((b"get", b"gets", b"gat", b"gats"))
 
-KEYED: dict[bytes, tuple[Handler, int]] = {
+KEYED: dict[bytes, tuple[KeyedHandler, int]] = {
     b"get": (get, 2),
     b"gets": (gets, 2),
     b"gat": (gat, 3),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from memcache_kv.commands.retrieve import Finder, fetch
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
@@ -16,10 +17,11 @@ from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
+from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
 if TYPE_CHECKING:
-    from memcache_kv.protocol.text.responder import Finder, RetrievalCounts
+    from memcache_kv.protocol.text.responder import RetrievalCount
 
 JOINED_BYTES = 64 * 1024
 """Replies with values of more bytes are not small: to copy them together takes longer than to send each by itself."""
@@ -29,8 +31,6 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 """But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
-
-GET_COUNTS: RetrievalCounts = ("cmd_get", "get_hits", "get_misses")
 
 
 class TextProtocol(FastPath):
@@ -42,7 +42,7 @@ class TextProtocol(FastPath):
     """
 
     __slots__ = (
-        "noreply", "_keys", "_find", "_with_cas", "_counts",
+        "noreply", "_keys", "_find", "_with_cas", "_count",
     )  # fmt: skip
 
     def __init__(self, context: Context, fd: int = 0) -> None:
@@ -53,11 +53,11 @@ class TextProtocol(FastPath):
         """Keys of a get that is not yet answered in full."""
         self._find: Finder = self.store.get
         self._with_cas = False
-        self._counts = GET_COUNTS
+        self._count: RetrievalCount = Counters.count_gets
 
     def receive(self, data: bytes) -> bool:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
-        if self._held or self._mid_block or self._observers.active:
+        if self._held or self._mid_block or self.observers.active:
             self._receive_general(data)
             return False
         self.turn_bytes = 0
@@ -100,7 +100,7 @@ class TextProtocol(FastPath):
                 break
             if (
                 left >= self._lines_at_once
-                and not self._observers.active
+                and not self.observers.active
                 and data[position : position + 3] in FAST_COMMANDS
             ):
                 position, done = self._run_fast(data, position)
@@ -184,21 +184,21 @@ class TextProtocol(FastPath):
             self.paused = True
         self.out += (line, b"\r\n", rest)
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, counts: RetrievalCounts) -> None:
+    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Begin to answer a command that retrieves these keys.
 
-        find: returns a key's entry, with its id where `with_cas`; counts: what to count it as.
+        find: returns a key's entry, with its CAS id where `with_cas`; count: counts hits and misses.
         """
         self._keys = iter(keys)
         self._find = find
         self._with_cas = with_cas
-        self._counts = counts
+        self._count = count
         self.answer_keys()
 
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         keys = list(islice(self._keys, multiget.KEYS_PER_TURN))
-        is_fast = self._find == self.store.get and not self._observers.active
+        is_fast = self._find == self.store.get and not self.observers.active
         reply = multiget.answer_keys(self, keys) if is_fast else None
         if reply is None:
             answered = self._answer_singly(keys)
@@ -219,9 +219,7 @@ class TextProtocol(FastPath):
         """Answer a part of a command that retrieves, key by key; return how many."""
         find, log, hits, misses = self._find, self._log, 0, 0
         for key in keys:
-            self.observe_lookup(key)
-            entry = find(key)
-            self.observe_fetch(key, entry)
+            entry = fetch(self, key, find)
             if entry is None:
                 misses += 1
                 continue
@@ -230,12 +228,8 @@ class TextProtocol(FastPath):
             self._send_value(key, entry)
             if self.turn_bytes > TURN_BYTES:
                 break
-        self._count_retrieval(hits, misses)
+        self._count(self.counters, hits, misses)
         return hits + misses
-
-    def _count_retrieval(self, hits: int, misses: int) -> None:
-        for name, number in zip(self._counts, (hits + misses, hits, misses), strict=True):
-            setattr(self.counters, name, getattr(self.counters, name) + number)
 
     def _send_value(self, key: bytes, entry: Entry) -> None:
         """Append one VALUE, with its CAS id where the command asks for it."""

@@ -9,6 +9,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.store import Mode
 from memcache_kv.store.entry import Item, pack
+from tests.protocol.binary import spelled
 from tests.protocol.binary.binary_cases import (
     AUTH_ERROR,
     CASES,
@@ -16,7 +17,6 @@ from tests.protocol.binary.binary_cases import (
     MARK,
     MARKED,
     NOT_FOUND,
-    NOT_STORED,
     OPEN,
     TOO_LARGE,
     UNKNOWN,
@@ -31,6 +31,7 @@ from tests.protocol.binary.binary_cases import (
     touching,
 )
 from tests.protocol.binary.binary_packets import HEAD, BinaryConversation, Packet, Reply, numbered
+from tests.protocol.command_cases import CONDITIONAL_CASES, PLAIN_CASES, CommandCase, Result, check
 from tests.protocol.context_factory import Conversation, Surroundings, byte_by_byte
 
 SHORT_BYTES = 2000
@@ -365,23 +366,11 @@ def test_a_fast_get_is_counted_before_stat_tells() -> None:
 
 COUNTED = [
     ([storing(O.SET)], {"cmd_set": 1}),
-    ([storing(O.SET, cas=9)], {"cmd_set": 1, "cas_misses": 1}),
-    ([storing(O.SET), storing(O.SET, cas=9)], {"cmd_set": 2, "cas_badval": 1}),
-    ([storing(O.SET), storing(O.SET, cas=1)], {"cmd_set": 2, "cas_hits": 1}),
     ([storing(O.SET, value=b"v" * (1 << 20))], {}),
-    ([joining(O.APPEND)], {"cmd_set": 1}),
     ([Packet(O.GET, b"a"), Packet(O.GETKQ, b"a")], {"cmd_get": 2, "get_misses": 2}),
     ([storing(O.SET), Packet(O.GET, b"a"), Packet(O.GETK, b"a")], {"cmd_set": 1, "cmd_get": 2, "get_hits": 2}),
     ([touching(O.TOUCH), touching(O.GATQ)], {"cmd_touch": 2, "touch_misses": 2}),
     ([storing(O.SET), touching(O.TOUCH), touching(O.GAT)], {"cmd_set": 1, "cmd_touch": 2, "touch_hits": 2}),
-    ([Packet(O.DELETE, b"a")], {"delete_misses": 1}),
-    ([storing(O.SET), Packet(O.DELETE, b"a", cas=9)], {"cmd_set": 1}),
-    ([storing(O.SET), Packet(O.DELETE, b"a")], {"cmd_set": 1, "delete_hits": 1}),
-    ([counting(O.INCREMENT)], {}),
-    ([counting(O.INCREMENT, exptime=0xFFFFFFFF)], {"incr_misses": 1}),
-    ([counting(O.DECREMENT, exptime=0xFFFFFFFF)], {"decr_misses": 1}),
-    ([counting(O.INCREMENT), counting(O.INCREMENT), counting(O.DECREMENT)], {"incr_hits": 1, "decr_hits": 1}),
-    ([counting(O.INCREMENT), counting(O.INCREMENT, cas=9)], {}),
     ([Packet(O.FLUSH), Packet(O.FLUSHQ)], {"cmd_flush": 2}),
 ]
 
@@ -439,5 +428,13 @@ def test_a_read_is_noted_for_the_eviction() -> None:
     assert entry.accessed == conversation.around.clock.now
 
 
-def test_the_status_of_a_join_that_is_not_stored() -> None:
-    assert BinaryConversation().ask(joining(O.PREPENDQ)) == [error(O.PREPENDQ, NOT_STORED)]
+# What every protocol can do
+
+
+@pytest.mark.parametrize("case", [*PLAIN_CASES, *CONDITIONAL_CASES], ids=lambda case: case.name)
+def test_a_command_does_what_it_does_in_every_protocol(case: CommandCase) -> None:
+    def carry_out(around: Surroundings) -> Result:
+        (reply,) = BinaryConversation(around).ask(spelled.written(case.command))
+        return spelled.read(reply, case.command)
+
+    check(case, carry_out)

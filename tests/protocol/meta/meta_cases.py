@@ -330,11 +330,6 @@ META = [
         b"HD t30\r\nVA 1 t30\r\n6\r\n",
     ),
     Case(
-        "ma wraps",
-        b"ms n 20\r\n18446744073709551615\r\nma n v\r\nma n D18446744073709551615 v\r\n",
-        b"HD\r\nVA 1\r\n0\r\nVA 20\r\n18446744073709551615\r\n",
-    ),
-    Case(
         "ma of what is no number",
         b"ms a 3 F5 E100\r\nfoo\r\nma a\r\nma a q\r\nms b 0\r\n\r\nma b C5\r\n",
         b"HD\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n"

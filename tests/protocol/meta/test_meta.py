@@ -4,7 +4,9 @@ import pytest
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.meta.flags import decoded
+from tests.protocol.command_cases import CONDITIONAL_CASES, PLAIN_CASES, CommandCase, Result, check
 from tests.protocol.context_factory import Conversation, Surroundings
+from tests.protocol.meta import spelled
 
 MIB = 1 << 20
 
@@ -175,3 +177,11 @@ def test_where_items_have_ids_none_is_0() -> None:
 )
 def test_base64_is_read_as_memcached_reads_it(text: bytes, key: bytes) -> None:
     assert decoded(text) == key
+
+
+@pytest.mark.parametrize("case", [*PLAIN_CASES, *CONDITIONAL_CASES], ids=lambda case: case.name)
+def test_a_command_does_what_it_does_in_every_protocol(case: CommandCase) -> None:
+    def carry_out(around: Surroundings) -> Result:
+        return spelled.read(Conversation(around).feed(spelled.written(case.command)), case.command)
+
+    check(case, carry_out, is_meta=True)

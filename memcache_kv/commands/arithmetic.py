@@ -1,0 +1,126 @@
+"""Count up and down: incr, decr, ma, increment, decrement (protocol.txt, "Increment/Decrement")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from memcache_kv.commands.caller import Caller, observe_creation, observe_lookup
+from memcache_kv.store.entry import (
+    Entry,
+    cas_of,
+    deadline_of,
+    flags_of,
+    number_in,
+    pack,
+    state_of,
+    value_of,
+    wire_bytes_of,
+)
+from memcache_kv.store.store import Store
+from memcache_kv.store.writes import Outcome
+
+LARGEST_NUMBER = (1 << 64) - 1
+"""A sum past it begins with 0 again."""
+
+
+class Arithmetic(NamedTuple):
+    """What a command asks for. Deadlines are unix times; 0 is never."""
+
+    key: bytes
+    amount: int
+    is_up: bool = True
+    cas: int = 0
+    """The CAS id that the item must have; 0 is no condition."""
+    needs_cas: bool = False
+    """Whether the client wants to know the new CAS id."""
+    new_cas: int = 0
+    """The CAS id that the client chooses; 0 leaves it to the store."""
+    deadline: int | None = None
+    """The new deadline of an item that is there; None keeps it."""
+    initial: int | None = None
+    """The number to store where nothing is kept; None stores nothing."""
+    initial_deadline: int = 0
+
+
+class Counted(NamedTuple):
+    """What became of it: STORED, NOT_FOUND, EXISTS, NON_NUMERIC or NO_MEMORY; the rest is said of STORED alone."""
+
+    outcome: Outcome
+    number: int = 0
+    cas: int = 0
+    former_deadline: int = 0
+    """The deadline before; 0 for an item that was made."""
+    is_made: bool = False
+    """Whether nothing was kept before."""
+
+
+_NOT_FOUND = Counted(Outcome.NOT_FOUND)
+_EXISTS = Counted(Outcome.EXISTS)
+_NON_NUMERIC = Counted(Outcome.NON_NUMERIC)
+
+
+def count(caller: Caller, request: Arithmetic) -> Counted:
+    """Add to the number kept for a key, or take from it. Raises WritesRejected.
+
+    Hits and misses are counted as memcached does: an item that was made is neither, nor is an error.
+    """
+    store, key = caller.store, request.key
+    observe_lookup(caller, key)
+    result, made = _NOT_FOUND, None
+
+    def decide(old: Entry | None) -> Entry | None:
+        nonlocal result, made
+        if old is not None:
+            result, new = _changed(store, request, old)
+            return new
+        if request.initial is not None:
+            result, made = _made(store, request, request.initial)
+        return made
+
+    if not store.update(key, decide):
+        return Counted(Outcome.NO_MEMORY)
+    name = "incr" if request.is_up else "decr"
+    if made is not None:
+        observe_creation(caller, key, made)
+    elif result.outcome is Outcome.STORED:
+        caller.counters.count(name + "_hits")
+    elif result.outcome is Outcome.NOT_FOUND:
+        caller.counters.count(name + "_misses")
+    return result
+
+
+def _made(store: Store, request: Arithmetic, number: int) -> tuple[Counted, Entry]:
+    """Make the item that is missing."""
+    cas = _next_cas(store, request)
+    entry = store.renewed(request.key, pack(0, b"%d" % number), request.initial_deadline, cas, 0)
+    return Counted(Outcome.STORED, number, cas, is_made=True), entry
+
+
+def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, Entry]:
+    """Return what becomes of an item that is there.
+
+    A sum wraps at 2^64, a difference stops at 0; a number that became shorter keeps its length with spaces behind it.
+    A number that is longer than before is a new value; otherwise the item stays stale or won if it was. An empty value
+    is no number under any CAS id.
+    """
+    before = wire_bytes_of(old)
+    value = value_of(before)
+    if value and request.cas not in (0, cas_of(old)):
+        return _EXISTS, old
+    number = number_in(value)
+    if number is None:
+        return _NON_NUMERIC, old
+    amount = request.amount if request.is_up else -request.amount
+    number = max(0, number + amount) & LARGEST_NUMBER
+    digits = b"%d" % number
+    state = state_of(old) if len(digits) <= len(value) else 0
+    wire_bytes = pack(flags_of(before), digits.ljust(len(value)))
+    deadline = deadline_of(old) if request.deadline is None else request.deadline
+    cas = _next_cas(store, request)
+    new = store.renewed(request.key, wire_bytes, deadline, cas, state)
+    return Counted(Outcome.STORED, number, cas, deadline_of(old)), new
+
+
+def _next_cas(store: Store, request: Arithmetic) -> int:
+    """Return the CAS id of the new value; 0 where nobody asks for one."""
+    return request.new_cas or (store.next_cas() if request.needs_cas else 0)

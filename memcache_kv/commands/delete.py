@@ -1,0 +1,89 @@
+"""Delete a key, or leave an empty or a stale item in its place: delete and md."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from memcache_kv.commands.caller import Caller, observe_lookup
+from memcache_kv.store.entry import STALE, WON, Entry, cas_of, deadline_of, pack, state_of, wire_bytes_of
+from memcache_kv.store.store import Store
+from memcache_kv.store.writes import Outcome
+
+
+class Deletion(NamedTuple):
+    """What a command asks for."""
+
+    key: bytes
+    cas: int | None = None
+    """The CAS id that the item must have; None is no condition."""
+    empties: bool = False
+    """Whether an empty value is left in its place."""
+    invalidates: bool = False
+    """Whether the item is left, as a stale one."""
+    flags: int = 0
+    """The client flags of an empty value."""
+    deadline: int | None = None
+    """The new deadline of what is left; None keeps that of a stale item, and is never for an empty value."""
+    new_cas: int = 0
+    """The CAS id that the client chooses for what is left; 0 leaves it to the store."""
+    command: str = "delete"
+    """The command as watchers see it."""
+    counts_mismatch: bool = False
+    """Whether another CAS id counts as a miss, as in memcached's meta protocol alone."""
+
+
+def delete(caller: Caller, request: Deletion) -> Outcome:
+    """Carry out a deletion: DELETED, NOT_FOUND, or EXISTS under another CAS id. Raises WritesRejected."""
+    key = request.key
+    observe_lookup(caller, key)
+    if request.cas is None and not request.empties and not request.invalidates:  # most deletes: fewer steps
+        found = caller.store.delete(key)
+        outcome = Outcome.NOT_FOUND if found is None else Outcome.DELETED
+    else:
+        outcome, found = _delete_on_condition(caller.store, request)
+    _count(caller, request, outcome)
+    if caller.observers.active:
+        caller.observers.deleted(caller.fd, key, None if request.invalidates else found, request.command)
+    return outcome
+
+
+def _delete_on_condition(store: Store, request: Deletion) -> tuple[Outcome, Entry | None]:
+    """Look at the item and decide what is left of it, with nobody in between; return it where it is deleted."""
+    outcome, found = Outcome.NOT_FOUND, None
+
+    def decide(old: Entry | None) -> Entry | None:
+        nonlocal outcome, found
+        if old is None:
+            return None
+        if request.cas is not None and not store.has_cas(old, request.cas):
+            outcome = Outcome.EXISTS
+            return old
+        outcome, found = Outcome.DELETED, old
+        return _remainder(store, request, old)
+
+    store.update(request.key, decide, forgets=True)
+    return outcome, found
+
+
+def _remainder(store: Store, request: Deletion, old: Entry) -> Entry | None:
+    """Return what is left of an item: nothing, or an empty or stale one with its CAS id or a new one."""
+    if not request.empties and not request.invalidates:
+        return None
+    wire_bytes, deadline, cas, state = wire_bytes_of(old), deadline_of(old), cas_of(old), state_of(old)
+    before: Entry | None = old
+    if request.empties:
+        wire_bytes, deadline, state, before = pack(request.flags, b""), 0, 0, None
+    if request.deadline is not None:
+        deadline = request.deadline
+    if request.invalidates:
+        state = (state | STALE) & ~WON
+        cas = store.next_cas()
+    return store.renewed(request.key, wire_bytes, deadline, request.new_cas or cas, state, before)
+
+
+def _count(caller: Caller, request: Deletion, outcome: Outcome) -> None:
+    """Count a hit or a miss; an item that was made stale is neither."""
+    if outcome is Outcome.DELETED:
+        caller.counters.delete_hits += not request.invalidates
+    elif outcome is Outcome.NOT_FOUND or request.counts_mismatch:
+        caller.counters.delete_misses += 1

@@ -1,0 +1,80 @@
+"""Arithmetic, apart from any protocol: what only some ask for, and what watchers see."""
+
+import pytest
+
+from memcache_kv.commands import arithmetic
+from memcache_kv.commands.arithmetic import Arithmetic, Counted
+from memcache_kv.store import Item, Outcome, Store
+from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, pack, state_of
+from tests.commands.asking import Asking, add_to
+from tests.fake_clock import FakeClock
+from tests.protocol.command_cases import CONDITIONAL_CASES, KEY, PLAIN_CASES, CommandCase, Count, Result, check
+from tests.protocol.context_factory import Surroundings
+
+CASES = [case for case in (*PLAIN_CASES, *CONDITIONAL_CASES) if isinstance(case.command, Count)]
+
+
+@pytest.fixture
+def asking() -> Asking:
+    return Asking(Store(FakeClock(), shards=1))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_number_is_counted(case: CommandCase) -> None:
+    def carry_out(around: Surroundings) -> Result:
+        assert isinstance(case.command, Count)
+        amount, is_up, cas, initial = case.command
+        caller = Asking(around.store, around.counters)
+        counted = arithmetic.count(caller, Arithmetic(KEY, amount, is_up, cas, initial=initial))
+        return Result(counted.outcome, counted.number if counted.outcome is Outcome.STORED else None)
+
+    check(case, carry_out)
+
+
+def test_what_has_expired_is_not_found(asking: Asking) -> None:
+    asking.store.put(b"k", Item(pack(0, b"1"), asking.store.clock.now))
+    assert arithmetic.count(asking, Arithmetic(b"k", 1)) == Counted(Outcome.NOT_FOUND)
+
+
+def test_the_new_value_has_no_cas_id_unless_somebody_asks(asking: Asking) -> None:
+    asking.store.put(b"k", Item(pack(0, b"1"), cas=50))
+    assert arithmetic.count(asking, Arithmetic(b"k", 1)).cas == 0
+    assert arithmetic.count(asking, Arithmetic(b"k", 1, needs_cas=True)).cas == 1
+    assert arithmetic.count(asking, Arithmetic(b"k", 1, needs_cas=True, new_cas=9)).cas == 9
+    entry = asking.store.get(b"k")
+    assert entry is not None
+    assert cas_of(entry) == 9
+
+
+def test_a_deadline_is_kept_unless_there_is_another(asking: Asking) -> None:
+    now = asking.store.clock.now
+    asking.store.put(b"k", Item(pack(0, b"1"), now + 10))
+    assert arithmetic.count(asking, Arithmetic(b"k", 1, deadline=now + 20)).former_deadline == now + 10
+    assert arithmetic.count(asking, Arithmetic(b"k", 1)).former_deadline == now + 20
+    assert arithmetic.count(asking, Arithmetic(b"k", 1, deadline=0)).former_deadline == now + 20
+    assert arithmetic.count(asking, Arithmetic(b"k", 1)).former_deadline == 0
+
+
+def test_an_item_that_is_made_has_a_deadline_of_its_own(asking: Asking) -> None:
+    now = asking.store.clock.now
+    request = Arithmetic(b"k", 1, deadline=now + 1, initial=3, initial_deadline=now + 30)
+    assert arithmetic.count(asking, request) == Counted(Outcome.STORED, 3, is_made=True)
+    entry = asking.store.get(b"k")
+    assert entry is not None
+    assert deadline_of(entry) == now + 30
+
+
+def test_no_memory_makes_nothing_and_counts_nothing() -> None:
+    asking = Asking(Store(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1))
+    asking.store.reserve(1 << 20)
+    assert arithmetic.count(asking, Arithmetic(b"k", 1, initial=1)) == Counted(Outcome.NO_MEMORY)
+    assert (asking.store.get(b"k"), asking.counts()) == (None, {})
+
+
+@pytest.mark.parametrize(("amount", "state"), [(1, STALE | WON), (90, 0)])
+def test_a_number_counted_in_its_place_keeps_its_state(asking: Asking, amount: int, state: int) -> None:
+    asking.store.put(b"k", Item(pack(0, b"10"), 0, 3, 0, STALE | WON))
+    add_to(asking.store, b"k", amount)
+    entry = asking.store.get(b"k")
+    assert entry is not None
+    assert state_of(entry) == state
