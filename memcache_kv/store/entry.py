@@ -163,6 +163,11 @@ def value_of(wire_bytes: bytes) -> bytes:
     return wire_bytes[wire_bytes.index(b"\n") + 1 : -2]
 
 
+def after_flags(wire_bytes: bytes) -> bytes:
+    """Return the length and the data block with their line ends, which is what a meta command replies."""
+    return wire_bytes.split(b" ", 2)[2]
+
+
 def length_of(wire_bytes: bytes) -> int:
     """Return the length of the data block."""
     return len(wire_bytes) - wire_bytes.index(b"\n") - 3

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.meta.flags import OPAQUE_LIMIT_BYTES
 from memcache_kv.store.entry import LINE_FEED, PLAIN_LIMIT_BYTES, Item, deadline_of, is_text_key, wire_bytes_of
 
@@ -28,16 +27,16 @@ KEY_PLACE = -2
 
 
 def store_ms(protocol: FormReader, rest: bytes, block: bytes) -> bool:
-    """Carry out a ms of a small value; return whether its line, of which `rest` follows the command, has that form."""
+    """Carry out a ms of a small value; return whether its line, of which `rest` follows the command, has that form.
+
+    Raises WritesRejected.
+    """
     key, _, words = rest.partition(b" ")
     classic, reply = ms_form(words) if len(words) <= LONGEST_PLAN_BYTES else (b"", ())
     head, value_bytes, value_end, _ = protocol.form_now(classic)
     if len(block) != value_bytes or not is_text_key(key) or LINE_FEED in words:
         return False  # a line feed ends a line, also behind an opaque
-    try:
-        protocol.store.put(key, b"".join((head, block, value_end)))
-    except WritesRejected:  # the general way finds it too, and answers
-        return False
+    protocol.store.put(key, b"".join((head, block, value_end)))
     protocol.out += reply
     if len(reply) > 1:
         protocol.out[KEY_PLACE] = key

@@ -24,6 +24,7 @@ from memcache_kv.store.entry import (
     SPACE,
     Entry,
     absolute_deadline,
+    after_flags,
     expiring_end,
     is_text_key,
     wire_bytes_of,
@@ -83,53 +84,60 @@ class FastPath(Session):
         split = (data[position:] if position else data).split(b"\r\n", self._lines_at_once)
         stop = len(data) - len(split.pop())
         out, store, lines = self.out, self.store, iter(split)
-        tables, mask, records_access = store.tables, store.mask, store.records_access
+        tables, mask = store.tables, store.mask
         hits = sets = others = 0
         tail = block = NO_BLOCK
-        for line in lines:
-            command, _, key = line.partition(b" ")
-            if command == b"get":
-                entry = tables[hash(key) & mask].get(key)
-                if entry.__class__ is bytes and entry[-1] == PLAIN:  # it has a key without space and line feed
-                    if records_access:
-                        store.record_access(key, entry)
-                    out += (b"VALUE ", key, entry, b"END\r\n")
+        try:
+            for line in lines:
+                command, _, key = line.partition(b" ")
+                if command == b"get":
+                    entry = tables[hash(key) & mask].get(key)
+                    if entry.__class__ is bytes and entry[-1] == PLAIN:  # it has a key without space and line feed
+                        if store.records_access:
+                            store.record_access(key, entry)
+                        out += (b"VALUE ", key, entry, b"END\r\n")
+                        hits += 1
+                    elif self._answer_other_get(key, entry):
+                        others += 1
+                    else:
+                        break
+                elif command == b"set":
+                    key, _, words = key.partition(b" ")
+                    if words != tail:
+                        tail = words
+                        head, value_bytes, value_end, reply = self.form_now(tail)
+                    block = next(lines, NO_BLOCK)
+                    if len(block) != value_bytes or not is_text_key(key):
+                        break
+                    store.put(key, b"".join((head, block, value_end)))
+                    out += reply
+                    sets += 1
+                    block = NO_BLOCK
+                elif command == b"mg":
+                    entry = tables[hash(key[:-2]) & mask].get(key[:-2]) if key[-2:] == b" v" else None
+                    if entry.__class__ is bytes and entry[-1] == PLAIN and not store.records_access:
+                        out += (b"VA ", after_flags(entry))
+                    elif not answer_mg(self, key):
+                        break
                     hits += 1
-                elif self._answer_other_get(key, entry):
-                    others += 1
+                elif command == b"ms" and store_ms(self, key, block := next(lines, NO_BLOCK)):
+                    sets += 1
+                    block = NO_BLOCK
                 else:
                     break
-            elif command == b"set":
-                key, _, words = key.partition(b" ")
-                if words != tail:
-                    tail = words
-                    head, value_bytes, value_end, reply = self.form_now(tail)
-                block = next(lines, NO_BLOCK)
-                if len(block) != value_bytes or not is_text_key(key):
-                    break
-                try:
-                    store.put(key, b"".join((head, block, value_end)))
-                except WritesRejected:  # the general way finds it too, and answers
-                    break
-                out += reply
-                sets += 1
-            elif command == b"mg" and answer_mg(self, key):
-                hits += 1
-            elif command == b"ms" and store_ms(self, key, block := next(lines, NO_BLOCK)):
-                sets += 1
             else:
-                break
-            block = NO_BLOCK
-        else:
-            line = NO_BLOCK
+                line = NO_BLOCK
+        except WritesRejected:
+            pass  # the general way finds it too, and answers
+        self._count_fast(hits, sets)
+        left = 0 if line is NO_BLOCK else sum(len(each) + 2 for each in (line, block, *lines) if each is not NO_BLOCK)
+        return stop - left, hits + sets + others
+
+    def _count_fast(self, hits: int, sets: int) -> None:
         counters = self.counters
         counters.cmd_get += hits
         counters.get_hits += hits
         counters.cmd_set += sets
-        if line is not NO_BLOCK:  # it, its block if there is one, and what follows are left
-            left = [each for each in (line, block, *lines) if each is not NO_BLOCK]
-            stop -= sum(map(len, left)) + 2 * len(left)
-        return stop, hits + sets + others
 
     def _begins_large(self, data: bytes, position: int) -> bool:
         """Tell whether there is a set of a large value: to look for lines in that would take long."""
