@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
 from typing import Protocol
@@ -75,6 +76,36 @@ class SelectorPoller:
     @staticmethod
     def _events(mask: int) -> int:
         return (selectors.EVENT_READ if mask & READABLE else 0) | (selectors.EVENT_WRITE if mask & WRITABLE else 0)
+
+
+class WakeUp:
+    """What ends a poller's wait from another thread: a pipe. Any thread may call `set`."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.fd, self._write_fd = os.pipe()
+        """The descriptor that the poller reports once somebody has called `set`."""
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+        poller.register(self.fd, READABLE)
+
+    def set(self) -> None:
+        """End the present wait, or the next one. Returns at once."""
+        try:
+            os.write(self._write_fd, b"w")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+
+    def clear(self) -> None:
+        """Let the poller wait again."""
+        try:
+            os.read(self.fd, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Give the pipe back, once nobody calls `set` any more."""
+        os.close(self.fd)
+        os.close(self._write_fd)
 
 
 def new_poller() -> Poller:

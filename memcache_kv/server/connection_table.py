@@ -1,0 +1,83 @@
+"""A worker's connections by number and by state, and what the poller watches for on each."""
+
+from __future__ import annotations
+
+from memcache_kv.server.connection import (
+    CLOSING,
+    HANDSHAKE,
+    PAUSED,
+    THROTTLED,
+    WAITING_FOR_JOURNAL,
+    WAITING_FOR_SOCKET,
+    Connection,
+    State,
+)
+from memcache_kv.server.poller import NOTHING, READABLE, Poller
+
+
+class ConnectionTable:
+    """Bring connections from state to state, and tell the poller what follows from it. For one worker's thread.
+
+    What holds the connections of one state has its own name where the worker needs it; those that entered the state
+    first stand first.
+    """
+
+    __slots__ = ("by_fd", "handshaking", "awaiting_journal", "paused", "throttled", "_by_state", "_poller")
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self.by_fd: dict[int, Connection] = {}
+        self._by_state: dict[State, dict[Connection, None]] = {state: {} for state in State}
+        self.handshaking = self._by_state[HANDSHAKE]
+        self.awaiting_journal = self._by_state[WAITING_FOR_JOURNAL]
+        self.paused = self._by_state[PAUSED]
+        self.throttled = self._by_state[THROTTLED]
+
+    @property
+    def has_replies(self) -> bool:
+        """Whether somebody's replies have not left. Lines that somebody watches with are not waited for."""
+        held = (*self._by_state[WAITING_FOR_SOCKET], *self.throttled)
+        return bool(self.awaiting_journal or self.paused) or any(c.protocol.watcher is None for c in held)
+
+    def add(self, connection: Connection) -> None:
+        """Take in a connection whose descriptor the poller watches for input."""
+        self.by_fd[connection.fd] = connection
+        self._by_state[connection.state][connection] = None
+
+    def enter(self, connection: Connection, state: State) -> None:
+        """Bring a connection into a state. Raises IllegalTransition where the state can't follow its present one."""
+        before = connection.state
+        connection.enter(state)
+        del self._by_state[before][connection]
+        self._by_state[state][connection] = None
+        self.watch(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Let a connection be CLOSING, forget it, and have the poller forget it."""
+        del self._by_state[connection.state][connection]
+        connection.enter(CLOSING)
+        del self.by_fd[connection.fd]
+        self._poller.unregister(connection.fd)
+
+    def watch(self, connection: Connection) -> None:
+        """Have the poller watch for what the connection's state needs.
+
+        Where that is nothing, the poller goes on to watch for input until some comes: mostly the connection reads
+        again before, and two system calls are saved.
+        """
+        needs = connection.needs
+        if needs != NOTHING or connection.watched != READABLE:
+            self._watch_for(connection, needs)
+
+    def watch_for_nothing(self, connection: Connection) -> None:
+        """Deal with input, or a hang-up, that comes while nothing is read: it must not be reported again and again.
+
+        A hang-up alone does not close the connection: what was sent before is carried out, and the end is found
+        behind it.
+        """
+        self._watch_for(connection, NOTHING)
+
+    def _watch_for(self, connection: Connection, mask: int) -> None:
+        if connection.watched != mask:
+            self._poller.modify(connection.fd, mask)
+            connection.watched = mask
