@@ -134,13 +134,6 @@ class Connection:
             raise IllegalTransition(f"{self.state.name} to {state.name}")
         self.state = state
 
-    @property
-    def needs(self) -> int:
-        """What the poller has to watch for in the present state."""
-        if self.tls is not None and (self.state is READING or self.state is HANDSHAKE):
-            return self.tls.wants
-        return WATCHED[self.state]
-
     # Input and output
 
     def read_rest(self, data: bytes) -> bytes:
@@ -159,29 +152,26 @@ class Connection:
 
         The rest of what it does not take is `unsent`. Raises OSError where the connection is broken.
         """
-        if self.unsent is not None:
-            self._send(self.unsent)
-            if self.unsent is not None:
-                return
         protocol = self.protocol
-        out = protocol.out
-        if not out:
-            return
-        # Not under TLS: the library wants to be given again exactly what it did not send.
-        if protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES and self.tls is None:
-            self._send_gathered(protocol)
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        self._send(data)
-
-    def _send(self, data: bytes | memoryview) -> None:
-        try:
-            sent = os.write(self.fd, data) if self.tls is None else self.tls.write(data)
-        except BlockingIOError:
-            sent = 0
-        self.protocol.counters.bytes_written += sent
-        self.unsent = memoryview(data)[sent:] if sent < len(data) else None
+        data: bytes | memoryview | None = self.unsent
+        while data is not None or protocol.out:
+            if data is None:
+                out = protocol.out
+                # Not under TLS: the library wants to be given again exactly what it did not send.
+                if protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES and self.tls is None:
+                    self._send_gathered(protocol)
+                    return
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+            try:
+                sent = os.write(self.fd, data) if self.tls is None else self.tls.write(data)
+            except BlockingIOError:
+                sent = 0
+            protocol.counters.bytes_written += sent
+            if sent < len(data):
+                self.unsent = memoryview(data)[sent:]
+                return
+            data = self.unsent = None
 
     def _send_gathered(self, protocol: Session) -> None:
         """Send replies with large values from where they are, instead of copying them into one piece first."""

@@ -9,6 +9,7 @@ from memcache_kv.server.connection import (
     THROTTLED,
     WAITING_FOR_JOURNAL,
     WAITING_FOR_SOCKET,
+    WATCHED,
     Connection,
     State,
 )
@@ -50,7 +51,9 @@ class ConnectionTable:
         connection.enter(state)
         del self._by_state[before][connection]
         self._by_state[state][connection] = None
-        self.watch(connection)
+        # Most transitions lead from a state that needs READABLE, or to one, and cost no call.
+        if connection.watched != READABLE or state is WAITING_FOR_SOCKET or connection.tls is not None:
+            self.watch(connection)
 
     def remove(self, connection: Connection) -> None:
         """Let a connection be CLOSING, forget it, and have the poller forget it."""
@@ -65,9 +68,12 @@ class ConnectionTable:
         Where that is nothing, the poller goes on to watch for input until some comes: mostly the connection reads
         again before, and two system calls are saved.
         """
-        needs = connection.needs
-        if needs != NOTHING or connection.watched != READABLE:
-            self._watch_for(connection, needs)
+        needs = WATCHED[connection.state]
+        if needs == READABLE and connection.tls is not None:
+            needs = connection.tls.wants
+        if needs != connection.watched and (needs != NOTHING or connection.watched != READABLE):
+            self._poller.modify(connection.fd, needs)
+            connection.watched = needs
 
     def watch_for_nothing(self, connection: Connection) -> None:
         """Deal with input, or a hang-up, that comes while nothing is read: it must not be reported again and again.
@@ -75,9 +81,6 @@ class ConnectionTable:
         A hang-up alone does not close the connection: what was sent before is carried out, and the end is found
         behind it.
         """
-        self._watch_for(connection, NOTHING)
-
-    def _watch_for(self, connection: Connection, mask: int) -> None:
-        if connection.watched != mask:
-            self._poller.modify(connection.fd, mask)
-            connection.watched = mask
+        if connection.watched != NOTHING:
+            self._poller.modify(connection.fd, NOTHING)
+            connection.watched = NOTHING

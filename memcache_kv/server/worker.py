@@ -173,7 +173,7 @@ class Worker(ServerThread):
             self.context.store.new_second()
         connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
         journal = self._journal
-        position = journal.mine if journal is not None and journal.delays else None
+        last_change = journal.mine if journal is not None and journal.delays else None
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
@@ -189,10 +189,10 @@ class Worker(ServerThread):
                     data = connection.read_rest(data)
                 counters.bytes_read += len(data)
                 connection.last_active = now
-                before = 0 if position is None else position()
+                before = 0 if last_change is None else last_change()
                 is_small = protocol.receive(data)
-                if position is not None and position() != before:
-                    self._answer_once_saved(connection)
+                if last_change is not None and (position := last_change()) != before:
+                    self._answer_once_saved(connection, position)
                     continue
                 if not is_small:
                     self._answer(connection)
@@ -377,16 +377,15 @@ class Worker(ServerThread):
         journal = self._journal
         before = 0 if journal is None else journal.mine()
         connection.protocol.resume()
-        if journal is not None and journal.mine() != before:
-            self._answer_once_saved(connection)
+        if journal is not None and (position := journal.mine()) != before:
+            self._answer_once_saved(connection, position)
         else:
             self._answer(connection)
 
-    def _answer_once_saved(self, connection: Connection) -> None:
-        """Answer when the journal has the last change of this thread; at once where it has."""
+    def _answer_once_saved(self, connection: Connection, position: int) -> None:
+        """Answer when the journal has come to this position; at once where it has."""
         journal = self._journal
         assert journal is not None
-        position = journal.mine()
         if not journal.holds(position):
             self._answer(connection)
             return
