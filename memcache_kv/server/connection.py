@@ -47,7 +47,7 @@ class State(enum.Enum):
     """Its replies are held back until `held_until`, as a login failed. It ends at that time. The poller watches for
     nothing."""
     CLOSING = enum.auto()
-    """The worker gives back what it holds. This is the last state, and it waits for nothing."""
+    """The worker releases what it holds. This is the last state, and it waits for nothing."""
 
     __hash__ = object.__hash__  # the enum's own runs Python code for every look-up in a dict
 
@@ -227,6 +227,14 @@ def _tls_stream(sock: socket.socket) -> TlsStream | None:
     from memcache_kv.server.tls import TlsStream
 
     return TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else None
+
+
+def set_tcp_options(sock: socket.socket) -> None:
+    """Have a TCP socket send replies at once and notice a client that is gone; leave a unix socket as it is."""
+    if sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):  # macOS: the client has left already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def peer_of(sock: socket.socket) -> object:

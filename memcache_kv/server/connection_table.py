@@ -19,8 +19,7 @@ from memcache_kv.server.poller import NOTHING, READABLE, Poller
 class ConnectionTable:
     """Bring connections from state to state, and tell the poller what follows from it. For one worker's thread.
 
-    What holds the connections of one state has its own name where the worker needs it; those that entered the state
-    first stand first.
+    The connections of one state stand in the order in which they entered it.
     """
 
     __slots__ = ("by_fd", "handshaking", "awaiting_journal", "paused", "throttled", "_by_state", "_poller")
@@ -36,12 +35,12 @@ class ConnectionTable:
 
     @property
     def has_replies(self) -> bool:
-        """Whether somebody's replies have not left. Lines that somebody watches with are not waited for."""
+        """Whether replies have still to be sent. Lines for `watch` do not count."""
         held = (*self._by_state[WAITING_FOR_SOCKET], *self.throttled)
         return bool(self.awaiting_journal or self.paused) or any(c.protocol.watcher is None for c in held)
 
     def add(self, connection: Connection) -> None:
-        """Take in a connection whose descriptor the poller watches for input."""
+        """Add a connection whose descriptor the poller watches for input."""
         self.by_fd[connection.fd] = connection
         self._by_state[connection.state][connection] = None
 
@@ -56,7 +55,7 @@ class ConnectionTable:
             self.watch(connection)
 
     def remove(self, connection: Connection) -> None:
-        """Let a connection be CLOSING, forget it, and have the poller forget it."""
+        """Bring a connection into CLOSING, and remove it from here and from the poller."""
         del self._by_state[connection.state][connection]
         connection.enter(CLOSING)
         del self.by_fd[connection.fd]
@@ -65,8 +64,8 @@ class ConnectionTable:
     def watch(self, connection: Connection) -> None:
         """Have the poller watch for what the connection's state needs.
 
-        Where that is nothing, the poller goes on to watch for input until some comes: mostly the connection reads
-        again before, and two system calls are saved.
+        Where that is nothing, the poller keeps watching for input until some arrives. Mostly the connection is READING
+        again before that, and two system calls are saved.
         """
         needs = WATCHED[connection.state]
         if needs == READABLE and connection.tls is not None:
@@ -76,10 +75,10 @@ class ConnectionTable:
             connection.watched = needs
 
     def watch_for_nothing(self, connection: Connection) -> None:
-        """Deal with input, or a hang-up, that comes while nothing is read: it must not be reported again and again.
+        """Stop watching after input, or a hang-up, that arrives while nothing is read: else it would be reported in
+        every turn.
 
-        A hang-up alone does not close the connection: what was sent before is carried out, and the end is found
-        behind it.
+        A hang-up does not close the connection: what the client sent before is carried out first.
         """
         if connection.watched != NOTHING:
             self._poller.modify(connection.fd, NOTHING)

@@ -1,4 +1,4 @@
-"""Readiness of file descriptors: epoll where there is one, the `selectors` module elsewhere (macOS)."""
+"""Readiness of file descriptors: epoll on Linux, the `selectors` module elsewhere. And a pipe that ends the wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 READABLE = 1  # EPOLLIN
 WRITABLE = 4  # EPOLLOUT
-NOTHING = 1 << 30  # EPOLLONESHOT: a hang-up, which epoll always tells of, is told once and not again and again
+NOTHING = 1 << 30  # EPOLLONESHOT: epoll always reports a hang-up; with this, once and not again and again
 
 
 class Poller(Protocol):
@@ -19,20 +19,20 @@ class Poller(Protocol):
         """Watch a descriptor."""
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch it for something else, or for NOTHING for now."""
+        """Watch a descriptor for something else, or for NOTHING for now."""
 
     def unregister(self, fd: int, /) -> None:
-        """Watch it no longer."""
+        """Watch a descriptor no longer."""
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait for this many seconds at most; return descriptors and what they are ready for."""
+        """Wait this many seconds at most; return which descriptors are ready, and for what."""
 
     def close(self) -> None:
-        """Give the poller back."""
+        """Release the poller."""
 
 
 class SelectorPoller:
-    """The same by the standard library's best selector. Used by one thread."""
+    """A poller on the standard library's best selector. Used by one thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -43,7 +43,7 @@ class SelectorPoller:
         self._selector.register(fd, self._events(eventmask))
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch it for something else, or for NOTHING, which a selector does by forgetting it."""
+        """Watch a descriptor for something else, or for NOTHING, which a selector does by forgetting it."""
         if fd not in self._silent:
             self._selector.unregister(fd)
         self._silent.discard(fd)
@@ -53,14 +53,14 @@ class SelectorPoller:
             self._silent.add(fd)
 
     def unregister(self, fd: int, /) -> None:
-        """Watch it no longer."""
+        """Watch a descriptor no longer."""
         if fd in self._silent:
             self._silent.discard(fd)
         else:
             self._selector.unregister(fd)
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait for this many seconds at most; return descriptors and what they are ready for."""
+        """Wait this many seconds at most; return which descriptors are ready, and for what."""
         return [
             (
                 key.fd,
@@ -70,7 +70,7 @@ class SelectorPoller:
         ]
 
     def close(self) -> None:
-        """Give the selector back."""
+        """Release the selector."""
         self._selector.close()
 
     @staticmethod
@@ -79,7 +79,7 @@ class SelectorPoller:
 
 
 class WakeUp:
-    """What ends a poller's wait from another thread: a pipe. Any thread may call `set`."""
+    """A pipe by which other threads end a poller's wait. Any thread may call `set`."""
 
     def __init__(self, poller: Poller) -> None:
         self.fd, self._write_fd = os.pipe()
@@ -103,11 +103,11 @@ class WakeUp:
             pass
 
     def close(self) -> None:
-        """Give the pipe back, once nobody calls `set` any more."""
+        """Close the pipe, once nobody calls `set` any more."""
         os.close(self.fd)
         os.close(self._write_fd)
 
 
 def new_poller() -> Poller:
-    """Make the best poller there is here."""
+    """Make the best poller that this system has."""
     return select.epoll() if hasattr(select, "epoll") else SelectorPoller()

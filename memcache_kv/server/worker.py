@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
@@ -27,6 +26,7 @@ from memcache_kv.server.connection import (
     Connection,
     State,
     address_text,
+    set_tcp_options,
 )
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.handshakes import Handshakes
@@ -46,17 +46,17 @@ KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
 
 
 class Worker(ServerThread):
-    """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
+    """Serve some of the connections in one loop that never blocks on a client: read, let the protocol answer, send.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
     `resume_later`, `stop`, `connections`, `facts` and, in the end, `close`. Of shared things it uses the store and the
     watchers (which have locks), the journal's queue and the clock.
 
-    An event goes to the handler of the connection's state (`connection.py`). Requests are read in one state alone, so
-    a connection holds the replies of one turn at most. Handshakes and the delays after failed logins have modules of
-    their own. A client that asks for nothing is closed after a while, where idle_timeout says so.
+    An event goes to the handler of the connection's state (see `State`). The worker reads requests only in READING, so
+    a connection holds the replies of one turn at most. With idle_timeout, it closes connections that send nothing.
 
-    users: those who may log in; None asks for no login; failed_logins: who failed to; tls: counts of the handshakes.
+    users: those who may log in; None asks for no login; failed_logins: counts of failed logins by address; tls: counts
+    of handshakes.
     """
 
     __slots__ = (
@@ -64,8 +64,8 @@ class Worker(ServerThread):
         "_poller", "_wake_up", "_table", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume", "_stopping",
         "_commit_by",
     )  # fmt: skip
-    # A thread has a dict of its own; with these in it too there would be more than the 30 names up to which the
-    # interpreter shares the keys of such dicts, and each request would take longer.
+    # A thread has a dict of its own. With these names it would have more than 30, above which the interpreter does not
+    # share the keys of such dicts, and each request would take longer.
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Worker(ServerThread):
     # For other threads
 
     def adopt(self, sock: socket.socket) -> None:
-        """Take over an accepted, counted socket. Returns at once."""
+        """Serve an accepted, counted socket. Returns at once."""
         self._adopted.append(sock)
         self.wake()
 
@@ -128,12 +128,12 @@ class Worker(ServerThread):
         self.wake()
 
     def close(self) -> None:
-        """Give back what `wake` uses, after the thread has ended and when nobody calls `wake` any more."""
+        """Close the pipe of `wake`, after the thread has ended and when nobody calls `wake` any more."""
         self._wake_up.close()
 
     @property
     def connections(self) -> list[Connection]:
-        """The connections of this moment. Whoever asks may look at them and change nothing."""
+        """The connections at this moment, to be looked at and not changed."""
         return list(self._table.by_fd.values())
 
     def facts(self, asking: int) -> Iterable[ConnectionFacts]:
@@ -148,7 +148,7 @@ class Worker(ServerThread):
     # The loop
 
     def work(self) -> None:
-        """Serve until told to stop, then send what can be sent and close; close after a fault of ours too."""
+        """Serve until `stop`, then send what can be sent and close the connections; close them after a fault too."""
         try:
             while not self._stopping:
                 self._turn(0 if self._table.paused or self._commit_by else IDLE_SECONDS)
@@ -163,10 +163,10 @@ class Worker(ServerThread):
             self._poller.close()
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Serve everybody who is ready, once.
+        """Wait for events, serve each connection that has one, then do what is due.
 
-        What is READING is served here, without further calls where the protocol's fast path carries out all that was
-        read: on a plain socket, under TLS and where the journal delays the replies alike.
+        Connections that are READING are served here: where the fast path carries out all that was read, no further
+        call is needed. That holds for plain sockets, under TLS and where replies may have to wait for the journal.
         """
         events = self._poller.poll(timeout_seconds)
         if self._clock.tick():
@@ -210,7 +210,7 @@ class Worker(ServerThread):
                 self._attempt(self._wait_for_socket, connection)
             except OSError as error:
                 self._broken(connection, error)
-            except Exception as error:  # a fault of ours, or no memory: it must not cost the other connections
+            except Exception as error:  # a fault of the server, or no memory: the other connections go on
                 self._drop(connection, error)
         self._do_what_is_due(bool(events))
 
@@ -231,21 +231,21 @@ class Worker(ServerThread):
                 self._attempt(self._answer, connection)
 
     def _handle(self, fd: int, connection: Connection | None) -> None:
-        """Deal with an event of the pipe, or of a connection that is not READING."""
+        """Handle an event of the pipe, or of a connection that is not READING."""
         if connection is not None:
             self._attempt(self._handlers[connection.state], connection)
         elif fd == self._wake_up.fd:
             self._serve_other_threads()
 
     def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
-        """Do this to a connection; a fault of ours costs that connection alone."""
+        """Do this to a connection; after a fault of the server, close that connection alone."""
         try:
             act(connection)
         except Exception as error:
             self._drop(connection, error)
 
     def _serve_other_threads(self) -> None:
-        """Do what other threads woke us for: take over sockets, resume protocols, answer what the journal has."""
+        """Do what other threads ask for: accept sockets, resume protocols, send replies that waited for the journal."""
         self._wake_up.clear()
         while self._adopted:
             self._open(self._adopted.popleft())
@@ -254,7 +254,7 @@ class Worker(ServerThread):
         self._release_saved()
 
     def _pause(self, fd: int) -> None:
-        """Have a connection resumed, after what it waits for now."""
+        """Let a connection be resumed, after what it waits for now."""
         connection = self._table.by_fd.get(fd)
         if connection is not None:
             connection.protocol.paused = True
@@ -262,9 +262,10 @@ class Worker(ServerThread):
                 self._table.enter(connection, PAUSED)
 
     def _commit(self) -> None:
-        """Have the changes of the last turns written, once for all; answer those that the journal has by now.
+        """Have the journal write the changes of the last turns, and send the replies that waited for them.
 
-        That is done once nobody has more to ask, or after as long as an fsync takes: the more share one, the better.
+        This happens when a turn had no events, or after as long as an fsync takes: the more changes share an fsync, the
+        better.
         """
         assert self._journal is not None
         self._commit_by = 0.0
@@ -272,7 +273,7 @@ class Worker(ServerThread):
         self._release_saved()
 
     def _release_saved(self) -> None:
-        """Answer those whose changes the journal has, or does not take."""
+        """Send the replies whose changes the journal has, or rejects."""
         journal = self._journal
         if journal is not None:
             waiting = self._table.awaiting_journal
@@ -280,7 +281,7 @@ class Worker(ServerThread):
                 self._attempt(self._release, connection)
 
     def _close_idle(self) -> None:
-        """Close the connections whose clients have asked for nothing for too long; once a second."""
+        """Close the connections that have been idle for too long; once a second."""
         now = self._clock.now
         if now == self._idle_checked_at:
             return
@@ -292,7 +293,7 @@ class Worker(ServerThread):
     # A connection comes and goes
 
     def _open(self, sock: socket.socket) -> None:
-        """Begin to serve a new client; where the system does not let us wait for its requests, close it."""
+        """Begin to serve a new client; where the poller can't watch its socket, close it."""
         fd = sock.fileno()
         try:
             sock.setblocking(False)
@@ -302,20 +303,18 @@ class Worker(ServerThread):
             self.context.totals.close()
             sock.close()
             return
-        if sock.family != socket.AF_UNIX:
-            with contextlib.suppress(OSError):  # macOS: the client has left already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        set_tcp_options(sock)
         undecided = Undecided(self.context, fd, self._throttle.attempts(sock), partial(self._settle, fd))
         connection = Connection(sock, undecided, self._clock.now)
         self._table.add(connection)
         self._watchers.opened(fd, connection.peer)
-        if self.context.log.verbosity > 0:
-            self._log_opened(connection)
+        self._log_opened(connection)
         if connection.state is HANDSHAKE:
             self._handshakes.start(connection)
 
     def _log_opened(self, connection: Connection) -> None:
+        if self.context.log.verbosity == 0:
+            return
         kind = KINDS[self.context.settings.binding_protocol]
         origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # on a unix socket there is none
         self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
@@ -325,7 +324,7 @@ class Worker(ServerThread):
         self._table.by_fd[fd].protocol = protocol
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
-        """Give back what belongs to a connection; nothing where that was done."""
+        """Close a connection and release what it holds; do nothing if it is closed already."""
         before = connection.state
         if before is CLOSING:
             return
@@ -341,7 +340,7 @@ class Worker(ServerThread):
         connection.socket.close()
 
     def _drop(self, connection: Connection, error: Exception) -> None:
-        """Close a connection that we failed to serve, and say why."""
+        """Close a connection after a fault of the server, and log the fault."""
         self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
         self._close(connection)
 
@@ -357,7 +356,7 @@ class Worker(ServerThread):
     # The handlers of the states, and what leads from one to the next
 
     def _continue_handshake(self, connection: Connection) -> None:
-        """Take the handshake a step further; once it is over, wait for requests."""
+        """Take the handshake a step further; after the last one, wait for requests."""
         try:
             is_over = self._handshakes.step(connection)
         except OSError as error:
@@ -373,7 +372,7 @@ class Worker(ServerThread):
         self._close(connection)
 
     def _resume(self, connection: Connection) -> None:
-        """Give a connection with more to do its next turn."""
+        """Give a paused connection its next turn."""
         journal = self._journal
         before = 0 if journal is None else journal.mine()
         connection.protocol.resume()
@@ -383,7 +382,7 @@ class Worker(ServerThread):
             self._answer(connection)
 
     def _answer_once_saved(self, connection: Connection, position: int) -> None:
-        """Answer when the journal has come to this position; at once where it has."""
+        """Send the replies once the journal has come to this position."""
         journal = self._journal
         assert journal is not None
         if not journal.holds(position):
@@ -398,7 +397,7 @@ class Worker(ServerThread):
             self._release(connection)
 
     def _release(self, connection: Connection) -> None:
-        """Answer after the wait for the journal; a client whose change the disk did not take is told so."""
+        """Send the replies after the wait for the journal; an error instead, where the journal rejected the change."""
         journal, position = self._journal, connection.release_at
         connection.release_at = 0
         if journal is not None and journal.holds(position):
@@ -406,7 +405,7 @@ class Worker(ServerThread):
         self._answer(connection)
 
     def _answer(self, connection: Connection) -> None:
-        """Send the replies, unless they are held back, then see what comes next."""
+        """Send the replies, unless a failed login holds them back, and enter the state that follows."""
         if connection.held_until and self._throttle.holds(connection):
             self._table.enter(connection, THROTTLED)
             return
@@ -426,7 +425,7 @@ class Worker(ServerThread):
             self._table.enter(connection, READING)
 
     def _wait_for_socket(self, connection: Connection) -> None:
-        """Wait until the socket takes the rest of the replies; where there is none, until TLS can read on."""
+        """Wait until the socket takes the rest of the replies; where there is none, until TLS can go on."""
         if connection.unsent is not None:
             self._table.enter(connection, WAITING_FOR_SOCKET)
         else:

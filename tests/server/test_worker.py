@@ -260,7 +260,7 @@ def test_quit_sends_what_was_asked_before_and_closes(serve: MakeServing) -> None
     poll_until(lambda: serving.totals.current == 0, "it is counted as gone")
 
 
-def test_connections_are_told_of_and_counted(serve: MakeServing) -> None:
+def test_connections_are_reported_and_counted(serve: MakeServing) -> None:
     serving = serve()
     clients = [serving.connect() for _ in range(3)]
     for client in clients:
@@ -552,7 +552,7 @@ DELAY_SECONDS = 0.6
 
 @pytest.fixture
 def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
-    """A worker that slows every failed login."""
+    """A worker that delays the reply to every failed login."""
     monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", DELAY_SECONDS)
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
@@ -562,52 +562,52 @@ def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_failed_login_is_answered_late_and_holds_up_nobody(guarded: Serving) -> None:
-    guesser, other = guarded.connect(), guarded.connect()
+    client, other = guarded.connect(), guarded.connect()
     began = time.monotonic()
-    guesser.sendall(WRONG)
+    client.sendall(WRONG)
     ask(other, RIGHT, STORED)
     for _ in range(20):
         ask(other, b"version\r\n", VERSION)
     assert time.monotonic() - began < DELAY_SECONDS
-    assert guesser.recv(100) == REFUSED
+    assert client.recv(100) == REFUSED
     assert time.monotonic() - began >= DELAY_SECONDS
-    ask(guesser, RIGHT, STORED)
-    ask(guesser, b"version\r\n", VERSION)
+    ask(client, RIGHT, STORED)
+    ask(client, b"version\r\n", VERSION)
 
 
 def test_what_follows_a_failed_login_waits_with_it(guarded: Serving) -> None:
-    guesser = guarded.connect()
+    client = guarded.connect()
     began = time.monotonic()
-    ask(guesser, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
+    ask(client, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
     assert time.monotonic() - began >= DELAY_SECONDS
 
 
-def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
-    guesser = guarded.connect()
+def test_the_delays_of_pipelined_failed_logins_add_up(guarded: Serving) -> None:
+    client = guarded.connect()
     began = time.monotonic()
-    ask(guesser, WRONG * 3, REFUSED * 3)
+    ask(client, WRONG * 3, REFUSED * 3)
     assert time.monotonic() - began >= 3 * DELAY_SECONDS
 
 
-def test_a_connection_that_guessed_too_often_is_closed_and_tries_no_more(
+def test_a_connection_with_too_many_failed_logins_is_closed_and_tries_no_more(
     guarded: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
-    guesser = guarded.connect()
-    ask(guesser, WRONG * 100 + RIGHT, REFUSED * MOST_FAILURES)
-    assert guesser.recv(1) == b""
+    client = guarded.connect()
+    ask(client, WRONG * 100 + RIGHT, REFUSED * MOST_FAILURES)
+    assert client.recv(1) == b""
     assert guarded.around.counters.auth_errors == MOST_FAILURES
     assert guarded.totals.current == 0
 
 
-def test_a_guesser_that_does_not_wait_is_let_go(guarded: Serving) -> None:
-    guesser = guarded.connect()
-    guesser.sendall(WRONG)
-    guesser.close()
+def test_a_client_that_does_not_wait_for_the_answer_to_a_failed_login_is_closed(guarded: Serving) -> None:
+    client = guarded.connect()
+    client.sendall(WRONG)
+    client.close()
     poll_until(lambda: guarded.totals.current == 0, "it is closed")
 
 
-def test_a_guesser_is_not_waited_for_at_the_end(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_does_not_wait_for_a_throttled_client(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0)
     monkeypatch.setattr(users_module, "FREE_FAILURES", -20)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 1)
