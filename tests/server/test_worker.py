@@ -582,14 +582,14 @@ def test_what_follows_a_failed_login_waits_with_it(guarded: Serving) -> None:
     assert time.monotonic() - began >= DELAY_SECONDS
 
 
-def test_the_delays_of_pipelined_failed_logins_add_up(guarded: Serving) -> None:
+def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
     client = guarded.connect()
     began = time.monotonic()
     ask(client, WRONG * 3, REFUSED * 3)
     assert time.monotonic() - began >= 3 * DELAY_SECONDS
 
 
-def test_a_connection_with_too_many_failed_logins_is_closed_and_tries_no_more(
+def test_a_connection_that_guessed_too_often_is_closed_and_tries_no_more(
     guarded: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
