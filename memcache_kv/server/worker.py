@@ -190,11 +190,11 @@ class Worker(ServerThread):
                 counters.bytes_read += len(data)
                 connection.last_active = now
                 before = 0 if last_change is None else last_change()
-                is_small = protocol.receive(data)
+                was_fast = protocol.receive(data)
                 if last_change is not None and (position := last_change()) != before:
                     self._answer_once_saved(connection, position)
                     continue
-                if not is_small:
+                if not was_fast:
                     self._answer(connection)
                     continue
                 out = protocol.out

@@ -1,7 +1,6 @@
 """The states of connections: each transition of the table happens, and no other can."""
 
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 
 from memcache_kv.auth import users as users_module
 from memcache_kv.auth.users import Users
-from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.frames import Opcode
@@ -18,11 +16,11 @@ from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.connection import TRANSITIONS, Connection, IllegalTransition, State
 from memcache_kv.server.poller import SelectorPoller
-from memcache_kv.server.tls import Tls
 from tests.certificates import Certificates, make_certificates
 from tests.program import poll_until
 from tests.protocol.binary.binary_packets import Packet
 from tests.protocol.context_factory import Surroundings
+from tests.server.test_closed_connections import TlsServing
 from tests.server.test_worker import END, STORED, VERSION, FakeJournal, Serving, ask, read, read_to_the_end, value_reply
 
 HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, PAUSED, THROTTLED, CLOSING = State
@@ -83,9 +81,12 @@ class Stage:
     def serving(self) -> Serving:
         return self._made[-1]
 
-    @property
-    def certificates(self) -> Certificates:
-        return make_certificates(self._tmp_path)
+    def serve_tls(self) -> tuple[socket.socket, Certificates]:
+        """Start a worker; return its first client, which has yet to shake hands, and what it needs for that."""
+        certificates = make_certificates(self._tmp_path)
+        serving = TlsServing(certificates)
+        self._made.append(serving)
+        return serving.connect(), certificates
 
     def await_state(self, state: State) -> None:
         poll_until(lambda: self.serving.states()[:1] == [state], f"the first connection is {state.name}")
@@ -109,27 +110,15 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 def shake_hands(stage: Stage) -> None:
-    stage.serve()
-    certificates = stage.certificates
-    theirs, ours = socket.socketpair()
-    stage.serving.clients.append(theirs)
-    assert stage.serving.totals.open()
-    tls = Tls(TlsOptions(str(certificates.chain), str(certificates.key)))
-    stage.serving.worker.adopt(tls.wrap(ours, ssl.CERT_NONE))
-    with certificates.context().wrap_socket(theirs, server_hostname="localhost") as client:
-        ask(client, b"version\r\n", VERSION)
+    client, certificates = stage.serve_tls()
+    with certificates.context().wrap_socket(client, server_hostname="localhost") as secured:
+        ask(secured, b"version\r\n", VERSION)
 
 
 def fail_a_handshake(stage: Stage) -> None:
-    stage.serve()
-    certificates = stage.certificates
-    theirs, ours = socket.socketpair()
-    stage.serving.clients.append(theirs)
-    assert stage.serving.totals.open()
-    tls = Tls(TlsOptions(str(certificates.chain), str(certificates.key)))
-    stage.serving.worker.adopt(tls.wrap(ours, ssl.CERT_NONE))
-    theirs.sendall(b"no TLS at all\r\n" * 10)
-    poll_until(lambda: stage.serving.totals.current == 1, "it is closed")
+    client, _ = stage.serve_tls()
+    client.sendall(b"no TLS at all\r\n" * 10)
+    poll_until(lambda: stage.serving.totals.current == 0, "it is closed")
 
 
 def change(stage: Stage) -> None:
