@@ -278,7 +278,10 @@ class Worker(ServerThread):
         if journal is not None:
             waiting = self._table.awaiting_journal
             for connection in [c for c in waiting if journal.refuses or not journal.holds(c.release_at)]:
-                self._attempt(self._release, connection)
+                try:  # not `_attempt`: this is most of what happens under `--fsync always`
+                    self._release(connection)
+                except Exception as error:
+                    self._drop(connection, error)
 
     def _close_idle(self) -> None:
         """Close the connections that have been idle for too long; once a second."""
