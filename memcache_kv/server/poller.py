@@ -1,14 +1,15 @@
-"""Readiness of file descriptors: epoll where there is one, the `selectors` module elsewhere (macOS)."""
+"""Readiness of file descriptors: epoll on Linux, the `selectors` module elsewhere. And a pipe that ends the wait."""
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
 from typing import Protocol
 
 READABLE = 1  # EPOLLIN
 WRITABLE = 4  # EPOLLOUT
-NOTHING = 1 << 30  # EPOLLONESHOT: a hang-up, which epoll always tells of, is told once and not again and again
+NOTHING = 1 << 30  # EPOLLONESHOT: epoll always reports a hang-up; with this, once and not again and again
 
 
 class Poller(Protocol):
@@ -18,20 +19,20 @@ class Poller(Protocol):
         """Watch a descriptor."""
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch it for something else, or for NOTHING for now."""
+        """Watch a descriptor for something else, or for NOTHING for now."""
 
     def unregister(self, fd: int, /) -> None:
-        """Watch it no longer."""
+        """Watch a descriptor no longer."""
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait for this many seconds at most; return descriptors and what they are ready for."""
+        """Wait this many seconds at most; return which descriptors are ready, and for what."""
 
     def close(self) -> None:
-        """Give the poller back."""
+        """Release the poller."""
 
 
 class SelectorPoller:
-    """The same by the standard library's best selector. Used by one thread."""
+    """A poller on the standard library's best selector. Used by one thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -42,7 +43,7 @@ class SelectorPoller:
         self._selector.register(fd, self._events(eventmask))
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch it for something else, or for NOTHING, which a selector does by forgetting it."""
+        """Watch a descriptor for something else, or for NOTHING, which a selector does by forgetting it."""
         if fd not in self._silent:
             self._selector.unregister(fd)
         self._silent.discard(fd)
@@ -52,14 +53,14 @@ class SelectorPoller:
             self._silent.add(fd)
 
     def unregister(self, fd: int, /) -> None:
-        """Watch it no longer."""
+        """Watch a descriptor no longer."""
         if fd in self._silent:
             self._silent.discard(fd)
         else:
             self._selector.unregister(fd)
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait for this many seconds at most; return descriptors and what they are ready for."""
+        """Wait this many seconds at most; return which descriptors are ready, and for what."""
         return [
             (
                 key.fd,
@@ -69,7 +70,7 @@ class SelectorPoller:
         ]
 
     def close(self) -> None:
-        """Give the selector back."""
+        """Release the selector."""
         self._selector.close()
 
     @staticmethod
@@ -77,6 +78,36 @@ class SelectorPoller:
         return (selectors.EVENT_READ if mask & READABLE else 0) | (selectors.EVENT_WRITE if mask & WRITABLE else 0)
 
 
+class WakeUp:
+    """A pipe by which other threads end a poller's wait. Any thread may call `set`."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.fd, self._write_fd = os.pipe()
+        """The descriptor that the poller reports once somebody has called `set`."""
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+        poller.register(self.fd, READABLE)
+
+    def set(self) -> None:
+        """End the present wait, or the next one. Returns at once."""
+        try:
+            os.write(self._write_fd, b"w")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+
+    def clear(self) -> None:
+        """Let the poller wait again."""
+        try:
+            os.read(self.fd, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Close the pipe, once nobody calls `set` any more."""
+        os.close(self.fd)
+        os.close(self._write_fd)
+
+
 def new_poller() -> Poller:
-    """Make the best poller there is here."""
+    """Make the best poller that this system has."""
     return select.epoll() if hasattr(select, "epoll") else SelectorPoller()

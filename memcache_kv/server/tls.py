@@ -168,7 +168,7 @@ class TlsStream:
         self._socket = sock
         self.wants = READABLE
 
-    def shake_hands(self) -> bool:
+    def continue_handshake(self) -> bool:
         """Go on with the handshake as far as it goes now; tell whether it is over."""
         try:
             self._socket.do_handshake()

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, origin
+from memcache_kv.auth.users import FailedLogins, Users
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
-from memcache_kv.server.connection import Connection, HeldBack, address_text, peer_of
-from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE, new_poller
+from memcache_kv.server.connection import (
+    CLOSING,
+    HANDSHAKE,
+    PAUSED,
+    READING,
+    THROTTLED,
+    WAITING_FOR_JOURNAL,
+    WAITING_FOR_SOCKET,
+    Connection,
+    State,
+    address_text,
+    set_tcp_options,
+)
+from memcache_kv.server.connection_table import ConnectionTable
+from memcache_kv.server.handshakes import Handshakes
+from memcache_kv.server.poller import READABLE, WakeUp, new_poller
+from memcache_kv.server.throttle import LoginThrottle
 from memcache_kv.stats.connections import ConnectionFacts
 from memcache_kv.threads import ServerThread
 
@@ -26,41 +40,32 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 1.0
 """The longest wait for something to do: the clock ticks and a flush falls due at least this often."""
-GATHER_BYTES = 128 * 1024
-"""Values of more than this in one turn are sent from where they are: to copy them together costs more."""
-GATHER_PIECES = 1024
-"""What one system call takes."""
 DRAIN_SECONDS = 2
 """How long a stopping worker goes on for clients that have not taken their replies."""
 KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
-HANDSHAKE_SECONDS = 10.0
-"""How long a client may take over its TLS handshake."""
 
 
 class Worker(ServerThread):
-    """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
+    """Serve some of the connections in one loop that never blocks on a client: read, let the protocol answer, send.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
-    `resume_later`, `stop`, `facts` and, in the end, `close`. Of shared things it uses the store and the watchers (which
-    have locks), the journal's queue and the clock.
+    `resume_later`, `stop`, `connections`, `facts` and, in the end, `close`. Of shared things it uses the store and the
+    watchers (which have locks), the journal's queue and the clock.
 
-    A client that does not read is not read from; one whose change must reach the disk first is answered when
-    the journal says so. Both keep at most one turn's replies. One that asks for nothing is closed after a while, where
-    idle_timeout says so.
+    An event goes to the handler of the connection's state (see `State`). The worker reads requests only in READING, so
+    a connection holds the replies of one turn at most. With idle_timeout, it closes connections that send nothing.
 
-    A TLS handshake goes on whenever the socket is ready for its next step, and is given up after a while. The answer to
-    one login too many is held back, as if the socket had no room for it.
-
-    users: those who may log in; None asks for no login; failed_logins: who failed to; tls: counts of the handshakes.
+    users: those who may log in; None asks for no login; failed_logins: counts of failed logins by address; tls: counts
+    of handshakes.
     """
 
     __slots__ = (
-        "_users", "_failed_logins", "_tls", "_shaking", "_slowed", "_idle_timeout", "_looked_for_idle", "context",
-        "_poller", "_connections", "_adopted", "_paused", "_called", "_parked", "_stopping", "_watchers",
-        "_counters", "_journal", "_commit_by", "_clock", "_wake_in", "_wake_out",
+        "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
+        "_poller", "_wake_up", "_table", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume", "_stopping",
+        "_commit_by",
     )  # fmt: skip
-    # A thread has a dict of its own; with these in it too there would be more than the 30 names up to which the
-    # interpreter shares the keys of such dicts, and each request would take 0.15 microseconds more.
+    # A thread has a dict of its own. With these names it would have more than 30, above which the interpreter does not
+    # share the keys of such dicts, and each request would take longer.
 
     def __init__(
         self,
@@ -70,33 +75,33 @@ class Worker(ServerThread):
         tls: Tls | None = None,
     ) -> None:
         super().__init__("worker")
-        self._users = users
-        self._failed_logins = failed_logins if failed_logins is not None else FailedLogins()
-        self._tls = tls
-        self._shaking: dict[Connection, float] = {}
-        """Connections in their handshake, and when each is given up; those that came first stand first."""
-        self._slowed: dict[Connection, float] = {}
-        """Connections whose replies are held back, and until when."""
-        self._idle_timeout = context.settings.idle_timeout
-        self._looked_for_idle = 0
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
-        self._poller = new_poller()
-        self._connections: dict[int, Connection] = {}
-        self._adopted: deque[socket.socket] = deque()
-        self._paused: deque[Connection] = deque()
-        self._called: deque[int] = deque()
-        """Numbers of connections whose protocols have something to send."""
-        self._parked: dict[int, Connection] = {}
-        """Connections whose replies wait for the journal."""
-        self._commit_by = 0.0
-        """When the journal is asked to write what they wait for; 0: it was asked."""
-        self._wake_in, self._wake_out = os.pipe()
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._poller.register(self._wake_in, READABLE)
-        self._stopping = False
         self._watchers = context.observers.watchers
+        self._tls = tls
+        self._idle_timeout = context.settings.idle_timeout
+        self._idle_checked_at = 0
+        self._poller = new_poller()
+        self._wake_up = WakeUp(self._poller)
+        self._table = ConnectionTable(self._poller)
+        self._handlers: dict[State, Callable[[Connection], None]] = {
+            HANDSHAKE: self._continue_handshake,
+            WAITING_FOR_JOURNAL: self._table.watch_for_nothing,
+            WAITING_FOR_SOCKET: self._answer,
+            PAUSED: self._table.watch_for_nothing,
+            THROTTLED: self._table.watch_for_nothing,
+        }
+        """What deals with an event in each state; the loop itself deals with READING."""
+        self._handshakes = Handshakes(tls, context.log)
+        self._throttle = LoginThrottle(
+            users, failed_logins if failed_logins is not None else FailedLogins(), context.log, self._table.by_fd
+        )
+        self._adopted: deque[socket.socket] = deque()
+        self._to_resume: deque[int] = deque()
+        """Numbers of connections whose protocols have something to send."""
+        self._stopping = False
+        self._commit_by = 0.0
+        """When the journal is asked to write what connections wait for; 0: it was asked."""
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
@@ -104,20 +109,17 @@ class Worker(ServerThread):
     # For other threads
 
     def adopt(self, sock: socket.socket) -> None:
-        """Take over an accepted, counted socket. Returns at once."""
+        """Serve an accepted, counted socket. Returns at once."""
         self._adopted.append(sock)
         self.wake()
 
     def wake(self) -> None:
-        """Make the loop look around now."""
-        try:
-            os.write(self._wake_out, b"w")
-        except BlockingIOError:
-            pass  # it is full of wake-ups already
+        """Have the loop do at once what other threads ask for."""
+        self._wake_up.set()
 
     def resume_later(self, fd: int) -> None:
         """Let the protocol of the connection of this number go on, as soon as its turn comes. Returns at once."""
-        self._called.append(fd)
+        self._to_resume.append(fd)
         self.wake()
 
     def stop(self) -> None:
@@ -126,119 +128,144 @@ class Worker(ServerThread):
         self.wake()
 
     def close(self) -> None:
-        """Give back what `wake` uses, after the thread has ended and when nobody calls `wake` any more."""
-        os.close(self._wake_in)
-        os.close(self._wake_out)
+        """Close the pipe of `wake`, after the thread has ended and when nobody calls `wake` any more."""
+        self._wake_up.close()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections at this moment, to be looked at and not changed."""
+        return list(self._table.by_fd.values())
 
     def facts(self, asking: int) -> Iterable[ConnectionFacts]:
-        """Tell about the connections, for `stats conns`, which the one of this number asks for."""
-        now = self.context.clock.now
-        return [connection.facts(now, connection.fd == asking) for connection in list(self._connections.values())]
+        """Return what `stats conns` shows of the connections; `asking` is the number of the one that asks for it."""
+        now = self._clock.now
+        return [connection.facts(now, connection.fd == asking) for connection in self.connections]
 
     def _journal_moved(self) -> None:
-        if self._parked and get_ident() != self.ident:
+        if self._table.awaiting_journal and get_ident() != self.ident:
             self.wake()
 
     # The loop
 
     def work(self) -> None:
-        """Serve until told to stop, then send what can be sent and close; close after a fault of ours too."""
+        """Serve until `stop`, then send what can be sent and close the connections; close them after a fault too."""
         try:
             while not self._stopping:
-                self._turn(0 if self._paused or self._commit_by else IDLE_SECONDS)
+                self._turn(0 if self._table.paused or self._commit_by else IDLE_SECONDS)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
-            while self._has_unsent() and time.monotonic() < give_up_at:
+            while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
         finally:
             while self._adopted:  # came with the stop
                 self._open(self._adopted.popleft())
-            for connection in list(self._connections.values()):
+            for connection in self.connections:
                 self._close(connection)
             self._poller.close()
 
-    def _has_unsent(self) -> bool:
-        """Tell whether somebody's replies have not left; lines that somebody watches with are not waited for."""
-        unsent = (c.unsent is not None and c.protocol.watcher is None for c in self._connections.values())
-        return bool(self._parked or self._paused) or any(unsent)
-
     def _turn(self, timeout_seconds: float) -> None:
-        """Serve once everybody who is ready.
+        """Wait for events, serve each connection that has one, then do what is due.
 
-        Requests that the fast path of their protocol carries out are read and answered here: a call less for each.
+        Connections that are READING are served here: where the fast path carries out all that was read, no further
+        call is needed. That holds for plain sockets, under TLS and where replies may have to wait for the journal.
         """
         events = self._poller.poll(timeout_seconds)
         if self._clock.tick():
             self.context.store.new_second()
-        connections, counters, read, write, now = self._connections, self._counters, os.read, os.write, self._clock.now
-        is_quick = self._journal is None or not self._journal.delays
-        for fd, ready in events:
+        connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
+        journal = self._journal
+        last_change = journal.mine if journal is not None and journal.delays else None
+        for fd, _ in events:
             connection = connections.get(fd)
-            if connection is None or ready != READABLE or connection.waiting or connection.stream or not is_quick:
-                self._serve(fd, connection, ready)
+            if connection is None or connection.state is not READING:
+                self._handle(fd, connection)
                 continue
-            reply, protocol = b"", connection.protocol
+            reply, protocol, tls = b"", connection.protocol, connection.tls
             try:
-                data = read(fd, protocol.want)
-                if not 0 < len(data) < protocol.want:
-                    self._take(connection, data)
+                data = read(fd, protocol.want) if tls is None else tls.read(READ_BYTES)
+                if not data:
+                    self._close(connection, "normal" if protocol.watcher is None else "error")
                     continue
+                if len(data) == FIRST_READ_BYTES:
+                    data = connection.read_rest(data)
                 counters.bytes_read += len(data)
                 connection.last_active = now
-                if not protocol.receive(data):
-                    self._answer(connection, connection.protocol)  # another one, if this was the first input
+                before = 0 if last_change is None else last_change()
+                was_fast = protocol.receive(data)
+                if last_change is not None and (position := last_change()) != before:
+                    self._answer_once_saved(connection, position)
+                    continue
+                if not was_fast:
+                    self._answer(connection)
                     continue
                 out = protocol.out
                 reply = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
-                count = write(fd, reply)
+                count = write(fd, reply) if tls is None else tls.write(reply)
                 counters.bytes_written += count
                 if count != len(reply):
-                    self._keep_unsent(connection, memoryview(reply)[count:])
+                    connection.unsent = memoryview(reply)[count:]
+                    self._table.enter(connection, WAITING_FOR_SOCKET)
             except BlockingIOError:
-                if reply:
-                    self._keep_unsent(connection, memoryview(reply))
+                connection.unsent = memoryview(reply) if reply else None
+                self._attempt(self._wait_for_socket, connection)
             except OSError as error:
                 self._broken(connection, error)
-            except Exception as error:  # a fault of ours, or no memory: it must not cost the other connections
+            except Exception as error:  # a fault of the server, or no memory: the other connections go on
                 self._drop(connection, error)
-        self._resume_paused()
-        if self._commit_by and (not events or time.monotonic() > self._commit_by):
+        self._do_what_is_due(bool(events))
+
+    def _do_what_is_due(self, had_events: bool) -> None:
+        """Do what a turn does besides its events: further turns, the commit, and what falls due by the clock."""
+        if self._table.paused:
+            for connection in list(self._table.paused):
+                self._attempt(self._resume, connection)
+        if self._commit_by and (not had_events or time.monotonic() > self._commit_by):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
-        if self._shaking:
-            self._give_up_handshakes()
-        if self._slowed:
-            self._let_go()
+        if self._table.handshaking:
+            for connection in self._handshakes.overdue(self._table.handshaking):
+                self._fail_handshake(connection, "it took too long")
+        if self._table.throttled:
+            for connection in self._throttle.due(self._table.throttled):
+                self._attempt(self._answer, connection)
 
-    def _serve(self, fd: int, connection: Connection | None, ready: int) -> None:
-        """Deal with one event in the general way."""
-        if connection is None:
-            if fd == self._wake_in:
-                self._look_around()
-            return
+    def _handle(self, fd: int, connection: Connection | None) -> None:
+        """Handle an event of the pipe, or of a connection that is not READING."""
+        if connection is not None:
+            self._attempt(self._handlers[connection.state], connection)
+        elif fd == self._wake_up.fd:
+            self._serve_other_threads()
+
+    def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
+        """Do this to a connection; after a fault of the server, close that connection alone."""
         try:
-            if ready == READABLE and not connection.waiting:
-                self._read(connection)
-            else:
-                self._other_event(connection, ready)
+            act(connection)
         except Exception as error:
             self._drop(connection, error)
 
-    def _resume_paused(self) -> None:
-        """Give those who have more to do, and wait for it since the last turn, their next."""
-        for _ in range(len(self._paused)):
-            connection = self._paused.popleft()
-            if self._connections.get(connection.fd) is connection:
-                try:
-                    self._resume(connection)
-                except Exception as error:
-                    self._drop(connection, error)
+    def _serve_other_threads(self) -> None:
+        """Do what other threads ask for: accept sockets, resume protocols, send replies that waited for the journal."""
+        self._wake_up.clear()
+        while self._adopted:
+            self._open(self._adopted.popleft())
+        while self._to_resume:
+            self._pause(self._to_resume.popleft())
+        self._release_saved()
+
+    def _pause(self, fd: int) -> None:
+        """Let a connection be resumed, after what it waits for now."""
+        connection = self._table.by_fd.get(fd)
+        if connection is not None:
+            connection.protocol.paused = True
+            if connection.state is READING:
+                self._table.enter(connection, PAUSED)
 
     def _commit(self) -> None:
-        """Have the changes of the last turns written, once for all; answer those that the journal has by now.
+        """Have the journal write the changes of the last turns, and send the replies that waited for them.
 
-        That is done once nobody has more to ask, or after as long as an fsync takes: the more share one, the better.
+        This happens when a turn had no events, or after as long as an fsync takes: the more changes share an fsync, the
+        better.
         """
         assert self._journal is not None
         self._commit_by = 0.0
@@ -246,46 +273,30 @@ class Worker(ServerThread):
         self._release_saved()
 
     def _release_saved(self) -> None:
-        """Answer those whose changes the journal has, or does not take."""
+        """Send the replies whose changes the journal has, or rejects."""
         journal = self._journal
         if journal is not None:
-            for connection in [c for c in self._parked.values() if journal.refuses or not journal.holds(c.release_at)]:
-                self._release(connection)
+            waiting = self._table.awaiting_journal
+            for connection in [c for c in waiting if journal.refuses or not journal.holds(c.release_at)]:
+                try:  # not `_attempt`: this is most of what happens under `--fsync always`
+                    self._release(connection)
+                except Exception as error:
+                    self._drop(connection, error)
 
     def _close_idle(self) -> None:
-        """Close the connections whose clients have asked for nothing for too long; once a second."""
+        """Close the connections that have been idle for too long; once a second."""
         now = self._clock.now
-        if now == self._looked_for_idle:
+        if now == self._idle_checked_at:
             return
-        self._looked_for_idle = now
-        for connection in [c for c in self._connections.values() if c.is_idle(now, self._idle_timeout)]:
+        self._idle_checked_at = now
+        for connection in [c for c in self.connections if c.is_idle(now, self._idle_timeout)]:
             self.context.totals.count_idle_kick()
             self._close(connection, "idle_timeout")
 
-    def _look_around(self) -> None:
-        """Do what other threads woke us for: take over new sockets, answer those the journal has released."""
-        try:
-            os.read(self._wake_in, 4096)
-        except BlockingIOError:
-            pass
-        while self._adopted:
-            self._open(self._adopted.popleft())
-        while self._called:
-            self._call(self._called.popleft())
-        self._release_saved()
-
-    def _call(self, fd: int) -> None:
-        """Give a connection another turn, after what is under way there."""
-        connection = self._connections.get(fd)
-        if connection is None:
-            return
-        connection.protocol.paused = True
-        if not connection.waiting:
-            connection.waiting = True
-            self._paused.append(connection)
+    # A connection comes and goes
 
     def _open(self, sock: socket.socket) -> None:
-        """Begin to serve a new client; where the system does not let us wait for its requests, close it."""
+        """Begin to serve a new client; where the poller can't watch its socket, close it."""
         fd = sock.fileno()
         try:
             sock.setblocking(False)
@@ -295,232 +306,46 @@ class Worker(ServerThread):
             self.context.totals.close()
             sock.close()
             return
-        if sock.family != socket.AF_UNIX:
-            with contextlib.suppress(OSError):  # macOS: the client has left already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        undecided = Undecided(self.context, fd, self._new_login_attempts(sock), partial(self._settle, fd))
+        set_tcp_options(sock)
+        undecided = Undecided(self.context, fd, self._throttle.attempts(sock), partial(self._settle, fd))
         connection = Connection(sock, undecided, self._clock.now)
-        self._connections[fd] = connection
+        self._table.add(connection)
         self._watchers.opened(fd, connection.peer)
-        if self.context.log.verbosity > 0:
-            self._log_opened(connection)
-        if connection.shaking:
-            connection.waiting = True
-            self._shaking[connection] = time.monotonic() + HANDSHAKE_SECONDS
+        self._log_opened(connection)
+        if connection.state is HANDSHAKE:
+            self._handshakes.start(connection)
 
     def _log_opened(self, connection: Connection) -> None:
+        if self.context.log.verbosity == 0:
+            return
         kind = KINDS[self.context.settings.binding_protocol]
         origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # on a unix socket there is none
         self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
 
-    def _new_login_attempts(self, sock: socket.socket) -> LoginAttempts | None:
-        """Make what a connection's protocol asks about logins; None where there are none."""
-        if self._users is None:
-            return None
-        fd = sock.fileno()
-        return LoginAttempts(
-            self._users, self._failed_logins, origin(peer_of(sock)), partial(self._slow, fd), self.context.log.say
-        )
-
     def _settle(self, fd: int, protocol: Session) -> None:
         """Give a connection the protocol that its first byte decided on."""
-        self._connections[fd].protocol = protocol
+        self._table.by_fd[fd].protocol = protocol
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
-        if self._connections.pop(connection.fd, None) is None:
+        """Close a connection and release what it holds; do nothing if it is closed already."""
+        before = connection.state
+        if before is CLOSING:
             return
+        self._table.remove(connection)
         if connection.protocol.watcher is not None:
             self._watchers.remove(connection.protocol.watcher)
         self._watchers.closed(connection.fd, connection.peer, reason)
-        self._parked.pop(connection.fd, None)
-        self._shaking.pop(connection, None)
-        self._slowed.pop(connection, None)
         self.context.log.event(f"<{connection.fd} connection closed.")
-        self._poller.unregister(connection.fd)
         connection.protocol.close()
-        if connection.tls is not None and not connection.shaking:
+        if connection.tls is not None and before is not HANDSHAKE:
             connection.tls.say_goodbye()
         self.context.totals.close()  # before the client can see its end
         connection.socket.close()
 
     def _drop(self, connection: Connection, error: Exception) -> None:
-        """Close a connection that we failed to serve, and say why."""
+        """Close a connection after a fault of the server, and log the fault."""
         self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
         self._close(connection)
-
-    # One connection
-
-    def _read(self, connection: Connection) -> None:
-        """Read what is there once, and answer it."""
-        protocol, stream = connection.protocol, connection.stream
-        try:
-            if stream is None:
-                data = os.read(connection.fd, protocol.want)
-            else:
-                data = stream.read(max(protocol.want, READ_BYTES))
-        except BlockingIOError:
-            if connection.tls is not None:
-                self._poller.modify(connection.fd, connection.tls.wants)
-        except OSError as error:
-            self._broken(connection, error)
-        else:
-            self._take(connection, data)
-
-    def _take(self, connection: Connection, data: bytes) -> None:
-        """Answer what was read."""
-        if not data:
-            self._close(connection, "normal" if connection.protocol.watcher is None else "error")
-            return
-        protocol = connection.protocol
-        if len(data) == protocol.want == FIRST_READ_BYTES and connection.stream is None:
-            data += self._read_rest(connection)
-        self._counters.bytes_read += len(data)
-        connection.last_active = self._clock.now
-        journal = self._journal
-        if journal is None or not journal.delays:
-            protocol.receive(data)
-            self._answer(connection, connection.protocol)  # another one, if this was the first input
-        else:
-            before = journal.mine()
-            protocol.receive(data)
-            self._answer_after(connection, before)
-
-    def _read_rest(self, connection: Connection) -> bytes:
-        """Read what a short read has left, and read no more short ones from a client that sends so much."""
-        connection.protocol.want = READ_BYTES
-        with contextlib.suppress(OSError):  # nothing was left; or it is broken, which the next read finds too
-            return os.read(connection.fd, READ_BYTES)
-        return b""
-
-    def _resume(self, connection: Connection) -> None:
-        """Give a connection with more to do its next turn."""
-        journal = self.context.journal
-        before = 0 if journal is None else journal.mine()
-        connection.protocol.resume()
-        self._answer_after(connection, before)
-
-    def _answer_after(self, connection: Connection, before: int) -> None:
-        """Answer now, or when the journal has come far enough if this thread has added to it since `before`."""
-        journal = self.context.journal
-        if journal is None or (position := journal.mine()) == before or not journal.holds(position):
-            self._answer(connection, connection.protocol)
-            return
-        journal.waits += 1
-        connection.release_at = position
-        connection.waiting = True
-        self._parked[connection.fd] = connection
-        if not self._commit_by:
-            self._commit_by = time.monotonic() + journal.average_sync_seconds
-        if journal.refuses or not journal.holds(position):  # it moved in between, and woke nobody
-            self._release(connection)
-
-    def _release(self, connection: Connection) -> None:
-        """Answer after a wait; whose change the disk did not take is told so."""
-        journal, position = self.context.journal, connection.release_at
-        del self._parked[connection.fd]
-        connection.release_at = 0
-        if journal is not None and journal.holds(position):
-            connection.protocol.take_back()
-        self._answer(connection, connection.protocol)
-
-    def _answer(self, connection: Connection, protocol: Session) -> None:
-        """Send what the connection's protocol has ready; then see whether the connection goes on."""
-        out = protocol.out
-        if out:
-            stream = connection.stream
-            # Not through a stream: what TLS did not send must be offered again as it was.
-            if protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES and stream is None:
-                self._send_large(connection)
-                return
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            try:
-                sent = os.write(connection.fd, data) if stream is None else stream.write(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self._broken(connection, error)
-                return
-            self._counters.bytes_written += sent
-            if sent != len(data):
-                self._keep_unsent(connection, memoryview(data)[sent:])
-                return
-        if connection.waiting or protocol.paused or protocol.closing:
-            self._go_on(connection)
-
-    def _send_large(self, connection: Connection) -> None:
-        """Send replies with large values from where they are, instead of copying them into one piece first."""
-        protocol = connection.protocol
-        pieces, protocol.out, protocol.turn_bytes = protocol.out, [], 0
-        try:
-            sent = os.writev(connection.fd, pieces)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._broken(connection, error)
-            return
-        self._counters.bytes_written += sent
-        for number, piece in enumerate(pieces):
-            if sent < len(piece):
-                protocol.out = pieces[number + 1 :]  # for `_answer`, once the rest of this one has left
-                self._keep_unsent(connection, memoryview(piece)[sent:])
-                return
-            sent -= len(piece)
-        if connection.waiting or protocol.paused or protocol.closing:
-            self._go_on(connection)
-
-    def _keep_unsent(self, connection: Connection, rest: memoryview) -> None:
-        """Send the rest once the socket takes more; nothing is read meanwhile."""
-        connection.unsent = rest
-        connection.waiting = connection.muted = True
-        self._poller.modify(connection.fd, NOTHING if connection in self._slowed else WRITABLE)
-
-    def _go_on(self, connection: Connection) -> None:
-        """Close, queue for another turn, or read again, now that the replies have left."""
-        if connection.protocol.closing:
-            self._close(connection, connection.protocol.close_reason)
-        elif connection.protocol.paused:
-            connection.waiting = True
-            self._paused.append(connection)
-        else:
-            connection.waiting = False
-            if connection.muted:
-                connection.muted = False
-                self._poller.modify(connection.fd, READABLE)
-
-    def _other_event(self, connection: Connection, ready: int) -> None:
-        """Deal with a socket that takes more, that hung up, or that has input while replies wait.
-
-        A hang-up alone does not close it: what was sent before is carried out, and the end is found in its place.
-        """
-        if connection.shaking:
-            self._shake_hands(connection)
-        elif connection.unsent is not None:
-            self._send_rest(connection)
-        elif not connection.waiting:
-            self._read(connection)  # a hang-up shows itself as the end of input
-        elif not connection.muted:
-            connection.muted = True
-            self._poller.modify(connection.fd, NOTHING)
-
-    def _send_rest(self, connection: Connection) -> None:
-        assert connection.unsent is not None
-        try:
-            stream, data = connection.stream, connection.unsent
-            sent = os.write(connection.fd, data) if stream is None else stream.write(data)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._broken(connection, error)
-            return
-        self.context.counters.bytes_written += sent
-        if sent < len(connection.unsent):
-            connection.unsent = connection.unsent[sent:]
-            return
-        connection.unsent = None
-        self._poller.modify(connection.fd, NOTHING)  # or it would be told again and again that there is room
-        self._answer(connection, connection.protocol)
 
     def _broken(self, connection: Connection, error: OSError) -> None:
         """Close a connection that can't be read from or written to."""
@@ -531,56 +356,80 @@ class Worker(ServerThread):
             self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
         self._close(connection)
 
-    # Handshakes
+    # The handlers of the states, and what leads from one to the next
 
-    def _shake_hands(self, connection: Connection) -> None:
-        """Take the handshake a step further; once it is over, read."""
-        tls = connection.tls
-        assert tls is not None
+    def _continue_handshake(self, connection: Connection) -> None:
+        """Take the handshake a step further; after the last one, wait for requests."""
         try:
-            done = tls.shake_hands()
+            is_over = self._handshakes.step(connection)
         except OSError as error:
-            self._refuse(connection, str(error))
+            self._fail_handshake(connection, str(error))
             return
-        self._poller.modify(connection.fd, tls.wants)
-        if done:
-            del self._shaking[connection]
-            connection.shaking = connection.waiting = False
-            if self._tls is not None and not tls.resumed:
-                self._tls.count("new_sessions")
-            self._read(connection)
+        if is_over:
+            self._table.enter(connection, READING)
+        else:
+            self._table.watch(connection)
 
-    def _give_up_handshakes(self) -> None:
-        """Close the connections whose clients took too long over their handshakes."""
-        now = time.monotonic()
-        while self._shaking:
-            connection, give_up_at = next(iter(self._shaking.items()))
-            if give_up_at > now:
-                return
-            self._refuse(connection, "it took too long")
-
-    def _refuse(self, connection: Connection, why: str) -> None:
-        if self._tls is not None:
-            self._tls.count("handshake_errors")
-        self.context.log.event(f"<{connection.fd} TLS handshake failed: {why}")
+    def _fail_handshake(self, connection: Connection, reason: str) -> None:
+        self._handshakes.fail(connection, reason)
         self._close(connection)
 
-    # Logins that failed
+    def _resume(self, connection: Connection) -> None:
+        """Give a paused connection its next turn."""
+        journal = self._journal
+        before = 0 if journal is None else journal.mine()
+        connection.protocol.resume()
+        if journal is not None and (position := journal.mine()) != before:
+            self._answer_once_saved(connection, position)
+        else:
+            self._answer(connection)
 
-    def _slow(self, fd: int, seconds: float, ends: bool) -> None:
-        """Hold a connection's replies back for so long, in addition to what it waits for already; then close it."""
-        connection = self._connections[fd]
-        if ends:
-            connection.protocol.closing = True
-        if seconds:
-            connection.stream = HeldBack()
-            self._slowed[connection] = max(self._slowed.get(connection, 0), time.monotonic()) + seconds
+    def _answer_once_saved(self, connection: Connection, position: int) -> None:
+        """Send the replies once the journal has come to this position."""
+        journal = self._journal
+        assert journal is not None
+        if not journal.holds(position):
+            self._answer(connection)
+            return
+        journal.waits += 1
+        connection.release_at = position
+        self._table.enter(connection, WAITING_FOR_JOURNAL)
+        if not self._commit_by:
+            self._commit_by = time.monotonic() + journal.average_sync_seconds
+        if journal.refuses or not journal.holds(position):  # it moved in between, and woke nobody
+            self._release(connection)
 
-    def _let_go(self) -> None:
-        """Send what was held back for long enough."""
-        now = time.monotonic()
-        for connection in [c for c, until in self._slowed.items() if until <= now]:
-            del self._slowed[connection]
-            connection.stream = connection.tls
-            if connection.unsent is not None:
-                self._poller.modify(connection.fd, WRITABLE)
+    def _release(self, connection: Connection) -> None:
+        """Send the replies after the wait for the journal; an error instead, where the journal rejected the change."""
+        journal, position = self._journal, connection.release_at
+        connection.release_at = 0
+        if journal is not None and journal.holds(position):
+            connection.protocol.take_back()
+        self._answer(connection)
+
+    def _answer(self, connection: Connection) -> None:
+        """Send the replies, unless a failed login holds them back, and enter the state that follows."""
+        if connection.held_until and self._throttle.holds(connection):
+            self._table.enter(connection, THROTTLED)
+            return
+        try:
+            connection.send()
+        except OSError as error:
+            self._broken(connection, error)
+            return
+        protocol = connection.protocol
+        if connection.unsent is not None:
+            self._table.enter(connection, WAITING_FOR_SOCKET)
+        elif protocol.closing:
+            self._close(connection, protocol.close_reason)
+        elif protocol.paused:
+            self._table.enter(connection, PAUSED)
+        elif connection.state is not READING:
+            self._table.enter(connection, READING)
+
+    def _wait_for_socket(self, connection: Connection) -> None:
+        """Wait until the socket takes the rest of the replies; where there is none, until TLS can go on."""
+        if connection.unsent is not None:
+            self._table.enter(connection, WAITING_FOR_SOCKET)
+        else:
+            self._table.watch(connection)

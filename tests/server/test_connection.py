@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.protocol import TextProtocol
-from memcache_kv.server.connection import Connection, address_text
+from memcache_kv.server.connection import Connection, State, address_text
 from tests.protocol.context_factory import Surroundings
 
 
@@ -74,12 +74,10 @@ def test_a_client_with_an_odd_name_of_its_own_is_told_of(tmp_path: Path) -> None
 def test_one_that_waits_for_its_client_or_the_journal_says_so() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection = connection_on(ours)
-        connection.unsent = memoryview(b"x")
-        assert connection.facts(100).state == "conn_mwrite"
-        connection.unsent = None
-        connection.release_at = 5
-        assert connection.facts(100).state == "conn_mwrite"
+        for state in (State.WAITING_FOR_SOCKET, State.WAITING_FOR_JOURNAL, State.THROTTLED):
+            connection = connection_on(ours)
+            connection.enter(state)
+            assert connection.facts(100).state == "conn_mwrite"
 
 
 def test_one_that_was_closed_meanwhile_is_told_of_without_addresses() -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.server import worker as worker_module
+from memcache_kv.server.poller import SelectorPoller, WakeUp
 from memcache_kv.threads import ServerThread
 from tests.program import PATIENCE_SECONDS, environment, poll_until
 from tests.server.test_worker import VERSION, Serving, ask
 
 FAILING = {
-    "worker": "memcache_kv.server.worker.Worker._look_around",
+    "worker": "memcache_kv.server.poller.WakeUp.clear",
     "listener": "memcache_kv.server.listener.MemcacheServer.get_request",
     "listener, of datagrams": "memcache_kv.server.udp.UdpServer.get_request",
     "journal": "memcache_kv.journal.writer.Journal._gather",
@@ -122,31 +124,34 @@ def serving() -> Iterator[Serving]:
     made.close()
 
 
-class Unwilling:
-    """A poller that takes no more sockets."""
+class Unwilling(SelectorPoller):
+    """A poller that takes no more sockets while it is told so."""
 
-    def __init__(self, poller: object) -> None:
-        self._poller = poller
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes_more = True
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._poller, name)
+    def register(self, fd: int, eventmask: int, /) -> None:
+        if not self.takes_more:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().register(fd, eventmask)
 
-    def register(self, fd: int, eventmask: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-
-def test_a_socket_that_cannot_be_watched_is_closed_and_the_others_are_served(serving: Serving) -> None:
+def test_a_socket_that_cannot_be_watched_is_closed_and_the_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    poller = Unwilling()
+    monkeypatch.setattr(worker_module, "new_poller", lambda: poller)
+    serving = Serving()
     served = serving.connect()
     ask(served, b"version\r\n", VERSION)
-    poller = serving.worker._poller
-    serving.worker._poller = Unwilling(poller)  # type: ignore[assignment]
+    poller.takes_more = False
     refused = serving.connect()
     assert refused.recv(1) == b""
     assert serving.around.logged[-1].endswith("can't be served, and is closed: No space left on device")
     assert serving.totals.current == 1
     ask(served, b"version\r\n", VERSION)
-    serving.worker._poller = poller
+    poller.takes_more = True
     ask(serving.connect(), b"version\r\n", VERSION)
+    serving.close()
 
 
 def test_a_worker_that_dies_closes_its_connections(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +164,7 @@ def test_a_worker_that_dies_closes_its_connections(serving: Serving, monkeypatch
     def fail() -> None:
         raise fault
 
-    monkeypatch.setattr(serving.worker, "_look_around", fail)
+    monkeypatch.setattr(WakeUp, "clear", lambda wake_up: fail())
     serving.worker.wake()
     assert client.recv(1) == b""
     poll_until(lambda: died, "somebody is told")

@@ -28,17 +28,19 @@ def options(certificates: Certificates, **more: object) -> TlsOptions:
 class Pair:
     """The two ends of a connection, neither of which blocks."""
 
-    def __init__(self, certificates: Certificates, mode: ssl.VerifyMode = ssl.CERT_NONE) -> None:
+    def __init__(
+        self, certificates: Certificates, mode: ssl.VerifyMode = ssl.CERT_NONE, tls: Tls | None = None
+    ) -> None:
         theirs, ours = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        self.ours = Tls(options(certificates)).wrap(ours, mode)
+        self.ours = (tls or Tls(options(certificates))).wrap(ours, mode)
         self.stream = TlsStream(self.ours)
         self.client = certificates.context().wrap_socket(
             theirs, server_hostname="localhost", do_handshake_on_connect=False
         )
 
-    def shake_hands(self) -> "Pair":
+    def handshake(self) -> "Pair":
         client_done = server_done = False
         while not (client_done and server_done):
             try:
@@ -46,7 +48,7 @@ class Pair:
                 client_done = True
             except ssl.SSLWantReadError:
                 pass
-            server_done = server_done or self.stream.shake_hands()
+            server_done = server_done or self.stream.continue_handshake()
         return self
 
     def close(self) -> None:
@@ -62,33 +64,33 @@ def pair(certificates: Certificates) -> Iterator[Pair]:
 
 
 def test_a_handshake_waits_for_the_client_without_blocking(pair: Pair) -> None:
-    assert not pair.stream.shake_hands()
+    assert not pair.stream.continue_handshake()
     assert pair.stream.wants == READABLE
-    pair.shake_hands()
+    pair.handshake()
     assert not pair.stream.resumed
 
 
 def test_a_read_of_nothing_would_block(pair: Pair) -> None:
     with pytest.raises(BlockingIOError):
-        pair.shake_hands().stream.read(100)
+        pair.handshake().stream.read(100)
     assert pair.stream.wants == READABLE
 
 
 @pytest.mark.parametrize("size", [1, 100, RECORD_BYTES])
 def test_a_read_leaves_nothing_inside_that_no_poller_tells_of(pair: Pair, size: int) -> None:
-    pair.shake_hands().client.send(b"x" * RECORD_BYTES)
+    pair.handshake().client.send(b"x" * RECORD_BYTES)
     assert len(pair.stream.read(size)) == RECORD_BYTES
     assert pair.ours.pending() == 0
 
 
 def test_the_end_is_an_empty_read(pair: Pair) -> None:
-    pair.shake_hands().client.close()
+    pair.handshake().client.close()
     assert pair.stream.read(100) == b""
 
 
 def test_what_the_socket_does_not_take_is_sent_later_in_full(pair: Pair) -> None:
     data = bytes(range(256)) * 8192
-    pair.shake_hands()
+    pair.handshake()
     sent = pair.stream.write(data)
     assert 0 < sent < len(data)
     with pytest.raises(BlockingIOError):
@@ -102,8 +104,7 @@ def test_what_the_socket_does_not_take_is_sent_later_in_full(pair: Pair) -> None
     assert (got, sent) == (data, len(data))
 
 
-def test_a_read_that_has_to_answer_first_waits_for_room(pair: Pair) -> None:
-    pair.shake_hands()
+def test_a_read_that_has_to_answer_first_waits_for_room() -> None:
 
     class Full:
         """A socket under TLS whose library must send before it can read."""
@@ -111,14 +112,14 @@ def test_a_read_that_has_to_answer_first_waits_for_room(pair: Pair) -> None:
         def recv(self, size: int) -> bytes:
             raise ssl.SSLWantWriteError
 
-    pair.stream._socket = Full()  # type: ignore[assignment]
+    stream = TlsStream(Full())  # type: ignore[arg-type]
     with pytest.raises(BlockingIOError):
-        pair.stream.read(100)
-    assert pair.stream.wants == WRITABLE
+        stream.read(100)
+    assert stream.wants == WRITABLE
 
 
 def test_a_goodbye_is_said_and_never_raises(pair: Pair) -> None:
-    pair.shake_hands().stream.say_goodbye()
+    pair.handshake().stream.say_goodbye()
     pair.client.suppress_ragged_eofs = False  # type: ignore[attr-defined]
     assert pair.client.recv(1) == b""
     pair.client.close()
@@ -126,7 +127,7 @@ def test_a_goodbye_is_said_and_never_raises(pair: Pair) -> None:
 
 
 def test_a_broken_record_is_an_error(pair: Pair) -> None:
-    pair.shake_hands()
+    pair.handshake()
     raw = socket.socket(fileno=pair.client.detach())
     with raw:
         raw.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
@@ -148,11 +149,19 @@ def test_a_reload_that_fails_leaves_the_certificates(certificates: Certificates,
     shutil.copy(certificates.chain, chain)
     shutil.copy(certificates.key, key)
     tls = Tls(TlsOptions(str(chain), str(key)))
-    before = tls._contexts
     key.write_text("nothing")
     with pytest.raises(ConfigError, match="Error validating the certificate"):
         tls.reload()
-    assert tls._contexts is before
+    for mode in (ssl.CERT_NONE, ssl.CERT_OPTIONAL):
+        pair = Pair(certificates, mode, tls).handshake()
+        assert pair.client.getpeercert(binary_form=True) == certificate_in(certificates.chain)
+        pair.close()
+
+
+def certificate_in(path: Path) -> bytes:
+    """The first certificate of a file."""
+    first, end, _ = path.read_text().partition("-----END CERTIFICATE-----")
+    return ssl.PEM_cert_to_DER_cert(first + end)
 
 
 def test_an_encrypted_key_is_refused_and_not_asked_for(certificates: Certificates, tmp_path: Path) -> None:
@@ -172,7 +181,9 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(certificates: Certificate
 def test_the_kernel_takes_over_where_python_can_ask_it_to(certificates: Certificates) -> None:
     given = options(certificates, ssl_kernel_tls=True)
     if hasattr(ssl, "OP_ENABLE_KTLS"):
-        assert Tls(given)._contexts[ssl.CERT_NONE].options & ssl.OP_ENABLE_KTLS
+        pair = Pair(certificates, tls=Tls(given))
+        assert pair.ours.context.options & ssl.OP_ENABLE_KTLS
+        pair.close()
     else:
         with pytest.raises(ConfigError, match="Kernel TLS offload is not available"):
             Tls(given)

@@ -19,6 +19,7 @@ from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.server import worker as worker_module
+from memcache_kv.server.connection import State
 from memcache_kv.server.poller import SelectorPoller, new_poller
 from memcache_kv.server.worker import Worker
 from memcache_kv.store import Mode
@@ -133,8 +134,16 @@ class Serving:
         assert entry is not None
         return value_of(wire_bytes_of(entry))
 
+    def states(self) -> list[State]:
+        """The states of its connections."""
+        return [connection.state for connection in self.worker.connections]
+
     def has_unsent(self) -> bool:
-        return any(connection.unsent is not None for connection in list(self.worker._connections.values()))
+        """Tell whether replies wait for a client that does not read."""
+        return State.WAITING_FOR_SOCKET in self.states()
+
+    def is_awaiting_journal(self, count: int = 1) -> bool:
+        return self.states().count(State.WAITING_FOR_JOURNAL) == count
 
     def stop(self) -> None:
         self.worker.stop()
@@ -251,7 +260,7 @@ def test_quit_sends_what_was_asked_before_and_closes(serve: MakeServing) -> None
     poll_until(lambda: serving.totals.current == 0, "it is counted as gone")
 
 
-def test_connections_are_told_of_and_counted(serve: MakeServing) -> None:
+def test_connections_are_reported_and_counted(serve: MakeServing) -> None:
     serving = serve()
     clients = [serving.connect() for _ in range(3)]
     for client in clients:
@@ -325,7 +334,7 @@ def test_a_client_that_does_not_read_is_held_back_and_later_gets_everything(serv
     poll_until(serving.has_unsent, "replies wait for the client")
     for _ in range(50):
         ask(other, b"version\r\n", VERSION)
-    (waiting,) = [each for each in serving.worker._connections.values() if each.unsent is not None]
+    (waiting,) = [each for each in serving.worker.connections if each.state is State.WAITING_FOR_SOCKET]
     assert waiting.unsent is not None
     assert len(waiting.unsent) < 4_000_000
     assert serving.around.counters.get_hits < count
@@ -370,7 +379,7 @@ def test_a_change_is_answered_when_the_journal_has_it(serve: MakeServing) -> Non
     serving = serve(journal=journal)
     writer, reader = serving.connect(), serving.connect()
     writer.sendall(b"set a 0 0 1\r\nx\r\n")
-    poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+    poll_until(serving.is_awaiting_journal, "the reply waits for the journal")
     ask(reader, b"get a\r\n", value_reply(b"a", b"x") + END)
     writer.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -387,7 +396,7 @@ def test_what_is_sent_while_the_journal_is_awaited_is_answered_in_order(serve: M
     client = serving.connect()
     for number in range(1, 4):
         client.sendall(b"set a 0 0 1\r\n%d\r\n" % number)
-        poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+        poll_until(serving.is_awaiting_journal, "the reply waits for the journal")
         client.sendall(b"get a\r\n")
         journal.reach(number)
         expected = STORED + value_reply(b"a", b"%d" % number) + END
@@ -401,7 +410,7 @@ def test_a_client_that_hangs_up_while_the_journal_is_awaited_has_its_later_chang
     serving = serve(journal=journal)
     client = serving.connect()
     client.sendall(b"set a 0 0 1 noreply\r\n1\r\n")
-    poll_until(lambda: bool(serving.worker._parked), "it waits for the journal")
+    poll_until(serving.is_awaiting_journal, "it waits for the journal")
     client.sendall(b"set a 0 0 1 noreply\r\n2\r\n")
     client.close()
     ask(serving.connect(), b"version\r\n", VERSION)
@@ -416,7 +425,7 @@ def test_several_wait_for_the_journal_at_once(serve: MakeServing) -> None:
     clients = [serving.connect() for _ in range(10)]
     for number, client in enumerate(clients):
         client.sendall(b"set k%d 0 0 1\r\nx\r\n" % number)
-    poll_until(lambda: len(serving.worker._parked) == 10, "all wait")
+    poll_until(lambda: serving.is_awaiting_journal(10), "all wait")
     journal.reach(10)
     for client in clients:
         assert read(client, len(STORED)) == STORED
@@ -428,7 +437,7 @@ def test_whose_change_a_failed_disk_did_not_take_is_told_so(serve: MakeServing) 
     one, many = serving.connect(), serving.connect()
     one.sendall(b"set a 0 0 1\r\nx\r\n")
     many.sendall(b"set b 0 0 1\r\nx\r\nset c 0 0 1\r\nx\r\n")
-    poll_until(lambda: len(serving.worker._parked) == 2, "the replies wait for the journal")
+    poll_until(lambda: serving.is_awaiting_journal(2), "the replies wait for the journal")
     assert journal.waits == 2
     journal.fail()
     ask(one, b"", b"SERVER_ERROR out of memory storing object\r\n")
@@ -453,7 +462,7 @@ def test_a_change_that_the_disk_took_is_not_taken_back_when_it_fails_later(serve
     serving = serve(journal=journal)
     client = serving.connect()
     client.sendall(b"set a 0 0 1\r\nx\r\n")
-    poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+    poll_until(serving.is_awaiting_journal, "the reply waits for the journal")
     journal.reached = 1
     journal.fail()
     assert read(client, len(STORED)) == STORED
@@ -488,7 +497,7 @@ def test_a_stop_waits_for_the_journal(serve: MakeServing) -> None:
     serving = serve(journal=journal)
     client = serving.connect()
     client.sendall(b"set a 0 0 1\r\nx\r\n")
-    poll_until(lambda: bool(serving.worker._parked), "the reply waits for the journal")
+    poll_until(serving.is_awaiting_journal, "the reply waits for the journal")
     serving.worker.stop()
     journal.reach(1)
     assert read_to_the_end(client) == STORED
@@ -543,7 +552,7 @@ DELAY_SECONDS = 0.6
 
 @pytest.fixture
 def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
-    """A worker that slows every failed login."""
+    """A worker that delays the reply to every failed login."""
     monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", DELAY_SECONDS)
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
@@ -553,30 +562,30 @@ def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_failed_login_is_answered_late_and_holds_up_nobody(guarded: Serving) -> None:
-    guesser, other = guarded.connect(), guarded.connect()
+    client, other = guarded.connect(), guarded.connect()
     began = time.monotonic()
-    guesser.sendall(WRONG)
+    client.sendall(WRONG)
     ask(other, RIGHT, STORED)
     for _ in range(20):
         ask(other, b"version\r\n", VERSION)
     assert time.monotonic() - began < DELAY_SECONDS
-    assert guesser.recv(100) == REFUSED
+    assert client.recv(100) == REFUSED
     assert time.monotonic() - began >= DELAY_SECONDS
-    ask(guesser, RIGHT, STORED)
-    ask(guesser, b"version\r\n", VERSION)
+    ask(client, RIGHT, STORED)
+    ask(client, b"version\r\n", VERSION)
 
 
 def test_what_follows_a_failed_login_waits_with_it(guarded: Serving) -> None:
-    guesser = guarded.connect()
+    client = guarded.connect()
     began = time.monotonic()
-    ask(guesser, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
+    ask(client, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
     assert time.monotonic() - began >= DELAY_SECONDS
 
 
 def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
-    guesser = guarded.connect()
+    client = guarded.connect()
     began = time.monotonic()
-    ask(guesser, WRONG * 3, REFUSED * 3)
+    ask(client, WRONG * 3, REFUSED * 3)
     assert time.monotonic() - began >= 3 * DELAY_SECONDS
 
 
@@ -584,26 +593,26 @@ def test_a_connection_that_guessed_too_often_is_closed_and_tries_no_more(
     guarded: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
-    guesser = guarded.connect()
-    ask(guesser, WRONG * 100 + RIGHT, REFUSED * MOST_FAILURES)
-    assert guesser.recv(1) == b""
+    client = guarded.connect()
+    ask(client, WRONG * 100 + RIGHT, REFUSED * MOST_FAILURES)
+    assert client.recv(1) == b""
     assert guarded.around.counters.auth_errors == MOST_FAILURES
     assert guarded.totals.current == 0
 
 
-def test_a_guesser_that_does_not_wait_is_let_go(guarded: Serving) -> None:
-    guesser = guarded.connect()
-    guesser.sendall(WRONG)
-    guesser.close()
+def test_a_client_that_does_not_wait_for_the_answer_to_a_failed_login_is_closed(guarded: Serving) -> None:
+    client = guarded.connect()
+    client.sendall(WRONG)
+    client.close()
     poll_until(lambda: guarded.totals.current == 0, "it is closed")
 
 
-def test_a_guesser_is_not_waited_for_at_the_end(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_does_not_wait_for_a_throttled_client(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0)
     monkeypatch.setattr(users_module, "FREE_FAILURES", -20)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 1)
     guarded.connect().sendall(WRONG)
-    poll_until(guarded.has_unsent, "the reply is held back")
+    poll_until(lambda: guarded.states() == [State.THROTTLED], "the reply is held back")
     guarded.stop()
     assert guarded.totals.current == 0
 
@@ -731,8 +740,8 @@ def test_there_is_no_protocol_before_the_first_byte_and_one_from_then_on(
 ) -> None:
     serving = serve(Settings(binding_protocol="auto"), FakeJournal() if journaled else None)
     client = serving.connect()
-    poll_until(lambda: serving.worker._connections, "the worker has it")
-    [connection] = serving.worker._connections.values()
+    poll_until(lambda: serving.worker.connections, "the worker has it")
+    [connection] = serving.worker.connections
     assert type(connection.protocol) is Undecided
     client.sendall(request_bytes)
     assert client.recv(100)

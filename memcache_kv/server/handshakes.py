@@ -1,0 +1,55 @@
+"""The TLS handshakes of one worker's connections: start, next step, and when one is given up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from memcache_kv.observe.log import Log
+from memcache_kv.server.connection import Connection
+
+if TYPE_CHECKING:
+    from memcache_kv.server.tls import Tls
+
+HANDSHAKE_SECONDS = 10.0
+"""How long a client may take over its TLS handshake."""
+
+
+class Handshakes:
+    """Take handshakes from step to step, and count and log those that fail. For the worker that owns the connections.
+
+    tls: the counts; None where nobody wants any.
+    """
+
+    def __init__(self, tls: Tls | None, log: Log) -> None:
+        self._tls = tls
+        self._log = log
+
+    def start(self, connection: Connection) -> None:
+        """Limit the time that the client may take."""
+        connection.give_up_at = time.monotonic() + HANDSHAKE_SECONDS
+
+    def step(self, connection: Connection) -> bool:
+        """Go on as far as the socket allows; return whether the handshake is over. Raises OSError where it fails."""
+        assert connection.tls is not None
+        if not connection.tls.continue_handshake():
+            return False
+        if not connection.tls.resumed:
+            self._count("new_sessions")
+        return True
+
+    def overdue(self, waiting: Iterable[Connection]) -> list[Connection]:
+        """Return those whose clients have taken too long. Those that began first come first."""
+        now = time.monotonic()
+        return list(takewhile(lambda connection: connection.give_up_at <= now, waiting))
+
+    def fail(self, connection: Connection, reason: str) -> None:
+        """Count and log a handshake that failed."""
+        self._count("handshake_errors")
+        self._log.event(f"<{connection.fd} TLS handshake failed: {reason}")
+
+    def _count(self, name: str) -> None:
+        if self._tls is not None:
+            self._tls.count(name)
