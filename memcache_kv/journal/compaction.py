@@ -36,19 +36,19 @@ from memcache_kv.threads import ServerThread
 
 ITEMS_AT_ONCE = 100
 """Items written before the interpreter is given up: about a fifth of a millisecond of small ones."""
-SLICE_BYTES = 64 * 1024
+REWRITE_SLICE_BYTES = 64 * 1024
 """With so much in hand the interpreter is given up too."""
-PAUSE_SECONDS = 0.001
+REWRITE_PAUSE_SECONDS = 0.001
 """How long the others have it then. A million items take about 15 seconds so."""
 SYNC_BYTES = 8 * 1024 * 1024
 """Synced whenever so much is written, so that no fsync of the increment has to wait for a whole base."""
-LEAST_BYTES = 64 * 1024 * 1024
+MIN_REWRITE_BYTES = 64 * 1024 * 1024
 """A journal shorter than this is left as it is."""
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 BACK_OFF_SECONDS = 60.0
-LONGEST_BACK_OFF_SECONDS = 3600.0
+MAX_BACK_OFF_SECONDS = 3600.0
 """After a failure it is tried again after the first of these, then after twice as long each time, up to the last."""
-OVERHEAD_BYTES = 100
+RECORD_OVERHEAD_BYTES = 100
 """What a record takes beside key and value, at most but for base64."""
 
 
@@ -109,7 +109,7 @@ class Compaction:
 
     def _check_space(self) -> None:
         """Raise ENOSPC where the base may not find room beside the old files."""
-        most = self._store.used_bytes * 4 // 3 + len(self._store) * OVERHEAD_BYTES
+        most = self._store.used_bytes * 4 // 3 + len(self._store) * RECORD_OVERHEAD_BYTES
         if self._files.disk.free_bytes(self._files.directory) < min(most, self._files.total_bytes):
             raise OSError(errno.ENOSPC, "not enough room for a new base beside the old one")
 
@@ -123,7 +123,7 @@ class Compaction:
             for key, entry in self._entries(shard, batch):
                 lines.append(record_of(key, entry, self._wall_ahead))
                 size += len(lines[-1])
-                if size > SLICE_BYTES:
+                if size > REWRITE_SLICE_BYTES:
                     yield b"".join(lines)
                     lines, size = [], 0
                 self.items += 1
@@ -161,7 +161,7 @@ class Compactor(ServerThread):
     journal's. `request`, `stop` and the counts are for any thread; `stop` ends it within one slice.
 
     ratio: how many times as long as after the last rewrite the journal may become; 0 rewrites it only when asked;
-    least_bytes: shorter than this it may become in any case; is_held: whether the journal has items that the store had
+    min_bytes: shorter than this it may become in any case; is_held: whether the journal has items that the store had
     no room for, so that however long it becomes it is not rewritten before somebody has asked for it.
     """
 
@@ -171,7 +171,7 @@ class Compactor(ServerThread):
         store: Store,
         ratio: float,
         log: Log,
-        least_bytes: int = LEAST_BYTES,
+        min_bytes: int = MIN_REWRITE_BYTES,
         is_held: bool = False,
     ) -> None:
         super().__init__("compactor")
@@ -183,12 +183,12 @@ class Compactor(ServerThread):
         """How long the last that was done took."""
         self._journal = journal
         self._store = store
-        self._ratio = ratio
+        self.ratio = ratio
         self._log = log
-        self._least_bytes = least_bytes
+        self.min_bytes = min_bytes
         self._is_held = is_held
         self._wake = threading.Event()
-        self._stopping = False
+        self._is_stopping = False
         self._lock = threading.Lock()
         """Held for the moment in which `running` and the next are looked at and set."""
         self._requested = False
@@ -207,18 +207,22 @@ class Compactor(ServerThread):
         self._wake.set()
         return True
 
-    def stop(self) -> None:
-        """End the thread, in the middle of a rewrite too, and wait for that."""
-        self._stopping = True
+    def request_stop(self) -> None:
+        """Ask the thread to end, in the middle of a rewrite too. Returns at once."""
+        self._is_stopping = True
         self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, in the middle of a rewrite too. Blocks until it has ended."""
+        self.request_stop()
         self.join()
 
     def work(self) -> None:
         """Rewrite whenever there is reason to."""
-        while not self._stopping:
-            self._wake.wait(LOOK_SECONDS)
+        while not self._is_stopping:
+            self._wake.wait(POLL_SECONDS)
             self._wake.clear()
-            if self._stopping or not (self._requested or self.is_due()):
+            if self._is_stopping or not (self._requested or self.is_due()):
                 continue
             with self._lock:
                 self.running, self._requested = True, False
@@ -234,7 +238,7 @@ class Compactor(ServerThread):
         failure = self._journal.failure
         is_lost = isinstance(failure, JournalLost) and failure.is_ours
         if is_lost and not self._was_lost:
-            self.not_before, self._back_off_seconds = 0.0, LOOK_SECONDS  # whatever failed before: this can't wait
+            self.not_before, self._back_off_seconds = 0.0, POLL_SECONDS  # whatever failed before: this can't wait
         self._was_lost = is_lost
         if time.monotonic() < self.not_before or (failure is not None and not is_lost):
             return False
@@ -242,8 +246,8 @@ class Compactor(ServerThread):
             return True
         files = self._journal.files
         base_bytes = files.base.bytes if files.base is not None else 0
-        is_long = files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
-        return self._ratio > 0 and is_long and not self._is_held
+        is_long = files.total_bytes > self.ratio * max(base_bytes, self.min_bytes)
+        return self.ratio > 0 and is_long and not self._is_held
 
     def rewrite(self) -> None:
         """Rewrite the journal in the calling thread; a failure is logged and puts the next one off."""
@@ -251,9 +255,9 @@ class Compactor(ServerThread):
         work = Compaction(self._journal, self._store)
         try:
             for _ in work.steps():
-                if self._stopping:
+                if self._is_stopping:
                     return
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(REWRITE_PAUSE_SECONDS)
         except (OSError, JournalLost) as error:
             self._failed(error)
             return
@@ -277,4 +281,4 @@ class Compactor(ServerThread):
             error,
             f"it goes on as it is, and is rewritten {self._back_off_seconds:.0f} s from now at the earliest",
         )
-        self._back_off_seconds = min(self._back_off_seconds * 2, LONGEST_BACK_OFF_SECONDS)
+        self._back_off_seconds = min(self._back_off_seconds * 2, MAX_BACK_OFF_SECONDS)

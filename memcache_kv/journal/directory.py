@@ -19,7 +19,7 @@ from memcache_kv.journal.manifest import (
 from memcache_kv.journal.record import FORMAT_VERSION, parse_line
 
 LOCK_NAME = "lock"
-STRANGERS = {LOCK_NAME, "lost+found"}
+IGNORED_NAMES = {LOCK_NAME, "lost+found"}
 UNLISTED_SUFFIX = ".unlisted"
 """What the name of a file ends with that no manifest names and that was kept."""
 
@@ -100,7 +100,7 @@ class JournalDirectory:
     def _check_new(self) -> None:
         """Refuse a directory that holds anything that is not known to be of no value."""
         for name in sorted(self.disk.names(self.path)):
-            if name in STRANGERS or is_of_first_start(self.path, self.disk, name):
+            if name in IGNORED_NAMES or is_from_first_start(self.path, self.disk, name):
                 continue
             if number_of(name.removesuffix(TEMPORARY_SUFFIX)):
                 raise JournalCorrupt(
@@ -131,7 +131,7 @@ class JournalDirectory:
                 self.disk.remove(self.path / name)
             elif not number or name in listed:
                 continue
-            elif holds_nothing(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
+            elif has_no_records(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
                 self.disk.remove(self.path / name)
             elif manifest is not None and number < first and not self._is_newer(name, manifest):
                 self.disk.remove(self.path / name)
@@ -177,7 +177,7 @@ class JournalDirectory:
             return 0
 
 
-def holds_nothing(directory: Path, disk: Disk, name: str) -> bool:
+def has_no_records(directory: Path, disk: Disk, name: str) -> bool:
     """Tell whether a file holds no more than the record that begins it, or a part of that. Raises OSError."""
     data = b"".join(disk.read(directory / name, START_LIMIT_BYTES))
     line, feed, rest = data.partition(b"\n")
@@ -190,17 +190,17 @@ def holds_nothing(directory: Path, disk: Disk, name: str) -> bool:
     return first.op == "start" and first.version <= FORMAT_VERSION and not rest
 
 
-def is_of_first_start(directory: Path, disk: Disk, name: str) -> bool:
+def is_from_first_start(directory: Path, disk: Disk, name: str) -> bool:
     """Tell whether a file may be there before the first manifest, and so tells of no journal. Raises OSError."""
     plain = name.removesuffix(TEMPORARY_SUFFIX)
     if plain != name:
         return plain == MANIFEST_NAME or number_of(plain) == 1
-    return number_of(name) == 1 and holds_nothing(directory, disk, name)
+    return number_of(name) == 1 and has_no_records(directory, disk, name)
 
 
-def lost_manifest(directory: Path, disk: Disk) -> bool:
+def is_manifest_lost(directory: Path, disk: Disk) -> bool:
     """Tell whether files of a journal are in a directory that has no manifest. Raises OSError."""
-    return any(number_of(name) and not is_of_first_start(directory, disk, name) for name in disk.names(directory))
+    return any(number_of(name) and not is_from_first_start(directory, disk, name) for name in disk.names(directory))
 
 
 def check_parts(directory: Path, disk: Disk, manifest: Manifest) -> None:

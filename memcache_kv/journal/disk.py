@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-READ_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -153,7 +153,7 @@ class SystemDisk:
         """Read a file from its beginning, about a megabyte at a time, up to so many bytes in all."""
         left = limit_bytes
         with path.open("rb", buffering=0) as file:
-            while block := file.read(READ_BYTES if left is None else min(READ_BYTES, left)):
+            while block := file.read(BLOCK_BYTES if left is None else min(BLOCK_BYTES, left)):
                 if left is not None:
                     left -= len(block)
                 yield block

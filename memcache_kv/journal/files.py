@@ -56,7 +56,7 @@ class JournalFiles:
         self.synced_bytes = 0
         """How much of it is on disk."""
         self.is_open = False
-        self._file: File
+        self.file: File
         self._is_torn = False
         """Whether something may stand behind those bytes that a failed write left."""
         self._names_unsynced = False
@@ -65,9 +65,9 @@ class JournalFiles:
         what was begun after the first of them."""
         self._sync_error: OSError | None = None
         """Why one of them could not be synced: a second fsync would not be believed."""
-        self._obsolete: list[str] = []
+        self.obsolete: list[str] = []
         """Files that no manifest names any more, to be removed once that is sure to be on disk."""
-        self._known: dict[str, object] = {}
+        self._identities: dict[str, object] = {}
         """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
         if manifest is not None:
             self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
@@ -78,7 +78,7 @@ class JournalFiles:
         if self.name:
             self._continue(first_line)
         else:
-            self._file, self.bytes = self._create(increment_name(1), first_line)
+            self.file, self.bytes = self._create(increment_name(1), first_line)
             self.name, self.synced_bytes = increment_name(1), self.bytes
             self._swap()
         self.is_open = True
@@ -86,7 +86,7 @@ class JournalFiles:
     def _continue(self, first_line: bytes) -> None:
         path = self.directory / self.name
         self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since
-        self._file = self.disk.append_to(path)
+        self.file = self.disk.append_to(path)
         try:
             self.append(first_line)
             self.sync()
@@ -94,15 +94,15 @@ class JournalFiles:
             replace_manifest(self.directory, self.disk, self.manifest)
         except (OSError, JournalLost):
             with contextlib.suppress(OSError):
-                self._file.truncate(before)  # or a line would be added with every try
-            self._file.close()
+                self.file.truncate(before)  # or a line would be added with every try
+            self.file.close()
             raise
         self._names_unsynced = True
         try:
-            self._know_files()
-            self.settle()
+            self._store_identities()
+            self.finish_swap()
         except OSError:
-            self._file.close()
+            self.file.close()
             raise
 
     @property
@@ -124,14 +124,14 @@ class JournalFiles:
     def append(self, data: bytes) -> None:
         """Write whole records behind the last one; what a failure leaves of them is cut off again."""
         if self._is_torn:
-            self._file.truncate(self.bytes)
+            self.file.truncate(self.bytes)
             self._is_torn = False
         try:
-            write_all(self._file, data)
+            write_all(self.file, data)
         except OSError:
             self._is_torn = True
             with contextlib.suppress(OSError):  # the first failure is told; this is tried again before the next write
-                self._file.truncate(self.bytes)
+                self.file.truncate(self.bytes)
                 self._is_torn = False
             raise
         self.bytes += len(data)
@@ -143,9 +143,9 @@ class JournalFiles:
         say next time that all is well. `replace_tail` goes on.
         """
         self._sync_closed(first)
-        self._file.sync()
+        self.file.sync()
         self.synced_bytes = self.bytes
-        self.settle()
+        self.finish_swap()
 
     @property
     def is_synced(self) -> bool:
@@ -167,15 +167,15 @@ class JournalFiles:
                     file.close()
             del self._unsynced[name]
 
-    def settle(self) -> None:
+    def finish_swap(self) -> None:
         """See a swap of files through whose last step has failed; otherwise do nothing."""
         if self._names_unsynced:
             self.disk.sync_directory(self.directory)
             self._names_unsynced = False
-        while self._obsolete:
+        while self.obsolete:
             with contextlib.suppress(FileNotFoundError):  # gone is what it should be
-                self.disk.remove(self.directory / self._obsolete[-1])
-            self._obsolete.pop()
+                self.disk.remove(self.directory / self.obsolete[-1])
+            self.obsolete.pop()
 
     def rotate(self, data: bytes = b"") -> int:
         """Go on in a new increment that begins with `data`; return its number. What was appended has been synced."""
@@ -187,7 +187,7 @@ class JournalFiles:
         Until then its first record says how long the increment before it is, which has to be whole.
         """
         if self._is_torn:
-            self._file.truncate(self.bytes)
+            self.file.truncate(self.bytes)
             self._is_torn = False
         number, path = self._next_increment()
         whole = self._start_line(self.bytes) + data
@@ -199,9 +199,9 @@ class JournalFiles:
             raise
         self._unsynced[self.name] = self.synced_bytes
         self.closed = [*self.closed, Part(self.name, self.bytes)]
-        self._file.close()
-        self.name, self.bytes, self.synced_bytes, self._file = path.name, len(whole), 0, file
-        self._known[path.name] = self._identity(path.name)
+        self.file.close()
+        self.name, self.bytes, self.synced_bytes, self.file = path.name, len(whole), 0, file
+        self._identities[path.name] = self._identity(path.name)
         self._names_unsynced = True
         return number
 
@@ -241,21 +241,21 @@ class JournalFiles:
         """Begin an increment behind these, which are what stays of those that were there."""
         number, path = self._next_increment()
         file, size = self._create(path.name, self._start_line(0) + data)
-        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file)
+        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file)
         gone = {part.name for part in self.closed} | {self.name}
         self.closed, self._unsynced = [part for part in closed if part.bytes], {}
-        self.name, self.bytes, self.synced_bytes, self._file = path.name, size, size, file
+        self.name, self.bytes, self.synced_bytes, self.file = path.name, size, size, file
         try:
             self._replace_manifest()
         except OSError:
-            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file = before
+            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file = before
             file.close()
             raise
         self._is_torn, self._sync_error = False, None
-        self._obsolete += gone - {part.name for part in self.closed}
+        self.obsolete += gone - {part.name for part in self.closed}
         before[-1].close()
         self._names_unsynced = True
-        self.settle()
+        self.finish_swap()
         return number
 
     def _create(self, name: str, data: bytes) -> tuple[File, int]:
@@ -306,18 +306,18 @@ class JournalFiles:
         except OSError:
             self.base, self.closed = old
             raise
-        self._obsolete += [part.name for part in gone]
+        self.obsolete += [part.name for part in gone]
         for part in gone:
             self._unsynced.pop(part.name, None)
         self._names_unsynced = True
-        self.settle()
+        self.finish_swap()
 
     # Looking after them
 
     def check(self) -> None:
         """See that the files are still there. Raises JournalLost, and OSError."""
         self.check_lock()
-        if not self._file.is_at(self.directory / self.name):
+        if not self.file.is_at(self.directory / self.name):
             raise JournalLost(f"{self.directory / self.name} was deleted or replaced")
         for part in self._others():
             path = self.directory / part.name
@@ -327,7 +327,7 @@ class JournalFiles:
                 raise JournalLost(f"{path} was deleted") from None
             if size < part.bytes:
                 raise JournalLost(f"{path} was cut off")
-            if identity != self._known[part.name]:
+            if identity != self._identities[part.name]:
                 raise JournalLost(f"{path} was replaced")
 
     def check_lock(self) -> None:
@@ -343,16 +343,16 @@ class JournalFiles:
         try:
             self._swap()
         finally:
-            self._file.close()
+            self.file.close()
 
     def _replace_manifest(self) -> None:
         """Put the manifest as the files are now in the old one's place, and note which files they are."""
         replace_manifest(self.directory, self.disk, self.manifest)
-        self._know_files()
+        self._store_identities()
 
-    def _know_files(self) -> None:
+    def _store_identities(self) -> None:
         names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))
-        self._known = {name: self._identity(name) for name in names}
+        self._identities = {name: self._identity(name) for name in names}
 
     def _identity(self, name: str) -> object:
         try:
@@ -364,7 +364,7 @@ class JournalFiles:
         """Write the manifest as the files are now."""
         self.check_lock()
         self._sync_closed()
-        self.settle()  # the names too, before a manifest has them
+        self.finish_swap()  # the names too, before a manifest has them
         self._replace_manifest()
         self._names_unsynced = True
-        self.settle()
+        self.finish_swap()

@@ -16,7 +16,7 @@ from memcache_kv.store import Store
 from memcache_kv.threads import OnFault
 
 
-class Stopping(Protocol):
+class StopFlag(Protocol):
     """The wish that the server end."""
 
     def is_set(self) -> bool:
@@ -31,7 +31,7 @@ class JournalLifecycle:
     """
 
     def __init__(
-        self, path: Path, settings: Settings, store: Store, log: Log, stopping: Stopping, on_fault: OnFault
+        self, path: Path, settings: Settings, store: Store, log: Log, stopping: StopFlag, on_fault: OnFault
     ) -> None:
         self._path = path
         self._settings = settings
@@ -58,7 +58,7 @@ class JournalLifecycle:
             found = self._recover(directory, manifest)
             last_cas = found.next_run()
             self.recovered_records = found.records
-            is_held = found.unfit > 0 and not room.holds(found.room)
+            is_held = found.no_room > 0 and not room.holds(found.room)
             room = found.room if is_held else room
             self._say_what_was_recovered(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
@@ -130,7 +130,7 @@ class JournalLifecycle:
             )
         left_out = "".join(
             f"; {count} {what}"
-            for count, what in ((found.unfit, "items did not fit"), (found.expired, "values had expired"))
+            for count, what in ((found.no_room, "items did not fit"), (found.expired, "values had expired"))
             if count
         )
         self._log.say(
@@ -138,6 +138,6 @@ class JournalLifecycle:
         )
         if is_held:
             self._log.say(
-                f"{directory.path}: the {found.unfit} items that did not fit stay in the journal for a start with more "
-                "memory: until a client sends `journal compact`, it is not rewritten, which would remove them"
+                f"{directory.path}: the {found.no_room} items that did not fit stay in the journal for a start with "
+                "more memory: it is not rewritten, which would remove them, until a client sends `journal compact`"
             )

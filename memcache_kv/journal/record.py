@@ -118,9 +118,9 @@ LINE_HEAD = b'{"crc":"'
 _CRC_AT = len(LINE_HEAD)
 _LEN_AT = len('{"crc":"00000000","len":')
 
-LOOKED_AT_BYTES = 24
+SNIFFED_BYTES = 24
 """How much of what may be text is looked at before it is decoded."""
-_shows_no_text = re.compile(rb"[\x00-\x7f][\x80-\xbf]|[\xc0\xc1\xf5-\xff]|[\xc2-\xf4][\x00-\x7f\xc2-\xf4]").search
+_find_invalid_utf8 = re.compile(rb"[\x00-\x7f][\x80-\xbf]|[\xc0\xc1\xf5-\xff]|[\xc2-\xf4][\x00-\x7f\xc2-\xf4]").search
 """Finds what is in no UTF-8: a continuation behind no beginning, a byte of none, a beginning without continuation."""
 
 
@@ -146,7 +146,7 @@ class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set",
     value64: bytes | None = None
 
 
-FEW = 12
+MIN_BATCH_LINES = 12
 """Fewer lines than this are made faster one by one."""
 _SET = b'"op":"set",'
 """What the body of a `set` begins with."""
@@ -160,7 +160,7 @@ def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> b
 
     wall_ahead: how far ahead the wall clock is, by which expiry times are written, of the clock of the entries.
     """
-    if len(entries) < FEW:
+    if len(entries) < MIN_BATCH_LINES:
         return b"".join(map(_entry_line, keys, entries, repeat(wall_ahead)))
     flags: Iterable[int] = repeat(0)
     deadlines = ids = flags
@@ -189,8 +189,8 @@ def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | 
         return [*map(bytes.decode, pieces)], repeat(None)
     except UnicodeDecodeError:
         pass
-    seen = LOOKED_AT_BYTES  # `_text`, less a call
-    texts = [None if not one.isascii() and _shows_no_text(one, 0, seen) else _decoded(one) for one in pieces]
+    seen = SNIFFED_BYTES  # `_text`, less a call
+    texts = [None if not one.isascii() and _find_invalid_utf8(one, 0, seen) else _decoded(one) for one in pieces]
     return texts, [piece if text is None else None for text, piece in zip(texts, pieces, strict=True)]
 
 
@@ -216,7 +216,7 @@ def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: in
 
 def _text(data: bytes) -> str | None:
     """Decode what is text; None for what is not: most of that shows it soon, in half an exception's time."""
-    return None if not data.isascii() and _shows_no_text(data, 0, LOOKED_AT_BYTES) else _decoded(data)
+    return None if not data.isascii() and _find_invalid_utf8(data, 0, SNIFFED_BYTES) else _decoded(data)
 
 
 def _decoded(data: bytes) -> str | None:

@@ -64,7 +64,7 @@ class Recovered:
     """The room that is needed for what lives of the journal, as its last start record says."""
     expired: int = 0
     """How many values had expired that no later record gave more time."""
-    unfit: int = 0
+    no_room: int = 0
     """How many items the store had no room for. They stay in the journal."""
     torn_bytes: int = 0
     """Length of the unfinished last line; 0 where there was none."""
@@ -100,9 +100,9 @@ def recover(
     or is of a newer format.
     """
     started = time.perf_counter()
-    replay = Replay(store, lambda stepped: keys_given_time(directory, disk, manifest, store.clock.now, stepped))
+    replay = Replay(store, lambda stepped: find_renewed_keys(directory, disk, manifest, store.clock.now, stepped))
     _read(directory, disk, manifest, replay, progress, cuts)
-    replay.found.unfit = store.fit()
+    replay.found.no_room = store.fit()
     replay.found.seconds = time.perf_counter() - started
     return replay.found
 
@@ -146,7 +146,7 @@ def _read(
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
 
 
-def keys_given_time(
+def find_renewed_keys(
     directory: Path, disk: Disk, manifest: Manifest, now: int, stepped: int | None
 ) -> set[bytes] | None:
     """Find the keys which some record gives a deadline that has not passed, without storing a value.
@@ -265,32 +265,32 @@ class PartReader:
         )
 
 
-class Expired:
+class ExpiredEntries:
     """What has expired by now, while a journal is read: a touch further on may show that it lives.
 
-    Most of it is never touched. So once it takes more than LAPSED_BYTES, `find_given_time` is asked for the keys that
+    Most of it is never touched. So once it takes more than LAPSED_BYTES, `find_renewed` is asked for the keys that
     are, and no others are kept from then on. What is kept then lives at the end, or did at some time since.
     """
 
-    def __init__(self, find_given_time: Callable[[], set[bytes] | None] | None) -> None:
-        self._find = find_given_time
-        self._given_time: set[bytes] | None = None
+    def __init__(self, find_renewed: Callable[[], set[bytes] | None] | None) -> None:
+        self._find = find_renewed
+        self._renewed: set[bytes] | None = None
         self._bytes = 0
         self.table: dict[bytes, Entry] = {}
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep an entry that has expired, if it may live."""
-        if self._given_time is not None and key not in self._given_time:
+        if self._renewed is not None and key not in self._renewed:
             return
         self.remove(key)
         self.table[key] = entry
         self._bytes += len(key) + len(entry) + ENTRY_COST_BYTES
-        if self._find is not None and self._given_time is None and self._bytes > EXPIRED_BYTES:
-            self._given_time = self._find()
-            if self._given_time is None:
+        if self._find is not None and self._renewed is None and self._bytes > EXPIRED_BYTES:
+            self._renewed = self._find()
+            if self._renewed is None:
                 self._find = None
                 return
-            for other in self.table.keys() - self._given_time:
+            for other in self.table.keys() - self._renewed:
                 self.remove(other)
 
     def remove(self, key: bytes) -> None:
@@ -344,13 +344,13 @@ class Survey:
 class Replay:
     """Does again, on a store, what records tell of; `found` says what they were.
 
-    find_given_time: finds the keys that some record gives more time; None keeps all that has expired until the end.
+    find_renewed: finds the keys that some record gives more time; None keeps all that has expired until the end.
     """
 
-    def __init__(self, store: Store, find_given_time: Callable[[int | None], set[bytes] | None] | None = None) -> None:
+    def __init__(self, store: Store, find_renewed: Callable[[int | None], set[bytes] | None] | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._expired = Expired(None if find_given_time is None else lambda: find_given_time(self.found.stepped))
+        self._expired = ExpiredEntries(None if find_renewed is None else lambda: find_renewed(self.found.stepped))
 
     def apply(self, records: list[Record]) -> None:
         """Do again what these tell of, in order."""

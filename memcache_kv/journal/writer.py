@@ -35,28 +35,28 @@ and with that of an fsync that is under way, it is what `kill -9` can cost under
 SYNC_SECONDS = 0.9
 """everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
-LEAST_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
+MIN_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
 QUEUE_PART = 1 / 16
 """A server's limit on its journal's queue is this part of its items' memory, between the two above."""
 QUICK_SYNC_SECONDS = 0.001
 """always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
-CHECK_SECONDS = 1.0
+FILE_CHECK_SECONDS = 1.0
 """How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
-MOST_IN_HAND = 5
+QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
-READY = b"\n"
+ENCODED = b"\n"
 """Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
-OVERHEAD_BYTES = 64
+QUEUED_OVERHEAD_BYTES = 64
 """What a record is counted as beside key and entry while it is queued: about what its line has beside them."""
-LONGEST_UNTIMED_SECONDS = 60
+MAX_STAMP_INTERVAL_SECONDS = 60
 """While nothing changes, the time is noted after one second, then after twice as long each time, up to this. A start
 takes it that no less had passed, should the clock have been set back meanwhile."""
 RECORDS_AT_ONCE = 384
 """How many small records are encoded before the interpreter is given up: half a millisecond's."""
-SLICE_BYTES = 128 * 1024
+ENCODE_SLICE_BYTES = 128 * 1024
 """Fewer, where so many would be longer than this on average."""
-LEAST_AT_ONCE = 16
-PAUSE_SECONDS = 0.00005
+MIN_RECORDS_AT_ONCE = 16
+ENCODE_PAUSE_SECONDS = 0.00005
 """How long the others have it then, at least. With what it costs to wake up, it is a tenth of the work of a slice."""
 
 
@@ -75,8 +75,8 @@ class Batch(NamedTuple):
 class Journal:
     """An append-only log of changes, behind a thread that writes them in groups.
 
-    The methods of ChangeLog (`stored` …) may be called by any thread; they queue something and return. `position`
-    after a change tells how far the journal must come before that change may be acknowledged: `holds(position)` is
+    The methods of WriteLog (`stored` …) may be called by any thread; they queue something and return. `position`
+    after a change tells how far the journal must come before that change may be acknowledged: `must_wait(position)` is
     True until then. Whoever waits is told of every step by the callbacks given to `watch`, called on the writer's
     thread.
 
@@ -136,7 +136,7 @@ class Journal:
         self._say, self._on_fault = say, on_fault
         self._monotonic, self._unix_time = monotonic, unix_time
         self._watchers: list[Callable[[], None]] = []
-        self.delays = fsync is Fsync.ALWAYS
+        self.may_delay = fsync is Fsync.ALWAYS
         """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
         self._positions: dict[int, int] = {}
         """How far the journal must come for the last change of each thread."""
@@ -146,7 +146,7 @@ class Journal:
         """Whether the thread need not be told of what is queued: it was, or (always) `commit` does that."""
         self._closing = False
         self._unsynced_since = 0.0
-        self._looked_at = self._failed_at = monotonic()
+        self._checked_at = self._failed_at = monotonic()
         self._thread: ServerThread | None = None
         self._begin_queue()
         self._begin_time(stepped)
@@ -168,7 +168,7 @@ class Journal:
 
     def _begin_queue(self) -> None:
         self._queue: list[bytes] = []
-        """A key and its entry, or READY and lines, by turns."""
+        """A key and its entry, or ENCODED and lines, by turns."""
         self._unsynced: list[bytes] = []
         """What was written and may have to be written again, should its fsync fail."""
         self._sync_failed = False
@@ -178,9 +178,9 @@ class Journal:
     def _begin_time(self, stepped: int | None) -> None:
         self._new_second = 0
         """What second has begun since the last record; 0: none."""
-        self._noted_second = int(self._unix_time())
+        self._stamped_second = int(self._unix_time())
         """What second was noted last."""
-        self._untimed_seconds = 1
+        self._stamp_interval_seconds = 1
         """How long after that the next is noted though nothing changes."""
         self._stepped_before = stepped
         self._wall_ahead = 0
@@ -229,7 +229,7 @@ class Journal:
         """Return what a record says of the wall clock's steps when it is so far ahead; None: there was none yet."""
         return None if self._stepped_before is None else self._stepped_before + wall_ahead
 
-    # ChangeLog
+    # WriteLog
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         """Note that this is now kept for the key."""
@@ -247,11 +247,11 @@ class Journal:
             if self._new_second:
                 self._stamp_locked()
             self._queue += (key, entry)
-            self.queued_bytes += len(key) + len(entry) + OVERHEAD_BYTES
+            self.queued_bytes += len(key) + len(entry) + QUEUED_OVERHEAD_BYTES
             self.position += 1
             if self.queued_bytes > self.queue_limit_bytes:
-                self.delays = True
-            if self.delays:
+                self.may_delay = True
+            if self.may_delay:
                 self._positions[get_ident()] = self.position
         finally:
             lock.release()
@@ -292,7 +292,7 @@ class Journal:
         with self._lock:
             seconds, queue = wall_ahead - self._wall_ahead, self._queue
             if queue:
-                self._queue = [READY, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
+                self._queue = [ENCODED, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
             self._stepped_before = self._stepped_before or 0
             self._wall_ahead, self._new_second = wall_ahead, now
             self._stamp_locked()
@@ -306,7 +306,7 @@ class Journal:
 
     # For those who wait
 
-    def holds(self, position: int) -> bool:
+    def must_wait(self, position: int) -> bool:
         """Tell whether a client whose change is at this position must still wait for its answer.
 
         Under `always` while the journal refuses, it waits in vain: what became of its change is not known.
@@ -315,7 +315,7 @@ class Journal:
             return self.synced < position
         return self.queued_bytes > self.queue_limit_bytes and not self.refuses
 
-    def mine(self) -> int:
+    def own_position(self) -> int:
         """Return the position of the last change that the calling thread made while the journal `delays`; 0: none."""
         return self._positions.get(get_ident(), 0)
 
@@ -335,10 +335,10 @@ class Journal:
         self._watchers.append(callback)
 
     @property
-    def most_bytes(self) -> int:
+    def max_memory_bytes(self) -> int:
         """What it may take in memory: what waits, twice that with some more while it is encoded, and what is written
         and not synced."""
-        return MOST_IN_HAND * self.queue_limit_bytes
+        return QUEUES_IN_MEMORY * self.queue_limit_bytes
 
     @property
     def lag_records(self) -> int:
@@ -364,7 +364,7 @@ class Journal:
         Raises JournalFailed where that can't be done.
         """
         self._closing = True
-        self._note_time(at_once=True)
+        self._stamp_time(at_once=True)
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -419,7 +419,7 @@ class Journal:
 
     def _seconds_until_due(self) -> float:
         """Tell how long there is nothing to do unless somebody queues something."""
-        due = self._looked_at + CHECK_SECONDS
+        due = self._checked_at + FILE_CHECK_SECONDS
         if self.fsync is Fsync.EVERYSEC and self.synced < self.written and not self.refuses:
             due = min(due, self._unsynced_since + SYNC_SECONDS)
         return max(0.0, due - self._monotonic())
@@ -428,12 +428,12 @@ class Journal:
         """Write what is queued and sync what is due; see after the files and after a disk that failed."""
         with self.pause_writing:
             now = self._monotonic()
-            looks = closing or now - self._looked_at >= CHECK_SECONDS
+            looks = closing or now - self._checked_at >= FILE_CHECK_SECONDS
             if looks:
-                self._looked_at = now
+                self._checked_at = now
             try:
                 if looks:
-                    self._look()
+                    self._check_files()
                 if not self.refuses or looks:
                     self._write_and_sync(closing)
             except (OSError, JournalLost) as error:
@@ -441,13 +441,13 @@ class Journal:
         for tell in self._watchers:
             tell()
 
-    def _look(self) -> None:
+    def _check_files(self) -> None:
         """See after the files."""
         if self.files.is_open:
             self.files.check()
         else:
             self._open()
-        self._note_time()
+        self._stamp_time()
 
     def _write_and_sync(self, closing: bool) -> None:
         if self._sync_failed:
@@ -476,7 +476,7 @@ class Journal:
         try:
             self.files.append(data)
         except OSError as error:
-            self._put_back([READY, data], batch.wall_ahead)
+            self._put_back([ENCODED, data], batch.wall_ahead)
             self._file_is_full = error.errno == errno.EFBIG
             raise
         if self.synced == self.written:
@@ -500,12 +500,12 @@ class Journal:
 
     def _encoded(self, queue: list[bytes], queued_bytes: int, wall_ahead: int) -> bytes:
         """Encode what was queued; others may run now and then, unless a worker does it, whose clients wait for it."""
-        fitting = SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
-        step = 2 * max(LEAST_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
+        fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
+        step = 2 * max(MIN_RECORDS_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
         slices = []
         for start in range(0, len(queue), step):
             if start and get_ident() not in self._positions:
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(ENCODE_PAUSE_SECONDS)
             part = queue[start : start + step]
             slices.append(encoded(part[0::2], part[1::2], wall_ahead))
         return b"".join(slices)
@@ -519,7 +519,7 @@ class Journal:
         self.written = batch.position
         with self._lock:
             self.queued_bytes -= batch.queued_bytes
-            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
+            self.may_delay = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
     def _sync(self, first: int = 0) -> None:
         """Sync what was written, from the increment of this number on."""
@@ -573,7 +573,7 @@ class Journal:
         try:
             number = self.files.rotate(batch.data) if waits else self.files.rotate_unsynced(batch.data)
         except (OSError, JournalLost):
-            self._put_back([READY, batch.data], batch.wall_ahead)
+            self._put_back([ENCODED, batch.data], batch.wall_ahead)
             raise
         self.rotated_ahead = batch.wall_ahead
         self._count_written(batch)
@@ -618,39 +618,39 @@ class Journal:
     # The queue
 
     def _append(self, line: bytes) -> None:
-        self.put(READY, line)
+        self.put(ENCODED, line)
 
     def _by_wall(self, deadline: int) -> int:
         return moved(deadline, self._wall_ahead) if self._wall_ahead else deadline
 
-    def _note_time(self, at_once: bool = False) -> None:
+    def _stamp_time(self, at_once: bool = False) -> None:
         """Note the time though nothing changes, where it is due; while the disk fails, nothing is to be added."""
         with self._lock:
-            passed = self._new_second - self._noted_second
-            if self._new_second and not self.refuses and (at_once or passed >= self._untimed_seconds):
-                longer = min(2 * self._untimed_seconds, LONGEST_UNTIMED_SECONDS)
+            passed = self._new_second - self._stamped_second
+            if self._new_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
+                longer = min(2 * self._stamp_interval_seconds, MAX_STAMP_INTERVAL_SECONDS)
                 self._stamp_locked()
-                self._untimed_seconds = longer
+                self._stamp_interval_seconds = longer
 
     def _stamp_locked(self) -> None:
         ahead = self._wall_ahead
         stamp = line_of(Record("time", at=self._new_second + ahead, stepped=self.stepped(ahead)))
-        self._noted_second, self._new_second, self._untimed_seconds = self._new_second, 0, 1
-        self._queue += (READY, stamp)
-        self.queued_bytes += len(stamp) + OVERHEAD_BYTES
+        self._stamped_second, self._new_second, self._stamp_interval_seconds = self._new_second, 0, 1
+        self._queue += (ENCODED, stamp)
+        self.queued_bytes += len(stamp) + QUEUED_OVERHEAD_BYTES
         self.position += 1
 
 
 def queue_limit_bytes(items_bytes: int) -> int:
     """Choose how much may wait to be written where items may take so much."""
-    return max(LEAST_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
+    return max(MIN_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
 
 
 def encoded(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
-    """Make the lines of what was queued: of the entries of keys, and as they are where READY is in place of one."""
-    if READY not in keys:
+    """Make the lines of what was queued: of the entries of keys, and as they are where ENCODED is in place of one."""
+    if ENCODED not in keys:
         return set_lines(keys, entries, wall_ahead)
-    are_sets = [key != READY for key in keys]
+    are_sets = [key != ENCODED for key in keys]
     lines = set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)], wall_ahead)
     made = iter(lines.splitlines(keepends=True))
     return b"".join([next(made) if is_set else entry for entry, is_set in zip(entries, are_sets, strict=True)])

@@ -171,7 +171,7 @@ class Worker(ServerThread):
         if self._clock.tick():
             self.context.store.new_second()
         connections, read, write, now = self._connections, os.read, os.write, self._clock.now
-        is_quick = self._journal is None or not self._journal.delays
+        is_quick = self._journal is None or not self._journal.may_delay
         received = sent = 0
         for fd, ready in events:
             connection = connections.get(fd)
@@ -261,7 +261,9 @@ class Worker(ServerThread):
         """Answer those whose changes the journal has, or does not take."""
         journal = self._journal
         if journal is not None:
-            for connection in [c for c in self._parked.values() if journal.refuses or not journal.holds(c.release_at)]:
+            for connection in [
+                c for c in self._parked.values() if journal.refuses or not journal.must_wait(c.release_at)
+            ]:
                 self._release(connection)
 
     def _close_idle(self) -> None:
@@ -390,11 +392,11 @@ class Worker(ServerThread):
         self._counters.bytes_read += len(data)
         connection.last_active = self._clock.now
         journal = self._journal
-        if journal is None or not journal.delays:
+        if journal is None or not journal.may_delay:
             protocol.receive(data)
             self._answer(connection, connection.protocol)  # another one, if this was the first input
         else:
-            before = journal.mine()
+            before = journal.own_position()
             protocol.receive(data)
             self._answer_after(connection, before)
 
@@ -408,14 +410,14 @@ class Worker(ServerThread):
     def _resume(self, connection: Connection) -> None:
         """Give a connection with more to do its next turn."""
         journal = self.context.journal
-        before = 0 if journal is None else journal.mine()
+        before = 0 if journal is None else journal.own_position()
         connection.protocol.resume()
         self._answer_after(connection, before)
 
     def _answer_after(self, connection: Connection, before: int) -> None:
         """Answer now, or when the journal has come far enough if this thread has added to it since `before`."""
         journal = self.context.journal
-        if journal is None or (position := journal.mine()) == before or not journal.holds(position):
+        if journal is None or (position := journal.own_position()) == before or not journal.must_wait(position):
             self._answer(connection, connection.protocol)
             return
         journal.waits += 1
@@ -424,7 +426,7 @@ class Worker(ServerThread):
         self._parked[connection.fd] = connection
         if not self._commit_by:
             self._commit_by = time.monotonic() + journal.average_sync_seconds
-        if journal.refuses or not journal.holds(position):  # it moved in between, and woke nobody
+        if journal.refuses or not journal.must_wait(position):  # it moved in between, and woke nobody
             self._release(connection)
 
     def _release(self, connection: Connection) -> None:
@@ -432,7 +434,7 @@ class Worker(ServerThread):
         journal, position = self.context.journal, connection.release_at
         del self._parked[connection.fd]
         connection.release_at = 0
-        if journal is not None and journal.holds(position):
+        if journal is not None and journal.must_wait(position):
             connection.protocol.take_back()
         self._answer(connection, connection.protocol)
 

@@ -11,13 +11,13 @@ from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
 
-KEYS_AT_ONCE = 256
+CRAWLED_AT_ONCE = 256
 """Keys looked at before the interpreter is given up."""
 SLEEPS_AT_ONCE = 10
 """How many of the sleeps that are set (`lru_crawler sleep`) make one pause: by default a millisecond, in which the
 others run; shorter ones would cost more than the keys between them."""
 ROUND_SECONDS = 1.0
-LONGEST_ROUND_SECONDS = 30.0
+MAX_ROUND_SECONDS = 30.0
 
 
 class Crawler(ServerThread):
@@ -103,7 +103,7 @@ class Crawler(ServerThread):
             if requested:
                 self._requested = False
             rare = reclaimed * 100 < checked
-            wait_seconds = min(wait_seconds * 2, LONGEST_ROUND_SECONDS) if rare else ROUND_SECONDS
+            wait_seconds = min(wait_seconds * 2, MAX_ROUND_SECONDS) if rare else ROUND_SECONDS
 
     def crawl(self, most: int = 0) -> int:
         """Walk over all shards once, or over so many keys; return how many items were removed."""
@@ -129,7 +129,7 @@ class Crawler(ServerThread):
         left = most or sys.maxsize
         for shard in self._store.shards:
             keys = iter(list(shard.table) if shard.expiring else ())
-            while left > 0 and (batch := list(islice(keys, min(KEYS_AT_ONCE, left)))):
+            while left > 0 and (batch := list(islice(keys, min(CRAWLED_AT_ONCE, left)))):
                 yield shard, batch
                 left -= len(batch)
                 if self._wake.wait(self.sleep_us * SLEEPS_AT_ONCE / 1_000_000):

@@ -28,7 +28,7 @@ from memcache_kv.store.entry import (
 from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.store import Store
 
-KEYS_AT_ONCE = 128
+LISTED_AT_ONCE = 128
 """A quarter of a millisecond of work."""
 CACHEDUMP_LIMIT_BYTES = 2 << 20
 SIZE_STEP_BYTES = 32
@@ -121,7 +121,7 @@ def _kept(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
     """Give all items, the newest of each shard first, a few at a time."""
     for table in store.tables:
         keys = reversed(list(table))
-        while batch := list(islice(keys, KEYS_AT_ONCE)):
+        while batch := list(islice(keys, LISTED_AT_ONCE)):
             yield [(key, entry) for key in batch if (entry := table.get(key)) is not None]
 
 

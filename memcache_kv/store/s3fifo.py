@@ -17,7 +17,7 @@ MARKS_PER_ITEM: Final = 4
 GHOSTS_PER_MARK: Final = 1 / 8
 """So that there are about as many as half to all of the items. More of them remember what comes so rarely that it only
 takes the room in main from what is asked for often."""
-LEAST_MARKS: Final = 1 << 12
+MIN_MARKS: Final = 1 << 12
 PLACE_SHIFT: Final = 6
 """The hash's lowest bits chose the shard (of 64 at most), and are the same for all keys here."""
 SIGN_SHIFT: Final = 40
@@ -72,8 +72,8 @@ class S3Fifo:
 
     def fit(self, count: int) -> None:
         """Have enough marks and ghosts for so many keys; they keep what they say, for twice as many keys each."""
-        while len(self.marks) < max(LEAST_MARKS, count * MARKS_PER_ITEM):
-            self.marks = max(self.marks * 2, bytearray(LEAST_MARKS), key=len)
+        while len(self.marks) < max(MIN_MARKS, count * MARKS_PER_ITEM):
+            self.marks = max(self.marks * 2, bytearray(MIN_MARKS), key=len)
             ghosts = int(len(self.marks) * GHOSTS_PER_MARK)
             self._ghosts = self._ghosts * 2 if len(self._ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
 

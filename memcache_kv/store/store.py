@@ -35,7 +35,7 @@ from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
-from memcache_kv.store.writes import ChangeLog, Mode, Outcome, Write
+from memcache_kv.store.writes import Mode, Outcome, Write, WriteLog
 
 MAX_SHARDS = 64
 LARGEST_ITEMS_PER_SHARD = 8
@@ -81,7 +81,7 @@ class Store:
         max_items: int = 0,
         evicts: bool = True,
         shards: int = 0,
-        log: ChangeLog | None = None,
+        log: WriteLog | None = None,
         gives_cas: bool = True,
         sizes: SizeClasses = DEFAULT_SIZES,
     ) -> None:
@@ -529,7 +529,7 @@ class Store:
         if 0 < self.flush_at <= self.clock.now:
             self._flush(is_due=True)
 
-    def _follow_wall(self, log: ChangeLog) -> None:
+    def _follow_wall(self, log: WriteLog) -> None:
         """Tell the log of a step of the wall clock, with no change half-way to it."""
         with self._all_locked():
             self._wall_ahead = self.clock.wall_ahead

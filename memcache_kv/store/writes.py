@@ -57,7 +57,7 @@ class Outcome(enum.Enum):
     NON_NUMERIC = "non-numeric"
 
 
-class ChangeLog(Protocol):
+class WriteLog(Protocol):
     """Whoever wants to hear of every change, in the order in which it happens to a key.
 
     Called with the key's lock held (`flushed` with all of them): it must only take note and return.

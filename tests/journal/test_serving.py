@@ -113,10 +113,10 @@ def test_a_change_that_reaches_the_disk_while_its_client_is_put_aside_is_answere
     with serving(tmp_path) as service, connect(service) as client:
         journal = service.journal
         assert journal is not None
-        told, ask_journal = threading.Event(), journal.holds
+        told, ask_journal = threading.Event(), journal.must_wait
         journal.watch(told.set)
 
-        def holds(position: int) -> bool:
+        def must_wait(position: int) -> bool:
             """Give an answer that is outdated by the time it is heard."""
             answer = ask_journal(position)
             if answer:
@@ -124,7 +124,7 @@ def test_a_change_that_reaches_the_disk_while_its_client_is_put_aside_is_answere
                 assert told.wait(PATIENCE_SECONDS)
             return answer
 
-        monkeypatch.setattr(journal, "holds", holds)
+        monkeypatch.setattr(journal, "must_wait", must_wait)
         disk.stall_syncs()
         ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
         assert told.is_set()
@@ -190,8 +190,8 @@ def until_taken(service: Server) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look after the files, and try again, much more often."""
-    monkeypatch.setattr(writer, "CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(compaction, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "FILE_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(compaction, "POLL_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("quick")
@@ -276,7 +276,7 @@ def test_clients_wait_where_the_disk_is_slower_than_they_and_that_is_counted(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 2000)
-    monkeypatch.setattr(writer, "LEAST_QUEUE_LIMIT_BYTES", 2000)
+    monkeypatch.setattr(writer, "MIN_QUEUE_LIMIT_BYTES", 2000)
     with serving(tmp_path, Fsync.NEVER) as service, connect(service) as client:
         journal = service.journal
         assert journal is not None

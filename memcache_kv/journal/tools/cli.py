@@ -31,7 +31,7 @@ from memcache_kv.journal.tools.report import (
     statistics_as_json,
     verification_as_json,
 )
-from memcache_kv.journal.tools.restore import go_back, local_time, preview
+from memcache_kv.journal.tools.restore import local_time, preview, rewind
 from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
 from memcache_kv.journal.tools.statistics import statistics
 from memcache_kv.journal.tools.verify import has_parts, verify
@@ -40,11 +40,11 @@ from memcache_kv.observe.log import Log, printable
 from memcache_kv.progress import show_progress
 
 PROGRAM = "memcache-kv journal"
-FINE, FAILED, WRONG_USAGE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, WRONG_USAGE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
 MAX_LOSS_BYTES = 1 << 20
 OWN_NAMES = (MANIFEST_NAME, LOCK_NAME)
-DESCRIPTION = "Look at, mend and move the journals that `memcache-kv --journal DIR` writes."
-EPILOG = """exit status:
+JOURNAL_DESCRIPTION = "Look at, mend and move the journals that `memcache-kv --journal DIR` writes."
+JOURNAL_EPILOG = """exit status:
   0    all is well, or done
   1    damage was found, something could not be done, or --yes is needed to do it
   2    wrong usage
@@ -76,13 +76,20 @@ def main(arguments: Sequence[str]) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
     parser = argparse.ArgumentParser(
-        PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        PROGRAM,
+        description=JOURNAL_DESCRIPTION,
+        epilog=JOURNAL_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=text, description=text, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=text,
+            description=text,
+            epilog=JOURNAL_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument("directory", metavar="DIR", type=Path, help="the journal's directory")
         command.set_defaults(run=run)
@@ -154,7 +161,7 @@ def run_verify(options: argparse.Namespace) -> int:
         _print_json(verification_as_json(found))
     else:
         print_verification(found)
-    return FINE if found.is_sound else FAILED
+    return OK if found.is_sound else FAILED
 
 
 def run_stats(options: argparse.Namespace) -> int:
@@ -167,7 +174,7 @@ def run_stats(options: argparse.Namespace) -> int:
         _print_json(statistics_as_json(found, options.top))
     else:
         print_statistics(found, options.top)
-    return FINE
+    return OK
 
 
 def run_repair(options: argparse.Namespace) -> int:
@@ -182,7 +189,7 @@ def run_repair(options: argparse.Namespace) -> int:
         plan = make_plan(found)
         if not plan.steps:
             say("there is nothing to repair")
-            return FINE
+            return OK
         for step in plan.steps:
             say(step)
         _say_what_is_lost(plan)
@@ -197,7 +204,7 @@ def run_repair(options: argparse.Namespace) -> int:
     for cut in repaired.cuts:
         say(f"what was cut out is in {cut}")
     say(f"repaired; the files as they were are in {repaired.originals}")
-    return FINE
+    return OK
 
 
 def _say_what_is_lost(plan: Plan) -> None:
@@ -225,7 +232,7 @@ def run_compact(options: argparse.Namespace) -> int:
             journal.close()
     after = journal.files.total_bytes
     say(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
-    return FINE
+    return OK
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -237,7 +244,7 @@ def run_export(options: argparse.Namespace) -> int:
             file.write(line)
             if not number % 1000:
                 progress(number, len(store), number)
-    return FINE
+    return OK
 
 
 @contextlib.contextmanager
@@ -302,7 +309,7 @@ def _report_rejected(loaded: Loaded) -> int:
     for rejected in loaded.first_rejected:
         say(f"line {rejected.number}: {rejected.reason}", is_error=True)
     if not loaded.rejected:
-        return FINE
+        return OK
     return _complain(f"{loaded.rejected:,} lines were not loaded; all others were", FAILED)
 
 
@@ -313,16 +320,16 @@ def run_restore(options: argparse.Namespace) -> int:
             rewound = preview(snapshot, options.until, progress)
         if not rewound.dropped_records:
             say(f"nothing was done after {local_time(options.until)}: all stays as it is")
-            return FINE
+            return OK
         print_rewound(rewound)
         if not options.yes:
             return _complain("nothing was done yet: --yes does it", FAILED)
         directory.open()
         _say_notes(directory)
         with _progress(options, "restoring") as progress:
-            kept = go_back(snapshot, rewound, directory, progress)
+            kept = rewind(snapshot, rewound, directory, progress)
     say(f"restored; the files as they were are in {kept}")
-    return FINE
+    return OK
 
 
 # What they share
@@ -345,7 +352,7 @@ def _locked(path: Path) -> Iterator[JournalDirectory]:
 
 def _say_notes(directory: JournalDirectory) -> None:
     for note in directory.notes():
-        _complain(note, FINE)
+        _complain(note, OK)
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from memcache_kv.config.settings import DEFAULT_PORT
 from memcache_kv.errors import MemcacheKVError
 from memcache_kv.journal.tools.load import SourceItem, key_problem
 
-TIMEOUT_SECONDS = 30.0
-KEYS_AT_ONCE = 64
+SOURCE_TIMEOUT_SECONDS = 30.0
+FETCHED_AT_ONCE = 64
 BUSY_ATTEMPTS = 60
 BUSY_SECONDS = 1.0
 
@@ -56,7 +56,7 @@ class MemcachedSource:
         batch: dict[bytes, int] = {}
         for key, exp in listing.listed():
             batch[key] = exp
-            if len(batch) >= KEYS_AT_ONCE:
+            if len(batch) >= FETCHED_AT_ONCE:
                 done += len(batch)
                 yield from self._fetched(fetching, batch)
                 batch = {}
@@ -78,7 +78,7 @@ class _Client:
     """One connection. Its methods raise OSError and ValueError."""
 
     def __init__(self, where: tuple[str, int]) -> None:
-        self._connection = socket.create_connection(where, TIMEOUT_SECONDS)
+        self._connection = socket.create_connection(where, SOURCE_TIMEOUT_SECONDS)
         self._replies: BinaryIO = self._connection.makefile("rb")
 
     def close(self) -> None:

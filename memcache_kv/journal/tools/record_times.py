@@ -19,7 +19,7 @@ class RecordTimes:
         self.is_timed = True
         """Whether the run that has written the present records has noted when."""
 
-    def pass_over(self, record: Record) -> None:
+    def follow(self, record: Record) -> None:
         """Take note of a record of a time."""
         if record.op == "start":
             self.is_timed = record.version >= TIMED_VERSION

@@ -20,7 +20,7 @@ from memcache_kv.journal.tools.scan import Whole
 from memcache_kv.journal.tools.snapshot import Snapshot
 from memcache_kv.journal.tools.verify import FileCheck, Verification, pieces_of
 
-RUNS_PASSED_OVER = 1024
+SKIPPED_RUNS = 1024
 """So many ranges of CAS ids are left out after a repair, as start records that named some may be among what is lost."""
 
 
@@ -89,7 +89,7 @@ def carry_out(
 ) -> Repaired:
     """Do what a plan says, with the directory locked. Raises OSError; then the journal is as it was."""
     path, disk = directory.path, directory.disk
-    cas = max((file.cas for file in found.files), default=0) + CAS_RUN * RUNS_PASSED_OVER
+    cas = max((file.cas for file in found.files), default=0) + CAS_RUN * SKIPPED_RUNS
     with ExitStack() as undo:
         snapshot = undo.enter_context(Snapshot(path, found.manifest))
         mended = {}

@@ -108,5 +108,5 @@ def print_rewound(rewound: Rewound) -> None:
     if rewound.last_kept_flush_at:
         at = rewound.last_kept_flush_at
         say(f"the last flush_all that stays was at {local_time(at)}: to undo it, give --until {at - 1}")
-    if rewound.passed_flush_at:
-        say(f"the flush_all that waited for {local_time(rewound.passed_flush_at)} is left out")
+    if rewound.skipped_flush_at:
+        say(f"the flush_all that waited for {local_time(rewound.skipped_flush_at)} is left out")

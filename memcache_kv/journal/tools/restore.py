@@ -48,7 +48,7 @@ class Rewound:
     """How many records of each op are left out."""
     first_dropped_flush_at: int = 0
     last_kept_flush_at: int = 0
-    passed_flush_at: int = 0
+    skipped_flush_at: int = 0
     """When a flush would have come that was waiting by then; it is left out, as that time has passed."""
     last_cas: int = 0
     last_at: int = 0
@@ -88,9 +88,7 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
     return rewound
 
 
-def go_back(
-    snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None
-) -> Path:
+def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None) -> Path:
     """Make the journal what it was by then; return where the files are as they were until now.
 
     The directory is locked. Raises OSError; then the journal is as it was.
@@ -132,7 +130,7 @@ def _divided(
                 if number:
                     yield records[:number], False
                 cut = number
-            record_times.pass_over(record)
+            record_times.follow(record)
         yield records[cut:], is_later
 
 
@@ -166,7 +164,7 @@ def _count(store: Store) -> int:
 def _count_restored(store: Store, rewound: Rewound) -> int:
     """Count what is kept; a flush that was waiting and whose time has passed is not carried out."""
     if 0 < store.flush_at <= store.clock.now:
-        rewound.passed_flush_at = store.flush_at
+        rewound.skipped_flush_at = store.flush_at
     return sum(1 for _ in store.items())
 
 

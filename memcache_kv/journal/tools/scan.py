@@ -91,7 +91,7 @@ def _pieces(blocks: Iterable[bytes]) -> Iterator[Found]:
         rest_bytes += len(block)
         if rest_bytes > LONGEST_WAIT_BYTES:
             data = b"".join(rest)
-            passed = _hopeless_bytes(data)
+            passed = _discardable_bytes(data)
             if passed:
                 yield from _in_bad_line(data[:passed], offset, "not a record of a journal")
             offset += passed
@@ -173,7 +173,7 @@ def _record_bytes(data: bytes, at: int) -> int:
     return length
 
 
-def _hopeless_bytes(data: bytes) -> int:
+def _discardable_bytes(data: bytes) -> int:
     """Return how much of what no line feed has ended yet can't be the beginning of a record."""
     last = data.rfind(LINE_HEAD)
     if last < 0:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Self
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal.directory import lost_manifest
-from memcache_kv.journal.disk import READ_BYTES, SystemDisk
+from memcache_kv.journal.directory import is_manifest_lost
+from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.record import Record
 from memcache_kv.journal.recovery import PartReader, Progress
 
 ATTEMPTS = 50
-PAUSE_SECONDS = 0.02
+RETRY_SECONDS = 0.02
 """A server swaps its files once in minutes, so that the second attempt finds them at rest."""
 
 
@@ -56,7 +56,7 @@ class Snapshot(SystemDisk):
         fd, size = self._open[path]
         end = size if limit_bytes is None else min(size, limit_bytes)
         offset = 0
-        while offset < end and (block := os.pread(fd, min(READ_BYTES, end - offset), offset)):
+        while offset < end and (block := os.pread(fd, min(BLOCK_BYTES, end - offset), offset)):
             yield block
             offset += len(block)
 
@@ -72,7 +72,7 @@ class Snapshot(SystemDisk):
         """Return where the last whole line of a file ends."""
         end = self.size(path)
         while end:
-            start = max(0, end - READ_BYTES)
+            start = max(0, end - BLOCK_BYTES)
             feed = self.read_range(path, start, end - start).rfind(b"\n")
             if feed >= 0:
                 return start + feed + 1
@@ -102,7 +102,7 @@ def present_manifest(directory: Path) -> Manifest:
     disk = SystemDisk()
     try:
         manifest = read_manifest(directory, disk)
-        if manifest is None and lost_manifest(directory, disk):
+        if manifest is None and is_manifest_lost(directory, disk):
             raise JournalCorrupt(
                 f"{directory / MANIFEST_NAME} is missing: put it back, or let `memcache-kv journal repair {directory}` "
                 "make it anew"
@@ -130,7 +130,7 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
             if [part.name for part in read(directory).parts] == [part.name for part in manifest.parts]:
                 undo.pop_all()
                 return snapshot
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(RETRY_SECONDS)
     raise JournalError(f"the files of the journal in {directory} change all the time; try again")
 
 

@@ -87,7 +87,7 @@ def _count_records(found: Statistics, snapshot: Snapshot, replay: Replay, progre
         replay.apply(records)
         for record in records:
             found.records[record.op] += 1
-            record_times.pass_over(record)
+            record_times.follow(record)
             if record.op == "start":
                 runs.add(record.cas)
             elif record.op == "flush" and not record.at:

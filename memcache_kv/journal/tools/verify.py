@@ -105,12 +105,12 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
         snapshot = take_snapshot(directory)
     except JournalCorrupt as error:
         damage = str(error)
-        snapshot = take_snapshot(directory, guessed_manifest)
+        snapshot = take_snapshot(directory, reconstruct_manifest)
     with snapshot:
         found = Verification(directory, snapshot.manifest, damage)
         before = 0
         for part in snapshot.manifest.parts:
-            file = check_file(snapshot, part, is_guessed=damage is not None, progress=progress, before=before)
+            file = check_file(snapshot, part, is_length_unknown=damage is not None, progress=progress, before=before)
             before += file.bytes
             found.files.append(file)
     found.others = list(_others(directory, snapshot.manifest))
@@ -118,9 +118,9 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
 
 
 def check_file(
-    snapshot: Snapshot, part: Part, is_guessed: bool = False, progress: Progress | None = None, before: int = 0
+    snapshot: Snapshot, part: Part, is_length_unknown: bool = False, progress: Progress | None = None, before: int = 0
 ) -> FileCheck:
-    """Check one file. is_guessed: whether its length is not known; before: the bytes of those read before it."""
+    """Check one file. is_length_unknown: whether its length is not known; before: the bytes of those read before it."""
     is_last = part is snapshot.manifest.parts[-1]
     file = FileCheck(part, is_base=part is snapshot.manifest.base, is_last=is_last)
     path = snapshot.directory / part.name
@@ -129,7 +129,7 @@ def check_file(
         length = f"it had {part.bytes} bytes" if part.bytes else "how long it was is not known"
         file.damages.append(Damage(0, 0, f"the file is missing; {length}"))
         return file
-    is_whole_file = is_last or is_guessed
+    is_whole_file = is_last or is_length_unknown
     file.bytes = snapshot.size(path) if is_whole_file else min(part.bytes, snapshot.size(path))
     last: Record | None = None
     for found in pieces_of(snapshot, file):
@@ -143,10 +143,10 @@ def check_file(
             progress(before + found.offset + found.bytes, snapshot.total_bytes, file.records)
     _check_ends(file, last)
     if not file.records and not file.damages:
-        file.damages += _without_records(snapshot, file, is_guessed)
+        file.damages += _without_records(snapshot, file, is_length_unknown)
     if file.damages and file.bytes < snapshot.size(path):
         # Something put into the middle may have moved what is behind it.
-        whole = check_file(snapshot, part, is_guessed=True, progress=progress, before=before)
+        whole = check_file(snapshot, part, is_length_unknown=True, progress=progress, before=before)
         whole.damages = whole.damages or [Damage(part.bytes, 0, f"no record ends, and it had {part.bytes} bytes")]
         return whole
     return file
@@ -167,9 +167,9 @@ def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
     yield Tail(end, file.bytes - end)
 
 
-def _without_records(snapshot: Snapshot, file: FileCheck, is_guessed: bool) -> Iterator[Damage]:
+def _without_records(snapshot: Snapshot, file: FileCheck, is_length_unknown: bool) -> Iterator[Damage]:
     """Tell whether a file in which there is no record is a loss. It is none where the first was being written."""
-    if is_guessed and not file.unfinished_bytes:
+    if is_length_unknown and not file.unfinished_bytes:
         yield Damage(0, 0, "it has no record")
     elif file.unfinished_bytes:
         begun = snapshot.read_range(snapshot.directory / file.part.name, 0, len(LINE_HEAD))
@@ -248,7 +248,7 @@ def has_parts(directory: Path) -> bool:
     return directory.is_dir() and any(number_of(path.name) for path in directory.iterdir())
 
 
-def guessed_manifest(directory: Path) -> Manifest:
+def reconstruct_manifest(directory: Path) -> Manifest:
     """Guess from the files' names what a manifest said that is missing or damaged. Raises JournalError."""
     try:
         names = sorted((name for name in SystemDisk().names(directory) if number_of(name)), key=number_of)
@@ -279,6 +279,6 @@ def _best_base(directory: Path, names: list[str]) -> Part | None:
     for name in reversed(names):
         part = Part(name)
         with Snapshot(directory, Manifest(FORMAT_VERSION, part)) as snapshot:
-            if not check_file(snapshot, part, is_guessed=True).damages:
+            if not check_file(snapshot, part, is_length_unknown=True).damages:
                 return part
     return Part(names[-1]) if names else None

@@ -331,7 +331,7 @@ def test_an_interrupted_repair_leaves_the_journal_as_it_was(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memcache_kv.journal.tools.repair._manifest", interrupt)
+    monkeypatch.setattr("memcache_kv.journal.tools.repair.with_base", interrupt)
     said = run("repair", journal, "--yes")
     assert said.status == 130
     assert tree(journal) == before
