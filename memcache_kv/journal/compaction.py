@@ -44,7 +44,7 @@ SYNC_BYTES = 8 * 1024 * 1024
 """Synced whenever so much is written, so that no fsync of the increment has to wait for a whole base."""
 MIN_REWRITE_BYTES = 64 * 1024 * 1024
 """A journal shorter than this is left as it is."""
-POLL_SECONDS = 1.0
+DUE_CHECK_SECONDS = 1.0
 BACK_OFF_SECONDS = 60.0
 MAX_BACK_OFF_SECONDS = 3600.0
 """After a failure it is tried again after the first of these, then after twice as long each time, up to the last."""
@@ -220,7 +220,7 @@ class Compactor(ServerThread):
     def work(self) -> None:
         """Rewrite whenever there is reason to."""
         while not self._is_stopping:
-            self._wake.wait(POLL_SECONDS)
+            self._wake.wait(DUE_CHECK_SECONDS)
             self._wake.clear()
             if self._is_stopping or not (self._requested or self.is_due()):
                 continue
@@ -238,7 +238,7 @@ class Compactor(ServerThread):
         failure = self._journal.failure
         is_lost = isinstance(failure, JournalLost) and failure.is_ours
         if is_lost and not self._was_lost:
-            self.not_before, self._back_off_seconds = 0.0, POLL_SECONDS  # whatever failed before: this can't wait
+            self.not_before, self._back_off_seconds = 0.0, DUE_CHECK_SECONDS  # whatever failed before: this can't wait
         self._was_lost = is_lost
         if time.monotonic() < self.not_before or (failure is not None and not is_lost):
             return False

@@ -495,7 +495,7 @@ def test_of_two_who_ask_for_a_rewrite_at_once_one_is_refused(kept: Kept) -> None
 
 
 def test_a_journal_that_has_grown_is_rewritten_by_itself(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 0.001)
     with compacting(kept, ratio=2, min_bytes=1000) as (compactor, _):
         for number in range(100):
             kept.set(b"a", b"%d" % number)
@@ -605,7 +605,7 @@ def test_a_request_does_not_wait_for_the_time_after_a_failure(kept: Kept, disk: 
 def test_a_lost_file_makes_a_rewrite_that_makes_the_journal_whole_again(
     kept: Kept, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 0.001)
     kept.set(b"a")
     if name != FIRST:
         kept.rewrite()

@@ -171,7 +171,7 @@ KEYS = [b"key%03d" % number for number in range(300)]
 @pytest.fixture(autouse=True)
 def _at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no rewrite begin but one that is asked for."""
-    monkeypatch.setattr(compaction, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 3600.0)
 
 
 def is_due(server: Served) -> bool:

@@ -191,7 +191,7 @@ def until_taken(service: Server) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look after the files, and try again, much more often."""
     monkeypatch.setattr(writer, "FILE_CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(compaction, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("quick")
