@@ -562,7 +562,7 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
     assert compactor.failures == 8
     first = said.getvalue().splitlines()[0]
     assert "not enough room" in first
-    assert "it goes on as it is, and is rewritten 60 s from now at the earliest" in first
+    assert "it is used as it is; the next rewrite starts in 60 s at the earliest" in first
     disk.mend()
     compactor.rewrite()
     assert compactor.done == 1
@@ -585,7 +585,7 @@ def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_tracebac
         wait_until(lambda: not compactor.running, "it fails")
     assert compactor.failures == 1
     first, *rest = said.getvalue().splitlines()
-    assert re.search(r": ValueError: ours \(at memcache_kv\.journal\.compaction:\d+\); it goes on as it is", first)
+    assert re.search(r": ValueError: ours \(at memcache_kv\.journal\.compaction:\d+\); it is used as it is", first)
     assert rest[:1] == ["Traceback (most recent call last):"] * verbosity
     assert ("ValueError: ours" in rest) == bool(verbosity)
 

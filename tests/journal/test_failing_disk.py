@@ -151,8 +151,8 @@ def test_the_same_trouble_is_told_once_and_its_end_too(path: Path, disk: Disk) -
     disk.mend()
     run.look()
     full, other, again = run.said
-    assert "No space left on device; changes are refused until it can be written, reads go on" in full
-    assert "Input/output error; changes are refused" in other
+    assert "No space left on device; writes are rejected until it can be written; reads go on" in full
+    assert "Input/output error; writes are rejected" in other
     assert "written again, after 4 s" in again
     assert run.journal.failures == 1
     run.close()

@@ -241,13 +241,13 @@ def test_increments_begun_since_the_base_was_are_kept(run: Run) -> None:
     assert keys_found(run) == {b"a", b"b", b"c"}
 
 
-@pytest.mark.parametrize("needs_cas", [False, True])
-def test_a_base_that_is_given_up_is_removed(run: Run, needs_cas: bool) -> None:
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_base_that_is_given_up_is_removed(run: Run, is_named: bool) -> None:
     files = run.journal.files
     write_base(files, 3)
-    if not needs_cas:
+    if not is_named:
         (run.path / base_name(3)).rename(files.base_path(3))
-    files.drop_base(3, needs_cas)
+    files.drop_base(3, is_named)
     assert names_in(run.path) == {MANIFEST_NAME, FIRST, increment_name(2)}
 
 
@@ -257,7 +257,7 @@ def test_a_base_that_the_manifest_names_is_not_removed_with_what_made_it(run: Ru
     with pytest.raises(OSError, match="Input/output"):
         adopt(run)
     disk.mend()
-    run.journal.files.drop_base(3, needs_cas=True)
+    run.journal.files.drop_base(3, is_named=True)
     assert names_in(run.path) >= {base_name(3)}
     assert keys_found(run) == {b"a", b"b"}
 

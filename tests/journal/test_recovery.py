@@ -515,14 +515,14 @@ def test_what_stands_behind_the_known_end_of_an_earlier_file_is_no_part_of_the_j
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_base_that_does_not_hold_as_many_records_as_it_says_is_refused(path: Path, count: int) -> None:
     make_parts(path, START + set_record(b"a", b"1") + end_record(count), START)
-    with pytest.raises(JournalCorrupt, match="not a whole base"):
+    with pytest.raises(JournalCorrupt, match="not a complete base"):
         replay(path, STARTED)
 
 
 @pytest.mark.parametrize("base", [START, START + set_record(b"a", b"1"), b""])
 def test_a_base_without_its_end_is_refused(path: Path, base: bytes) -> None:
     make_parts(path, base, START)
-    with pytest.raises(JournalCorrupt, match="not a whole base"):
+    with pytest.raises(JournalCorrupt, match="not a complete base"):
         replay(path, STARTED)
 
 

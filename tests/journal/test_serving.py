@@ -213,7 +213,7 @@ def test_while_the_disk_fails_changes_are_refused_and_reads_go_on(tmp_path: Path
         disk.mend()
         until_taken(service)
         ask(client, b"set a 0 0 1\r\n3\r\n", b"STORED\r\n")
-        assert "changes are refused until it can be written, reads go on" in said(service)
+        assert "writes are rejected until it can be written; reads go on" in said(service)
         assert "the journal is written again" in said(service)
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"get a\r\n", b"VALUE a 0 1\r\n3\r\nEND\r\n")
@@ -344,7 +344,7 @@ def test_what_no_manifest_names_is_told_in_the_log(tmp_path: Path) -> None:
     (tmp_path / increment_name(2)).write_bytes(START + set_line(b"a", 0, 0, 0, b"1"))
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"get a\r\n", b"END\r\n")
-        assert f"no manifest names what is now {increment_name(2)}.unlisted" in said(service)
+        assert f"no manifest names the file that is now {increment_name(2)}.unlisted" in said(service)
 
 
 def test_a_rewritten_journal_is_read_at_the_next_start(tmp_path: Path) -> None:
