@@ -153,7 +153,9 @@ def test_a_moment_before_the_last_rewrite_is_refused(tmp_path: Path, run: Run) -
     said = run("restore", journal, "--until", STARTED + 5, "--yes")
     assert said.status == 1
     assert "at the earliest" in said.err
-    assert run("restore", journal, "--until", int(time.time()) + 1, "--yes").out.startswith("the journal has no record after")
+    assert run("restore", journal, "--until", int(time.time()) + 1, "--yes").out.startswith(
+        "the journal has no record after"
+    )
 
 
 def test_a_time_of_which_format_1_noted_nothing_is_refused(tmp_path: Path, run: Run) -> None:
