@@ -1,4 +1,4 @@
-"""The threads of a server, and what becomes of it when one of them ends by a fault."""
+"""Threads that a server cannot do without, and what happens when an exception ends one of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 
 OnFault = Callable[[str, BaseException], None]
-"""Told of a thread's name and of the exception that ended it. It is called on that thread, as the last that it does."""
+"""Called with a thread's name and the exception that ended it, on that thread and as its last action."""
 
 
 class ServerThread(threading.Thread):
-    """A thread that a server can't do without: when an exception ends it, somebody is told who can end the server.
+    """A daemon thread that reports the exception that ends it, so that the server can stop.
 
-    What it does is `target`, or what a subclass has as `work`. `on_fault` is set before the start; where it is not,
-    the exception goes where that of any other thread goes.
+    target: what it runs; a subclass may override `work` instead. Set `on_fault` before `start`; without it, an
+    exception is handled as in any other thread.
     """
 
     def __init__(self, name: str, target: Callable[[], None] | None = None) -> None:
@@ -21,11 +21,11 @@ class ServerThread(threading.Thread):
         self.on_fault: OnFault | None = None
 
     def work(self) -> None:
-        """Do what the thread is for, until it is told to stop."""
+        """Run the thread's task until it is asked to stop."""
         super().run()
 
     def run(self) -> None:
-        """Work, and tell of the exception that ends it."""
+        """Call `work`, and report the exception that ends it to `on_fault`."""
         try:
             self.work()
         except BaseException as error:

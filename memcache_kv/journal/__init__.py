@@ -1,4 +1,4 @@
-"""The append-only journal of changes. Knows no protocol and no socket.
+"""The append-only journal of writes. Knows no protocol and no socket.
 
 Its format is described in docs/reference/journal_format.md.
 """

@@ -1,8 +1,8 @@
-"""Rewriting the journal while it is served: a new base of what is kept now, in the place of all that led there.
+"""Rewriting the journal while the server runs: a new base holds the live items and replaces the records behind it.
 
-First the journal goes on in a new increment. Then the base is written, a few items at a time, from the store as it is
-by then: what changes meanwhile is in the new increment, whose records do not depend on the value before them, so that
-they come to the same whether or not the base knows of them. Last, a manifest names the two.
+First the journal continues in a new increment. Then the base is written from the store as it is at that time, a few
+items at a time. Writes made meanwhile go to the new increment. Its records do not depend on earlier values, so the
+result is the same whether or not the base includes these writes. Last, a manifest names the two files.
 """
 
 from __future__ import annotations
@@ -35,25 +35,26 @@ from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
 
 ITEMS_AT_ONCE = 100
-"""Items written before the interpreter is given up: about a fifth of a millisecond of small ones."""
-SLICE_BYTES = 64 * 1024
-"""With so much in hand the interpreter is given up too."""
-PAUSE_SECONDS = 0.001
-"""How long the others have it then. A million items take about 15 seconds so."""
+"""Items written before other threads get their turn."""
+REWRITE_SLICE_BYTES = 64 * 1024
+"""After this many bytes other threads get their turn too."""
+REWRITE_PAUSE_SECONDS = 0.001
+"""How long the rewrite pauses between two slices. It bounds how fast a journal is rewritten."""
 SYNC_BYTES = 8 * 1024 * 1024
-"""Synced whenever so much is written, so that no fsync of the increment has to wait for a whole base."""
-LEAST_BYTES = 64 * 1024 * 1024
-"""A journal shorter than this is left as it is."""
-LOOK_SECONDS = 1.0
+"""The base is synced after this many bytes, so that no fsync of the increment waits for a whole base."""
+MIN_REWRITE_BYTES = 64 * 1024 * 1024
+"""A shorter journal is not rewritten unless a client asks for it."""
+DUE_CHECK_SECONDS = 1.0
 BACK_OFF_SECONDS = 60.0
-LONGEST_BACK_OFF_SECONDS = 3600.0
-"""After a failure it is tried again after the first of these, then after twice as long each time, up to the last."""
-OVERHEAD_BYTES = 100
-"""What a record takes beside key and value, at most but for base64."""
+MAX_BACK_OFF_SECONDS = 3600.0
+"""After a failure the rewrite is retried after the first of these times, then after twice as long each time, up to the
+second."""
+RECORD_OVERHEAD_BYTES = 100
+"""The most that a record needs besides its key and value, if neither is written in base64."""
 
 
 class Compaction:
-    """One rewrite: `steps` does it, a slice at a time; where that is given up half-way, `discard` tidies up."""
+    """One rewrite: `steps` does the work in slices, `discard` removes what an unfinished one left."""
 
     def __init__(self, journal: Journal, store: Store) -> None:
         self._journal = journal
@@ -63,18 +64,19 @@ class Compaction:
         self.bytes = 0
         self.items = 0
         self.replaced_bytes = 0
-        """How long the files are whose place the base takes."""
+        """The total length of the files that the base replaces."""
         self._records = 1
         self._number = 0
         self._wall_ahead = 0
-        """How far ahead the wall clock, by which expiry times are written, is of the store's."""
-        self._needs_cas = False
+        """How many seconds the wall clock, by which expiry times are written, is ahead of the store's clock."""
+        self._is_named = False
         self._unsynced = 0
 
     def steps(self) -> Iterator[None]:
-        """Write a new base and swap it in; whoever runs this does something else between two steps.
+        """Write a new base and let it replace the older files, yielding between two slices of work.
 
-        Raises OSError, ENOSPC already where it is foreseeable.
+        Raises OSError; ENOSPC is raised before anything is written if the disk is likely to be too small. Raises
+        JournalLost when another process may use the directory.
         """
         self._check_space()
         self._number = self._journal.rotate()
@@ -93,28 +95,28 @@ class Compaction:
         self._file.sync()
         yield
         self._files.name_base(self._number)
-        self._needs_cas = True
+        self._is_named = True
         yield
         self._journal.adopt(self._number, self.bytes)
         self._file.close()
         self._file = None
 
     def discard(self) -> None:
-        """Remove what was written of a base that will not be one."""
+        """Remove the files of an unfinished base. Does nothing after a rewrite that succeeded."""
         if self._file is not None:
             self._file.close()
             self._file = None
-            with contextlib.suppress(OSError):  # why it is given up is told; a start removes what is left
-                self._files.drop_base(self._number, self._needs_cas)
+            with contextlib.suppress(OSError):  # the caller reports the failure; the next start removes what is left
+                self._files.drop_base(self._number, self._is_named)
 
     def _check_space(self) -> None:
-        """Raise ENOSPC where the base may not find room beside the old files."""
-        most = self._store.used_bytes * 4 // 3 + len(self._store) * OVERHEAD_BYTES
+        """Raise ENOSPC if the disk may have no room for the base beside the old files."""
+        most = self._store.used_bytes * 4 // 3 + len(self._store) * RECORD_OVERHEAD_BYTES
         if self._files.disk.free_bytes(self._files.directory) < min(most, self._files.total_bytes):
             raise OSError(errno.ENOSPC, "not enough room for a new base beside the old one")
 
     def _slices(self, shard: Shard) -> Iterator[bytes]:
-        """Give the records of a shard's items, a few at a time."""
+        """Yield the records of a shard's items, a few at a time."""
         with shard.lock:
             keys = iter(list(shard.table))
         while batch := list(islice(keys, ITEMS_AT_ONCE)):
@@ -123,14 +125,14 @@ class Compaction:
             for key, entry in self._entries(shard, batch):
                 lines.append(record_of(key, entry, self._wall_ahead))
                 size += len(lines[-1])
-                if size > SLICE_BYTES:
+                if size > REWRITE_SLICE_BYTES:
                     yield b"".join(lines)
                     lines, size = [], 0
                 self.items += 1
             yield b"".join(lines)
 
     def _entries(self, shard: Shard, keys: list[bytes]) -> list[tuple[bytes, Entry]]:
-        """Look up what lives of these keys, with nobody half-way through a change."""
+        """Look up those of these keys that are live, while no write to the shard is in progress."""
         now, table = self._store.clock.now, shard.table
         with shard.lock:
             found = [(key, table.get(key)) for key in keys]
@@ -147,7 +149,10 @@ class Compaction:
 
 
 def record_of(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
-    """Make the record of an item as it is kept; wall_ahead: how far ahead the wall clock is of the item's."""
+    """Return the `set` record of an item as one line.
+
+    wall_ahead: how many seconds the wall clock is ahead of the clock that the entry's expiry time follows.
+    """
     wire_bytes = wire_bytes_of(entry)
     state = state_of(entry) & ~FETCHED
     deadline = moved(deadline_of(entry), wall_ahead)
@@ -155,14 +160,14 @@ def record_of(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
 
 
 class Compactor(ServerThread):
-    """Rewrite the journal when it has grown, when somebody asks, and when a file of it is gone.
+    """Rewrite the journal when it has grown, when a client asks for it, and when one of its files is gone.
 
-    Reads the store with its shards' locks, a few items at a time, and writes a file of its own; the swaps are the
-    journal's. `request`, `stop` and the counts are for any thread; `stop` ends it within one slice.
+    Reads the store under its shards' locks, a few items at a time, and writes a file of its own; the journal swaps the
+    files. Any thread may call `request` and `stop` and read the counts.
 
-    ratio: how many times as long as after the last rewrite the journal may become; 0 rewrites it only when asked;
-    least_bytes: shorter than this it may become in any case; is_held: whether the journal has items that the store had
-    no room for, so that however long it becomes it is not rewritten before somebody has asked for it.
+    ratio: how many times as long as after the last rewrite the journal may become; 0 rewrites it only on request.
+    min_bytes: a shorter journal is never due. is_held: whether the journal holds items that the store had no room for.
+    Such a journal is not rewritten until a client asks for it, however long it becomes.
     """
 
     def __init__(
@@ -171,35 +176,35 @@ class Compactor(ServerThread):
         store: Store,
         ratio: float,
         log: Log,
-        least_bytes: int = LEAST_BYTES,
+        min_bytes: int = MIN_REWRITE_BYTES,
         is_held: bool = False,
     ) -> None:
         super().__init__("compactor")
         self.running = False
-        """Whether a rewrite is under way, or asked for."""
+        """Whether a rewrite is in progress or was requested."""
         self.done = 0
         self.failures = 0
         self.last_seconds = 0.0
-        """How long the last that was done took."""
+        """How long the last successful rewrite took."""
         self._journal = journal
         self._store = store
-        self._ratio = ratio
+        self.ratio = ratio
         self._log = log
-        self._least_bytes = least_bytes
+        self.min_bytes = min_bytes
         self._is_held = is_held
         self._wake = threading.Event()
-        self._stopping = False
+        self._is_stopping = False
         self._lock = threading.Lock()
-        """Held for the moment in which `running` and the next are looked at and set."""
+        """Held while `running` and `_requested` are read and set together."""
         self._requested = False
         self.not_before = 0.0
-        """The monotonic time before which no rewrite is due, after one that failed."""
+        """No rewrite is due before this monotonic time, which is set by a failure."""
         self._back_off_seconds = BACK_OFF_SECONDS
         self._was_lost = False
-        """Whether a file was gone when this was looked at last."""
+        """Whether a file was missing at the last check."""
 
     def request(self) -> bool:
-        """Ask for a rewrite now; False where one is under way."""
+        """Ask for a rewrite now. Returns False if one is in progress already."""
         with self._lock:
             if self.running:
                 return False
@@ -207,34 +212,41 @@ class Compactor(ServerThread):
         self._wake.set()
         return True
 
-    def stop(self) -> None:
-        """End the thread, in the middle of a rewrite too, and wait for that."""
-        self._stopping = True
+    def request_stop(self) -> None:
+        """Ask the thread to end, in the middle of a rewrite too. Returns at once."""
+        self._is_stopping = True
         self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, in the middle of a rewrite too. Blocks until it has ended."""
+        self.request_stop()
         self.join()
 
     def work(self) -> None:
-        """Rewrite whenever there is reason to."""
-        while not self._stopping:
-            self._wake.wait(LOOK_SECONDS)
+        """Rewrite the journal whenever that is due or requested, until `stop`."""
+        while not self._is_stopping:
+            self._wake.wait(DUE_CHECK_SECONDS)
             self._wake.clear()
-            if self._stopping or not (self._requested or self.is_due()):
+            if self._is_stopping or not (self._requested or self.is_due()):
                 continue
             with self._lock:
                 self.running, self._requested = True, False
             try:
                 self.rewrite()
-            except Exception as error:  # a fault of ours; the journal goes on without
+            except Exception as error:  # a bug; the journal is written on without a rewrite
                 self._failed(error)
             finally:
                 self.running = False
 
     def is_due(self) -> bool:
-        """Tell whether the journal has grown, or was lost, so that it is to be rewritten unasked."""
+        """Tell whether the journal has grown so much, or lost a file, that it must be rewritten without a request."""
         failure = self._journal.failure
         is_lost = isinstance(failure, JournalLost) and failure.is_ours
         if is_lost and not self._was_lost:
-            self.not_before, self._back_off_seconds = 0.0, LOOK_SECONDS  # whatever failed before: this can't wait
+            self.not_before, self._back_off_seconds = (
+                0.0,
+                DUE_CHECK_SECONDS,
+            )  # do not wait for a back-off: data is missing on disk
         self._was_lost = is_lost
         if time.monotonic() < self.not_before or (failure is not None and not is_lost):
             return False
@@ -242,18 +254,18 @@ class Compactor(ServerThread):
             return True
         files = self._journal.files
         base_bytes = files.base.bytes if files.base is not None else 0
-        is_long = files.total_bytes > self._ratio * max(base_bytes, self._least_bytes)
-        return self._ratio > 0 and is_long and not self._is_held
+        is_long = files.total_bytes > self.ratio * max(base_bytes, self.min_bytes)
+        return self.ratio > 0 and is_long and not self._is_held
 
     def rewrite(self) -> None:
-        """Rewrite the journal in the calling thread; a failure is logged and puts the next one off."""
+        """Rewrite the journal in the calling thread. A failure is logged and delays the next rewrite."""
         began = time.monotonic()
         work = Compaction(self._journal, self._store)
         try:
             for _ in work.steps():
-                if self._stopping:
+                if self._is_stopping:
                     return
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(REWRITE_PAUSE_SECONDS)
         except (OSError, JournalLost) as error:
             self._failed(error)
             return
@@ -275,6 +287,6 @@ class Compactor(ServerThread):
         self._log.failure(
             f"can't rewrite the journal in {self._journal.files.directory}",
             error,
-            f"it goes on as it is, and is rewritten {self._back_off_seconds:.0f} s from now at the earliest",
+            f"it is used as it is; the next rewrite starts in {self._back_off_seconds:.0f} s at the earliest",
         )
-        self._back_off_seconds = min(self._back_off_seconds * 2, LONGEST_BACK_OFF_SECONDS)
+        self._back_off_seconds = min(self._back_off_seconds * 2, MAX_BACK_OFF_SECONDS)

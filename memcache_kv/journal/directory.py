@@ -1,4 +1,4 @@
-"""The directory that a journal lives in: its lock, and what stands in it at a start."""
+"""The directory that holds a journal: its lock, and the check of its files at a start."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from memcache_kv.journal.manifest import (
 from memcache_kv.journal.record import FORMAT_VERSION, parse_line
 
 LOCK_NAME = "lock"
-STRANGERS = {LOCK_NAME, "lost+found"}
+IGNORED_NAMES = {LOCK_NAME, "lost+found"}
 UNLISTED_SUFFIX = ".unlisted"
-"""What the name of a file ends with that no manifest names and that was kept."""
+"""Added to the name of a file that is kept although no manifest names it."""
 
 
 class JournalDirectory:
     """A journal's directory, locked for this process until `close`.
 
-    The lock is the operating system's (flock), so that a file left behind by a crash locks nobody out. Whoever makes
-    the file removes it again.
-    Raises JournalLocked where another process has it, JournalError where it can't be made or written.
+    The lock is an flock, so a lock file that a crash left does not lock anybody out. The process that created the file
+    removes it.
+
+    path: created if it does not exist. disk: the file system to use; the operating system's by default. Raises
+    JournalLocked if another process holds the lock, and JournalError if the directory can't be created or written.
     """
 
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self.path = path
         self.set_aside: list[str] = []
-        """What files `clear` renamed because no manifest names them."""
+        """The new names of files that `clear` renamed because no manifest names them."""
         self.removed: list[str] = []
-        """What whole files it removed because a base has taken their place."""
+        """The names of complete files that `clear` removed because a base has replaced them."""
         self.disk: Disk = disk if disk is not None else SystemDisk()
         try:
             self.disk.make_directory(path)
@@ -51,7 +53,7 @@ class JournalDirectory:
             raise JournalError(f"can't use the journal directory {path}: {error.strerror}") from None
 
     def open(self) -> Manifest | None:
-        """Read the manifest, and clear away what a crash left: `read` and `clear`. Raises JournalError."""
+        """Read the manifest and remove what a crash left (`read`, then `clear`). Raises JournalError."""
         manifest = self.read()
         try:
             self.clear(manifest)
@@ -60,9 +62,11 @@ class JournalDirectory:
         return manifest
 
     def read(self) -> Manifest | None:
-        """Read the manifest, and see that its files are there; None: it is a new journal. Nothing is changed.
+        """Read the manifest and check that its files are there, without changing anything.
 
-        Raises JournalCorrupt with what was found, rather than start empty beside it, and JournalError.
+        Returns None for a new journal. Raises JournalCorrupt, which says what was found, if files are missing, cut off,
+        or there without a manifest: the server must not start empty beside them. Raises JournalError if the directory
+        can't be read.
         """
         try:
             manifest = read_manifest(self.path, self.disk)
@@ -75,37 +79,37 @@ class JournalDirectory:
         return manifest
 
     def is_locked(self) -> bool:
-        """Tell whether the lock is still the one that others see. Raises OSError."""
+        """Tell whether the lock file in the directory is still the one that is locked. Raises OSError."""
         return self._lock.is_at(self.path / LOCK_NAME)
 
     def notes(self) -> list[str]:
-        """Say what was removed and set aside since this was asked last."""
+        """Return a line for each file that was removed or set aside since the last call."""
         removed = [f"{self.path}: removed {name}, which a base had replaced" for name in self.removed]
         aside = [
-            f"{self.path}: no manifest names what is now {name}, so it is no part of the journal: it was begun when "
-            "the server went down, or it is of a newer journal that a backup was copied over, or was put there since"
+            f"{self.path}: no manifest names the file that is now {name}, so it is not part of the journal: it was "
+            "begun when the server went down, or a backup was copied over a newer journal, or it was added by hand"
             for name in self.set_aside
         ]
         self.removed, self.set_aside = [], []
         return removed + aside
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Unlock the directory."""
         if self._made_lock:
-            with contextlib.suppress(OSError):  # it locks nobody out
+            with contextlib.suppress(OSError):  # a lock file without a lock locks nobody out
                 if self.is_locked():
                     self.disk.remove(self.path / LOCK_NAME)
         self._lock.close()
 
     def _check_new(self) -> None:
-        """Refuse a directory that holds anything that is not known to be of no value."""
+        """Raise JournalCorrupt if a directory without a manifest holds anything that may be of value."""
         for name in sorted(self.disk.names(self.path)):
-            if name in STRANGERS or is_of_first_start(self.path, self.disk, name):
+            if name in IGNORED_NAMES or is_from_first_start(self.path, self.disk, name):
                 continue
             if number_of(name.removesuffix(TEMPORARY_SUFFIX)):
                 raise JournalCorrupt(
                     f"{self.path} holds {name!r} but no {MANIFEST_NAME}: not starting empty beside it. Put the "
-                    f"manifest back, or let `memcache-kv journal repair {self.path}` make it anew"
+                    f"manifest back, or create a new one with `memcache-kv journal repair {self.path}`"
                 )
             raise JournalCorrupt(
                 f"{self.path} holds {name!r} but no journal: not starting empty beside it. "
@@ -113,15 +117,15 @@ class JournalDirectory:
             )
 
     def clear(self, manifest: Manifest | None) -> None:
-        """Remove what was never finished and what a new base replaced; set aside all else that no manifest names.
+        """Remove unfinished files and those that a base replaced; set aside all other files that no manifest names.
 
-        What is set aside was begun when the machine went down, or the manifest is of a backup that was copied over a
-        newer journal. First of all, what was found is made to last: the process before may have been killed between a
-        rename and the sync of the directory. Raises OSError, and may be called again then.
+        A file is set aside if a crash of the machine interrupted its start, or if the manifest comes from a backup that
+        was copied over a newer journal. First, the files that were found are made durable: the previous process may
+        have been killed between a rename and the sync of the directory. Raises OSError; then it may be called again.
         """
         self.disk.sync_directory(self.path)
         for part in manifest.increments[:-1] if manifest is not None else ():
-            self._sync(part.name)  # under `never` it may not be on disk, nor named by the manifest there
+            self._sync(part.name)  # under `never` it may be neither on disk nor in the manifest that is on disk
         listed = {part.name for part in manifest.parts} if manifest is not None else set()
         increments = manifest.increments if manifest is not None else ()
         first = min((number_of(part.name) for part in increments), default=0)
@@ -131,7 +135,7 @@ class JournalDirectory:
                 self.disk.remove(self.path / name)
             elif not number or name in listed:
                 continue
-            elif holds_nothing(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
+            elif has_no_records(self.path, self.disk, name) and not self._goes_on_from_kept_base(number):
                 self.disk.remove(self.path / name)
             elif manifest is not None and number < first and not self._is_newer(name, manifest):
                 self.disk.remove(self.path / name)
@@ -147,7 +151,7 @@ class JournalDirectory:
             file.close()
 
     def _set_aside(self, name: str) -> str:
-        """Give a file a name that makes it no part of any journal."""
+        """Rename a file so that it belongs to no journal, and return its new name."""
         aside, number = name + UNLISTED_SUFFIX, 1
         while aside in self.disk.names(self.path):
             number += 1
@@ -164,12 +168,12 @@ class JournalDirectory:
         return any(name.startswith(base_name(number)) for name in self.set_aside)
 
     def _is_newer(self, name: str, manifest: Manifest) -> bool:
-        """Tell whether a file was begun after the base, which then can't have taken its place."""
+        """Tell whether a file was started after the base, which therefore can't have replaced it."""
         base = manifest.base
         return base is not None and self._begun_at(name) > self._begun_at(base.name)
 
     def _begun_at(self, name: str) -> int:
-        """Return when a file was begun, in unix time; 0 where it does not say."""
+        """Return the unix time at which a file was started; 0 if the file does not say."""
         line = b"".join(self.disk.read(self.path / name, START_LIMIT_BYTES)).partition(b"\n")[0]
         try:
             return parse_line(line).at
@@ -177,8 +181,8 @@ class JournalDirectory:
             return 0
 
 
-def holds_nothing(directory: Path, disk: Disk, name: str) -> bool:
-    """Tell whether a file holds no more than the record that begins it, or a part of that. Raises OSError."""
+def has_no_records(directory: Path, disk: Disk, name: str) -> bool:
+    """Tell whether a file holds nothing but its start record, or a part of it. Raises OSError."""
     data = b"".join(disk.read(directory / name, START_LIMIT_BYTES))
     line, feed, rest = data.partition(b"\n")
     if not feed:
@@ -190,26 +194,29 @@ def holds_nothing(directory: Path, disk: Disk, name: str) -> bool:
     return first.op == "start" and first.version <= FORMAT_VERSION and not rest
 
 
-def is_of_first_start(directory: Path, disk: Disk, name: str) -> bool:
-    """Tell whether a file may be there before the first manifest, and so tells of no journal. Raises OSError."""
+def is_from_first_start(directory: Path, disk: Disk, name: str) -> bool:
+    """Tell whether a file may exist before the first manifest, and so proves no journal. Raises OSError."""
     plain = name.removesuffix(TEMPORARY_SUFFIX)
     if plain != name:
         return plain == MANIFEST_NAME or number_of(plain) == 1
-    return number_of(name) == 1 and holds_nothing(directory, disk, name)
+    return number_of(name) == 1 and has_no_records(directory, disk, name)
 
 
-def lost_manifest(directory: Path, disk: Disk) -> bool:
-    """Tell whether files of a journal are in a directory that has no manifest. Raises OSError."""
-    return any(number_of(name) and not is_of_first_start(directory, disk, name) for name in disk.names(directory))
+def is_manifest_lost(directory: Path, disk: Disk) -> bool:
+    """Tell whether a directory without a manifest holds a journal's files. Raises OSError."""
+    return any(number_of(name) and not is_from_first_start(directory, disk, name) for name in disk.names(directory))
 
 
 def check_parts(directory: Path, disk: Disk, manifest: Manifest) -> None:
-    """See that every file of a journal is there and as long as it was. Raises JournalCorrupt, OSError."""
+    """Check that all files of a journal exist and are as long as the manifest says.
+
+    Raises JournalCorrupt and OSError.
+    """
     names = set(disk.names(directory))
     for part in manifest.parts:
         if part.name not in names:
             raise JournalCorrupt(
-                f"{directory / part.name} is missing, which the journal consists of: put it back, or see what is left "
+                f"{directory / part.name} is missing, which is part of the journal: put it back, or see what is left "
                 f"with `memcache-kv journal repair {directory}`"
             )
         size = disk.size(directory / part.name)

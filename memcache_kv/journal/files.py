@@ -1,7 +1,7 @@
 """The journal's files while it is written: appending, syncing, and swapping one set of files for another.
 
-Every change of the set is made so that a crash at any moment leaves either the old set or the new one: the new file is
-complete and on disk, and so is its name, before a manifest that names it is; an old file is removed only after that.
+Every change of the set leaves either the old or the new set after a crash at any moment. A new file is complete and
+durable, and so is its name, before a manifest names it. An old file is removed only after that.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from memcache_kv.journal.manifest import (
 from memcache_kv.journal.record import FORMAT_VERSION
 
 StartLine = Callable[[int], bytes]
-"""Makes the record that begins a file; told how long the file before it is, where no manifest says so yet, or 0."""
+"""Return the start record of a new file. The argument is the previous file's length in bytes if no manifest has it yet,
+or else 0."""
 
 
 class JournalFiles:
-    """The base and the increments of a journal, the last of which is appended to.
+    """The base and the increments of a journal. Records are appended to the last increment.
 
-    Not for several threads at once: whoever uses it holds the journal's lock for files. Everything raises OSError as
-    the disk does, and may be tried again then; what swaps files raises JournalLost where the lock is not ours any more.
+    Not thread-safe: the caller holds the journal's lock for files. All methods raise OSError as the disk does, and may
+    be retried then. Those that swap files raise JournalLost if the directory's lock is no longer ours. Call `open`
+    first; nothing is written before, and no other method may be called until it succeeds.
 
-    Nothing is written before `open`, and nothing but it may be done until it succeeds.
-
-    manifest: of the journal that is continued; None begins a new one; start_line: makes the first record of a file
-    that is begun later.
+    directory: the locked directory. manifest: the manifest of the journal to continue; None starts a new journal.
+    start_line: returns the first record of a file that is started later.
     """
 
     def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
@@ -48,45 +48,49 @@ class JournalFiles:
         self._start_line = start_line
         self.base: Part | None = None
         self.closed: list[Part] = []
-        """The increments before the last."""
+        """All increments but the last."""
         self.name = ""
-        """The last increment's."""
+        """The name of the last increment."""
         self.bytes = 0
-        """How long that is, up to the last record that was appended whole."""
+        """Its length up to the last complete record."""
         self.synced_bytes = 0
         """How much of it is on disk."""
         self.is_open = False
-        self._file: File
+        self.file: File
         self._is_torn = False
-        """Whether something may stand behind those bytes that a failed write left."""
+        """Whether a failed write may have left a part of a record at its end."""
         self._names_unsynced = False
         self._unsynced: dict[str, int] = {}
-        """Which increments before the last are not known to be on disk, and how much of them is. No manifest names yet
-        what was begun after the first of them."""
+        """The closed increments that may not be fully on disk, each with the length that is. The manifest does not yet
+        name the increments after the first of them."""
         self._sync_error: OSError | None = None
-        """Why one of them could not be synced: a second fsync would not be believed."""
-        self._obsolete: list[str] = []
-        """Files that no manifest names any more, to be removed once that is sure to be on disk."""
-        self._known: dict[str, object] = {}
-        """Which file stood under each name that the manifest has, and its own, when that was last swapped."""
+        """The error of a failed fsync of one of these. It is kept, because a second fsync may succeed without writing
+        the data."""
+        self.obsolete: list[str] = []
+        """Files that no manifest names any more. They are removed once that manifest is on disk."""
+        self._identities: dict[str, object] = {}
+        """The identity of each file in the manifest, and of the manifest itself, at the last swap."""
         if manifest is not None:
             self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
             self.bytes = manifest.increments[-1].bytes
 
     def open(self, first_line: bytes) -> None:
-        """Begin to write, with the record that this run begins with; it is on disk then."""
+        """Start writing with the start record of this run, which is on disk when this returns.
+
+        Raises OSError and JournalLost; then it may be called again.
+        """
         if self.name:
             self._continue(first_line)
         else:
-            self._file, self.bytes = self._create(increment_name(1), first_line)
+            self.file, self.bytes = self._create(increment_name(1), first_line)
             self.name, self.synced_bytes = increment_name(1), self.bytes
             self._swap()
         self.is_open = True
 
     def _continue(self, first_line: bytes) -> None:
         path = self.directory / self.name
-        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since
-        self._file = self.disk.append_to(path)
+        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since it was read
+        self.file = self.disk.append_to(path)
         try:
             self.append(first_line)
             self.sync()
@@ -94,69 +98,69 @@ class JournalFiles:
             replace_manifest(self.directory, self.disk, self.manifest)
         except (OSError, JournalLost):
             with contextlib.suppress(OSError):
-                self._file.truncate(before)  # or a line would be added with every try
-            self._file.close()
+                self.file.truncate(before)  # otherwise every attempt would add a line
+            self.file.close()
             raise
         self._names_unsynced = True
         try:
-            self._know_files()
-            self.settle()
+            self._store_identities()
+            self.finish_swap()
         except OSError:
-            self._file.close()
+            self.file.close()
             raise
 
     @property
     def total_bytes(self) -> int:
-        """How long all files are together."""
+        """The length of all files together."""
         return self.closed_bytes + self.bytes
 
     @property
     def closed_bytes(self) -> int:
-        """How long all files but the last are."""
+        """The length of all files but the last increment."""
         return sum(part.bytes for part in (self.base, *self.closed) if part is not None)
 
     @property
     def manifest(self) -> Manifest:
-        """What is to be in the manifest."""
+        """The manifest that describes the files as they are now."""
         last = Part(self.name, self.synced_bytes)
         return Manifest(FORMAT_VERSION, self.base, (*self.closed, last))
 
     def append(self, data: bytes) -> None:
-        """Write whole records behind the last one; what a failure leaves of them is cut off again."""
+        """Append complete records. If that fails, the part that was written is cut off again. Raises OSError."""
         if self._is_torn:
-            self._file.truncate(self.bytes)
+            self.file.truncate(self.bytes)
             self._is_torn = False
         try:
-            write_all(self._file, data)
+            write_all(self.file, data)
         except OSError:
             self._is_torn = True
-            with contextlib.suppress(OSError):  # the first failure is told; this is tried again before the next write
-                self._file.truncate(self.bytes)
+            with contextlib.suppress(OSError):  # the caller reports the first failure; the next append retries this
+                self.file.truncate(self.bytes)
                 self._is_torn = False
             raise
         self.bytes += len(data)
 
     def sync(self, first: int = 0) -> None:
-        """Wait until all that was appended is on disk, from the increment of this number on.
+        """Wait until all appended records are on disk, from the increment of number `first` on.
 
-        After a failure nothing more may be appended here: the system may have forgotten what it could not write, and
-        say next time that all is well. `replace_tail` goes on.
+        Raises OSError. After that nothing more may be appended to this increment: the system may have dropped what it
+        could not write, and report success next time. Continue with `replace_tail`.
         """
         self._sync_closed(first)
-        self._file.sync()
+        self.file.sync()
         self.synced_bytes = self.bytes
-        self.settle()
+        self.finish_swap()
 
     @property
     def is_synced(self) -> bool:
-        """Whether the last `sync` has left nothing out."""
+        """Whether the last `sync` covered all files."""
         return not self._unsynced
 
     def _sync_closed(self, first: int = 0) -> None:
         if self._sync_error is not None:
             raise self._sync_error
         for name in [name for name in self._unsynced if number_of(name) >= first]:
-            with contextlib.suppress(FileNotFoundError):  # `check` tells of it
+            with contextlib.suppress(FileNotFoundError):  # `check` reports it
                 file = self.disk.append_to(self.directory / name)
                 try:
                     file.sync()
@@ -167,27 +171,30 @@ class JournalFiles:
                     file.close()
             del self._unsynced[name]
 
-    def settle(self) -> None:
-        """See a swap of files through whose last step has failed; otherwise do nothing."""
+    def finish_swap(self) -> None:
+        """Finish a swap of files whose last steps failed; otherwise do nothing. Raises OSError."""
         if self._names_unsynced:
             self.disk.sync_directory(self.directory)
             self._names_unsynced = False
-        while self._obsolete:
-            with contextlib.suppress(FileNotFoundError):  # gone is what it should be
-                self.disk.remove(self.directory / self._obsolete[-1])
-            self._obsolete.pop()
+        while self.obsolete:
+            with contextlib.suppress(FileNotFoundError):  # already removed
+                self.disk.remove(self.directory / self.obsolete[-1])
+            self.obsolete.pop()
 
     def rotate(self, data: bytes = b"") -> int:
-        """Go on in a new increment that begins with `data`; return its number. What was appended has been synced."""
+        """Continue in a new increment that begins with the records `data`. Returns its number.
+
+        All records appended so far must have been synced.
+        """
         return self._go_on_with(data, [*self.closed, Part(self.name, self.synced_bytes)])
 
     def rotate_unsynced(self, data: bytes) -> int:
-        """Do the same without waiting for the disk, and with nothing synced: the manifest comes to name it later.
+        """Continue in a new increment without waiting for the disk, and return its number. A later manifest names it.
 
-        Until then its first record says how long the increment before it is, which has to be whole.
+        Until then, the increment's start record gives the length of the previous increment, which must be complete.
         """
         if self._is_torn:
-            self._file.truncate(self.bytes)
+            self.file.truncate(self.bytes)
             self._is_torn = False
         number, path = self._next_increment()
         whole = self._start_line(self.bytes) + data
@@ -199,16 +206,16 @@ class JournalFiles:
             raise
         self._unsynced[self.name] = self.synced_bytes
         self.closed = [*self.closed, Part(self.name, self.bytes)]
-        self._file.close()
-        self.name, self.bytes, self.synced_bytes, self._file = path.name, len(whole), 0, file
-        self._known[path.name] = self._identity(path.name)
+        self.file.close()
+        self.name, self.bytes, self.synced_bytes, self.file = path.name, len(whole), 0, file
+        self._identities[path.name] = self._identity(path.name)
         self._names_unsynced = True
         return number
 
     def replace_tail(self, data: bytes | None) -> None:
-        """Go on in a new increment that begins with `data`: what was appended and is not known to be on disk.
+        """Continue in a new increment that begins with the records that may not be on disk.
 
-        None: that is read back from the system, which most likely still has it.
+        data: these records; None reads them back from the files, where they most likely still are.
         """
         if data is not None:
             self.rotate(data)
@@ -218,7 +225,9 @@ class JournalFiles:
         at, first = next((at, part) for at, part in enumerate(parts) if part.name in synced)
         known = Part(first.name, synced[first.name])
         tails = [self._tail(first.name, known.bytes, first.bytes)]
-        tails += [self._tail(part.name, 0, part.bytes) for part in parts[at + 1 :]]  # synced or not: in their order
+        tails += [
+            self._tail(part.name, 0, part.bytes) for part in parts[at + 1 :]
+        ]  # all of them, synced or not, in their order
         self._go_on_with(b"".join(tails), [*parts[:at], known])
 
     def _tail(self, name: str, start: int, end: int) -> bytes:
@@ -229,37 +238,37 @@ class JournalFiles:
         return b"".join(tail)
 
     def _next_increment(self) -> tuple[int, Path]:
-        """Return the number and the path of the increment behind the last, where nothing stands then."""
+        """Return the number and the path of the next increment, and remove a file that is in its place."""
         self.check_lock()
         number = number_of(self.name) + 1
         path = self.directory / increment_name(number)
         with contextlib.suppress(FileNotFoundError):
-            self.disk.remove(path)  # of an attempt that failed
+            self.disk.remove(path)  # left by an attempt that failed
         return number, path
 
     def _go_on_with(self, data: bytes, closed: list[Part]) -> int:
-        """Begin an increment behind these, which are what stays of those that were there."""
+        """Start a new increment after the increments `closed`, which replace the present ones."""
         number, path = self._next_increment()
         file, size = self._create(path.name, self._start_line(0) + data)
-        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file)
+        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file)
         gone = {part.name for part in self.closed} | {self.name}
         self.closed, self._unsynced = [part for part in closed if part.bytes], {}
-        self.name, self.bytes, self.synced_bytes, self._file = path.name, size, size, file
+        self.name, self.bytes, self.synced_bytes, self.file = path.name, size, size, file
         try:
             self._replace_manifest()
         except OSError:
-            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self._file = before
+            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file = before
             file.close()
             raise
         self._is_torn, self._sync_error = False, None
-        self._obsolete += gone - {part.name for part in self.closed}
+        self.obsolete += gone - {part.name for part in self.closed}
         before[-1].close()
         self._names_unsynced = True
-        self.settle()
+        self.finish_swap()
         return number
 
     def _create(self, name: str, data: bytes) -> tuple[File, int]:
-        """Make an increment that is on disk, with its name and with these records; return it and its length."""
+        """Create a durable increment with these records. Returns the open file and its length."""
         file = self.disk.create(self.directory / name)
         try:
             write_all(file, data)
@@ -278,23 +287,26 @@ class JournalFiles:
     # A new base
 
     def base_path(self, number: int) -> Path:
-        """Return where a base is written before it is one."""
+        """Return the temporary path at which a base is written."""
         return self.directory / (base_name(number) + TEMPORARY_SUFFIX)
 
     def name_base(self, number: int) -> None:
-        """Give a base that is complete and on disk its name. Of all here, this alone may be done beside the rest."""
+        """Give a base that is complete and on disk its final name. May run beside the other methods."""
         self.disk.rename(self.base_path(number), self.directory / base_name(number))
         self.disk.sync_directory(self.directory)
 
-    def drop_base(self, number: int, needs_cas: bool) -> None:
-        """Remove a base that was given up, unless a manifest names it by now. This too may be done beside the rest."""
+    def drop_base(self, number: int, is_named: bool) -> None:
+        """Remove an unfinished base, unless the manifest names it already. May run beside the other methods.
+
+        is_named: whether it has its final name.
+        """
         if self.base is None or self.base.name != base_name(number):
-            self.disk.remove(self.directory / base_name(number) if needs_cas else self.base_path(number))
+            self.disk.remove(self.directory / base_name(number) if is_named else self.base_path(number))
 
     def adopt_base(self, number: int, size: int) -> None:
-        """Let a base take the place of all files before the increment of its number.
+        """Let a base replace all files before the increment of its number.
 
-        What was appended from that one on has been synced.
+        size: the base's length in bytes. All records from that increment on must have been synced.
         """
         self.check_lock()
         old = (self.base, self.closed)
@@ -306,32 +318,32 @@ class JournalFiles:
         except OSError:
             self.base, self.closed = old
             raise
-        self._obsolete += [part.name for part in gone]
+        self.obsolete += [part.name for part in gone]
         for part in gone:
             self._unsynced.pop(part.name, None)
         self._names_unsynced = True
-        self.settle()
+        self.finish_swap()
 
-    # Looking after them
+    # Checking them
 
     def check(self) -> None:
-        """See that the files are still there. Raises JournalLost, and OSError."""
+        """Check that all files are still there and are the same files. Raises JournalLost and OSError."""
         self.check_lock()
-        if not self._file.is_at(self.directory / self.name):
+        if not self.file.is_at(self.directory / self.name):
             raise JournalLost(f"{self.directory / self.name} was deleted or replaced")
         for part in self._others():
             path = self.directory / part.name
-            try:  # neither takes a descriptor: clients may have used them up
+            try:  # neither opens a descriptor: clients may have used all of them
                 size, identity = self.disk.size(path), self.disk.identity(path)
             except FileNotFoundError:
                 raise JournalLost(f"{path} was deleted") from None
             if size < part.bytes:
                 raise JournalLost(f"{path} was cut off")
-            if identity != self._known[part.name]:
+            if identity != self._identities[part.name]:
                 raise JournalLost(f"{path} was replaced")
 
     def check_lock(self) -> None:
-        """See that no other process may have the directory, before anything in it is swapped. Raises JournalLost."""
+        """Check that the directory's lock is still ours, before files are swapped. Raises JournalLost and OSError."""
         if not self._lock.is_locked():
             raise JournalLost(f"{self.directory / LOCK_NAME} was deleted or replaced", is_ours=False)
 
@@ -339,32 +351,35 @@ class JournalFiles:
         return (Part(MANIFEST_NAME), *self.manifest.parts[:-1])
 
     def close(self) -> None:
-        """Note in the manifest how long the files are, so that it is noticed when one is cut off; close them."""
+        """Close the last file, and store all lengths in the manifest, so that a file that is cut off later is noticed.
+
+        Raises OSError and JournalLost.
+        """
         try:
             self._swap()
         finally:
-            self._file.close()
+            self.file.close()
 
     def _replace_manifest(self) -> None:
-        """Put the manifest as the files are now in the old one's place, and note which files they are."""
+        """Replace the manifest with one that describes the files as they are now, and store their identities."""
         replace_manifest(self.directory, self.disk, self.manifest)
-        self._know_files()
+        self._store_identities()
 
-    def _know_files(self) -> None:
+    def _store_identities(self) -> None:
         names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))
-        self._known = {name: self._identity(name) for name in names}
+        self._identities = {name: self._identity(name) for name in names}
 
     def _identity(self, name: str) -> object:
         try:
             return self.disk.identity(self.directory / name)
-        except FileNotFoundError:  # `check` tells of it
+        except FileNotFoundError:  # `check` reports it
             return None
 
     def _swap(self) -> None:
-        """Write the manifest as the files are now."""
+        """Write a manifest that describes the files as they are now."""
         self.check_lock()
         self._sync_closed()
-        self.settle()  # the names too, before a manifest has them
+        self.finish_swap()  # make the names durable before a manifest uses them
         self._replace_manifest()
         self._names_unsynced = True
-        self.settle()
+        self.finish_swap()

@@ -1,4 +1,4 @@
-"""A server's journal: recovered at its start, rewritten while it serves, closed at its end."""
+"""The journal of a running server: recovered at its start, rewritten while it runs, closed at its end."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from memcache_kv.store import Store
 from memcache_kv.threads import OnFault
 
 
-class Stopping(Protocol):
-    """The wish that the server end."""
+class StopFlag(Protocol):
+    """A flag that is set when the server must stop; `threading.Event` is one."""
 
     def is_set(self) -> bool:
-        """Tell whether anybody has."""
+        """Tell whether the server must stop."""
 
 
 class JournalLifecycle:
-    """What a server with --journal does about it, beside having it written. Used by the thread that starts and stops.
+    """Open, recover and close the journal of a server with --journal. Used by one thread only.
 
-    path: the journal's directory; stopping: looked at while a journal is read; on_fault: told of what ends one of the
-    journal's threads. `failure` says at the end what could not be written.
+    path: the journal's directory. stopping: checked while the journal is read. on_fault: called when an exception ends
+    one of the journal's threads. After `close`, `failure` says which records could not be written, if any.
     """
 
     def __init__(
-        self, path: Path, settings: Settings, store: Store, log: Log, stopping: Stopping, on_fault: OnFault
+        self, path: Path, settings: Settings, store: Store, log: Log, stopping: StopFlag, on_fault: OnFault
     ) -> None:
         self._path = path
         self._settings = settings
@@ -46,9 +46,9 @@ class JournalLifecycle:
         self.recovered_records = 0
 
     def open(self) -> None:
-        """Recover what the journal has, and have the store's changes written to it from now on.
+        """Recover the journal into the store, and write the store's changes to it from now on. Blocks while it is read.
 
-        Raises JournalError, and StoppedEarly where somebody wants the end first; `close` tidies up then too.
+        Raises JournalError, and StoppedEarly if the server is stopped meanwhile. Call `close` in these cases too.
         """
         self._directory = directory = JournalDirectory(self._path)
         manifest = directory.read()
@@ -58,7 +58,7 @@ class JournalLifecycle:
             found = self._recover(directory, manifest)
             last_cas = found.next_run()
             self.recovered_records = found.records
-            is_held = found.unfit > 0 and not room.holds(found.room)
+            is_held = found.no_room > 0 and not room.holds(found.room)
             room = found.room if is_held else room
             self._say_what_was_recovered(directory, found, is_held)
         self._store.start_cas_at(last_cas + 1)
@@ -83,11 +83,11 @@ class JournalLifecycle:
         self._store.new_second()
 
     def _wall_time(self) -> float:
-        """Tell the time as the store's clock has it, so that the journal knows no other."""
+        """Return the wall-clock time as the store's clock sees it, so that the journal uses no other clock."""
         return self._store.clock.now + self._store.clock.wall_ahead
 
     def close(self) -> None:
-        """Write what is queued, and let go of the directory."""
+        """Write and sync the queued records, end the journal's threads, and unlock the directory. Blocks until done."""
         if self.journal is not None:
             try:
                 self.journal.close()
@@ -98,7 +98,7 @@ class JournalLifecycle:
             self._directory.close()
 
     def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
-        """Replay a journal, and show how far it has come."""
+        """Replay a journal and show the progress."""
         with show_progress(self._log, directory.path) as show:
 
             def progress(done: int, total: int, records: int) -> None:
@@ -109,7 +109,7 @@ class JournalLifecycle:
             return recover(directory.path, directory.disk, manifest, self._store, progress, cuts=False)
 
     def _prepare(self, directory: JournalDirectory, manifest: Manifest | None, found: Recovered) -> None:
-        """Clear away what a crash left, and tell of it. Raises OSError, and is called again then."""
+        """Remove what a crash left, and log what was done. Raises OSError; then it is called again."""
         directory.clear(manifest)
         if manifest is not None:
             cut_tail(directory.path / manifest.increments[-1].name, directory.disk, found)
@@ -130,7 +130,7 @@ class JournalLifecycle:
             )
         left_out = "".join(
             f"; {count} {what}"
-            for count, what in ((found.unfit, "items did not fit"), (found.expired, "values had expired"))
+            for count, what in ((found.no_room, "items did not fit"), (found.expired, "values had expired"))
             if count
         )
         self._log.say(
@@ -138,6 +138,6 @@ class JournalLifecycle:
         )
         if is_held:
             self._log.say(
-                f"{directory.path}: the {found.unfit} items that did not fit stay in the journal for a start with more "
-                "memory: until a client sends `journal compact`, it is not rewritten, which would remove them"
+                f"{directory.path}: the {found.no_room} items that did not fit stay in the journal for a start with "
+                "more memory: it is not rewritten, which would remove them, until a client sends `journal compact`"
             )

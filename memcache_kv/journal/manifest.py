@@ -1,8 +1,8 @@
-"""The manifest: which files make up the journal, in the order in which they are read.
+"""The manifest: the list of the files that make up the journal, in the order in which they are read.
 
-A file that is not named in it is no part of the journal, but for an increment that says of itself that it goes on where
-the last one ends. A new manifest replaces the old one by a rename, so that there is always a whole one. See
-docs/reference/journal_format.md.
+A file that is not in the list is not part of the journal. The only exceptions are increments whose start records say
+that they continue the last one. A new manifest replaces the old one by a rename, so that one complete manifest always
+exists. See docs/reference/journal_format.md.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from memcache_kv.journal.record import FORMAT_VERSION, check_line, framed, parse
 
 MANIFEST_NAME = "manifest.json"
 TEMPORARY_SUFFIX = ".tmp"
-"""What a file's name ends with until it is complete."""
+"""The end of a file's name until the file is complete."""
 FORMER_NAME = "journal-000001.jsonl"
-"""The one file of a journal in format 1, which had no manifest."""
+"""The only file of a journal in format 1, which had no manifest."""
 MANIFEST_LIMIT_BYTES = 1 << 20
 START_LIMIT_BYTES = 4096
-"""A file that holds no more than its start record is shorter than this."""
+"""A start record is always shorter than this."""
 
 
 class Part(msgspec.Struct, frozen=True):
     """A file of the journal.
 
-    bytes: how long it is known to be. It may be longer only where it is the last, which is appended to; what stands
-    behind these bytes in another is no part of the journal.
+    bytes: its known length. Only the last file, to which records are appended, may be longer and still belong to the
+    journal as a whole; in any other file, what follows these bytes is not part of the journal.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=True, frozen=True):
-    """The base, which holds everything as it was at one time, and what was appended since."""
+    """The base, which holds all items at one time, and the increments, which hold the writes since then."""
 
     version: int = 0
     base: Part | None = None
@@ -50,17 +50,17 @@ class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=Tru
 
 
 def base_name(number: int) -> str:
-    """Name the base which increments from this number on continue."""
+    """Return the name of the base that the increments from this number on continue."""
     return f"base-{number:06}.jsonl"
 
 
 def increment_name(number: int) -> str:
-    """Name an increment."""
+    """Return an increment's name."""
     return f"increment-{number:06}.jsonl"
 
 
 def number_of(name: str) -> int:
-    """Return the number in a file's name; 0 where it is none of the journal's."""
+    """Return the number in the name of a journal file; 0 for any other name."""
     kind, _, rest = name.partition("-")
     digits, dot, suffix = rest.partition(".")
     is_ours = kind in ("base", "increment", "journal") and dot and suffix == "jsonl"
@@ -68,14 +68,14 @@ def number_of(name: str) -> int:
 
 
 def read_manifest(directory: Path, disk: Disk) -> Manifest | None:
-    """Read a directory's manifest; None where there is none.
+    """Read a directory's manifest. Returns None if there is none.
 
-    Raises JournalCorrupt where it is damaged, JournalError where it is of a newer format, OSError.
+    Raises JournalCorrupt if it is damaged, JournalError if its format is newer than this program, and OSError.
     """
     path = directory / MANIFEST_NAME
     names = disk.names(directory)
     if MANIFEST_NAME not in names:
-        # Whatever is numbered above 1 was begun when there was a manifest already.
+        # A number above 1 means that there was a manifest when the file was started.
         is_former = all(number_of(name) <= 1 for name in names) and FORMER_NAME in names
         is_begun = is_former and disk.size(directory / FORMER_NAME)
         return Manifest(increments=(Part(FORMER_NAME),)) if is_begun else None
@@ -84,15 +84,15 @@ def read_manifest(directory: Path, disk: Disk) -> Manifest | None:
         return _with_unnamed(directory, disk, set(names), with_base(parse_manifest(data)))
     except ValueError as error:
         raise JournalCorrupt(
-            f"{path} is damaged: {error}; `memcache-kv journal repair {directory}` makes it anew"
+            f"{path} is damaged: {error}; create a new one with `memcache-kv journal repair {directory}`"
         ) from None
 
 
 def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manifest) -> Manifest:
-    """Add the increments that were begun without a word in the manifest (`never`).
+    """Add the increments that were started without a new manifest, as --fsync never does.
 
-    Each says how long the one before it was. Where that is not so long, the machine has failed since: then it was left
-    out of what reached the disk, or something is missing before it, and it counts for nothing.
+    Each of them gives the length of the file before it. If that file has another length, the machine has failed since:
+    either the increment was ahead of what reached the disk, or records before it are missing. Then it is left out.
     """
     *closed, last = manifest.increments
     while (name := increment_name(number_of(last.name) + 1)) in names:
@@ -100,7 +100,7 @@ def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manife
             after = _length_before(directory / name, disk)
             if not after or after != disk.size(directory / last.name):
                 break
-        except FileNotFoundError:  # swapped meanwhile, as by a server that is running
+        except FileNotFoundError:  # a running server has swapped the files meanwhile
             break
         closed.append(Part(last.name, after))
         last = Part(name)
@@ -108,7 +108,7 @@ def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manife
 
 
 def _length_before(path: Path, disk: Disk) -> int:
-    """Return how long a file says that the one before it is; 0 where it does not."""
+    """Return the length that a file gives for the file before it; 0 if it gives none."""
     line, feed, _ = b"".join(disk.read(path, START_LIMIT_BYTES)).partition(b"\n")
     try:
         return parse_line(line).after if feed else 0
@@ -117,7 +117,10 @@ def _length_before(path: Path, disk: Disk) -> int:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest from its line. Raises ValueError, saying what is wrong, and JournalError for a newer format."""
+    """Parse a manifest's line, with its line feed.
+
+    Raises ValueError, which says what is wrong, and JournalError if the format is newer than this program.
+    """
     if not data.endswith(b"\n"):
         raise ValueError("it is cut off")
     check_line(data[:-1])
@@ -132,7 +135,10 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def with_base(manifest: Manifest) -> Manifest:
-    """Name the base that there must be where the first increment is numbered above 1; how long it was is not known."""
+    """Add the base that must exist if the first increment's number is above 1. Its length stays unknown.
+
+    Returns the same object if nothing is missing.
+    """
     number = number_of(manifest.increments[0].name)
     if manifest.base is not None or number == 1:
         return manifest
@@ -140,18 +146,19 @@ def with_base(manifest: Manifest) -> Manifest:
 
 
 def check_version(version: int) -> None:
-    """Raise JournalError for a format that is newer than this program."""
+    """Raise JournalError if this version of the format is newer than this program."""
     if version > FORMAT_VERSION:
         raise JournalError(
-            f"the journal was written in format {version}, and this version reads up to {FORMAT_VERSION}: "
+            f"the journal was written in format {version}, and this program reads up to format {FORMAT_VERSION}: "
             "use a newer memcache_kv"
         )
 
 
 def replace_manifest(directory: Path, disk: Disk, manifest: Manifest) -> None:
-    """Put a manifest in the old one's place. The caller syncs the directory: until then, either may be found.
+    """Replace the manifest by a new one.
 
-    Raises OSError; then the old one is there.
+    The caller must sync the directory: until then, a crash may leave either of them. Raises OSError; then the old one
+    is still there.
     """
     temporary = directory / (MANIFEST_NAME + TEMPORARY_SUFFIX)
     if temporary.name in disk.names(directory):

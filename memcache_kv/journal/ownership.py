@@ -1,4 +1,4 @@
-"""What root's tools make in a journal's directory belongs to whom the journal belongs to: its server reads it."""
+"""Files that root's tools create in a journal belong to the journal's owner, so that its server can read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRIVATE_MODE = 0o600
 
 
 class Owner(NamedTuple):
-    """Whom files are given to, and with which mode."""
+    """The user, group and mode for new files."""
 
     uid: int
     gid: int
@@ -22,29 +22,32 @@ class Owner(NamedTuple):
 
 
 class OwnersDisk(SystemDisk):
-    """The system's disk, on which all that is made is given to an owner."""
+    """The system's disk, on which everything that is created belongs to an owner.
+
+    owner: gets the new files and directories.
+    """
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory that belongs to the owner."""
+        """Create a directory that belongs to the owner."""
         is_new = not path.exists()
         super().make_directory(path)
         if is_new:
             self._give(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def lock(self, path: Path) -> File:
-        """Make a file that the owner can lock too, and lock it."""
+        """Create a file that the owner can lock too, and lock it."""
         file = super().lock(path)
         found = path.lstat()
-        # Another link, symbolic or not, may be to a file that is none of the owner's.
+        # A link, symbolic or hard, may lead to a file that is not the owner's.
         if found.st_uid != self._owner.uid and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
             self._give(path, os.O_RDONLY)
         return file
 
     def create(self, path: Path) -> File:
-        """Make a file that is not there yet, of the owner and with its mode, and open it."""
+        """Create a file that does not exist yet, with the owner and the owner's mode, and open it for appending."""
         fd = os.open(path, CREATE_FLAGS, PRIVATE_MODE)
         try:
             os.fchown(fd, self._owner.uid, self._owner.gid)
@@ -64,15 +67,15 @@ class OwnersDisk(SystemDisk):
 
 
 def disk_for(directory: Path) -> SystemDisk:
-    """Return the disk on which a tool changes a journal. Raises OSError."""
+    """Return the disk with which a tool changes a journal. Raises OSError."""
     owner = owner_of(directory) if os.geteuid() == 0 else None
     return SystemDisk() if owner is None else OwnersDisk(owner)
 
 
 def owner_of(directory: Path) -> Owner | None:
-    """Tell whom a journal belongs to, where that is not root. Raises OSError.
+    """Return the owner of a journal; None if that is root or the directory does not exist. Raises OSError.
 
-    It is the directory's owner; or else, where that is root, the owner of its files. These also tell the mode.
+    The owner is the directory's owner, or if that is root, the owner of its files. The files give the mode too.
     """
     if not directory.is_dir():
         return None
@@ -84,7 +87,7 @@ def owner_of(directory: Path) -> Owner | None:
 
 
 def _files_in(directory: Path) -> list[os.stat_result]:
-    """Look at the journal's files, the manifest first."""
+    """Return the status of each of the journal's files, the manifest first."""
     names = [name for name in sorted(os.listdir(directory)) if number_of(name)]
     paths = [path for path in (directory / MANIFEST_NAME, *(directory / name for name in names)) if path.is_file()]
     return [found for found in (path.lstat() for path in paths) if stat.S_ISREG(found.st_mode)]

@@ -1,9 +1,9 @@
-r"""One record of the journal: a line of JSON that says of itself how long it is and what its checksum is.
+r"""One record of the journal: a line of JSON that states its own length and checksum.
 
 ``{"crc":"079ddfc5","len":44,"op":"set","key":"greeting","value":"hello"}\n``
 
 `len` counts, and `crc` (CRC-32) covers, the bytes from the `"` before `op` to the closing brace. A key or value that is
-not valid UTF-8 stands in base64 under `key64` or `value64`. See docs/reference/journal_format.md.
+not valid UTF-8 is in base64, as `key64` or `value64`. See docs/reference/journal_format.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from memcache_kv.store.entry import (
 )
 
 FORMAT_VERSION = 2
-"""Format 1 had one file, no manifest, and neither `time` nor `end`; it is read too."""
+"""Format 1 had one file, no manifest, and no `time` and `end` records. It can still be read."""
 
 LAST_CAS = (1 << 64) - 1
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -39,17 +39,17 @@ Op: TypeAlias = Literal["start", "set", "delete", "touch", "cas", "mark", "flush
 
 
 class Room(NamedTuple):
-    """How much room a server has for a journal's items: the bytes of -m, and --max-items. 0 is no limit."""
+    """How much room a server has for items: the bytes of -m, and the number of --max-items. 0 is no limit."""
 
     limit_bytes: int = 0
     max_items: int = 0
 
     def holds(self, other: Room) -> bool:
-        """Tell whether all that finds room there finds it here."""
+        """Tell whether all items that fit into `other` fit into this room."""
         return all(mine == 0 or 0 < theirs <= mine for mine, theirs in zip(self, other, strict=True))
 
     def joined(self, other: Room) -> Room:
-        """Return the least room that holds all that finds room in either."""
+        """Return the smallest room for all items that fit into either of the two."""
         return Room(*(max(pair) if all(pair) else 0 for pair in zip(self, other, strict=True)))
 
 
@@ -57,55 +57,55 @@ UNLIMITED = Room()
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
-    """What one line says. Which fields matter depends on `op`; the others are left out of the line."""
+    """One record. Its meaning depends on `op`; a line leaves out fields that have their default."""
 
     op: Op
     key: str | None = None
     key64: bytes | None = None
     flags: int = 0
     exp: Natural = 0
-    """Unix time of expiry; 0 is never."""
+    """The unix time of expiry; 0 for never."""
     cas: Natural = 0
-    """set, cas, mark: the item's CAS id, where it has one; start: the id before the first of this run."""
+    """set, cas, mark: the item's CAS id, if it has one. start: the id before the first one of this run."""
     at: int = 0
-    """flush: the unix time at which it takes effect, 0 for at once; start: when the file was begun; time: from when on
-    what follows was done; end: when the base was complete, which is the moment that it shows."""
+    """flush: the unix time at which it takes effect; 0 for at once. start: when the file was started. time: the
+    earliest time of the records that follow. end: the time whose state the base holds."""
     version: int = 0
-    """start: FORMAT_VERSION of the writer."""
+    """start: the writer's FORMAT_VERSION."""
     value: str | None = None
     value64: bytes | None = None
     stale: bool = False
-    """set, mark: the value was invalidated, and is still served."""
+    """set, mark: the value was invalidated but is still served."""
     won: bool = False
-    """set, mark: somebody was told to store the key anew."""
+    """set, mark: a client has been asked to store the key anew."""
     count: int = 0
-    """end: how many records stand before it, in a base."""
+    """end: the number of records before it in the base."""
     limit: int = 0
     items: int = 0
-    """start: the `Room` that is needed for what lives of the journal."""
+    """start: the `Room` that the journal's live items need."""
 
     stepped: int | None = None
-    """start, time: by how many seconds the wall clock was stepped in all since the journal was begun. Where that is not
-    what was said before, all expiry times up to here are to be moved by the difference. None: as before."""
+    """start, time: the sum of all steps of the wall clock since the journal was started, in seconds. If it differs from
+    the sum before, all expiry times up to here move by the difference. None: unchanged."""
     after: int = 0
-    """start: how long the increment before this one is, where this one may be there before a manifest names it."""
+    """start: the length of the previous increment, if this one may exist before a manifest names it."""
 
     @property
     def room(self) -> Room:
-        """Return the room that a start tells of."""
+        """The room that a start record gives."""
         return Room(self.limit, self.items)
 
     def key_bytes(self) -> bytes:
-        """Return the key as the protocol has it."""
+        """Return the key as bytes."""
         return self.key.encode() if self.key is not None else self.key64 or b""
 
     @property
     def state(self) -> int:
-        """Return STALE and WON as an item has them."""
+        """The bits STALE and WON, as an item has them."""
         return STALE * self.stale | WON * self.won
 
     def value_bytes(self) -> bytes:
-        """Return the value as the protocol has it."""
+        """Return the value as bytes."""
         return self.value.encode() if self.value is not None else self.value64 or b""
 
 
@@ -114,28 +114,29 @@ _encode = _encoder.encode
 _decode = msgspec.json.Decoder(Record).decode
 
 LINE_HEAD = b'{"crc":"'
-"""What every line begins with."""
+"""The first bytes of every line."""
 _CRC_AT = len(LINE_HEAD)
 _LEN_AT = len('{"crc":"00000000","len":')
 
-LOOKED_AT_BYTES = 24
-"""How much of what may be text is looked at before it is decoded."""
-_shows_no_text = re.compile(rb"[\x00-\x7f][\x80-\xbf]|[\xc0\xc1\xf5-\xff]|[\xc2-\xf4][\x00-\x7f\xc2-\xf4]").search
-"""Finds what is in no UTF-8: a continuation behind no beginning, a byte of none, a beginning without continuation."""
+SNIFFED_BYTES = 24
+"""How many bytes are checked for invalid UTF-8 before all of them are decoded."""
+_find_invalid_utf8 = re.compile(rb"[\x00-\x7f][\x80-\xbf]|[\xc0\xc1\xf5-\xff]|[\xc2-\xf4][\x00-\x7f\xc2-\xf4]").search
+"""Find bytes that occur in no UTF-8 text: a continuation byte without a first one, an invalid byte, or a first byte
+without a continuation."""
 
 
 def line_of(record: Record) -> bytes:
-    """Make the line of a record, with its checksum and its line feed."""
+    """Return a record as a line, with its checksum and line feed."""
     return framed(_encode(record)[1:])
 
 
 def framed(body: bytes) -> bytes:
-    """Make a line of what stands behind the first brace, with its checksum and its line feed."""
+    """Return a line with its checksum and line feed; `body` is the JSON object without its first brace."""
     return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
 
 
 class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set", gc=False):
-    """What a Record says that is a `set` of an entry without a state; made in half the time."""
+    """The fields of a `set` record of an entry that is neither stale nor won. It is faster to create than a Record."""
 
     key: str | None = None
     key64: bytes | None = None
@@ -146,21 +147,22 @@ class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set",
     value64: bytes | None = None
 
 
-FEW = 12
-"""Fewer lines than this are made faster one by one."""
+MIN_BATCH_LINES = 12
+"""Fewer lines than this are faster to encode one by one."""
 _SET = b'"op":"set",'
-"""What the body of a `set` begins with."""
+"""The first bytes of a `set` record's body."""
 _SET_CRC = crc32(_SET)
 _NO_FLAGS = b"0"[0]
-"""What an entry has between its first space and its second where the client's flags are 0."""
+"""The byte after an entry's first space if the client's flags are 0."""
 
 
 def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> bytes:
-    """Make the lines of `set`s of entries that are bytes: what `set_line` makes of each, of many in half the time.
+    """Return the `set` records of these keys and entries, which must be of type bytes, as lines.
 
-    wall_ahead: how far ahead the wall clock is, by which expiry times are written, of the clock of the entries.
+    The result is the same as with `set_line` for each of them, but faster for many. wall_ahead: how many seconds the
+    wall clock, by which expiry times are written, is ahead of the clock of the entries.
     """
-    if len(entries) < FEW:
+    if len(entries) < MIN_BATCH_LINES:
         return b"".join(map(_entry_line, keys, entries, repeat(wall_ahead)))
     flags: Iterable[int] = repeat(0)
     deadlines = ids = flags
@@ -184,18 +186,21 @@ def _entry_line(key: bytes, entry: bytes, wall_ahead: int) -> bytes:
 
 
 def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | None]]:
-    """Decode what is text. Return it, with None for the others; and those, with None for what is text."""
+    """Decode the pieces that are text.
+
+    Returns the texts, with None in place of other pieces, and the other pieces, with None in place of texts.
+    """
     try:
         return [*map(bytes.decode, pieces)], repeat(None)
     except UnicodeDecodeError:
         pass
-    seen = LOOKED_AT_BYTES  # `_text`, less a call
-    texts = [None if not one.isascii() and _shows_no_text(one, 0, seen) else _decoded(one) for one in pieces]
+    seen = SNIFFED_BYTES  # `_text`, inlined
+    texts = [None if not one.isascii() and _find_invalid_utf8(one, 0, seen) else _decoded(one) for one in pieces]
     return texts, [piece if text is None else None for text, piece in zip(texts, pieces, strict=True)]
 
 
 def _framed_sets(objects: bytes) -> bytes:
-    """Make of the JSON objects of `set`s, which stand in a line each, what `framed` makes of each."""
+    """Frame the JSON objects of `set` records, one per line, as `framed` does each of them."""
     rests = objects[len(b"{" + _SET) : -1].split(b"\n{" + _SET)
     fields: list[int | bytes] = [0] * (3 * len(rests))
     fields[0::3] = map(crc32, rests, repeat(_SET_CRC))
@@ -205,7 +210,10 @@ def _framed_sets(objects: bytes) -> bytes:
 
 
 def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
-    """Make the line of one `set`; of many entries that are bytes `set_lines` does it in half the time."""
+    """Return a `set` record as a line. For many entries of type bytes, `set_lines` is faster.
+
+    exp: unix time of expiry by the wall clock, or 0. cas: 0 for none. state: the bits STALE and WON.
+    """
     key_text, value_text = _text(key), _text(value)
     key64, value64 = key if key_text is None else None, value if value_text is None else None
     record = Record("set", key_text, key64, flags, exp, cas, 0, 0, value_text, value64)
@@ -215,8 +223,8 @@ def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: in
 
 
 def _text(data: bytes) -> str | None:
-    """Decode what is text; None for what is not: most of that shows it soon, in half an exception's time."""
-    return None if not data.isascii() and _shows_no_text(data, 0, LOOKED_AT_BYTES) else _decoded(data)
+    """Decode text; return None for other data. Most binary data is recognized without raising an exception."""
+    return None if not data.isascii() and _find_invalid_utf8(data, 0, SNIFFED_BYTES) else _decoded(data)
 
 
 def _decoded(data: bytes) -> str | None:
@@ -227,7 +235,10 @@ def _decoded(data: bytes) -> str | None:
 
 
 def mark_record(exp: int, cas: int, state: int) -> Record:
-    """Make the record of a `mark`, but for its key."""
+    """Return a `mark` record without its key.
+
+    exp: unix time of expiry, or 0. cas: 0 for none. state: the bits STALE and WON.
+    """
     record = Record("mark", exp=exp, cas=cas)
     _put_state(record, state)
     return record
@@ -239,7 +250,7 @@ def _put_state(record: Record, state: int) -> None:
 
 
 def put_key(record: Record, key: bytes) -> Record:
-    """Write the key into a record, as text where it is text."""
+    """Set a record's key, as text or as base64, and return the record."""
     record.key = _text(key)
     if record.key is None:
         record.key64 = key
@@ -247,9 +258,9 @@ def put_key(record: Record, key: bytes) -> Record:
 
 
 def check_line(line: bytes) -> None:
-    """See that a line (without its line feed) is as long as it says, and has the checksum that it says.
+    """Check that a line, without its line feed, has the length and the checksum that it states.
 
-    Raises ValueError, saying what is wrong.
+    Raises ValueError, which says what is wrong.
     """
     if not line.startswith(LINE_HEAD) or line[_CRC_AT + 8 : _LEN_AT] != b'","len":':
         raise ValueError("not a record of a journal")
@@ -262,16 +273,16 @@ def check_line(line: bytes) -> None:
 
 
 def parse_line(line: bytes) -> Record:
-    """Read a line (without its line feed) back.
+    """Check and decode a line, without its line feed.
 
-    Raises ValueError, saying what is wrong, where length, checksum or content do not fit.
+    Raises ValueError, which says what is wrong, if the length, the checksum or the content is invalid.
     """
     check_line(line)
     return decode_line(line)
 
 
 def decode_line(line: bytes) -> Record:
-    """Read a line back that was checked already. Raises ValueError where it is no record that is known."""
+    """Decode a line that was checked already. Raises ValueError if it is not a known record."""
     try:
         record = _decode(line)
     except msgspec.MsgspecError as error:

@@ -29,8 +29,8 @@ from memcache_kv.store.entry import (
 from memcache_kv.store.store import Store
 
 CAS_RUN_BITS = 32
-"""Each run with a journal gives CAS ids from a range of 2^32 of its own, so that an id whose record was lost in a
-crash is never given twice."""
+"""Each run of a server with a journal gives CAS ids from its own range of 2^32. So an id whose record was lost in a
+crash is never given again."""
 CAS_RUN = 1 << CAS_RUN_BITS
 
 LINE = re.compile(
@@ -38,49 +38,49 @@ LINE = re.compile(
     rb'(?:"flags":(0|[1-9]\d*+),)?+(?:"exp":(0|[1-9]\d*+),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
     rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
 )
-"""A line: the parts of a set of text without escapes, or else the whole line, which is to be decoded."""
+"""A line: either the parts of a `set` of text without escapes, or the whole line, which must be decoded as JSON."""
 NEW_DEADLINE = re.compile(rb'"op":"(?:touch|mark)",')
-"""What only a record has that gives a key's value another deadline: within strings quotation marks are escaped."""
+"""Occurs only in records that change a key's deadline: inside JSON strings the quotation marks are escaped."""
 STEPPED = re.compile(rb'"stepped":(-?\d++)')
-"""What a record says of the steps of the wall clock."""
+"""The sum of the wall clock's steps in a record."""
 EXPIRED_BYTES = 16 * 1024 * 1024
-"""With more than this of what has expired, it is looked up which of it a later record brings back."""
+"""When expired entries take more than this, the journal is searched for later records that renew them."""
 
 Progress = Callable[[int, int, int], None]
-"""Told the bytes read so far, the bytes in all, and the records applied so far."""
+"""Called with the bytes read so far, the bytes in all, and the records applied so far."""
 
 
 @dataclass
 class Recovered:
-    """What was found in a journal."""
+    """What a journal held."""
 
     records: int = 0
     bytes: int = 0
     seconds: float = 0.0
     last_cas: int = 0
-    """The highest CAS id that the store gave; those of the next run must be above it. One that lies further away than
-    a whole run was a client's own choice."""
+    """The highest CAS id that the store gave; the next run's ids must be higher. An id more than a whole run above it
+    was chosen by a client."""
     room: Room = UNLIMITED
-    """The room that is needed for what lives of the journal, as its last start record says."""
+    """The room that the journal's live items need, by the last start record."""
     expired: int = 0
-    """How many values had expired that no later record gave more time."""
-    unfit: int = 0
-    """How many items the store had no room for. They stay in the journal."""
+    """The number of values that had expired and that no later record renewed."""
+    no_room: int = 0
+    """The number of items that the store had no room for. They stay in the journal."""
     torn_bytes: int = 0
-    """Length of the unfinished last line; 0 where there was none."""
+    """The length of the unfinished last line; 0 if there was none."""
     torn_at: int = 0
     """Its offset in the last file."""
     torn_copy: Path | None = None
-    """Where it was copied to before it was cut off."""
+    """The file it was copied to before it was cut off."""
     last_at: int = 0
-    """The last unix time that it tells of."""
+    """The last unix time in the journal."""
     stepped: int | None = None
-    """By how many seconds the wall clock was stepped in all, which the next run goes on from; None: it never was."""
+    """The sum of the wall clock's steps in seconds, from which the next run continues. None: there was none."""
     set_back: int = 0
-    """By how many seconds of these it was set back since."""
+    """How many seconds of it are a step back since the journal's last time."""
 
     def next_run(self) -> int:
-        """Return the id before the first that the next run may give."""
+        """Return the CAS id before the first one of the next run."""
         return ((self.last_cas >> CAS_RUN_BITS) + 1) << CAS_RUN_BITS
 
 
@@ -94,21 +94,26 @@ def recover(
 ) -> Recovered:
     """Apply a journal's records to a store, in order.
 
-    A last line without its line feed was being written when the process or machine went down: it is copied to a file
-    beside the journal and cut off; where `cuts` is false, `cut_tail` is left to the caller. Raises JournalCorrupt,
-    naming file and offset, for anything else that is not a whole record, and JournalError where a file can't be read
-    or is of a newer format.
+    A last line without its line feed was being written when the process or the machine went down. It is copied to a
+    file beside the journal and cut off; if `cuts` is false, the caller must call `cut_tail`. progress: called after
+    each block that was read.
+
+    Raises JournalCorrupt, with the file and the offset, for any other damage, and JournalError if a file can't be read
+    or has a newer format.
     """
     started = time.perf_counter()
-    replay = Replay(store, lambda stepped: keys_given_time(directory, disk, manifest, store.clock.now, stepped))
+    replay = Replay(store, lambda stepped: find_renewed_keys(directory, disk, manifest, store.clock.now, stepped))
     _read(directory, disk, manifest, replay, progress, cuts)
-    replay.found.unfit = store.fit()
+    replay.found.no_room = store.fit()
     replay.found.seconds = time.perf_counter() - started
     return replay.found
 
 
 def survey(directory: Path, disk: Disk, manifest: Manifest, now: int, progress: Progress | None = None) -> Recovered:
-    """Read a journal as `recover` does, and keep none of its items."""
+    """Read a journal as `recover` does, without keeping its items.
+
+    now: the present unix time. Raises the same errors.
+    """
     found = Survey(now)
     _read(directory, disk, manifest, found, progress)
     return found.found
@@ -139,20 +144,20 @@ def _read(
                     progress(found.bytes + reader.offset, sum(sizes.values()), found.records)
             found.bytes += reader.offset
         reading.finish()
-        _note_tail(directory / last.name, disk, reader.offset, sizes[last.name], found)
+        _find_tail(directory / last.name, disk, reader.offset, sizes[last.name], found)
         if cuts:
             cut_tail(directory / last.name, disk, found)
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
 
 
-def keys_given_time(
+def find_renewed_keys(
     directory: Path, disk: Disk, manifest: Manifest, now: int, stepped: int | None
 ) -> set[bytes] | None:
-    """Find the keys which some record gives a deadline that has not passed, without storing a value.
+    """Find the keys that some record gives a deadline after `now`, without storing any value.
 
-    What has expired of any other key stays so. None: a step of the wall clock that is not in `stepped`, the sum of
-    those read so far, may move the deadlines of all. Lines are not checked here. Raises OSError.
+    All other keys that have expired stay expired. stepped: the sum of the wall clock's steps read so far. Returns None
+    if a record has another sum, because then all deadlines may move. Does not check the lines. Raises OSError.
     """
     keys = set()
     for part in manifest.increments:
@@ -161,7 +166,7 @@ def keys_given_time(
                 return None
             for match in NEW_DEADLINE.finditer(block):
                 line = block[block.rfind(b"\n", 0, match.start()) + 1 : block.index(b"\n", match.end())]
-                with contextlib.suppress(ValueError):  # damage, which stops the reading once it comes there
+                with contextlib.suppress(ValueError):  # damage, which the reader reports when it gets there
                     record = decode_line(line)
                     if record.exp == 0 or record.exp > now:
                         keys.add(record.key_bytes())
@@ -169,16 +174,17 @@ def keys_given_time(
 
 
 class PartReader:
-    """Read a file of the journal: `batches` gives its records, about a megabyte at a time, checked.
+    """Read and check one file of the journal. `batches` yields its records, about a megabyte at a time.
 
-    Raises JournalCorrupt, naming the offset, for what is not a whole record or a file that is not whole: one
-    without its beginning, and, but for the last, one that does not end where it should.
+    is_base, is_last: whether the file is the manifest's base, or its last increment. Raises JournalCorrupt, with the
+    offset, for anything but a complete record, for a file without its beginning, and for a file other than the last
+    that does not end where it should.
     """
 
     def __init__(self, directory: Path, disk: Disk, part: Part, is_base: bool, is_last: bool) -> None:
         self.path = directory / part.name
         self.offset = 0
-        """Where the first record stands that was not given yet."""
+        """The offset of the first record that was not yielded yet."""
         self._disk = disk
         self._part = part
         self._is_base = is_base
@@ -186,7 +192,7 @@ class PartReader:
         self._records = 0
 
     def batches(self) -> Iterator[list[Record]]:
-        """Give the file's records in order."""
+        """Yield the file's records in order, in batches."""
         for block in self.blocks():
             try:
                 records = [parse_line(line) for line in block[:-1].split(b"\n")]
@@ -196,7 +202,10 @@ class PartReader:
             yield records
 
     def blocks(self) -> Iterator[bytes]:
-        """Give the file in pieces of whole lines, not yet checked: whoever takes one moves the offset behind it."""
+        """Yield the file in blocks of complete lines, not yet checked.
+
+        The caller adds each block's length to `offset`.
+        """
         last = b""
         for block in self.whole_lines():
             if not self._records:
@@ -207,7 +216,7 @@ class PartReader:
         self._check_end(last)
 
     def whole_lines(self) -> Iterator[bytes]:
-        """Give the file in pieces of whole lines, with nothing looked at; an unfinished last line is left out."""
+        """Yield the file in blocks of complete lines without any check, and without an unfinished last line."""
         rest: list[bytes] = []
         for block in self._disk.read(self.path, None if self._is_last else self._part.bytes):
             end = block.rfind(b"\n") + 1
@@ -217,7 +226,7 @@ class PartReader:
             rest.append(block[end:])
 
     def damage_in(self, block: bytes) -> JournalCorrupt:
-        """Find what is wrong with the first line of a piece that is not a record."""
+        """Return the error for the first line of a block that is not a valid record."""
         for line in block[:-1].split(b"\n"):
             try:
                 parse_line(line)
@@ -234,22 +243,22 @@ class PartReader:
 
     def _check_start(self, line: bytes) -> None:
         try:
-            first = parse_line(line)  # a damaged version is not a newer one
+            first = parse_line(line)  # check the line first: a damaged version is not a newer one
         except ValueError as error:
             raise self.damaged(str(error)) from None
         if first.op != "start":
-            raise JournalCorrupt(f"{self.path} does not begin with a start record: it is not a whole journal")
+            raise JournalCorrupt(f"{self.path} does not begin with a start record: it is not a complete journal")
         check_version(first.version)
 
     def _check_end(self, last: bytes) -> None:
-        """See that the file ends as it should."""
+        """Check that the file ends as it should."""
         if self._is_last:
             if self.offset < self._part.bytes:
-                raise self.damaged(f"it was {self._part.bytes} bytes long, and there is no record here")
+                raise self.damaged(f"the file was {self._part.bytes} bytes long, and there is no record here")
         elif self.offset != self._part.bytes:
             raise self.damaged("a record is cut off")
         if self._is_base and not self._is_whole_base(last):
-            raise self.damaged("it is not a whole base")
+            raise self.damaged("it is not a complete base")
 
     def _is_whole_base(self, last: bytes) -> bool:
         if not last:
@@ -258,110 +267,117 @@ class PartReader:
         return end.op == "end" and end.count == self._records - 1
 
     def damaged(self, why: str) -> JournalCorrupt:
-        """Make the error for damage at the present offset."""
+        """Return the error for damage at the present offset."""
         return JournalCorrupt(
             f"{self.path} is damaged at offset {self.offset}: {why}. Put a copy back, or see what can be saved with "
             f"`memcache-kv journal repair {self.path.parent}`"
         )
 
 
-class Expired:
-    """What has expired by now, while a journal is read: a touch further on may show that it lives.
+class ExpiredEntries:
+    """Entries that have expired by now. They are kept while a journal is read, because a later touch may renew them.
 
-    Most of it is never touched. So once it takes more than LAPSED_BYTES, `find_given_time` is asked for the keys that
-    are, and no others are kept from then on. What is kept then lives at the end, or did at some time since.
+    Most of them are never touched. So when they take more than EXPIRED_BYTES, `find_renewed` is asked for the keys that
+    are renewed later, and from then on no others are kept.
     """
 
-    def __init__(self, find_given_time: Callable[[], set[bytes] | None] | None) -> None:
-        self._find = find_given_time
-        self._given_time: set[bytes] | None = None
+    def __init__(self, find_renewed: Callable[[], set[bytes] | None] | None) -> None:
+        self._find = find_renewed
+        self._renewed: set[bytes] | None = None
         self._bytes = 0
         self.table: dict[bytes, Entry] = {}
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Keep an entry that has expired, if it may live."""
-        if self._given_time is not None and key not in self._given_time:
+        """Keep an expired entry if it may be renewed."""
+        if self._renewed is not None and key not in self._renewed:
             return
         self.remove(key)
         self.table[key] = entry
         self._bytes += len(key) + len(entry) + ENTRY_COST_BYTES
-        if self._find is not None and self._given_time is None and self._bytes > EXPIRED_BYTES:
-            self._given_time = self._find()
-            if self._given_time is None:
+        if self._find is not None and self._renewed is None and self._bytes > EXPIRED_BYTES:
+            self._renewed = self._find()
+            if self._renewed is None:
                 self._find = None
                 return
-            for other in self.table.keys() - self._given_time:
+            for other in self.table.keys() - self._renewed:
                 self.remove(other)
 
     def remove(self, key: bytes) -> None:
-        """Forget a key, if it is here."""
+        """Remove a key if it is here."""
         entry = self.table.pop(key, None)
         if entry is not None:
             self._bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self.table.clear()
         self._bytes = 0
 
 
 class Survey:
-    """Checks records and keeps nothing of them but what `found` says."""
+    """Check records and keep only the totals, in `found`.
+
+    now: the present unix time.
+    """
 
     def __init__(self, now: int) -> None:
         self.found = Recovered()
         self._now = now
 
     def finish(self) -> None:
-        """Take it, as `Replay.finish` does, that a clock which is behind the journal's last time was set back."""
+        """Finish after the last record.
+
+        If the clock is behind the journal's last time, it was set back, as `Replay.finish` assumes too.
+        """
         found = self.found
         found.set_back = max(0, found.last_at - self._now)
         if found.set_back:
             found.stepped = (found.stepped or 0) - found.set_back
 
-    def _note(self, line: bytes) -> None:
+    def _check(self, line: bytes) -> None:
         record = parse_line(line)
-        _note(record, self.found)
+        _count(record, self.found)
         if record.stepped is not None:
             self.found.stepped = record.stepped
 
     def apply_block(self, block: bytes) -> None:
-        """Check whole lines. Raises ValueError at the first that is no record."""
+        """Check a block of complete lines. Raises ValueError at the first invalid record."""
         if not _is_text(block):
             for line in block[:-1].split(b"\n"):
-                self._note(line)
+                self._check(line)
             self.found.records += block.count(b"\n")
             return
         found = LINE.findall(block)
         for head, body, *_, other in found:
             if not head:
-                self._note(other)
+                self._check(other)
             elif head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
                 raise ValueError
         self.found.records += len(found)
 
 
 class Replay:
-    """Does again, on a store, what records tell of; `found` says what they were.
+    """Apply records to a store again, and count them in `found`.
 
-    find_given_time: finds the keys that some record gives more time; None keeps all that has expired until the end.
+    find_renewed: called with the sum of the wall clock's steps; returns the keys that a later record renews, or None if
+    that can't be known. Without it, all expired entries are kept until the end.
     """
 
-    def __init__(self, store: Store, find_given_time: Callable[[int | None], set[bytes] | None] | None = None) -> None:
+    def __init__(self, store: Store, find_renewed: Callable[[int | None], set[bytes] | None] | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._expired = Expired(None if find_given_time is None else lambda: find_given_time(self.found.stepped))
+        self._expired = ExpiredEntries(None if find_renewed is None else lambda: find_renewed(self.found.stepped))
 
     def apply(self, records: list[Record]) -> None:
-        """Do again what these tell of, in order."""
+        """Apply these records in order."""
         for record in records:
             self._apply(record)
         self.found.records += len(records)
 
     def finish(self) -> None:
-        """Having come to the end, take it that a clock which is behind the journal's last time was set back since.
+        """Finish after the last record. If the clock is behind the journal's last time, it was set back since then.
 
-        What had expired by then stays so, and what lives has the time that was left to it.
+        Entries that had expired by that time stay expired, and live items keep the time that they had left.
         """
         found = self.found
         found.set_back = max(0, found.last_at - self._store.clock.now)
@@ -369,9 +385,9 @@ class Replay:
             self.follow_steps((found.stepped or 0) - found.set_back)
 
     def follow_steps(self, stepped: int | None) -> None:
-        """Move what was noted by the wall clock as it was before to what it is when it was stepped by so much in all.
+        """Move all expiry times to the wall clock as it is after steps of `stepped` seconds in all.
 
-        stepped: since the journal was begun; None: never yet.
+        stepped: the sum since the journal was started; None if there was none.
         """
         seconds = (stepped or 0) - (self.found.stepped or 0)
         self.found.stepped = stepped
@@ -385,10 +401,10 @@ class Replay:
                 self._change(key, deadline=moved(deadline_of(entry), seconds))
 
     def apply_block(self, block: bytes) -> None:
-        """Check whole lines, and do again what they tell of. Raises ValueError at the first that is no record.
+        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record.
 
-        What most lines are, the set of a key and a small value in neither of which anything is escaped, is read
-        without decoding the JSON. That takes 1.7 microseconds a record, where the other way takes 4.
+        Most lines are the `set` of a key and a small value without JSON escapes. These are read without decoding the
+        JSON.
         """
         if not _is_text(block):
             self.apply([parse_line(line) for line in block[:-1].split(b"\n")])
@@ -414,8 +430,8 @@ class Replay:
         self.found.records += len(found)
 
     def _apply(self, record: Record) -> None:
-        """Do again what a record tells of."""
-        _note(record, self.found)
+        """Apply a record."""
+        _count(record, self.found)
         op = record.op
         if op == "set":
             key = record.key_bytes()
@@ -436,7 +452,7 @@ class Replay:
             self.follow_steps(record.stepped)
 
     def _keep(self, key: bytes, entry: Entry) -> None:
-        """Put an entry where it belongs."""
+        """Put an entry into the store, or among the expired ones."""
         if 0 < deadline_of(entry) <= self._store.clock.now:
             self._store.restore(key, None)
             self._expired.put(key, entry)
@@ -446,21 +462,21 @@ class Replay:
             self._store.restore(key, entry)
 
     def _flush(self, at: int) -> None:
-        """Replay a flush. One that was to come waits again, even when its time has passed while nobody served:
+        """Replay a flush. One with a time waits again, even if that time has passed while no server ran.
 
-        what was stored between the command and that time belongs to it, and the first `new_second` carries it out.
+        Items that were stored before that time belong to it, and the first `new_second` carries it out.
         """
         if at:
             self._store.flush_at = at
         else:
             self._store.flush()
-            self._store.forget_flushed()  # nobody is told after a restart what a flush took before it
+            self._store.forget_flushed()  # `get_flushed` counts no flush of before the restart
             self._expired.clear()
 
     def _change(
         self, key: bytes, deadline: int | None = None, cas: int | None = None, state: int | None = None
     ) -> None:
-        """Replay a change of rare facts (None: it stays); a key that was evicted is passed over."""
+        """Replay a new deadline, CAS id or state (None: unchanged). An evicted key is ignored."""
         expired = self._expired.table.get(key)
         entry = self._store.kept(key) or expired
         if entry is None:
@@ -478,7 +494,7 @@ class Replay:
 
 
 def _is_text(block: bytes) -> bool:
-    """Tell whether all of this is UTF-8, as LINE takes for granted."""
+    """Tell whether a block is valid UTF-8, which LINE takes for granted."""
     if block.isascii():
         return True
     try:
@@ -488,8 +504,8 @@ def _is_text(block: bytes) -> bool:
     return True
 
 
-def _note(record: Record, found: Recovered) -> None:
-    """Note what a record says of the journal. Raises JournalError where that is of a newer format."""
+def _count(record: Record, found: Recovered) -> None:
+    """Update the totals from a record. Raises JournalError if its format is newer than this program."""
     if found.last_cas < record.cas <= found.last_cas + CAS_RUN or record.op == "start":
         found.last_cas = max(found.last_cas, record.cas)
     if record.op == "start":
@@ -499,20 +515,23 @@ def _note(record: Record, found: Recovered) -> None:
         found.last_at = record.at or found.last_at
 
 
-def _note_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
-    """Note what stands behind an offset. Raises JournalCorrupt where that is all, and no record that was begun."""
+def _find_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
+    """Store what follows the last complete line in `found`.
+
+    Raises JournalCorrupt if that is the whole file and does not begin like a record.
+    """
     if offset == size:
         return
     found.torn_bytes, found.torn_at = size - offset, offset
     whole = b"".join(disk.read(path)) if not offset else b""
     if not offset and not LINE_HEAD.startswith(whole[: len(LINE_HEAD)]):
-        raise JournalCorrupt(f"{path} is not a journal: its only line is not a record that was begun")
+        raise JournalCorrupt(f"{path} is not a journal: its only line does not begin like a record")
 
 
 def cut_tail(path: Path, disk: Disk, found: Recovered) -> None:
     """Copy an unfinished last line to a file beside the journal, durably, then cut it off.
 
-    Raises OSError, and may be called again then.
+    Does nothing if there is none. Raises OSError; then it may be called again.
     """
     if not found.torn_bytes or found.torn_copy is not None:
         return
@@ -528,7 +547,7 @@ def cut_tail(path: Path, disk: Disk, found: Recovered) -> None:
 
 
 def _copy_from(path: Path, disk: Disk, offset: int, copy: Path) -> None:
-    """Copy a file from an offset on to another that is on disk then, with its name."""
+    """Copy a file from an offset on to a new file that is durable, with its name, when this returns."""
     kept = disk.create(copy)
     try:
         position = 0

@@ -1,4 +1,4 @@
-"""The journal while serving: changes are queued by the workers, written and synced by one thread."""
+"""The journal of a running server: workers queue records, and one thread writes and syncs them."""
 
 from __future__ import annotations
 
@@ -30,75 +30,81 @@ from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, moved,
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
-"""How long records are gathered before one write, where no client waits for it. With the time to encode and write them,
-and with that of an fsync that is under way, it is what `kill -9` can cost under everysec and never."""
+"""How long records are gathered before one write, if no client waits for it. A `kill -9` under everysec or never loses
+the records of this time, and of the time to encode and write them and to finish an fsync in progress."""
 SYNC_SECONDS = 0.9
-"""everysec: an fsync begins when the oldest record not yet on disk is this old; the rest of the second is its own."""
+"""everysec: an fsync starts when the oldest record not yet on disk is this old. The rest of the second is for the
+fsync."""
 QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
-LEAST_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
+MIN_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
 QUEUE_PART = 1 / 16
-"""A server's limit on its journal's queue is this part of its items' memory, between the two above."""
+"""The limit of a journal's queue is this part of the memory for items, within the two limits above."""
 QUICK_SYNC_SECONDS = 0.001
-"""always: fsyncs that take less on average are made by the worker itself, at the end of its turn."""
-CHECK_SECONDS = 1.0
-"""How often it is looked whether the files are still there, and tried again whether a disk that failed works."""
-MOST_IN_HAND = 5
+"""always: if fsyncs take less than this on average, the worker itself makes them at the end of its turn."""
+FILE_CHECK_SECONDS = 1.0
+"""How often the journal checks that its files are still there, and retries a write that failed."""
+QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
-READY = b"\n"
-"""Stands in the queue in place of a key, before lines that are ready. No entry that is bytes has such a key."""
-OVERHEAD_BYTES = 64
-"""What a record is counted as beside key and entry while it is queued: about what its line has beside them."""
-LONGEST_UNTIMED_SECONDS = 60
-"""While nothing changes, the time is noted after one second, then after twice as long each time, up to this. A start
-takes it that no less had passed, should the clock have been set back meanwhile."""
+ENCODED = b"\n"
+"""Stands in the queue in place of a key, before lines that are encoded already. No entry of type bytes has such a
+key."""
+QUEUED_OVERHEAD_BYTES = 64
+"""What a queued record counts besides its key and entry; about what its line needs besides them."""
+MAX_STAMP_INTERVAL_SECONDS = 60
+"""While no record is written, the time is recorded after one second, then after twice as long each time, up to this. If
+the clock is set back while no server runs, the next start assumes that no more time than this is missing."""
 RECORDS_AT_ONCE = 384
-"""How many small records are encoded before the interpreter is given up: half a millisecond's."""
-SLICE_BYTES = 128 * 1024
-"""Fewer, where so many would be longer than this on average."""
-LEAST_AT_ONCE = 16
-PAUSE_SECONDS = 0.00005
-"""How long the others have it then, at least. With what it costs to wake up, it is a tenth of the work of a slice."""
+"""How many small records are encoded before other threads get their turn."""
+ENCODE_SLICE_BYTES = 128 * 1024
+"""Fewer records are encoded at once if they are longer than this together."""
+MIN_RECORDS_AT_ONCE = 16
+ENCODE_PAUSE_SECONDS = 0.00005
+"""The least time for which other threads get their turn then."""
 
 
 class Batch(NamedTuple):
-    """What was taken from the queue: all that was in it."""
+    """The records that were taken from the queue, encoded."""
 
     data: bytes
     position: int
-    """The journal's, once this is written."""
+    """The journal's position after these records are written."""
     queued_bytes: int
-    """What it is counted as until then."""
+    """What they count in the queue until then."""
     wall_ahead: int
-    """How far ahead the wall clock is where it begins."""
+    """How many seconds the wall clock was ahead before the first of them."""
 
 
 class Journal:
-    """An append-only log of changes, behind a thread that writes them in groups.
+    """An append-only log of writes, and the thread that writes its records in groups.
 
-    The methods of ChangeLog (`stored` …) may be called by any thread; they queue something and return. `position`
-    after a change tells how far the journal must come before that change may be acknowledged: `holds(position)` is
-    True until then. Whoever waits is told of every step by the callbacks given to `watch`, called on the writer's
-    thread.
+    Any thread may call the methods of WriteLog (`stored` and so on); they queue a record and return. `position` after a
+    write is the position that the journal must reach before the write may be acknowledged: until then
+    `must_wait(position)` is true. Callbacks given to `watch` are called on the writer's thread after every step.
 
-    A write or an fsync that fails makes `refuses` true: the store changes nothing any more, and whoever waits for
-    that record is told so. What is queued stays so, and is tried again every second; once it is on disk, all goes on.
+    When a write or an fsync fails, `refuses` becomes true: the store rejects all writes, and clients that wait for a
+    record get an error. Queued records stay in the queue and are written again every second, until that succeeds.
 
-    `start` begins the thread; without it `step` does what is due, which only tests want.
-    `pause_writing` is what others hold who do something with the files.
+    Call `start` to start the thread; tests call `step` instead. Hold `pause_writing` while using the files.
 
-    queue_limit_bytes: with more than this waiting to be written, clients that change something wait for the disk; what
-    was written and not synced is kept in memory too, and synced at once when it is this much. None is the default.
-    last_cas, room: what the start records say: the CAS ids of this run are all above the one, and what lives of the
-    journal finds room in the other; say: told of trouble and its end; on_fault: told of what ends the thread by a fault
-    of ours, after which nothing is written any more; stepped: how far the wall clock was stepped in all before this
-    run, None where it never was.
-    prepare: does what has to be done in the directory before anything is written, and may raise OSError. With it, a
-    journal that was there and can't be written yet is a disk that fails as above: it is tried again, and both are.
+    directory: the locked directory.
+    fsync: when records are synced.
+    manifest: the journal to continue; None starts a new one.
+    last_cas, room: stored in the start records. All CAS ids of this run are above the one; the live items fit into
+      the other.
+    say: called with a line for the log when trouble begins or ends.
+    on_fault: called with the exception that ends the thread; nothing is written after that.
+    monotonic, unix_time: the clocks, in seconds.
+    queue_limit_bytes: when more than this waits to be written, clients that write wait for the disk. Written lines
+      that are not synced are kept in memory too, and are synced at once when they reach this size.
+    stepped: the sum of the wall clock's steps before this run, in seconds; None if there was none.
+    prepare: does what must be done in the directory before anything is written, and may raise OSError. If it is
+      given and an existing journal can't be written, that is a failure as above: both are retried.
 
-    Expiry times are written by the wall clock. The store's clock knows no steps of that, so that the two are apart
-    once there was one: `follow_wall` says how far.
+    Expiry times are written by the wall clock. The store's clock does not follow the wall clock's steps; `follow_wall`
+    tells the journal how far the two are apart.
 
-    Raises JournalFailed where the files can't be opened or the start record can't be written, but for that.
+    Raises JournalFailed if the files can't be opened or the start record can't be written, except as described for
+    `prepare`.
     """
 
     def __init__(
@@ -121,32 +127,32 @@ class Journal:
         self.last_cas = last_cas
         self.room = room
         self.position = 0
-        """How many records were queued in all."""
+        """The number of records queued so far."""
         self.written = 0
         self.synced = 0
-        """How many of them were, and how many of these are on disk."""
+        """How many of them are written, and how many are on disk."""
         self.queued_bytes = 0
         self.unsynced_bytes = 0
         self.failure: JournalFailed | JournalLost | None = None
-        """Why nothing can be written; None while all is well."""
+        """The reason why nothing can be written; None if writing works."""
         self.fault: BaseException | None = None
-        """What ended the thread, which only a fault of ours does."""
+        """The exception that ended the thread. Only a bug does that."""
         self.refuses = False
         self.pause_writing = threading.RLock()
         self._say, self._on_fault = say, on_fault
         self._monotonic, self._unix_time = monotonic, unix_time
         self._watchers: list[Callable[[], None]] = []
-        self.delays = fsync is Fsync.ALWAYS
-        """Whether some position may be held; where it is not, `mine` and `holds` need not be asked."""
+        self.may_delay = fsync is Fsync.ALWAYS
+        """Whether a write may have to wait. If false, `own_position` and `must_wait` need not be called."""
         self._positions: dict[int, int] = {}
-        """How far the journal must come for the last change of each thread."""
+        """For each thread, the position of its last write."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._is_awake = fsync is Fsync.ALWAYS
-        """Whether the thread need not be told of what is queued: it was, or (always) `commit` does that."""
+        """Whether the thread needs no wake-up for a new record: it got one, or (always) `commit` gives it."""
         self._closing = False
         self._unsynced_since = 0.0
-        self._looked_at = self._failed_at = monotonic()
+        self._checked_at = self._failed_at = monotonic()
         self._thread: ServerThread | None = None
         self._begin_queue()
         self._begin_time(stepped)
@@ -156,58 +162,59 @@ class Journal:
         try:
             self._open()
         except OSError as error:
-            if prepare is None or manifest is None or isinstance(error, PermissionError):  # time mends none of these
+            if prepare is None or manifest is None or isinstance(error, PermissionError):  # a retry can't help
                 raise JournalFailed(f"can't write the journal in {directory.path}: {error.strerror}") from None
             self._fail(error)
 
     def _open(self) -> None:
-        """Begin to write. Raises OSError; then it is to be tried again."""
+        """Start writing. Raises OSError; then it must be called again."""
         if self._prepare is not None:
             self._prepare()
         self.files.open(self.start_line(stepped=self.stepped(0)))
 
     def _begin_queue(self) -> None:
         self._queue: list[bytes] = []
-        """A key and its entry, or READY and lines, by turns."""
+        """Keys and entries in turn, or ENCODED and lines."""
         self._unsynced: list[bytes] = []
-        """What was written and may have to be written again, should its fsync fail."""
+        """The lines that are written but not synced. They are written again if their fsync fails."""
         self._sync_failed = False
         self._file_is_full = False
-        """Whether it may grow no further, by a limit of the file system or of the process."""
+        """Whether the file may not grow any more, by a limit of the file system or of the process."""
 
     def _begin_time(self, stepped: int | None) -> None:
         self._new_second = 0
-        """What second has begun since the last record; 0: none."""
-        self._noted_second = int(self._unix_time())
-        """What second was noted last."""
-        self._untimed_seconds = 1
-        """How long after that the next is noted though nothing changes."""
+        """The second that has begun since the last record; 0 if none has."""
+        self._stamped_second = int(self._unix_time())
+        """The last second that a record gives."""
+        self._stamp_interval_seconds = 1
+        """How long after it the next one is recorded if nothing else is written."""
         self._stepped_before = stepped
         self._wall_ahead = 0
-        """How far ahead the wall clock is of the store's; what is queued as entries is to be moved by that."""
+        """How many seconds the wall clock is ahead of the store's clock. The deadlines of queued entries move by
+        this."""
         self._queue_ahead = 0
-        """How far it was where the queue begins."""
+        """The same at the time of the first record in the queue."""
         self.rotated_ahead = 0
-        """How far it was where the last increment was begun by `rotate`."""
+        """The same at the time of the last `rotate`."""
 
     def _begin_counts(self) -> None:
         self.syncs = 0
         self.sync_seconds = 0.0
         self.longest_sync_seconds = 0.0
         self.average_sync_seconds = 0.01
-        """Of the last dozen or so; before the first, a guess."""
+        """Over the last dozen or so; an estimate before the first."""
         self.waits = 0
-        """How often a client had to wait for its answer until the disk followed."""
+        """How many times a client had to wait for the disk before it got its reply."""
         self.refusals = 0
-        """How many changes were refused since the start."""
+        """How many writes were rejected since the start."""
         self.failures = 0
-        """How often the disk began to fail."""
+        """How many times the disk began to fail."""
 
     def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
-        """Make the record that begins a file.
+        """Return the start record of a file.
 
-        after: how long the one before it is, where no manifest says so yet; stepped: as `stepped` gives it, where that
-        is not as before.
+        after: the length of the previous file in bytes, if no manifest has it yet. stepped: the sum of the wall clock's
+        steps in seconds, if it has changed (see the method `stepped`).
         """
         now = int(self._unix_time())
         limit, items = self.room
@@ -216,42 +223,42 @@ class Journal:
         return line_of(record)
 
     def set_room(self, room: Room) -> None:
-        """Have the journal say from now on that this is the room for what lives of it."""
+        """Record that the journal's live items need this much room."""
         if room != self.room:
             self.room = room
             self._append(self.start_line())
 
     def widen_room(self, limit_bytes: int) -> None:
-        """Take note that the store may now take as much as this: a start with less could not hold it."""
+        """Record that the store may now use this many bytes, so that a server with less may lack room for its items."""
         self.set_room(self.room.joined(self.room._replace(limit_bytes=limit_bytes)))
 
     def stepped(self, wall_ahead: int) -> int | None:
-        """Return what a record says of the wall clock's steps when it is so far ahead; None: there was none yet."""
+        """Return the sum of the wall clock's steps when it is `wall_ahead` seconds ahead; None if there was none."""
         return None if self._stepped_before is None else self._stepped_before + wall_ahead
 
-    # ChangeLog
+    # WriteLog
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
-        """Note that this is now kept for the key."""
+        """Record that this value is now stored for the key."""
         self._append(set_line(key, flags, self._by_wall(deadline), cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Note the same of an entry. One that is bytes is encoded later, with others, which takes less time."""
+        """Record the same for an entry. Entries of type bytes are encoded later, many at once, which is faster."""
         if entry.__class__ is not bytes:
             wire_bytes = wire_bytes_of(entry)
             self.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes))
             return
         lock = self._lock
-        lock.acquire()  # `with` takes 80 ns more
+        lock.acquire()  # faster than `with`
         try:
             if self._new_second:
                 self._stamp_locked()
             self._queue += (key, entry)
-            self.queued_bytes += len(key) + len(entry) + OVERHEAD_BYTES
+            self.queued_bytes += len(key) + len(entry) + QUEUED_OVERHEAD_BYTES
             self.position += 1
             if self.queued_bytes > self.queue_limit_bytes:
-                self.delays = True
-            if self.delays:
+                self.may_delay = True
+            if self.may_delay:
                 self._positions[get_ident()] = self.position
         finally:
             lock.release()
@@ -260,39 +267,39 @@ class Journal:
             self._wake.set()
 
     def deleted(self, key: bytes) -> None:
-        """Note that nothing is kept for the key any more."""
+        """Record that the key has no value any more."""
         self._append(line_of(put_key(Record("delete"), key)))
 
     def touched(self, key: bytes, deadline: int) -> None:
-        """Note the key's new deadline."""
+        """Record the key's new deadline."""
         self._append(line_of(put_key(Record("touch", exp=self._by_wall(deadline)), key)))
 
     def cas_assigned(self, key: bytes, cas: int) -> None:
-        """Note that the key's present value was given this CAS id.
+        """Record that the key's present value was given this CAS id.
 
-        While the disk fails nothing is noted, as a read may give an id: the next run gives none twice anyway.
+        Does nothing while the disk fails, since a read may give an id: the next run's ids are all higher anyway.
         """
         if not self.refuses:
             self._append(line_of(put_key(Record("cas", cas=cas), key)))
 
     def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
-        """Note the rare facts of the key's present value."""
+        """Record the deadline, CAS id and state of the key's present value."""
         self._append(line_of(put_key(mark_record(self._by_wall(deadline), cas, state), key)))
 
     def flushed(self, at: int) -> None:
-        """Note that all was forgotten (0), or will be at this unix time."""
+        """Record a flush of all items, at once (0) or at a unix time."""
         self._append(line_of(Record("flush", at=self._by_wall(at))))
-        self._wake.set()  # it may have fallen due, and then nobody waits for it
+        self._wake.set()  # a flush that fell due has no client that waits for it
 
     def follow_wall(self, now: int, wall_ahead: int) -> None:
-        """Note a step of the wall clock, and write what follows by it as it is now. Called with all keys' locks held.
+        """Record a step of the wall clock, and write later expiry times by its new time.
 
-        What is queued was done before, so it is encoded now.
+        Called while all keys are locked. Records in the queue belong to the time before, so they are encoded now.
         """
         with self._lock:
             seconds, queue = wall_ahead - self._wall_ahead, self._queue
             if queue:
-                self._queue = [READY, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
+                self._queue = [ENCODED, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
             self._stepped_before = self._stepped_before or 0
             self._wall_ahead, self._new_second = wall_ahead, now
             self._stamp_locked()
@@ -301,29 +308,30 @@ class Journal:
         self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
 
     def new_second(self, now: int) -> None:
-        """Let what follows be known to have happened at this unix time or later."""
+        """Let the next record be preceded by the time: it was made at this unix time or later."""
         self._new_second = now
 
-    # For those who wait
+    # For clients that wait
 
-    def holds(self, position: int) -> bool:
-        """Tell whether a client whose change is at this position must still wait for its answer.
+    def must_wait(self, position: int) -> bool:
+        """Tell whether a client whose write is at this position must still wait for its reply.
 
-        Under `always` while the journal refuses, it waits in vain: what became of its change is not known.
+        Under `always`, a client may wait for a write that fails: nothing is known then about whether it reached the
+        disk.
         """
         if self.fsync is Fsync.ALWAYS:
             return self.synced < position
         return self.queued_bytes > self.queue_limit_bytes and not self.refuses
 
-    def mine(self) -> int:
-        """Return the position of the last change that the calling thread made while the journal `delays`; 0: none."""
+    def own_position(self) -> int:
+        """Return the position of the calling thread's last write while `may_delay` was true; 0 for none."""
         return self._positions.get(get_ident(), 0)
 
     def commit(self) -> None:
-        """Have all that is queued written now; for whoever waits, after all that it had to do.
+        """Have all queued records written now. Called by a thread that waits for them, after all its other work.
 
-        Under `always`, where an fsync is short, the caller does it itself, and need not wait for another thread's
-        turn. Otherwise the journal's thread does.
+        Under `always` with short fsyncs, the caller writes and syncs them itself, instead of waiting for the journal's
+        thread. This may block for an fsync.
         """
         if self.fsync is Fsync.ALWAYS and self.average_sync_seconds < QUICK_SYNC_SECONDS and not self.refuses:
             self._try_step()
@@ -331,40 +339,39 @@ class Journal:
             self._wake.set()
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Call this, on the writer's thread, whenever the journal has come further."""
+        """Call this function on the writer's thread after every step that it made."""
         self._watchers.append(callback)
 
     @property
-    def most_bytes(self) -> int:
-        """What it may take in memory: what waits, twice that with some more while it is encoded, and what is written
-        and not synced."""
-        return MOST_IN_HAND * self.queue_limit_bytes
+    def max_memory_bytes(self) -> int:
+        """The most memory for the queue, for twice as much and more while it is encoded, and for unsynced lines."""
+        return QUEUES_IN_MEMORY * self.queue_limit_bytes
 
     @property
     def lag_records(self) -> int:
-        """How many records are not yet on disk, as far as the policy asks for it."""
+        """The number of records that are not yet as safe as the fsync policy asks for."""
         return self.position - (self.written if self.fsync is Fsync.NEVER else self.synced)
 
     @property
     def lag_seconds(self) -> float:
-        """How long the oldest record has waited that is written and not on disk; 0 where there is none."""
+        """How long the oldest record has been written without being on disk; 0 if there is none."""
         return 0.0 if self.synced == self.written else self._monotonic() - self._unsynced_since
 
     # The thread
 
     def start(self) -> None:
-        """Begin the thread that writes."""
+        """Start the thread that writes."""
         self._thread = ServerThread(THREAD_NAME, self._run)
         self._thread.on_fault = self._end_by_fault
         self._thread.start()
 
     def close(self) -> None:
-        """Write and sync all that is queued, whatever the policy, and end the thread. Blocks until done.
+        """Write and sync all queued records, whatever the fsync policy, and end the thread. Blocks until done.
 
-        Raises JournalFailed where that can't be done.
+        Raises JournalFailed if that fails.
         """
         self._closing = True
-        self._note_time(at_once=True)
+        self._stamp_time(at_once=True)
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -395,9 +402,10 @@ class Journal:
             self._try_step()
 
     def _gather(self) -> None:
-        """Wait for more to be written at once.
+        """Wait for more records, which are then written together.
 
-        Under `always` that is for a part of an fsync's time, in which those who were answered by the last come again.
+        Under `always` this takes a part of an fsync's time, so that the clients that just got their replies can send
+        their next writes.
         """
         if self.fsync is Fsync.ALWAYS:
             time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / 8)
@@ -406,48 +414,48 @@ class Journal:
             self._is_awake = False
 
     def _try_step(self) -> None:
-        """Do what is due; a fault of ours must cost nobody more than the journal."""
+        """Do what is due. A bug here must cost the clients no more than the journal."""
         try:
             self.step()
         except Exception as error:
             self._end_by_fault(THREAD_NAME, error)
 
     def _end_by_fault(self, name: str, error: BaseException) -> None:
-        """Refuse all changes from now on, and have the server end."""
+        """Reject all writes from now on, and report the exception so that the server ends."""
         self.fault, self.refuses = error, True
         self._on_fault(name, error)
 
     def _seconds_until_due(self) -> float:
-        """Tell how long there is nothing to do unless somebody queues something."""
-        due = self._looked_at + CHECK_SECONDS
+        """Return how long there is nothing to do if no record is queued."""
+        due = self._checked_at + FILE_CHECK_SECONDS
         if self.fsync is Fsync.EVERYSEC and self.synced < self.written and not self.refuses:
             due = min(due, self._unsynced_since + SYNC_SECONDS)
         return max(0.0, due - self._monotonic())
 
     def step(self, closing: bool = False) -> None:
-        """Write what is queued and sync what is due; see after the files and after a disk that failed."""
+        """Write queued records and sync what is due; check the files, and retry after a failure, once a second."""
         with self.pause_writing:
             now = self._monotonic()
-            looks = closing or now - self._looked_at >= CHECK_SECONDS
+            looks = closing or now - self._checked_at >= FILE_CHECK_SECONDS
             if looks:
-                self._looked_at = now
+                self._checked_at = now
             try:
                 if looks:
-                    self._look()
+                    self._check_files()
                 if not self.refuses or looks:
                     self._write_and_sync(closing)
             except (OSError, JournalLost) as error:
                 self._fail(error)
-        for tell in self._watchers:
-            tell()
+        for callback in self._watchers:
+            callback()
 
-    def _look(self) -> None:
-        """See after the files."""
+    def _check_files(self) -> None:
+        """Check that the files are still there."""
         if self.files.is_open:
             self.files.check()
         else:
             self._open()
-        self._note_time()
+        self._stamp_time()
 
     def _write_and_sync(self, closing: bool) -> None:
         if self._sync_failed:
@@ -468,7 +476,7 @@ class Journal:
         return self._monotonic() - self._unsynced_since >= SYNC_SECONDS
 
     def _write(self) -> None:
-        """Write what is queued. Raises OSError; then it is queued still."""
+        """Write the queued records. Raises OSError; then they are still in the queue."""
         batch = self._take()
         data = batch.data
         if not data:
@@ -476,7 +484,7 @@ class Journal:
         try:
             self.files.append(data)
         except OSError as error:
-            self._put_back([READY, data], batch.wall_ahead)
+            self._put_back([ENCODED, data], batch.wall_ahead)
             self._file_is_full = error.errno == errno.EFBIG
             raise
         if self.synced == self.written:
@@ -487,7 +495,7 @@ class Journal:
         self._count_written(batch)
 
     def _take(self) -> Batch:
-        """Take all that is queued, and encode it. What was taken before is written by now, or was put back."""
+        """Take all records from the queue and encode them. Those taken before have been written or put back."""
         with self._lock:
             queue, self._queue = self._queue, []
             position, queued_bytes = self.position, self.queued_bytes
@@ -499,13 +507,13 @@ class Journal:
             raise
 
     def _encoded(self, queue: list[bytes], queued_bytes: int, wall_ahead: int) -> bytes:
-        """Encode what was queued; others may run now and then, unless a worker does it, whose clients wait for it."""
-        fitting = SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
-        step = 2 * max(LEAST_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
+        """Encode queued records. Pauses now and then, except in a worker, whose clients wait for it."""
+        fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
+        step = 2 * max(MIN_RECORDS_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
         slices = []
         for start in range(0, len(queue), step):
             if start and get_ident() not in self._positions:
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(ENCODE_PAUSE_SECONDS)
             part = queue[start : start + step]
             slices.append(encoded(part[0::2], part[1::2], wall_ahead))
         return b"".join(slices)
@@ -519,10 +527,10 @@ class Journal:
         self.written = batch.position
         with self._lock:
             self.queued_bytes -= batch.queued_bytes
-            self.delays = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
+            self.may_delay = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
     def _sync(self, first: int = 0) -> None:
-        """Sync what was written, from the increment of this number on."""
+        """Sync the records that were written, from the increment of this number on."""
         began = time.perf_counter()
         try:
             self.files.sync(first)
@@ -543,23 +551,23 @@ class Journal:
         self.unsynced_bytes = 0
 
     def _write_again(self) -> None:
-        """Write to a new increment what the old one may have lost with the fsync that failed."""
+        """Write to a new increment the records that the old one may have lost when its fsync failed."""
         self.files.replace_tail(None if self.fsync is Fsync.NEVER else b"".join(self._unsynced))
         self._sync_failed = False
         self._all_synced()
 
-    # For the compaction
+    # For the rewrite
 
     def rotate(self) -> int:
-        """Go on in a new increment; return its number. All that is appended from now on is in it, or in a later one.
+        """Continue in a new increment and return its number. All records from now on are in it or in a later one.
 
-        Under `never` this waits for no disk. Raises OSError.
+        Under `never` this does not wait for the disk. Raises OSError and JournalLost.
         """
         with self.pause_writing:
             return self._begin_increment()
 
     def _begin_increment(self) -> int:
-        """Go on in a new increment; while nothing can be written to the old one, it begins with what is queued."""
+        """Start a new increment. If nothing can be written to the old one, it begins with the queued records."""
         if not self.files.is_open:
             self._open()
         if self._sync_failed:
@@ -573,7 +581,7 @@ class Journal:
         try:
             number = self.files.rotate(batch.data) if waits else self.files.rotate_unsynced(batch.data)
         except (OSError, JournalLost):
-            self._put_back([READY, batch.data], batch.wall_ahead)
+            self._put_back([ENCODED, batch.data], batch.wall_ahead)
             raise
         self.rotated_ahead = batch.wall_ahead
         self._count_written(batch)
@@ -583,10 +591,10 @@ class Journal:
         return number
 
     def adopt(self, number: int, size: int) -> None:
-        """Let a base, which has its name, take the place of all before the increment of that number.
+        """Let a base, which has its final name, replace all files before the increment of its number.
 
-        What the base may know of is on disk by then: nothing that was done later is there without what came before.
-        Raises OSError.
+        size: its length in bytes. All writes that the base may include are synced first, so that no later write is on
+        disk without an earlier one. Raises OSError and JournalLost.
         """
         with self.pause_writing:
             if self._sync_failed:
@@ -605,7 +613,7 @@ class Journal:
             reason = error.strerror or error
             failure = JournalFailed(f"can't write the journal in {self.files.directory}: {reason}")
         if str(failure) != str(self.failure):
-            self._say(f"{failure}; changes are refused until it can be written, reads go on")
+            self._say(f"{failure}; writes are rejected until it can be written; reads go on")
         if not self.refuses:
             self.failures += 1
             self._failed_at = self._monotonic()
@@ -618,39 +626,42 @@ class Journal:
     # The queue
 
     def _append(self, line: bytes) -> None:
-        self.put(READY, line)
+        self.put(ENCODED, line)
 
     def _by_wall(self, deadline: int) -> int:
         return moved(deadline, self._wall_ahead) if self._wall_ahead else deadline
 
-    def _note_time(self, at_once: bool = False) -> None:
-        """Note the time though nothing changes, where it is due; while the disk fails, nothing is to be added."""
+    def _stamp_time(self, at_once: bool = False) -> None:
+        """Record the time without a write, if that is due and the disk works."""
         with self._lock:
-            passed = self._new_second - self._noted_second
-            if self._new_second and not self.refuses and (at_once or passed >= self._untimed_seconds):
-                longer = min(2 * self._untimed_seconds, LONGEST_UNTIMED_SECONDS)
+            passed = self._new_second - self._stamped_second
+            if self._new_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
+                longer = min(2 * self._stamp_interval_seconds, MAX_STAMP_INTERVAL_SECONDS)
                 self._stamp_locked()
-                self._untimed_seconds = longer
+                self._stamp_interval_seconds = longer
 
     def _stamp_locked(self) -> None:
         ahead = self._wall_ahead
         stamp = line_of(Record("time", at=self._new_second + ahead, stepped=self.stepped(ahead)))
-        self._noted_second, self._new_second, self._untimed_seconds = self._new_second, 0, 1
-        self._queue += (READY, stamp)
-        self.queued_bytes += len(stamp) + OVERHEAD_BYTES
+        self._stamped_second, self._new_second, self._stamp_interval_seconds = self._new_second, 0, 1
+        self._queue += (ENCODED, stamp)
+        self.queued_bytes += len(stamp) + QUEUED_OVERHEAD_BYTES
         self.position += 1
 
 
 def queue_limit_bytes(items_bytes: int) -> int:
-    """Choose how much may wait to be written where items may take so much."""
-    return max(LEAST_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
+    """Return the limit of the journal's queue for a server whose items may take `items_bytes`."""
+    return max(MIN_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
 
 
 def encoded(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
-    """Make the lines of what was queued: of the entries of keys, and as they are where READY is in place of one."""
-    if READY not in keys:
+    """Return the lines of queued records: of keys and entries, or as they are where ENCODED is in place of a key.
+
+    wall_ahead: how many seconds the wall clock is ahead of the clock of the entries.
+    """
+    if ENCODED not in keys:
         return set_lines(keys, entries, wall_ahead)
-    are_sets = [key != READY for key in keys]
+    are_sets = [key != ENCODED for key in keys]
     lines = set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)], wall_ahead)
     made = iter(lines.splitlines(keepends=True))
     return b"".join([next(made) if is_set else entry for entry, is_set in zip(entries, are_sets, strict=True)])

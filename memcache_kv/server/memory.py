@@ -111,7 +111,7 @@ class MemoryWatch(ServerThread):
         self._stop_asked = threading.Event()
 
     @property
-    def most_bytes(self) -> int:
+    def max_memory_bytes(self) -> int:
         """What the process is held to: what it had when this was made, and the limit with what is tolerated above."""
         return self._idle_bytes + int(self._store.limit_bytes * (1 + TOLERATED_PART))
 

@@ -261,7 +261,7 @@ class Server:
 
     def _warn_of_memory(self) -> None:
         """Say so where this server may need more memory than it can have: the system would kill it."""
-        needed = self.memory_watch.most_bytes + (0 if self.journal is None else self.journal.most_bytes)
+        needed = self.memory_watch.max_memory_bytes + (0 if self.journal is None else self.journal.max_memory_bytes)
         warning = machine.warning(needed, self.store.limit_bytes, machine.memory_bound())
         if warning is not None:
             self.log.say(warning)

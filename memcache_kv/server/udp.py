@@ -129,7 +129,7 @@ class UdpServer(Listener, socketserver.UDPServer):
         if context.clock.tick():
             context.store.new_second()
         context.counters.bytes_read += len(data)
-        before = 0 if context.journal is None else context.journal.mine()
+        before = 0 if context.journal is None else context.journal.own_position()
         protocol.receive(data)
         size = sum(map(len, protocol.out))
         while protocol.paused and size <= REPLY_LIMIT_BYTES:
@@ -146,10 +146,10 @@ class UdpServer(Listener, socketserver.UDPServer):
     def _is_saved(self, before: int) -> bool:
         """Wait for the journal where a datagram has changed something; tell whether that was of use."""
         journal = self._context.journal
-        if journal is None or (position := journal.mine()) == before:
+        if journal is None or (position := journal.own_position()) == before:
             return True
         journal.commit()
-        while journal.holds(position):
+        while journal.must_wait(position):
             if journal.refuses:
                 return False
             self._moved.wait(POLL_SECONDS)

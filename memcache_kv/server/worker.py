@@ -173,7 +173,7 @@ class Worker(ServerThread):
             self.context.store.new_second()
         connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
         journal = self._journal
-        last_change = journal.mine if journal is not None and journal.delays else None
+        last_change = journal.own_position if journal is not None and journal.may_delay else None
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
@@ -277,7 +277,7 @@ class Worker(ServerThread):
         journal = self._journal
         if journal is not None:
             waiting = self._table.awaiting_journal
-            for connection in [c for c in waiting if journal.refuses or not journal.holds(c.release_at)]:
+            for connection in [c for c in waiting if journal.refuses or not journal.must_wait(c.release_at)]:
                 try:  # not `_attempt`: this is most of what happens under `--fsync always`
                     self._release(connection)
                 except Exception as error:
@@ -377,9 +377,9 @@ class Worker(ServerThread):
     def _resume(self, connection: Connection) -> None:
         """Give a paused connection its next turn."""
         journal = self._journal
-        before = 0 if journal is None else journal.mine()
+        before = 0 if journal is None else journal.own_position()
         connection.protocol.resume()
-        if journal is not None and (position := journal.mine()) != before:
+        if journal is not None and (position := journal.own_position()) != before:
             self._answer_once_saved(connection, position)
         else:
             self._answer(connection)
@@ -388,7 +388,7 @@ class Worker(ServerThread):
         """Send the replies once the journal has come to this position."""
         journal = self._journal
         assert journal is not None
-        if not journal.holds(position):
+        if not journal.must_wait(position):
             self._answer(connection)
             return
         journal.waits += 1
@@ -396,14 +396,14 @@ class Worker(ServerThread):
         self._table.enter(connection, WAITING_FOR_JOURNAL)
         if not self._commit_by:
             self._commit_by = time.monotonic() + journal.average_sync_seconds
-        if journal.refuses or not journal.holds(position):  # it moved in between, and woke nobody
+        if journal.refuses or not journal.must_wait(position):  # it moved in between, and woke nobody
             self._release(connection)
 
     def _release(self, connection: Connection) -> None:
         """Send the replies after the wait for the journal; an error instead, where the journal rejected the change."""
         journal, position = self._journal, connection.release_at
         connection.release_at = 0
-        if journal is not None and journal.holds(position):
+        if journal is not None and journal.must_wait(position):
             connection.protocol.take_back()
         self._answer(connection)
 

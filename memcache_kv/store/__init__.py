@@ -2,6 +2,6 @@
 
 from memcache_kv.store.entry import Entry, Item
 from memcache_kv.store.store import Store
-from memcache_kv.store.writes import ChangeLog, Mode, Outcome
+from memcache_kv.store.writes import Mode, Outcome, WriteLog
 
-__all__ = ["ChangeLog", "Entry", "Item", "Mode", "Outcome", "Store"]
+__all__ = ["WriteLog", "Entry", "Item", "Mode", "Outcome", "Store"]

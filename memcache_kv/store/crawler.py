@@ -1,4 +1,4 @@
-"""The thread that gives back the memory of items that expired and that nobody reads."""
+"""The thread that frees the memory of expired items that no client reads."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
 
-KEYS_AT_ONCE = 256
-"""Keys looked at before the interpreter is given up."""
+CRAWLED_AT_ONCE = 256
+"""How many keys are checked before other threads get their turn."""
 SLEEPS_AT_ONCE = 10
-"""How many of the sleeps that are set (`lru_crawler sleep`) make one pause: by default a millisecond, in which the
-others run; shorter ones would cost more than the keys between them."""
+"""How many sleeps of the configured length (`lru_crawler sleep`) are joined into one pause. Shorter pauses would cost
+more than the keys between them."""
 ROUND_SECONDS = 1.0
-LONGEST_ROUND_SECONDS = 30.0
+MAX_ROUND_SECONDS = 30.0
 
 
 class Crawler(ServerThread):
-    """Walk over the shards that hold items with a deadline, and remove those that have passed.
+    """Walk over the shards that hold items with a deadline, and remove the expired ones.
 
-    Reads tables without locks and takes a shard's lock for each item that it removes; owns nothing else.
-    A round that finds little makes it wait longer before the next, up to half a minute. Any thread may call its
-    methods, and set `sleep_us` and `tocrawl`; `stop` ends it within one pause.
+    Reads tables without locks, and takes a shard's lock for each item that it removes. After a round that finds little,
+    it waits longer before the next, up to MAX_ROUND_SECONDS. Any thread may call its methods and set `sleep_us` and
+    `tocrawl`.
 
-    enabled: whether it works at all; sleep_us: how long it sleeps, in microseconds; tocrawl: how many keys a round
-    that was asked for looks at, 0 for all.
+    enabled: whether it works at all. sleep_us: how long it sleeps, in microseconds. tocrawl: how many keys a requested
+    round checks, 0 for all.
     """
 
     def __init__(self, store: Store, enabled: bool = True, sleep_us: int = 100, tocrawl: int = 0) -> None:
@@ -37,24 +37,24 @@ class Crawler(ServerThread):
         self.sleep_us = sleep_us
         self.tocrawl = tocrawl
         self.starts = 0
-        """How many rounds were begun."""
+        """The number of rounds that were started."""
         self.items_checked = 0
         self.reclaimed = 0
         self._store = store
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        """Set, with the lock held, when something else is wanted than what the thread is at."""
+        """Set, while the lock is held, when the thread must stop what it does and look for what is wanted now."""
         self._stopping = False
         self._requested = False
         self._crawling = False
 
     @property
     def running(self) -> bool:
-        """Whether a round is under way, or asked for."""
+        """Whether a round is in progress or was requested."""
         return self._requested or self._crawling
 
     def request(self) -> bool:
-        """Ask for a round at once; False where one that was asked for is not over yet."""
+        """Request a round at once. Returns False if a requested round is not finished yet."""
         with self._lock:
             if self._requested:
                 return False
@@ -63,31 +63,31 @@ class Crawler(ServerThread):
             return True
 
     def enable(self) -> bool:
-        """Let it work; False where it does already."""
+        """Enable the crawler. Returns False if it is enabled already."""
         with self._lock:
             was_enabled, self.enabled = self.enabled, True
             self._wake.set()
             return not was_enabled
 
     def disable(self) -> None:
-        """Let it rest; a round that is under way ends."""
+        """Disable the crawler, and end a round that is in progress."""
         with self._lock:
             self.enabled = False
             self._wake.set()
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has."""
+        """End the thread. Blocks until it has ended, which takes one pause at most."""
         with self._lock:
             self._stopping = True
             self._wake.set()
         self.join()
 
     def reset(self) -> None:
-        """Start its counts anew, as `stats reset` does."""
+        """Reset the counts, as `stats reset` does."""
         self.starts = self.items_checked = self.reclaimed = 0
 
     def work(self) -> None:
-        """Crawl until told to stop."""
+        """Crawl until `stop`."""
         wait_seconds = ROUND_SECONDS
         while True:
             self._wake.wait(wait_seconds if self.enabled else None)
@@ -103,14 +103,14 @@ class Crawler(ServerThread):
             if requested:
                 self._requested = False
             rare = reclaimed * 100 < checked
-            wait_seconds = min(wait_seconds * 2, LONGEST_ROUND_SECONDS) if rare else ROUND_SECONDS
+            wait_seconds = min(wait_seconds * 2, MAX_ROUND_SECONDS) if rare else ROUND_SECONDS
 
     def crawl(self, most: int = 0) -> int:
-        """Walk over all shards once, or over so many keys; return how many items were removed."""
+        """Walk over all shards once, or over `most` keys if it is not 0. Returns the number of items removed."""
         return self._round(most)[0]
 
     def _round(self, most: int) -> tuple[int, int]:
-        """Walk over all shards once; return how many items were removed, and how many looked at."""
+        """Walk over all shards once. Returns the numbers of items removed and checked."""
         self.starts += 1
         self._crawling = True
         reclaimed = checked = 0
@@ -125,11 +125,11 @@ class Crawler(ServerThread):
         return reclaimed, checked
 
     def _batches(self, most: int) -> Iterator[tuple[Shard, list[bytes]]]:
-        """Give the keys to look at, a few at a time with a pause behind them, until something else is wanted."""
+        """Yield the keys to check, a few at a time with a pause after each, until the round must end."""
         left = most or sys.maxsize
         for shard in self._store.shards:
             keys = iter(list(shard.table) if shard.expiring else ())
-            while left > 0 and (batch := list(islice(keys, min(KEYS_AT_ONCE, left)))):
+            while left > 0 and (batch := list(islice(keys, min(CRAWLED_AT_ONCE, left)))):
                 yield shard, batch
                 left -= len(batch)
                 if self._wake.wait(self.sleep_us * SLEEPS_AT_ONCE / 1_000_000):

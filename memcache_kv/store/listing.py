@@ -1,8 +1,8 @@
-"""Replies that walk over all items: they are made in small pieces, so that other connections are served in between.
+"""Replies that walk over all items, made in small pieces so that other connections are served in between.
 
-Each takes a copy of a shard's keys and looks them up a few at a time, without a lock. So a key that is there from
-beginning to end is told of once, with what is kept for it at that moment; one that comes or goes meanwhile may be
-told of or not. Nothing is changed by it, and what has expired is left out, but where memory is counted.
+Each copies a shard's keys and looks them up a few at a time, without a lock. A key that exists all the time is listed
+once, with its value at that moment. A key that is added or removed meanwhile may be listed or not. Nothing is changed.
+Expired items are left out, except where memory is counted.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from memcache_kv.store.entry import (
 from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.store import Store
 
-KEYS_AT_ONCE = 128
-"""A quarter of a millisecond of work."""
+LISTED_AT_ONCE = 128
+"""How many items are listed in one piece."""
 CACHEDUMP_LIMIT_BYTES = 2 << 20
 SIZE_STEP_BYTES = 32
 UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
-"""What is encoded in the keys of a metadump, as in a URL."""
+"""The bytes that are percent-encoded in the keys of a metadump."""
 
 Line = Callable[[Store, bytes, Entry], bytes]
 Classes = Container[int] | None
-"""Which size classes are meant; None for all."""
+"""The numbers of the size classes to list; None for all."""
 
 
 def metadump(store: Store, classes: Classes = None) -> Iterator[bytes]:
-    """Tell of every item of these classes what is known of it (protocol.txt, "LRU_Crawler")."""
+    """Yield a metadump of all items of these classes (protocol.txt, "LRU_Crawler")."""
     return _dump(store, classes, _meta_line, b"END\r\n")
 
 
 def mgdump(store: Store, classes: Classes = None) -> Iterator[bytes]:
-    """Tell of every key as a meta get of it."""
+    """Yield a line for each key, in the form of a meta get, and EN."""
     return _dump(store, classes, _mg_line, b"EN\r\n")
 
 
 def cachedump(store: Store, most: int, classes: Classes = None) -> Iterator[bytes]:
-    """Tell the keys, lengths and deadlines of so many items (0 for all) as `stats cachedump` does, and END.
+    """Yield the keys, lengths and deadlines of `most` items (0 for all) as `stats cachedump` does, and END.
 
-    The newest of a shard come first. Keys that no command line can name are left out, and the reply is at
-    most 2 MiB long, both as in memcached.
+    The newest items of a shard come first. As in memcached, keys that are invalid in the text protocol are left out,
+    and the reply is cut off at CACHEDUMP_LIMIT_BYTES.
     """
     left, room = most or sys.maxsize, CACHEDUMP_LIMIT_BYTES - len(b"END\r\n")
     for items in _slices(store, classes):
@@ -72,7 +72,10 @@ def cachedump(store: Store, most: int, classes: Classes = None) -> Iterator[byte
 
 
 def sizes(store: Store) -> Iterator[bytes]:
-    """Count the items by what they take in memory, in steps of 32 bytes, as `stats sizes` does."""
+    """Count the items by their size in memory, in steps of 32 bytes, as `stats sizes` does.
+
+    Yields empty pieces until the last one.
+    """
     counts: Counter[int] = Counter()
     for items in _slices(store):
         counts.update(-(-store.size_of(key, entry) // SIZE_STEP_BYTES) * SIZE_STEP_BYTES for key, entry in items)
@@ -81,9 +84,9 @@ def sizes(store: Store) -> Iterator[bytes]:
 
 
 def count_classes(store: Store, found: dict[int, ClassContents]) -> Iterator[None]:
-    """Count what there is of each size class into `found`, what has expired and is not yet removed included.
+    """Count the items of each size class into `found`, expired ones that are not removed yet included.
 
-    Gives nothing but turns.
+    Yields None after every few items.
     """
     sizes = store.sizes
     for items in _kept(store):
@@ -108,7 +111,7 @@ def _dump(store: Store, classes: Classes, line: Line, end: bytes) -> Iterator[by
 
 
 def _slices(store: Store, classes: Classes = None) -> Iterator[list[tuple[bytes, Entry]]]:
-    """Give the live items of these classes, the newest of each shard first, a few at a time."""
+    """Yield the live items of these classes, the newest of each shard first, a few at a time."""
     for items in _kept(store):
         now = store.clock.now
         live = [(key, entry) for key, entry in items if not 0 < deadline_of(entry) <= now]
@@ -118,10 +121,10 @@ def _slices(store: Store, classes: Classes = None) -> Iterator[list[tuple[bytes,
 
 
 def _kept(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
-    """Give all items, the newest of each shard first, a few at a time."""
+    """Yield all items, the newest of each shard first, a few at a time."""
     for table in store.tables:
         keys = reversed(list(table))
-        while batch := list(islice(keys, KEYS_AT_ONCE)):
+        while batch := list(islice(keys, LISTED_AT_ONCE)):
             yield [(key, entry) for key in batch if (entry := table.get(key)) is not None]
 
 

@@ -1,4 +1,4 @@
-"""In which order a shard's items make room: those first that nobody would miss."""
+"""The order in which a shard's items are evicted."""
 
 from __future__ import annotations
 
@@ -9,61 +9,64 @@ from typing import Final
 from memcache_kv.store.entry import Entry, deadline_of
 
 SMALL_PART: Final = 0.1
-"""Of all items, that are in the small queue. More would let those in main leave sooner for what is asked for once."""
+"""The part of all items in the small queue. A larger part would evict items from main too early, in favour of items
+that are read once."""
 CHANCES_PER_EVICTION: Final = 8
-"""How many items that were read may be passed over to find one to evict, so that no write waits for a long scan."""
+"""How many items that were read may be skipped to find one to evict, so that no write waits for a long scan."""
 MARKS_PER_ITEM: Final = 4
-"""At least, and at most twice as many. Of two keys that share one, it tells of the one read last."""
+"""At least; at most twice as many. If two keys share a mark, it belongs to the one that was read last."""
 GHOSTS_PER_MARK: Final = 1 / 8
-"""So that there are about as many as half to all of the items. More of them remember what comes so rarely that it only
-takes the room in main from what is asked for often."""
-LEAST_MARKS: Final = 1 << 12
+"""There are half to one times as many ghosts as items. More would remember keys that come back too rarely to deserve a
+place in main."""
+MIN_MARKS: Final = 1 << 12
 PLACE_SHIFT: Final = 6
-"""The hash's lowest bits chose the shard (of 64 at most), and are the same for all keys here."""
+"""The lowest bits of the hash chose one of at most 64 shards, and are the same for all keys of a shard."""
 SIGN_SHIFT: Final = 40
-"""Where in the hash there are the 7 bits by which a mark says whose it is; its lowest bit tells it from none."""
+"""The position in the hash of the 7 bits that identify a mark's key. A mark's lowest bit is always set."""
 PRINT_SHIFT: Final = 40
-"""And where the 15 bits of a ghost."""
+"""The position in the hash of the 15 bits that identify a ghost's key."""
 SLACK: Final = 64
-"""So many places of deleted keys may be in the queues, beyond as many as there are items."""
+"""The queues may hold this many places of deleted keys, besides as many as there are items."""
 
 
 class S3Fifo:
-    """S3-FIFO: two queues of keys, a mark for those that were read, and ghosts of those that left unread.
+    """S3-FIFO: two queues of keys, marks for keys that were read, and ghosts of keys that were evicted unread.
 
-    A new key goes to the small queue. At its end it leaves if it was not read meanwhile, and is then remembered by
-    its ghost; otherwise, or when it comes back while its ghost is there, it goes to main. There a key that was read
-    since it was last looked at gets another round. So what is asked for once, as in a scan, passes through a tenth of
-    the items and pushes out none of the others.
+    A new key enters the small queue. If it was not read by the time it reaches the end, it is evicted and leaves a
+    ghost. If it was read, or if it is stored again while its ghost exists, it enters main. At the end of main, a key
+    that was read since its last turn gets another turn. So keys that are read once, as in a scan, pass through a tenth
+    of the items and evict none of the others.
 
-    A key that is deleted leaves its place in a queue behind, which is passed over. Stored anew, it has two places, and
-    whichever comes up first is taken for its own: it then leaves as soon as if it had been overwritten instead, or
-    moves to the end of main. `tidy` bounds such places.
+    A deleted key leaves its place in a queue, which is skipped later. If the key is stored again, it has two places,
+    and the first that is reached counts. The key is then evicted as early as if it had been overwritten, or moves to
+    the end of main. `tidy` bounds the number of such places.
 
-    `marks` may be written by any thread without a lock; all else needs the shard's. Nothing is kept until `start`.
+    Any thread may write `marks` without a lock; everything else needs the shard's lock. Nothing is tracked until
+    `start`.
     """
 
     __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "_ghosts")
 
     def __init__(self) -> None:
         self.second_chances = 0
-        """How often one was passed over by an eviction because it had been read."""
+        """How many times an eviction skipped an item because it had been read."""
         self.stop()
 
     def stop(self) -> None:
-        """Forget all: memory is not scarce."""
+        """Forget the order; memory is not scarce any more."""
         self.is_kept = False
-        """Whether each key of the table has its place in a queue."""
+        """Whether every key of the table has a place in a queue."""
         self.marks = bytearray(1)
-        """What was read, each key in the place that its hash says: a set of keys would take five times the memory."""
+        """A mark for each key that was read, at the index that its hash gives. A set of keys would take far more
+        memory."""
         self._ghosts = array("H", (0,))
         self.small: deque[bytes] = deque()
         self.main: deque[bytes] = deque()
 
     def start(self, table: dict[bytes, Entry]) -> None:
-        """Begin with the keys there are, in the dict's order: that of arrival.
+        """Start with the keys of the table, in order of arrival, which is the dict's order.
 
-        They all are in the small queue, as nobody has noted yet which of them are read.
+        All of them enter the small queue, because no reads have been recorded yet.
         """
         self.stop()
         self.fit(2 * len(table))
@@ -71,9 +74,9 @@ class S3Fifo:
         self.is_kept = True
 
     def fit(self, count: int) -> None:
-        """Have enough marks and ghosts for so many keys; they keep what they say, for twice as many keys each."""
-        while len(self.marks) < max(LEAST_MARKS, count * MARKS_PER_ITEM):
-            self.marks = max(self.marks * 2, bytearray(LEAST_MARKS), key=len)
+        """Enlarge the marks and ghosts for `count` keys. Those that are set stay set."""
+        while len(self.marks) < max(MIN_MARKS, count * MARKS_PER_ITEM):
+            self.marks = max(self.marks * 2, bytearray(MIN_MARKS), key=len)
             ghosts = int(len(self.marks) * GHOSTS_PER_MARK)
             self._ghosts = self._ghosts * 2 if len(self._ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
 
@@ -84,17 +87,17 @@ class S3Fifo:
         marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | 1
 
     def is_marked(self, key: bytes) -> bool:
-        """Tell whether a key was read since it came, or was last looked at."""
+        """Tell whether a key was read since it was stored, or since its last turn."""
         number, marks = hash(key), self.marks
         return marks[number >> PLACE_SHIFT & len(marks) - 1] == number >> SIGN_SHIFT & 0xFF | 1
 
     def unmark(self, key: bytes) -> None:
-        """Have a key be one that nobody has read."""
+        """Remove a key's mark."""
         if self.is_marked(key):
             self.marks[hash(key) >> PLACE_SHIFT & len(self.marks) - 1] = 0
 
     def add(self, key: bytes) -> None:
-        """Give a place to a key that was not in the table."""
+        """Add a key that was not in the table."""
         number, ghosts = hash(key), self._ghosts
         place = number >> PLACE_SHIFT & len(ghosts) - 1
         if ghosts[place] == number >> PRINT_SHIFT & 0xFFFF | 1:
@@ -104,9 +107,9 @@ class S3Fifo:
             self.small.append(key)
 
     def next_victim(self, table: dict[bytes, Entry], now: int, spare: bytes) -> bytes | None:
-        """Take the key that is to leave the table out of its queue; None where there is none but `spare`.
+        """Remove the key to evict from its queue, and return it; None if there is none but `spare`.
 
-        An expired one gets no second chance.
+        now: unix time; an expired item gets no second chance. spare: a key that is never evicted.
         """
         if len(table) <= (spare in table):
             return None
@@ -131,12 +134,12 @@ class S3Fifo:
         return key
 
     def _leave_ghost(self, key: bytes) -> None:
-        """Remember a key, in place of whichever has the same place: so each is forgotten after a while."""
+        """Remember an evicted key, in place of any other ghost at the same index."""
         number, ghosts = hash(key), self._ghosts
         ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
 
     def tidy(self, table: dict[bytes, Entry]) -> None:
-        """Sweep out what is left of deleted keys, once it is more than there are items: that is rarely due."""
+        """Remove the places of deleted keys once there are more of them than items, which is rare."""
         if len(self.small) + len(self.main) <= 2 * len(table) + SLACK:
             return
         main = [key for key in dict.fromkeys(self.main) if key in table]

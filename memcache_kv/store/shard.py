@@ -1,4 +1,4 @@
-"""One part of the table, with the lock of its keys and its own eviction order."""
+"""One part of the table, with its lock and its own eviction order."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
 Evicted = Callable[[bytes, Entry], None]
-"""Told of a key and its entry that had to make room, with the shard's lock held: it must return at once."""
+"""Called with a key and its entry that were evicted, while the shard's lock is held: it must return at once."""
 
 
 class Shard:
-    """A dict of entries, oldest first, and the item lock of every key in it.
+    """A dict of entries, oldest first, with the lock for all its keys.
 
-    `table` may be read by any thread without the lock. Everything else, and every change, needs `lock`
-    (methods that expect it held end in `_locked`). Nothing here takes another lock.
+    Any thread may read `table` without the lock. Everything else, and every change, needs `lock`; methods that expect
+    it held end in `_locked`. No method takes another lock.
 
-    Which items make room is up to `order`, which is kept only while memory is scarce (`Store.scarce`).
+    `order` chooses the items to evict. It is kept only while memory is scarce (`Store.under_pressure`).
     """
 
     __slots__ = (
@@ -35,27 +35,28 @@ class Shard:
         self.order = S3Fifo()
         self.used_bytes = 0
         self.check_at_bytes = 0
-        """Above this the store looks whether its limits still hold."""
+        """When more is used than this, the store checks its limits."""
         self.expiring = 0
-        """How many entries have a deadline: where none has, there is nothing to crawl."""
+        """The number of entries with a deadline. If it is 0, there is nothing to crawl."""
         self.total_items = 0
-        """How many items were ever stored here by a command."""
+        """The number of items that commands have stored here."""
         self.get_expired = 0
-        """How many were found expired by a command that looked for them."""
+        """The number of items that a command looked for and found expired."""
         self.get_flushed = 0
-        """How many were looked for after a flush had taken them."""
+        """The number of items that a command looked for after a flush had removed them."""
         self.flush_freed = 0
-        """How many gave their memory back to a flush."""
+        """The number of items that flushes removed."""
         self.on_eviction: Evicted | None = None
         self.flushed: set[bytes] = set()
-        """Keys that the last flush took and nobody has looked for since, until the crawler comes by."""
+        """The keys that the last flush removed and that no command has looked for since, until the crawler's next
+        round."""
         self.classes: defaultdict[int, ClassCounts] = defaultdict(ClassCounts)
-        """What happened, by size class; what a flush took is not there, as nobody looks at each of its keys."""
+        """Counts by size class. Items that a flush removed are not counted, as their classes are not known."""
         self._sizes = sizes
 
     @property
     def second_chances(self) -> int:
-        """How often one was passed over by an eviction because it had been read."""
+        """How many times an eviction skipped an item because it had been read."""
         return self.order.second_chances
 
     @second_chances.setter
@@ -64,26 +65,26 @@ class Shard:
 
     @property
     def evictions(self) -> int:
-        """How many were taken out to make room."""
+        """The number of evicted items."""
         return sum(counts.evictions for counts in tuple(self.classes.values()))
 
     @property
     def evicted_unseen(self) -> int:
-        """How many of those nobody had read since it is noted who reads."""
+        """The number of items that were evicted without a recorded read."""
         return sum(counts.evicted_unseen for counts in tuple(self.classes.values()))
 
     @property
     def expired_unseen(self) -> int:
-        """How many expired that nobody had read since then."""
+        """The number of items that expired without a recorded read."""
         return sum(counts.expired_unseen for counts in tuple(self.classes.values()))
 
     @property
     def reclaimed(self) -> int:
-        """How many gave their memory back because they had expired when room was wanted, or to a flush."""
+        """The number of items that had expired when their memory was needed, or that a flush removed."""
         return self.flush_freed + sum(counts.reclaimed for counts in tuple(self.classes.values()))
 
     def put_locked(self, key: bytes, entry: Entry) -> bool:
-        """Keep this entry for this key; True when it replaces another."""
+        """Store an entry. Returns True if it replaced another."""
         table = self.table
         old = table.get(key)
         table[key] = entry
@@ -102,7 +103,7 @@ class Shard:
         return old is not None
 
     def remove_locked(self, key: bytes) -> Entry | None:
-        """Forget a key and return what was kept for it."""
+        """Remove a key, and return its entry; None if there was none."""
         old = self._take_locked(key)
         order = self.order
         if old is not None and order.is_kept:
@@ -120,9 +121,9 @@ class Shard:
         return old
 
     def live_locked(self, key: bytes, now: int, reclaims: bool = False) -> Entry | None:
-        """Return what is kept for a key; an expired entry is removed and counts as nothing.
+        """Return the live entry of a key, or None. Removes an expired entry.
 
-        reclaims: whether its memory is wanted for what is stored instead.
+        reclaims: whether the expired entry's memory is needed for a new value.
         """
         entry = self.table.get(key)
         if entry is not None and 0 < deadline_of(entry) <= now:
@@ -137,7 +138,7 @@ class Shard:
         return entry
 
     def reclaim(self, keys: Iterable[bytes], now: int) -> int:
-        """Remove those of these keys whose entries have expired; return how many. Takes the lock for each."""
+        """Remove those of these keys that have expired, locking for each. Returns the number removed."""
         table, count = self.table, 0
         for key in keys:
             entry = table.get(key)
@@ -153,11 +154,11 @@ class Shard:
         return count
 
     def count_no_memory_locked(self, key: bytes, wire_bytes: bytes) -> None:
-        """Count that nothing could be kept for a key, as there is no room and nothing may be evicted."""
+        """Count a value that was not stored, because there is no room and eviction is disabled."""
         self.classes[self._sizes.class_of_item(key, wire_bytes)].no_memory += 1
 
     def clear_locked(self) -> None:
-        """Forget everything; only of which keys there were something is kept for a while."""
+        """Remove all items; only their keys are remembered for a while, in `flushed`."""
         self.flush_freed += len(self.table)
         self.flushed = set(self.table)
         self.table.clear()
@@ -167,9 +168,9 @@ class Shard:
         self.expiring = 0
 
     def drop_oldest(self, wanted_bytes: int, wanted_items: int) -> None:
-        """Take out what came first, until so many bytes and items are gone, before any order of eviction is kept.
+        """Remove the oldest items until so many bytes and items are gone. Used before there is an eviction order.
 
-        The table gives back the room of what it held; nobody may be reading it.
+        The table's own memory shrinks too. No other thread may read it meanwhile.
         """
         target, count = self.used_bytes - wanted_bytes, 0
         for key, entry in self.table.items():
@@ -183,7 +184,7 @@ class Shard:
         self.table.update(kept)
 
     def order_evictions(self, is_under_pressure: bool) -> None:
-        """Keep an order of eviction from now on, or no longer. Takes the lock."""
+        """Start or stop keeping an eviction order. Takes the lock."""
         if is_under_pressure is not self.order.is_kept:
             with self.lock:
                 self._order_evictions_locked(is_under_pressure)
@@ -198,9 +199,9 @@ class Shard:
             order.start(self.table)
 
     def evict(self, wanted_bytes: int, now: int, spare: bytes) -> int:
-        """Take out items in the order of eviction until this many bytes are gained, or none is left.
+        """Evict items in order until this many bytes are freed or no item is left. Takes the lock.
 
-        `spare` is the key for which room is made; it is never the one to go. Returns the bytes gained.
+        spare: the key that needs the room; it is never evicted. Returns the number of bytes freed.
         """
         gained = 0
         with self.lock:

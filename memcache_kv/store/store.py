@@ -1,4 +1,4 @@
-"""The table of all items: which shard, which lock, what a command does to a key."""
+"""The table of all items: its shards, their locks, and the operations of the commands on a key."""
 
 from __future__ import annotations
 
@@ -34,23 +34,22 @@ from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
-from memcache_kv.store.writes import ChangeLog, Mode, Outcome, Write
+from memcache_kv.store.writes import Mode, Outcome, Write, WriteLog
 
 MAX_SHARDS = 64
 LARGEST_ITEMS_PER_SHARD = 8
-"""A shard's part of the memory holds at least this many items of the largest size, so that one big item in it
-does not push out all the others."""
+"""A shard has room for at least this many items of the largest size, so that one of them does not evict all others."""
 ITEMS_PER_SHARD = 128
-"""With a limit on the number of items, a shard gets at least this many: fewer, and its eviction order says little."""
+"""With --max-items, a shard holds at least this many items, or its eviction order would mean little."""
 CHECKS = 64
-"""The sum over all shards is taken when one has grown by this part of its share. All together may grow by as much in
-between, so that much of the limit is left free."""
+"""The memory limit is checked when a shard has grown by its share divided by this. As much of the limit is kept
+free."""
 ITEM_HEADER_BYTES = 59
-"""What memcached adds to key and data when it compares an item with -I: header, CAS id, two ends."""
+"""What memcached adds to key and data when it compares an item with -I: header, CAS id, two terminators."""
 
 
 def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> int:
-    """Choose the number of shards, a power of two, for these limits; 0 items is no limit."""
+    """Return the number of shards, a power of two, for these limits; 0 items is no limit."""
     shards = min(MAX_SHARDS, limit_bytes // (LARGEST_ITEMS_PER_SHARD * item_limit_bytes))
     if max_items:
         shards = min(shards, max_items // ITEMS_PER_SHARD)
@@ -58,16 +57,17 @@ def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> in
 
 
 class Store:
-    """All items, in shards picked by the key's hash; every method may be called from any thread.
+    """All items, in shards chosen by the key's hash. Any thread may call any method.
 
-    A read takes no lock. A change takes the one lock of the key's shard, so that what happens to one key happens in
-    one order, and tells `log` of it while it holds it; it raises ChangesRefused, and does nothing, while the log
-    refuses. Making room takes shards' locks one at a time, after the change; `flush` alone takes them all, in order.
-    Nothing here blocks but on those locks.
+    A read takes no lock. A write takes the lock of the key's shard, so that the writes to one key happen in one order,
+    and records itself in `log` while it holds the lock. While the log can't record, writes change nothing and raise
+    WritesRejected. Evictions take the shards' locks one at a time, after the write. `flush` and a step of the wall
+    clock take all of them, in order. No method blocks on anything else.
 
-    limit_bytes: what all items may take in memory; max_items: how many there may be, 0 for no limit;
-    evicts: whether old items make room for new ones (False: the new one is refused);
-    gives_cas: whether items get CAS ids (False: all have 0, and none can be compared); sizes: their size classes.
+    limit_bytes: the memory for all items. item_limit_bytes: the largest size of one item. max_items: the largest number
+    of items, 0 for no limit. evicts: whether old items are evicted for new ones, which are rejected otherwise. shards:
+    their number, 0 to choose it. gives_cas: whether items get CAS ids; otherwise all have id 0 and none can be
+    compared.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Store:
         max_items: int = 0,
         evicts: bool = True,
         shards: int = 0,
-        log: ChangeLog | None = None,
+        log: WriteLog | None = None,
         gives_cas: bool = True,
         sizes: SizeClasses = DEFAULT_SIZES,
     ) -> None:
@@ -90,43 +90,43 @@ class Store:
         self.evicts = evicts
         self.gives_cas = gives_cas
         self._largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
-        """What key and value may have together, and the flags where they are not 0."""
+        """The largest sum of the lengths of key and value, and of the flags if they are not 0."""
         self.sizes = sizes
         self.shards = [Shard(sizes) for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
         self.under_pressure = False
-        """Whether memory is scarce enough that reads note which keys they hit."""
+        """Whether memory is so scarce that reads are recorded for the eviction order."""
         self.keeps_access_metadata = False
-        """Whether it is noted of each item when it was last read (`keep_access_metadata`)."""
+        """Whether the time of the last access is kept for each item (`keep_access_metadata`)."""
         self.access_metadata_since = clock.now
         self.records_access = False
-        """Whether a read calls `note`: for either reason."""
+        """Whether a read must call `record_access`, for either reason."""
         self.flush_at = 0
-        """Unix time at which all is to be forgotten; 0 when no flush is waiting."""
+        """The unix time of a flush that waits; 0 if none does."""
         self._wall_ahead = 0
-        """How far ahead the wall clock is, as the log knows it."""
+        """How many seconds the wall clock is ahead, as far as the log knows."""
         self._has_evicted = False
         self._has_flushed = False
-        """Whether any shard still knows keys that a flush took."""
+        """Whether any shard may still know keys that a flush removed."""
         self._tells_evictions = False
         self._cas_ids = itertools.count(1)
         self.limit_bytes = 0
         self.reserved_bytes = 0
-        """The part of the limit that is taken by holes between items, and that they therefore leave free."""
+        """The part of the limit that stays free because the allocator needs it for holes between items."""
         self._target_bytes = 0
         self._check_every_bytes = 0
         self.set_limit(limit_bytes)
 
     @property
     def takes_small_sets(self) -> bool:
-        """Whether any small value may be stored by `put`: nothing but making room could stand in its way."""
+        """Whether `put` may store any small value: nothing but eviction may then be needed for it."""
         return self.evicts and self.item_limit_bytes > 2 * PLAIN_LIMIT_BYTES
 
     # Reading
 
     def get(self, key: bytes) -> Entry | None:
-        """Return the live entry of a key, or None."""
+        """Return the live entry of a key, or None. Records the read."""
         entry = self.tables[hash(key) & self.mask].get(key)
         if entry is None:
             return self._missed(key) if self._has_flushed else None
@@ -139,7 +139,10 @@ class Store:
         return entry
 
     def kept_many(self, keys: list[bytes]) -> list[Entry | None]:
-        """Return what is kept for each of these keys. A bare entry was noted as read; of any other ask `get`."""
+        """Return these keys' entries, expired ones included; None for missing keys.
+
+        The read of a plain entry is recorded. For any other entry, call `get`.
+        """
         tables, mask = self.tables, self.mask
         entries = [tables[hash(key) & mask].get(key) for key in keys]
         if self.records_access:
@@ -149,21 +152,21 @@ class Store:
         return entries
 
     def _missed(self, key: bytes) -> Entry | None:
-        """Look again for a key that may have been flushed, so that it is counted."""
+        """Look up a missing key again, so that it is counted if a flush removed it."""
         shard = self._shard(key)
         with shard.lock:
             return shard.live_locked(key, self.clock.now)
 
     def gets(self, key: bytes) -> Entry | None:
-        """Return the live entry of a key with its CAS id; the id is made when first asked for.
+        """Return the live entry of a key with its CAS id, which is given at the first request.
 
-        An id stays with the value: any change, even to the same bytes, has another (protocol.txt, "gets").
+        Every write gets another id, even if the bytes are the same (protocol.txt, "gets").
         """
         entry = self.get(key)
         return entry if entry is None or cas_of(entry) else self.get_with_cas(key)
 
     def get_with_cas(self, key: bytes) -> Entry | None:
-        """Return what `gets` does, and note nothing: nobody is said to have read it."""
+        """Return the same as `gets`, without recording a read."""
         shard = self._shard(key)
         with shard.lock:
             entry = shard.live_locked(key, self.clock.now)
@@ -175,44 +178,38 @@ class Store:
         return entry
 
     def kept(self, key: bytes) -> Entry | None:
-        """Return what is kept for a key, be it expired, and note nothing."""
+        """Return a key's entry, be it expired, or None. Records no read."""
         return self.tables[hash(key) & self.mask].get(key)
 
     def was_flushed(self, key: bytes) -> bool:
-        """Tell whether the last flush took this key, and nobody has looked for it since."""
+        """Tell whether the last flush removed this key, and no command has looked for it since."""
         return self._has_flushed and key in self._shard(key).flushed
 
     def peek(self, key: bytes) -> Entry | None:
-        """Return the live entry of a key as `get` does, but note nothing: nobody is said to have read it."""
+        """Return the live entry of a key, or None, without recording a read."""
         entry = self.tables[hash(key) & self.mask].get(key)
         return None if entry is None or 0 < deadline_of(entry) <= self.clock.now else entry
 
     def keep_access_metadata(self) -> None:
-        """From now on note of each item when it was last read, and whether it ever was.
-
-        Such an item takes an Item's memory, and its reads some more time: so it is done once somebody asks.
-        """
+        """Record each item's last access, and whether it was read, from now on. Costs memory and time."""
         if not self.keeps_access_metadata:
             self.access_metadata_since = self.clock.now
             self.keeps_access_metadata = self.records_access = True
 
     def accessed_at(self, entry: Entry) -> int:
-        """Return the unix time at which it was last read or stored.
-
-        Of what was stored before such facts were kept, and not read since, it is when keeping them began.
-        """
+        """Return the unix time of an entry's last access, or when recording began if there was none since."""
         return entry.accessed if isinstance(entry, Item) else self.access_metadata_since
 
     def size_of(self, key: bytes, entry: Entry) -> int:
-        """Return what a key and its entry take in memory, by the accounting of `item.py`."""
+        """Return the memory that a key and its entry take, by the accounting of `entry.py`."""
         return len(key) + len(entry) + ENTRY_COST_BYTES
 
     def class_of(self, key: bytes, entry: Entry) -> int:
-        """Return the number of the size class in which a key and its entry are."""
+        """Return the number of an item's size class."""
         return self.sizes.class_of_item(key, wire_bytes_of(entry))
 
     def record_access(self, key: bytes, entry: Entry) -> None:
-        """Note that this entry of the key was read."""
+        """Record that this entry of the key was read."""
         if self.under_pressure:
             number = hash(key)
             marks = self.shards[number & self.mask].order.marks
@@ -235,7 +232,7 @@ class Store:
         return self._entry(key, wire_bytes_of(entry), deadline_of(entry), cas)
 
     def _entry(self, key: bytes, wire_bytes: bytes, deadline: int, cas: int = 0, state: int = 0) -> Entry:
-        """Make the entry of a value that is stored now."""
+        """Return the entry of a value that is stored now."""
         if self.keeps_access_metadata:
             return Item(wire_bytes, deadline, cas, self.clock.now, state)
         return make_entry(key, wire_bytes, deadline, cas, self.clock.now, state)
@@ -243,10 +240,10 @@ class Store:
     # Changing
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Set a value: `store` with Mode.SET, less what is not needed for that.
+        """Set a value: a shorter `store` with Mode.SET.
 
-        The caller has seen to it that the entry is of the right kind for what it holds (`make_entry`), that it is not
-        too large (`takes_small_sets`, `exceeds_limit`), and that `evicts` is true.
+        The caller must ensure that the entry has the right kind for its contents (`make_entry`), that it is not too
+        large (`takes_small_sets`, `exceeds_limit`), and that `evicts` is true. Raises WritesRejected.
         """
         shard, log = self.shards[hash(key) & self.mask], self.log
         if log is not None and log.refuses:
@@ -254,12 +251,12 @@ class Store:
         if self.keeps_access_metadata and not isinstance(entry, Item):
             entry = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
         lock, table = shard.lock, shard.table
-        lock.acquire()  # `with` takes 80 ns more
+        lock.acquire()  # faster than `with`
         try:
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
             if is_alike and old[-1] == entry[-1] != WITH_CAS:  # type: ignore[index]
-                table[key] = entry  # `put_locked` where there is nothing to count: 100 ns less
+                table[key] = entry  # a faster `put_locked`: nothing to count here
             else:
                 shard.put_locked(key, entry)
             if old is not None and self.under_pressure:
@@ -273,15 +270,16 @@ class Store:
             self._make_room(key)
 
     def store(self, mode: Mode, key: bytes, wire_bytes: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
-        """Carry out a classic storage command with a ready value.
+        """Carry out a storage command of the text protocol.
 
-        deadline: unix time or 0; cas: the id that Mode.CAS compares. Returns STORED, NOT_STORED, EXISTS or
-        NOT_FOUND as the protocol has them, or NO_MEMORY where nothing may be evicted.
+        wire_bytes: flags and value as `pack` returns them. deadline: unix time or 0. cas: the id that Mode.CAS
+        compares. Returns STORED, NOT_STORED, EXISTS or NOT_FOUND as the protocol has them, or NO_MEMORY if there is no
+        room and eviction is disabled. Raises WritesRejected.
         """
         return self.write(Write(mode, key, wire_bytes, deadline, cas))[0]
 
     def write(self, write: Write) -> tuple[Outcome, Entry | None]:
-        """Carry out a storage command; return what became of it, as `store` does, and the entry where it is STORED."""
+        """Carry out a storage command; return its outcome as `store` does, and the new entry if it is STORED."""
         key, wire_bytes, deadline, state = write.key, write.wire_bytes, write.deadline, 0
         shard = self._shard_to_change(key)
         with shard.lock:
@@ -308,16 +306,16 @@ class Store:
         return Outcome.STORED, entry
 
     def _is_older(self, write: Write, key: bytes, old: Entry) -> bool:
-        """Tell whether the id that a write compares is of an earlier value: one without an id would get a higher."""
+        """Tell whether a write's CAS id is of an earlier value. A value without an id gets one now."""
         return self.gives_cas and 0 < write.cas < (cas_of(old) or self._assign_cas_locked(key))
 
     def update(self, key: bytes, decide: Callable[[Entry | None], Entry | None], forgets: bool = False) -> bool:
-        """Look at a key's live entry and decide what is kept instead, with nobody in between.
+        """Replace a key's live entry by another that depends on it, atomically.
 
-        decide: told the entry or None, returns the same object to leave it, another, or None to forget the key. It is
-        called with the key's lock held, so it must not call the store but for `next_cas`, `deadline` and `renewed`.
-        forgets: whether a key that is missing, and stays so, is to be missing for good (`_remove_locked`).
-        Returns False, and keeps nothing, where a new item finds no memory and nothing may be evicted.
+        decide: called with the entry or None under the key's lock. Returns the same object to keep it, another one to
+        store, or None to remove the key. It may call only `next_cas`, `deadline` and `renewed` of the store.
+        forgets: whether a key that stays missing is removed from the log too (`_remove_locked`). Returns False, and
+        stores nothing, if there is no room and eviction is disabled. Raises WritesRejected.
         """
         shard = self._shard_to_change(key)
         with shard.lock:
@@ -340,7 +338,7 @@ class Store:
         return True
 
     def next_cas(self) -> int:
-        """Make a CAS id that nothing has had; 0 where none are given."""
+        """Return a new CAS id; 0 if the store gives none."""
         return next(self._cas_ids) if self.gives_cas else 0
 
     def has_cas(self, entry: Entry, cas: int | None) -> bool:
@@ -350,7 +348,7 @@ class Store:
     def renewed(
         self, key: bytes, wire_bytes: bytes, deadline: int, cas: int, state: int, old: Entry | None = None
     ) -> Entry:
-        """Make an entry for `update`; with `old`, of which this is the same value, it keeps when that was read."""
+        """Return an entry for `update`. If it has the same value as `old`, pass that: its access metadata are kept."""
         if isinstance(old, Item):
             return Item(wire_bytes, deadline, cas, old.accessed, state)
         return self._entry(key, wire_bytes, deadline, cas, state)
@@ -372,7 +370,7 @@ class Store:
 
     @staticmethod
     def _joined(mode: Mode, old: Entry, wire_bytes: bytes) -> bytes:
-        """Join the old value and the new one; the old flags stay (protocol.txt, "append")."""
+        """Join the old value and the new one; the old flags are kept (protocol.txt, "append")."""
         before = wire_bytes_of(old)
         parts = (value_of(before), value_of(wire_bytes))
         return pack(flags_of(before), b"".join(parts if mode is Mode.APPEND else parts[::-1]))
@@ -386,7 +384,7 @@ class Store:
             self.log.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state)
 
     def _mark_locked(self, shard: Shard, key: bytes, old: Entry, new: Entry) -> None:
-        """Keep the same value with other rare facts."""
+        """Store the same value with another deadline, CAS id or state."""
         shard.put_locked(key, new)
         before = (deadline_of(old), cas_of(old), state_of(old) & ~FETCHED)
         after = (deadline_of(new), cas_of(new), state_of(new) & ~FETCHED)
@@ -394,15 +392,17 @@ class Store:
             self.log.marked(key, *after)
 
     def _remove_locked(self, shard: Shard, key: bytes) -> None:
-        """Forget a key for good. The log is told even where the key is missing because it was evicted: its last value
-        may stand in there, and must not come back."""
+        """Remove a key for good.
+
+        After any eviction even a missing key is logged: its last value may be in the log, and must not come back.
+        """
         if (shard.remove_locked(key) is not None or self._has_evicted) and self.log is not None:
             self.log.deleted(key)
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
-        """Give a live item a new deadline; return it, or None where there is none.
+        """Give a live item a new deadline, unix time or 0. Returns the entry, or None if there is none.
 
-        with_cas: see to it that it has its CAS id, made now if nobody asked before.
+        with_cas: whether the entry must have a CAS id; it gets one now if it has none. Raises WritesRejected.
         """
         shard = self._shard_to_change(key)
         with shard.lock:
@@ -426,14 +426,14 @@ class Store:
         return entry
 
     def _assign_cas_locked(self, key: bytes) -> int:
-        """Make a CAS id for the key's present value."""
+        """Give the key's present value a CAS id."""
         cas = next(self._cas_ids)
         if self.log is not None:
             self.log.cas_assigned(key, cas)
         return cas
 
     def delete(self, key: bytes) -> Entry | None:
-        """Forget a key; return the live entry that was kept for it, or None."""
+        """Remove a key. Returns its live entry, or None. Raises WritesRejected."""
         shard = self._shard_to_change(key)
         with shard.lock:
             old = shard.live_locked(key, self.clock.now)
@@ -441,18 +441,18 @@ class Store:
             return old
 
     def flush(self, at: int = 0) -> None:
-        """Forget everything, now or at a unix time; the later call replaces an earlier one that waits."""
+        """Remove all items, now (0) or at a unix time; a later call replaces a waiting one. Raises WritesRejected."""
         if self.log is not None and self.log.refuses:
             raise WritesRejected
         self._flush(at)
 
     def _flush(self, at: int = 0, is_due: bool = False) -> None:
-        """Flush as `flush` does; is_due: only if the flush that waited is due still, which is known under the locks."""
+        """Flush as `flush` does; with is_due, only if the waiting flush is still due under the locks."""
         with ExitStack() as stack:
             for shard in self.shards:
                 stack.enter_context(shard.lock)
             if is_due and not 0 < self.flush_at <= self.clock.now:
-                return  # another thread has carried it out, or put another in its place
+                return  # another thread has carried it out or replaced it
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
                 self._has_flushed = True
@@ -469,9 +469,9 @@ class Store:
             return stack.pop_all()
 
     def forget_flushed(self) -> None:
-        """Forget which keys the last flush took: who looks for them from now on finds them missing, not flushed.
+        """Forget the keys that the last flush removed: from now on they count as missing, not as flushed.
 
-        A flush in between says so again after this has denied it, so that what it leaves in any shard is looked for.
+        The flag is reset first, because a flush that runs meanwhile sets it again.
         """
         if not self._has_flushed:
             return
@@ -481,7 +481,7 @@ class Store:
                 shard.flushed = set()
 
     def new_second(self) -> None:
-        """Do what falls due as the clock advances: a flush that waited. Called by whoever ticked the clock."""
+        """Carry out what is due in a new second: a flush that waits. Called by the thread that advanced the clock."""
         if self.log is not None:
             if self.clock.wall_ahead != self._wall_ahead:
                 self._follow_wall(self.log)
@@ -489,17 +489,16 @@ class Store:
         if 0 < self.flush_at <= self.clock.now:
             self._flush(is_due=True)
 
-    def _follow_wall(self, log: ChangeLog) -> None:
-        """Tell the log of a step of the wall clock, with no change half-way to it."""
+    def _follow_wall(self, log: WriteLog) -> None:
+        """Report a step of the wall clock to the log, while no write is in progress."""
         with self._all_locked():
             self._wall_ahead = self.clock.wall_ahead
             log.follow_wall(self.clock.now, self._wall_ahead)
 
-    # Recovery: as the changes came, but nobody is told and nothing waits
-    # Recovery, by one thread before anybody is served: nobody is told, and the limits hold at the end (`fit`)
+    # Recovery, by one thread before the server runs: nothing is logged, and `fit` applies the limits at the end
 
     def restore(self, key: bytes, entry: Entry | None) -> None:
-        """Put back what a journal says of a key: this entry, or (None) nothing."""
+        """Restore a key from the journal: its entry, or (None) that it has none."""
         shard = self.shards[hash(key) & self.mask]
         if entry is None or 0 < deadline_of(entry) <= self.clock.now:
             shard.remove_locked(key)
@@ -507,20 +506,19 @@ class Store:
             shard.put_locked(key, entry)
 
     def restore_live(self, key: bytes, entry: Entry) -> None:
-        """Put back an entry that has not expired: `restore` in fewer steps."""
+        """Restore an entry that has not expired: a faster `restore`."""
         shard = self.shards[hash(key) & self.mask]
         table = shard.table
         if entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
-            table[key] = entry  # as it mostly is: `put_locked` where there is nothing to count
+            table[key] = entry  # the common case, a faster `put_locked`: nothing to count here
             shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         else:
             shard.put_locked(key, entry)
 
     def fit(self) -> int:
-        """Hold to the limits once a whole journal was put back; return how many items that takes out.
+        """Apply the limits after a whole journal was restored; return the number of items removed.
 
-        Those go that came first, as an eviction would choose where nobody has noted yet what is read. They do so even
-        where nothing is evicted while serving, and count as no eviction.
+        The oldest items are removed, even if eviction is disabled, and do not count as evictions.
         """
         shards, before = self.shards, len(self)
         while (excess := self.used_bytes - self._target_bytes) > 0:
@@ -535,29 +533,29 @@ class Store:
         return dropped
 
     def start_cas_at(self, first: int) -> None:
-        """Let the next CAS id be this one: above all that were given before a restart."""
+        """Let the next CAS id be `first`, which is above all ids given before a restart."""
         self._cas_ids = itertools.count(first)
 
     # Limits
 
     def is_too_large(self, key: bytes, wire_bytes: bytes) -> bool:
-        """Tell whether an item is over the limit for one item (-I)."""
+        """Tell whether an item exceeds the limit for one item (-I)."""
         return self.exceeds_limit(len(key), len(value_of(wire_bytes)), flags_of(wire_bytes))
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
-        """Tell the same before the value is there, by its length; memcached's item header is counted in."""
+        """Tell the same from the lengths. As in memcached, the item's header is included."""
         return key_bytes + value_bytes + (4 if flags else 0) > self._largest_bytes
 
     def set_limit(self, limit_bytes: int) -> None:
-        """Change what all items may take; what is over it goes as soon as something is stored."""
+        """Change the memory limit. If it is exceeded, items are evicted at the next write."""
         self.limit_bytes = limit_bytes
         self.reserve(0)
         self._check_soon()
 
     def watch_evictions(self, tell: Evicted | None) -> None:
-        """Tell of each eviction from now on, or (None) no longer.
+        """Call `tell` for each eviction from now on; None ends that.
 
-        While somebody is told, room is made with the very write that needs it, and not some writes later.
+        Meanwhile every write evicts what it needs at once, and not some writes later.
         """
         self._tells_evictions = tell is not None
         for shard in self.shards:
@@ -565,37 +563,37 @@ class Store:
         self._check_soon()
 
     def _check_soon(self) -> None:
-        """Look at the limits with the next write, and then as often as is needed."""
+        """Check the limits at the next write, and then as often as needed."""
         self._check_every_bytes = 0 if self._tells_evictions else self.limit_bytes // (CHECKS * len(self.shards))
         for shard in self.shards:
             shard.check_at_bytes = 0
 
     def reserve(self, reserved_bytes: int) -> None:
-        """Leave this much of the limit free, because the allocator needs it for what it can't give back."""
+        """Keep this many bytes of the limit free, for memory that the allocator can't give back."""
         self.reserved_bytes = reserved_bytes
         self._target_bytes = self.limit_bytes * (CHECKS - 1) // CHECKS - reserved_bytes
 
     @property
     def used_bytes(self) -> int:
-        """What all items take, by the accounting of `item.py`."""
+        """The memory that all items take, by the accounting of `entry.py`."""
         return sum(shard.used_bytes for shard in self.shards)
 
     @property
     def table_bytes(self) -> int:
-        """What the tables themselves take."""
+        """The memory that the tables take without their items."""
         return sum(table.__sizeof__() for table in self.tables)
 
     @property
     def real_bytes(self) -> int:
-        """What all items take with what the tables take by now, in place of what a slot is accounted as."""
+        """The memory that items and tables take, with the tables' true size in place of the accounted slots."""
         return self.used_bytes + self.table_bytes - len(self) * SLOT_BYTES
 
     def __len__(self) -> int:
-        """Count the items, those expired but not yet removed among them."""
+        """Count the items, including expired ones that are not removed yet."""
         return sum(map(len, self.tables))
 
     def items(self) -> Iterator[tuple[bytes, Entry]]:
-        """Walk over a copy of each shard's live items in turn."""
+        """Yield all live items. Each shard is copied first."""
         for table in self.tables:
             for key, entry in list(table.items()):
                 if not 0 < deadline_of(entry) <= self.clock.now:
@@ -605,7 +603,7 @@ class Store:
         return self.shards[hash(key) & self.mask]
 
     def _shard_to_change(self, key: bytes) -> Shard:
-        """Return the shard of a key that is about to be changed. Raises ChangesRefused."""
+        """Return the shard of a key before a write. Raises WritesRejected."""
         if self.log is not None and self.log.refuses:
             raise WritesRejected
         return self.shards[hash(key) & self.mask]
@@ -616,17 +614,15 @@ class Store:
         return self.used_bytes + needed_bytes > self._target_bytes
 
     def _check_room(self, shard: Shard, key: bytes) -> None:
-        """Make room if this shard has grown enough for a look at the limits."""
+        """Evict items if this shard has grown enough for a check of the limits."""
         if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
     def _make_room(self, key: bytes) -> None:
-        """Evict until all limits hold; `key`, for which room is made, stays.
+        """Evict until all limits hold, but never `key`, which needs the room.
 
-        Called when a shard has grown by a 64th of its part since the last time, so that the sum over all shards is
-        rarely taken, no write waits for more than a fraction of a millisecond of evictions, and all shards together
-        pass the limit by a 64th at most. The fullest shard gives first: keys spread evenly, so it is the one that
-        holds items for longest.
+        Called when a shard has grown by a part of its share (CHECKS), so that no write waits for many evictions. The
+        fullest shard evicts first: keys are spread evenly, so it is the one that keeps items for longest.
         """
         used, target = self.used_bytes, self._target_bytes
         self.under_pressure = used > target // 2 or bool(self.max_items)
@@ -641,7 +637,7 @@ class Store:
             gained = fullest.evict(wanted, self.clock.now, key)
             self._has_evicted = True
             used -= gained
-            if not gained:  # it holds nothing but `key`
+            if not gained:  # nothing left but `key`
                 givers.remove(fullest)
         while self.max_items and len(self) > self.max_items and givers:
             fullest = max(givers, key=lambda shard: len(shard.table))
@@ -652,7 +648,7 @@ class Store:
             shard.check_at_bytes = 0 if self.max_items else shard.used_bytes + self._check_every_bytes
 
     def deadline(self, exptime: int) -> int:
-        """Turn a client's exptime into a deadline by this store's clock."""
+        """Return the deadline, by this store's clock, for the exptime that a client sent."""
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 

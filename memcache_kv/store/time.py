@@ -1,4 +1,4 @@
-"""The time, as the store wants to be given it."""
+"""The clock that the store needs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from typing import Protocol
 
 
 class Time(Protocol):
-    """The clock as the store needs it: seconds of unix time."""
+    """A clock that counts seconds of unix time.
+
+    `now` is the present second, and `started` the one at which the server started.
+    """
 
     now: int
     started: int
     wall_ahead: int
-    """By how many seconds the wall clock has been stepped away from this one; negative where it was set back."""
+    """How many seconds the wall clock is ahead of this one, because it was stepped; negative if it is behind."""
 
     def tick(self) -> bool:
-        """Advance; True when a new second has begun."""
+        """Advance to the present. Returns True if a new second has begun."""
 
     def shift(self, seconds: int) -> None:
-        """Move on, or back where negative, by this much; not to before `started`."""
+        """Move the clock by this many seconds, back if negative, but not to before `started`."""
 
     def pause(self) -> None:
-        """Stand still."""
+        """Stop the clock."""
 
     def resume(self) -> None:
-        """Move again, to where it would be had it not stood still."""
+        """Let the clock run again, at the time that it would show had it not stopped."""

@@ -1,4 +1,4 @@
-"""What a storage command asks of the store, what becomes of it, and whoever is told of it."""
+"""The storage commands, their outcomes, and the log that records every write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memcache_kv.store.entry import Entry
 
 
 class Mode(enum.Enum):
-    """What a storage command asks for (protocol.txt, "Storage commands")."""
+    """The kind of a storage command (protocol.txt, "Storage commands")."""
 
     SET = "set"
     ADD = "add"
@@ -21,33 +21,33 @@ class Mode(enum.Enum):
 
     @property
     def joins(self) -> bool:
-        """Whether it adds to the value that is there."""
+        """Whether it adds to the present value."""
         return self is Mode.APPEND or self is Mode.PREPEND
 
 
 @dataclass(slots=True)
 class Write:
-    """A storage command with all that any protocol can ask of it."""
+    """A storage command with all options of all protocols."""
 
     mode: Mode
     key: bytes
     wire_bytes: bytes
     deadline: int = 0
-    """Unix time or 0; what is joined to an old value leaves that one's."""
+    """Unix time or 0. APPEND and PREPEND keep the old value's deadline."""
     cas: int = 0
-    """The id that the old value must have for CAS, APPEND and PREPEND; 0 is no condition of the latter two."""
+    """The CAS id that the old value must have for CAS, APPEND and PREPEND. 0 is no condition for the latter two."""
     new_cas: int = 0
-    """The id that the client wants it to have; 0 leaves it to the store."""
+    """The CAS id that the client chose for the new value; 0 lets the store choose."""
     needs_cas: bool = False
-    """Whether the client wants to know its id."""
+    """Whether the reply needs the new CAS id."""
     makes_missing: bool = False
-    """Whether APPEND and PREPEND store what they have where there is nothing to add to."""
+    """Whether APPEND and PREPEND store their value if the key is missing."""
     takes_older: bool = False
-    """Whether CAS with the id of an earlier value stores it all the same, as a stale one."""
+    """Whether CAS with the id of an earlier value stores the new value all the same, as a stale one."""
 
 
 class Outcome(enum.Enum):
-    """What became of a change."""
+    """The result of a write."""
 
     STORED = "stored"
     NOT_STORED = "not stored"
@@ -58,41 +58,41 @@ class Outcome(enum.Enum):
     DELETED = "deleted"
 
 
-class ChangeLog(Protocol):
-    """Whoever wants to hear of every change, in the order in which it happens to a key.
+class WriteLog(Protocol):
+    """A log that records every write, in the order in which the writes to a key happen.
 
-    Called with the key's lock held (`flushed` with all of them): it must only take note and return.
+    The store calls it while it holds the key's lock (`flushed` with all locks), so it must return at once.
     """
 
     refuses: bool
-    """Whether it can't take note of anything now, so that nothing may be changed."""
+    """Whether the log can't record anything now, so that the store must reject all writes."""
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
-        """Note that this is now kept for the key; `state` has the bits STALE and WON of `item.py`."""
+        """Record that this value is now stored for the key. `state` has the bits STALE and WON of `entry.py`."""
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Note that this entry, which is neither stale nor won, is now kept for the key: what most changes are."""
+        """Record the same for an entry that is neither stale nor won, as most are."""
 
     def deleted(self, key: bytes) -> None:
-        """Note that nothing is kept for the key any more."""
+        """Record that the key has no value any more."""
 
     def touched(self, key: bytes, deadline: int) -> None:
-        """Note the key's new deadline."""
+        """Record the key's new deadline."""
 
     def cas_assigned(self, key: bytes, cas: int) -> None:
-        """Note that the key's present value was given this CAS id."""
+        """Record that the key's present value was given this CAS id."""
 
     def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
-        """Note the rare facts of the key's present value: deadline, CAS id (0: none yet), STALE and WON."""
+        """Record the deadline, CAS id (0: none yet) and state (STALE and WON) of the key's present value."""
 
     def flushed(self, at: int) -> None:
-        """Note that all was forgotten (0), or will be at this unix time."""
+        """Record a flush of all items, at once (0) or at a unix time."""
 
     def follow_wall(self, now: int, wall_ahead: int) -> None:
-        """Note that the wall clock was stepped, and is now so many seconds ahead of the clock that deadlines follow.
+        """Record that the wall clock was stepped, and is now `wall_ahead` seconds ahead of the store's clock.
 
         Called with the locks of all keys held.
         """
 
     def new_second(self, now: int) -> None:
-        """Let what follows be known to have happened at this unix time or later."""
+        """Record, before the next write, that it was made at this unix time or later."""

@@ -115,7 +115,7 @@ class Scene:
         self._expect_refusing_binary(key, value)
         assert self.is_failing()
         assert int(self.stat("refused_changes")) > 4
-        assert f"{reason}; changes are refused until it can be written, reads go on\n" in self.server.log()
+        assert f"{reason}; writes are rejected until it can be written; reads go on\n" in self.server.log()
 
     def _expect_refusing_binary(self, key: bytes, value: bytes) -> None:
         with BinaryWire(self.server) as wire:

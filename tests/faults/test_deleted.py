@@ -44,7 +44,7 @@ def expect_mended(served: Scene) -> None:
     served.until_failing()
     poll_until(lambda: not served.is_failing(), "it is written again")
     poll_until(lambda: "\nrewrote the journal: " in served.server.log(), "that is told of")
-    assert re.search(r"was (deleted|replaced).*; changes are refused", served.server.log())
+    assert re.search(r"was (deleted|replaced).*; writes are rejected", served.server.log())
     served.put_some()
     served.kill_and_restart()
     assert "cut off" not in served.server.log()

@@ -194,7 +194,7 @@ class CrashRun:
         if journal is None:
             return 0
         if self.fsync is Fsync.ALWAYS:
-            while not journal.holds(self.acknowledged + 1) and self.acknowledged < journal.position:
+            while not journal.must_wait(self.acknowledged + 1) and self.acknowledged < journal.position:
                 self.acknowledged += 1
         sure = max(journal.written if is_killed and not self._lost_power else journal.synced, self.acknowledged)
         least = max(number for number, moment in enumerate(self.moments) if moment.position <= sure)

@@ -70,10 +70,7 @@ def _rare(entry: bytes | Item) -> tuple[int, int, int]:
 class History:
     """A store whose journal is being written, step by step, with the moments it went through."""
 
-    def __init__(self, path: Path) -> None:
-        self._open(path, STARTED)
-
-    def _open(self, path: Path, now: int) -> None:
+    def __init__(self, path: Path, now: int = STARTED) -> None:
         self.path = path
         self.clock = FakeClock(now)
         self.store = Store(self.clock, shards=2)
@@ -90,9 +87,7 @@ class History:
     @classmethod
     def resume(cls, path: Path, now: int) -> History:
         """Go on with a journal that is there, at this time."""
-        history = cls.__new__(cls)
-        history._open(path, now)
-        return history
+        return cls(path, now)
 
     def _moment(self) -> Moment:
         return Moment(self.journal.position, shown(self.store), self.store.flush_at)

@@ -10,7 +10,7 @@ from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest
 from memcache_kv.journal.disk import Disk, SystemDisk
 from memcache_kv.journal.manifest import Part, increment_name, read_manifest, replace_manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, parse_line
-from memcache_kv.journal.writer import CHECK_SECONDS
+from memcache_kv.journal.writer import FILE_CHECK_SECONDS
 from memcache_kv.threads import OnFault
 
 STARTED = 1_700_000_000
@@ -65,7 +65,7 @@ class Run:
 
     def look(self) -> None:
         """Do what is due when it is time to look after the files again."""
-        self.step(CHECK_SECONDS)
+        self.step(FILE_CHECK_SECONDS)
 
     def close(self) -> None:
         """End it. Raises JournalFailed."""
@@ -78,7 +78,7 @@ class Run:
     def crash(self) -> None:
         """Let go of the directory with nothing more written, as if the process were gone."""
         if not self._is_closed:
-            self.journal.files._file.close()
+            self.journal.files.file.close()
         if not self._is_gone:
             self.directory.close()
         self._is_closed = self._is_gone = True

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
-READ_BYTES = 300
+BLOCK_BYTES = 300
 """Read at a time: little, so that records are read in pieces."""
 PLENTY_BYTES = 1 << 40
 PAGE_BYTES = 64
@@ -243,18 +243,11 @@ class SimulatedDisk:
         copies: dict[int, Inode] = {}
         for path, directory in self.directories.items():
             left = directory.left_by(loss, rng)
-            names = {name: copies.setdefault(id(inode), self._copy(inode, loss, rng)) for name, inode in left.items()}
+            names = {name: copies.setdefault(id(inode), copy_left_by(inode, loss, rng)) for name, inode in left.items()}
             found.directories[path] = Directory(names, dict(names))
             if loss is Loss.KILLED:
                 found.directories[path] = _with_pending(directory, names, copies, rng)
         return found
-
-    @staticmethod
-    def _copy(inode: Inode, loss: Loss, rng: Random) -> Inode:
-        if loss is Loss.KILLED:
-            return inode.copy()
-        content = inode.left_by(loss, rng)
-        return Inode(content, content)
 
     def lose_power(self) -> None:
         """Become what a power loss leaves."""
@@ -328,8 +321,8 @@ class SimulatedDisk:
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
         """Read a file, a little at a time."""
         content = self.inode(path).content[:limit_bytes]
-        for start in range(0, len(content), READ_BYTES):
-            yield content[start : start + READ_BYTES]
+        for start in range(0, len(content), BLOCK_BYTES):
+            yield content[start : start + BLOCK_BYTES]
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name."""
@@ -374,11 +367,19 @@ class SimulatedDisk:
         return self.directories[path]
 
 
+def copy_left_by(inode: Inode, loss: Loss, rng: Random) -> Inode:
+    """Return a file as it is after a crash."""
+    if loss is Loss.KILLED:
+        return inode.copy()
+    content = inode.left_by(loss, rng)
+    return Inode(content, content)
+
+
 def _with_pending(directory: Directory, names: dict[str, Inode], copies: dict[int, Inode], rng: Random) -> Directory:
     """Copy a directory with what of it is not durable yet."""
 
     def copied(inode: Inode) -> Inode:
-        return copies.setdefault(id(inode), SimulatedDisk._copy(inode, Loss.KILLED, rng))
+        return copies.setdefault(id(inode), copy_left_by(inode, Loss.KILLED, rng))
 
     durable = {name: copied(inode) for name, inode in directory.durable.items()}
     pending = [Renaming(copied(change.inode), change.old, change.new) for change in directory.pending]

@@ -8,7 +8,7 @@ import pytest
 
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.compaction import Compaction
-from memcache_kv.journal.record import FEW, Record
+from memcache_kv.journal.record import MIN_BATCH_LINES, Record
 from memcache_kv.journal.tools import export, load, restore
 from memcache_kv.journal.tools.snapshot import take_snapshot
 from memcache_kv.store import Mode, Store
@@ -75,7 +75,7 @@ class Server:
     def kill(self) -> None:
         """End it as if by kill -9, with all written that was queued."""
         self.journal.step()
-        self.journal.files._file.close()
+        self.journal.files.file.close()
         self._directory.close()
 
     def stop(self) -> None:
@@ -140,7 +140,7 @@ def test_steps_add_up_and_may_undo_one_another(server: Server) -> None:
 def test_all_that_names_a_time_is_written_by_the_wall_clock(server: Server, step: int) -> None:
     server.step_wall(step)
     store, now = server.store, server.clock.now
-    for number in range(FEW + 1):
+    for number in range(MIN_BATCH_LINES + 1):
         store.put(b"%d" % number, make_entry(b"", pack(7, b"small"), now + 100))
     store.put(b"never", pack(0, b"small"))
     store.put(b"named", make_entry(b"", pack(0, b"small"), now + 100, 5))
@@ -153,7 +153,7 @@ def test_all_that_names_a_time_is_written_by_the_wall_clock(server: Server, step
     records = records_in(server.path)[1:]
     assert records[0] == Record("time", at=wall, stepped=step)
     by_wall = [record.exp or record.at for record in records[1:] if record.op != "time" and record.key != "never"]
-    assert by_wall == [wall + 100] * (FEW + 6)
+    assert by_wall == [wall + 100] * (MIN_BATCH_LINES + 6)
     assert [record.exp for record in records if record.key == "never"] == [0]
 
 
@@ -380,5 +380,5 @@ def test_what_is_restored_has_the_time_that_was_left_to_it(
     server.stop()
     set_tools_clock(monkeypatch, server.wall)
     with closing(JournalDirectory(server.path)) as directory, take_snapshot(server.path) as snapshot:
-        restore.go_back(snapshot, restore.preview(snapshot, STARTED), directory)
+        restore.rewind(snapshot, restore.preview(snapshot, STARTED), directory)
     assert Server(server.path, server.wall).left() == {b"a": HOUR - 6}

@@ -78,7 +78,7 @@ class Kept:
     def leave(self) -> None:
         """Give all descriptors back."""
         if not self.is_closed:
-            self.journal.files._file.close()
+            self.journal.files.file.close()
         if not self.has_left:
             self.directory.close()
         self.is_closed = self.has_left = True
@@ -427,11 +427,11 @@ def test_whatever_fails_in_a_rewrite_the_journal_is_valid_and_the_next_succeeds(
 
 @contextmanager
 def compacting(
-    kept: Kept, ratio: float = 0, least_bytes: int = 0, verbosity: int = 0
+    kept: Kept, ratio: float = 0, min_bytes: int = 0, verbosity: int = 0
 ) -> Iterator[tuple[Compactor, io.StringIO]]:
     """Run a compactor; gives it, and what it said."""
     said = io.StringIO()
-    compactor = Compactor(kept.journal, kept.store, ratio, Log(verbosity, said), least_bytes)
+    compactor = Compactor(kept.journal, kept.store, ratio, Log(verbosity, said), min_bytes)
     compactor.start()
     try:
         yield compactor, said
@@ -499,8 +499,8 @@ def test_of_two_who_ask_for_a_rewrite_at_once_one_is_refused(kept: Kept) -> None
 
 
 def test_a_journal_that_has_grown_is_rewritten_by_itself(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "LOOK_SECONDS", 0.001)
-    with compacting(kept, ratio=2, least_bytes=1000) as (compactor, _):
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 0.001)
+    with compacting(kept, ratio=2, min_bytes=1000) as (compactor, _):
         for number in range(100):
             kept.set(b"a", b"%d" % number)
         kept.journal.step()
@@ -508,8 +508,8 @@ def test_a_journal_that_has_grown_is_rewritten_by_itself(kept: Kept, monkeypatch
     assert kept.journal.files.total_bytes < 2000
 
 
-def is_due(kept: Kept, ratio: float, least_bytes: int) -> bool:
-    return Compactor(kept.journal, kept.store, ratio, Log(), least_bytes).is_due()
+def is_due(kept: Kept, ratio: float, min_bytes: int) -> bool:
+    return Compactor(kept.journal, kept.store, ratio, Log(), min_bytes).is_due()
 
 
 def test_a_rewrite_is_due_by_the_ratio_to_the_base_or_to_the_least_that_matters(kept: Kept) -> None:
@@ -566,7 +566,7 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
     assert compactor.failures == 8
     first = said.getvalue().splitlines()[0]
     assert "not enough room" in first
-    assert "it goes on as it is, and is rewritten 60 s from now at the earliest" in first
+    assert "it is used as it is; the next rewrite starts in 60 s at the earliest" in first
     disk.mend()
     compactor.rewrite()
     assert compactor.done == 1
@@ -589,7 +589,7 @@ def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_tracebac
         wait_until(lambda: not compactor.running, "it fails")
     assert compactor.failures == 1
     first, *rest = said.getvalue().splitlines()
-    assert re.search(r": ValueError: ours \(at memcache_kv\.journal\.compaction:\d+\); it goes on as it is", first)
+    assert re.search(r": ValueError: ours \(at memcache_kv\.journal\.compaction:\d+\); it is used as it is", first)
     assert rest[:1] == ["Traceback (most recent call last):"] * verbosity
     assert ("ValueError: ours" in rest) == bool(verbosity)
 
@@ -609,7 +609,7 @@ def test_a_request_does_not_wait_for_the_time_after_a_failure(kept: Kept, disk: 
 def test_a_lost_file_makes_a_rewrite_that_makes_the_journal_whole_again(
     kept: Kept, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 0.001)
     kept.set(b"a")
     if name != FIRST:
         kept.rewrite()
@@ -650,7 +650,7 @@ def test_a_stop_in_the_middle_of_a_rewrite_leaves_a_valid_journal(kept: Kept, mo
     compactor = Compactor(kept.journal, kept.store, 0, Log())
 
     def stop_soon(seconds: float) -> None:
-        compactor._stopping = True
+        compactor.request_stop()
 
     monkeypatch.setattr(compaction, "time", SimpleNamespace(monotonic=time.monotonic, sleep=stop_soon))
     compactor.start()

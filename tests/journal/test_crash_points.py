@@ -127,26 +127,28 @@ def test_the_check_finds_a_missing_fsync(disk: type[SimulatedDisk], seed: int) -
     finds_a_violation(seed, Rig(disk=disk, often=("compact",)))
 
 
-class AcknowledgesBeforeSync(Journal):
+class SyncsNothing(JournalFiles):
     """Says that all is on disk when it was written."""
 
-    def _sync(self, first: int = 0) -> None:
-        self._all_synced()
+    def sync(self, first: int = 0) -> None:
+        """Do nothing."""
+        self.synced_bytes = self.bytes
 
 
-class AppendsAfterFailedSync(Journal):
-    """Believes the second fsync."""
+class BelievesTheSecondSync(JournalFiles):
+    """Goes on in the same file after an fsync that failed."""
 
-    def _write_again(self) -> None:
-        self._sync_failed = False
+    def replace_tail(self, data: bytes | None) -> None:
+        """Sync again."""
+        self.sync()
 
 
-class ForgetsAfterFailedSync(Journal):
-    """Goes on in a new increment, without what the old one may have lost."""
+class ForgetsTheTail(JournalFiles):
+    """Goes on in a new increment after an fsync that failed, without the records that the old one may have lost."""
 
-    def _write_again(self) -> None:
-        self._unsynced.clear()
-        super()._write_again()
+    def replace_tail(self, data: bytes | None) -> None:
+        """Write none of these records again."""
+        super().replace_tail(b"")
 
 
 class AdoptsTooEarly(Journal):
@@ -157,13 +159,17 @@ class AdoptsTooEarly(Journal):
         self.files.adopt_base(number, size)
 
 
-def test_the_check_finds_an_acknowledgement_before_the_fsync(seed: int) -> None:
-    finds_a_violation(seed, Rig(journal=AcknowledgesBeforeSync, policies=(Fsync.ALWAYS,)))
+def test_the_check_finds_an_acknowledgement_before_the_fsync(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "JournalFiles", SyncsNothing)
+    finds_a_violation(seed, Rig(policies=(Fsync.ALWAYS,)))
 
 
-@pytest.mark.parametrize("journal", [AppendsAfterFailedSync, ForgetsAfterFailedSync])
-def test_the_check_finds_belief_in_an_fsync_that_has_failed(journal: type[Journal], seed: int) -> None:
-    finds_a_violation(seed, Rig(journal=journal, policies=(Fsync.ALWAYS, Fsync.EVERYSEC), faults=FAILING_SYNCS))
+@pytest.mark.parametrize("files", [BelievesTheSecondSync, ForgetsTheTail])
+def test_the_check_finds_belief_in_an_fsync_that_has_failed(
+    files: type[JournalFiles], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "JournalFiles", files)
+    finds_a_violation(seed, Rig(policies=(Fsync.ALWAYS, Fsync.EVERYSEC), faults=FAILING_SYNCS))
 
 
 def test_the_check_finds_a_base_that_is_ahead_of_its_increment(seed: int) -> None:
@@ -180,13 +186,13 @@ def test_the_check_finds_an_fsync_later_than_everysec_promises(seed: int, monkey
 class RemovesTooEarly(JournalFiles):
     """Removes old files before it is sure that no manifest names them."""
 
-    def settle(self) -> None:
+    def finish_swap(self) -> None:
         """Remove, then sync."""
-        for name in self._obsolete:
+        for name in self.obsolete:
             with contextlib.suppress(FileNotFoundError):
                 self.disk.remove(self.directory / name)
-        self._obsolete.clear()
-        super().settle()
+        self.obsolete.clear()
+        super().finish_swap()
 
 
 class LeavesTornRecords(JournalFiles):
@@ -194,7 +200,7 @@ class LeavesTornRecords(JournalFiles):
 
     def append(self, data: bytes) -> None:
         """Write, and cut nothing off."""
-        write_all(self._file, data)
+        write_all(self.file, data)
         self.bytes += len(data)
 
 

@@ -232,7 +232,7 @@ def test_a_backup_copied_over_a_newer_journal_costs_that_no_base(tmp_path: Path)
         directory.open()
         notes = directory.notes()
     for name, note in zip((base_name(5), increment_name(5)), notes, strict=True):
-        assert f"no manifest names what is now {name}.unlisted" in note
+        assert f"no manifest names the file that is now {name}.unlisted" in note
     assert (tmp_path / f"{base_name(5)}.unlisted").read_bytes() == newer
 
 

@@ -11,7 +11,7 @@ from memcache_kv.journal import Fsync, writer
 from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import set_line
-from memcache_kv.journal.writer import CHECK_SECONDS
+from memcache_kv.journal.writer import FILE_CHECK_SECONDS
 from memcache_kv.store.entry import pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.history import replay, shown
@@ -102,10 +102,10 @@ def test_nothing_is_tried_before_it_is_time_again(path: Path, disk: Disk) -> Non
     run.store(b"a")
     run.step(LONG)
     disk.mend()
-    run.step(CHECK_SECONDS / 2)
+    run.step(FILE_CHECK_SECONDS / 2)
     assert run.journal.refuses
     assert keys_in(path) == [b"before"]
-    run.step(CHECK_SECONDS / 2)
+    run.step(FILE_CHECK_SECONDS / 2)
     assert not run.journal.refuses
     run.close()
 
@@ -151,8 +151,8 @@ def test_the_same_trouble_is_told_once_and_its_end_too(path: Path, disk: Disk) -
     disk.mend()
     run.look()
     full, other, again = run.said
-    assert "No space left on device; changes are refused until it can be written, reads go on" in full
-    assert "Input/output error; changes are refused" in other
+    assert "No space left on device; writes are rejected until it can be written; reads go on" in full
+    assert "Input/output error; writes are rejected" in other
     assert "written again, after 4 s" in again
     assert run.journal.failures == 1
     run.close()
@@ -178,7 +178,7 @@ def test_under_always_nothing_is_released_while_the_disk_fails(path: Path, disk:
     disk.errors[f"{failing} increment"] = broken()
     released: list[bool] = []
     run.store(b"a")
-    run.journal.watch(lambda: released.append(not run.journal.holds(run.journal.position)))
+    run.journal.watch(lambda: released.append(not run.journal.must_wait(run.journal.position)))
     for _ in range(3):
         run.look()
     assert released == [False, False, False]
@@ -192,7 +192,7 @@ def test_under_always_nothing_is_released_while_the_disk_fails(path: Path, disk:
 def test_the_thread_goes_on_by_itself_when_the_disk_works(
     path: Path, disk: Disk, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "FILE_CHECK_SECONDS", 0.01)
     with serving_journal(path, fsync) as journal:
         told = threading.Event()
         journal.watch(told.set)
@@ -380,9 +380,9 @@ LOSABLE = [MANIFEST_NAME, LOCK_NAME, base_name(2), increment_name(2), increment_
 def test_a_file_that_was_deleted_is_noticed_at_the_next_look(path: Path, name: str) -> None:
     run = with_base(path)
     (path / name).unlink()
-    run.step(CHECK_SECONDS / 2)
+    run.step(FILE_CHECK_SECONDS / 2)
     assert not run.journal.refuses
-    run.step(CHECK_SECONDS / 2)
+    run.step(FILE_CHECK_SECONDS / 2)
     failure = run.journal.failure
     assert run.journal.refuses
     assert isinstance(failure, JournalLost)

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memcache_kv.journal.record import (
-    FEW,
     FORMAT_VERSION,
+    MIN_BATCH_LINES,
     Op,
     Record,
     line_of,
@@ -44,7 +44,7 @@ STATES = st.sampled_from([0, STALE, WON, STALE | WON])
 
 NOT_TEXT = b"\xff\xfe"
 
-MANY = 4 * FEW
+MANY = 4 * MIN_BATCH_LINES
 
 
 @st.composite
@@ -55,7 +55,7 @@ def stored(draw: st.DrawFn) -> list[tuple[bytes, bytes]]:
     flags = draw(st.sampled_from([st.just(0), FLAGS]))
     deadlines = draw(st.sampled_from([st.just(0), st.integers(0, LAST_DEADLINE)]))
     ids = draw(st.sampled_from([st.just(0), NUMBERS]))
-    fewest = draw(st.sampled_from([0, FEW]))
+    fewest = draw(st.sampled_from([0, MIN_BATCH_LINES]))
     found = draw(st.lists(st.tuples(keys, flags, values, deadlines, ids), min_size=fewest, max_size=MANY))
     entries = [(key, make_entry(key, pack(flags, value), exp, cas)) for key, flags, value, exp, cas in found]
     return [(key, entry) for key, entry in entries if isinstance(entry, bytes)]
@@ -139,7 +139,7 @@ def test_a_length_that_was_written_with_zeros_before_it_makes_the_same_line() ->
         for zeros in range(1, 9):
             entry = b" 0 %b%d\r\n%b\r\n" % (b"0" * zeros, length, b"\n" * length)
             expected = line_of_entry(b"key", pack(0, b"\n" * length))
-            assert set_lines([b"key"] * FEW, [entry] * FEW) == expected * FEW
+            assert set_lines([b"key"] * MIN_BATCH_LINES, [entry] * MIN_BATCH_LINES) == expected * MIN_BATCH_LINES
 
 
 @settings(deadline=None)

@@ -13,7 +13,7 @@ from memcache_kv.journal import Manifest, Recovered, recover, recovery
 from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_name, increment_name
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
-from memcache_kv.journal.recovery import Expired, keys_given_time, survey
+from memcache_kv.journal.recovery import ExpiredEntries, find_renewed_keys, survey
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.entry import STALE, pack
 from tests.fake_clock import FakeClock
@@ -144,7 +144,7 @@ def test_zeros_that_a_power_loss_left_behind_the_last_record_are_cut_off(history
 
 
 def test_a_torn_line_longer_than_one_read_is_kept_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memcache_kv.journal.disk.READ_BYTES", 64)
+    monkeypatch.setattr("memcache_kv.journal.disk.BLOCK_BYTES", 64)
     torn = set_line(b"long", 0, 0, 0, b"x" * 1000)[:-1]
     make_journal(path, START + set_line(b"a", 0, 0, 0, b"y" * 500) + torn)
     store, found = replay(path, STARTED)
@@ -157,7 +157,7 @@ def test_a_journal_is_read_the_same_in_pieces_of_any_size(path: Path, monkeypatc
     keys = [b"%d" % number for number in range(30)]
     make_journal(path, START + b"".join(set_line(key, 0, 0, 0, key * 5) for key in keys))
     for size in (1, 2, 3, 64, len(START), len(START) + 1, 1 << 20):
-        monkeypatch.setattr("memcache_kv.journal.disk.READ_BYTES", size)
+        monkeypatch.setattr("memcache_kv.journal.disk.BLOCK_BYTES", size)
         assert values_at(path, STARTED) == {key: key * 5 for key in keys}
 
 
@@ -382,18 +382,18 @@ def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
     store = Store(FakeClock(STARTED + 100), limit_bytes=200_000, shards=2)
     found = recovered(path, store)
     assert set(shown(store)) == set(touched[1:])
-    assert (found.unfit, found.expired) == (0, 2001)
+    assert (found.no_room, found.expired) == (0, 2001)
 
 
 def test_little_is_kept_of_what_has_expired_and_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "EXPIRED_BYTES", 10_000)
     asked = []
 
-    def find_given_time() -> set[bytes]:
+    def find_renewed() -> set[bytes]:
         asked.append(len(lapsed.table))
         return {b"5", b"500"}
 
-    lapsed = Expired(find_given_time)
+    lapsed = ExpiredEntries(find_renewed)
     for number in range(1000):
         lapsed.put(b"%d" % number, pack(0, b"x" * 1000))
         assert len(lapsed.table) < 11
@@ -418,7 +418,7 @@ def test_little_is_kept_of_what_has_expired_and_stays_so(monkeypatch: pytest.Mon
 )
 def test_which_keys_are_given_time_is_seen_in_their_lines(path: Path, line: bytes, given: set[bytes]) -> None:
     make_journal(path, START + line)
-    assert keys_given_time(path, SystemDisk(), manifest_in(path), STARTED, None) == given
+    assert find_renewed_keys(path, SystemDisk(), manifest_in(path), STARTED, None) == given
 
 
 @pytest.mark.parametrize(("stepped", "given"), [(None, None), (60, set[bytes]())])
@@ -426,7 +426,7 @@ def test_a_step_that_is_still_to_come_may_give_time_to_every_key(
     path: Path, stepped: int | None, given: set[bytes] | None
 ) -> None:
     make_journal(path, START + line_of(Record("time", at=STARTED, stepped=60)))
-    assert keys_given_time(path, SystemDisk(), manifest_in(path), STARTED, stepped) == given
+    assert find_renewed_keys(path, SystemDisk(), manifest_in(path), STARTED, stepped) == given
 
 
 # The room there is
@@ -439,7 +439,7 @@ def test_the_limit_holds_at_the_end_and_not_before(path: Path, evicts: bool) -> 
     lines += [line_of(put_key(Record("delete"), key)) for key in keys[100:]]
     make_journal(path, START + b"".join(lines))
     store = Store(FakeClock(STARTED), limit_bytes=150_000, shards=2, evicts=evicts)
-    assert recovered(path, store).unfit == 0
+    assert recovered(path, store).no_room == 0
     assert set(shown(store)) == set(keys[:100])
 
 
@@ -450,7 +450,7 @@ def test_what_does_not_fit_in_the_end_is_counted(path: Path, evicts: bool) -> No
     store = Store(FakeClock(STARTED), limit_bytes=150_000, shards=1, evicts=evicts)
     found = recovered(path, store)
     assert store.used_bytes <= 150_000
-    assert found.unfit == 300 - len(store) > 0
+    assert found.no_room == 300 - len(store) > 0
     assert set(shown(store)) == set(keys[-len(store) :])
     assert store.store(Mode.SET, b"new", pack(0, b"x" * 2000)) is (Outcome.STORED if evicts else Outcome.NO_MEMORY)
     assert store.used_bytes <= 150_000
@@ -515,14 +515,14 @@ def test_what_stands_behind_the_known_end_of_an_earlier_file_is_no_part_of_the_j
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_base_that_does_not_hold_as_many_records_as_it_says_is_refused(path: Path, count: int) -> None:
     make_parts(path, START + set_record(b"a", b"1") + end_record(count), START)
-    with pytest.raises(JournalCorrupt, match="not a whole base"):
+    with pytest.raises(JournalCorrupt, match="not a complete base"):
         replay(path, STARTED)
 
 
 @pytest.mark.parametrize("base", [START, START + set_record(b"a", b"1"), b""])
 def test_a_base_without_its_end_is_refused(path: Path, base: bytes) -> None:
     make_parts(path, base, START)
-    with pytest.raises(JournalCorrupt, match="not a whole base"):
+    with pytest.raises(JournalCorrupt, match="not a complete base"):
         replay(path, STARTED)
 
 

@@ -171,14 +171,14 @@ KEYS = [b"key%03d" % number for number in range(300)]
 @pytest.fixture(autouse=True)
 def _at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no rewrite begin but one that is asked for."""
-    monkeypatch.setattr(compaction, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 3600.0)
 
 
 def is_due(server: Served) -> bool:
     """Tell whether a rewrite is due, however short the journal may be."""
     compactor = server.service.compactor
     assert compactor is not None
-    compactor._least_bytes, compactor._ratio = 0, 0.1
+    compactor.min_bytes, compactor.ratio = 0, 0.1
     return compactor.is_due()
 
 
@@ -350,10 +350,10 @@ def test_a_killed_server_with_less_memory_keeps_within_it_and_the_rest_in_the_jo
         line = rb"^recovered (\d+) items from \d+ records in [0-9.]+ s; (\d+) items did not fit$"
         counted = re.search(line, program.said, re.M)
         assert counted is not None
-        items, unfit = map(int, counted.groups())
-        assert (items > 60, items + unfit) == (True, len(KEYS))
+        items, no_room = map(int, counted.groups())
+        assert (items > 60, items + no_room) == (True, len(KEYS))
         found = ask_program(program, get)
-        assert (found.count(b"HD\r\n"), found.count(b"EN\r\n")) == (items, unfit)
+        assert (found.count(b"HD\r\n"), found.count(b"EN\r\n")) == (items, no_room)
         assert ask_program(program, b"md %b\r\n" % KEYS[0]) == b"NF\r\n"
         program.kill()
     with Program(*common, "-m", "64") as program:

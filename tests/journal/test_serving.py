@@ -113,10 +113,10 @@ def test_a_change_that_reaches_the_disk_while_its_client_is_put_aside_is_answere
     with serving(tmp_path) as service, connect(service) as client:
         journal = service.journal
         assert journal is not None
-        told, ask_journal = threading.Event(), journal.holds
+        told, ask_journal = threading.Event(), journal.must_wait
         journal.watch(told.set)
 
-        def holds(position: int) -> bool:
+        def must_wait(position: int) -> bool:
             """Give an answer that is outdated by the time it is heard."""
             answer = ask_journal(position)
             if answer:
@@ -124,7 +124,7 @@ def test_a_change_that_reaches_the_disk_while_its_client_is_put_aside_is_answere
                 assert told.wait(PATIENCE_SECONDS)
             return answer
 
-        monkeypatch.setattr(journal, "holds", holds)
+        monkeypatch.setattr(journal, "must_wait", must_wait)
         disk.stall_syncs()
         ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
         assert told.is_set()
@@ -190,8 +190,8 @@ def until_taken(service: Server) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look after the files, and try again, much more often."""
-    monkeypatch.setattr(writer, "CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(compaction, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "FILE_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(compaction, "DUE_CHECK_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("quick")
@@ -213,7 +213,7 @@ def test_while_the_disk_fails_changes_are_refused_and_reads_go_on(tmp_path: Path
         disk.mend()
         until_taken(service)
         ask(client, b"set a 0 0 1\r\n3\r\n", b"STORED\r\n")
-        assert "changes are refused until it can be written, reads go on" in said(service)
+        assert "writes are rejected until it can be written; reads go on" in said(service)
         assert "the journal is written again" in said(service)
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"get a\r\n", b"VALUE a 0 1\r\n3\r\nEND\r\n")
@@ -276,7 +276,7 @@ def test_clients_wait_where_the_disk_is_slower_than_they_and_that_is_counted(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 2000)
-    monkeypatch.setattr(writer, "LEAST_QUEUE_LIMIT_BYTES", 2000)
+    monkeypatch.setattr(writer, "MIN_QUEUE_LIMIT_BYTES", 2000)
     with serving(tmp_path, Fsync.NEVER) as service, connect(service) as client:
         journal = service.journal
         assert journal is not None
@@ -344,7 +344,7 @@ def test_what_no_manifest_names_is_told_in_the_log(tmp_path: Path) -> None:
     (tmp_path / increment_name(2)).write_bytes(START + set_line(b"a", 0, 0, 0, b"1"))
     with serving(tmp_path) as service, connect(service) as client:
         ask(client, b"get a\r\n", b"END\r\n")
-        assert f"no manifest names what is now {increment_name(2)}.unlisted" in said(service)
+        assert f"no manifest names the file that is now {increment_name(2)}.unlisted" in said(service)
 
 
 def test_a_rewritten_journal_is_read_at_the_next_start(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_entries_become_their_records_between_the_others(path: Path) -> None:
         journal.deleted(b"plain")
     journal.put(b"named", make_entry(b"named", pack(0, b"x"), 9, 11))
     journal.put(b" ", Item(pack(5, b"odd"), 3, 4))
-    assert journal.position == journal.mine() == 82
+    assert journal.position == journal.own_position() == 82
     run.close()
     assert (journal.written, journal.synced, journal.queued_bytes) == (82, 82, 0)
     rounds = [
@@ -157,7 +157,7 @@ def test_many_entries_are_encoded_with_pauses_unless_the_worker_does_it(
     for key in keys:
         run.journal.put(key, pack(0, b"value"))
     run.step()
-    assert pauses == [writer.PAUSE_SECONDS] * count
+    assert pauses == [writer.ENCODE_PAUSE_SECONDS] * count
     assert keys_in(path) == keys
     run.close()
 
@@ -167,7 +167,7 @@ def test_fewer_large_entries_are_encoded_at_once(path: Path, pauses: list[float]
     for number in range(320):
         run.journal.put(b"%d" % number, pack(0, bytes(4000)))
     run.step()
-    assert 320 * 4000 / writer.SLICE_BYTES - 1 <= len(pauses) < 320 / writer.LEAST_AT_ONCE
+    assert 320 * 4000 / writer.ENCODE_SLICE_BYTES - 1 <= len(pauses) < 320 / writer.MIN_RECORDS_AT_ONCE
     run.close()
 
 
@@ -251,7 +251,7 @@ def test_what_gathers_while_the_disk_is_busy_goes_out_in_one_write_and_one_sync(
         assert disk.at_sync.wait(PATIENCE_SECONDS)
         store(journal, *(b"%d" % number for number in range(1000)))
         disk.may_sync.set()
-        wait_until(lambda: not journal.holds(journal.position), "all is on disk")
+        wait_until(lambda: not journal.must_wait(journal.position), "all is on disk")
         assert len(disk.write_sizes) == 3  # the start record, the first, all others
         assert (disk.syncs, journal.syncs) == (3, 2)
     assert len(keys_in(path)) == 1001
@@ -266,11 +266,11 @@ def test_always_holds_a_change_until_it_is_synced(path: Path, disk: Disk) -> Non
         store(journal, b"a")
         assert disk.at_sync.wait(PATIENCE_SECONDS)
         assert (journal.position, journal.written, journal.synced) == (1, 1, 0)
-        assert journal.holds(1)
-        assert not journal.holds(0)
+        assert journal.must_wait(1)
+        assert not journal.must_wait(0)
         assert journal.lag_records == 1
         disk.may_sync.set()
-        wait_until(lambda: not journal.holds(1), "the change is released")
+        wait_until(lambda: not journal.must_wait(1), "the change is released")
         assert disk.durable[FIRST] == (path / FIRST).stat().st_size
         assert journal.lag_records == 0
 
@@ -283,9 +283,9 @@ def test_always_does_not_release_what_was_written_during_a_sync(path: Path, disk
         store(journal, b"b")
         disk.at_sync.clear()
         released: list[tuple[bool, int]] = []
-        journal.watch(lambda: released.append((journal.holds(journal.position), journal.synced)))
+        journal.watch(lambda: released.append((journal.must_wait(journal.position), journal.synced)))
         disk.may_sync.set()
-        wait_until(lambda: not journal.holds(2), "both are released")
+        wait_until(lambda: not journal.must_wait(2), "both are released")
         assert released[0] == (True, 1)
 
 
@@ -295,7 +295,7 @@ def test_everysec_and_never_hold_nobody_while_the_disk_is_slow(path: Path, disk:
         disk.stall_writes()
         store(journal, b"a")
         assert disk.at_write.wait(PATIENCE_SECONDS)
-        assert not journal.holds(journal.position)
+        assert not journal.must_wait(journal.position)
         assert journal.lag_records == 1
         disk.may_write.set()
 
@@ -308,12 +308,12 @@ def test_more_than_the_queue_may_hold_makes_clients_wait_until_it_is_written(
     run = Run(path, fsync)
     journal = run.journal
     run.store(b"a")
-    assert not journal.holds(journal.position)
+    assert not journal.must_wait(journal.position)
     run.store(*(b"%d" % number for number in range(20)))
     assert journal.queued_bytes > 500
-    assert journal.holds(journal.position)
+    assert journal.must_wait(journal.position)
     told: list[bool] = []
-    journal.watch(lambda: told.append(journal.holds(journal.position)))
+    journal.watch(lambda: told.append(journal.must_wait(journal.position)))
     run.step()
     assert journal.queued_bytes == 0
     assert told == [False]
@@ -335,7 +335,7 @@ def test_nobody_waits_for_a_queue_that_a_failed_disk_does_not_take(
     disk.errors["write"] = no_space()
     run.step()
     assert run.journal.queued_bytes > 500
-    assert not run.journal.holds(run.journal.position)
+    assert not run.journal.must_wait(run.journal.position)
     disk.mend()
     run.close()
 
@@ -343,20 +343,20 @@ def test_nobody_waits_for_a_queue_that_a_failed_disk_does_not_take(
 def test_each_thread_waits_for_its_own_changes_alone(path: Path) -> None:
     run = Run(path)
     journal = run.journal
-    assert journal.mine() == 0
+    assert journal.own_position() == 0
     run.store(b"a")
     others: list[tuple[int, int]] = []
 
     def store_two() -> None:
-        before = journal.mine()
+        before = journal.own_position()
         run.store(b"b", b"c")
-        others.append((before, journal.mine()))
+        others.append((before, journal.own_position()))
 
     other = threading.Thread(target=store_two)
     other.start()
     other.join()
     assert journal.position == 3
-    assert journal.mine() == 1
+    assert journal.own_position() == 1
     [(_, after)] = others
     assert after == 3
     run.close()
@@ -365,9 +365,9 @@ def test_each_thread_waits_for_its_own_changes_alone(path: Path) -> None:
 def test_a_time_record_belongs_to_the_change_behind_it(path: Path) -> None:
     run = Run(path)
     run.journal.new_second(100)
-    assert run.journal.mine() == 0
+    assert run.journal.own_position() == 0
     run.store(b"a")
-    assert run.journal.mine() == run.journal.position == 2
+    assert run.journal.own_position() == run.journal.position == 2
     run.close()
 
 
@@ -387,11 +387,11 @@ def test_only_where_somebody_may_have_to_wait_is_it_noted_who_changed_what(
     monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
     run = Run(path, fsync)
     run.store(b"a")
-    assert (run.journal.delays, run.journal.mine()) == (False, 0)
+    assert (run.journal.may_delay, run.journal.own_position()) == (False, 0)
     run.store(*(b"%d" % number for number in range(20)))
-    assert (run.journal.delays, run.journal.mine()) == (True, 21)
+    assert (run.journal.may_delay, run.journal.own_position()) == (True, 21)
     run.step()
-    assert not run.journal.delays
+    assert not run.journal.may_delay
     run.close()
 
 
@@ -399,7 +399,7 @@ def test_where_an_fsync_is_short_whoever_waits_does_it_itself(path: Path) -> Non
     run = Run(path)
     run.journal.average_sync_seconds = 0.0
     run.store(b"a")
-    assert run.journal.delays
+    assert run.journal.may_delay
     run.journal.commit()
     assert run.journal.synced == 1
     run.journal.average_sync_seconds = 1.0

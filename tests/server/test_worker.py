@@ -42,17 +42,17 @@ class FakeJournal:
         self.waits = 0
         self.refusals = 0
         self.refuses = False
-        self.delays = True
+        self.may_delay = True
         self.average_sync_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
 
-    def holds(self, position: int) -> bool:
+    def must_wait(self, position: int) -> bool:
         return self.reached < position
 
     def watch(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
 
-    def mine(self) -> int:
+    def own_position(self) -> int:
         return self.position
 
     def commit(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memcache_kv.store import Mode, Store, crawler
-from memcache_kv.store.crawler import KEYS_AT_ONCE, Crawler
+from memcache_kv.store.crawler import CRAWLED_AT_ONCE, Crawler
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 
@@ -20,7 +20,7 @@ def expired() -> Store:
     """A store of one shard full of items that have expired, more than are looked at at once."""
     clock = FakeClock()
     store = Store(clock, shards=1)
-    fill(store, 2 * KEYS_AT_ONCE, TTL)
+    fill(store, 2 * CRAWLED_AT_ONCE, TTL)
     clock.advance(TTL)
     return store
 
@@ -86,11 +86,11 @@ def test_shards_without_deadlines_are_skipped() -> None:
 def test_one_round_checks_every_key_of_a_large_shard() -> None:
     clock = FakeClock()
     store = Store(clock, shards=1)
-    fill(store, 2 * KEYS_AT_ONCE + 1, TTL)
+    fill(store, 2 * CRAWLED_AT_ONCE + 1, TTL)
     clock.advance(TTL)
     crawler_of_it = Crawler(store)
-    assert crawler_of_it.crawl() == 2 * KEYS_AT_ONCE + 1
-    assert crawler_of_it.items_checked == 2 * KEYS_AT_ONCE + 1
+    assert crawler_of_it.crawl() == 2 * CRAWLED_AT_ONCE + 1
+    assert crawler_of_it.items_checked == 2 * CRAWLED_AT_ONCE + 1
 
 
 def test_the_thread_reclaims_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_stop_in_the_middle_of_a_round_ends_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 0.0)
     clock = FakeClock()
     store = Store(clock, shards=1)
-    fill(store, 2 * KEYS_AT_ONCE, TTL)
+    fill(store, 2 * CRAWLED_AT_ONCE, TTL)
     clock.advance(TTL)
     thread = Crawler(store, sleep_us=FOREVER_US)
     thread.start()
@@ -134,7 +134,7 @@ def test_stop_in_the_middle_of_a_round_ends_it(monkeypatch: pytest.MonkeyPatch) 
     stopper.start()
     stopper.join()
     assert not thread.is_alive()
-    assert len(store) == KEYS_AT_ONCE
+    assert len(store) == CRAWLED_AT_ONCE
 
 
 def test_a_round_that_is_asked_for_comes_at_once(started: Crawler, expired: Store) -> None:
@@ -142,7 +142,7 @@ def test_a_round_that_is_asked_for_comes_at_once(started: Crawler, expired: Stor
     assert started.request()
     wait_until(lambda: not started.running)
     assert len(expired) == 0
-    assert (started.starts, started.reclaimed, started.items_checked) == (1, 2 * KEYS_AT_ONCE, 2 * KEYS_AT_ONCE)
+    assert (started.starts, started.reclaimed, started.items_checked) == (1, 2 * CRAWLED_AT_ONCE, 2 * CRAWLED_AT_ONCE)
 
 
 def test_a_second_round_is_refused_while_the_first_runs_and_taken_after_it(started: Crawler) -> None:
@@ -172,12 +172,12 @@ def test_a_request_ends_the_round_under_way_and_is_carried_out_whole(
     assert len(expired) == 0
 
 
-@pytest.mark.parametrize("most", [1, KEYS_AT_ONCE, KEYS_AT_ONCE + 1])
+@pytest.mark.parametrize("most", [1, CRAWLED_AT_ONCE, CRAWLED_AT_ONCE + 1])
 def test_a_round_looks_at_no_more_keys_than_it_is_told(expired: Store, most: int) -> None:
     thread = Crawler(expired, sleep_us=0)
     assert thread.crawl(most) == most
     assert thread.items_checked == most
-    assert len(expired) == 2 * KEYS_AT_ONCE - most
+    assert len(expired) == 2 * CRAWLED_AT_ONCE - most
 
 
 def test_the_number_of_keys_is_that_of_the_round_and_not_of_a_shard() -> None:
@@ -192,7 +192,7 @@ def test_a_round_that_is_asked_for_obeys_tocrawl(started: Crawler, expired: Stor
     started.tocrawl = 7
     started.request()
     wait_until(lambda: not started.running)
-    assert len(expired) == 2 * KEYS_AT_ONCE - 7
+    assert len(expired) == 2 * CRAWLED_AT_ONCE - 7
 
 
 def test_a_disabled_crawler_rests(expired: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_a_disabled_crawler_rests(expired: Store, monkeypatch: pytest.MonkeyPatc
     thread = Crawler(expired, enabled=False, sleep_us=0)
     thread.start()
     time.sleep(0.05)
-    assert (thread.starts, len(expired)) == (0, 2 * KEYS_AT_ONCE)
+    assert (thread.starts, len(expired)) == (0, 2 * CRAWLED_AT_ONCE)
     assert thread.enable()
     wait_until(lambda: len(expired) == 0)
     assert not thread.enable()
@@ -213,7 +213,7 @@ def test_to_disable_it_ends_the_round_under_way(started: Crawler, expired: Store
     wait_until(lambda: started.items_checked > 0)
     started.disable()
     wait_until(lambda: not started.running)
-    assert len(expired) == KEYS_AT_ONCE
+    assert len(expired) == CRAWLED_AT_ONCE
 
 
 def test_a_reset_starts_its_counts_anew(expired: Store) -> None:

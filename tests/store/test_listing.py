@@ -7,12 +7,12 @@ import pytest
 from memcache_kv.config.settings import Settings
 from memcache_kv.store import Mode, Store, listing
 from memcache_kv.store.entry import cas_of, pack
-from memcache_kv.store.listing import KEYS_AT_ONCE
+from memcache_kv.store.listing import LISTED_AT_ONCE
 from tests.fake_clock import FakeClock
 from tests.protocol.context_factory import Conversation, Surroundings
 
 NOW = 1_700_000_000
-MANY = 4 * KEYS_AT_ONCE
+MANY = 4 * LISTED_AT_ONCE
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_flush_in_the_middle_ends_the_dump_in_order(store: Store) -> None:
         put(store, b"k%d" % number)
     pieces = listing.metadump(store)
     assert next(pieces) == b"OK\r\n"
-    assert next(pieces).count(b"key=") == KEYS_AT_ONCE
+    assert next(pieces).count(b"key=") == LISTED_AT_ONCE
     store.flush()
     assert b"".join(pieces) == b"END\r\n"
 
@@ -134,8 +134,8 @@ def test_pieces_are_small_and_memory_is_that_of_one_shards_keys(store: Store) ->
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert longest <= KEYS_AT_ONCE * 200
-    assert peak < 40_000 * 8 + KEYS_AT_ONCE * 3000
+    assert longest <= LISTED_AT_ONCE * 200
+    assert peak < 40_000 * 8 + LISTED_AT_ONCE * 3000
 
 
 @pytest.mark.parametrize(("most", "told"), [(0, 5), (1, 1), (3, 3), (100, 5)])
@@ -184,7 +184,7 @@ def test_a_dump_comes_in_turns_and_what_follows_it_waits() -> None:
     reply = conversation.feed(b"lru_crawler mgdump all\r\nmn\r\n")
     assert reply.endswith(b"EN\r\nMN\r\n")
     assert len(keys_in([reply])) == MANY
-    assert len(conversation.turns) > MANY // KEYS_AT_ONCE
+    assert len(conversation.turns) > MANY // LISTED_AT_ONCE
 
 
 @pytest.mark.parametrize(

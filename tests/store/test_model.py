@@ -61,7 +61,7 @@ Visible = dict[bytes, tuple[int, bytes]]
 
 
 class JournalLines:
-    """A ChangeLog that keeps the lines which a journal would write."""
+    """A WriteLog that keeps the lines which a journal would write."""
 
     refuses = False
 

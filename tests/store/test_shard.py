@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcache_kv.store.entry import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item, deadline_of, make_entry, pack
-from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, LEAST_MARKS, PLACE_SHIFT
+from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, MIN_MARKS, PLACE_SHIFT
 from memcache_kv.store.shard import Shard
 
 NOW = 1000
@@ -37,7 +37,7 @@ def numbered(count: int) -> list[bytes]:
         if len(places) == count:
             return list(places.values())
         key = b"%05d" % number
-        places.setdefault(hash(key) >> PLACE_SHIFT & LEAST_MARKS - 1, key)
+        places.setdefault(hash(key) >> PLACE_SHIFT & MIN_MARKS - 1, key)
     raise AssertionError
 
 

@@ -1,4 +1,4 @@
-"""`memcache-kv journal …`: the tools for journals on the command line."""
+"""`memcache-kv journal …`: the command line of the journal tools."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from memcache_kv.journal.tools.report import (
     statistics_as_json,
     verification_as_json,
 )
-from memcache_kv.journal.tools.restore import go_back, local_time, preview
+from memcache_kv.journal.tools.restore import local_time, preview, rewind
 from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
 from memcache_kv.journal.tools.statistics import statistics
 from memcache_kv.journal.tools.verify import has_parts, verify
@@ -40,22 +40,26 @@ from memcache_kv.observe.log import Log, printable
 from memcache_kv.progress import show_progress
 
 PROGRAM = "memcache-kv journal"
-FINE, FAILED, WRONG_USAGE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, WRONG_USAGE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
 MAX_LOSS_BYTES = 1 << 20
 OWN_NAMES = (MANIFEST_NAME, LOCK_NAME)
-DESCRIPTION = "Look at, mend and move the journals that `memcache-kv --journal DIR` writes."
-EPILOG = """exit status:
-  0    all is well, or done
-  1    damage was found, something could not be done, or --yes is needed to do it
-  2    wrong usage
-  3    a server uses the journal, which has to be stopped first
-  130  interrupted; the journal is as it was
+NOTHING_CHANGED = "nothing was changed; add --yes to do it"
+JOURNAL_DESCRIPTION = "Check, repair, export and restore the journals that `memcache-kv --journal DIR` writes."
+JOURNAL_EPILOG = """exit status:
+  0    success
+  1    damage was found, the command failed, or it needs --yes
+  2    the command line is invalid
+  3    a server uses the journal; stop it first
+  130  interrupted; the journal is unchanged
 
-verify, stats and export only read, and work while a server writes the journal. The others want it stopped."""
+verify, stats and export only read, and may run while a server writes the journal. Stop the server before the others."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; return the exit status. Ends with SystemExit where the command line is wrong."""
+    """Run one command, and return the exit status.
+
+    arguments: the command line without the program's name and `journal`. Raises SystemExit if it is invalid.
+    """
     options = make_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -65,77 +69,90 @@ def main(arguments: Sequence[str]) -> int:
     except MemcacheKVError as error:
         return _complain(str(error), FAILED)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nobody reads any more; let the exit not trip over that)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the reader has gone; without this, the flush at exit would fail too)
         return FAILED
     except OSError as error:
-        return _complain(f"{options.directory}: {error}; the journal is as it was", FAILED)
+        return _complain(f"{options.directory}: {error}; the journal is unchanged", FAILED)
     except KeyboardInterrupt:
-        return _complain("interrupted; the journal is as it was", INTERRUPTED)
+        return _complain("interrupted; the journal is unchanged", INTERRUPTED)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
+    """Return the parser for all commands."""
     parser = argparse.ArgumentParser(
-        PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        PROGRAM,
+        description=JOURNAL_DESCRIPTION,
+        epilog=JOURNAL_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=text, description=text, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=text,
+            description=text,
+            epilog=JOURNAL_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument("directory", metavar="DIR", type=Path, help="the journal's directory")
         command.set_defaults(run=run)
         return command
 
-    _add_json(add("verify", run_verify, "check every record, and name every damaged place"))
-    command = add("stats", run_stats, "count records, files, runs, and what lives")
+    _add_json(add("verify", run_verify, "check every record, and list every damaged place"))
+    command = add("stats", run_stats, "count records, files, runs and live items")
     _add_json(command)
-    command.add_argument("--delimiter", default=":", help="what ends a prefix of a key (default: %(default)s)")
-    command.add_argument("--top", type=int, default=10, metavar="N", help="how many prefixes (default: %(default)s)")
-    command = add("repair", run_repair, "cut out what is damaged and keep all whole records; without --yes only say so")
-    command.add_argument("--yes", action="store_true", help="do it")
+    command.add_argument("--delimiter", default=":", help="the text that ends a key's prefix (default: %(default)s)")
+    command.add_argument(
+        "--top", type=int, default=10, metavar="N", help="how many prefixes to show (default: %(default)s)"
+    )
+    command = add(
+        "repair", run_repair, "cut out damage and keep all intact records; without --yes only show what would be done"
+    )
+    command.add_argument("--yes", action="store_true", help="repair the journal")
     command.add_argument(
         "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
-        help="refuse where more than this would go; `any` allows all, also what is not known (default: %(default)s)",
+        help="do nothing if more bytes would be lost; `any` allows even an unknown loss (default: %(default)s)",
     )  # fmt: skip
-    add("compact", run_compact, "rewrite the journal to hold only what lives")
-    command = add("export", run_export, "write a JSON object a line for each item that lives")
+    add("compact", run_compact, "rewrite the journal so that it holds only the live items")
+    command = add("export", run_export, "write all live items, one JSON object per line")
     command.add_argument("--output", metavar="FILE", type=Path, help="write to this file (default: standard output)")
-    _add_sources(add("load", run_load, "add items to a journal, or begin one: all of them or, on failure, none"))
-    command = add("restore", run_restore, "go back to how everything was; without --yes only say what would change")
+    _add_sources(add("load", run_load, "add items to a journal, or create one; if it fails, nothing is added"))
+    command = add("restore", run_restore, "return to an earlier state; without --yes only show what would change")
     command.add_argument(
         "--until", required=True, type=parse_time, metavar="TIME",
-        help="the last second that is kept: unix time, or 2026-01-31T12:00:00, local unless it ends with Z or +HH:MM",
+        help="the last second to keep: unix time, or 2026-01-31T12:00:00, local unless it ends with Z or +HH:MM",
     )  # fmt: skip
-    command.add_argument("--yes", action="store_true", help="do it")
+    command.add_argument("--yes", action="store_true", help="restore the journal")
     return parser
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print one JSON object, for a program")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_sources(command: argparse.ArgumentParser) -> None:
     sources = command.add_mutually_exclusive_group(required=True)
-    sources.add_argument("--export", metavar="FILE", help="what `journal export` wrote; - is standard input")
-    sources.add_argument("--text", metavar="FILE", help="lines of a key, a blank, and the value; - is standard input")
-    sources.add_argument("--memcached", metavar="HOST:PORT", help="a running memcached, or a memcache-kv")
+    sources.add_argument("--export", metavar="FILE", help="the output of `journal export`; - is standard input")
+    sources.add_argument("--text", metavar="FILE", help="lines with a key, a space and the value; - is standard input")
+    sources.add_argument("--memcached", metavar="HOST:PORT", help="the address of a running memcached or memcache-kv")
 
 
 def parse_time(text: str) -> int:
-    """Read a unix time or an ISO 8601 time, of which a part of a second is dropped. Raises ValueError."""
+    """Parse a unix time or an ISO 8601 time, without fractions of a second. Raises ArgumentTypeError."""
     try:
         is_unix_time = text.isascii() and text.isdigit()
         at = int(text) if is_unix_time else int(datetime.fromisoformat(text).timestamp())  # without a zone: local
         datetime.fromtimestamp(at).astimezone()
     except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a unix time nor like 2026-01-31T12:00:00") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a unix time nor a time like 2026-01-31T12:00:00"
+        ) from None
     return at
 
 
 def parse_loss(text: str) -> int | None:
-    """Read how many bytes may be lost; None is any number. Raises ArgumentTypeError."""
+    """Parse the number of bytes that may be lost; None stands for any number. Raises ArgumentTypeError."""
     if text == "any":
         return None
     if not (text.isascii() and text.isdigit()):
@@ -147,18 +164,18 @@ def parse_loss(text: str) -> int | None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Check a journal."""
+    """Check a journal, and return the exit status."""
     with _progress(options, "checking") as progress:
         found = verify(options.directory, progress)
     if options.json:
         _print_json(verification_as_json(found))
     else:
         print_verification(found)
-    return FINE if found.is_sound else FAILED
+    return OK if found.is_sound else FAILED
 
 
 def run_stats(options: argparse.Namespace) -> int:
-    """Count what is in a journal."""
+    """Print a journal's statistics, and return the exit status."""
     if not options.delimiter:
         return _complain("--delimiter needs at least one character", WRONG_USAGE)
     with _progress(options, "reading") as progress:
@@ -167,11 +184,11 @@ def run_stats(options: argparse.Namespace) -> int:
         _print_json(statistics_as_json(found, options.top))
     else:
         print_statistics(found, options.top)
-    return FINE
+    return OK
 
 
 def run_repair(options: argparse.Namespace) -> int:
-    """Mend a journal, or say how."""
+    """Repair a journal, or print what would be done, and return the exit status."""
     if not has_parts(options.directory):
         raise JournalError(
             f"there is no file of a journal in {options.directory}: name the directory that --journal was given"
@@ -182,31 +199,31 @@ def run_repair(options: argparse.Namespace) -> int:
         plan = make_plan(found)
         if not plan.steps:
             say("there is nothing to repair")
-            return FINE
+            return OK
         for step in plan.steps:
             say(step)
         _say_what_is_lost(plan)
         if options.max_loss is not None and (plan.is_loss_unknown or plan.lost_bytes > options.max_loss):
             allowed, verb = ("any", "may be") if plan.is_loss_unknown else (plan.lost_bytes, "is")
-            hint = f"put a copy back, or allow it with --max-loss {allowed}"
+            hint = f"restore the files from a copy, or allow the loss with --max-loss {allowed}"
             return _complain(f"that {verb} more than --max-loss {options.max_loss} allows: {hint}", FAILED)
         if not options.yes:
-            return _complain("nothing was done yet: --yes does it", FAILED)
+            return _complain(NOTHING_CHANGED, FAILED)
         with _progress(options, "repairing") as progress:
             repaired = carry_out(plan, found, directory, progress)
     for cut in repaired.cuts:
-        say(f"what was cut out is in {cut}")
-    say(f"repaired; the files as they were are in {repaired.originals}")
-    return FINE
+        say(f"the bytes that were cut out are in {cut}")
+    say(f"repaired; the original files are in {repaired.originals}")
+    return OK
 
 
 def _say_what_is_lost(plan: Plan) -> None:
-    more = ", and what was in missing files, of which nothing tells how much it was," if plan.is_loss_unknown else ""
-    say(f"{plan.lost_bytes:,} bytes{more} are lost, {plan.kept_records:,} records stay")
+    more = " and the missing files, whose length is unknown," if plan.is_loss_unknown else ""
+    say(f"{plan.lost_bytes:,} bytes{more} are lost; {plan.kept_records:,} records are kept")
 
 
 def run_compact(options: argparse.Namespace) -> int:
-    """Rewrite a journal."""
+    """Rewrite a journal, and return the exit status."""
     with _stopped_journal(options.directory) as directory:
         manifest = directory.open() or present_manifest(options.directory)
         _say_notes(directory)
@@ -225,11 +242,11 @@ def run_compact(options: argparse.Namespace) -> int:
             journal.close()
     after = journal.files.total_bytes
     say(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
-    return FINE
+    return OK
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """Write all items as JSON."""
+    """Write all items as JSON, and return the exit status."""
     with _progress(options, "reading") as progress:
         store = load_store(options.directory, progress)
     with _output(options) as file, _progress(options, "exporting", "items") as progress:
@@ -237,19 +254,19 @@ def run_export(options: argparse.Namespace) -> int:
             file.write(line)
             if not number % 1000:
                 progress(number, len(store), number)
-    return FINE
+    return OK
 
 
 @contextlib.contextmanager
 def _output(options: argparse.Namespace) -> Iterator[BinaryIO]:
-    """Open standard output, by its names (/dev/stdout) too, or a file. Raises JournalError."""
+    """Open the output file, or standard output, which may be given as /dev/stdout. Raises JournalError."""
     path: Path | None = options.output
     if path is None or _is_standard_output(path):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     if _is_of_journal(options.directory, path):
-        raise JournalError(f"{path} is a file of the journal itself: give --output another name")
+        raise JournalError(f"{path} is a file of the journal: give --output another path")
     with output_file(path) as file:
         yield file
 
@@ -267,7 +284,7 @@ def _is_standard_output(path: Path) -> bool:
 
 
 def run_load(options: argparse.Namespace) -> int:
-    """Add items to a journal."""
+    """Add items to a journal, and return the exit status."""
     with contextlib.ExitStack() as undo:
         loading = undo.enter_context(_progress(options, "loading into", "items"))
         source, memcached = _source(options, undo, loading)
@@ -278,9 +295,9 @@ def run_load(options: argparse.Namespace) -> int:
             _say_notes(directory)
     say(f"loaded {loaded.items:,} items, {loaded.bytes:,} bytes of keys and values")
     if loaded.expired:
-        say(f"{loaded.expired:,} had expired and were left out")
+        say(f"{loaded.expired:,} items had expired and were not loaded")
     if memcached is not None and memcached.gone:
-        say(f"{memcached.gone:,} were gone when they were fetched")
+        say(f"{memcached.gone:,} items were removed before they were fetched")
     return _report_rejected(loaded)
 
 
@@ -302,35 +319,38 @@ def _report_rejected(loaded: Loaded) -> int:
     for rejected in loaded.first_rejected:
         say(f"line {rejected.number}: {rejected.reason}", is_error=True)
     if not loaded.rejected:
-        return FINE
+        return OK
     return _complain(f"{loaded.rejected:,} lines were not loaded; all others were", FAILED)
 
 
 def run_restore(options: argparse.Namespace) -> int:
-    """Go back to a moment, or say what that means."""
+    """Return to an earlier state, or print what that would change, and return the exit status."""
     with _stopped_journal(options.directory) as directory, take_snapshot(options.directory) as snapshot:
         with _progress(options, "reading") as progress:
             rewound = preview(snapshot, options.until, progress)
         if not rewound.dropped_records:
-            say(f"nothing was done after {local_time(options.until)}: all stays as it is")
-            return FINE
+            say(f"the journal has no record after {local_time(options.until)}; there is nothing to restore")
+            return OK
         print_rewound(rewound)
         if not options.yes:
-            return _complain("nothing was done yet: --yes does it", FAILED)
+            return _complain(NOTHING_CHANGED, FAILED)
         directory.open()
         _say_notes(directory)
         with _progress(options, "restoring") as progress:
-            kept = go_back(snapshot, rewound, directory, progress)
-    say(f"restored; the files as they were are in {kept}")
-    return FINE
+            kept = rewind(snapshot, rewound, directory, progress)
+    say(f"restored; the original files are in {kept}")
+    return OK
 
 
-# What they share
+# Shared helpers
 
 
 @contextlib.contextmanager
 def _stopped_journal(path: Path) -> Iterator[JournalDirectory]:
-    """Lock a journal that is there. Raises JournalLocked where a server uses it, JournalError where there is none."""
+    """Lock an existing journal.
+
+    Raises JournalLocked if a server uses it, and JournalError if there is none.
+    """
     present_manifest(path)
     with _locked(path) as directory:
         yield directory
@@ -338,14 +358,14 @@ def _stopped_journal(path: Path) -> Iterator[JournalDirectory]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[JournalDirectory]:
-    """Lock a directory to change the journal in it. Raises JournalLocked, JournalError and OSError."""
+    """Lock a directory so that its journal can be changed. Raises JournalLocked, JournalError and OSError."""
     with contextlib.closing(JournalDirectory(path, disk_for(path))) as directory:
         yield directory
 
 
 def _say_notes(directory: JournalDirectory) -> None:
     for note in directory.notes():
-        _complain(note, FINE)
+        _complain(note, OK)
 
 
 @contextlib.contextmanager

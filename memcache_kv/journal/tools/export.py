@@ -1,4 +1,4 @@
-"""One JSON object a line for each item that lives: a copy of the data that any program can read."""
+"""Exporting all live items, one JSON object per line, for any program to read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from memcache_kv.store.store import Store
 UNLIMITED_BYTES = 1 << 60
 DELETE = b"\x7f"
 CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
-"""The control characters that JSON does not escape."""
+"""The control characters that JSON leaves unescaped."""
 
 
 class ExportedItem(msgspec.Struct, omit_defaults=True, gc=False):
-    """An item as a line of an export has it; what is 0 or false is left out.
+    """An item as a line of an export. Fields that are 0 or false are left out.
 
-    key64 and value64: in base64, where key and value are no valid UTF-8; exp: the unix time of expiry, 0 for never;
-    cas: its CAS id, where a client has asked for it.
+    key64, value64: in base64, if the key or value is not valid UTF-8. exp: unix time of expiry, 0 for never. cas: the
+    item's CAS id, if a client has asked for it.
     """
 
     key: str | None = None
@@ -43,11 +43,11 @@ class ExportedItem(msgspec.Struct, omit_defaults=True, gc=False):
     won: bool = False
 
     def key_bytes(self) -> bytes:
-        """Return the key as the protocol has it."""
+        """Return the key as bytes."""
         return self.key.encode() if self.key is not None else self.key64 or b""
 
     def value_bytes(self) -> bytes:
-        """Return the value as the protocol has it."""
+        """Return the value as bytes."""
         return self.value.encode() if self.value is not None else self.value64 or b""
 
 
@@ -55,22 +55,25 @@ _encode = msgspec.json.Encoder().encode
 
 
 def new_store() -> Store:
-    """Make a store that takes whatever a journal holds."""
+    """Return an empty store without a memory limit, for a journal of any size."""
     return Store(Clock(), limit_bytes=UNLIMITED_BYTES)
 
 
 def replay_into(store: Store, snapshot: Snapshot, progress: Progress | None = None) -> Recovered:
-    """Put into a store what a journal holds. Raises JournalCorrupt."""
+    """Read a journal into a store. Raises JournalCorrupt."""
     replay = Replay(store)
     for _, records in read_records(snapshot, progress):
         replay.apply(records)
     replay.finish()
-    store.new_second()  # a flush that waited may be due, as at a server's start
+    store.new_second()  # carry out a flush that is due, as a server does at its start
     return replay.found
 
 
 def load_store(directory: Path, progress: Progress | None = None) -> Store:
-    """Read a journal that a server may be writing, as it is at one moment. Raises JournalError."""
+    """Read a journal into a new store. A server may be writing it; its state at one moment is read.
+
+    Raises JournalError.
+    """
     store = new_store()
     with take_snapshot(directory) as snapshot:
         replay_into(store, snapshot, progress)
@@ -78,7 +81,7 @@ def load_store(directory: Path, progress: Progress | None = None) -> Store:
 
 
 def export_lines(store: Store) -> Iterator[bytes]:
-    """Give a line for each item that lives. What a terminal would obey is escaped."""
+    """Yield a line for each live item. Control characters that could affect a terminal are escaped."""
     for key, entry in store.items():
         line = _encode(_exported(key, entry))
         yield (CONTROLS.sub(_escaped, line) if not line.isascii() or DELETE in line else line) + b"\n"
@@ -110,15 +113,15 @@ def _exported(key: bytes, entry: Entry) -> ExportedItem:
     return item
 
 
-# Where it is written to
+# The output file
 
 
 @contextlib.contextmanager
 def output_file(path: Path) -> Iterator[BinaryIO]:
-    """Open what an export is written to.
+    """Open the file that an export is written to.
 
-    A regular file is there, or replaced, once all of it is on disk; where the path is a symbolic link, that stays, and
-    what it points to is replaced. Anything else, as a pipe or a device, is written to. Raises JournalError.
+    A regular file is created or replaced when all of it is on disk. If the path is a symbolic link, the link stays and
+    its target is replaced. A pipe or a device is written to directly. Raises JournalError.
     """
     try:
         old = _status(path)
@@ -143,7 +146,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 @contextlib.contextmanager
 def _replaced(path: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
-    """Open a file for its owner alone that takes a path, and an old one's owner and mode, once it is complete."""
+    """Open a private file that replaces `path` once it is complete, with the owner and mode of the old file."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -160,7 +163,7 @@ def _replaced(path: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
 
 
 def _take_over(fd: int, old: os.stat_result) -> None:
-    """Give a file the owner and the mode of another; where it can't have the one, it stays private."""
+    """Give a file the owner and mode of another. If the owner can't be set, the file stays private."""
     try:
         os.fchown(fd, old.st_uid, old.st_gid)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Adding items from elsewhere to a journal that no server uses: all of them with one swap at the end, or none."""
+"""Adding items from other sources to a journal that no server uses. Either all of them are added, or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PROGRESS_ITEMS = 1000
 
 
 class SourceItem(NamedTuple):
-    """An item to be loaded. What it was given as a CAS id elsewhere is not taken over: clients get a new one."""
+    """An item to load. Its CAS id elsewhere is not kept: clients get a new one.
+
+    exp: unix time of expiry, 0 for never. state: the bits STALE and WON.
+    """
 
     key: bytes
     value: bytes
@@ -33,7 +36,7 @@ class SourceItem(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A line that is no item."""
+    """A line that is not a valid item."""
 
     number: int
     reason: str
@@ -44,12 +47,12 @@ Source: TypeAlias = Iterable[SourceItem | Rejected]
 
 @dataclass
 class Loaded:
-    """What became of a source's items."""
+    """The result of a load."""
 
     items: int = 0
     bytes: int = 0
     expired: int = 0
-    """How many were not taken because their time is over."""
+    """The number of items that were not loaded because they had expired."""
     rejected: int = 0
     first_rejected: list[Rejected] = field(default_factory=list)
 
@@ -57,15 +60,15 @@ class Loaded:
 def load(
     directory: JournalDirectory, source: Source, reading: Progress | None = None, loading: Progress | None = None
 ) -> Loaded:
-    """Append a source's items to a journal, or begin one with them; the directory is locked.
+    """Append a source's items to a journal, or create one with them. The directory must be locked.
 
-    reading, loading: told how far the journal that is there, and then the source, has come. Raises JournalError,
-    and OSError: then, and where the source raises, nothing is loaded.
+    reading, loading: called with the progress of reading the existing journal, and of the source. Raises JournalError
+    and OSError, and the source's own errors; then nothing was loaded.
     """
     manifest = directory.open()
     cas, stepped = 0, None
     if manifest is not None:
-        # To cut off an unfinished record, and to see that the rest is sound; what it holds is not needed.
+        # Cuts off an unfinished record and checks the rest; the items themselves are not needed.
         found = survey(directory.path, directory.disk, manifest, Clock().now, reading)
         cas, stepped = found.last_cas >> CAS_RUN_BITS << CAS_RUN_BITS, found.stepped
     number = number_of(manifest.increments[-1].name) + 1 if manifest is not None else 1
@@ -109,14 +112,14 @@ def _write_items(new: NewPart, source: Source, loading: Progress | None) -> Load
 
 
 def text_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
-    """Read lines of a key, a blank or tab, and the value, which is the rest of the line."""
+    """Parse lines that hold a key, a space or tab, and the value up to the end of the line."""
     for number, line in enumerate(file, 1):
         content = line.removesuffix(b"\n").removesuffix(b"\r")
         blanks = [at for at in (content.find(b" "), content.find(b"\t")) if at >= 0]
         if not content:
             yield Rejected(number, "the line is empty")
         elif not blanks:
-            yield Rejected(number, "there is no value behind the key")
+            yield Rejected(number, "there is no value after the key")
         else:
             key, value = content[: min(blanks)], content[min(blanks) + 1 :]
             problem = key_problem(key)
@@ -124,18 +127,18 @@ def text_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
 
 
 def key_problem(key: bytes) -> str:
-    """Say what keeps a key from being one of the text protocol; nothing where it is one."""
+    """Return why a key is invalid in the text protocol; an empty string if it is valid."""
     if not key:
-        return "the line begins with a blank: there is no key"
+        return "the line begins with a space: there is no key"
     if len(key) > KEY_LIMIT_BYTES:
-        return f"the key has {len(key)} bytes, and {KEY_LIMIT_BYTES} is the limit"
+        return f"the key has {len(key)} bytes; the limit is {KEY_LIMIT_BYTES}"
     if any(byte <= 32 or byte == 127 for byte in key):
-        return "the key holds a control character"
+        return "the key contains a control character"
     return ""
 
 
 def exported_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
-    """Read the lines of an export."""
+    """Parse the lines of an export."""
     decode = msgspec.json.Decoder(ExportedItem).decode
     for number, line in enumerate(file, 1):
         try:
@@ -145,7 +148,7 @@ def exported_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
             continue
         key = item.key_bytes()
         if not 0 < len(key) <= KEY_LIMIT_BYTES:
-            yield Rejected(number, f"the key has {len(key)} bytes, and 1 to {KEY_LIMIT_BYTES} are possible")
+            yield Rejected(number, f"the key has {len(key)} bytes; 1 to {KEY_LIMIT_BYTES} are allowed")
         elif item.value is None and item.value64 is None:
             yield Rejected(number, "there is no value")
         elif not (0 <= item.flags < FLAGS_LIMIT and item.exp >= 0):

@@ -1,4 +1,4 @@
-"""Copying the items of a running memcached: keys and expiries by `lru_crawler metadump`, flags and values by get."""
+"""Copying the items of a running memcached: `metadump` gives keys and expiry times, `get` flags and values."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from memcache_kv.config.settings import DEFAULT_PORT
 from memcache_kv.errors import MemcacheKVError
 from memcache_kv.journal.tools.load import SourceItem, key_problem
 
-TIMEOUT_SECONDS = 30.0
-KEYS_AT_ONCE = 64
+SOURCE_TIMEOUT_SECONDS = 30.0
+FETCHED_AT_ONCE = 64
 BUSY_ATTEMPTS = 60
 BUSY_SECONDS = 1.0
 
 
 class SourceFailed(MemcacheKVError):
-    """A memcached can't be reached, or answers what no memcached does."""
+    """A memcached can't be reached, or its reply is invalid."""
 
 
 class MemcachedSource:
-    """The items of a memcached, one at a time: iterated over once. Raises SourceFailed.
+    """The items of a running memcached. Can be iterated over once; raises SourceFailed.
 
-    An item that changes meanwhile is copied with the value that it has when its turn comes, and with the expiry that it
-    had when it was listed.
+    An item that changes meanwhile is copied with its value at the time of the fetch and its expiry time at the time of
+    the listing.
 
-    progress: told how many items were copied, and how many there were at the beginning.
+    address: HOST:PORT or HOST. progress: called with the items copied so far, the items in all, and the items copied
+    again.
     """
 
     def __init__(self, address: str, progress: Callable[[int, int, int], None] | None = None) -> None:
         self.gone = 0
-        """How many were listed and were not there any more when they were fetched."""
+        """The number of items that were listed but removed before they were fetched."""
         self._address = address
         self._progress = progress
         host, colon, port = address.rpartition(":")
@@ -56,7 +57,7 @@ class MemcachedSource:
         batch: dict[bytes, int] = {}
         for key, exp in listing.listed():
             batch[key] = exp
-            if len(batch) >= KEYS_AT_ONCE:
+            if len(batch) >= FETCHED_AT_ONCE:
                 done += len(batch)
                 yield from self._fetched(fetching, batch)
                 batch = {}
@@ -78,11 +79,11 @@ class _Client:
     """One connection. Its methods raise OSError and ValueError."""
 
     def __init__(self, where: tuple[str, int]) -> None:
-        self._connection = socket.create_connection(where, TIMEOUT_SECONDS)
+        self._connection = socket.create_connection(where, SOURCE_TIMEOUT_SECONDS)
         self._replies: BinaryIO = self._connection.makefile("rb")
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self._replies.close()
         self._connection.close()
 
@@ -93,7 +94,7 @@ class _Client:
         return line.rstrip(b"\r\n ")
 
     def count_items(self) -> int:
-        """Ask how many items there are."""
+        """Return the number of items that memcached reports."""
         self._connection.sendall(b"stats\r\n")
         count = 0
         while (line := self._line()) != b"END":
@@ -105,18 +106,18 @@ class _Client:
         return count
 
     def listed(self) -> Iterator[tuple[bytes, int]]:
-        """Give all keys, each with the unix time of its expiry, 0 for never."""
+        """Yield all keys, each with the unix time of its expiry, 0 for never."""
         line = self._begin_dump()
         while line != b"END":
             if line.startswith(b"key="):
-                facts = dict(word.partition(b"=")[::2] for word in line.split(b" "))
-                yield unquote_to_bytes(facts[b"key"]), max(0, int(facts.get(b"exp", b"0")))
+                fields = dict(word.partition(b"=")[::2] for word in line.split(b" "))
+                yield unquote_to_bytes(fields[b"key"]), max(0, int(fields.get(b"exp", b"0")))
             elif line != b"OK":
                 raise ValueError(f"lru_crawler metadump was answered by {line!r}")
             line = self._line()
 
     def _begin_dump(self) -> bytes:
-        """Ask for the dump, again while another is being made; return the first line."""
+        """Request the dump, again while memcached makes another; return its first line."""
         for _ in range(BUSY_ATTEMPTS):
             self._connection.sendall(b"lru_crawler metadump all\r\n")
             line = self._line()
@@ -126,7 +127,7 @@ class _Client:
         raise ValueError("its crawler is busy; try again later")
 
     def get(self, keys: list[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
-        """Fetch keys that a command line can name; give key, flags and value of those that are there."""
+        """Fetch keys that are valid in the text protocol. Yields key, flags and value of those that exist."""
         self._connection.sendall(b"get " + b" ".join(keys) + b"\r\n")
         while (line := self._line()) != b"END":
             words = line.split(b" ")
@@ -135,7 +136,7 @@ class _Client:
             yield words[1], int(words[2]), self._data(int(words[3]))
 
     def get_binary_key(self, key: bytes) -> list[tuple[bytes, int, bytes]]:
-        """Fetch a key that only a meta command can name."""
+        """Fetch a key that only a meta command can send."""
         self._connection.sendall(b"mg " + b2a_base64(key, newline=False) + b" b f v\r\n")
         words = self._line().split(b" ")
         if words[0] == b"EN":

@@ -1,6 +1,6 @@
-"""Mending a journal that no server uses: what is damaged is cut out and kept, whole records before and behind it stay.
+"""Repairing a journal that no server uses: damage is cut out and kept in files of its own, and intact records stay.
 
-The damage is taken from `verify`. A plan says what would be done and how much would go; only `carry_out` does it.
+`verify` finds the damage. A plan says what would be done and how much would be lost; only `carry_out` does it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from memcache_kv.journal.tools.scan import Whole
 from memcache_kv.journal.tools.snapshot import Snapshot
 from memcache_kv.journal.tools.verify import FileCheck, Verification, pieces_of
 
-RUNS_PASSED_OVER = 1024
-"""So many ranges of CAS ids are left out after a repair, as start records that named some may be among what is lost."""
+SKIPPED_RUNS = 1024
+"""How many ranges of CAS ids a repair skips, because start records that used some of them may be lost."""
 
 
 @dataclass
@@ -30,39 +30,39 @@ class Plan:
 
     directory: Path
     steps: list[str] = field(default_factory=list)
-    """What, in words; none where there is nothing to do."""
+    """The steps in words; empty if there is nothing to do."""
     lost_bytes: int = 0
-    """How much would no longer be part of the journal, and how much is gone already."""
+    """How many bytes would be cut out, together with those that are missing already."""
     is_loss_unknown: bool = False
-    """Whether more is gone, of which nothing tells how much."""
+    """Whether a file of unknown length is missing."""
     kept_records: int = 0
     damaged: list[FileCheck] = field(default_factory=list)
-    """What is written anew."""
+    """The files that are rewritten without their damage."""
     dropped: list[FileCheck] = field(default_factory=list)
     sound: list[FileCheck] = field(default_factory=list)
 
 
 @dataclass
 class Repaired:
-    """What a repair did."""
+    """The result of a repair."""
 
     originals: Path
-    """Where the files are as they were."""
+    """The directory that holds the original files."""
     cuts: list[Path] = field(default_factory=list)
-    """Copies of what was cut out."""
+    """The files that hold the bytes that were cut out."""
 
 
 def make_plan(found: Verification) -> Plan:
-    """Decide what is to be done about what was found."""
+    """Return what must be done about the damage that was found."""
     plan = Plan(found.directory, kept_records=found.records)
     for file in found.files:
         plan.lost_bytes += file.lost_bytes
         plan.is_loss_unknown |= file.is_loss_unknown
         if file.is_missing:
             plan.dropped.append(file)
-            gone = "it is missing, and how long it was is not known"
+            gone = "it is missing, and its length is unknown"
             gone = gone if file.is_loss_unknown else f"its {file.part.bytes:,} bytes are missing"
-            plan.steps.append(f"{file.part.name}: go on without it; {gone}")
+            plan.steps.append(f"{file.part.name}: continue without it; {gone}")
         elif file.damages:
             plan.damaged.append(file)
             plan.steps.extend(_steps_for(file))
@@ -70,7 +70,7 @@ def make_plan(found: Verification) -> Plan:
             plan.sound.append(file)
     if found.manifest_damage is not None:
         names = ", ".join(file.part.name for file in found.files)
-        plan.steps.append(f"manifest.json: make it anew, to name {names}")
+        plan.steps.append(f"manifest.json: create a new one that names {names}")
     return plan
 
 
@@ -78,7 +78,7 @@ def _steps_for(file: FileCheck) -> list[str]:
     steps = [
         f"{file.part.name}: cut out {damage.bytes:,} bytes at offset {damage.offset:,} ({damage.reason})"
         if damage.bytes
-        else f"{file.part.name}: go on although at offset {damage.offset:,} {damage.reason}"
+        else f"{file.part.name}: accept that at offset {damage.offset:,} {damage.reason}"
         for damage in file.damages
     ]
     return [*steps, f"{file.part.name}: keep {file.records:,} records"]
@@ -87,9 +87,12 @@ def _steps_for(file: FileCheck) -> list[str]:
 def carry_out(
     plan: Plan, found: Verification, directory: JournalDirectory, progress: Progress | None = None
 ) -> Repaired:
-    """Do what a plan says, with the directory locked. Raises OSError; then the journal is as it was."""
+    """Carry out a plan; the directory must be locked. Raises OSError; then the journal is unchanged.
+
+    found: the verification that the plan was made from.
+    """
     path, disk = directory.path, directory.disk
-    cas = max((file.cas for file in found.files), default=0) + CAS_RUN * RUNS_PASSED_OVER
+    cas = max((file.cas for file in found.files), default=0) + CAS_RUN * SKIPPED_RUNS
     with ExitStack() as undo:
         snapshot = undo.enter_context(Snapshot(path, found.manifest))
         mended = {}
@@ -116,21 +119,21 @@ def carry_out(
 
 
 def _manifest(old: Manifest, parts: dict[str, Part], last: Part) -> Manifest:
-    """Name what is left, in the old order, and the increment that begins now."""
+    """Return the manifest of the files that are left, in their old order, and of the new increment."""
     base = parts.get(old.base.name) if old.base is not None else None
     increments = tuple(parts[part.name] for part in old.increments if part.name in parts)
     return Manifest(FORMAT_VERSION, base, (*increments, last))
 
 
 def _write_empty_base(base: NewPart, cas: int) -> Part:
-    """Write what takes the place of a base that is lost: without one, increments numbered above 1 are a loss anew."""
+    """Write an empty base in place of a lost one, whose absence would count as a loss again."""
     base.write(start_line(cas))
     base.write(line_of(Record("end", at=int(time.time()), count=1)))
     return base.finish()
 
 
 def _mend(snapshot: Snapshot, file: FileCheck, new: NewPart, progress: Progress | None) -> None:
-    """Write a file anew with all its whole records, and the first and last that it needs."""
+    """Rewrite a file with all its intact records, and with the first and last records that it needs."""
     path = snapshot.directory / file.part.name
     count = int(file.lacks_start)
     if file.lacks_start:
@@ -149,7 +152,7 @@ def _mend(snapshot: Snapshot, file: FileCheck, new: NewPart, progress: Progress 
 
 
 def _keep_cuts(snapshot: Snapshot, file: FileCheck, directory: JournalDirectory) -> list[Path]:
-    """Copy what is cut out of a file to files beside it, durably."""
+    """Copy the bytes that are cut out of a file to files beside it, durably."""
     path = snapshot.directory / file.part.name
     cuts = []
     for found in pieces_of(snapshot, file):

@@ -1,4 +1,4 @@
-"""What the tools for journals say: for a person, and as what a program reads."""
+"""The output of the journal tools, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from memcache_kv.observe.log import printable
 
 
 def say(text: str, is_error: bool = False) -> None:
-    """Print a line on standard output, or on standard error."""
+    """Print a line on standard output, or on standard error. Control characters are escaped."""
     print(printable(text), file=sys.stderr if is_error else sys.stdout)
 
 
 def verification_as_json(found: Verification) -> dict[str, Any]:
-    """Turn what `verify` found into what JSON can hold."""
+    """Return the result of `verify` as a JSON object."""
     return {
         "directory": str(found.directory),
         "ok": found.is_sound,
@@ -42,7 +42,7 @@ def verification_as_json(found: Verification) -> dict[str, Any]:
 
 
 def print_verification(found: Verification) -> None:
-    """Say what `verify` found."""
+    """Print the result of `verify`."""
     if found.manifest_damage is not None:
         say(found.manifest_damage)
     for file in found.files:
@@ -51,17 +51,17 @@ def print_verification(found: Verification) -> None:
         for damage in file.damages:
             say(f"  at offset {damage.offset}: {damage.bytes} bytes: {damage.reason}")
         if file.unfinished_bytes:
-            say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is no damage")
+            say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is not damage")
     for other in found.others:
-        say(f"{other.name}: {other.bytes:,} bytes, no part of the journal ({other.kind})")
+        say(f"{other.name}: {other.bytes:,} bytes, not part of the journal ({other.kind})")
     if found.is_sound:
         say(f"no damage in {found.records:,} records")
     else:
-        say(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` says what can be done")
+        say(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` shows what can be done")
 
 
 def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
-    """Turn what `stats` found into what JSON can hold."""
+    """Return the result of `stats` as a JSON object, with the `top` largest prefixes."""
     return {
         "directory": str(found.directory),
         "files": [{"name": name, "bytes": size} for name, size in found.files.items()],
@@ -83,13 +83,13 @@ def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
 
 
 def print_statistics(found: Statistics, top: int) -> None:
-    """Say what `stats` found."""
+    """Print the result of `stats`, with the `top` largest prefixes."""
     for name, size in found.files.items():
         say(f"{name}: {size:,} bytes")
     records = ", ".join(f"{count:,} {op}" for op, count in found.records.most_common())
     say(f"records: {found.records.total():,} ({records}), of {found.runs} runs")
     say(f"from {local_time(found.first_at)} to {local_time(found.last_at)}")
-    say(f"can be rewound to {local_time(found.rewind_at)} ({found.rewind_at})")
+    say(f"can be restored to {local_time(found.rewind_at)} ({found.rewind_at})")
     if found.last_flushes:
         say("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))
     live = f"{found.live_items:,} items, {found.live_bytes:,} of {found.total_bytes:,} bytes"
@@ -99,7 +99,7 @@ def print_statistics(found: Statistics, top: int) -> None:
 
 
 def print_rewound(rewound: Rewound) -> None:
-    """Say what `restore` would change."""
+    """Print what `restore` would change."""
     say(f"until {local_time(rewound.until)}: {rewound.items_after:,} items; now {rewound.items_before:,}")
     dropped = ", ".join(f"{count:,} {op}" for op, count in rewound.dropped.most_common())
     say(f"{rewound.dropped_records:,} records are left out ({dropped})")
@@ -107,6 +107,6 @@ def print_rewound(rewound: Rewound) -> None:
         say(f"the first flush_all among them was at {local_time(rewound.first_dropped_flush_at)}")
     if rewound.last_kept_flush_at:
         at = rewound.last_kept_flush_at
-        say(f"the last flush_all that stays was at {local_time(at)}: to undo it, give --until {at - 1}")
-    if rewound.passed_flush_at:
-        say(f"the flush_all that waited for {local_time(rewound.passed_flush_at)} is left out")
+        say(f"the last flush_all that is kept was at {local_time(at)}: to undo it, use --until {at - 1}")
+    if rewound.skipped_flush_at:
+        say(f"the flush_all that was scheduled for {local_time(rewound.skipped_flush_at)} is left out")

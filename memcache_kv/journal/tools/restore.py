@@ -1,7 +1,7 @@
-"""Going back to how everything was at a moment: what was done later is left out, and kept.
+"""Returning to an earlier state: records that were written later are left out, and kept elsewhere.
 
-A record belongs to the second of the last `start` or `time` record before it. From the first such record of a later
-time on, all is left out: where the clock was set back in between, what came after that too.
+A record belongs to the second of the last `start` or `time` record before it. From the first of these with a later time
+on, all records are left out. If the clock was set back, this includes records with an earlier time that follow it.
 """
 
 from __future__ import annotations
@@ -35,36 +35,38 @@ from memcache_kv.store.store import Store
 
 @dataclass
 class Rewound:
-    """What going back to a moment means."""
+    """What returning to an earlier time changes."""
 
     until: int
     rewind_at: int = 0
-    """The earliest moment that can be gone back to."""
+    """The earliest unix time that can be restored."""
     kept_at: int = 0
-    """The last moment of which something is kept."""
+    """The last unix time of which records are kept."""
     items_before: int = 0
     items_after: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """How many records of each op are left out."""
+    """The number of records that are left out, by op."""
     first_dropped_flush_at: int = 0
     last_kept_flush_at: int = 0
-    passed_flush_at: int = 0
-    """When a flush would have come that was waiting by then; it is left out, as that time has passed."""
+    skipped_flush_at: int = 0
+    """The unix time of a flush that was waiting then and is left out, because its time has passed."""
     last_cas: int = 0
     last_at: int = 0
     stepped: int | None = None
-    """By how much the wall clock was stepped in all until now: expiry times as they were then are moved by the rest."""
+    """The sum of the wall clock's steps in seconds until now: the restored expiry times move by the steps made
+    since."""
 
     @property
     def dropped_records(self) -> int:
-        """How many records are left out."""
+        """The number of records that are left out."""
         return self.dropped.total()
 
 
 def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) -> Rewound:
-    """Tell what going back to the end of this second, in unix time, would change.
+    """Return what restoring the end of a second would change, without changing anything.
 
-    Raises JournalError where the journal does not reach back so far, JournalCorrupt where it is damaged.
+    until: that second, in unix time. Raises JournalError if the journal does not reach back so far, and JournalCorrupt
+    if it is damaged.
     """
     rewound = Rewound(until)
     store = new_store()
@@ -76,7 +78,7 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
             is_cut = True
             rewound.items_after = _count_restored(store, rewound)
         replay.apply(batch)
-        _note(rewound, batch, is_later)
+        _count_records(rewound, batch, is_later)
     replay.finish()
     rewound.stepped = replay.found.stepped
     rewound.items_before = _count(store)
@@ -88,12 +90,10 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
     return rewound
 
 
-def go_back(
-    snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None
-) -> Path:
-    """Make the journal what it was by then; return where the files are as they were until now.
+def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None) -> Path:
+    """Restore a journal to an earlier time, and return the directory that holds the original files.
 
-    The directory is locked. Raises OSError; then the journal is as it was.
+    rewound: what `preview` returned. The directory must be locked. Raises OSError; then the journal is unchanged.
     """
     store = new_store()
     replay = Replay(store)
@@ -122,7 +122,7 @@ def go_back(
 def _divided(
     snapshot: Snapshot, until: int, record_times: RecordTimes, progress: Progress | None
 ) -> Iterator[tuple[list[Record], bool]]:
-    """Give all records in batches, each with whether it is later than that."""
+    """Yield all records in batches, each with whether it is later than `until`."""
     is_later = False
     for is_base, records in read_records(snapshot, progress):
         cut = 0
@@ -133,7 +133,7 @@ def _divided(
                 if number:
                     yield records[:number], False
                 cut = number
-            record_times.pass_over(record)
+            record_times.follow(record)
         yield records[cut:], is_later
 
 
@@ -141,12 +141,12 @@ def _check_times(directory: Path, record_times: RecordTimes) -> None:
     if not record_times.is_timed:
         raise JournalError(
             f"the journal in {directory} was written in format 1 from {local_time(record_times.last)} on, which does "
-            "not note when something was done: it can't be rewound into that time"
+            "not record times: that part can't be restored"
         )
 
 
-def _note(rewound: Rewound, records: list[Record], is_later: bool) -> None:
-    """Take note of what is kept or left out."""
+def _count_records(rewound: Rewound, records: list[Record], is_later: bool) -> None:
+    """Count records that are kept or left out."""
     for record in records:
         if record.op in ("start", "time"):
             rewound.last_at = record.at or rewound.last_at
@@ -160,14 +160,14 @@ def _note(rewound: Rewound, records: list[Record], is_later: bool) -> None:
 
 
 def _count(store: Store) -> int:
-    """Count what a server would serve of a store."""
+    """Return the number of items that a server would serve from a store."""
     return 0 if 0 < store.flush_at <= store.clock.now else sum(1 for _ in store.items())
 
 
 def _count_restored(store: Store, rewound: Rewound) -> int:
-    """Count what is kept; a flush that was waiting and whose time has passed is not carried out."""
+    """Return the number of items that are kept. A waiting flush whose time has passed is not carried out."""
     if 0 < store.flush_at <= store.clock.now:
-        rewound.passed_flush_at = store.flush_at
+        rewound.skipped_flush_at = store.flush_at
     return sum(1 for _ in store.items())
 
 
@@ -175,13 +175,13 @@ def _check_reach(directory: Path, rewound: Rewound) -> None:
     if rewound.until < rewound.rewind_at:
         earliest = f"{local_time(rewound.rewind_at)} ({rewound.rewind_at})"
         raise JournalError(
-            f"the journal in {directory} can be rewound to {earliest} at the earliest, when it was begun or last "
-            "rewritten: give a later --until, or put an older copy of it back"
+            f"the journal in {directory} can be restored to {earliest} at the earliest, when it was created or last "
+            "rewritten: use a later --until, or an older copy of the journal"
         )
 
 
 def local_time(at: int) -> str:
-    """Write a unix time as ISO 8601 in the local zone; 0 is unknown, and what no calendar has stays a number."""
+    """Return a unix time as ISO 8601 in the local zone. 0 is unknown; a time outside the calendar stays a number."""
     if not at:
         return "an unknown time"
     try:

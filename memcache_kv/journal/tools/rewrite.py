@@ -1,6 +1,7 @@
-"""Writing files of a journal that no server uses, so that a crash at any moment leaves the old ones or the new ones.
+"""Writing files of a journal that no server uses. A crash at any moment leaves either the old files or the new ones.
 
-New files are complete and on disk, under names that a start clears away, before one manifest names them all.
+New files are complete and on disk under temporary names, which the next start removes, before one manifest names them
+all.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ WRITE_BYTES = 256 * 1024
 
 
 class NewPart:
-    """A file of a journal that is written under a temporary name: `finish` makes it durable, `place` gives it its name.
+    """A new file of a journal, written under a temporary name. `finish` makes it durable, `place` gives it its name.
 
-    The file is there within the context, whose end removes it unless it was placed, also after Ctrl-C at any moment.
+    The file exists within the context, whose end removes it if it was not placed, even after Ctrl-C at any moment.
     Raises JournalError where it, or the manifest that is to name it, would replace something else than a regular file.
     """
 
@@ -53,7 +54,7 @@ class NewPart:
         self._file: File | None = None
 
     def write(self, data: bytes) -> None:
-        """Append this. Raises OSError."""
+        """Append data. Raises OSError."""
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         self.bytes += len(data)
@@ -66,7 +67,7 @@ class NewPart:
         self._waiting, self._waiting_bytes = [], 0
 
     def finish(self) -> Part:
-        """Wait until all of it is on disk; return what a manifest says of it. Raises OSError."""
+        """Wait until all data is on disk, and close the file. Returns its entry for a manifest. Raises OSError."""
         assert self._file is not None
         self._write_out()
         self._file.sync()
@@ -76,11 +77,11 @@ class NewPart:
 
     @property
     def part(self) -> Part:
-        """What a manifest says of it."""
+        """The file's entry for a manifest."""
         return Part(self.name, self.bytes)
 
     def place(self) -> None:
-        """Give it its name; the caller syncs the directory. Raises OSError."""
+        """Give the file its name. The caller must sync the directory. Raises OSError."""
         self._disk.rename(self._temporary, self._path)
         self._is_placed = True
 
@@ -102,20 +103,21 @@ class NewPart:
             self._file.close()
             self._file = None
         if not self._is_placed:
-            with contextlib.suppress(OSError):  # the failure before it is told; a server's start removes the file
+            with contextlib.suppress(OSError):  # the caller reports the failure; the next start removes the file
                 self._disk.remove(self._temporary)
 
 
 def start_line(cas: int, stepped: int | None = None) -> bytes:
-    """Make the record that begins a file written now, in a journal whose CAS ids have come as far as this.
+    """Return the start record of a file that is written now.
 
-    stepped: how far the wall clock was stepped in all, where that is not as the files before it say.
+    cas: the highest CAS id that the journal may have given. stepped: the sum of the wall clock's steps in seconds, if
+    the files before it have another one.
     """
     return line_of(Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped))
 
 
 def write_base(new: NewPart, store: Store, cas: int, progress: Progress | None = None) -> None:
-    """Write all that a store holds to a base, and finish it; it is not placed yet. Raises OSError."""
+    """Write a store's contents to a base and finish it. The caller places it. Raises OSError."""
     new.write(start_line(cas))
     count = 1
     if store.flush_at:
@@ -137,7 +139,7 @@ def next_number(directory: Path, disk: Disk) -> int:
 
 
 def swap(directory: Path, disk: Disk, new: Iterable[NewPart], manifest: Manifest, obsolete: Iterable[str] = ()) -> None:
-    """Place new files, let a manifest name them, and remove what it no longer names. Raises OSError."""
+    """Place new files, replace the manifest, and remove the `obsolete` files. Raises OSError."""
     for part in new:
         part.place()
     disk.sync_directory(directory)
@@ -150,9 +152,9 @@ def swap(directory: Path, disk: Disk, new: Iterable[NewPart], manifest: Manifest
 
 
 def keep_originals(directory: Path, disk: Disk, names: Iterable[str], why: str) -> Path:
-    """Keep files as they are now, and the manifest, in a new subdirectory: a journal of its own. Raises OSError.
+    """Keep the present files and the manifest in a new subdirectory, which is a journal of its own. Raises OSError.
 
-    They are hard links, or copies where the file system has none.
+    They are hard links, or copies if the file system has no hard links. Returns the subdirectory.
     """
     kept = directory / f"before-{why}-{time.time_ns()}"
     originals = (*names, MANIFEST_NAME)
@@ -176,7 +178,7 @@ def _link(old: Path, new: Path, disk: Disk) -> None:
 
 
 def copy_file(old: Path, new: Path, disk: Disk) -> None:
-    """Copy a file to one that is on disk then. Raises OSError."""
+    """Copy a file, and sync the copy. Raises OSError."""
     copy = disk.create(new)
     try:
         for block in disk.read(old):
@@ -187,22 +189,22 @@ def copy_file(old: Path, new: Path, disk: Disk) -> None:
 
 
 def check_regular(directory: Path, names: Iterable[str]) -> None:
-    """See that all of these that are there are regular files, before one is replaced. Raises JournalError."""
+    """Check that those of these names that exist are regular files. Raises JournalError."""
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG((directory / name).lstat().st_mode):
                 raise JournalError(
-                    f"{directory / name} is no regular file, and nothing else of a journal is replaced: "
+                    f"{directory / name} is not a regular file, and nothing else may be replaced: "
                     "put the file itself there, not a link"
                 )
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no Ctrl-C come between the steps of a swap, which take a moment."""
+    """Ignore Ctrl-C for the short time of a swap."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread: it is not the one to be interrupted
+    except ValueError:  # Ctrl-C interrupts only the main thread
         yield
         return
     try:

@@ -1,7 +1,7 @@
-"""Finding all whole records of a file, before a damaged place and behind it, and the places that are none.
+"""Finding all intact records of a file, before and after damage, and the damaged places.
 
-An intact record holds no line feed, and `{"crc":"` only as its first bytes, as JSON escapes both inside a string. So
-wherever these stand a record may begin, and its length and checksum tell whether one does.
+A record contains no line feed, and `{"crc":"` only as its first bytes, because JSON escapes both inside a string. So a
+record may begin wherever these occur, and its length and checksum tell whether it does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from memcache_kv.journal.record import LINE_HEAD, Record, parse_line
 LENGTH_AT = len('{"crc":"00000000","len":')
 LENGTH_DIGITS = 12
 LONGEST_WAIT_BYTES = 64 * 1024 * 1024
-"""So much without a line feed is looked at once more: it is no record, unless it says that it is so long."""
+"""When this much has no line feed, it is scanned at once. It is not a record unless it states such a length."""
 
 
 @dataclass(slots=True)
 class Whole:
-    """Records that stand one behind the other and are as they were written."""
+    """Intact records that follow one another."""
 
     offset: int
     bytes: int = 0
@@ -28,13 +28,13 @@ class Whole:
 
     @property
     def end(self) -> int:
-        """Where they end."""
+        """The offset after the last of them."""
         return self.offset + self.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A place where there is no whole record; one of 0 bytes lacks something between what is before and behind it."""
+    """A place without an intact record. If it has 0 bytes, something is missing between its neighbours."""
 
     offset: int
     bytes: int
@@ -42,13 +42,13 @@ class Damage:
 
     @property
     def end(self) -> int:
-        """Where it ends."""
+        """The offset after it."""
         return self.offset + self.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What stands behind the last line feed, where no record does that only lacks its own."""
+    """The bytes after the last line feed, unless they are a record that lacks only its line feed."""
 
     offset: int
     bytes: int
@@ -58,7 +58,7 @@ Found: TypeAlias = Whole | Damage | Tail
 
 
 def scan(blocks: Iterable[bytes]) -> Iterator[Found]:
-    """Tell what a file consists of, in order. Neighbouring damages are one; a tail comes last, if at all."""
+    """Yield the parts of a file in order. Adjacent damage is merged; a tail, if there is one, comes last."""
     waiting: Damage | None = None
     for found in _pieces(blocks):
         if isinstance(found, Damage) and waiting is not None and waiting.end == found.offset:
@@ -91,7 +91,7 @@ def _pieces(blocks: Iterable[bytes]) -> Iterator[Found]:
         rest_bytes += len(block)
         if rest_bytes > LONGEST_WAIT_BYTES:
             data = b"".join(rest)
-            passed = _hopeless_bytes(data)
+            passed = _discardable_bytes(data)
             if passed:
                 yield from _in_bad_line(data[:passed], offset, "not a record of a journal")
             offset += passed
@@ -102,7 +102,7 @@ def _pieces(blocks: Iterable[bytes]) -> Iterator[Found]:
 
 
 def _in_lines(data: bytes, offset: int) -> Iterator[Found]:
-    """Look through whole lines."""
+    """Yield the parts of complete lines."""
     whole = Whole(offset)
     for line in data[:-1].split(b"\n"):
         try:
@@ -120,7 +120,7 @@ def _in_lines(data: bytes, offset: int) -> Iterator[Found]:
 
 
 def _in_bad_line(line: bytes, offset: int, reason: str) -> Iterator[Whole | Damage]:
-    """Find the whole records in a line that is none: where a line feed was lost, or something else stands between."""
+    """Find the intact records in an invalid line: a line feed may be lost, or other bytes be inserted."""
     done = 0
     lacks_feed = False
     at = line.find(LINE_HEAD)
@@ -142,7 +142,7 @@ def _in_bad_line(line: bytes, offset: int, reason: str) -> Iterator[Whole | Dama
 
 
 def _at_the_end(data: bytes, offset: int) -> Iterator[Found]:
-    """Look through what no line feed ends: mostly a record that was being written, or nothing."""
+    """Yield the parts of what follows the last line feed: mostly a record that was being written, or nothing."""
     *before, last = _in_bad_line(data, offset, "not a record of a journal")
     behind = 0
     if any(isinstance(piece, Whole) for piece in before):
@@ -154,7 +154,7 @@ def _at_the_end(data: bytes, offset: int) -> Iterator[Found]:
 
 
 def _stated_bytes(data: bytes, at: int) -> int:
-    """Return how long the record that begins here would be by its own word; 0 where it does not say."""
+    """Return the length that the record at this place states; 0 if it states none."""
     number_at = at + LENGTH_AT
     comma = data.find(b",", number_at, number_at + LENGTH_DIGITS)
     digits = data[number_at:comma]
@@ -162,7 +162,7 @@ def _stated_bytes(data: bytes, at: int) -> int:
 
 
 def _record_bytes(data: bytes, at: int) -> int:
-    """Return the length of the whole record that begins here; 0 where none does."""
+    """Return the length of the intact record at this place; 0 if there is none."""
     length = _stated_bytes(data, at)
     if not length or at + length > len(data):
         return 0
@@ -173,8 +173,8 @@ def _record_bytes(data: bytes, at: int) -> int:
     return length
 
 
-def _hopeless_bytes(data: bytes) -> int:
-    """Return how much of what no line feed has ended yet can't be the beginning of a record."""
+def _discardable_bytes(data: bytes) -> int:
+    """Return how many of these bytes, which have no line feed, can't be the start of a record."""
     last = data.rfind(LINE_HEAD)
     if last < 0:
         return len(data) - len(LINE_HEAD) + 1

@@ -1,4 +1,4 @@
-"""A journal as it is at one moment, while a server goes on writing it: nothing is locked, and nothing changed."""
+"""A journal's files at one moment, while a server goes on writing them. Nothing is locked or changed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Self
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal.directory import lost_manifest
-from memcache_kv.journal.disk import READ_BYTES, SystemDisk
+from memcache_kv.journal.directory import is_manifest_lost
+from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.record import Record
 from memcache_kv.journal.recovery import PartReader, Progress
 
 ATTEMPTS = 50
-PAUSE_SECONDS = 0.02
-"""A server swaps its files once in minutes, so that the second attempt finds them at rest."""
+RETRY_SECONDS = 0.02
+"""A server swaps its files rarely, so that the second attempt nearly always succeeds."""
 
 
 class Snapshot(SystemDisk):
-    """The files that make up a journal, open: a disk on which they are as long as they were when it was made.
+    """The open files of a journal. As a disk, it shows each with the length that it had when the snapshot was made.
 
-    A server may rename and remove them meanwhile. `missing` names those that are not there.
+    A server may rename and remove the files meanwhile. `missing` has the names of files that did not exist.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
@@ -48,20 +48,20 @@ class Snapshot(SystemDisk):
             self._open[self.directory / name] = (fd, os.fstat(fd).st_size)
 
     def size(self, path: Path) -> int:
-        """Return how long a file was."""
+        """Return a file's length at the time of the snapshot."""
         return self._open[path][1]
 
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
-        """Read a file from its beginning to where it ended, about a megabyte at a time."""
+        """Read a file from its beginning to its length at the time of the snapshot, in blocks of about a megabyte."""
         fd, size = self._open[path]
         end = size if limit_bytes is None else min(size, limit_bytes)
         offset = 0
-        while offset < end and (block := os.pread(fd, min(READ_BYTES, end - offset), offset)):
+        while offset < end and (block := os.pread(fd, min(BLOCK_BYTES, end - offset), offset)):
             yield block
             offset += len(block)
 
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
-        """Read a piece of a file."""
+        """Read a part of a file. Returns fewer bytes if the file ends first."""
         pieces = []
         while length and (piece := os.pread(self._open[path][0], length, offset)):
             pieces.append(piece)
@@ -69,10 +69,10 @@ class Snapshot(SystemDisk):
         return b"".join(pieces)
 
     def lines_end(self, path: Path) -> int:
-        """Return where the last whole line of a file ends."""
+        """Return the offset after the last line feed of a file."""
         end = self.size(path)
         while end:
-            start = max(0, end - READ_BYTES)
+            start = max(0, end - BLOCK_BYTES)
             feed = self.read_range(path, start, end - start).rfind(b"\n")
             if feed >= 0:
                 return start + feed + 1
@@ -81,11 +81,11 @@ class Snapshot(SystemDisk):
 
     @property
     def total_bytes(self) -> int:
-        """How long all files were together."""
+        """The length of all files together."""
         return sum(size for _, size in self._open.values())
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close all files."""
         for fd, _ in self._open.values():
             os.close(fd)
         self._open.clear()
@@ -98,14 +98,17 @@ class Snapshot(SystemDisk):
 
 
 def present_manifest(directory: Path) -> Manifest:
-    """Read the manifest. Raises JournalError where there is no journal, JournalCorrupt where it is damaged or lost."""
+    """Read the manifest of an existing journal.
+
+    Raises JournalError if there is no journal, and JournalCorrupt if the manifest is damaged or missing.
+    """
     disk = SystemDisk()
     try:
         manifest = read_manifest(directory, disk)
-        if manifest is None and lost_manifest(directory, disk):
+        if manifest is None and is_manifest_lost(directory, disk):
             raise JournalCorrupt(
-                f"{directory / MANIFEST_NAME} is missing: put it back, or let `memcache-kv journal repair {directory}` "
-                "make it anew"
+                f"{directory / MANIFEST_NAME} is missing: put it back, or create a new one with "
+                f"`memcache-kv journal repair {directory}`"
             )
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
@@ -115,9 +118,9 @@ def present_manifest(directory: Path) -> Manifest:
 
 
 def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_manifest) -> Snapshot:
-    """Open all files that a manifest names; one that was swapped meanwhile is read again.
+    """Open all files that the manifest names, and start again if a server swaps them meanwhile.
 
-    read: gives the manifest. Raises JournalError where there is none, or the files can't be opened.
+    read: returns the manifest. Raises JournalError if there is none or the files can't be opened.
     """
     for _ in range(ATTEMPTS):
         manifest = read(directory)
@@ -130,19 +133,18 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
             if [part.name for part in read(directory).parts] == [part.name for part in manifest.parts]:
                 undo.pop_all()
                 return snapshot
-        time.sleep(PAUSE_SECONDS)
-    raise JournalError(f"the files of the journal in {directory} change all the time; try again")
+        time.sleep(RETRY_SECONDS)
+    raise JournalError(f"the files of the journal in {directory} keep changing; try again")
 
 
 def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterator[tuple[bool, list[Record]]]:
-    """Give the records of all files in order, as a server reads them at its start; each batch with whether it is of
-    the base.
+    """Yield the records of all files in the order of a start, in batches, each with whether it is in the base.
 
-    An unfinished last line is passed over. Raises JournalCorrupt, with the file and the offset, for other damage.
+    An unfinished last line is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
     """
     for name in snapshot.missing:
         raise JournalCorrupt(
-            f"{snapshot.directory / name} is missing, which the journal consists of: put it back, or see what is left "
+            f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
             f"with `memcache-kv journal repair {snapshot.directory}`"
         )
     done = count = 0

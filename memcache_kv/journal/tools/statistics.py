@@ -1,4 +1,4 @@
-"""What a journal consists of: records, files, what lives of them, since when, and under which prefixes."""
+"""Counting a journal's records, files, live items, times and key prefixes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST_FLUSHES = 10
 
 @dataclass
 class Prefix:
-    """What lives under the keys that begin alike."""
+    """The live items whose keys share a prefix."""
 
     items: int = 0
     bytes: int = 0
@@ -26,43 +26,46 @@ class Prefix:
 
 @dataclass
 class Statistics:
-    """What was found in a journal. Times are unix times, 0 where none is known."""
+    """The counts of a journal. Times are unix times, 0 if unknown."""
 
     directory: Path
     files: dict[str, int] = field(default_factory=dict)
-    """How long each file is."""
+    """The length of each file."""
     records: Counter[str] = field(default_factory=Counter)
-    """How many there are of each op."""
+    """The number of records of each op."""
     runs: int = 0
-    """How many runs of a server have written what is there."""
+    """The number of server runs that wrote these records."""
     first_at: int = 0
     last_at: int = 0
     rewind_at: int = 0
-    """The earliest moment to which `restore` can go back."""
+    """The earliest time that `restore` can return to."""
     last_flushes: deque[int] = field(default_factory=lambda: deque(maxlen=LAST_FLUSHES))
-    """When everything was last forgotten."""
+    """The times of the last flushes of all items."""
     live_items: int = 0
     live_bytes: int = 0
-    """How long the journal would be if it held nothing else."""
+    """The length that the journal would have if it held nothing else."""
     prefixes: dict[bytes, Prefix] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
-        """How long all files are together."""
+        """The length of all files together."""
         return sum(self.files.values())
 
     @property
     def live_ratio(self) -> float:
-        """What part of the journal lives."""
+        """The part of the journal that the live items take, from 0 to 1."""
         return self.live_bytes / self.total_bytes if self.total_bytes else 0.0
 
     def top_prefixes(self, most: int) -> list[tuple[bytes, Prefix]]:
-        """Return the prefixes with most bytes, largest first."""
+        """Return the prefixes with the most bytes, largest first."""
         return sorted(self.prefixes.items(), key=lambda pair: (-pair[1].bytes, pair[0]))[:most]
 
 
 def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | None = None) -> Statistics:
-    """Count what is in a journal that a server may be writing. Raises JournalError."""
+    """Count the contents of a journal, which a server may be writing.
+
+    delimiter: ends a key's prefix. Raises JournalError.
+    """
     found = Statistics(directory)
     store = new_store()
     with take_snapshot(directory) as snapshot:
@@ -70,7 +73,7 @@ def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | No
         replay = Replay(store)
         _count_records(found, snapshot, replay, progress)
         replay.finish()
-    store.new_second()  # a flush that waited may be due, as at a server's start
+    store.new_second()  # carry out a flush that is due, as a server does at its start
     _count_items(found, store, delimiter)
     return found
 
@@ -87,7 +90,7 @@ def _count_records(found: Statistics, snapshot: Snapshot, replay: Replay, progre
         replay.apply(records)
         for record in records:
             found.records[record.op] += 1
-            record_times.pass_over(record)
+            record_times.follow(record)
             if record.op == "start":
                 runs.add(record.cas)
             elif record.op == "flush" and not record.at:

@@ -1,4 +1,4 @@
-"""Looking for damage: all that a start would stumble over, with what stands behind it too. Nothing is changed."""
+"""Finding all damage that would stop a server's start, and all intact records behind it. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
 
 @dataclass
 class FileCheck:
-    """What was found in one file of a journal."""
+    """The result for one file of a journal."""
 
     part: Part
     is_base: bool
     is_last: bool
     bytes: int = 0
-    """How long it is as far as it belongs to the journal."""
+    """The length of the part that belongs to the journal."""
     records: int = 0
     damages: list[Damage] = field(default_factory=list)
     whole_bytes: int = 0
-    """Where its last whole record ends."""
+    """The offset after its last intact record."""
     unfinished_bytes: int = 0
     is_missing: bool = False
     lacks_start: bool = True
     cas: int = 0
-    """The highest that a start record says of CAS ids."""
+    """The highest CAS id in a start record."""
 
     @property
     def lost_bytes(self) -> int:
-        """How many bytes are of no use, and how many are known to have been there and are not."""
+        """The number of damaged bytes, and of those that are known to be missing."""
         return sum(damage.bytes for damage in self.damages) + max(0, self.part.bytes - self.bytes)
 
     @property
     def is_loss_unknown(self) -> bool:
-        """Whether the file is missing, and nothing tells how much was in it."""
+        """Whether the file is missing and its length is unknown."""
         return self.is_missing and not self.part.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A file in the directory that is no part of the journal."""
+    """A file in the directory that is not part of the journal."""
 
     name: str
     bytes: int
@@ -66,7 +66,7 @@ class Other:
 
 @dataclass
 class Verification:
-    """What was found in a journal."""
+    """The result for a whole journal."""
 
     directory: Path
     manifest: Manifest
@@ -76,41 +76,41 @@ class Verification:
 
     @property
     def damages(self) -> int:
-        """How many places are damaged, files missing, or manifests."""
+        """The number of damaged places, missing files included, and a damaged manifest."""
         return sum(len(file.damages) for file in self.files) + (self.manifest_damage is not None)
 
     @property
     def is_sound(self) -> bool:
-        """Whether a server starts with it."""
+        """Whether a server starts with this journal."""
         return not self.damages
 
     @property
     def records(self) -> int:
-        """How many whole records there are."""
+        """The number of intact records."""
         return sum(file.records for file in self.files)
 
     @property
     def unfinished_bytes(self) -> int:
-        """How long the record is that was being written."""
+        """The length of the record that was being written."""
         return sum(file.unfinished_bytes for file in self.files)
 
 
 def verify(directory: Path, progress: Progress | None = None) -> Verification:
-    """Check every file of a journal that a server may be writing.
+    """Check every file of a journal, which a server may be writing.
 
-    Raises JournalError where there is none, it can't be read, or it is of a newer format.
+    Raises JournalError if there is no journal, it can't be read, or its format is newer than this program.
     """
     damage: str | None = None
     try:
         snapshot = take_snapshot(directory)
     except JournalCorrupt as error:
         damage = str(error)
-        snapshot = take_snapshot(directory, guessed_manifest)
+        snapshot = take_snapshot(directory, reconstruct_manifest)
     with snapshot:
         found = Verification(directory, snapshot.manifest, damage)
         before = 0
         for part in snapshot.manifest.parts:
-            file = check_file(snapshot, part, is_guessed=damage is not None, progress=progress, before=before)
+            file = check_file(snapshot, part, is_length_unknown=damage is not None, progress=progress, before=before)
             before += file.bytes
             found.files.append(file)
     found.others = list(_others(directory, snapshot.manifest))
@@ -118,18 +118,22 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
 
 
 def check_file(
-    snapshot: Snapshot, part: Part, is_guessed: bool = False, progress: Progress | None = None, before: int = 0
+    snapshot: Snapshot, part: Part, is_length_unknown: bool = False, progress: Progress | None = None, before: int = 0
 ) -> FileCheck:
-    """Check one file. is_guessed: whether its length is not known; before: the bytes of those read before it."""
+    """Check one file.
+
+    is_length_unknown: whether the manifest does not give its length. before: the bytes of the files read before it, for
+    `progress`.
+    """
     is_last = part is snapshot.manifest.parts[-1]
     file = FileCheck(part, is_base=part is snapshot.manifest.base, is_last=is_last)
     path = snapshot.directory / part.name
     if part.name in snapshot.missing:
         file.is_missing = True
-        length = f"it had {part.bytes} bytes" if part.bytes else "how long it was is not known"
+        length = f"it had {part.bytes} bytes" if part.bytes else "its length is unknown"
         file.damages.append(Damage(0, 0, f"the file is missing; {length}"))
         return file
-    is_whole_file = is_last or is_guessed
+    is_whole_file = is_last or is_length_unknown
     file.bytes = snapshot.size(path) if is_whole_file else min(part.bytes, snapshot.size(path))
     last: Record | None = None
     for found in pieces_of(snapshot, file):
@@ -143,20 +147,20 @@ def check_file(
             progress(before + found.offset + found.bytes, snapshot.total_bytes, file.records)
     _check_ends(file, last)
     if not file.records and not file.damages:
-        file.damages += _without_records(snapshot, file, is_guessed)
+        file.damages += _without_records(snapshot, file, is_length_unknown)
     if file.damages and file.bytes < snapshot.size(path):
-        # Something put into the middle may have moved what is behind it.
-        whole = check_file(snapshot, part, is_guessed=True, progress=progress, before=before)
+        # Bytes inserted in the middle may have moved the records after them.
+        whole = check_file(snapshot, part, is_length_unknown=True, progress=progress, before=before)
         whole.damages = whole.damages or [Damage(part.bytes, 0, f"no record ends, and it had {part.bytes} bytes")]
         return whole
     return file
 
 
 def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
-    """Tell what a file consists of, in order.
+    """Yield the parts of a file in order.
 
-    What stands behind the last line feed of the last file was being written, whatever it looks like: so a start takes
-    it. Only where it may have been more, as the manifest knows of more, is it looked through.
+    What follows the last line feed of the last file counts as a record that was being written, as it does at a start.
+    It is scanned only if the manifest says that more of the file was complete.
     """
     path = snapshot.directory / file.part.name
     end = snapshot.lines_end(path) if file.is_last else file.bytes
@@ -167,18 +171,18 @@ def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
     yield Tail(end, file.bytes - end)
 
 
-def _without_records(snapshot: Snapshot, file: FileCheck, is_guessed: bool) -> Iterator[Damage]:
-    """Tell whether a file in which there is no record is a loss. It is none where the first was being written."""
-    if is_guessed and not file.unfinished_bytes:
+def _without_records(snapshot: Snapshot, file: FileCheck, is_length_unknown: bool) -> Iterator[Damage]:
+    """Yield damage if a file without records is a loss. It is not if its first record was being written."""
+    if is_length_unknown and not file.unfinished_bytes:
         yield Damage(0, 0, "it has no record")
     elif file.unfinished_bytes:
         begun = snapshot.read_range(snapshot.directory / file.part.name, 0, len(LINE_HEAD))
         if not LINE_HEAD.startswith(begun):
-            yield Damage(0, file.bytes, "it is not a journal: its only line is not a record that was begun")
+            yield Damage(0, file.bytes, "it is not a journal: its only line does not begin like a record")
 
 
 def _whole_found(file: FileCheck, found: Whole) -> Record:
-    """Note whole records; return the last."""
+    """Count intact records, and return the last of them."""
     for record in found.records:
         if record.op == "start":
             check_version(record.version)
@@ -193,7 +197,7 @@ def _whole_found(file: FileCheck, found: Whole) -> Record:
 
 
 def _tail_found(file: FileCheck, tail: Tail) -> None:
-    """Decide whether what no line feed ends is a record that was being written."""
+    """Decide whether the bytes after the last line feed are a record that was being written."""
     if not file.is_last:
         file.damages.append(Damage(tail.offset, tail.bytes, "a record is cut off"))
     elif tail.offset < file.part.bytes:
@@ -203,20 +207,20 @@ def _tail_found(file: FileCheck, tail: Tail) -> None:
 
 
 def _check_ends(file: FileCheck, last: Record | None) -> None:
-    """See that the file is as long as it was, and that a base says so itself."""
+    """Check that the file is as long as it was, and that a base is complete."""
     if file.bytes < file.part.bytes:
         reason = f"it has {file.bytes} bytes and had {file.part.bytes}: it was cut off"
         file.damages.append(Damage(file.bytes, 0, reason))
     if file.is_base:
         if last is None or last.op != "end":
-            file.damages.append(Damage(file.bytes, 0, "it is not a whole base: its end record is missing"))
+            file.damages.append(Damage(file.bytes, 0, "it is not a complete base: its end record is missing"))
         elif last.count != file.records - 1:
             reason = f"it has {file.records - 1} records and had {last.count}"
             file.damages.append(Damage(file.bytes, 0, reason))
 
 
 def _others(directory: Path, manifest: Manifest) -> Iterator[Other]:
-    """Tell what else is in the directory."""
+    """Yield the other files in the directory."""
     listed = {LOCK_NAME, MANIFEST_NAME, *(part.name for part in manifest.parts)}
     for path in sorted(directory.iterdir()):
         if path.name in listed:
@@ -244,12 +248,12 @@ def _kind_of(path: Path) -> str:
 
 
 def has_parts(directory: Path) -> bool:
-    """Tell whether there is any file of a journal in a directory."""
+    """Tell whether a directory holds any file of a journal."""
     return directory.is_dir() and any(number_of(path.name) for path in directory.iterdir())
 
 
-def guessed_manifest(directory: Path) -> Manifest:
-    """Guess from the files' names what a manifest said that is missing or damaged. Raises JournalError."""
+def reconstruct_manifest(directory: Path) -> Manifest:
+    """Reconstruct a missing or damaged manifest from the names of the files. Raises JournalError."""
     try:
         names = sorted((name for name in SystemDisk().names(directory) if number_of(name)), key=number_of)
     except OSError as error:
@@ -259,13 +263,13 @@ def guessed_manifest(directory: Path) -> Manifest:
     increments = [name for name in names if not name.startswith("base-")]
     base = _best_base(directory, [name for name in names if name.startswith("base-")])
     if base is None and number_of(increments[0]) > 1:
-        base = Part(base_name(number_of(increments[0])))  # all that is numbered above 1 goes on from a base
+        base = Part(base_name(number_of(increments[0])))  # an increment numbered above 1 continues a base
     first = number_of(base.name) if base is not None else 1
     return Manifest(FORMAT_VERSION, base, tuple(_without_gaps(increments, first)))
 
 
 def _without_gaps(names: list[str], first: int) -> Iterator[Part]:
-    """Give the increments from this number on, and one that is missing for each gap in their numbers."""
+    """Yield the increments from this number on, and a missing one for each gap in their numbers."""
     expected = first
     for name in [name for name in names if number_of(name) >= first] or [increment_name(first)]:
         if number_of(name) > expected:
@@ -275,10 +279,10 @@ def _without_gaps(names: list[str], first: int) -> Iterator[Part]:
 
 
 def _best_base(directory: Path, names: list[str]) -> Part | None:
-    """Choose the newest base that is whole; where none is, the newest."""
+    """Return the newest complete base, or if none is complete, the newest."""
     for name in reversed(names):
         part = Part(name)
         with Snapshot(directory, Manifest(FORMAT_VERSION, part)) as snapshot:
-            if not check_file(snapshot, part, is_guessed=True).damages:
+            if not check_file(snapshot, part, is_length_unknown=True).damages:
                 return part
     return Part(names[-1]) if names else None

@@ -199,8 +199,8 @@ def starts(path: Path) -> bool:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is read in small pieces, and little without a line feed is much."""
-    monkeypatch.setattr(disk, "READ_BYTES", 64)
-    monkeypatch.setattr(snapshot, "READ_BYTES", 64)
+    monkeypatch.setattr(disk, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(snapshot, "BLOCK_BYTES", 64)
     monkeypatch.setattr(scan, "LONGEST_WAIT_BYTES", 128)
 
 

@@ -181,7 +181,7 @@ def test_lines_of_an_export_that_are_none_are_named(tmp_path: Path, run: Run) ->
     said = run("load", tmp_path / "new", "--export", tmp_path / "export")
     assert said.status == 1
     assert keys(tmp_path / "new") == "a"
-    assert "1 had expired" in said.out
+    assert "1 items had expired and were not loaded" in said.out
     assert said.err.count("line ") == 4
 
 

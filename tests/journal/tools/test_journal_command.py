@@ -24,7 +24,7 @@ def test_help_names_the_commands_and_the_exit_statuses(capsys: pytest.CaptureFix
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert [name for name in COMMANDS if name not in said] == []
-    for text in ("exit status:", "wrong usage", "a server uses the journal"):
+    for text in ("exit status:", "the command line is invalid", "a server uses the journal"):
         assert text in said
 
 
@@ -72,7 +72,7 @@ def test_ctrl_c_ends_a_load_with_status_130_and_leaves_the_journal_as_it_was(tmp
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == b"memcache-kv journal: interrupted; the journal is as it was\n"
+    assert said == b"memcache-kv journal: interrupted; the journal is unchanged\n"
     assert tree(journal) == before
 
 
@@ -88,11 +88,11 @@ def test_a_lost_manifest_is_named_with_what_to_do(tmp_path: Path, run: Run, argu
     said = run(arguments[0], journal, *arguments[1:])
     assert said.status == 1
     assert said.err == (
-        f"memcache-kv journal: {journal / 'manifest.json'} is missing: put it back, or let "
-        f"`memcache-kv journal repair {journal}` make it anew\n"
+        f"memcache-kv journal: {journal / 'manifest.json'} is missing: put it back, or create "
+        f"a new one with `memcache-kv journal repair {journal}`\n"
     )
     assert tree(journal) == before
-    assert f"journal repair {journal}` make it anew" in run("verify", journal).out
+    assert f"create a new one with `memcache-kv journal repair {journal}`" in run("verify", journal).out
 
 
 def test_a_load_into_a_journal_without_its_manifest_is_refused(tmp_path: Path, run: Run) -> None:
@@ -112,7 +112,7 @@ def test_what_is_set_aside_is_said(tmp_path: Path, run: Run, name: str) -> None:
     (tmp_path / "text").write_text("b 1\n")
     said = run(name, journal, *(["--text", tmp_path / "text"] if name == "load" else []))
     assert said.status == 0
-    assert "no manifest names what is now base-000002.jsonl.unlisted" in said.err
+    assert "no manifest names the file that is now base-000002.jsonl.unlisted" in said.err
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x7f\x9b31m\u202e\r"

@@ -57,7 +57,7 @@ def test_without_yes_it_only_says_what_it_would_do(journal: Path, run: Run) -> N
     said = run("repair", journal)
     assert said.status == 1
     assert "increment-000002.jsonl: cut out 70 bytes at offset" in said.out
-    assert "--yes does it" in said.err
+    assert "nothing was changed; add --yes to do it" in said.err
     assert tree(journal) == before
 
 
@@ -160,7 +160,7 @@ def test_a_manifest_is_made_anew_from_the_files_names(journal: Path, run: Run, i
         opened(journal)
     said = run("repair", journal, "--yes")
     assert said.status == 0
-    assert "manifest.json: make it anew" in said.out
+    assert "manifest.json: create a new one that names" in said.out
     assert keys(journal) == ALL
 
 
@@ -178,7 +178,7 @@ def test_a_missing_file_is_gone_on_without_only_where_the_loss_is_allowed(journa
     (journal / "increment-000002.jsonl").unlink()
     said = run("repair", journal, "--yes", "--max-loss", 100)
     assert said.status == 1
-    assert f"increment-000002.jsonl: go on without it; its {size} bytes are missing" in said.out
+    assert f"increment-000002.jsonl: continue without it; its {size} bytes are missing" in said.out
     assert f"--max-loss {size}" in said.err
     assert run("repair", journal, "--yes", "--max-loss", size).status == 0
     assert keys(journal) == without("d", "e", "f")
@@ -189,12 +189,12 @@ def test_a_base_and_a_manifest_that_are_gone_are_a_loss_of_unknown_size(journal:
     (journal / "manifest.json").unlink()
     before = tree(journal)
     said = run("verify", journal)
-    assert (said.status, "the file is missing; how long it was is not known" in said.out) == (1, True)
+    assert (said.status, "the file is missing; its length is unknown" in said.out) == (1, True)
     said = run("repair", journal, "--yes", "--max-loss", 1 << 60)
     assert said.status == 1
-    assert "base-000002.jsonl: go on without it; it is missing, and how long it was is not known" in said.out
-    assert "0 bytes, and what was in missing files, of which nothing tells how much it was, are lost" in said.out
-    assert "allow it with --max-loss any" in said.err
+    assert "base-000002.jsonl: continue without it; it is missing, and its length is unknown" in said.out
+    assert "0 bytes and the missing files, whose length is unknown, are lost" in said.out
+    assert "allow the loss with --max-loss any" in said.err
     assert tree(journal) == before
     assert run("repair", journal, "--yes", "--max-loss", "any").status == 0
     assert run("verify", journal).status == 0
@@ -225,7 +225,7 @@ def test_a_gap_in_the_numbers_of_files_without_a_manifest_is_a_loss(tmp_path: Pa
         (journal / name).unlink()
     (journal / "manifest.json").unlink()
     said = run("repair", journal, "--yes")
-    assert (said.status, "is missing, and how long it was is not known" in said.out) == (1, True)
+    assert (said.status, "is missing, and its length is unknown" in said.out) == (1, True)
 
 
 def test_a_newer_journal_that_a_backup_was_copied_over_can_be_had_back(tmp_path: Path, run: Run) -> None:
@@ -331,7 +331,7 @@ def test_an_interrupted_repair_leaves_the_journal_as_it_was(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memcache_kv.journal.tools.repair._manifest", interrupt)
+    monkeypatch.setattr("memcache_kv.journal.tools.repair.with_base", interrupt)
     said = run("repair", journal, "--yes")
     assert said.status == 130
     assert tree(journal) == before

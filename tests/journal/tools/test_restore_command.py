@@ -52,13 +52,13 @@ def test_without_yes_it_only_says_what_would_change(journal: Path, run: Run) -> 
     assert f"the first flush_all among them was at {datetime.fromtimestamp(STARTED + 30).astimezone().isoformat()}" in (
         said.out
     )
-    assert "--yes does it" in said.err
+    assert "nothing was changed; add --yes to do it" in said.err
     assert tree(journal) == before
 
 
 def test_a_flush_that_stays_is_pointed_at(journal: Path, run: Run) -> None:
     said = run("restore", journal, "--until", STARTED + 30)
-    assert f"to undo it, give --until {STARTED + 29}" in said.out
+    assert f"to undo it, use --until {STARTED + 29}" in said.out
 
 
 def test_the_files_as_they_were_are_kept_and_are_a_journal(journal: Path, run: Run) -> None:
@@ -126,7 +126,7 @@ def test_a_time_that_no_calendar_has_is_wrong_usage(
     with pytest.raises(SystemExit) as ended:
         run("restore", journal, f"--until={until}")
     assert ended.value.code == 2
-    assert "is neither a unix time nor like" in capsys.readouterr().err
+    assert "is neither a unix time nor a time like" in capsys.readouterr().err
 
 
 def test_a_restore_keeps_a_newer_journal_that_a_backup_was_copied_over(journal: Path, run: Run, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_restore_keeps_a_newer_journal_that_a_backup_was_copied_over(journal: 
     said = run("restore", journal, "--until", STARTED + 10, "--yes")
     assert said.status == 0
     for name in ("base-000002.jsonl", "increment-000003.jsonl"):
-        assert f"no manifest names what is now {name}.unlisted" in said.err
+        assert f"no manifest names the file that is now {name}.unlisted" in said.err
         assert (journal / f"{name}.unlisted").read_bytes() == content[name]
     assert keys(journal) == "a b"
 
@@ -153,7 +153,9 @@ def test_a_moment_before_the_last_rewrite_is_refused(tmp_path: Path, run: Run) -
     said = run("restore", journal, "--until", STARTED + 5, "--yes")
     assert said.status == 1
     assert "at the earliest" in said.err
-    assert run("restore", journal, "--until", int(time.time()) + 1, "--yes").out.startswith("nothing was done after")
+    assert run("restore", journal, "--until", int(time.time()) + 1, "--yes").out.startswith(
+        "the journal has no record after"
+    )
 
 
 def test_a_time_of_which_format_1_noted_nothing_is_refused(tmp_path: Path, run: Run) -> None:
@@ -165,7 +167,7 @@ def test_a_time_of_which_format_1_noted_nothing_is_refused(tmp_path: Path, run: 
     for until in (STARTED + 50, STARTED + 99):
         said = run("restore", directory, "--until", until, "--yes")
         assert (said.status, "was written in format 1" in said.err) == (1, True)
-    assert run("restore", directory, "--until", STARTED + 100).out.startswith("nothing was done after")
+    assert run("restore", directory, "--until", STARTED + 100).out.startswith("the journal has no record after")
 
 
 def test_an_unfinished_last_record_is_no_obstacle(journal: Path, run: Run) -> None:
