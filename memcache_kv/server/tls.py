@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from memcache_kv.config.memcached_options import TlsOptions
-from memcache_kv.config.settings import DOORS
+from memcache_kv.config.settings import TLS_PREFIXES
 from memcache_kv.errors import EX_USAGE, ConfigError
 from memcache_kv.server.poller import READABLE, WRITABLE
 
@@ -23,7 +23,7 @@ PEM = 1
 VERIFY_MODES = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
 """By memcached's numbers. The last asks once: as there is no renegotiation, that is the same."""
 VERSIONS = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-DOOR_MODES = dict(zip(DOORS, (None, ssl.CERT_NONE, ssl.CERT_REQUIRED), strict=True))
+CLIENT_CERTIFICATES = dict(zip(TLS_PREFIXES, (None, ssl.CERT_NONE, ssl.CERT_REQUIRED), strict=True))
 """What the prefix of an address asks of clients' certificates; None is no TLS at all."""
 
 
@@ -64,8 +64,8 @@ class Tls:
 
     def tls_listener(self, address: str) -> tuple[TlsListener | None, str]:
         """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
-        prefix = next((prefix for prefix in DOORS if address.startswith(prefix)), "")
-        mode = DOOR_MODES[prefix] if prefix else self.default_mode
+        prefix = next((prefix for prefix in TLS_PREFIXES if address.startswith(prefix)), "")
+        mode = CLIENT_CERTIFICATES[prefix] if prefix else self.default_mode
         return None if mode is None else TlsListener(self, mode), address.removeprefix(prefix)
 
     @staticmethod
