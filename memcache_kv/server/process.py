@@ -40,8 +40,8 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(lowest_free, "w" if number else "r"))
 
 
-def give_up_broken_streams() -> None:
-    """Drop what could not be written to a broken pipe; the interpreter would turn it into an exit status of 120."""
+def discard_broken_streams() -> None:
+    """Discard output that can't be written to a broken pipe. Otherwise the interpreter would exit with status 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
