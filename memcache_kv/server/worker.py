@@ -12,7 +12,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, origin
+from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, client_network
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
@@ -332,7 +332,11 @@ class Worker(ServerThread):
             return None
         fd = sock.fileno()
         return LoginAttempts(
-            self._users, self._failed_logins, origin(peer_of(sock)), partial(self._slow, fd), self.context.log.say
+            self._users,
+            self._failed_logins,
+            client_network(peer_of(sock)),
+            partial(self._slow, fd),
+            self.context.log.say,
         )
 
     def _settle(self, fd: int, protocol: Session) -> None:

@@ -190,7 +190,7 @@ def test_nothing_stays_of_a_connection_that_waited_for_the_journal(monkeypatch: 
 def test_nothing_stays_of_a_connection_that_asks_for_a_login(
     name: str, end: Callable[[Serving], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
+    monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", 0)
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0 if end is Serving.stop else 1.0)
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)

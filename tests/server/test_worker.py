@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import MOST_FAILURES, Users
+from memcache_kv.auth.users import FAILURES_LIMIT, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
@@ -544,7 +544,7 @@ DELAY_SECONDS = 0.6
 @pytest.fixture
 def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """A worker that slows every failed login."""
-    monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
+    monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", 0)
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", DELAY_SECONDS)
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
     path = tmp_path / "users"
@@ -585,9 +585,9 @@ def test_a_connection_that_guessed_too_often_is_closed_and_tries_no_more(
 ) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
     guesser = guarded.connect()
-    ask(guesser, WRONG * 100 + RIGHT, REFUSED * MOST_FAILURES)
+    ask(guesser, WRONG * 100 + RIGHT, REFUSED * FAILURES_LIMIT)
     assert guesser.recv(1) == b""
-    assert guarded.around.counters.auth_errors == MOST_FAILURES
+    assert guarded.around.counters.auth_errors == FAILURES_LIMIT
     assert guarded.totals.current == 0
 
 
@@ -600,7 +600,7 @@ def test_a_guesser_that_does_not_wait_is_let_go(guarded: Serving) -> None:
 
 def test_a_guesser_is_not_waited_for_at_the_end(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0)
-    monkeypatch.setattr(users_module, "FREE_FAILURES", -20)
+    monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", -20)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 1)
     guarded.connect().sendall(WRONG)
     poll_until(guarded.has_unsent, "the reply is held back")
