@@ -278,7 +278,7 @@ class Session:
     def observe_rejection(self, key: bytes, mode: Mode) -> None:
         """Tell whoever watches that a value was too large to be stored."""
         if self._observers.active:
-            self._observers.refused(self.fd, key, mode)
+            self._observers.rejected(self.fd, key, mode)
 
     def observe_delete(self, key: bytes, entry: Entry | None, command: str) -> None:
         """Tell whoever watches that a command deleted this entry of a key, or (None) found nothing to delete."""

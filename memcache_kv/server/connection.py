@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Protocol
 
-from memcache_kv.stats.connections import ConnectionFacts
+from memcache_kv.stats.connections import ConnectionStatus
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
@@ -83,7 +83,7 @@ class Connection:
             return "conn_new_cmd"
         return self.protocol.state
 
-    def facts(self, now: int, serving: bool = False) -> ConnectionFacts:
+    def status(self, now: int, serving: bool = False) -> ConnectionStatus:
         """Tell what `stats conns` shows. May be called by any thread.
 
         serving: whether it is this connection's request that asks.
@@ -93,7 +93,7 @@ class Connection:
             local = self.socket.getsockname()
         except OSError:  # its worker has closed it meanwhile
             local = ""
-        return ConnectionFacts(
+        return ConnectionStatus(
             self.fd, address_text(self.peer or local), address_text(local), state, self._idle_seconds(now)
         )
 

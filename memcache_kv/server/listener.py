@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcache_kv.errors import ListenError
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import address_text
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ class MemcacheServer(Listener):
         """The port it really listens on."""
         return int(self.server_address[1])
 
-    def facts(self) -> ConnectionFacts:
+    def status(self) -> ConnectionStatus:
         """Tell about the listening socket, for `stats conns`."""
-        return ConnectionFacts(self.fileno(), address_text(self.server_address), "", "conn_listening", 0)
+        return ConnectionStatus(self.fileno(), address_text(self.server_address), "", "conn_listening", 0)
 
     def activate(self) -> None:
         """Let clients connect: until now they were refused, as nobody could answer them."""

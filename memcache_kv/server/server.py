@@ -25,7 +25,7 @@ from memcache_kv.server import machine, process
 from memcache_kv.server.listener import ListeningAddress, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
@@ -331,11 +331,11 @@ class Server:
     def _hand_over(self, sock: socket.socket) -> None:
         next(self._turns).adopt(sock)
 
-    def _connections(self, asking: int) -> Iterable[ConnectionFacts]:
+    def _connections(self, asking: int) -> Iterable[ConnectionStatus]:
         for listener in self._all_listeners():
-            yield listener.facts()
+            yield listener.status()
         for worker in self.workers:
-            yield from worker.facts(asking)
+            yield from worker.statuses(asking)
 
     # Listening
 

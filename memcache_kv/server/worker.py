@@ -18,7 +18,7 @@ from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
 from memcache_kv.server.connection import Connection, HeldBack, address_text, peer_of
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE, new_poller
-from memcache_kv.stats.connections import ConnectionFacts
+from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Worker(ServerThread):
     """Own some of the connections: read, let the protocol answer, send; one loop, never blocking on a client.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
-    `resume_later`, `stop`, `facts` and, in the end, `close`. Of shared things it uses the store and the watchers (which
-    have locks), the journal's queue and the clock.
+    `resume_later`, `stop`, `statuses` and, in the end, `close`. Of shared things it uses the store and the watchers
+    (which have locks), the journal's queue and the clock.
 
     A client that does not read is not read from; one whose change must reach the disk first is answered when
     the journal says so. Both keep at most one turn's replies. One that asks for nothing is closed after a while, where
@@ -130,10 +130,10 @@ class Worker(ServerThread):
         os.close(self._wake_in)
         os.close(self._wake_out)
 
-    def facts(self, asking: int) -> Iterable[ConnectionFacts]:
+    def statuses(self, asking: int) -> Iterable[ConnectionStatus]:
         """Tell about the connections, for `stats conns`, which the one of this number asks for."""
         now = self.context.clock.now
-        return [connection.facts(now, connection.fd == asking) for connection in list(self._connections.values())]
+        return [connection.status(now, connection.fd == asking) for connection in list(self._connections.values())]
 
     def _journal_moved(self) -> None:
         if self._parked and get_ident() != self.ident:

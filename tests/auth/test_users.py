@@ -205,13 +205,14 @@ def test_a_file_that_is_read_again_forgets_what_it_had_learnt(file: Path) -> Non
     assert users.is_known(b"ann", b"new")
 
 
-# Guesses
+# Failed logins
 
 
 @pytest.mark.parametrize(
     ("failures", "seconds"),
     [(1, 0), (UNDELAYED_FAILURES, 0), (UNDELAYED_FAILURES + 1, 1), (UNDELAYED_FAILURES + 2, 2),
-     (UNDELAYED_FAILURES + 3, 4), (UNDELAYED_FAILURES + 5, 16), (UNDELAYED_FAILURES + 6, LONGEST_DELAY_SECONDS), (10**9, LONGEST_DELAY_SECONDS)],
+     (UNDELAYED_FAILURES + 3, 4), (UNDELAYED_FAILURES + 5, 16), (UNDELAYED_FAILURES + 6, LONGEST_DELAY_SECONDS),
+     (10**9, LONGEST_DELAY_SECONDS)],
 )  # fmt: skip
 def test_each_failure_waits_longer_than_the_one_before(failures: int, seconds: float) -> None:
     assert delay_seconds(failures) == seconds

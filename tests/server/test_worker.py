@@ -256,9 +256,9 @@ def test_connections_are_told_of_and_counted(serve: MakeServing) -> None:
     clients = [serving.connect() for _ in range(3)]
     for client in clients:
         ask(client, b"version\r\n", VERSION)
-    poll_until(lambda: [each.state for each in serving.worker.facts(-1)] == ["conn_read"] * 3, "all are idle")
+    poll_until(lambda: [each.state for each in serving.worker.statuses(-1)] == ["conn_read"] * 3, "all are idle")
     clients[0].close()
-    poll_until(lambda: len(list(serving.worker.facts(-1))) == 2, "one has left")
+    poll_until(lambda: len(list(serving.worker.statuses(-1))) == 2, "one has left")
     poll_until(lambda: serving.totals.current == 2, "it is no longer counted")
     assert serving.totals.total == 3
 
@@ -553,52 +553,50 @@ def guarded(serve: MakeServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_failed_login_is_answered_late_and_holds_up_nobody(guarded: Serving) -> None:
-    guesser, other = guarded.connect(), guarded.connect()
+    attacker, other = guarded.connect(), guarded.connect()
     began = time.monotonic()
-    guesser.sendall(WRONG)
+    attacker.sendall(WRONG)
     ask(other, RIGHT, STORED)
     for _ in range(20):
         ask(other, b"version\r\n", VERSION)
     assert time.monotonic() - began < DELAY_SECONDS
-    assert guesser.recv(100) == REFUSED
+    assert attacker.recv(100) == REFUSED
     assert time.monotonic() - began >= DELAY_SECONDS
-    ask(guesser, RIGHT, STORED)
-    ask(guesser, b"version\r\n", VERSION)
+    ask(attacker, RIGHT, STORED)
+    ask(attacker, b"version\r\n", VERSION)
 
 
 def test_what_follows_a_failed_login_waits_with_it(guarded: Serving) -> None:
-    guesser = guarded.connect()
+    attacker = guarded.connect()
     began = time.monotonic()
-    ask(guesser, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
+    ask(attacker, WRONG + RIGHT + b"version\r\n", REFUSED + STORED + VERSION)
     assert time.monotonic() - began >= DELAY_SECONDS
 
 
-def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
-    guesser = guarded.connect()
+def test_the_delays_of_pipelined_logins_add_up(guarded: Serving) -> None:
+    attacker = guarded.connect()
     began = time.monotonic()
-    ask(guesser, WRONG * 3, REFUSED * 3)
+    ask(attacker, WRONG * 3, REFUSED * 3)
     assert time.monotonic() - began >= 3 * DELAY_SECONDS
 
 
-def test_a_connection_that_guessed_too_often_is_closed_and_tries_no_more(
-    guarded: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_is_closed_after_too_many_failed_logins(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
-    guesser = guarded.connect()
-    ask(guesser, WRONG * 100 + RIGHT, REFUSED * FAILURES_LIMIT)
-    assert guesser.recv(1) == b""
+    attacker = guarded.connect()
+    ask(attacker, WRONG * 100 + RIGHT, REFUSED * FAILURES_LIMIT)
+    assert attacker.recv(1) == b""
     assert guarded.around.counters.auth_errors == FAILURES_LIMIT
     assert guarded.totals.current == 0
 
 
-def test_a_guesser_that_does_not_wait_is_let_go(guarded: Serving) -> None:
-    guesser = guarded.connect()
-    guesser.sendall(WRONG)
-    guesser.close()
+def test_a_client_that_leaves_before_a_delayed_reply_is_forgotten(guarded: Serving) -> None:
+    attacker = guarded.connect()
+    attacker.sendall(WRONG)
+    attacker.close()
     poll_until(lambda: guarded.totals.current == 0, "it is closed")
 
 
-def test_a_guesser_is_not_waited_for_at_the_end(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_does_not_wait_for_delayed_replies(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0)
     monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", -20)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 1)
