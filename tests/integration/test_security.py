@@ -180,7 +180,7 @@ def test_a_users_file_that_everybody_can_read_is_warned_of(tmp_path: Path, mode:
     users.write_bytes(b"foo:bar\n")
     users.chmod(mode)
     with Program("-p", "0", "-Y", str(users)) as program:
-        assert (b"everybody can read" in program.said) is warned
+        assert (b"every user can read" in program.said) is warned
 
 
 def test_nothing_a_client_says_shows_the_passwords(guarded: Program) -> None:

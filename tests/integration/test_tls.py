@@ -495,4 +495,4 @@ def test_connections_over_tls_are_closed_when_idle_and_drained_at_the_end(
 def test_a_key_that_everybody_can_read_is_warned_of(swappable: Certificates) -> None:
     swappable.key.chmod(0o644)
     with Program("-Z", "-p", "0", "-l", "127.0.0.1", "-o", swappable.suboptions) as program:
-        poll_until(lambda: f"everybody can read {swappable.key}".encode() in program.said, "it is said")
+        poll_until(lambda: f"every user can read {swappable.key}".encode() in program.said, "it is said")
