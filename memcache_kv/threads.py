@@ -1,4 +1,4 @@
-"""The threads of a server, and what becomes of it when one of them ends by a fault."""
+"""Threads of a server, and how the server learns that an exception has ended one of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 
 OnFault = Callable[[str, BaseException], None]
-"""Told of a thread's name and of the exception that ended it. It is called on that thread, as the last that it does."""
+"""Called with the name of a thread and the exception that ended it, on that thread, as its last action."""
 
 
 class ServerThread(threading.Thread):
-    """A thread that a server can't do without: when an exception ends it, somebody is told who can end the server.
+    """A thread that a server needs. If an exception ends it, `on_fault` is called, which can stop the server.
 
-    What it does is `target`, or what a subclass has as `work`. `on_fault` is set before the start; where it is not,
-    the exception goes where that of any other thread goes.
+    name: for the log; target: what the thread runs, unless a subclass overrides `work`. Set `on_fault` before `start`.
+    Without it, exceptions are handled like those of any other thread.
     """
 
     def __init__(self, name: str, target: Callable[[], None] | None = None) -> None:
@@ -21,11 +21,11 @@ class ServerThread(threading.Thread):
         self.on_fault: OnFault | None = None
 
     def work(self) -> None:
-        """Do what the thread is for, until it is told to stop."""
+        """Run the target. Subclasses override this with their loop."""
         super().run()
 
     def run(self) -> None:
-        """Work, and tell of the exception that ends it."""
+        """Call `work`, and `on_fault` with an exception that ends it."""
         try:
             self.work()
         except BaseException as error:

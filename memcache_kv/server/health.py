@@ -21,7 +21,7 @@ from memcache_kv.config.settings import CONFIG_VARIABLE, DEFAULT_PORT, PORT_FILE
 from memcache_kv.errors import ListenError, MemcacheKVError
 from memcache_kv.server.server import LOOPBACKS, split_address
 
-TIMEOUT_SECONDS = 3.0
+HEALTH_TIMEOUT_SECONDS = 3.0
 TEXT_REPLY = re.compile(rb"VERSION |CLIENT_ERROR |SERVER_ERROR |ERROR Too many open connections")
 BINARY_VERSION = 0x0B
 BINARY_REQUEST = struct.pack(">BBHBBHIIQ", 0x80, BINARY_VERSION, 0, 0, 0, 0, 0, 0, 0)
@@ -94,7 +94,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout",
         type=_seconds,
-        default=TIMEOUT_SECONDS,
+        default=HEALTH_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help="total time to wait for an answer (default: %(default)g)",
     )
@@ -149,7 +149,7 @@ def _written_port(path: Path | None) -> _WrittenPort | None:
     return None if match is None else _WrittenPort(int(match[2]), bool(match[1]))
 
 
-def check(address: Address, only_tls: bool = False, timeout: float = TIMEOUT_SECONDS) -> str:
+def check(address: Address, only_tls: bool = False, timeout: float = HEALTH_TIMEOUT_SECONDS) -> str:
     """Try the probes until the server answers, and return its answer or a description of it.
 
     only_tls: whether to try TLS only; timeout: the total time in seconds. Raises Unhealthy if no probe is answered.

@@ -17,7 +17,7 @@ from memcache_kv.server.allocator import Allocator, SystemAllocator
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
 
-CHECK_SECONDS = 0.1
+MEMORY_CHECK_SECONDS = 0.1
 TOLERATED_PART = 1 / 16
 """The deviation from the limit, as a part of it, that is tolerated."""
 ACT_SECONDS = 0.5
@@ -117,7 +117,7 @@ class MemoryWatch(ServerThread):
 
     def work(self) -> None:
         """Check until `stop` is called."""
-        while not self._stop_asked.wait(CHECK_SECONDS):
+        while not self._stop_asked.wait(MEMORY_CHECK_SECONDS):
             self.check()
 
     def stop(self) -> None:

@@ -337,7 +337,7 @@ def test_a_broken_certificate_leaves_the_old_one_and_says_so(swappable: Certific
             shutil.copy(other.key, swappable.key)
             assert ask(client, b"refresh_certs\r\n", b"\r\n").startswith(b"Error validating the certificate: ")
             os.kill(program.process.pid, signal.SIGHUP)
-            program.wait_for(b"the certificates stay as they are")
+            program.wait_for(b"the old certificates stay in use")
             ask(client)
         with swappable.connect(program.port) as late:
             ask(late)
