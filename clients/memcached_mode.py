@@ -87,7 +87,7 @@ def _flush_all(client: Client, words: Words) -> object:
 
 MANY_KEYS = 1000
 
-COMMANDS = {
+SHELL_COMMANDS = {
     **{name: _stored(name) for name in ("set", "add", "replace", "append", "prepend")},
     "get": Command("get KEY...", 1, MANY_KEYS, _get),
     "gets": Command("gets KEY...", 1, MANY_KEYS, _gets),
@@ -103,7 +103,7 @@ COMMANDS = {
 
 HELP = (
     "memcached mode: calls of pymemcache's Client; keys and values with blanks go in quotes.\n"
-    + "\n".join(f"  {command.usage}" for command in COMMANDS.values())
+    + "\n".join(f"  {command.usage}" for command in SHELL_COMMANDS.values())
     + "\nTTL in seconds, 0 for never. gets answers (value, cas); the cas goes into `cas`."
     '\nQuotes inside a word belong to it: set k {"a":1}'
 )
@@ -161,7 +161,7 @@ class MemcachedMode:
             self._call(words[0], words[1:])
 
     def _call(self, name: str, words: Words) -> None:
-        command = COMMANDS.get(name)
+        command = SHELL_COMMANDS.get(name)
         if command is None:
             self._show(f"no command {name!r}; `help` lists them")
         elif not command.fewest <= len(words) <= command.most:

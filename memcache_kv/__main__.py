@@ -1,4 +1,4 @@
-"""`python -m memcache_kv`."""
+"""Entry point of `python -m memcache_kv`."""
 
 import contextlib
 import os
@@ -6,11 +6,11 @@ import sys
 
 
 def forget_working_directory() -> None:
-    """Load nothing from the directory that the server happens to be started in, which -m puts first on the path.
+    """Remove the working directory from the import path, where -m puts it, so that nothing is imported from there.
 
-    The package itself has been found already, and finds its modules without the path.
+    The package itself is imported already and finds its modules without that entry.
     """
-    with contextlib.suppress(FileNotFoundError):  # it was removed: then it is not on the path either
+    with contextlib.suppress(FileNotFoundError):  # the directory was removed, so it is not on the path
         if not sys.flags.safe_path and sys.path[0] == os.getcwd():
             del sys.path[0]
 

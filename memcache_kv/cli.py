@@ -1,4 +1,4 @@
-"""The command line: memcached's flags, and ours."""
+"""The command line: parse the flags, prepare the process and run a server until a signal ends it."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ EPILOG = """Every flag can also come from an environment variable with its long 
 or from a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the
 file.
 
-`memcache-kv journal --help` tells of the tools for journals: verify, stats, repair, compact, export, load, restore.
-`memcache-kv health --help` tells how to ask whether a server answers."""
+`memcache-kv journal --help` lists the tools for journals: verify, stats, repair, compact, export, load, restore.
+`memcache-kv health --help` describes how to check that a server answers."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, and shows memcached's name first in its help."""
+    """An argument parser that reports an error in one line, and whose help begins with memcached's version."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError, instead of printing the usage and exiting."""
+        """Raise ConfigError instead of printing the usage and exiting."""
         raise ConfigError(f"{message}; {self.prog} --help lists the flags")
 
     def format_help(self) -> str:
-        """Return the description, and then argparse's help."""
+        """Return the description followed by argparse's help."""
         return f"{DESCRIPTION}\n\n{super().format_help()}"
 
 
 class _License(argparse.Action):
-    """Prints the licence, and ends."""
+    """Prints the licence and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> NoReturn:
-        from memcache_kv.config import license  # the text, for those alone who want to read it
+        from memcache_kv.config import license  # only this flag needs the text
 
         print(f"memcache_kv {VERSION}\n\n{license.TEXT}", end="")
         parser.exit()
 
 
-def _draft(prog: str) -> argparse.HelpFormatter:
-    """Make what argparse tries each new flag with; told a width, it does not load shutil to ask the terminal for it."""
+def _fixed_width_formatter(prog: str) -> argparse.HelpFormatter:
+    """Make the formatter with which argparse checks each new flag. With a fixed width it need not import shutil."""
     return argparse.HelpFormatter(prog, width=80)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all flags."""
+    """Make a parser with all flags of the server."""
     parser = _Parser(
-        prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False, formatter_class=_draft,
+        prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False, formatter_class=_fixed_width_formatter,
     )  # fmt: skip
     add_options(parser)
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """Turn a command line, the environment and a file into settings, and say what is passed over.
+    """Return the settings from the arguments, the environment and the TOML file; log what is ignored.
 
     Raises ConfigError.
     """
@@ -89,17 +89,22 @@ def parse(arguments: Sequence[str]) -> Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a server until a signal or `shutdown` ends it, or another command; return the exit status."""
+    """Run the server, or the command `journal` or `health`, and return the exit status.
+
+    arguments: without the program's name; None means those of this process.
+
+    For the main thread. A server runs until a signal or the command `shutdown` ends it.
+    """
     process.open_standard_streams()
     try:
         return _run_command(sys.argv[1:] if arguments is None else arguments)
     finally:
-        process.give_up_broken_streams()
+        process.discard_broken_streams()
 
 
 def _run_command(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["journal"]:
-        from memcache_kv.journal.tools import cli  # not before: a server's start does without
+        from memcache_kv.journal.tools import cli  # imported here, as a server does not need the tools
 
         return cli.main(arguments[1:])
     if arguments[:1] == ["health"]:
@@ -116,31 +121,35 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 
 def run(settings: Settings) -> int:
-    """Run a server with these settings until it is asked to stop; return the exit status."""
+    """Run a server with these settings until it is asked to stop, and return the exit status.
+
+    For the main thread, as it handles signals. Raises what `Server` and `Server.start` raise, and ConfigError if the
+    process can't be set up as the settings ask.
+    """
     background = _prepare_process(settings)
-    service = Server(settings)
-    received: list[str] = []  # said by the main thread afterwards: a handler may interrupt the log itself
-    _handle_signals(service, received)
+    server = Server(settings)
+    received: list[str] = []  # the main thread logs these: a signal handler could interrupt the log itself
+    _handle_signals(server, received)
     memory.tune_memory()
     process.become_user(settings.user)
-    if settings.lock_memory:  # by the user who is to run with it: a lock of root's would end what that one may take
-        process.lock_memory(settings.memory_limit, service.log)
-    with process.pid_file(settings.pidfile, service.log):
+    if settings.lock_memory:  # after the switch: memory that root locked would count against the new user's limit
+        process.lock_memory(settings.memory_limit, server.log)
+    with process.pid_file(settings.pidfile, server.log):
         try:
-            service.start()
-            process.warn_of_root(settings.user, service.log)
+            server.start()
+            process.warn_of_root(settings.user, server.log)
             if background is not None:
-                background.ready(service.log)
+                background.ready(server.log)
             memory.freeze_startup_objects()
-            _serve(service, received)
+            _serve(server, received)
         finally:
-            signal.set_wakeup_fd(-1)  # what it wakes is about to be closed; a second Ctrl-C changes nothing any more
-        service.stop()
-    return 1 if service.failure is not None else 0
+            signal.set_wakeup_fd(-1)  # its descriptor is about to be closed; another Ctrl-C has no effect now
+        server.stop()
+    return 1 if server.failure is not None else 0
 
 
 def _prepare_process(settings: Settings) -> Background | None:
-    """Do what is best done as root and while there is one thread: limits, large pages, the way into the background."""
+    """Raise limits and go into the background, which must happen as root and before there are threads."""
     process.allow_files(settings.conn_limit)
     if settings.enable_coredumps:
         process.allow_core_dumps()
@@ -155,30 +164,30 @@ def _prepare_process(settings: Settings) -> Background | None:
     return Background(keeps_log=settings.verbose > 0)
 
 
-def _handle_signals(service: Server, received: list[str]) -> None:
-    """Let SIGTERM, SIGINT and SIGUSR1 ask for the end, and note them and SIGHUP by name."""
+def _handle_signals(server: Server, received: list[str]) -> None:
+    """Make SIGTERM, SIGINT and SIGUSR1 stop the server, and append the names of these and of SIGHUP to `received`."""
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def receive(signum: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(signum).name)
         if signum != signal.SIGHUP:
-            service.stopping.set()
+            server.stopping.set()
 
-    signal.set_wakeup_fd(service.stopping.fileno())
+    signal.set_wakeup_fd(server.stopping.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, note)
+        signal.signal(number, receive)
 
 
-def _serve(service: Server, received: list[str]) -> None:
-    """Wait until somebody asks for the end, and do meanwhile what signals ask for."""
+def _serve(server: Server, received: list[str]) -> None:
+    """Wait until the server is asked to stop, and act on the signals received meanwhile."""
     stopping = False
     while not stopping:
-        stopping = service.stopping.wait()
+        stopping = server.stopping.wait()
         while received:
             name = received.pop(0)
             if name == "SIGHUP":
-                service.reload()
+                server.reload()
             else:
-                service.log.event(f"Signal handled: {name}.")
+                server.log.event(f"Signal handled: {name}.")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""Time in whole seconds, as memcached counts it."""
+"""The server's clock, in whole seconds like memcached's."""
 
 import time
 
 LAST_SECOND = (1 << 31) - 1
-"""The clock is moved no further than to the last time that a client can name: later ones would not fit 32 bits."""
+"""The latest time that `shift` can reach: later ones do not fit into the 32 bits of an expiry time."""
 
 
 class Clock:
-    """Tell the unix time in whole seconds; it advances only when ticked, and never runs backwards by itself.
+    """The unix time in whole seconds. It advances only when `tick` is called, and goes back only by `shift`.
 
-    `now` is read on the hot path without a call. Any worker may tick; two ticking at once write the same
-    number. It follows the monotonic clock from the wall time of its creation, so that a step of the wall
-    clock neither kills items nor makes them immortal; `wall_ahead` tells how far the two are apart since. While
-    a machine is suspended Linux's monotonic clock stands still, which then looks like a step forward.
+    `now` is an attribute, so that the hot path reads it without a call. Any thread may call any method: two that tick
+    at once write the same number.
 
-    Tests pass a clock of their own with the same parts, and clients' tests move this one (`debugtime`): `shift`,
-    `pause` and `resume` may be called by any thread.
+    The clock starts at the wall time and then follows the monotonic clock, so that a step of the wall clock neither
+    expires items nor keeps them from expiring. `wall_ahead` is the difference between the two since then. While a
+    machine is suspended, Linux's monotonic clock stands still, which looks like a step forward of the wall clock.
+
+    Tests replace the clock by an object with the same attributes; the command `debugtime` calls `shift`, `pause` and
+    `resume`.
     """
 
     __slots__ = ("now", "started", "wall_ahead", "_offset", "_paused")
@@ -23,33 +25,33 @@ class Clock:
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
         self.wall_ahead = 0
-        """By how many seconds the wall clock is ahead of this one; looked at with each new second."""
+        """The number of seconds that the wall clock is ahead of this one, measured once a second."""
         self.now = int(time.time())
         self.started = self.now
         self._paused = False
 
     def tick(self) -> bool:
-        """Read the time; True when a new second has begun since the last tick."""
+        """Update `now`, and return whether a new second has begun since the last tick."""
         now = int(time.monotonic() + self._offset)
         if now <= self.now or self._paused:
             return False
         self.now = now
         ahead = time.time() - time.monotonic() - self._offset
-        if abs(ahead - self.wall_ahead) >= 1:  # less is no step, but two readings with some time between them
+        if abs(ahead - self.wall_ahead) >= 1:  # less is only the time between the two readings
             self.wall_ahead = round(ahead)
         return True
 
     def shift(self, seconds: int) -> None:
-        """Move on by so many seconds, not beyond LAST_SECOND, or back where negative, not to before the start."""
+        """Move the clock by this many seconds, back if negative: not past LAST_SECOND, nor before its start."""
         seconds = max(self.started - self.now, min(seconds, max(0, LAST_SECOND - self.now)))
         self._offset += seconds
         self.now += seconds
         self.wall_ahead -= seconds
 
     def pause(self) -> None:
-        """Stand still until resumed, but for shifts."""
+        """Stop the clock until `resume`. It can still be shifted."""
         self._paused = True
 
     def resume(self) -> None:
-        """Go on; the next tick makes up for the time it stood still."""
+        """Start the clock again. The next tick catches up on the time it was stopped."""
         self._paused = False

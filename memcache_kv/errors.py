@@ -1,39 +1,39 @@
-"""The tree of exceptions, and the exit statuses that they end the program with.
+"""The exceptions, and the exit statuses of programs that end with them.
 
 MemcacheKVError
-├── ConfigError         a setting is unknown, wrong, or can't be fulfilled (the status says which)
-├── StoppedEarly        somebody wanted the end before the server had started
-├── ChangesRefused      the journal can't be written, so the store changes nothing
-├── ListenError         an address can't be listened on
-├── ThreadDied          one of the server's threads ended by a fault
+├── ConfigError         a setting is unknown, invalid, or asks for what is not possible
+├── StoppedEarly        the server was asked to stop before it had started
+├── WritesRejected      the journal can't be written, so the store rejects writes
+├── ListenError         the server can't listen on an address
+├── ThreadDied          an exception ended one of the server's threads
 └── JournalError        the journal can't be used
-    ├── JournalLocked   another process has the directory
-    ├── JournalCorrupt  a record fails its checksum, a file is missing or was cut off, or it is not a journal
+    ├── JournalLocked   another process uses the directory
+    ├── JournalCorrupt  a record is damaged, a file is missing or too short, or it is not a journal
     ├── JournalFailed   a write or an fsync failed
-    └── JournalLost     a file was deleted or replaced while serving
+    └── JournalLost     a file was deleted or replaced while the server was running
 """
 
 FAILED_STATUS = 1
-"""Something that the server needs can't be used: the journal, the file of users, a package."""
+"""The server can't use something that it needs: the journal, the users file, a package."""
 WRONG_STATUS = 2
-"""A flag, a variable or a line of the configuration file is unknown or wrong."""
+"""A flag, a variable or a line of the configuration file is unknown or invalid."""
 EX_USAGE = 64
-"""The same, where memcached ends with this status."""
+"""A flag, a variable or a line of the configuration file is invalid, and memcached exits with this status too."""
 EX_NOUSER = 67
 """The user to switch to does not exist."""
 EX_OSERR = 71
-"""The system refuses something: an address, the pid file, a limit."""
+"""The system does not allow something: an address, the pid file, a limit."""
 
 
 class MemcacheKVError(Exception):
-    """Base of everything this package raises on purpose; its text is one line for a person."""
+    """Base class of all errors that this package raises on purpose. Their text is one line for a person."""
 
     status = FAILED_STATUS
-    """The exit status of a program that ends because of it."""
+    """The exit status of a program that ends with this error."""
 
 
 class ConfigError(MemcacheKVError):
-    """A setting is unknown, wrong, or can't be fulfilled."""
+    """A setting is unknown, invalid, or asks for what is not possible."""
 
     def __init__(self, message: str, status: int = WRONG_STATUS) -> None:
         super().__init__(message)
@@ -41,43 +41,43 @@ class ConfigError(MemcacheKVError):
 
 
 class ListenError(MemcacheKVError):
-    """An address can't be listened on: taken, not ours, or not an address."""
+    """The server can't listen on an address: it is in use, belongs to another machine, or is not an address."""
 
     status = EX_OSERR
 
 
 class ThreadDied(MemcacheKVError):
-    """One of the server's threads ended by a fault of ours, so that the server can't go on."""
+    """An exception ended one of the server's threads, so that the server can't go on."""
 
 
 class StoppedEarly(MemcacheKVError):
-    """Somebody wanted the end before the server had started; not a failure."""
+    """The server was asked to stop before it had started. This is not a failure."""
 
 
 class WritesRejected(MemcacheKVError):
-    """The journal can't be written, so that the store changes nothing; reading goes on."""
+    """The journal can't be written, so the store rejects writes. Reads go on."""
 
 
 class JournalError(MemcacheKVError):
-    """The journal can't be used; the text names the file and says what to do."""
+    """The journal can't be used. The text names the file and says what to do."""
 
 
 class JournalLocked(JournalError):
-    """Another process holds the journal's directory."""
+    """Another process uses the journal's directory."""
 
 
 class JournalCorrupt(JournalError):
-    """A record before the end of the journal is damaged, a file of it is missing or cut off, or it is not ours."""
+    """A record before the journal's end is damaged, a file is missing or too short, or it is not a journal."""
 
 
 class JournalFailed(JournalError):
-    """The disk refused a write or an fsync, so that what was to be written is not safe."""
+    """A write or an fsync failed, so the data is not safe on disk."""
 
 
 class JournalLost(JournalError):
-    """A file of the journal was deleted or replaced while serving.
+    """A file of the journal was deleted or replaced while the server was running.
 
-    is_ours: whether it may be written anew: not where another process may have the directory by now.
+    is_ours: whether the journal may be rewritten. It must not if another process may be using the directory.
     """
 
     def __init__(self, message: str, is_ours: bool = True) -> None:

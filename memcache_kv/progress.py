@@ -1,4 +1,4 @@
-"""Showing how far a long piece of work has come: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work, shown as a bar on a terminal or as lines in a log."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any
 from memcache_kv.observe.log import Log
 
 LINE_SECONDS = 5.0
-"""How often a line is written where there is no terminal to draw on."""
+"""The time between two lines if there is no terminal."""
 
 
 @contextlib.contextmanager
 def show_progress(
     log: Log, path: Path, doing: str = "recovering", things: str = "records"
 ) -> Iterator[Callable[[int, int, int], None]]:
-    """Yield a function to be told how much is done, how much that is in all (0: unknown), and of how many things.
+    """Yield a function that shows the progress of work on a path while the block runs.
 
-    doing: what is done with the path, for the one who watches; things: what the last number counts.
-    The bar needs rich (the `progress` extra); without it, a terminal gets the same lines as a log.
+    doing, things: words for the work and for what it counts. The function takes the amount done, the total amount in
+    the same unit (0 if unknown) and the number of things so far.
+
+    The bar needs rich (the `progress` extra). Without it, a terminal gets the same lines as a log.
     """
     what = f"{doing} {path.name}"
     if sys.stderr is not None and sys.stderr.isatty():
@@ -61,13 +63,13 @@ def _console() -> Any:
 def _lines(log: Log, what: str, things: str) -> Callable[[int, int, int], None]:
     began = last = time.monotonic()
 
-    def tell(done: int, total: int, count: int) -> None:
+    def write_line(done: int, total: int, count: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= LINE_SECONDS:
             last = now
             left = (now - began) * (total - done) / max(done, 1)
-            far = f"{count} {things}, {count / (now - began):.0f}/s"
-            log.say(f"{what}: {100 * done // total} %, {far}, {left:.0f} s left" if total else f"{what}: {far}")
+            so_far = f"{count} {things}, {count / (now - began):.0f}/s"
+            log.say(f"{what}: {100 * done // total} %, {so_far}, {left:.0f} s left" if total else f"{what}: {so_far}")
 
-    return tell
+    return write_line

@@ -1,7 +1,7 @@
-"""The versions we report: our own, and that of the memcached whose behaviour we follow."""
+"""The version of this package, and the version of memcached that it is compatible with."""
 
 VERSION = "0.1.0"
-"""Our own version, as the package and `stats` report it."""
+"""The version of this package."""
 
 PROTOCOL_VERSION = "1.6.45"
-"""The memcached whose behaviour is implemented; the answer to `version`, a bare N.N.N as clients demand."""
+"""The version of memcached whose behaviour is implemented. The command `version` reports it, as clients parse it."""

@@ -253,7 +253,7 @@ def test_a_daemon_that_is_ended_before_it_listens_is_no_success(tmp_path: Path, 
         os.kill(server if whom == "server" else starter.pid, signum)
         _, said = starter.communicate(timeout=60)
         assert starter.returncode == 128 + signum
-        assert said == f"memcache-kv: the server was ended by {signal.Signals(signum).name} before it listened\n"
+        assert said == f"memcache-kv: {signal.Signals(signum).name} ended the server before it was ready\n"
         poll_until(lambda: ends(server), "the server is gone")
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -58,7 +58,7 @@ def test_a_server_that_wants_a_certificate_is_well(certificates: Certificates, v
     options = f"{certificates.suboptions},ssl_ca_cert={certificates.authority},ssl_verify_mode=2"
     with Program(*LOOPBACK, "-Z", "-o", f"{options},ssl_min_version={version}") as program:
         said = check(Address("127.0.0.1", program.port), timeout=PATIENCE_SECONDS)
-    assert said == "answers with TLS, and wants a client's certificate"
+    assert said == "answers with TLS, and requires a client certificate"
 
 
 def test_a_server_that_is_full_is_well() -> None:

@@ -1,1 +1,1 @@
-"""Who may log in: the users file, passwords, failed logins."""
+"""Logins: the users file, passwords, and delays after failed logins."""

@@ -1,12 +1,12 @@
-"""Who may log in: the file of users, their passwords in clear or hashed, and what becomes of those who guess.
+"""The users file, login attempts, and delays after failed logins.
 
-Hashes are bcrypt's: `htpasswd -B` writes them in memcached's own form, user:password, and unlike those of argon2 they
-take no memory that a guesser could use up.
+Passwords are in clear or hashed with bcrypt. `htpasswd -B` writes such hashes in memcached's format, user:password. To
+check one takes little memory, unlike an argon2 hash, so that login attempts can't use up the memory.
 
-A hash takes up to a tenth of a second to check, on the worker that was asked, so this is kept rare. Once a user has
-logged in, the password is known by a keyed digest, and every further attempt is a comparison, right or wrong. Before
-that, checks are as rare as MOST_CHECKS says, and costs above HIGHEST_COST are refused when the file is read. A thread
-of its own for the checks would hold up nobody at all, but both protocols would have to stop in the midst of a request.
+Checking a hash takes up to a tenth of a second and blocks the worker, so it must be rare. Once a user has logged in,
+the server keeps a keyed digest of the password, and every further attempt of that user is a comparison. Before that,
+HASH_CHECKS_LIMIT limits the number of checks. A hash with a cost above HIGHEST_COST is rejected when the file is read.
+A thread for the checks would block nobody, but then both protocols would have to pause in the middle of a request.
 """
 
 from __future__ import annotations
@@ -28,54 +28,57 @@ if TYPE_CHECKING:
     from memcache_kv.auth.passwords import Check, User
 
 ENTRY_LIMIT_BYTES = 255
-"""What is read of a line of the file; a longer one is its last."""
-MOST_USERS = 8
+"""The part of a line that is read. Nothing is read after a longer line."""
+USERS_LIMIT = 8
 
-HASHED = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+BCRYPT_HASH = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 HIGHEST_COST = 10
-MOST_CHECKS, CHECKS_SECONDS = 8, 4.0
-"""So many checks of hashes in so much time, whoever asks: one for each user at once, and then an eighth of a worker."""
+HASH_CHECKS_LIMIT, HASH_CHECKS_SECONDS = 8, 4.0
+"""The number of hash checks allowed in this time: one for each user at once, and then an eighth of a worker's time."""
 
-FREE_FAILURES = 3
-"""Failed logins from one address that are answered at once; each further one waits twice as long."""
+UNDELAYED_FAILURES = 3
+"""The number of failed logins from one address that are answered at once. Each further one waits twice as long."""
 LONGEST_DELAY_SECONDS = 16.0
-MOST_FAILURES = 10
-"""After so many failed logins a connection is closed."""
+FAILURES_LIMIT = 10
+"""The number of failed logins after which a connection is closed."""
 FORGET_SECONDS = 60.0
-MOST_ADDRESSES = 4096
-"""Addresses whose failures are remembered; the one that failed longest ago is forgotten first."""
+"""The time after which the failed logins from an address no longer count."""
+ADDRESSES_LIMIT = 4096
+"""The number of addresses whose failed logins are remembered. The one that failed longest ago is forgotten first."""
 NETWORK_BITS = 64
-"""An IPv6 client has so many addresses of its own."""
+"""The length of an IPv6 prefix whose addresses count as one client."""
 
 
 class Credentials(Protocol):
-    """Whom a protocol asks about a login."""
+    """What a protocol uses to check a login."""
 
     def is_known(self, name: bytes, password: bytes) -> bool:
-        """Tell whether there is this user with this password."""
+        """Return whether there is a user with this name and password."""
 
 
 class Users:
-    """The users of an authentication file, with lines of user:password, as memcached reads it.
+    """The users of a users file, whose lines are user:password, as in memcached.
 
-    `reload` may be called by one thread while others ask `is_known`. Raises ConfigError, in memcached's words, where
-    the file can't be read or has a line of another form, or one with a hash that can't be checked here; `reload` keeps
-    the old users then. It does so too where the file is empty, as it is for a moment while it is rewritten in place.
+    path: the file. Raises ConfigError, with memcached's message, if the file can't be read or has a malformed line, or
+    a hash that can't be checked. `reload` then keeps the old users. It also keeps them if the file is empty, as it is
+    for a moment while an editor rewrites it in place.
+
+    One thread may call `reload` while others call `is_known`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._users: tuple[User, ...] = ()
-        self._checks: deque[float] = deque(maxlen=MOST_CHECKS)
-        """When hashes were checked last."""
+        self._checks: deque[float] = deque(maxlen=HASH_CHECKS_LIMIT)
+        """The times of the latest hash checks."""
         self._lock = threading.Lock()
         self.reload()
 
     def reload(self) -> None:
-        """Read the file again."""
+        """Read the file again. Raises ConfigError, and keeps the old users then."""
         try:
             with self._path.open("rb") as file:
-                data = file.read(MOST_USERS * (ENTRY_LIMIT_BYTES + 1))
+                data = file.read(USERS_LIMIT * (ENTRY_LIMIT_BYTES + 1))
         except OSError as error:
             said = f"Could not open authfile [{self._path}] for reading, error {error.strerror}"
             raise ConfigError(said, FAILED_STATUS) from None
@@ -86,50 +89,50 @@ class Users:
             raise ConfigError(said, FAILED_STATUS) from None
         if not parsed and self._users:
             raise ConfigError(f"Authfile [{self._path}] is empty", FAILED_STATUS)
-        from memcache_kv.auth.passwords import User  # OpenSSL, for those alone who give -Y
+        from memcache_kv.auth.passwords import User  # loads OpenSSL, which only -Y needs
 
         self._users = tuple(User(name, stored, self._check_for(stored)) for name, stored in parsed)
 
     def is_known(self, name: bytes, password: bytes) -> bool:
-        """Tell whether there is this user with this password; the time it takes does not tell how much was right.
+        """Return whether there is a user with this name and password. The time it takes does not depend on the name.
 
-        So while the hash of any user was never matched, one is checked for every attempt that fails.
+        So while there are users whose passwords are not known yet, every failed login checks one hash.
         """
         found = False
-        named: list[User] = []
+        with_name: list[User] = []
         others: list[User] = []
         for user in self._users:
-            needs_cas = user.is_called(name)
-            if user.is_learnt:
-                found |= user.has(password) & needs_cas
+            has_name = user.has_name(name)
+            if user.has_digest:
+                found |= user.matches_digest(password) & has_name
             else:
-                (named if needs_cas else others).append(user)
-        if found or not (named or others) or not self._may_check():
+                (with_name if has_name else others).append(user)
+        if found or not (with_name or others) or not self._may_check():
             return found
-        right = [user.learn(password) for user in named or others[:1]]
-        return bool(named) and any(right)
+        matches = [user.check_hash(password) for user in with_name or others[:1]]
+        return bool(with_name) and any(matches)
 
     def _may_check(self) -> bool:
-        """Count one more check of a hash, unless there were too many of late."""
+        """Count one more hash check and return True, or return False if there were too many lately."""
         now = time.monotonic()
         with self._lock:
-            if len(self._checks) == MOST_CHECKS and now - self._checks[0] < CHECKS_SECONDS:
+            if len(self._checks) == HASH_CHECKS_LIMIT and now - self._checks[0] < HASH_CHECKS_SECONDS:
                 return False
             self._checks.append(now)
             return True
 
     def _check_for(self, stored: bytes) -> Check | None:
-        """Return what checks a password of this form; None where it is in clear."""
-        match = HASHED.fullmatch(stored)
+        """Return the function that checks a password against this hash, or None if the password is in clear."""
+        match = BCRYPT_HASH.fullmatch(stored)
         if match is None:
             return None
         if int(match[1]) > HIGHEST_COST:
-            said = f"Authfile [{self._path}] has a hash of the cost {int(match[1])}: {HIGHEST_COST} is the highest"
-            raise ConfigError(f"{said} that does not hold up other clients", FAILED_STATUS)
+            said = f"Authfile [{self._path}] has a hash with the cost {int(match[1])}: use at most {HIGHEST_COST}"
+            raise ConfigError(f"{said}, as a higher cost would delay other clients", FAILED_STATUS)
         try:
             check: Check = importlib.import_module("bcrypt").checkpw
         except ImportError:
-            said = f"Authfile [{self._path}] has hashed passwords, for which the package bcrypt is needed"
+            said = f"Authfile [{self._path}] has hashed passwords, which need the package bcrypt"
             raise ConfigError(
                 f"{said}: pip install bcrypt, or in a clone pip install '.[auth]'", FAILED_STATUS
             ) from None
@@ -137,9 +140,10 @@ class Users:
 
 
 def parse_users(data: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Read users and their passwords. Raises ValueError for a line that has no user.
+    """Yield the name and password of each user. Raises ValueError for a line without a user.
 
-    A password ends at a line's end. After a line that is too long, a zero byte or the eighth user nothing more is read.
+    A password ends at the end of its line. Like in memcached, nothing is read after a line that is too long, a zero
+    byte or the eighth user.
     """
     for number, line in enumerate(io.BytesIO(data), 1):
         user, colon, rest = line[:ENTRY_LIMIT_BYTES].partition(b":")
@@ -147,35 +151,43 @@ def parse_users(data: bytes) -> Iterable[tuple[bytes, bytes]]:
             raise ValueError
         password = re.split(rb"[\r\n\0]", rest, maxsplit=1)[0]
         yield user, password
-        if number == MOST_USERS or rest[len(password) : len(password) + 1] not in (b"\r", b"\n"):
+        if number == USERS_LIMIT or rest[len(password) : len(password) + 1] not in (b"\r", b"\n"):
             return
 
 
 class FailedLogins:
-    """Failed logins by the address they came from, of a bounded number of addresses. Any thread may add."""
+    """Counts of failed logins by the address that they came from. The number of addresses is limited.
+
+    Any thread may call any method.
+    """
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}
-        """How many of late, and when the last was; who failed last stands last."""
+        """For each address, its number of failed logins and the time of the last one; the latest address is last."""
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """Return the number of addresses that are remembered."""
+        return len(self._failures)
+
     def add(self, address: str) -> int:
-        """Count a failure; return how many there were from there of late."""
+        """Count a failed login, and return the number of those from this address that still count."""
         now = time.monotonic()
         with self._lock:
             count, last = self._failures.pop(address, (0, now))
             count = count + 1 if now - last < FORGET_SECONDS else 1
             self._failures[address] = (count, now)
-            if len(self._failures) > MOST_ADDRESSES:
+            if len(self._failures) > ADDRESSES_LIMIT:
                 del self._failures[next(iter(self._failures))]
         return count
 
 
 class LoginAttempts:
-    """One connection that may log in. Used by the thread that serves it.
+    """The login attempts of one connection. Used by the thread that serves the connection.
 
-    address: where it comes from; slow: holds back its replies for so many seconds, and with True has it closed after;
-    say: writes a line of the log.
+    users: the users who may log in; failed_logins: the failed logins of all connections; address: the client's, as
+    `client_network` gives it; delay: called with the seconds for which to hold back the connection's replies, and
+    whether to close the connection then; say: writes a line to the log.
     """
 
     def __init__(
@@ -183,38 +195,38 @@ class LoginAttempts:
         users: Users,
         failed_logins: FailedLogins,
         address: str,
-        slow: Callable[[float, bool], None],
+        delay: Callable[[float, bool], None],
         say: Callable[[str], None],
     ) -> None:
         self._users = users
         self._failed_logins = failed_logins
         self._address = address
-        self._slow = slow
+        self._delay = delay
         self._say = say
         self._failures = 0
 
     def is_known(self, name: bytes, password: bytes) -> bool:
-        """Tell whether there is this user with this password; if not, make it wait for the answer."""
-        if self._failures >= MOST_FAILURES:
+        """Return whether there is a user with this name and password. If not, log it and delay the reply."""
+        if self._failures >= FAILURES_LIMIT:
             return False
         if self._users.is_known(name, password):
             return True
         self._failures += 1
         count = self._failed_logins.add(self._address)
-        self._say(f"failed login from {self._address}, number {count} of late")
-        self._slow(delay_seconds(count), self._failures >= MOST_FAILURES)
+        self._say(f"failed login from {self._address}, {count} recently")
+        self._delay(delay_seconds(count), self._failures >= FAILURES_LIMIT)
         return False
 
 
 def delay_seconds(failures: int) -> float:
-    """Tell how long the last of so many failed logins is left without an answer."""
-    if failures <= FREE_FAILURES:
+    """Return the seconds for which to delay the reply to a failed login, the last of this many."""
+    if failures <= UNDELAYED_FAILURES:
         return 0.0
-    return float(min(2.0 ** min(failures - FREE_FAILURES - 1, 30), LONGEST_DELAY_SECONDS))
+    return float(min(2.0 ** min(failures - UNDELAYED_FAILURES - 1, 30), LONGEST_DELAY_SECONDS))
 
 
-def origin(peer: object) -> str:
-    """Name where a connection comes from: its host, of IPv6 the network, or that it is a unix socket's."""
+def client_network(peer: object) -> str:
+    """Return what identifies a client: its IPv4 address, its IPv6 network, or "unix" for a unix socket."""
     if not isinstance(peer, tuple):
         return "unix"
     host = str(peer[0]).partition("%")[0]

@@ -40,7 +40,7 @@ def accepts_size(
         return True
     caller.counters.store_too_large += rule.counts
     if caller.observers.active and (rule.reports_joins or not mode.joins):
-        caller.observers.refused(caller.fd, key, mode)
+        caller.observers.rejected(caller.fd, key, mode)
     if mode in rule.drops:
         observe_lookup(caller, key)
         _drop_old_value(caller, key)

@@ -1,4 +1,4 @@
-"""The licence, for -i."""
+"""The text of the licence, which -i prints."""
 
 TEXT = """\
 MIT License

@@ -1,4 +1,4 @@
-"""What memcached's sub-options of -o set beside the fields of Settings; `memcache_kv.config.suboptions` reads them."""
+"""Values of memcached's -o sub-options that are not fields of Settings. `memcache_kv.config.suboptions` reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK_ALIGN_BYTES = 8
 
 
 class Unused(NamedTuple):
-    """Sub-options without a meaning here, by the names and in the units of `stats settings`."""
+    """Sub-options without an effect here, by the names and in the units of `stats settings`."""
 
     hashpower_init: int = 0
     slab_reassign: bool = True
@@ -35,20 +35,20 @@ class Unused(NamedTuple):
 
 
 class TlsOptions(NamedTuple):
-    """Sub-options of -Z, by the names and in the units of `stats settings`; modes and versions by memcached's numbers.
+    """Sub-options for -Z, by the names and in the units of `stats settings`; modes and versions by memcached's numbers.
 
-    ssl_wbuf_size has no effect: replies are encrypted from where they are.
+    ssl_wbuf_size has no effect: replies are encrypted without a buffer of their own.
     """
 
     ssl_chain_cert: str | None = None
     ssl_key: str | None = None
-    """None where the key is in the file of the certificates."""
+    """None if the key is in the file of the certificate chain."""
     ssl_verify_mode: int = 0
     ssl_keyformat: int = 1
     ssl_ciphers: str | None = None
     ssl_ca_cert: str | None = None
     ssl_wbuf_size: int = 16 * KIB
     ssl_session_cache: bool = False
-    """Sessions can be resumed either way, by tickets that cost the server nothing; this has new ones counted."""
+    """Whether new sessions are counted. They can always be resumed, by tickets that the clients keep."""
     ssl_kernel_tls: bool = False
     ssl_min_version: int = 2

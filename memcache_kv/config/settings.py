@@ -1,7 +1,7 @@
-"""Every setting with its default and unit, and the three places it can come from besides the code.
+"""Every setting with its default and unit, and how settings are read from flags, environment and file.
 
-A flag wins over an environment variable (`MEMCACHE_KV_` and the long flag's name), which wins over the TOML
-file given with --config (the long flag's name as key), which wins over the default.
+A flag wins over an environment variable (`MEMCACHE_KV_` and the long flag's name). A variable wins over the TOML file
+given with --config (its keys are the long flags' names), and the file wins over the default.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from memcache_kv.errors import ConfigError
 DEFAULT_PORT = 11211
 VARIABLE_PREFIX = "MEMCACHE_KV_"
 CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
-"""Names the TOML file where --config does not."""
+"""The variable that names the TOML file if --config does not."""
 PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
-"""memcached's own variable: the file to which the ports are written that it really listens on."""
+"""memcached's own variable: the file that the server writes its actual ports to."""
 SASL_FILE_VARIABLE = "MEMCACHED_SASL_PWDB"
-"""memcached's own variable: the file of users for -S, where -Y names none."""
+"""memcached's own variable: the users file for -S, if -Y names none."""
 SERVICE_NAME = re.compile(r".*(_SERVICE_|_PORT_)")
 SERVICE_VALUE = re.compile(r"(tcp|udp|sctp)://")
-"""What marks the variables that Kubernetes sets in every container, once a Service is called memcache-kv."""
-DOORS = ("notls:", "btls:", "mtls:")
-"""What an address may begin with: no TLS, TLS without a client's certificate, TLS with one."""
+"""Variables like these are set by Kubernetes in every container, once a Service is called memcache-kv."""
+TLS_PREFIXES = ("notls:", "btls:", "mtls:")
+"""What -l may put before an address to choose its TLS mode: no TLS, TLS without and with client certificates."""
 
 
 class Fsync(enum.StrEnum):
-    """When what was written to the journal is forced to the disk."""
+    """When the journal is synced to disk."""
 
     ALWAYS = "always"
     EVERYSEC = "everysec"
@@ -49,7 +49,7 @@ class Settings(NamedTuple):
     port_given: bool = False
     udp_port: int = 0
     listen: tuple[str, ...] = ()
-    """Addresses, each with or without a port; empty is both loopbacks, or none beside a unix socket."""
+    """Addresses, each with or without a port. Empty means both loopback addresses, or none beside a unix socket."""
     unix_socket: Path | None = None
     unix_mask: int = 0o700
     enable_shutdown: bool = False
@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     disable_evictions: bool = False
     conn_limit: int = 1024
     threads: int = 0
-    """0 lets the interpreter decide: 1 with the GIL, 2 without."""
+    """0 means the default: 1 with the GIL, 2 without."""
     max_item_size: int = MIB
     max_reqs_per_event: int = 1000
     napi_ids: int = 0
@@ -76,7 +76,7 @@ class Settings(NamedTuple):
     disable_watch: bool = False
     disable_dumping: bool = False
     stats_delimiter: str = ":"
-    """What ends the prefix of a key, for `stats detail`."""
+    """The character that ends a key's prefix, for `stats detail`."""
     detail_enabled: bool = False
     binding_protocol: str = "auto"
     """auto, ascii or binary."""
@@ -87,7 +87,7 @@ class Settings(NamedTuple):
     idle_timeout: int = 0
     """0 keeps idle connections."""
     maxconns_fast: bool = True
-    """Whether connections over the limit are refused, instead of left waiting."""
+    """Whether connections above the limit are rejected. Otherwise they wait."""
     slab_growth_factor: float = 1.25
     slab_min_size: int = 48
     extended: Unused = Unused()
@@ -99,18 +99,18 @@ class Settings(NamedTuple):
     journal: Path | None = None
     fsync: Fsync = Fsync.EVERYSEC
     compact_ratio: float = 2.0
-    """0: only when asked."""
+    """0 turns automatic compaction off."""
     shards: int = 0
-    """0 lets the limits decide."""
+    """0 means a number that follows from the limits."""
     max_items: int = 0
     """0 is no limit."""
 
 
 class Option(NamedTuple):
-    """One setting as flag, variable and key of the file."""
+    """One setting, as a flag, an environment variable and a key of the TOML file."""
 
     name: str
-    """The long flag without its dashes; the field of Settings is the same with underscores."""
+    """The long flag without its leading dashes. The field of Settings has underscores instead of hyphens."""
     help: str
     short: str = ""
     metavar: str = ""
@@ -119,12 +119,12 @@ class Option(NamedTuple):
 
     @property
     def field(self) -> str:
-        """Its field of Settings."""
+        """The name of its field in Settings."""
         return self.name.replace("-", "_")
 
     @property
     def variable(self) -> str:
-        """Its environment variable."""
+        """The name of its environment variable."""
         return VARIABLE_PREFIX + self.field.upper()
 
     @property
@@ -143,7 +143,7 @@ def _integer(lowest: int, highest: int, what: str, status: int = 2) -> Callable[
 
 
 def _item_size(text: str) -> int:
-    """Read -I: a number of bytes, or one with k or m behind it."""
+    """Read -I: a number of bytes, or a number followed by k, m or g."""
     match = re.fullmatch(r"(\d{1,12})([kKmMgG]?)", text)
     if match is None:
         raise ConfigError(f"the item size must be a number of bytes, or one with k, m or g, not {text!r}", EX_USAGE)
@@ -162,7 +162,7 @@ def _growth_factor(text: str) -> float:
 
 
 def _delimiter(text: str) -> str:
-    """Read -D, of which memcached takes the first letter."""
+    """Read -D: like memcached, use the first character and ignore the rest."""
     if not text.strip():
         raise ConfigError("No delimiter specified")
     return text.lstrip()[0]
@@ -187,12 +187,12 @@ def _switch(text: str) -> bool:
         return True
     if text.lower() in ("0", "false", "no", "off", ""):
         return False
-    raise ConfigError(f"a switch is on or off, not {text!r}")
+    raise ConfigError(f"a switch must be on or off, not {text!r}")
 
 
 def _path(text: str) -> Path:
     if not text or "\0" in text:
-        raise ConfigError(f"a path can't be {text!r}")
+        raise ConfigError(f"{text!r} is not a path")
     return Path(text)
 
 
@@ -209,12 +209,12 @@ def _ratio(text: str) -> float:
     except ValueError:
         ratio = -1.0
     if ratio != 0 and not 1 < ratio < 1000:
-        raise ConfigError(f"{text!r} is not a ratio: it must be more than 1 and less than 1000, or 0")
+        raise ConfigError(f"the ratio must be 0, or more than 1 and less than 1000, not {text!r}")
     return ratio
 
 
 def _memory_file(text: str) -> NoReturn:
-    raise ConfigError("items can't be kept in a file of memory; --journal DIR keeps them across a restart", EX_USAGE)
+    raise ConfigError("a memory file is not supported; --journal DIR keeps items across a restart", EX_USAGE)
 
 
 def _shards(text: str) -> int:
@@ -233,69 +233,70 @@ OPTIONS: tuple[Option, ...] = (
            _integer(0, 65535, "the port", EX_USAGE)),
     Option("udp-port", "UDP port to listen on (default: 0, off)", "U", "NUM",
            _integer(0, 65535, "the UDP port", EX_USAGE)),
-    Option("listen", "address to listen on, with or without :PORT; several with commas or by repeating the flag "
-           "(default: both loopbacks, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
-    Option("unix-socket", "unix socket to listen on (no TCP then, unless -p or -l is given too)", "s", "FILE", _path),
+    Option("listen", "address to listen on, with or without :PORT; separate several by commas or repeat the flag "
+           "(default: both loopback addresses, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
+    Option("unix-socket", "unix socket to listen on; turns TCP off unless -p or -l is given too", "s", "FILE", _path),
     Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
     Option("daemon", "run as a daemon; the command returns once the server listens", "d", convert=_switch),
-    Option("user", "become this user (only when run as root)", "u", "USER"),
-    Option("memory-limit", "item memory in megabytes (default: 64)", "m", "NUM", _megabytes),
+    Option("user", "switch to this user (only if started as root)", "u", "USER"),
+    Option("memory-limit", "memory for items, in megabytes (default: 64)", "m", "NUM", _megabytes),
     Option("disable-evictions", "return an error when memory is full, instead of evicting", "M", convert=_switch),
-    Option("conn-limit", "connections at once (default: 1024)", "c", "NUM",
+    Option("conn-limit", "maximum number of simultaneous connections (default: 1024)", "c", "NUM",
            _integer(1, 1 << 20, "the connection limit")),
-    Option("threads", "worker threads (default: 1, or 2 on an interpreter without the GIL)", "t", "NUM",
+    Option("threads", "number of worker threads (default: 1, or 2 on an interpreter without the GIL)", "t", "NUM",
            _integer(1, 256, "the number of threads")),
-    Option("max-item-size", "largest item, with k or m (default: 1m, from 1k to 1024m)", "I", "NUM", _item_size),
-    Option("max-reqs-per-event", "requests answered on one connection before the others have their turn "
-           "(default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
-    Option("verbose", "log who connects; -vv each request and reply too; -vvv more", "v",
+    Option("max-item-size", "maximum size of an item in bytes, or with k, m or g; from 1k to 1024m (default: 1m)", "I",
+           "NUM", _item_size),
+    Option("max-reqs-per-event", "maximum number of requests answered on one connection before other connections "
+           "get a turn (default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
+    Option("verbose", "log connections; -vv also logs requests and replies; -vvv is the same as -vv", "v",
            convert=_integer(0, 9, "the verbosity")),
-    Option("pidfile", "write the process id to this file, locked while the server runs", "P", "FILE", _path),
-    Option("listen-backlog", "connections waiting to be accepted (default: 1024)", "b", "NUM",
+    Option("pidfile", "write the process id to this file and lock it while the server runs", "P", "FILE", _path),
+    Option("listen-backlog", "maximum number of connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
     Option("disable-flush-all", 'disable the "flush_all" command', "F", convert=_switch),
     Option("disable-dumping", 'disable "stats cachedump", "lru_crawler metadump" and "mgdump"', "X", convert=_switch),
     Option("disable-watch", 'disable the "watch" command', "W", convert=_switch),
-    Option("disable-cas", "disable CAS: every item has the id 0", "C", convert=_switch),
-    Option("stats-delimiter", 'turn on "stats detail", and end the prefix of a key at this letter (default: off, ":")',
-           "D", "CHAR", _delimiter),
-    Option("protocol", "auto, ascii (also: text) or binary (default: auto; ascii with -Y alone, binary with -S alone)",
-           "B", "NAME", _binding_protocol),
-    Option("auth-file", "let in only clients that log in with a user:password of this file, the password in clear or "
-           "as bcrypt's hash (htpasswd -B); SIGHUP reads it again", "Y", "FILE", _path),
+    Option("disable-cas", "disable CAS: every item has the CAS id 0", "C", convert=_switch),
+    Option("stats-delimiter", 'turn on "stats detail" and set the character that ends the prefix of a key '
+           '(default: off, ":")', "D", "CHAR", _delimiter),
+    Option("protocol", "protocol to speak: auto, ascii (or text) or binary (default: auto; ascii with -Y alone, binary "
+           "with -S alone)", "B", "NAME", _binding_protocol),
+    Option("auth-file", "require a login with a user:password of this file, the password in clear or hashed with "
+           "bcrypt (htpasswd -B); SIGHUP reloads the file", "Y", "FILE", _path),
     Option("enable-sasl", "let clients of the binary protocol log in by SASL (PLAIN), with the users of -Y or of the "
            f"file that {SASL_FILE_VARIABLE} names", "S", convert=_switch),
-    Option("enable-ssl", "listen with TLS, but where -l says notls:ADDR; mtls:ADDR requires a client's certificate, "
-           "btls:ADDR asks for none", "Z", convert=_switch),
-    Option("lock-memory", "lock all memory of the process, so that none is swapped out", "k", convert=_switch),
+    Option("enable-ssl", "use TLS on every TCP address, except those that -l gives as notls:ADDR; mtls:ADDR requires a "
+           "client certificate, btls:ADDR requests none", "Z", convert=_switch),
+    Option("lock-memory", "lock the memory of the process, so that it is never swapped out", "k", convert=_switch),
     Option("enable-largepages", "check that the system has large pages, as memcached does; no other effect", "L",
            convert=_switch),
-    Option("enable-coredumps", "raise the limit of core files", "r", convert=_switch),
-    Option("slab-growth-factor", 'growth of the size classes by which "stats items" and "stats slabs" count the items '
-           "(default: 1.25)", "f", "NUM", _growth_factor),
-    Option("slab-min-size", "smallest key and value for which these size classes have room (default: 48)", "n", "NUM",
+    Option("enable-coredumps", "raise the size limit of core files", "r", convert=_switch),
+    Option("slab-growth-factor", 'growth factor of the size classes in "stats items" and "stats slabs" (default: 1.25)',
+           "f", "NUM", _growth_factor),
+    Option("slab-min-size", "smallest of these size classes, in bytes of key and value (default: 48)", "n", "NUM",
            _integer(1, 1 << 30, "the smallest chunk")),
-    Option("memory-file", "refused: --journal is what keeps the data here", "e", "FILE", _memory_file),
-    Option("napi-ids", "checked, as memcached does; no effect, as the network card's queues choose no thread here", "N",
-           "NUM", _integer(1, 1 << 30, "the number of NAPI ids")),
-    Option("extended", "memcached's further options, several with commas or by repeating the flag; with an effect: "
-           "idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
-           "lru_crawler_tocrawl=NUM, track_sizes; on the size classes: slab_sizes=SIZE-SIZE-..., "
-           "slab_chunk_max=KILOBYTES; of TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
-           "ssl_verify_mode=0..3 (of clients: none, request, require, once), ssl_ca_cert=FILE, ssl_ciphers=LIST, "
-           "ssl_min_version=0..3 (TLS 1.0 to 1.3; default: 2), ssl_session_cache, ssl_kernel_tls; the others "
-           "are checked and without effect", "o", "NAME[=VALUE]",
+    Option("memory-file", "not supported: use --journal to keep items across a restart", "e", "FILE", _memory_file),
+    Option("napi-ids", "accepted for compatibility, no effect", "N", "NUM",
+           _integer(1, 1 << 30, "the number of NAPI ids")),
+    Option("extended", "memcached's further options; separate several by commas or repeat the flag. These have an "
+           "effect: idle_timeout=SECONDS, no_maxconns_fast, no_lru_crawler, lru_crawler_sleep=MICROSECONDS, "
+           "lru_crawler_tocrawl=NUM, track_sizes; for the size classes: slab_sizes=SIZE-SIZE-..., "
+           "slab_chunk_max=KILOBYTES; for TLS: ssl_chain_cert=FILE, ssl_key=FILE, "
+           "ssl_verify_mode=0..3 (client certificates: none, request, require, once), ssl_ca_cert=FILE, "
+           "ssl_ciphers=LIST, ssl_min_version=0..3 (TLS 1.0 to 1.3; default: 2), ssl_session_cache, ssl_kernel_tls. "
+           "The others are checked and have no effect", "o", "NAME[=VALUE]",
            many=True),
-    Option("debug-commands", 'enable "debugtime", with which any client can move the clock: for tests of programs only',
+    Option("debug-commands", 'enable "debugtime", with which any client can change the clock; for testing only',
            convert=_switch),
     Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
-    Option("fsync", "when the journal is forced to disk: always, everysec or never (default: everysec)",
+    Option("fsync", "when to sync the journal to disk: always, everysec or never (default: everysec)",
            metavar="WHEN", convert=_fsync),
     Option("compact-ratio", "rewrite the journal when it is this many times as long as after the last rewrite, and "
-           "longer than 64 MB times this; 0: only when asked (default: 2)", metavar="NUM", convert=_ratio),
-    Option("shards", "parts of the table, a power of two (default: by the limits, 64 at most)", metavar="NUM",
-           convert=_shards),
+           "longer than this many times 64 MB; 0: only on request (default: 2)", metavar="NUM", convert=_ratio),
+    Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
+           metavar="NUM", convert=_shards),
     Option("max-items", "evict above this number of items (default: no limit)", metavar="NUM",
            convert=_integer(0, 1 << 40, "the number of items")),
 )  # fmt: skip
@@ -312,10 +313,12 @@ def load_settings(
     environ: Mapping[str, str] = os.environ,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Settings:
-    """Put the settings together from flags (long name to text, switch or list), file and environment.
+    """Merge flags, environment, file and defaults into one Settings.
 
-    Of several values for a setting only the one that wins is looked at. warn: gets a line about what is passed over.
-    Raises ConfigError with one clear line.
+    flags: by their long names, each a text, a switch or a list; config: the TOML file, if there is one; environ: the
+    environment variables; warn: called with a line about each part of these that is ignored.
+
+    If several sources have a setting, only the value that wins is checked. Raises ConfigError, whose text is one line.
     """
     sources = (
         ("command line", flags),
@@ -329,7 +332,7 @@ def load_settings(
                 values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
                 break
     if "fsync" in values and "journal" not in values:
-        warn("warning: --fsync has no effect without --journal: nothing is kept on disk")
+        warn("warning: --fsync has no effect without --journal DIR, which keeps the data on disk")
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)
@@ -337,7 +340,7 @@ def load_settings(
 
 
 def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Add the fields that follow from what was given."""
+    """Add the fields that follow from the given ones."""
     values["port_given"] = "port" in values
     if values.get("udp_port") and "port" not in values:
         values["port"] = values["udp_port"]
@@ -346,7 +349,7 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
         values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
     _add_login(values, environ)
     if "extended" in values:
-        from memcache_kv.config.suboptions import read_suboptions  # a long table, for those alone who give -o
+        from memcache_kv.config.suboptions import read_suboptions  # a long table that only -o needs
 
         defaults = Settings()
         found = read_suboptions(
@@ -358,7 +361,7 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
 
 
 def _add_login(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Add what -Y and -S mean together: each alone is for its own protocol, as in memcached, and both are for both."""
+    """Add what -Y and -S imply: like in memcached, one alone allows only its own protocol, and both allow both."""
     text, binary = "auth_file" in values, bool(values.get("enable_sasl"))
     if binary and not text and environ.get(SASL_FILE_VARIABLE):
         values["auth_file"] = Path(environ[SASL_FILE_VARIABLE])
@@ -379,7 +382,7 @@ def _check_together(settings: Settings) -> None:
         if settings.udp_port:
             raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
     for address in settings.listen:
-        if address.startswith(DOORS) and not settings.enable_ssl:
+        if address.startswith(TLS_PREFIXES) and not settings.enable_ssl:
             raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)
 
 
@@ -389,7 +392,7 @@ def _check_sasl(settings: Settings) -> None:
     if settings.udp_port:
         raise ConfigError("ERROR: Cannot enable UDP while using binary SASL authentication.", EX_USAGE)
     if settings.auth_file is None:
-        raise ConfigError(f"-S needs a file of users: name it with -Y, or with {SASL_FILE_VARIABLE}", EX_USAGE)
+        raise ConfigError(f"-S needs a users file: name it with -Y or with {SASL_FILE_VARIABLE}", EX_USAGE)
 
 
 def _converted(option: Option, value: Any, source: str) -> Any:
@@ -403,7 +406,7 @@ def _converted(option: Option, value: Any, source: str) -> Any:
 
 
 def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, str]:
-    """Find the settings among the variables, by long name; what Kubernetes put there is passed over."""
+    """Return the settings among the variables by their long names, without the variables that Kubernetes sets."""
     known = {option.variable: option.name for option in OPTIONS}
     ours = {name: value for name, value in environ.items() if name.startswith(VARIABLE_PREFIX)}
     ours.pop(CONFIG_VARIABLE, None)
@@ -413,12 +416,12 @@ def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -
         if SERVICE_VALUE.match(value) or (name not in known and SERVICE_NAME.match(name))
     ]
     if foreign:
-        warn(f"warning: passed over {len(foreign)} variables of a Kubernetes Service, such as {min(foreign)}")
+        warn(f"warning: ignored {len(foreign)} variables of a Kubernetes Service, such as {min(foreign)}")
     for name in foreign:
         del ours[name]
     for name in ours:
         if name not in known:
-            raise ConfigError(f"environment: no setting is called {name}; --help lists them")
+            raise ConfigError(f"environment: {name} is not a setting; --help lists the settings")
     return {known[name]: value for name, value in ours.items()}
 
 
@@ -438,12 +441,12 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     values = {name.replace("_", "-"): value for name, value in values.items()}
     unknown = values.keys() - {option.name for option in OPTIONS}
     if unknown:
-        raise ConfigError(f"--config: {path} has no use for {min(unknown)!r}; --help lists the settings")
+        raise ConfigError(f"--config: {path}: {min(unknown)!r} is not a setting; --help lists the settings")
     return values
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the flags; what it parses is text for `load_settings`."""
+    """Add a flag for each setting to a parser. It leaves the values as text, for `load_settings` to convert."""
     for option in OPTIONS:
         names = ([f"-{option.short}"] if option.short else []) + [f"--{option.name}"]
         common: dict[str, Any] = {"dest": option.name, "help": option.help, "default": argparse.SUPPRESS}

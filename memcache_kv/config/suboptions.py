@@ -1,7 +1,7 @@
-"""Reading the sub-options of -o, as memcached 1.6.45 has them: which there are, and what it says of senseless ones.
+"""The sub-options of -o: which there are, how they are read, and memcached 1.6.45's messages about invalid ones.
 
-Some of them set fields of Settings, those of TLS a field that holds them all. The others have no meaning here: they are
-checked all the same, and kept as `Unused`, for `stats settings` to show.
+Some of them set fields of Settings, and those for TLS a field that holds them all. The others have no effect here. They
+are checked like in memcached and kept as `Unused`, so that `stats settings` can show them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ HASH_ALGORITHMS = ("jenkins", "murmur3", "xxh3")
 
 Number = TypeVar("Number", int, float)
 ArgumentReader = Callable[[str | None], Mapping[str, Any]]
-"""Turns a sub-option's argument, None where it has none, into the fields that it sets."""
-Refusal = tuple[Callable[[Any], bool], str]
-"""Which values are senseless, and what is said of them."""
+"""Turns a sub-option's argument, or None if it has none, into the fields that it sets."""
+ValueCheck = tuple[Callable[[Any], bool], str]
+"""Whether a value is invalid, and the message about it."""
 GROUPS: dict[str, type[Unused] | type[TlsOptions]] = {"extended": Unused, "tls": TlsOptions}
 """Fields of Settings that hold many sub-options each."""
 
 
 def read_suboptions(texts: Iterable[str], item_size: int, slab_min_size: int) -> dict[str, Any]:
-    """Read what -o gave, each text a name or name=argument; later ones win.
+    """Read the sub-options that -o gave and return the fields of Settings that they set.
 
-    Returns fields of Settings. Raises ConfigError in memcached's words.
+    texts: each a name or name=argument, of which later ones win; item_size, slab_min_size: the values of -I and -n, in
+    bytes. Raises ConfigError with memcached's message.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -58,19 +59,19 @@ def read_suboptions(texts: Iterable[str], item_size: int, slab_min_size: int) ->
 
 
 def _atoi(text: str) -> int:
-    """Read a number as C's atoi does: as far as there is one, and 0 where there is none."""
+    """Read a number like C's atoi: ignore what follows the number, and return 0 if there is none."""
     match = re.match(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,18})", text)
     return int(match[1]) if match else 0
 
 
 def _atof(text: str) -> float:
-    """Read a number with a fraction as C's atof does, but for hexadecimal and words such as inf."""
+    """Read a decimal number like C's atof, without hexadecimal numbers and words such as inf."""
     match = re.match(r"[ \t\n\v\f\r]*([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?)", text)
     return float(match[1]) if match else 0.0
 
 
 def _whole(lowest: int, highest: int, complaint: str, unit: int = 1) -> Callable[[str], int]:
-    """Read a number that must be one from its first to its last letter; the result is in units of `unit`."""
+    """Make a reader of a number with nothing behind it, from lowest to highest, which is then multiplied by unit."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s?", text, re.ASCII) or not lowest <= int(text) <= highest:
@@ -81,22 +82,22 @@ def _whole(lowest: int, highest: int, complaint: str, unit: int = 1) -> Callable
 
 
 def _sets(**values: Any) -> ArgumentReader:
-    """A sub-option without argument; one that is given is passed over, as in memcached."""
+    """Make a reader for a sub-option without an argument. Like in memcached, an argument is ignored."""
     return lambda argument: values
 
 
-def _takes(field: str, missing: str, read: Callable[[str], Number], *refusals: Refusal) -> ArgumentReader:
-    """A sub-option with an argument.
+def _takes(field: str, missing: str, read: Callable[[str], Number], *checks: ValueCheck) -> ArgumentReader:
+    """Make a reader for a sub-option with an argument.
 
-    missing: what is said, after "Missing", where there is none.
+    missing: what the message about a missing argument says after "Missing".
     """
 
     def reader(argument: str | None) -> Mapping[str, Any]:
         if argument is None:
             raise ConfigError(f"Missing {missing}")
         value = read(argument)
-        for is_senseless, complaint in refusals:
-            if is_senseless(value):
+        for is_invalid, complaint in checks:
+            if is_invalid(value):
                 raise ConfigError(complaint.format(value))
         return {field: value}
 
@@ -111,7 +112,7 @@ def _slab_automove(argument: str | None) -> Mapping[str, Any]:
 
 
 def _hash_algorithm(argument: str | None) -> Mapping[str, Any]:
-    """Check the name; there is but one hash here, the interpreter's."""
+    """Check the name. It has no effect: the interpreter's hash is always used."""
     if argument is None:
         raise ConfigError("Missing hash_algorithm argument")
     if argument not in HASH_ALGORITHMS:
@@ -152,13 +153,13 @@ def _text(name: str) -> ArgumentReader:
 
 
 def _choice(name: str) -> ArgumentReader:
-    """Read one of 0 to 3."""
+    """Make a reader for a number from 0 to 3."""
     read = _whole(-1 << 31, (1 << 31) - 1, f"could not parse argument to {name}")
-    refusal = (lambda n: not 0 <= n <= 3, f"Invalid {name}. Use help to see valid options.")
-    return _takes(name, f"{name} argument", read, refusal)
+    check = (lambda n: not 0 <= n <= 3, f"Invalid {name}. Use help to see valid options.")
+    return _takes(name, f"{name} argument", read, check)
 
 
-# What has to fit together
+# Values that depend on each other
 
 
 def _check_chunk_size(chunk: int, item_size: int) -> None:
@@ -200,7 +201,7 @@ def _check_lru(unused: Unused) -> None:
 
 
 SUBOPTIONS: dict[str, ArgumentReader] = {
-    # with a meaning here
+    # with an effect
     "maxconns_fast": _sets(maxconns_fast=True),
     "no_maxconns_fast": _sets(maxconns_fast=False),
     "idle_timeout": _takes("idle_timeout", "numeric argument for idle_timeout", _atoi),
@@ -222,11 +223,11 @@ SUBOPTIONS: dict[str, ArgumentReader] = {
     "ssl_session_cache": _sets(ssl_session_cache=True),
     "ssl_kernel_tls": _sets(ssl_kernel_tls=True),
     "ssl_min_version": _choice("ssl_min_version"),
-    # two that set both kinds
+    # with an effect of both kinds
     "modern": _sets(),
     "no_modern": _sets(maxconns_fast=False, lru_crawler=False, slab_chunk_max=SLAB_PAGE_BYTES, slab_reassign=False,
                        slab_automove=0, lru_segmented=False, lru_maintainer_thread=False),
-    # without
+    # without an effect
     "hashpower": _takes("hashpower_init", "numeric argument for hashpower", _atoi,
                         (lambda n: n < 12, "Initial hashtable multiplier of {} is too low"),
                         (lambda n: n > 32, "Initial hashtable multiplier of {} is too high")),

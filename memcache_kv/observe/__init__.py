@@ -1,1 +1,1 @@
-"""Those who want to see single requests: the log, `watch`, counts by prefix."""
+"""The log, and the observers of single requests: `watch`, and counts per key prefix."""

@@ -1,4 +1,4 @@
-"""What the server says on standard error, in memcached's manner."""
+"""The log: lines on standard error, like memcached's, or in the system's log."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from memcache_kv.errors import MemcacheKVError
 
 
 class LogStream(Protocol):
-    """Where a log goes."""
+    """What a log writes to."""
 
     def write(self, text: str, /) -> object:
-        """Take a line, with its end."""
+        """Write lines, which end with line ends."""
 
     def flush(self) -> object:
-        """Pass on what was taken."""
+        """Write out what is buffered."""
 
 
 class SystemLog:
-    """The system's log as a stream, for a server in the background, which has no standard error."""
+    """The system's log as a `LogStream`, for a server in the background, which has no standard error."""
 
     def __init__(self) -> None:
         import syslog
@@ -31,23 +31,25 @@ class SystemLog:
         self._take = syslog.syslog
 
     def write(self, text: str, /) -> None:
-        """Pass on each line as a message."""
+        """Send each line to the system's log as a message."""
         for line in text.splitlines():
             self._take(line)
 
     def flush(self) -> None:
-        """Do nothing: each message has gone."""
+        """Do nothing, as messages are not buffered."""
 
 
 REPEAT_SECONDS = 10.0
-"""What a stranger can cause with every packet is said once in this time."""
+"""The time in which only one line of a kind is logged, if any client can cause it with every packet."""
 
 
 class Log:
-    """Lines on standard error; `verbosity` (memcached's -v, `verbosity` command) decides which.
+    """A log with memcached's levels of verbosity: -v, -vv, and the command `verbosity`.
 
-    May be used by any thread: a line is one write. Characters that a terminal would act on are escaped, as clients
-    choose some of what is written. A log that can't be written (a closed pipe, no standard error at all) is dropped.
+    verbosity: the number of -v; stream: what to write to, standard error by default; monotonic: the clock, in seconds.
+
+    Any thread may call any method: each line is one write. Control characters are escaped, as clients choose some of
+    the text. If the stream can't be written (a closed pipe, no standard error), lines are lost.
     """
 
     def __init__(
@@ -55,63 +57,64 @@ class Log:
     ) -> None:
         self.verbosity = verbosity
         self.stream: LogStream | None = stream if stream is not None else sys.stderr
-        """Where the lines go."""
+        """What the lines are written to; None if the process has no standard error."""
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._repeats: dict[object, tuple[float, int]] = {}
-        """When each kind of line was said last, and how many of it were left out since."""
+        """For each kind of line, when one was last written, and how many were left out since."""
 
     def redirect(self, stream: LogStream) -> None:
         """Write to another stream from now on."""
         self.stream = stream
 
     def say(self, text: str) -> None:
-        """Write a line that everybody should see: where we listen, what was recovered, what went wrong."""
+        """Write a line at any verbosity: a listening address, what was recovered, an error."""
         self._write(printable(text) + "\n")
 
     def say_rarely(self, kind: object, text: str) -> None:
-        """Write a line that a stranger can cause with every packet, unless one of its kind was written just now.
+        """Write a line that clients can cause often, unless one of its kind was written within REPEAT_SECONDS.
 
-        The next one that is written tells how many were left out. There must be few kinds: all are remembered.
+        The next line of the kind says how many were left out. kind: anything hashable; there must be few kinds, as all
+        of them are remembered.
         """
         left_out = self._count(kind)
         if left_out is not None:
             self.say(text + _and_others(left_out))
 
     def failure(self, what: str, error: BaseException, outcome: str = "") -> None:
-        """Write in one line what failed and why, and what comes of it; under -v the traceback too."""
+        """Write a line with what failed, the reason and the consequence; with -v also the traceback."""
         self._write_failure(f"{what}: {reason(error)}" + (f"; {outcome}" if outcome else ""), error)
 
     def fatal(self, what: str, error: BaseException, outcome: str) -> None:
-        """Write what ended the server, and the traceback in any case."""
+        """Write a line with what failed, the reason and the consequence, and the traceback at any verbosity."""
         self._write_failure(f"{what}: {reason(error)}; {outcome}", error, with_traceback=True)
 
     def failure_rarely(self, what: str, error: BaseException) -> None:
-        """Write the same of what a stranger can cause with every packet; see `say_rarely`.
+        """Write a failure that clients can cause often, at most once within REPEAT_SECONDS; see `say_rarely`.
 
-        Errors of one type and number from one line of the code are of one kind.
+        Errors with the same type and errno from the same line of code are of one kind.
         """
         left_out = self._count((type(error), getattr(error, "errno", None), place(error)))
         if left_out is not None:
             self._write_failure(f"{what}: {reason(error)}{_and_others(left_out)}", error)
 
     def event(self, text: str) -> None:
-        """Write a line under -v: who connects and leaves."""
+        """Write a line with -v: connections opened and closed, signals, files read again."""
         if self.verbosity > 0:
             self.say(text)
 
     def request(self, fd: int, line: bytes) -> None:
-        """Write a request under -vv."""
+        """Write a request of the connection with this descriptor, with -vv."""
         if self.verbosity > 1:
             self.say(f"<{fd} {line.decode('utf-8', 'backslashreplace')}")
 
     def reply(self, fd: int, line: bytes) -> None:
-        """Write a reply under -vv."""
+        """Write a reply to the connection with this descriptor, with -vv."""
         if self.verbosity > 1:
             self.say(f">{fd} {line.decode('utf-8', 'backslashreplace')}")
 
     def _count(self, kind: object) -> int | None:
-        """Return how many of a kind were left out since its last line; None where this one is left out too."""
+        """Return how many lines of a kind were left out since the last one, or None to leave out this one too."""
         now = self._monotonic()
         with self._lock:
             said_at, left_out = self._repeats.get(kind, (now - REPEAT_SECONDS, 0))
@@ -124,7 +127,7 @@ class Log:
     def _write_failure(self, line: str, error: BaseException, with_traceback: bool = False) -> None:
         lines = [line]
         if with_traceback or self.verbosity > 0:
-            import traceback  # loading it takes 4 ms of a start, and mostly nobody needs it
+            import traceback  # imported here, as it would slow down every start
 
             lines += "".join(traceback.format_exception(error)).splitlines()
         self._write("".join(f"{printable(line)}\n" for line in lines))
@@ -136,18 +139,18 @@ class Log:
             self.stream.write(text)
             self.stream.flush()
         except (OSError, ValueError):
-            pass  # there is nowhere left to tell of it
+            pass  # there is nowhere to report this
 
 
 def printable(text: str) -> str:
-    r"""Escape control characters, line ends among them, and others that can't be seen: \x1b for an escape."""
+    r"""Return a text with escapes such as \x1b for characters that are not printable, including line ends."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def reason(error: BaseException) -> str:
-    """Tell why something failed: what the system says, or our own words; for a fault in the code, its place too."""
+    """Return why something failed: the system's message or ours. For other exceptions, add the line of code."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, MemcacheKVError):
@@ -157,7 +160,7 @@ def reason(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Name the line of our code that an error came from, or of other code where ours had no part in it."""
+    """Return the module and line that an error came from, of this package if it was involved."""
     lines, trace = [], error.__traceback__
     while trace is not None:
         lines.append((trace.tb_frame.f_globals.get("__name__", "?"), trace.tb_lineno))

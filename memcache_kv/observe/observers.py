@@ -1,4 +1,4 @@
-"""Those who want to see single requests: the verbose log, `watch`, and the counts per key prefix."""
+"""The observers of single requests: the verbose log, `watch`, and the counts per key prefix."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from memcache_kv.store.writes import Write
 
 
 class Observers:
-    """Tell of single requests to whoever wants to hear of them.
+    """Report single requests to the log, the watchers and the counts per prefix.
 
-    The hot path looks at `active` alone, and takes its short ways only while that is False; what it is made of may
-    change while the server runs, and whoever changes it calls `refresh`. Any thread may call any method.
+    The fast paths check only `active`, and are used only while it is False. Whoever changes what it depends on calls
+    `refresh`. Any thread may call any method.
     """
 
     __slots__ = ("active", "log", "prefixes", "watchers")
@@ -28,47 +28,47 @@ class Observers:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again whether anybody wants to see single requests."""
+        """Set `active` to whether anything observes single requests now."""
         watched = self.watchers.is_watched(*REQUEST_STREAMS)
         self.active = self.log.verbosity > 1 or self.prefixes.counting or watched
 
     def set_verbosity(self, level: int) -> None:
-        """Change what the log says, as `-v` and the command `verbosity` do."""
+        """Change the verbosity of the log, as the command `verbosity` does."""
         self.log.verbosity = level
         self.refresh()
 
     def count_prefixes(self, counting: bool) -> None:
-        """Begin or end the counts per prefix, as `stats detail on` and `off` do."""
+        """Turn the counts per prefix on or off, as `stats detail on` and `off` do."""
         self.prefixes.counting = counting
         self.refresh()
 
     def looked_up(self, fd: int, key: bytes, entry: Entry | None, flushed: bool = False) -> None:
-        """Tell that a command is about to look for a key, for which this is kept, expired or not.
+        """Report a command's lookup of a key.
 
-        flushed: whether nothing is, because a flush took it.
+        fd: the connection's descriptor; entry: what is stored, expired or not; flushed: whether a flush removed it.
         """
         if self.watchers.is_watched(Stream.FETCHERS):
             self.watchers.looked_up(fd, key, entry, flushed)
 
     def fetched(self, fd: int, key: bytes, entry: Entry | None) -> None:
-        """Tell that a command of this connection looked for a key, and found this."""
+        """Report what a command got for a key: an entry, or None for a miss."""
         if self.prefixes.counting:
             self.prefixes.fetched(key, entry is not None)
 
     def stored(self, fd: int, write: Write, outcome: Outcome, entry: Entry | None = None) -> None:
-        """Tell what became of a storage command, and what it stored."""
+        """Report the outcome of a storage command, and the entry that it stored."""
         if self.watchers.is_watched(Stream.MUTATIONS):
             self.watchers.stored(fd, write, outcome, entry)
         if self.prefixes.counting:
             self.prefixes.stored(write.key)
 
-    def refused(self, fd: int, key: bytes, mode: Mode) -> None:
-        """Tell that a value was too large to be stored."""
+    def rejected(self, fd: int, key: bytes, mode: Mode) -> None:
+        """Report a value that was too large to be stored."""
         if self.watchers.is_watched(Stream.MUTATIONS):
-            self.watchers.refused(fd, key, mode)
+            self.watchers.rejected(fd, key, mode)
 
     def deleted(self, fd: int, key: bytes, entry: Entry | None, command: str) -> None:
-        """Tell that a command deleted a key, for which this was kept, or (None) found nothing to delete."""
+        """Report the deletion of an entry by a command, or a miss (None)."""
         if entry is not None and self.watchers.is_watched(Stream.DELETIONS):
             self.watchers.deleted(key, entry, command)
         if self.prefixes.counting:

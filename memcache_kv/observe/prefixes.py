@@ -1,4 +1,4 @@
-"""Counts per prefix of the key, for `stats detail`."""
+"""Counts of commands per key prefix, for `stats detail`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import threading
 from collections.abc import Iterator
 
 MAX_PREFIXES = 1 << 16
-"""Keys of further prefixes are not counted, as in memcached: clients choose the names, and each takes memory."""
+"""The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
 PREFIXES_AT_ONCE = 256
-"""How many are told of in one piece of the dump."""
+"""The number of prefixes in one piece of the dump."""
 
 GET, HIT, SET, DELETE = range(4)
 
 
 class Prefixes:
-    """Count commands by what the keys begin with, up to the delimiter; keys without it are not counted.
+    """Counts of commands by the part of their key before the delimiter. Keys without it are not counted.
 
-    Any thread may call; one lock keeps the sums true. Whoever turns `counting` on or off tells `Observers`.
+    delimiter: the character that ends a prefix; counting: whether the counts are on.
 
-    delimiter: the character that ends a prefix; counting: whether to begin at once.
+    Any thread may call any method: each takes a lock. `Observers.count_prefixes` changes `counting`.
     """
 
     def __init__(self, delimiter: str = ":", counting: bool = False) -> None:
@@ -28,29 +28,29 @@ class Prefixes:
         self._lock = threading.Lock()
 
     def fetched(self, key: bytes, found: bool) -> None:
-        """Count a key that was looked for."""
+        """Count a lookup of a key, and whether it was found."""
         with self._lock:
             counts = self._of_locked(key)
             counts[GET] += 1
             counts[HIT] += found
 
     def stored(self, key: bytes) -> None:
-        """Count a storage command, whatever became of it."""
+        """Count a storage command, whatever its outcome."""
         with self._lock:
             self._of_locked(key)[SET] += 1
 
     def deleted(self, key: bytes) -> None:
-        """Count a delete, whether it found something or not."""
+        """Count a delete, whether it found the key or not."""
         with self._lock:
             self._of_locked(key)[DELETE] += 1
 
     def clear(self) -> None:
-        """Forget all counts, as `stats reset` does."""
+        """Remove all counts, as `stats reset` does."""
         with self._lock:
             self._counts.clear()
 
     def dump(self) -> Iterator[bytes]:
-        """Tell of every prefix in memcached's form, in pieces, and END."""
+        """Yield the reply to `stats detail dump` in pieces: a line for each prefix, then END."""
         with self._lock:
             prefixes = list(self._counts)
         for start in range(0, len(prefixes), PREFIXES_AT_ONCE):
@@ -59,13 +59,13 @@ class Prefixes:
 
     def _line(self, prefix: bytes) -> bytes:
         counts = self._counts.get(prefix)
-        if counts is None:  # forgotten meanwhile
+        if counts is None:  # cleared meanwhile
             return b""
         gets, hits, sets, deletes = counts
         return b"PREFIX %b get %d hit %d set %d del %d\r\n" % (prefix, gets, hits, sets, deletes)
 
     def _of_locked(self, key: bytes) -> list[int]:
-        """Return the counts to add to; those of a key that is not counted are thrown away."""
+        """Return the counts of a key's prefix, or counts that nobody reads for a key that is not counted."""
         prefix, delimiter, _ = key.partition(self._delimiter)
         counts = self._counts.get(prefix) if delimiter else None
         if counts is None:

@@ -1,6 +1,6 @@
-"""`watch`: lines about what the server does, for the connections that asked for them (protocol.txt, "Watchers").
+"""`watch`: log lines for the connections that request them (memcached's protocol.txt, "Watchers").
 
-The lines have the fields of memcached 1.6.45's logger in its order.
+The lines have the fields of memcached 1.6.45's logger, in the same order.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from memcache_kv.store.time import Time
 from memcache_kv.store.writes import Write
 
 LINES_LIMIT_BYTES = 256 * 1024
-"""Lines kept for one who does not read them, as in memcached."""
+"""The size of a watcher's buffer, as in memcached."""
 SKIPPED_LINE_BYTES = 128
-"""Room that is kept free for the line that tells how many are missing."""
+"""The part of it that is kept free for the line that says how many lines were skipped."""
 WATCHERS_LIMIT = 20
 
 
 class Stream(enum.Enum):
-    """What one can watch. Where memcached has lines that have no meaning here, none come."""
+    """What a client can watch. Streams about what does not exist here have no lines."""
 
     RAWCMDS = "rawcmds"
     EVICTIONS = "evictions"
@@ -40,44 +40,45 @@ class Stream(enum.Enum):
 
 
 REQUEST_STREAMS = frozenset({Stream.FETCHERS, Stream.MUTATIONS, Stream.DELETIONS})
-"""Those that tell of single requests."""
+"""The streams with lines about single requests."""
 
 
 class Watcher:
-    """One who watches: the lines that wait for it, and how many it has missed. Made by `Watchers.add`.
+    """A connection that watches: its buffered lines, and how many were skipped. Made by `Watchers.add`.
 
-    tell: called when a line waits that nobody has been told of; it may be called by any thread, and returns at once.
+    streams: what it watches; limit_bytes: the size of its buffer; lock: the lock of `Watchers`; notify: called when the
+    first line is put into the empty buffer, by any thread and with locks held, so it must not block.
     """
 
-    __slots__ = ("streams", "_lock", "_limit_bytes", "_tell", "_lines", "_waiting_bytes", "_missed")
+    __slots__ = ("streams", "_lock", "_limit_bytes", "_notify", "_lines", "_waiting_bytes", "_skipped")
 
     def __init__(
-        self, streams: frozenset[Stream], limit_bytes: int, lock: threading.Lock, tell: Callable[[], None]
+        self, streams: frozenset[Stream], limit_bytes: int, lock: threading.Lock, notify: Callable[[], None]
     ) -> None:
         self.streams = streams
         self._lock = lock
         self._limit_bytes = limit_bytes
-        self._tell = tell
+        self._notify = notify
         self._lines: list[bytes] = []
         self._waiting_bytes = 0
-        self._missed = 0
+        self._skipped = 0
 
     def offer_locked(self, line: bytes) -> bool:
-        """Put a line by; False, and it is missed, where there is no room. The watchers' lock is held."""
+        """Buffer a line and return True, or skip it and return False if there is no room. The lock must be held."""
         if self._waiting_bytes + len(line) + SKIPPED_LINE_BYTES > self._limit_bytes:
-            self._missed += 1
+            self._skipped += 1
             return False
-        if self._missed:
-            line = b"skipped=%d\n%b" % (self._missed, line)
-            self._missed = 0
+        if self._skipped:
+            line = b"skipped=%d\n%b" % (self._skipped, line)
+            self._skipped = 0
         self._lines.append(line)
         self._waiting_bytes += len(line)
         if len(self._lines) == 1:
-            self._tell()
+            self._notify()
         return True
 
     def take(self) -> list[bytes]:
-        """Return the lines that wait, and forget them. For the one thread that sends them."""
+        """Return the buffered lines and empty the buffer. For the thread that sends them."""
         with self._lock:
             lines, self._lines = self._lines, []
             self._waiting_bytes = 0
@@ -85,14 +86,14 @@ class Watcher:
 
 
 class Watchers:
-    """All who watch. Tell of what happens; each gets the lines of the streams that it asked for.
+    """All watchers. Each gets the lines of the streams that it watches.
 
-    Every method may be called by any thread, with a shard's lock held too: one lock is taken, for the time that it
-    takes to put a line by, and within it none but memory is touched and `tell` called. Nobody waits for one who
-    watches: what it does not read in time is missed. Who asks first whether a stream is watched (`is_watched`) saves
-    the making of its lines.
+    clock: the time, for expiry times; lines_limit_bytes: the size of each watcher's buffer; now_us: the unix time in
+    microseconds, for the lines; sizes: the size classes.
 
-    lines_limit_bytes: what may wait for one watcher; now_us: microseconds of unix time; sizes: the items' classes.
+    Any thread may call any method, also while it holds a shard's lock. Each takes one lock, only to buffer a line and
+    to call `notify`. Nobody waits for a watcher: lines that do not fit into its buffer are skipped. Callers check
+    `is_watched` first, which saves making lines for nobody.
     """
 
     def __init__(
@@ -114,40 +115,40 @@ class Watchers:
         self.reset()
 
     def reset(self) -> None:
-        """Count the lines anew, as `stats reset` does."""
+        """Set the counts to 0, as `stats reset` does."""
         self.written = 0
-        """Lines that somebody was to have."""
+        """The number of lines made."""
         self.sent = 0
-        """How often one was put by for somebody."""
+        """The number of lines buffered, counted for each watcher."""
         self.skipped = 0
-        """How often somebody missed one."""
+        """The number of lines skipped, counted for each watcher."""
 
     @property
     def count(self) -> int:
-        """How many watch."""
+        """The number of watchers."""
         return len(self._watchers)
 
     def is_watched(self, *streams: Stream) -> bool:
-        """Tell whether somebody watches one of these."""
+        """Return whether a watcher has one of these streams."""
         return not self._streams.isdisjoint(streams)
 
     def follow(self, changed: Callable[[], None]) -> None:
-        """Call this from now on whenever other streams are watched, with the lock held: it must not watch itself."""
+        """Call a function whenever watchers come or go, with the lock held: it must not call `add` or `remove`."""
         self._followers.append(changed)
 
-    def add(self, streams: frozenset[Stream], tell: Callable[[], None]) -> Watcher | None:
-        """Watch these streams; None where there are too many who watch. `Watcher` says what `tell` is."""
+    def add(self, streams: frozenset[Stream], notify: Callable[[], None]) -> Watcher | None:
+        """Add a watcher of these streams, or return None if there are too many. `Watcher` describes `notify`."""
         with self._lock:
             if len(self._watchers) >= WATCHERS_LIMIT:
                 return None
-            watcher = Watcher(streams, self._lines_limit_bytes, self._lock, tell)
+            watcher = Watcher(streams, self._lines_limit_bytes, self._lock, notify)
             self._watchers.append(watcher)
-            self._line_id += 1  # as in memcached, where it marks from when on lines are for the new one
+            self._line_id += 1  # as in memcached, where this id marks the first line for the new watcher
             self._changed_locked()
             return watcher
 
     def remove(self, watcher: Watcher) -> None:
-        """Watch no longer: `tell` is not called any more."""
+        """Remove a watcher. Its `notify` is not called any more."""
         with self._lock:
             self._watchers.remove(watcher)
             self._changed_locked()
@@ -157,10 +158,10 @@ class Watchers:
         for changed in self._followers:
             changed()
 
-    # What happens
+    # Events
 
     def looked_up(self, fd: int, key: bytes, entry: Entry | None, flushed: bool = False) -> None:
-        """Tell that a command looks for a key, for which this is kept, expired or not, or nothing since a flush."""
+        """Report the lookup of a key; see `Observers.looked_up`."""
         clsid = size = 0
         if entry is None:
             status = "flushed" if flushed else "not_found"
@@ -172,15 +173,15 @@ class Watchers:
         self._write(Stream.FETCHERS, f"item_get key={_encoded(key)} status={status} clsid={clsid} cfd={fd} size={size}")
 
     def stored(self, fd: int, write: Write, outcome: Outcome, entry: Entry | None) -> None:
-        """Tell what became of a storage command, and what it stored."""
+        """Report the outcome of a storage command, and the entry that it stored."""
         deadline, wire_bytes = write.deadline, write.wire_bytes
         if entry is not None:  # it may have joined them to older ones
             deadline, wire_bytes = deadline_of(entry), wire_bytes_of(entry)
         status, clsid = outcome.name.lower(), self._class_of(write.key, wire_bytes)
         self._store(fd, write.key, status, write.mode, self._ttl(deadline), clsid, length_of(wire_bytes))
 
-    def refused(self, fd: int, key: bytes, mode: Mode) -> None:
-        """Tell that a value was too large to be stored."""
+    def rejected(self, fd: int, key: bytes, mode: Mode) -> None:
+        """Report a value that was too large to be stored."""
         self._store(fd, key, "too_large", mode, 0, 0, 0)
 
     def _store(self, fd: int, key: bytes, status: str, mode: Mode, ttl: int, clsid: int, size: int) -> None:
@@ -191,16 +192,16 @@ class Watchers:
         )
 
     def _ttl(self, deadline: int) -> int:
-        """Return the seconds to a deadline. One that has passed shows as memcached's unsigned 32 bits show it."""
+        """Return the seconds until a deadline. If it has passed, wrap around like memcached's unsigned 32 bits."""
         return (max(deadline, self._clock.started) - self._clock.now) & 0xFFFFFFFF if deadline else 0
 
     def deleted(self, key: bytes, entry: Entry, command: str) -> None:
-        """Tell that a command deleted a key, for which this was kept."""
+        """Report that a command deleted an entry."""
         clsid, size = self._class_of(key, wire_bytes_of(entry)), length_of(wire_bytes_of(entry))
         self._write(Stream.DELETIONS, f"deleted key={_encoded(key)} cmd={command} clsid={clsid} size={size}")
 
     def evicted(self, key: bytes, entry: Entry, accessed: int) -> None:
-        """Tell that an item, last read or stored at this unix time, had to make room."""
+        """Report an eviction. accessed: the unix time when the item was last read or stored."""
         now, deadline = self._clock.now, deadline_of(entry)
         fetched = "yes" if state_of(entry) & FETCHED else "no"
         ttl = deadline - now if deadline else -1
@@ -212,15 +213,15 @@ class Watchers:
         )
 
     def opened(self, fd: int, peer: object) -> None:
-        """Tell of a new connection; `peer` is its other end's address."""
+        """Report a new connection. peer: the client's socket address."""
         self._write(Stream.CONNEVENTS, f"conn_new {_endpoint(peer)} cfd={fd}")
 
     def closed(self, fd: int, peer: object, reason: str) -> None:
-        """Tell that a connection ended: "normal", "error", "idle_timeout" or "shutdown"."""
+        """Report that a connection ended. reason: "normal", "error", "idle_timeout" or "shutdown"."""
         self._write(Stream.CONNEVENTS, f"conn_close {_endpoint(peer)} reason={reason} cfd={fd}")
 
     def _write(self, stream: Stream, text: str) -> None:
-        """Put a line by for everybody who watches its stream."""
+        """Buffer a line for every watcher of its stream."""
         if stream not in self._streams:
             return
         with self._lock:
@@ -238,12 +239,12 @@ class Watchers:
 
 
 def _encoded(key: bytes) -> str:
-    """Write a key as part of a URI."""
+    """Encode a key like a part of a URI, as memcached does."""
     return quote_from_bytes(key, safe="")
 
 
 def _endpoint(peer: object) -> str:
-    """Write the fields for the other end of a connection: an address and a port, or a unix socket's path."""
+    """Return the fields of a line that say where a client connects from."""
     if isinstance(peer, tuple):
         host, port = peer[:2]
         return f"rip={host.partition('%')[0]} rport={port} transport=tcp"

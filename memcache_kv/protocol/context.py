@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals, TlsCounts
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
@@ -44,7 +44,7 @@ class Context:
     crawler: Crawler
     journal: Journal | None
     compactor: Compactor | None
-    connections: Callable[[int], Iterable[ConnectionFacts]]
+    connections: Callable[[int], Iterable[ConnectionStatus]]
     stop: Callable[[], None]
     tcp_port: int = 0
     threads: int = 1

@@ -1,1 +1,1 @@
-"""The running server: listeners, workers, connections, TLS, UDP, and the process around them."""
+"""The running server: listeners, workers, connections, TLS, UDP and the process."""

@@ -1,7 +1,7 @@
-"""What the allocators of this process hold: how much of it is in use, and how much is holes.
+"""How much memory of this process is resident, in use, and free inside the allocators.
 
-Two of them have the items: the interpreter's own has objects of up to 512 bytes, malloc all that is larger. Both tell
-what is in use, which the system does not know; the system tells what is resident, which they don't know.
+Items are allocated by the interpreter's allocator (objects of up to 512 bytes) and by malloc (larger ones). The
+allocators know how much is in use and the system does not. The system knows how much is resident and they do not.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ _UNUSED = re.compile(rb"^[0-9]+ unused pools \* [0-9]+ bytes +=([ 0-9,]+)$", re.
 
 
 class Usage(NamedTuple):
-    """What the allocators have: in_use is what somebody holds; free what nobody does, be it resident or not."""
+    """Bytes that are in use, and bytes that the allocators hold free, whether these are resident or not."""
 
     in_use: int
     free: int
 
 
 class Allocator(Protocol):
-    """What the watch over the memory asks and tells the allocators."""
+    """The operations that `MemoryWatch` needs, which tests replace."""
 
     def resident(self) -> int:
-        """Return how much memory of its own the process has; 0 where the system does not tell."""
+        """Return the bytes of private resident memory of the process; 0 if the system does not say."""
 
     def usage(self) -> Usage | None:
-        """Return what is in use and what is free; None where it is not known.
+        """Return the bytes in use and free; None if they are not known.
 
-        It takes up to 10 ms for each 100,000 holes, in which nobody can allocate.
+        Slow if there are many holes, and no thread can allocate meanwhile.
         """
 
     def trim(self) -> None:
-        """Give free pages back to the system."""
+        """Return free pages to the system. Blocks every allocation meanwhile."""
 
 
 class SystemAllocator:
-    """The allocators of this process: glibc's and CPython's. With others `usage` is not known."""
+    """The allocators of glibc and CPython. `usage` returns None if the process uses others."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
@@ -52,7 +52,7 @@ class SystemAllocator:
             self._mallinfo.restype = _MallocInfo
 
     def resident(self) -> int:
-        """Return the resident size less what files and other processes have a part in."""
+        """Return the resident size without the pages that are shared or belong to files."""
         try:
             with open("/proc/self/statm", "rb") as file:
                 words = file.read().split()
@@ -61,7 +61,7 @@ class SystemAllocator:
         return (int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")
 
     def usage(self) -> Usage | None:
-        """Ask both allocators."""
+        """Return the sums of both allocators."""
         if self._mallinfo is None:
             return None
         small = _small_objects()
@@ -71,7 +71,7 @@ class SystemAllocator:
         return Usage(small.in_use + info.uordblks + info.hblkhd, small.free + info.fordblks)
 
     def trim(self) -> None:
-        """Call glibc's malloc_trim, where there is one."""
+        """Call glibc's malloc_trim, if there is one."""
         if self._trim is not None:
             self._trim(0)
 
@@ -86,21 +86,21 @@ class _MallocInfo(ctypes.Structure):
         )
     )  # fmt: skip
     uordblks: int
-    """What is in use, but for blocks that were mapped by themselves."""
+    """Bytes in use, without blocks that have a mapping of their own."""
     hblkhd: int
-    """Those blocks."""
+    """Bytes in blocks that have a mapping of their own."""
     fordblks: int
-    """What is free."""
+    """Free bytes."""
 
 
 def _small_objects() -> Usage | None:
-    """Ask the interpreter's allocator; None where it is another, or says it in another form."""
-    if "t" in getattr(sys, "abiflags", ""):  # without the GIL it is mimalloc
+    """Return the usage of the interpreter's allocator; None if it is another, or its statistics have another form."""
+    if "t" in getattr(sys, "abiflags", ""):  # interpreters without the GIL use mimalloc
         return None
     text = _malloc_stats()
     if text is None:
         return None
-    if not text:  # PYTHONMALLOC=malloc: it has nothing
+    if not text:  # PYTHONMALLOC=malloc: the allocator is not used
         return Usage(0, 0)
     found = [pattern.search(text) for pattern in (_IN_USE, _AVAILABLE, _UNUSED)]
     numbers = [int(match[1].replace(b",", b"")) for match in found if match is not None]
@@ -108,11 +108,11 @@ def _small_objects() -> Usage | None:
 
 
 def _malloc_stats() -> bytes | None:
-    """Return what `sys._debugmallocstats` writes about small objects; None where it can't be had.
+    """Return what `sys._debugmallocstats` writes about small objects; None if that is not available.
 
-    It is called beside `sys`, which can write to nothing but the standard error.
+    This calls the function behind it, as `sys` can only write to standard error.
     """
-    library = ctypes.PyDLL(None)  # which keeps the GIL: nothing is allocated meanwhile
+    library = ctypes.PyDLL(None)  # keeps the GIL, so that nothing is allocated meanwhile
     try:
         write, open_memstream = library._PyObject_DebugMallocStats, library.open_memstream
     except AttributeError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE
-from memcache_kv.stats.connections import ConnectionFacts
+from memcache_kv.stats.connections import ConnectionStatus
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
@@ -194,7 +194,7 @@ class Connection:
         """Tell whether nothing is under way here, and nothing came for more than these seconds."""
         return self._idle_seconds(now) > seconds and self._reported_state() == "conn_read"
 
-    def facts(self, now: int, serving: bool = False) -> ConnectionFacts:
+    def status(self, now: int, serving: bool = False) -> ConnectionStatus:
         """Return what `stats conns` shows. May be called by any thread.
 
         serving: whether it is this connection's request that asks.
@@ -204,7 +204,7 @@ class Connection:
             local = self.socket.getsockname()
         except OSError:  # its worker has closed it meanwhile
             local = ""
-        return ConnectionFacts(
+        return ConnectionStatus(
             self.fd, address_text(self.peer or local), address_text(local), state, self._idle_seconds(now)
         )
 

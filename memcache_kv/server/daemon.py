@@ -1,4 +1,4 @@
-"""The way into the background, and how whoever started the server learns what came of it."""
+"""Running in the background, with an exit status for the process that was started."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from memcache_kv.observe.log import Log, SystemLog
 
 
 class Background:
-    """Go on in the background, in a session of its own, while the process that was started waits.
+    """Move to a background process with a session of its own, while the process that was started waits.
 
-    Made before there are threads, it returns in the background alone. The process that was started ends with status 0
-    once `ready` is called, or where the one in the background ends without it, with the same status. Until then both
-    have the same standard error, so that what goes wrong is seen.
+    keeps_log: whether the log stays on standard error, as with memcached's -v. It also stays if standard error is a
+    file. Otherwise `ready` redirects it to the system's log.
 
-    keeps_log: whether standard error stays the log, as with memcached's -v; so it does where it is a file. Otherwise
-    the log goes on in the system's.
+    To be made before there are threads. The constructor only returns in the background process. The first process exits
+    with status 0 once `ready` is called. If the background process ends before, it exits with the same status. Until
+    `ready`, both share standard error, so that errors at the start are seen.
     """
 
     def __init__(self, keeps_log: bool) -> None:
@@ -33,20 +33,20 @@ class Background:
         self._system_log = None if stays else SystemLog()
 
     def ready(self, log: Log) -> None:
-        """Let the process that was started end, and leave the terminal."""
+        """Make the first process exit with status 0, and detach from the terminal."""
         if self._system_log is not None:
             log.redirect(self._system_log)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1) if self._system_log is None else (0, 1, 2):
             os.dup2(null, stream)
         os.close(null)
-        with contextlib.suppress(OSError):  # whoever waited was killed
+        with contextlib.suppress(OSError):  # the first process was killed
             os.write(self._ready, b"r")
         os.close(self._ready)
 
 
 def _outcome(child: int, waiting: int) -> int:
-    """Wait until the child says that it is ready, or has ended; return the exit status for that."""
+    """Wait until the child is ready or has ended, and return the exit status of the first process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda signum, frame: os.kill(child, signum))
     if os.read(waiting, 1):
@@ -54,5 +54,5 @@ def _outcome(child: int, waiting: int) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status >= 0:
         return status
-    Log().say(f"memcache-kv: the server was ended by {signal.Signals(-status).name} before it listened")
+    Log().say(f"memcache-kv: {signal.Signals(-status).name} ended the server before it was ready")
     return 128 - status

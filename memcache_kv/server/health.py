@@ -1,7 +1,7 @@
-"""`memcache-kv health`: ask a server whether it answers, whatever it wants of its clients.
+"""`memcache-kv health`: check that a server answers.
 
-It needs neither a login nor a certificate, and need not be told which protocol is spoken: a refusal in the words of a
-memcached server is an answer too. One probe after the other is tried, on a connection each, until one is answered.
+The check needs no login, no certificate and no knowledge of the protocol: an error that a memcached server would send
+is an answer too. It tries several probes, each on a connection of its own, until the server answers one.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memcache_kv.config.settings import CONFIG_VARIABLE, DEFAULT_PORT, DOORS, PORT_FILE_VARIABLE, load_settings
+from memcache_kv.config.settings import CONFIG_VARIABLE, DEFAULT_PORT, PORT_FILE_VARIABLE, TLS_PREFIXES, load_settings
 from memcache_kv.errors import ListenError, MemcacheKVError
 from memcache_kv.server.server import LOOPBACKS, split_address
 
-TIMEOUT_SECONDS = 3.0
+HEALTH_TIMEOUT_SECONDS = 3.0
 TEXT_REPLY = re.compile(rb"VERSION |CLIENT_ERROR |SERVER_ERROR |ERROR Too many open connections")
 BINARY_VERSION = 0x0B
 BINARY_REQUEST = struct.pack(">BBHBBHIIQ", 0x80, BINARY_VERSION, 0, 0, 0, 0, 0, 0, 0)
 TEXT_REQUEST = b"version".ljust(len(BINARY_REQUEST)) + b"\r\n"
-"""As long as a binary request, or else a server of that protocol would wait for the rest of one."""
+"""As long as a binary request, so that a server that only speaks the binary protocol does not wait for more."""
 BINARY_REPLY = re.compile(b"\x81\x0b", re.DOTALL)
-WANTS_CERTIFICATE = "answers with TLS, and wants a client's certificate"
-LONGEST_REPLY_BYTES = 1024
-EVERYWHERE = ("", "0.0.0.0", "::", "*")  # nosec B104: addresses to recognise, none to listen on
+WANTS_CERTIFICATE = "answers with TLS, and requires a client certificate"
+REPLY_LIMIT_BYTES = 1024
+ALL_INTERFACES = ("", "0.0.0.0", "::", "*")  # nosec B104: addresses to recognise, none to listen on
 
 
 class Unhealthy(MemcacheKVError):
-    """The server does not answer, or not as a memcached server does."""
+    """The server does not answer, or not like a memcached server."""
 
 
 class Address(NamedTuple):
-    """Where to ask: a host and its port, or a unix socket's path."""
+    """The address of a server: a host and a port, or the path of a unix socket."""
 
     host: str
     port: int
     path: str = ""
 
     def __str__(self) -> str:
-        """Write it for a person."""
+        """Return the address as HOST:PORT, [IPV6]:PORT or a path."""
         if self.path:
             return self.path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def connect(self, timeout: float) -> socket.socket:
-        """Connect to it."""
+        """Connect, and return the socket with this timeout in seconds. Raises OSError."""
         if not self.path:
             return socket.create_connection((self.host, self.port), timeout)
         sock = socket.socket(socket.AF_UNIX)
@@ -65,7 +65,7 @@ class Address(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask, and return the exit status: 0 where the server answers, 1 where it does not, 2 for a wrong flag."""
+    """Run the check and return the exit status: 0 if the server answers, 1 if not, 2 if a flag is invalid."""
     options = _make_parser().parse_args(arguments)
     try:
         address = options.address or default_address(os.environ)
@@ -80,35 +80,35 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="memcache-kv health",
         allow_abbrev=False,
-        description="Ask a server whether it answers. The status is 0 if it does, also where it demands a login or a "
-        "certificate, 1 if it does not, and 2 for a wrong flag.",
+        description="Check that a server answers. The exit status is 0 if it does, even if it requires a login or a "
+        "certificate, 1 if it does not, and 2 if a flag is invalid.",
     )
     parser.add_argument(
         "--address",
         type=read_address,
         metavar="ADDR",
         help=f"HOST, HOST:PORT, [IPV6]:PORT or the path of a unix socket (default: the port in the file that "
-        f"{PORT_FILE_VARIABLE} names, or else what a server with the same environment would listen on)",
+        f"{PORT_FILE_VARIABLE} names, or the address that a server with the same environment would listen on)",
     )
-    parser.add_argument("--tls", action="store_true", help="try TLS alone, not both ways")
+    parser.add_argument("--tls", action="store_true", help="only try TLS (default: try with and without TLS)")
     parser.add_argument(
         "--timeout",
         type=_seconds,
-        default=TIMEOUT_SECONDS,
+        default=HEALTH_TIMEOUT_SECONDS,
         metavar="SECONDS",
-        help="how long to wait for an answer in all (default: %(default)g)",
+        help="total time to wait for an answer (default: %(default)g)",
     )
     return parser
 
 
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII) or not float(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return float(text)
 
 
 def read_address(text: str) -> Address:
-    """Read what --address gave. Raises ArgumentTypeError where it is no address."""
+    """Read the value of --address. Raises ArgumentTypeError if it is not an address."""
     if "/" in text:
         return Address("", 0, text)
     try:
@@ -119,17 +119,17 @@ def read_address(text: str) -> Address:
 
 
 def default_address(environ: Mapping[str, str]) -> Address:
-    """Find out where a server started in this environment listens. Raises ConfigError where that makes no sense."""
+    """Return the address that a server with this environment listens on. Raises ConfigError if a setting is invalid."""
     config = environ.get(CONFIG_VARIABLE)
     settings = load_settings({}, Path(config) if config else None, environ)
     written = _written_port(settings.port_file)
     if settings.unix_socket is not None and written is None and not settings.listen and not settings.port_given:
         return Address("", 0, str(settings.unix_socket))
     first = settings.listen[0] if settings.listen else ""
-    tls_listener = next((tls_listener for tls_listener in DOORS if first.startswith(tls_listener)), "")
+    tls_listener = next((tls_listener for tls_listener in TLS_PREFIXES if first.startswith(tls_listener)), "")
     host, port = split_address(first.removeprefix(tls_listener), settings.port)
     is_v6 = written.is_v6 if written is not None else host == "::"
-    if host in EVERYWHERE:
+    if host in ALL_INTERFACES:
         host = LOOPBACKS[is_v6]
     return Address(host, port if written is None else written.port)
 
@@ -140,7 +140,7 @@ class _WrittenPort(NamedTuple):
 
 
 def _written_port(path: Path | None) -> _WrittenPort | None:
-    """Read the first TCP port that a server has written to its port file; None where there is none."""
+    """Return the first TCP port in a server's port file; None if there is none."""
     try:
         text = "" if path is None else path.read_text()
     except (OSError, UnicodeDecodeError):
@@ -149,8 +149,11 @@ def _written_port(path: Path | None) -> _WrittenPort | None:
     return None if match is None else _WrittenPort(int(match[2]), bool(match[1]))
 
 
-def check(address: Address, only_tls: bool = False, timeout: float = TIMEOUT_SECONDS) -> str:
-    """Ask a server in each way until it answers; return what it said. Raises Unhealthy where it never does."""
+def check(address: Address, only_tls: bool = False, timeout: float = HEALTH_TIMEOUT_SECONDS) -> str:
+    """Try the probes until the server answers, and return its answer or a description of it.
+
+    only_tls: whether to try TLS only; timeout: the total time in seconds. Raises Unhealthy if no probe is answered.
+    """
     deadline = time.monotonic() + timeout
     said = "it closes the connection"
     for probe in TLS_PROBES if only_tls else (*PLAIN_PROBES, *TLS_PROBES):
@@ -160,7 +163,7 @@ def check(address: Address, only_tls: bool = False, timeout: float = TIMEOUT_SEC
         except TimeoutError:
             raise Unhealthy(f"{address} does not answer within {timeout:g} s") from None
         except (ConnectionResetError, BrokenPipeError):
-            continue  # as a server does that wants to be asked in another way
+            continue  # the server may expect another protocol
         except OSError as error:
             said = error.strerror or str(error)
             continue
@@ -179,7 +182,7 @@ def _connect(address: Address, deadline: float) -> socket.socket:
 
 
 def _seconds_left(deadline: float) -> float:
-    """Return how long there is to wait. Raises TimeoutError where that is over."""
+    """Return the seconds until a deadline. Raises TimeoutError if it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -187,7 +190,7 @@ def _seconds_left(deadline: float) -> float:
 
 
 Probe = Callable[[socket.socket, float], str]
-"""Asks on a connection until a deadline; returns what was said, nothing where it was not a server's answer."""
+"""Sends a request on a connection and waits until a deadline; returns the answer, or "" if it is not a server's."""
 
 
 def _text(sock: socket.socket, deadline: float) -> str:
@@ -201,24 +204,24 @@ def _binary(sock: socket.socket, deadline: float) -> str:
 
 
 def _over_tls(probe: Probe) -> Probe:
-    """Make a probe of another one that asks through TLS."""
+    """Make a probe that uses another one over TLS."""
 
     def ask(sock: socket.socket, deadline: float) -> str:
-        import ssl  # for those servers alone which did not answer before
+        import ssl  # imported here, as most checks are answered before
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # whose certificate it is does not matter to whether it answers
+        context.verify_mode = ssl.CERT_NONE  # the server answers, whatever its certificate is
         try:
             secured = context.wrap_socket(sock)
         except ssl.SSLError as error:
-            if "_ALERT_" in (error.reason or ""):  # TLS 1.2 says so within the handshake
+            if "_ALERT_" in (error.reason or ""):  # TLS 1.2 sends an alert within the handshake
                 return WANTS_CERTIFICATE
             raise
         with secured:
             try:
                 return probe(secured, deadline)
-            except (ssl.SSLError, ConnectionError):  # TLS 1.3 behind it, with an alert that may be lost
+            except (ssl.SSLError, ConnectionError):  # TLS 1.3 sends the alert after the handshake; it may get lost
                 return WANTS_CERTIFICATE
 
     return ask
@@ -229,12 +232,12 @@ TLS_PROBES: tuple[Probe, ...] = (_over_tls(_text), _over_tls(_binary))
 
 
 def _exchange(sock: socket.socket, request: bytes, deadline: float, is_whole: Callable[[bytes], bool]) -> bytes:
-    """Send a request and read the reply until it is whole, too long, or the end."""
+    """Send a request, and read the reply until it is whole, too long, or the server closes the connection."""
     sock.sendall(request)
     reply = b""
-    while not is_whole(reply) and len(reply) < LONGEST_REPLY_BYTES:
+    while not is_whole(reply) and len(reply) < REPLY_LIMIT_BYTES:
         sock.settimeout(_seconds_left(deadline))
-        piece = sock.recv(LONGEST_REPLY_BYTES)
+        piece = sock.recv(REPLY_LIMIT_BYTES)
         if not piece:
             break
         reply += piece

@@ -1,4 +1,4 @@
-"""The listening sockets: they accept, refuse what is over the limit, and hand over to the workers."""
+"""The listening sockets: accept connections, reject those above the limit, hand the others to the workers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcache_kv.errors import ListenError
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import address_text
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.server.tls import TlsListener
 
 POLL_SECONDS = 0.25
-"""How soon a listener notices that it is to stop."""
+"""How long a listener may take to notice that it must stop."""
 NO_FILES_PAUSE_SECONDS = 0.05
-REFUSAL = b"ERROR Too many open connections\r\n"
+TOO_MANY_CONNECTIONS = b"ERROR Too many open connections\r\n"
 
 HandOver = Callable[[socket.socket], None]
 
 
 class Listener(socketserver.TCPServer):
-    """A server of the standard library, of streams or datagrams, with a thread of its own for `serve_forever`.
+    """A TCP or UDP server of the standard library with a thread of its own for `serve_forever`.
 
-    on_fault: told of what ends that thread; None until the server sets it.
+    on_fault: called with an exception that ends that thread; set before `start`.
     """
 
     transport = "TCP"
@@ -42,36 +42,36 @@ class Listener(socketserver.TCPServer):
     on_fault: OnFault | None = None
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the thread."""
         self._thread = ServerThread("listener", partial(self.serve_forever, POLL_SECONDS))
         self._thread.on_fault = self.on_fault
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more, and close the socket. Blocks until done."""
+        """End the thread and close the socket. Blocks until done."""
         self.shutdown()
         self._thread.join()
         self.server_close()
 
     def failed(self, what: str) -> None:
-        """Log the error that is being handled: clients can cause it, and the standard library drops it."""
+        """Log the exception that is being handled, at a limited rate, as clients can cause it."""
         error = sys.exception()
         assert error is not None
         self.log.failure_rarely(what, error)
 
     def server_bind(self) -> None:
-        """Bind, with IPv6 sockets for IPv6 alone, so that both loopbacks can have the same port."""
+        """Bind. IPv6 sockets accept IPv6 only, so that both loopback addresses can have the same port."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         super().server_bind()
 
 
-class ListeningAddress(NamedTuple):
-    """What all listening sockets of a server share.
+class ListenerOptions(NamedTuple):
+    """What all TCP and unix listeners of a server share.
 
-    backlog: how many clients the system lets queue at each.
-    waits: whether a client over the limit of connections waits for a place (no_maxconns_fast), and those behind it in
-    the system's queue, instead of being refused.
+    totals: the counts of connections; hand_over: gives an accepted socket to a worker; backlog: the number of clients
+    that the system lets wait to be accepted; waits: whether clients above the connection limit wait (no_maxconns_fast)
+    instead of being rejected.
     """
 
     totals: ConnectionTotals
@@ -82,66 +82,66 @@ class ListeningAddress(NamedTuple):
 
 
 class MemcacheServer(Listener):
-    """Listen on one TCP address; give each accepted socket to a worker instead of handling it.
+    """Listen on one TCP address and give each accepted socket to a worker.
 
-    Made, it has the address to itself but refuses connections; `activate` lets them queue, `start` accepts them.
-    `serve_forever` runs on a thread of its own (`start`), which touches nothing but the listening socket, the totals
-    and the workers' `adopt`. Raises ListenError where the address can't be had.
+    address, family: as for `socket.bind`; options: what all listeners share; tls_listener: puts TLS on accepted
+    sockets, or None for no TLS. Raises ListenError if the server can't listen on the address.
 
-    tls_listener: puts TLS on an accepted socket; None for a plain one.
+    The constructor binds the address. `activate` lets clients connect and wait, and `start` accepts them. The thread
+    uses only the listening socket, the totals and the workers' `adopt`.
     """
 
     allow_reuse_address = True
 
     def __init__(
-        self, address: Any, family: int, listening_address: ListeningAddress, tls_listener: TlsListener | None = None
+        self, address: Any, family: int, options: ListenerOptions, tls_listener: TlsListener | None = None
     ) -> None:
         self.address_family = family
         self.tls_listener = tls_listener
-        self.log = listening_address.log
-        self.request_queue_size = listening_address.backlog
-        self._listening_address = listening_address
+        self.log = options.log
+        self.request_queue_size = options.backlog
+        self._options = options
         self._stopping = False
         try:
             super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
             self.server_bind()
         except (OSError, OverflowError) as error:
             self.server_close()
-            raise self._refused(address, error) from None
+            raise self._listen_error(address, error) from None
 
     @staticmethod
     def describe(address: Any) -> str:
-        """Write an address for a person."""
+        """Return a socket address as HOST:PORT or [IPV6]:PORT."""
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def _refused(self, address: Any, error: Exception) -> ListenError:
+    def _listen_error(self, address: Any, error: Exception) -> ListenError:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         return ListenError(f"can't listen on {self.describe(address)}: {reason}")
 
     @property
     def address(self) -> str:
-        """The address it really listens on."""
+        """The address that it listens on, as `describe` writes it."""
         return self.describe(self.server_address)
 
     @property
     def port(self) -> int:
-        """The port it really listens on."""
+        """The port that it listens on."""
         return int(self.server_address[1])
 
-    def facts(self) -> ConnectionFacts:
-        """Tell about the listening socket, for `stats conns`."""
-        return ConnectionFacts(self.fileno(), address_text(self.server_address), "", "conn_listening", 0)
+    def status(self) -> ConnectionStatus:
+        """Return the row of `stats conns` for the listening socket."""
+        return ConnectionStatus(self.fileno(), address_text(self.server_address), "", "conn_listening", 0)
 
     def activate(self) -> None:
-        """Let clients connect: until now they were refused, as nobody could answer them."""
+        """Let clients connect and wait to be accepted. Raises ListenError."""
         try:
             self.server_activate()
         except OSError as error:
-            raise self._refused(self.server_address, error) from None
+            raise self._listen_error(self.server_address, error) from None
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; where the process has no more file descriptors, wait a little for some to be closed."""
+        """Accept a connection. If the process is out of file descriptors, log that and pause before raising OSError."""
         try:
             return super().get_request()
         except OSError as error:
@@ -151,71 +151,70 @@ class MemcacheServer(Listener):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand the socket to a worker, or refuse it with memcached's words."""
-        if self._takes_place():
-            self._let_in(request)
+        """Hand the socket to a worker, or reject it with memcached's error if there are too many connections."""
+        if self._count_connection():
+            self._hand_over(request)
             return
         request.setblocking(False)
         try:
-            request.send(REFUSAL)
+            request.send(TOO_MANY_CONNECTIONS)
         except OSError:
-            pass  # the client has left: nobody is there to be told
+            pass  # the client has left
         self.shutdown_request(request)
 
-    def _let_in(self, request: socket.socket) -> None:
-        """Hand over a socket that has a place, and give the place back where the client has left already."""
+    def _hand_over(self, request: socket.socket) -> None:
+        """Give a counted connection to a worker, or uncount it if the client has left already."""
         try:
-            self._listening_address.hand_over(
-                request if self.tls_listener is None else self.tls_listener.secure(request)
-            )
+            self._options.hand_over(request if self.tls_listener is None else self.tls_listener.secure(request))
         except OSError:
-            self._listening_address.totals.close()
+            self._options.totals.close()
             raise
 
-    def _takes_place(self) -> bool:
-        """Count one more connection, waiting for a place where that is asked for; False where there is none."""
-        if not self._listening_address.waits:
-            return self._listening_address.totals.open()
+    def _count_connection(self) -> bool:
+        """Count a new connection and return True, or return False at the limit. Wait for that with no_maxconns_fast."""
+        if not self._options.waits:
+            return self._options.totals.open()
         while not self._stopping:
-            if self._listening_address.totals.open_within(POLL_SECONDS):
+            if self._options.totals.open_within(POLL_SECONDS):
                 return True
         return False
 
     def stop(self) -> None:
-        """Accept no more, and close the socket."""
+        """Stop accepting and close the socket. Blocks until done."""
         self._stopping = True
         super().stop()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say in one line that a connection could not be handed over; the others go on."""
+        """Log that a connection could not be handed over. Others are not affected."""
         self.failed(f"dropped a connection from {address_text(client_address)}")
 
 
 class UnixMemcacheServer(MemcacheServer):
-    """The same on a unix socket. A socket file that nobody listens on any more is replaced.
+    """Listen on a unix socket and give each accepted socket to a worker. Replace a socket file that is not in use.
 
-    mask: the access mode of the socket file, as -a gives it.
+    path: the socket file; mask: its access mode, as -a gives it; options: what all listeners share. Raises ListenError
+    if the server can't listen there.
     """
 
     allow_reuse_address = False
 
-    def __init__(self, path: Path, mask: int, listening_address: ListeningAddress) -> None:
+    def __init__(self, path: Path, mask: int, options: ListenerOptions) -> None:
         self._path = path
         self._mask = mask
-        super().__init__(str(path), socket.AF_UNIX, listening_address)
+        super().__init__(str(path), socket.AF_UNIX, options)
 
     @staticmethod
     def describe(address: Any) -> str:
-        """Write an address for a person."""
+        """Return the path of the socket file."""
         return str(address)
 
     @property
     def port(self) -> int:
-        """A unix socket has no port."""
+        """Always 0, as a unix socket has no port."""
         return 0
 
     def server_bind(self) -> None:
-        """Bind, and set the mode before anybody can connect."""
+        """Bind, with the access mode set before anybody can connect."""
         self._remove_stale()
         before = os.umask(~self._mask & 0o777)
         try:
@@ -224,21 +223,21 @@ class UnixMemcacheServer(MemcacheServer):
             os.umask(before)
 
     def stop(self) -> None:
-        """Accept no more, close the socket and remove its file."""
+        """Stop accepting, close the socket and remove its file. Blocks until done."""
         super().stop()
         self._path.unlink(missing_ok=True)
 
     def _remove_stale(self) -> None:
-        """Remove a socket left behind by a crash; anything else at that path is left alone."""
+        """Remove a socket file left by a crash. Leave anything else at that path alone."""
         try:
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 return
         except OSError:
-            return  # there is none, or binding says what is wrong with the path
+            return  # there is no file, or binding reports what is wrong with the path
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self._path))
             except ConnectionRefusedError:
                 self._path.unlink()
             except OSError:
-                return  # somebody may listen: binding says that the address is in use
+                return  # a server may listen there: binding reports that the address is in use

@@ -1,4 +1,4 @@
-"""How much memory this process can have: that of its cgroups, or of the machine."""
+"""How much memory this process can have, by the limits of its cgroups and the size of the machine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MEBIBYTE = 1 << 20
 
 
 class Bound(NamedTuple):
-    """So much memory, and what allows no more."""
+    """An amount of memory, and what limits it: "its cgroup" or "this machine"."""
 
     bytes: int
     of: str
 
 
 def memory_bound(root: Path = Path("/")) -> Bound | None:
-    """Return the least of what the machine and each of the process's cgroups allow; None where nothing is known.
+    """Return the lowest limit among the machine's memory and the process's cgroups; None if none is known.
 
-    root: where the file system begins, for tests.
+    root: the root of the file system, which tests replace.
     """
     bounds = [Bound(size, "its cgroup") for size in _cgroup_limits(root)]
     machine = _machine_bytes()
@@ -31,12 +31,15 @@ def memory_bound(root: Path = Path("/")) -> Bound | None:
 
 
 def warning(needed_bytes: int, limit_bytes: int, bound: Bound | None) -> str | None:
-    """Return what is to be said where a process needs more than it can have, with items of so much; None: nothing."""
+    """Return a warning if the server may need more memory than the bound, or None.
+
+    needed_bytes: the most that the server may need; limit_bytes: the value of -m.
+    """
     if bound is None or needed_bytes <= bound.bytes:
         return None
     return (
-        f"warning: with -m {limit_bytes // MEBIBYTE} the server takes up to {needed_bytes // MEBIBYTE} MiB beside what "
-        f"its clients take, and {bound.of} has {bound.bytes // MEBIBYTE} MiB"
+        f"warning: with -m {limit_bytes // MEBIBYTE} the server needs up to {needed_bytes // MEBIBYTE} MiB, plus its "
+        f"connections, but {bound.of} has {bound.bytes // MEBIBYTE} MiB: lower -m, or the system may kill the server"
     )
 
 
@@ -48,9 +51,10 @@ def _machine_bytes() -> int:
 
 
 def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Give the limits of the cgroups that the process is in, those around them included.
+    """Yield the limits of the cgroups that the process is in, and of their parents.
 
-    In a container the path may be that outside of it; what can be seen then is the container's own, at the top.
+    In a container, /proc may give the path outside the container. Then only the container's own cgroup, at the top, is
+    found.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8", "surrogateescape").splitlines()
@@ -73,7 +77,7 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
 
 
 def _limit_in(path: Path) -> int | None:
-    """Read a limit; None where there is no such file, or none is set ("max")."""
+    """Read a limit; None if there is no such file, or no limit is set ("max")."""
     try:
         text = path.read_text().strip()
     except (OSError, ValueError):

@@ -1,10 +1,9 @@
-"""Keeping what the items really take near what -m says.
+"""Keep the memory that items really take near the limit of -m.
 
-The store's accounting knows what items should take. What they do take also depends on the allocator: when the usual
-size of values changes, the holes that the old ones leave don't fit the new ones, and the process could grow to more
-than twice the limit. This watches the resident size, gives holes back, and where that isn't enough makes the store
-smaller. What others hold in the same process (connections, TLS, queues, a program that the server is a part of) costs
-the items nothing.
+The store estimates the size of each item. Their real size also depends on the allocator: when the sizes of values
+change, new values do not fit into the holes that old ones leave, and the process could grow to more than twice the
+limit. So a thread watches the resident size, returns holes to the system, and makes the store smaller if that is not
+enough. Other memory of the process (connections, TLS, queues, a program that embeds the server) does not count.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from memcache_kv.server.allocator import Allocator, SystemAllocator
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
 
-CHECK_SECONDS = 0.1
+MEMORY_CHECK_SECONDS = 0.1
 TOLERATED_PART = 1 / 16
-"""Away from the limit by more than this part of it, something is done."""
+"""The deviation from the limit, as a part of it, that is tolerated."""
 ACT_SECONDS = 0.5
-"""How often something is done at most: a trim stops every allocation for as long as it takes, 1 to 10 ms."""
-MOST_OF_THE_TIME = 1 / 50
-"""And rarer where it takes more than this part of that time."""
+"""The minimum time between two corrections, as a trim blocks every allocation."""
+LARGEST_TIME_PART = 1 / 50
+"""The largest part of the time that corrections may take."""
 LARGEST_RESERVE_PART = 1 / 2
-"""The part of the limit that items keep, however large the holes between them are."""
+"""The largest part of the limit that may be reserved for holes."""
 
 COLLECT_AFTER_OBJECTS = 50_000
 MMAP_THRESHOLD_BYTES = 128 * 1024
@@ -35,10 +34,10 @@ _M_ARENA_MAX = -8
 
 
 def tune_memory() -> None:
-    """Set up collector and allocator as a server needs them. Called once, before much is allocated.
+    """Tune the garbage collector and malloc for a server. To be called once, before much is allocated.
 
-    The collector looks for cycles rarely, as serving makes none. glibc's malloc uses one arena and always maps blocks
-    over 128 KiB by themselves: by default it raises that threshold to 32 MiB as values are freed, and keeps the holes.
+    The collector runs rarely, as requests make no cycles. glibc's malloc uses one arena, and always gives blocks above
+    128 KiB a mapping of their own. By default it would raise that threshold up to 32 MiB and keep the holes.
     """
     gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -48,40 +47,41 @@ def tune_memory() -> None:
 
 
 def freeze_startup_objects() -> None:
-    """Take what start-up made out of the collector's sight."""
+    """Exclude the objects that exist after the start from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 class Others:
-    """What is resident in the process and not the items': known at the start, and whenever it is measured.
+    """The resident memory of the process that does not belong to items, as measured at the start and by `measure`.
 
-    A hole is the items', unless what others held before would fill it: what they gave back leaves holes too.
+    Holes count as the items', except for as much as others have freed since the last measurement.
     """
 
     def __init__(self, allocator: Allocator) -> None:
         self._allocator = allocator
         usage = allocator.usage()
         self.resident_bytes = allocator.resident()
-        """What was found last."""
+        """The resident bytes that did not belong to items at the last measurement."""
         in_use = 0 if usage is None else usage.in_use
         self._unknown_bytes = self.resident_bytes - in_use
-        """What was resident at the start that no allocator knows as in use."""
+        """The bytes that were resident at the start, and that no allocator reports as in use."""
         self._held_bytes = in_use
-        """What others have in use, and the holes that they left."""
+        """The bytes that others have in use, with the holes that they left."""
 
     def items_take(self) -> int:
-        """Return what is resident beside what others had when it was measured last."""
+        """Return the resident bytes beyond those that others had at the last measurement."""
         return self._allocator.resident() - self.resident_bytes
 
     def measure(self, items_bytes: int) -> int:
-        """Find out what others have, while the items have so much; return what these take with their holes.
+        """Measure the memory of others, and return the bytes that the items take with their holes.
 
-        Where the allocators don't tell, others have what they had at the start.
+        items_bytes: the bytes that the items have in use. If the allocators report nothing, others are taken to have
+        what they had at the start.
         """
         before = self._allocator.resident()
         usage = self._allocator.usage()
-        # Who allocates or frees in between makes no holes.
+        # What is allocated or freed between the two readings must not look like holes.
         resident = min(before, self._allocator.resident())
         if usage is None:
             return resident - self.resident_bytes
@@ -95,10 +95,10 @@ class Others:
 
 
 class MemoryWatch(ServerThread):
-    """Look at the resident size ten times a second and hold what is the items' of it near the store's limit.
+    """The thread that keeps the memory of items near the store's limit. It checks ten times a second.
 
-    Touches nothing but the allocator and the store's `reserve`. What the process holds when this is made is not the
-    items'. `stop` ends it within a tenth of a second.
+    store: the items; allocator: the allocators of the process, which tests replace. Memory that the process has when
+    this is made does not count as the items'. The thread only uses the allocator and the store's `reserve`.
     """
 
     def __init__(self, store: Store, allocator: Allocator | None = None) -> None:
@@ -116,20 +116,20 @@ class MemoryWatch(ServerThread):
         return self._idle_bytes + int(self._store.limit_bytes * (1 + TOLERATED_PART))
 
     def work(self) -> None:
-        """Watch until told to stop."""
-        while not self._stop_asked.wait(CHECK_SECONDS):
+        """Check until `stop` is called."""
+        while not self._stop_asked.wait(MEMORY_CHECK_SECONDS):
             self.check()
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has."""
+        """Make the thread end, and wait until it has. Blocks for a tenth of a second, or as long as a check takes."""
         self._stop_asked.set()
         self.join()
 
     def check(self) -> None:
-        """Compare what the items take with the limit, and act where it is out of the tolerated band.
+        """Compare the memory of the items with the limit, and correct it if the deviation is not tolerated.
 
-        What others take was measured when something was done last. So where all seems to be well, it is looked whether
-        they have given back so much that the items could take it unseen.
+        The memory of others was measured at the last correction. If they have freed much since, the items seem to take
+        less than they do, so that is corrected too.
         """
         store = self._store
         limit, tolerated = store.limit_bytes, int(store.limit_bytes * TOLERATED_PART)
@@ -142,20 +142,19 @@ class MemoryWatch(ServerThread):
             return
         self._act(trims=too_much)
         ended = time.monotonic()
-        self._act_after = ended + max(ACT_SECONDS, (ended - began) / MOST_OF_THE_TIME)
+        self._act_after = ended + max(ACT_SECONDS, (ended - began) / LARGEST_TIME_PART)
 
     def _act(self, trims: bool) -> None:
-        """Let the store use the part of the limit that its items fill it with, by what they cost beyond their
-        accounting just now.
+        """Trim the allocator, and reserve the part of the limit that the items' holes take.
 
-        That ratio is known as soon as it is measured, where adding up excesses overshoots: what is evicted leaves
-        the resident size only later.
+        That part follows from the ratio of the items' real size to their estimated size. Adding up what is over the
+        limit would overshoot, as evicted items leave the resident size only later.
         """
         store = self._store
         if trims:
             self._allocator.trim()
         limit, taken = store.limit_bytes, self._others.measure(store.real_bytes)
-        if taken > limit:  # what others freed since the trim must not look like holes of the items
+        if taken > limit:  # what others freed since the trim must not count as holes of the items
             self._allocator.trim()
             taken = min(taken, self._others.measure(store.real_bytes))
         if taken > limit or store.reserved_bytes > 0:

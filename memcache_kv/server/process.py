@@ -1,4 +1,4 @@
-"""What concerns the process as a whole: standard streams, user, pid file, limits."""
+"""The process: its standard streams, user, pid file and limits."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from memcache_kv.observe.log import Log
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MCL_CURRENT, MCL_FUTURE = 1, 2
 RESERVED_FILES = 64
-"""Descriptors kept for listeners, the journal and the interpreter beside those of connections."""
+"""The number of file descriptors for listeners, the journal and the interpreter."""
 LOCKED_BESIDE_ITEMS_BYTES = 128 * MIB
-"""What a process may come to take beside its items: the interpreter and the stacks of its threads."""
+"""The memory that a process may need besides items, for the interpreter and the stacks of threads."""
 PID_BYTES = 32
-"""How much of a pid file is read."""
+"""The part of a pid file that is read."""
 
 
 def open_standard_streams() -> None:
-    """Open those standard streams at /dev/null that are closed.
+    """Open closed standard streams on /dev/null.
 
-    Otherwise the next file or socket would get such a descriptor, and with it what is meant for standard error.
+    Otherwise the next file or socket would get the descriptor of one, and log lines would be written to it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # the interpreter found the descriptor closed
@@ -40,8 +40,8 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(lowest_free, "w" if number else "r"))
 
 
-def give_up_broken_streams() -> None:
-    """Drop what could not be written to a broken pipe; the interpreter would turn it into an exit status of 120."""
+def discard_broken_streams() -> None:
+    """Discard output that can't be written to a broken pipe. Otherwise the interpreter would exit with status 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -51,9 +51,9 @@ def give_up_broken_streams() -> None:
 
 
 def become_user(name: str | None) -> None:
-    """Give up root for this user; without root, or without a name, do nothing.
+    """Switch from root to this user. Do nothing if the process is not root, or without a name.
 
-    Raises ConfigError where there is no such user, or the system does not allow it.
+    Raises ConfigError if there is no such user, or the system does not allow it.
     """
     if name is None or os.geteuid() != 0:
         return
@@ -72,17 +72,18 @@ def become_user(name: str | None) -> None:
 
 
 def warn_of_root(name: str | None, log: Log) -> None:
-    """Say that the server runs as root where nobody asked for that."""
+    """Log a warning if the server runs as root without -u root."""
     if name is None and os.geteuid() == 0:
-        log.say("warning: running as root; name another user with -u, or -u root if root is meant")
+        log.say("warning: running as root; switch to another user with -u USER, or confirm with -u root")
 
 
 @contextlib.contextmanager
 def pid_file(path: Path | None, log: Log) -> Iterator[None]:
-    """Keep the process id in a file while the block runs.
+    """Keep the process id in a locked file while the block runs, and remove the file at the end.
 
-    The file is locked meanwhile, and removed at the end if it is still this one. One that nobody has locked is left
-    from a crash, and written over. Raises ConfigError where another server has it, or it can't be written.
+    path: the file, or None for none. A file that is not locked was left by a crash and is overwritten. At the end, a
+    file that replaced this one is kept. Raises ConfigError if another server has locked the file, or the file can't be
+    written.
     """
     if path is None:
         yield
@@ -99,12 +100,12 @@ def pid_file(path: Path | None, log: Log) -> Iterator[None]:
             if _is_at(file, path):
                 path.unlink()
         except OSError as error:
-            log.say(f"can't remove the pid file {path}: {error.strerror}")
+            log.say(f"can't remove the pid file {path}: {error.strerror}; remove it by hand")
         os.close(file)
 
 
 def _claim_pid_file(path: Path, log: Log) -> int:
-    """Write the process id to a file that stays locked as long as the returned descriptor is open."""
+    """Write the process id to the file, and return its descriptor. The file is locked until that is closed."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         try:
@@ -117,7 +118,7 @@ def _claim_pid_file(path: Path, log: Log) -> int:
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # the server that had it removed it just now
+        os.close(file)  # the server that had locked it has just removed it
 
 
 def _lock_pid_file(file: int, path: Path) -> None:
@@ -131,7 +132,7 @@ def _lock_pid_file(file: int, path: Path) -> None:
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Tell whether an open file is the one that a path leads to."""
+    """Return whether a path still names this open file."""
     try:
         return os.path.samestat(os.fstat(file), path.lstat())
     except FileNotFoundError:
@@ -139,7 +140,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def _warn_of_running(file: int, path: Path, log: Log) -> None:
-    """Say, as memcached does, that the process which a pid file names is running: it may be another kind of server."""
+    """Log a warning, like memcached, if the process in a pid file is running: it may be another kind of server."""
     text = os.pread(file, PID_BYTES, 0).strip()
     if not text.isdigit() or int(text) in (0, os.getpid()):
         return
@@ -149,9 +150,9 @@ def _warn_of_running(file: int, path: Path, log: Log) -> None:
 
 
 def allow_files(connections: int) -> None:
-    """Raise the limit of open files for this many connections.
+    """Raise the limit of open files for this number of connections.
 
-    Raises ConfigError where the system does not allow it.
+    Raises ConfigError if the system does not allow it.
     """
     wanted = connections + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -170,18 +171,18 @@ def allow_files(connections: int) -> None:
 
 
 def allow_core_dumps() -> None:
-    """Raise the limit of core files as far as it goes. Raises ConfigError where that is to nothing."""
+    """Raise the size limit of core files as far as possible. Raises ConfigError if it stays 0."""
     if _raise_limit(resource.RLIMIT_CORE) == 0:
         raise ConfigError("failed to ensure corefile creation", EX_OSERR)
 
 
 def allow_locked_memory() -> None:
-    """Raise the limit of locked memory as far as it goes, which only root may; so before root is given up."""
+    """Raise the limit of locked memory as far as possible. To be called as root, before the switch to another user."""
     _raise_limit(resource.RLIMIT_MEMLOCK)
 
 
 def _raise_limit(which: int) -> int:
-    """Raise a limit to infinity, or to what the system allows; return what it is then."""
+    """Raise a limit to infinity, or else to its hard limit, and return the new value."""
     _, hard = resource.getrlimit(which)
     for limit in (resource.RLIM_INFINITY, hard):
         try:
@@ -193,7 +194,7 @@ def _raise_limit(which: int) -> int:
 
 
 def check_large_pages() -> None:
-    """Find out whether the system gives large pages. Raises ConfigError where it does not."""
+    """Raise ConfigError if the system has no large pages."""
     try:
         said = HUGE_PAGES.read_text()
     except OSError:
@@ -203,10 +204,10 @@ def check_large_pages() -> None:
 
 
 def lock_memory(item_bytes: int, log: Log) -> None:
-    """Keep all memory of the process, present and future, from being swapped out.
+    """Lock the present and future memory of the process, so that it is not swapped out.
 
-    item_bytes: what its items may take. Where the system refuses, that is said; nothing else comes of it, as in
-    memcached. A limit that a growing process would hit counts as a refusal: the next thread could not be started.
+    item_bytes: the memory limit for items. If the system does not allow it, log a warning and go on, like memcached. Do
+    the same if the limit is too low for a growing process, which then could not start another thread.
     """
     library = ctypes.CDLL(None, use_errno=True)
     if library.mlockall(MCL_CURRENT | MCL_FUTURE) != 0:
@@ -219,7 +220,7 @@ def lock_memory(item_bytes: int, log: Log) -> None:
 
 
 def _can_map(size: int) -> bool:
-    """Tell whether so much more memory could be had now; it is reserved for an instant, and none of it is touched."""
+    """Return whether this many bytes could be mapped now. They are reserved for an instant and not touched."""
     try:
         mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
     except OSError:
@@ -228,9 +229,9 @@ def _can_map(size: int) -> bool:
 
 
 def write_ports(path: Path, lines: Iterable[str], log: Log) -> None:
-    """Write the ports that are listened on, one a line, and rename the file into place once it is whole.
+    """Write lines with the listening ports to a file, and rename it into place once it is whole.
 
-    A file that can't be written is said; nothing else comes of that, as in memcached.
+    If the file can't be written, log that and go on, like memcached.
     """
     unfinished = path.with_name(path.name + ".lck")
     try:
@@ -241,10 +242,10 @@ def write_ports(path: Path, lines: Iterable[str], log: Log) -> None:
 
 
 def warn_of_readers(path: Path, log: Log) -> None:
-    """Say that a file with secrets can be read by everybody."""
+    """Log a warning if every user of the machine can read a file with secrets."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # whoever reads it says what is wrong
+        return  # an error is reported when the file is read
     if mode & stat.S_IROTH:
-        log.say(f"warning: everybody can read {path}, which has secrets; chmod o-r it")
+        log.say(f"warning: every user can read {path}, which has secrets; run chmod o-r {path}")

@@ -1,4 +1,4 @@
-"""One running server: how its parts are put together, started and stopped. Usable from any program."""
+"""One server: its parts are assembled, started and stopped here. Any program can embed it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.observe.watchers import Stream, Watchers
 from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
-from memcache_kv.server.listener import ListeningAddress, MemcacheServer, UnixMemcacheServer
+from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
@@ -43,8 +43,10 @@ THREADS_WITHOUT_GIL = 2
 
 
 class StopRequest:
-    """The wish that the server end. Any thread may make it, and a signal's handler too: unlike an Event's, its `set`
-    takes no lock, which the interrupted thread might hold."""
+    """A request to stop the server. Any thread and any signal handler may make it.
+
+    Unlike that of an Event, `set` takes no lock, which an interrupted thread might hold.
+    """
 
     def __init__(self) -> None:
         self._set = False
@@ -52,25 +54,27 @@ class StopRequest:
         os.set_blocking(self._write, False)
 
     def set(self) -> None:
-        """Wish it."""
+        """Make the request."""
         if not self._set:
             self._set = True
             with contextlib.suppress(OSError):  # it is closed: nobody waits any more
                 os.write(self._write, b"s")
 
     def fileno(self) -> int:
-        """Return a descriptor for `signal.set_wakeup_fd`, so that a signal which comes just before `wait` blocks is
-        not left lying: its handler runs only once something wakes the thread."""
+        """Return a descriptor for `signal.set_wakeup_fd`.
+
+        A signal that comes just before `wait` blocks then ends `wait`, so that its handler runs.
+        """
         return self._write
 
     def is_set(self) -> bool:
-        """Tell whether anybody has."""
+        """Return whether the request was made."""
         return self._set
 
     def wait(self) -> bool:
-        """Block until somebody does, or a signal has been handled; tell whether somebody has.
+        """Block until the request is made or a signal was received, and return whether the request was made.
 
-        For the main thread alone.
+        For the main thread only.
         """
         if not self._set:
             select.select([self._read], [], [])
@@ -78,7 +82,7 @@ class StopRequest:
         return self._set
 
     def close(self) -> None:
-        """Give its descriptors back, when nobody waits any more."""
+        """Close the descriptors. To be called when nobody waits any more."""
         os.close(self._read)
         os.close(self._write)
 
@@ -86,12 +90,12 @@ class StopRequest:
 class Server:
     """A server with its store, journal, workers and listeners.
 
-    `start` recovers the journal, then listens; `stop` drains and flushes; both block until done and are called once, by
-    one thread. `stopping` is set when somebody (a client's `shutdown`, a thread that ends by a fault) asks for the
-    end; whoever runs the service waits for it and calls `stop`. `failure` says then what went wrong.
+    settings: what to serve and how; clock, log: replaced by tests and by programs that embed the server. Raises
+    ConfigError if the users file or the certificates can't be used.
 
-    Raises JournalError, ListenError, ConfigError for users or certificates that can't be used, and StoppedEarly where
-    the end was wanted before the start was over.
+    One thread calls `start`, waits for `stopping`, and calls `stop`; each is called once and blocks until done.
+    `stopping` is set by the command `shutdown`, by a signal, and if an exception ends one of the server's threads.
+    `failure` says afterwards what went wrong.
     """
 
     def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
@@ -115,7 +119,7 @@ class Server:
         )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
-        self._listening_address = ListeningAddress(
+        self._listener_options = ListenerOptions(
             self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
         )
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
@@ -134,9 +138,9 @@ class Server:
                 process.warn_of_readers(Path(path), self.log)
 
     def _load_parts(self) -> None:
-        """Load what only some settings ask for: together that would be half of a start.
+        """Import what only some settings need, which would otherwise slow down every start.
 
-        Not later than this, as the user that -u names may not be able to read the code.
+        This happens before the switch to the user of -u, who may not be able to read the code.
         """
         settings = self.settings
         self.tls: Tls | None = None
@@ -159,35 +163,38 @@ class Server:
 
     @property
     def journal(self) -> Journal | None:
-        """The journal that it keeps; None without one, and until `start` opens it."""
+        """The journal; None without one, and before `start` has opened it."""
         return None if self._lifecycle is None else self._lifecycle.journal
 
     @property
     def compactor(self) -> Compactor | None:
-        """What rewrites that journal."""
+        """The thread that rewrites the journal; None without a journal, and before `start`."""
         return None if self._lifecycle is None else self._lifecycle.compactor
 
     @property
     def failure(self) -> ThreadDied | JournalFailed | None:
-        """Why it did not end as it should: a thread ended by a fault, or the journal could not be written."""
+        """What went wrong: an exception ended a thread, or the journal could not be written. None if nothing did."""
         if self._fault is not None:
             return self._fault
         return None if self._lifecycle is None else self._lifecycle.failure
 
     @property
     def addresses(self) -> list[str]:
-        """Where it really listens: HOST:PORT, or a socket's path."""
+        """The addresses that the server listens on, each HOST:PORT or the path of a unix socket."""
         return [listener.address for listener in self.listeners]
 
     @property
     def port(self) -> int:
-        """The TCP port it really listens on; 0 where there is none."""
+        """The first TCP port that the server listens on; 0 if there is none."""
         return next((listener.port for listener in self.listeners if listener.port), 0)
 
     def start(self) -> None:
-        """Recover what the journal has, start the threads and listen."""
+        """Recover the items from the journal, start the threads and listen.
+
+        Raises JournalError, ListenError, and StoppedEarly if `stopping` is set before this is done.
+        """
         try:
-            self._bind()  # first, so that a server on a taken port does not touch the journal
+            self._bind()  # first, so that a server does not touch the journal if its port is in use
             if self._lifecycle is not None:
                 self._lifecycle.open()
             self._warn_of_memory()
@@ -214,7 +221,7 @@ class Server:
         self.log.say(f"listening on {', '.join(self.addresses)}")
 
     def reload(self) -> None:
-        """Read the authentication file and the certificates again; what can't be used leaves them as they are."""
+        """Read the users file and the certificates again. If one can't be used, log that and keep the old ones."""
         for what, part in (("users", self._users), ("certificates", self.tls)):
             if part is None:
                 continue
@@ -222,10 +229,10 @@ class Server:
                 part.reload()
                 self.log.event(f"read the {what} again")
             except ConfigError as error:
-                self.log.say(f"{error}; the {what} stay as they are")
+                self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again")
 
     def stop(self) -> None:
-        """Accept no more, send what is ready, write and sync the journal."""
+        """Stop accepting, send the replies that are ready, close the connections, and write and sync the journal."""
         self.stopping.set()
         for listener in self._all_listeners():
             listener.stop()
@@ -240,7 +247,7 @@ class Server:
         if self._lifecycle is not None:
             self._lifecycle.close()
         for worker in self.workers:
-            worker.close()  # not before: the journal's thread wakes them
+            worker.close()  # last, as the journal's thread wakes the workers
         self.stopping.close()
 
     # Parts
@@ -254,7 +261,7 @@ class Server:
             worker.start()
 
     def _thread_died(self, name: str, error: BaseException) -> None:
-        """Ask for the end, as nobody does any more what one of our threads did. May be called by any thread."""
+        """Log the exception that ended a thread, and request the stop of the server. Any thread may call this."""
         self.log.fatal(f"the thread {name!r} ended by a fault of the server", error, "it stops now")
         self._fault = self._fault or ThreadDied(f"the thread {name!r} ended by a fault of the server: {error!r}")
         self.stopping.set()
@@ -270,22 +277,22 @@ class Server:
         return [*self.listeners, *self.udp_listeners]
 
     def _port_lines(self) -> Iterable[str]:
-        """Name every port in memcached's form: `TCP INET: 11211`."""
+        """Yield a line for each port, like memcached: `TCP INET: 11211`."""
         for listener in self._all_listeners():
             if listener.address_family != socket.AF_UNIX:
                 family = "INET6" if listener.address_family == socket.AF_INET6 else "INET"
                 yield f"{listener.transport} {family}: {listener.port}"
 
     def _bind_udp(self) -> None:
-        """Answer datagrams on the addresses that TCP listens on, but for those where a client needs a certificate.
+        """Listen for datagrams on the TCP addresses, except for those that require a client certificate.
 
-        Datagrams have no TLS: whoever asks for them accepts that, but they must be no way round a login.
+        UDP has no TLS. -U accepts that, but datagrams must not bypass the check of certificates.
         """
         if self._udp_server is None:
             return
         if self.tls is not None:
             self.log.say("warning: UDP is not encrypted, and not answered where a client's certificate is required")
-        hosts = {}  # several ports of one host have one socket for datagrams
+        hosts = {}  # one UDP socket for all TCP ports of a host
         for listener in self.listeners:
             if listener.port and not (listener.tls_listener and listener.tls_listener.requires_certificate):
                 hosts[listener.server_address[0]] = listener.address_family
@@ -293,7 +300,7 @@ class Server:
             self.udp_listeners.append(self._udp_server((host, self.settings.udp_port), family, self._new_context()))
 
     def _new_context(self) -> Context:
-        """Make the context of one more thread that serves, with counters of its own."""
+        """Make the context of a worker or UDP listener, with counters of its own."""
         counters = Counters()
         self._all_counters.append(counters)
         context = Context(
@@ -318,7 +325,7 @@ class Server:
         return context
 
     def _streams_changed(self) -> None:
-        """Have evictions told while somebody watches them."""
+        """Report evictions to the watchers while somebody watches them."""
         if self.watchers.is_watched(Stream.EVICTIONS):
             self.store.keep_access_metadata()
             self.store.watch_evictions(self._evicted)
@@ -331,18 +338,18 @@ class Server:
     def _hand_over(self, sock: socket.socket) -> None:
         next(self._turns).adopt(sock)
 
-    def _connections(self, asking: int) -> Iterable[ConnectionFacts]:
+    def _connections(self, asking: int) -> Iterable[ConnectionStatus]:
         for listener in self._all_listeners():
-            yield listener.facts()
+            yield listener.status()
         for worker in self.workers:
-            yield from worker.facts(asking)
+            yield from worker.statuses(asking)
 
     # Listening
 
     def _bind(self) -> None:
         settings = self.settings
         if settings.unix_socket is not None:
-            self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._listening_address))
+            self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._listener_options))
             if not settings.port_given and not settings.listen:
                 return
         for text in settings.listen:
@@ -352,11 +359,11 @@ class Server:
             self._bind_to_loopbacks()
 
     def _tls_listener(self, text: str = "") -> tuple[TlsListener | None, str]:
-        """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
+        """Return the TLS mode of a listening address, None for no TLS, and the address without the prefix for it."""
         return (None, text) if self.tls is None else self.tls.tls_listener(text)
 
     def _bind_to(self, host: str, port: int, tls_listener: TlsListener | None) -> None:
-        """Listen on every address that a host name stands for."""
+        """Listen on every address of a host name."""
         if port == 0 and self.port and not self.settings.port:
             port = self.port  # one free port for all addresses
         try:
@@ -365,11 +372,11 @@ class Server:
             raise ListenError(f"can't listen on {host}: {getattr(error, 'strerror', error)}") from None
         taken = [listener.server_address for listener in self.listeners]
         for family, _, _, _, address in dict.fromkeys(found):
-            if address not in taken:  # said twice, as in a container that adds to the image's own arguments
+            if address not in taken:  # an address may be given twice, such as by an image and by its user
                 self._add_listener(address, family, tls_listener)
 
     def _bind_to_loopbacks(self) -> None:
-        """Listen on both loopbacks, as `localhost` may mean either; one is enough where there is no IPv6."""
+        """Listen on both loopback addresses, as `localhost` may mean either. Without IPv6, one is enough."""
         first, second = LOOPBACKS
         tls_listener, _ = self._tls_listener()
         self._add_listener((first, self.settings.port), socket.AF_INET, tls_listener)
@@ -381,7 +388,7 @@ class Server:
             self.log.event(str(error))
 
     def _add_listener(self, address: tuple[object, ...], family: int, tls_listener: TlsListener | None) -> None:
-        self.listeners.append(MemcacheServer(address, family, self._listening_address, tls_listener))
+        self.listeners.append(MemcacheServer(address, family, self._listener_options, tls_listener))
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():
@@ -391,14 +398,14 @@ class Server:
 
 
 def _plain(host: str) -> str | bytes:
-    """Return a numeric address as bytes: as text it would go through the codec for international names, once loaded."""
+    """Return a numeric address as bytes, so that Python does not load its codec for international names."""
     return host.encode() if host.isascii() and (":" in host or host.replace(".", "").isdigit()) else host
 
 
 def split_address(text: str, port: int) -> tuple[str, int]:
-    """Split ADDR, ADDR:PORT, [IPV6] or [IPV6]:PORT; `port` stands in where the text has none.
+    """Split ADDR, ADDR:PORT, [IPV6] or [IPV6]:PORT into a host, empty for "*", and a port.
 
-    Raises ListenError where the port is not one.
+    port: the port if the text has none. Raises ListenError if the text is not an address.
     """
     if text.startswith("["):
         host, closed, tail = text[1:].partition("]")
@@ -415,6 +422,6 @@ def split_address(text: str, port: int) -> tuple[str, int]:
 
 
 def default_threads() -> int:
-    """Choose the number of workers: under the GIL one is the fastest, and each further one costs."""
+    """Return the default number of workers: 1 under the GIL, where more would be slower, and otherwise 2."""
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     return 1 if has_gil else min(THREADS_WITHOUT_GIL, os.cpu_count() or 1)

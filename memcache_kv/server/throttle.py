@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, origin
+from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, client_network
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import Connection, peer_of
 
@@ -32,7 +32,7 @@ class LoginThrottle:
             return None
         # The number, not the connection: its protocol would refer to it, and only the collector could free both.
         hold_back = partial(self._hold_back, sock.fileno())
-        return LoginAttempts(self._users, self._failed_logins, origin(peer_of(sock)), hold_back, self._log.say)
+        return LoginAttempts(self._users, self._failed_logins, client_network(peer_of(sock)), hold_back, self._log.say)
 
     def _hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
         """Hold a connection's replies back for so long, in addition to what it waits for already."""

@@ -1,4 +1,4 @@
-"""TLS: the certificates, which can be swapped while connections last, and one connection's encrypted stream."""
+"""TLS: the server's certificates, which can be reloaded, and the encrypted stream of one connection."""
 
 from __future__ import annotations
 
@@ -10,29 +10,27 @@ import time
 from typing import NamedTuple
 
 from memcache_kv.config.memcached_options import TlsOptions
-from memcache_kv.config.settings import DOORS
+from memcache_kv.config.settings import TLS_PREFIXES
 from memcache_kv.errors import EX_USAGE, ConfigError
 from memcache_kv.server.poller import READABLE, WRITABLE
 
 RECORD_BYTES = 16 * 1024
-"""The most that one record holds. A read of less could leave bytes inside the library, of which no poller tells."""
+"""The maximum size of a TLS record. A shorter read could leave bytes inside OpenSSL, which no poller reports."""
 PIECE_BYTES = 4 * RECORD_BYTES
-"""What is given to the library at once."""
+"""The most that is given to OpenSSL at once."""
 PEM = 1
-"""The one form of keys that the library reads, by memcached's number."""
+"""memcached's number for PEM keys, the only ones that Python's ssl module reads."""
 VERIFY_MODES = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
-"""By memcached's numbers. The last asks once: as there is no renegotiation, that is the same."""
+"""By memcached's numbers. The last, "once", is the same as "require", as there is no renegotiation."""
 VERSIONS = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-DOOR_MODES = dict(zip(DOORS, (None, ssl.CERT_NONE, ssl.CERT_REQUIRED), strict=True))
-"""What the prefix of an address asks of clients' certificates; None is no TLS at all."""
+CLIENT_CERTIFICATES = dict(zip(TLS_PREFIXES, (None, ssl.CERT_NONE, ssl.CERT_REQUIRED), strict=True))
+"""By the prefix of a listening address, whether TLS requests or requires client certificates; None is no TLS."""
 
 
 class Tls:
-    """The certificates of a server, and counts of what went wrong.
+    """The certificates of a server, and its counts about TLS. Any thread may call any method.
 
-    Any thread may call anything here. `reload` swaps the certificates for connections that come later; those that
-    are there keep theirs. Raises ConfigError, in memcached's words, where a file can't be used; `reload` leaves all as
-    it was then.
+    options: the files and modes. Raises ConfigError, with memcached's message, if a file can't be used.
     """
 
     def __init__(self, options: TlsOptions) -> None:
@@ -40,41 +38,41 @@ class Tls:
         self.default_mode = VERIFY_MODES[options.ssl_verify_mode]
         self.handshake_errors = 0
         self.proto_errors = 0
-        """Connections that broke after their handshake."""
+        """The number of connections that ended with a TLS error after the handshake."""
         self.new_sessions = 0
-        """Handshakes that did not resume an earlier session."""
+        """The number of handshakes that did not resume a session."""
         self._lock = threading.Lock()
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again."""
+        """Read the files again, for new connections. Raises ConfigError, and keeps the old certificates then."""
         contexts = {mode: self._load(mode) for mode in ssl.VerifyMode}
         self._refreshed_at = time.monotonic()
         self._contexts = contexts
 
     @property
     def seconds_since_refresh(self) -> int:
-        """How long the present certificates have been in use."""
+        """The seconds since the certificates were read."""
         return int(time.monotonic() - self._refreshed_at)
 
     def wrap(self, sock: socket.socket, mode: ssl.VerifyMode) -> ssl.SSLSocket:
-        """Put TLS on an accepted socket, without a word to the client yet. Raises OSError where it has left."""
-        sock.getpeername()  # or the library would find out, when it has the socket already, and lose it
+        """Wrap an accepted socket, without sending anything yet. Raises OSError if the client has left."""
+        sock.getpeername()  # raises OSError here; inside wrap_socket the socket would be lost
         return self._contexts[mode].wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
     def tls_listener(self, address: str) -> tuple[TlsListener | None, str]:
-        """Read what kind of door an address says it is, None where it is plain; return that and the rest of it."""
-        prefix = next((prefix for prefix in DOORS if address.startswith(prefix)), "")
-        mode = DOOR_MODES[prefix] if prefix else self.default_mode
+        """Return the TLS mode of a listening address, None for no TLS, and the address without the prefix for it."""
+        prefix = next((prefix for prefix in TLS_PREFIXES if address.startswith(prefix)), "")
+        mode = CLIENT_CERTIFICATES[prefix] if prefix else self.default_mode
         return None if mode is None else TlsListener(self, mode), address.removeprefix(prefix)
 
     @staticmethod
     def has_failed(error: OSError) -> bool:
-        """Tell whether it was TLS that broke a connection, and not what lies beneath it."""
+        """Return whether an error comes from TLS and not from the socket below it."""
         return isinstance(error, ssl.SSLError)
 
     def count(self, name: str) -> None:
-        """Add one to the count of this name."""
+        """Add one to the count with this name."""
         with self._lock:
             setattr(self, name, getattr(self, name) + 1)
 
@@ -84,9 +82,9 @@ class Tls:
             self.handshake_errors = self.proto_errors = self.new_sessions = 0
 
     def _load(self, mode: ssl.VerifyMode) -> ssl.SSLContext:
-        """Make what connections are made from that ask for a client's certificate in this way.
+        """Make the context for connections with this mode of client certificates.
 
-        One for each way, so that a session begun without a certificate can't be resumed where one is required.
+        Each mode has its own, so that a session begun without a certificate can't be resumed where one is required.
         """
         options = self._options
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -116,7 +114,7 @@ class Tls:
         if self._options.ssl_keyformat != PEM:
             raise _refusal(f"Error loading the key: {key or chain} : only PEM keys (ssl_keyformat=1) can be read")
         try:
-            context.load_cert_chain(chain, key, password=lambda: b"")  # rather than ask for one on the terminal
+            context.load_cert_chain(chain, key, password=lambda: b"")  # so that OpenSSL does not prompt for one
         except OSError as error:
             hint = "" if key is not None else "; name the key's file with -o ssl_key=FILE, if it is not in this one"
             raise _refusal(
@@ -130,18 +128,18 @@ class Tls:
 
 
 class TlsListener(NamedTuple):
-    """One way in over TLS: what a listener puts on its sockets. Any thread may use it."""
+    """The TLS mode of one listening address. Any thread may use it."""
 
     tls: Tls
     mode: ssl.VerifyMode
 
     @property
     def requires_certificate(self) -> bool:
-        """Whether a client without a certificate is refused."""
+        """Whether clients without a certificate are rejected."""
         return self.mode is ssl.CERT_REQUIRED
 
     def secure(self, sock: socket.socket) -> ssl.SSLSocket:
-        """Put TLS on an accepted socket. Raises OSError where the client has left."""
+        """Wrap an accepted socket. Raises OSError if the client has left."""
         return self.tls.wrap(sock, self.mode)
 
 
@@ -150,16 +148,16 @@ def _refusal(text: str) -> ConfigError:
 
 
 def _reason(error: OSError) -> str:
-    """Say in a few words what went wrong."""
+    """Return the reason of an error in a few words."""
     return getattr(error, "reason", None) or error.strerror or str(error)
 
 
 class TlsStream:
-    """One connection's socket under TLS, which never blocks. For the worker that owns it.
+    """The encrypted stream of one connection. It never blocks. Used by the worker that owns the connection.
 
-    `read` and `write` stand in for the system calls: they raise BlockingIOError where the socket has nothing, or no
-    room, and OSError where the connection is broken. `wants` then is what the poller must wait for: not always what
-    was asked for, as a read may have to answer a change of keys first.
+    `read` and `write` replace the system calls. They raise BlockingIOError if they would block, and OSError if the
+    connection is broken. `wants` is the event that the poller must wait for then. A read may have to wait until the
+    socket is writable, and the other way round, as TLS also sends messages of its own.
     """
 
     __slots__ = ("_socket", "wants")
@@ -183,11 +181,11 @@ class TlsStream:
 
     @property
     def resumed(self) -> bool:
-        """Whether the handshake took up an earlier session."""
+        """Whether the handshake resumed a session."""
         return bool(self._socket.session_reused)
 
     def read(self, size: int) -> bytes:
-        """Read one record, whatever the size asked for: more would cost a call that finds nothing, mostly."""
+        """Read one record, whatever the size: reading on would mostly be a call that finds nothing."""
         try:
             data = self._socket.recv(RECORD_BYTES)
         except ssl.SSLWantReadError:
@@ -200,9 +198,9 @@ class TlsStream:
         return data
 
     def write(self, data: bytes | memoryview) -> int:
-        """Send as much as the socket takes; return how much. What was not taken must come first in the next call.
+        """Send as much as the socket takes, and return how many bytes that is. The next call must begin with the rest.
 
-        The library tells of nothing before all of a piece has left, and then wants the same piece again.
+        OpenSSL reports a piece only once it is sent whole, and must be given the same piece again until then.
         """
         rest = memoryview(data)
         while rest:
@@ -215,8 +213,8 @@ class TlsStream:
         return len(data) - len(rest)
 
     def say_goodbye(self) -> None:
-        """Tell the client that nothing was cut off, if the socket takes it; nobody waits for its answer."""
+        """Send a close notification if the socket takes it. Do not wait for the client's."""
         try:
             self._socket.unwrap()
         except (OSError, ValueError):
-            pass  # the client has left, or would have to read first: the connection is closed in any case
+            pass  # the client has left or does not read; the connection is closed in any case

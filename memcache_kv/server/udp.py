@@ -15,7 +15,7 @@ from memcache_kv.protocol.negotiate import protocol_for
 from memcache_kv.protocol.session import Session
 from memcache_kv.server.connection import address_text
 from memcache_kv.server.listener import POLL_SECONDS, Listener, MemcacheServer
-from memcache_kv.stats.connections import ConnectionFacts
+from memcache_kv.stats.connections import ConnectionStatus
 
 HEADER = struct.Struct("!HHHH")
 """Request id, number of this datagram, number of datagrams, reserved."""
@@ -50,11 +50,11 @@ class UdpServer(Listener, socketserver.UDPServer):
         except OSError as error:
             raise ListenError(f"can't listen on UDP {MemcacheServer.describe(address)}: {error.strerror}") from None
 
-    def facts(self) -> ConnectionFacts:
+    def status(self) -> ConnectionStatus:
         """Tell about the socket, for `stats conns`."""
         _, _, address = address_text(self.server_address).partition(":")
         kind = "udp6" if self.address_family == socket.AF_INET6 else "udp"
-        return ConnectionFacts(self.fileno(), f"{kind}:{address}", "", "conn_read", 0)
+        return ConnectionStatus(self.fileno(), f"{kind}:{address}", "", "conn_read", 0)
 
     @property
     def port(self) -> int:

@@ -32,7 +32,7 @@ from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.handshakes import Handshakes
 from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
-from memcache_kv.stats.connections import ConnectionFacts
+from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Worker(ServerThread):
     """Serve some of the connections in one loop that never blocks on a client: read, let the protocol answer, send.
 
     Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
-    `resume_later`, `stop`, `connections`, `facts` and, in the end, `close`. Of shared things it uses the store and the
-    watchers (which have locks), the journal's queue and the clock.
+    `resume_later`, `stop`, `connections`, `statuses` and, in the end, `close`. Of shared things it uses the store and
+    the watchers (which have locks), the journal's queue and the clock.
 
     An event goes to the handler of the connection's state (see `State`). The worker reads requests only in READING, so
     a connection holds the replies of one turn at most. With idle_timeout, it closes connections that send nothing.
@@ -136,10 +136,10 @@ class Worker(ServerThread):
         """The connections at this moment, to be looked at and not changed."""
         return list(self._table.by_fd.values())
 
-    def facts(self, asking: int) -> Iterable[ConnectionFacts]:
+    def statuses(self, asking: int) -> Iterable[ConnectionStatus]:
         """Return what `stats conns` shows of the connections; `asking` is the number of the one that asks for it."""
         now = self._clock.now
-        return [connection.facts(now, connection.fd == asking) for connection in self.connections]
+        return [connection.status(now, connection.fd == asking) for connection in self.connections]
 
     def _journal_moved(self) -> None:
         if self._table.awaiting_journal and get_ident() != self.ident:

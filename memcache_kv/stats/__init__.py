@@ -1,1 +1,1 @@
-"""What `stats` reports: counters, and the reports made of them."""
+"""The command `stats`: counters, and the reports made of them."""

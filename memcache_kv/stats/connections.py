@@ -1,4 +1,4 @@
-"""Counts of a server's connections, and what `stats conns` tells of each."""
+"""Counts of a server's connections, and the row of `stats conns` for each connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class ConnectionTotals:
-    """How many connections there are and were. Any thread may count; a lock keeps the sums true."""
+    """Counts of connections, and their limit. Any thread may call any method: each takes a lock."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -17,21 +17,21 @@ class ConnectionTotals:
         self.total = 0
         self.rejected = 0
         self.listen_disabled_num = 0
-        """How often clients had to wait for a place."""
+        """How often accepting stopped because the limit was reached."""
         self.time_in_listen_disabled_us = 0
         self.idle_kicks = 0
         self._disabled_since: float | None = None
-        """When somebody began to wait for a place; None while nobody does."""
+        """The monotonic time when accepting stopped; None while the server accepts."""
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
 
     @property
     def accepting_conns(self) -> int:
-        """1, or 0 while clients wait for a place."""
+        """1, or 0 while a client waits because the limit is reached."""
         return int(self._disabled_since is None)
 
     def open(self) -> bool:
-        """Count a new connection; False, and it counts as rejected, where the limit is reached."""
+        """Count a new connection and return True, or count it as rejected and return False if the limit is reached."""
         with self._lock:
             if self.current >= self.limit:
                 self.rejected += 1
@@ -40,7 +40,7 @@ class ConnectionTotals:
             return True
 
     def open_within(self, seconds: float) -> bool:
-        """Count a new connection once there is a place for it; False where there is none in this time."""
+        """Count a new connection once there are fewer than the limit. Return False if there were not in this time."""
         with self._lock:
             if self.current >= self.limit:
                 self._disable()
@@ -51,18 +51,18 @@ class ConnectionTotals:
             return True
 
     def close(self) -> None:
-        """Count a connection as gone."""
+        """Count a connection as closed."""
         with self._lock:
             self.current -= 1
             self._left.notify()
 
     def count_idle_kick(self) -> None:
-        """Count a connection that is closed because its client has been idle for too long."""
+        """Count a connection that is closed because it was idle for too long."""
         with self._lock:
             self.idle_kicks += 1
 
     def reset(self) -> None:
-        """Start the totals anew, as `stats reset` does."""
+        """Set the counts to 0, except for the current connections, as `stats reset` does."""
         with self._lock:
             self.total = 0
             self.rejected = 0
@@ -86,8 +86,8 @@ class ConnectionTotals:
 
 
 @dataclass(frozen=True)
-class ConnectionFacts:
-    """One row of `stats conns`. A listening socket has no `listen_address`, and an idle one for datagrams neither."""
+class ConnectionStatus:
+    """The row of `stats conns` for one socket. `listen_address` is empty for a listening or a UDP socket."""
 
     fd: int
     address: str
@@ -97,23 +97,23 @@ class ConnectionFacts:
 
 
 class TlsCounts(Protocol):
-    """What `stats` needs to know of TLS."""
+    """The counts about TLS that `stats` reports."""
 
     @property
     def new_sessions(self) -> int:
-        """Handshakes that did not resume an earlier session."""
+        """The number of handshakes that did not resume a session."""
 
     @property
     def handshake_errors(self) -> int:
-        """Handshakes that failed."""
+        """The number of handshakes that failed."""
 
     @property
     def proto_errors(self) -> int:
-        """Connections that broke after their handshake."""
+        """The number of connections that ended with a TLS error after the handshake."""
 
     @property
     def seconds_since_refresh(self) -> int:
-        """How long the present certificates have been in use."""
+        """The time since the certificates were read."""
 
     def reset(self) -> None:
         """Set every count to 0."""

@@ -1,4 +1,4 @@
-"""Counters of what clients did. Each worker has its own, so that counting takes no lock; a reader adds them up."""
+"""Counters of commands and bytes. Each worker has its own, so that counting takes no lock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Counters:
-    """Counts with memcached's own names and in its order (protocol.txt, "General-purpose statistics")."""
+    """Counts with memcached's names, in its order (memcached's protocol.txt, "General-purpose statistics")."""
 
     __slots__ = (
         "cmd_get", "cmd_set", "cmd_flush", "cmd_touch", "cmd_meta",
@@ -52,7 +52,7 @@ class Counters:
             setattr(self, name, 0)
 
     def count(self, name: str) -> None:
-        """Add one to the count of this name: for commands that build it (`get_` + `hits`)."""
+        """Add one to the count with this name, for commands that make the name (`get_` + `hits`)."""
         setattr(self, name, getattr(self, name) + 1)
 
     def count_gets(self, hits: int, misses: int) -> None:
@@ -69,7 +69,7 @@ class Counters:
 
 
 def total(counters: Iterable[Counters]) -> Counters:
-    """Add up several workers' counts."""
+    """Return the sums of several workers' counts."""
     result = Counters()
     for each in counters:
         for name in Counters.__slots__:

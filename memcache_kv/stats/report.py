@@ -1,8 +1,8 @@
-"""What `stats` tells, by memcached's names and meanings (protocol.txt, "Statistics").
+"""The reports of `stats`, with memcached's names and meanings (memcached's protocol.txt, "Statistics").
 
-What memcached has and we have not (slab pages, its own LRU segments) stands here with the number that is true of us,
-and items by the size class in which they would be there, so that exporters and client libraries, which parse by name,
-find what they look for. `stats settings` has a module of its own.
+Exporters and client libraries parse statistics by name. So the reports also have lines about what does not exist here,
+such as slab pages and LRU segments, mostly with 0, and count items by the size class that they would have in memcached.
+`stats settings` is in `settings_report`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals, TlsCounts
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
 from memcache_kv.store import listing
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
@@ -31,72 +31,72 @@ if TYPE_CHECKING:
 Row: TypeAlias = tuple[str, object]
 Report: TypeAlias = Iterator[Row]
 Walk: TypeAlias = Iterator[list[Row]]
-"""A report for which all items are looked at, a few at a time: most turns have no rows yet."""
+"""A report that walks over all items, a few per step. Most steps yield no rows."""
 
 OWN_PREFIX = "memcache_kv_"
-"""Begins the names of what memcached has no name for."""
+"""The prefix of the names that memcached does not have."""
 SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
-"""Counts that memcached tells between other things."""
+"""Counters that memcached reports elsewhere than with the others."""
 
 
 class ReportedServer(Protocol):
-    """What the reports need to know of a server."""
+    """The parts of a server that the reports need."""
 
     @property
     def settings(self) -> Settings:
-        """What it was started with."""
+        """The settings that the server was started with."""
 
     @property
     def clock(self) -> Time:
-        """Its clock."""
+        """The server's clock."""
 
     @property
     def store(self) -> Store:
-        """Its items."""
+        """The items."""
 
     @property
     def crawler(self) -> Crawler:
-        """What takes expired items away."""
+        """The thread that removes expired items."""
 
     @property
     def observers(self) -> Observers:
-        """Those who watch it."""
+        """The observers of single requests."""
 
     @property
     def all_counters(self) -> Iterable[Counters]:
-        """The counts of each of its threads."""
+        """The counters of each thread."""
 
     @property
     def totals(self) -> ConnectionTotals:
-        """The counts of its connections."""
+        """The counts of connections."""
 
     @property
-    def connections(self) -> Callable[[int], Iterable[ConnectionFacts]]:
-        """Tells about every connection, for the one of this number."""
+    def connections(self) -> Callable[[int], Iterable[ConnectionStatus]]:
+        """A function that returns the status of every connection, given the descriptor of the one that requests it."""
 
     @property
     def threads(self) -> int:
-        """How many threads serve."""
+        """The number of worker threads."""
 
     @property
     def journal(self) -> Journal | None:
-        """Its journal; None without one."""
+        """The journal, if there is one."""
 
     @property
     def compactor(self) -> Compactor | None:
-        """What rewrites that journal."""
+        """The thread that rewrites the journal, if there is one."""
 
     @property
     def recovered_records(self) -> int:
-        """How many records of the journal were read at the start."""
+        """The number of records that were read from the journal at the start."""
 
     @property
     def tls(self) -> TlsCounts | None:
-        """Counts of handshakes; None where there is no TLS."""
+        """The counts about TLS, if the server uses it."""
 
 
 def general(context: ReportedServer) -> Report:
-    """Tell about the server as a whole."""
+    """Yield the rows of `stats`."""
     counters = total(context.all_counters)
     yield from _process(context)
     yield from _connections(context)
@@ -132,7 +132,7 @@ def _connections(context: ReportedServer) -> Report:
     if context.settings.maxconns_fast:
         yield "rejected_connections", totals.rejected
     yield "connection_structures", totals.current
-    # Nothing is kept between requests: no pool of responses or of buffers to read into, and no descriptor in reserve.
+    # There are no pools of responses and read buffers, and no reserved descriptors.
     for name in ("response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes",
                  "read_buf_bytes_free", "read_buf_oom", "reserved_fds"):  # fmt: skip
         yield name, 0
@@ -176,7 +176,7 @@ def _table(store: Store) -> Report:
 
 
 def _slab_moves() -> Report:
-    """Tell that no page was moved: there are none."""
+    """Yield the rows about moved slab pages, which do not exist here."""
     for name in ("rescues", "chunk_rescues", "inline_reclaim", "busy_items", "busy_deletes", "busy_nomem"):
         yield "slab_reassign_" + name, 0
     yield "slab_reassign_last_busy_status", "none"
@@ -195,7 +195,7 @@ def _threads(context: ReportedServer) -> Report:
 
 def _log(context: ReportedServer) -> Report:
     watchers = context.observers.watchers
-    yield "log_worker_dropped", 0  # a line goes straight to those who watch
+    yield "log_worker_dropped", 0  # lines go to the watchers' buffers directly
     yield "log_worker_written", watchers.written
     yield "log_watcher_skipped", watchers.skipped
     yield "log_watcher_sent", watchers.sent
@@ -215,7 +215,7 @@ def _items(context: ReportedServer) -> Report:
 
 
 def _lru(context: ReportedServer) -> Report:
-    """Tell what became of items that nobody deleted."""
+    """Yield the rows about expired and evicted items."""
     store, segments = context.store, context.settings.extended.lru_maintainer_thread
     yield "expired_unfetched", _sum(store, "expired_unseen")
     yield "evicted_unfetched", _sum(store, "evicted_unseen")
@@ -236,7 +236,7 @@ def _crawled(context: ReportedServer) -> Report:
 
 
 def _moves(store: Store) -> Report:
-    """Tell of moves between segments, of which there is one; whoever stores something evicts for it."""
+    """Yield the rows about moves between LRU segments. There is only one segment, and writes evict items themselves."""
     yield "moves_to_cold", 0
     yield "moves_to_warm", 0
     yield "moves_within_lru", _sum(store, "second_chances")
@@ -244,12 +244,12 @@ def _moves(store: Store) -> Report:
 
 
 def _evicted_active(store: Store) -> int:
-    """Count what was evicted though it had been read lately: all that an eviction passed over had been."""
+    """Return how many items were evicted although they had been read."""
     return _sum(store, "evictions") - _sum(store, "evicted_unseen")
 
 
 def _journal(context: ReportedServer) -> Report:
-    """Tell of the journal, where there is one: how far the disk is behind, what it takes, and whether it fails."""
+    """Yield the rows about the journal, if there is one: its size, its lag, its fsyncs, failures and compactions."""
     journal, compactor = context.journal, context.compactor
     if journal is None or compactor is None:
         return
@@ -278,7 +278,7 @@ def _journal(context: ReportedServer) -> Report:
 
 
 def items(context: ReportedServer) -> Walk:
-    """Tell about the items, class by class, in which there are any."""
+    """Yield the rows of `stats items`: the size classes that have items."""
     found: dict[int, ClassContents] = {}
     for _ in listing.count_classes(context.store, found):
         yield []
@@ -289,7 +289,7 @@ def items(context: ReportedServer) -> Walk:
 
 
 def _class_items(context: ReportedServer, here: ClassContents, happened: ClassCounts) -> Report:
-    """Tell of one class. What is counted for all of them together, or has no meaning here, is 0."""
+    """Yield the rows of one size class. What is only counted for all classes together is 0 here."""
     segments = context.settings.extended.lru_maintainer_thread
     yield "number", here.number
     if segments:
@@ -324,7 +324,7 @@ def _class_items(context: ReportedServer, here: ClassContents, happened: ClassCo
 
 
 def _happened(store: Store) -> dict[int, ClassCounts]:
-    """Add up what happened in each class, over all shards."""
+    """Return the counts of each size class, over all shards."""
     sums: dict[int, ClassCounts] = {}
     for shard in store.shards:
         with shard.lock:
@@ -334,9 +334,9 @@ def _happened(store: Store) -> dict[int, ClassCounts]:
 
 
 def slabs(context: ReportedServer) -> Walk:
-    """Tell in the form of slabs what each class would take: pages of a megabyte, cut into its chunks.
+    """Yield the rows of `stats slabs`: the pages and chunks that the items of each size class would take in memcached.
 
-    A class in which there is nothing any more is told of as long as it is known what was evicted or reclaimed.
+    Classes without items are included if items of theirs were evicted or reclaimed.
     """
     store = context.store
     found: dict[int, ClassContents] = {}
@@ -366,19 +366,19 @@ def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, in
 
 
 def in_text(walk: Walk) -> Iterator[bytes]:
-    """Make a walk the pieces of a text reply, for `answer_chunks`."""
+    """Yield the pieces of a text reply, for `answer_chunks`: the lines of each step of a walk, then END."""
     for rows in walk:
         yield "".join(f"STAT {name} {value}\r\n" for name, value in rows).encode()
     yield b"END\r\n"
 
 
 def sizes(context: ReportedServer) -> Report:
-    """Tell that sizes are not tracked, as memcached does unless started with track_sizes."""
+    """Yield the row of `stats sizes` without `-o track_sizes`."""
     yield "sizes_status", "disabled"
 
 
 def connections(context: ReportedServer, asking: int) -> Report:
-    """Tell about every connection."""
+    """Yield the rows of `stats conns`. asking: the descriptor of the connection that requests them."""
     for each in context.connections(asking):
         yield f"{each.fd}:addr", each.address
         if each.listen_address:
@@ -388,7 +388,7 @@ def connections(context: ReportedServer, asking: int) -> Report:
 
 
 def reset(context: ReportedServer) -> None:
-    """Set the counts to 0; what tells of the present stays."""
+    """Set the counters to 0, as `stats reset` does. Numbers about the present state stay."""
     for counters in context.all_counters:
         counters.reset()
     context.totals.reset()
@@ -405,19 +405,20 @@ def reset(context: ReportedServer) -> None:
 
 
 def _sum(store: Store, name: str) -> int:
-    """Add up one count of all shards."""
+    """Return the sum of one count over all shards."""
     return sum(getattr(shard, name) for shard in store.shards)
 
 
 SHARD_COUNTS = (
     "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances",
 )  # fmt: skip
-"""What `stats reset` sets to 0 in a shard, besides what it counts by class."""
+"""The counts of a shard that `stats reset` sets to 0, besides those by size class."""
 
 WALKS: dict[bytes, Callable[[ReportedServer], Walk]] = {b"items": items, b"slabs": slabs}
+"""The reports that walk over all items, by the argument of `stats`."""
 BY_NAME: dict[bytes, Callable[[ReportedServer], Report]] = {
     b"items": lambda context: chain.from_iterable(items(context)),
     b"slabs": lambda context: chain.from_iterable(slabs(context)),
     b"sizes": sizes,
 }
-"""The reports in one piece, those among them that look at all items."""
+"""Reports by the argument of `stats`, each as one iterator over all its rows."""

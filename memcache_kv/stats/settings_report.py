@@ -1,7 +1,7 @@
-"""What `stats settings` tells: every line of memcached 1.6.45's, in its order, and then our own.
+"""The report of `stats settings`: the lines of memcached 1.6.45 in its order, followed by our own.
 
-What has an effect here is told as it is now. What has none (slabs, segments of the LRU) is told as it was given, or
-with memcached's default.
+Settings that have an effect are reported with their present value. Those without an effect (slabs, LRU segments) are
+reported as they were given, or with memcached's default.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
 PROTOCOL_NAMES = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 VERIFY_FLAGS = (0, 1, 3, 7)
-"""How memcached tells the modes 0 to 3: by the flags of its library."""
+"""OpenSSL's flags for the modes 0 to 3, which memcached reports."""
 VERSION_NAMES = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
 
 class ConfiguredServer(Protocol):
-    """What `stats settings` needs to know of a server."""
+    """The parts of a server that `stats settings` needs."""
 
     @property
     def settings(self) -> Settings:
-        """What it was started with."""
+        """The settings that the server was started with."""
 
     @property
     def store(self) -> Store:
-        """Its items."""
+        """The items."""
 
     @property
     def crawler(self) -> Crawler:
-        """What takes expired items away."""
+        """The thread that removes expired items."""
 
     @property
     def observers(self) -> Observers:
-        """Those who watch it."""
+        """The observers of single requests."""
 
     @property
     def log(self) -> Log:
-        """Its log."""
+        """The log."""
 
     @property
     def tcp_port(self) -> int:
-        """The TCP port it really listens on; 0 where there is none."""
+        """The TCP port that the server listens on; 0 if there is none."""
 
     @property
     def threads(self) -> int:
-        """How many threads serve."""
+        """The number of worker threads."""
 
 
 def settings(context: ConfiguredServer) -> Report:
-    """Tell what the server was started with, and what was changed since."""
+    """Yield the rows of `stats settings`."""
     s = context.settings
     yield "maxbytes", context.store.limit_bytes
     yield from _listening(context)
@@ -150,7 +150,7 @@ def _lru(s: Settings) -> Report:
 
 
 def _extstore() -> Report:
-    """Tell what memcached tells where it was built for values on flash, and keeps none there."""
+    """Yield the rows about values on flash, with the defaults that memcached reports when it does not use flash."""
     yield "ext_item_size", 512
     yield "ext_item_age", (1 << 32) - 1
     yield "ext_low_ttl", 0

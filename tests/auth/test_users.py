@@ -1,4 +1,4 @@
-"""Passwords in clear and hashed, what a check of a hash may cost, and how guesses are counted and slowed."""
+"""Passwords in clear and hashed, the cost of checking hashes, and the delays after failed logins."""
 
 import sys
 from pathlib import Path
@@ -8,16 +8,16 @@ import pytest
 
 from memcache_kv.auth import users as users_module
 from memcache_kv.auth.users import (
-    FREE_FAILURES,
+    ADDRESSES_LIMIT,
+    FAILURES_LIMIT,
+    HASH_CHECKS_LIMIT,
     LONGEST_DELAY_SECONDS,
-    MOST_ADDRESSES,
-    MOST_CHECKS,
-    MOST_FAILURES,
+    UNDELAYED_FAILURES,
     FailedLogins,
     LoginAttempts,
     Users,
+    client_network,
     delay_seconds,
-    origin,
 )
 from memcache_kv.errors import ConfigError
 
@@ -27,7 +27,7 @@ def hashed(password: bytes, cost: int = 4) -> bytes:
 
 
 class CountedChecks:
-    """The library's check, counted."""
+    """Count the calls of bcrypt's check."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -152,7 +152,7 @@ def test_a_hash_is_checked_once_and_never_again_for_anybody(file: Path, checks: 
     assert users.is_known(b"ann", b"s3cret")
     assert users.is_known(b"bob", b"other")
     assert checks.count == 2
-    for password in (b"s3cret", b"guess", b"other"):
+    for password in (b"s3cret", b"wrong", b"other"):
         users.is_known(b"ann", password)
         users.is_known(b"nobody", password)
     assert checks.count == 2
@@ -161,28 +161,28 @@ def test_a_hash_is_checked_once_and_never_again_for_anybody(file: Path, checks: 
 @pytest.mark.parametrize("name", [b"ann", b"bob", b"carl", b"nobody"])
 def test_a_failed_attempt_costs_one_check_whoever_it_names(file: Path, checks: CountedChecks, name: bytes) -> None:
     users = Users(file)
-    assert not users.is_known(name, b"guess")
+    assert not users.is_known(name, b"wrong")
     assert checks.count == 1
     assert users.is_known(b"ann", b"s3cret")
     before = checks.count
-    assert not users.is_known(name, b"guess")
+    assert not users.is_known(name, b"wrong")
     assert checks.count == before + 1
 
 
-def test_checks_are_rare_however_many_guess(file: Path, checks: CountedChecks, clock: Seconds) -> None:
+def test_checks_are_rare_however_many_logins_fail(file: Path, checks: CountedChecks, clock: Seconds) -> None:
     users = Users(file)
-    for _ in range(5 * MOST_CHECKS):
-        assert not users.is_known(b"ann", b"guess")
-    assert checks.count == MOST_CHECKS
+    for _ in range(5 * HASH_CHECKS_LIMIT):
+        assert not users.is_known(b"ann", b"wrong")
+    assert checks.count == HASH_CHECKS_LIMIT
     assert users.is_known(b"carl", b"clear")
-    clock.now += users_module.CHECKS_SECONDS
+    clock.now += users_module.HASH_CHECKS_SECONDS
     assert users.is_known(b"ann", b"s3cret")
 
 
 def test_a_hash_that_would_hold_up_others_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_bytes(b"ann:" + hashed(b"s3cret").replace(b"$04$", b"$11$") + b"\n")
-    with pytest.raises(ConfigError, match="has a hash of the cost 11: 10 is the highest"):
+    with pytest.raises(ConfigError, match="has a hash with the cost 11: use at most 10"):
         Users(path)
 
 
@@ -205,13 +205,14 @@ def test_a_file_that_is_read_again_forgets_what_it_had_learnt(file: Path) -> Non
     assert users.is_known(b"ann", b"new")
 
 
-# Guesses
+# Failed logins
 
 
 @pytest.mark.parametrize(
     ("failures", "seconds"),
-    [(1, 0), (FREE_FAILURES, 0), (FREE_FAILURES + 1, 1), (FREE_FAILURES + 2, 2), (FREE_FAILURES + 3, 4),
-     (FREE_FAILURES + 5, 16), (FREE_FAILURES + 6, LONGEST_DELAY_SECONDS), (10**9, LONGEST_DELAY_SECONDS)],
+    [(1, 0), (UNDELAYED_FAILURES, 0), (UNDELAYED_FAILURES + 1, 1), (UNDELAYED_FAILURES + 2, 2),
+     (UNDELAYED_FAILURES + 3, 4), (UNDELAYED_FAILURES + 5, 16), (UNDELAYED_FAILURES + 6, LONGEST_DELAY_SECONDS),
+     (10**9, LONGEST_DELAY_SECONDS)],
 )  # fmt: skip
 def test_each_failure_waits_longer_than_the_one_before(failures: int, seconds: float) -> None:
     assert delay_seconds(failures) == seconds
@@ -229,11 +230,11 @@ def test_failures_are_counted_by_address_and_forgotten(clock: Seconds) -> None:
 def test_no_more_addresses_are_remembered_than_there_is_room_for() -> None:
     failed_logins = FailedLogins()
     failed_logins.add("first")
-    for number in range(MOST_ADDRESSES):
+    for number in range(ADDRESSES_LIMIT):
         failed_logins.add(str(number))
-    assert len(failed_logins._failures) == MOST_ADDRESSES
+    assert len(failed_logins) == ADDRESSES_LIMIT
     assert failed_logins.add("first") == 1
-    assert failed_logins.add(str(MOST_ADDRESSES - 1)) == 2
+    assert failed_logins.add(str(ADDRESSES_LIMIT - 1)) == 2
 
 
 @pytest.mark.parametrize(
@@ -247,52 +248,52 @@ def test_no_more_addresses_are_remembered_than_there_is_room_for() -> None:
         ("/tmp/socket", "unix"),
     ],
 )
-def test_an_origin_is_what_one_client_has_but_one_of(peer: object, text: str) -> None:
-    assert origin(peer) == text
+def test_a_client_is_identified_by_its_network(peer: object, text: str) -> None:
+    assert client_network(peer) == text
 
 
-class Door:
-    """Where visitors come in, and what is done to them."""
+class GuardedServer:
+    """Make login attempts, and keep the delays and log lines that they cause."""
 
     def __init__(self, file: Path) -> None:
         self.users, self.failed_logins = Users(file), FailedLogins()
-        self.slowed: list[tuple[float, bool]] = []
-        self.said: list[str] = []
+        self.delays: list[tuple[float, bool]] = []
+        self.log: list[str] = []
 
     def login_attempts(self, address: str = "10.0.0.1") -> LoginAttempts:
         return LoginAttempts(
-            self.users, self.failed_logins, address, lambda *how: self.slowed.append(how), self.said.append
+            self.users, self.failed_logins, address, lambda *delay: self.delays.append(delay), self.log.append
         )
 
 
 @pytest.fixture
-def tls_listener(file: Path, clock: Seconds) -> Door:
+def guarded(file: Path, clock: Seconds) -> GuardedServer:
     file.write_bytes(b"carl:clear\n")
-    return Door(file)
+    return GuardedServer(file)
 
 
-def test_the_right_password_is_not_slowed_or_told_of(tls_listener: Door) -> None:
-    assert tls_listener.login_attempts().is_known(b"carl", b"clear")
-    assert (tls_listener.slowed, tls_listener.said) == ([], [])
+def test_the_right_password_is_neither_delayed_nor_logged(guarded: GuardedServer) -> None:
+    assert guarded.login_attempts().is_known(b"carl", b"clear")
+    assert (guarded.delays, guarded.log) == ([], [])
 
 
-def test_a_connection_is_slowed_and_after_a_few_failures_closed(tls_listener: Door) -> None:
-    login_attempts = tls_listener.login_attempts()
-    for _ in range(MOST_FAILURES):
-        assert not login_attempts.is_known(b"carl", b"guess")
-    assert tls_listener.slowed == [(delay_seconds(n), n == MOST_FAILURES) for n in range(1, MOST_FAILURES + 1)]
+def test_a_connection_is_delayed_and_after_a_few_failures_closed(guarded: GuardedServer) -> None:
+    login_attempts = guarded.login_attempts()
+    for _ in range(FAILURES_LIMIT):
+        assert not login_attempts.is_known(b"carl", b"wrong")
+    assert guarded.delays == [(delay_seconds(n), n == FAILURES_LIMIT) for n in range(1, FAILURES_LIMIT + 1)]
     assert not login_attempts.is_known(b"carl", b"clear")
-    assert len(tls_listener.slowed) == MOST_FAILURES
+    assert len(guarded.delays) == FAILURES_LIMIT
 
 
-def test_a_new_connection_from_the_same_address_does_not_begin_anew(tls_listener: Door) -> None:
+def test_a_new_connection_from_the_same_address_does_not_begin_anew(guarded: GuardedServer) -> None:
     for number in range(1, 7):
-        assert not tls_listener.login_attempts().is_known(b"carl", b"guess")
-        assert tls_listener.slowed[-1] == (delay_seconds(number), False)
-    assert not tls_listener.login_attempts("10.0.0.2").is_known(b"carl", b"guess")
-    assert tls_listener.slowed[-1] == (0, False)
+        assert not guarded.login_attempts().is_known(b"carl", b"wrong")
+        assert guarded.delays[-1] == (delay_seconds(number), False)
+    assert not guarded.login_attempts("10.0.0.2").is_known(b"carl", b"wrong")
+    assert guarded.delays[-1] == (0, False)
 
 
-def test_failures_are_told_with_the_address_and_neither_name_nor_password(tls_listener: Door) -> None:
-    tls_listener.login_attempts().is_known(b"mary", b"tudor")
-    assert tls_listener.said == ["failed login from 10.0.0.1, number 1 of late"]
+def test_failures_are_logged_with_the_address_but_without_name_and_password(guarded: GuardedServer) -> None:
+    guarded.login_attempts().is_known(b"mary", b"tudor")
+    assert guarded.log == ["failed login from 10.0.0.1, 1 recently"]

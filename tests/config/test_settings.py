@@ -488,7 +488,7 @@ def test_sasl_alone_takes_memcacheds_file_of_users_and_is_binary(monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-S"], "-S needs a file of users"),
+        (["-S"], "-S needs a users file"),
         (["-S", "-Y", "users", "-B", "ascii"], "You cannot allow the ASCII protocol while using SASL."),
         (["-S", "-Y", "users", "-U", "5000"], "Cannot enable UDP while using binary SASL authentication."),
         (["-l", "127.0.0.1,mtls:127.0.0.1:5"], "'mtls' option is valid only when SSL is enabled"),

@@ -110,7 +110,7 @@ def test_ten_thousand_connections_at_once_are_held_and_one_works(ours: MakeServe
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-# Guessing
+# Failed logins
 
 RIGHT = b"set a 0 0 7\r\nfoo bar\r\n"
 WRONG = b"set a 0 0 7\r\nfoo baz\r\n"
@@ -126,22 +126,22 @@ def guarded(tmp_path: Path) -> Iterator[Program]:
         yield program
 
 
-def test_guessing_becomes_slow_and_holds_up_nobody(guarded: Program) -> None:
+def test_failed_logins_are_delayed_and_block_no_other_client(guarded: Program) -> None:
     address = ("127.0.0.1", guarded.port)
     with ExitStack() as opened:
         known = opened.enter_context(socket.create_connection(address, timeout=PATIENCE_SECONDS))
         ask(known, RIGHT, b"STORED\r\n")
         answered = 0
-        guessers = [opened.enter_context(socket.create_connection(address)) for _ in range(20)]
-        for guesser in guessers:
-            guesser.sendall(WRONG * 20)
+        attackers = [opened.enter_context(socket.create_connection(address)) for _ in range(20)]
+        for attacker in attackers:
+            attacker.sendall(WRONG * 20)
         give_up_at = time.monotonic() + 3
         while time.monotonic() < give_up_at:
             ask(known)
-            for guesser in guessers:
-                guesser.setblocking(False)
+            for attacker in attackers:
+                attacker.setblocking(False)
                 try:
-                    answered += guesser.recv(4096).count(REFUSED)
+                    answered += attacker.recv(4096).count(REFUSED)
                 except BlockingIOError:
                     pass
             time.sleep(0.01)
@@ -180,7 +180,7 @@ def test_a_users_file_that_everybody_can_read_is_warned_of(tmp_path: Path, mode:
     users.write_bytes(b"foo:bar\n")
     users.chmod(mode)
     with Program("-p", "0", "-Y", str(users)) as program:
-        assert (b"everybody can read" in program.said) is warned
+        assert (b"every user can read" in program.said) is warned
 
 
 def test_nothing_a_client_says_shows_the_passwords(guarded: Program) -> None:

@@ -1,4 +1,4 @@
-"""TLS as clients meet it: handshakes fast, slow and broken, certificates asked for and swapped, doors side by side."""
+"""TLS as clients meet it: handshakes fast, slow and broken, certificates requested and swapped, all TLS modes."""
 
 import os
 import shutil
@@ -167,8 +167,8 @@ def test_a_session_begun_without_a_certificate_is_not_resumed_where_one_is_requi
     certificates: Certificates, start: Start
 ) -> None:
     open_port, port = free_port(), free_port()
-    doors = f"btls:127.0.0.1:{open_port},mtls:127.0.0.1:{port}"
-    start(listen=doors, suboptions=f"ssl_ca_cert={certificates.authority}")
+    addresses = f"btls:127.0.0.1:{open_port},mtls:127.0.0.1:{port}"
+    start(listen=addresses, suboptions=f"ssl_ca_cert={certificates.authority}")
     context = certificates.context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with certificates.connect(open_port, context) as client:
@@ -282,7 +282,7 @@ def test_a_broken_record_after_the_handshake_is_counted(certificates: Certificat
         assert stats(asking)["ssl_handshake_errors"] == "0"
 
 
-def test_a_tls_client_at_a_plain_door_gets_no_handshake(certificates: Certificates) -> None:
+def test_a_tls_client_at_a_plain_address_gets_no_handshake(certificates: Certificates) -> None:
     with Program("-p", "0", "-l", "127.0.0.1") as program:
         with pytest.raises(OSError):
             certificates.connect(program.port)
@@ -337,7 +337,7 @@ def test_a_broken_certificate_leaves_the_old_one_and_says_so(swappable: Certific
             shutil.copy(other.key, swappable.key)
             assert ask(client, b"refresh_certs\r\n", b"\r\n").startswith(b"Error validating the certificate: ")
             os.kill(program.process.pid, signal.SIGHUP)
-            program.wait_for(b"the certificates stay as they are")
+            program.wait_for(b"the old certificates stay in use")
             ask(client)
         with swappable.connect(program.port) as late:
             ask(late)
@@ -422,7 +422,7 @@ def test_the_settings_tell_what_was_given(certificates: Certificates, start: Sta
     }
 
 
-# Doors
+# Listening addresses and their TLS modes
 
 
 def udp_answers(port: int) -> bool:
@@ -436,7 +436,7 @@ def udp_answers(port: int) -> bool:
             return False
 
 
-def test_all_doors_are_open_at_once_and_lead_to_the_same_items(certificates: Certificates, tmp_path: Path) -> None:
+def test_all_addresses_serve_the_same_items(certificates: Certificates, tmp_path: Path) -> None:
     plain, tls, mutual, udp = (free_port() for _ in range(4))
     unix = str(tmp_path / "socket")
     listen = f"notls:127.0.0.1:{plain},127.0.0.1:{tls},mtls:[127.0.0.1]:{mutual},[::1]:{tls}"
@@ -458,21 +458,23 @@ def test_all_doors_are_open_at_once_and_lead_to_the_same_items(certificates: Cer
 
 
 @pytest.mark.parametrize(
-    ("mode", "tls_listener", "answered"), [(0, "", True), (2, "", False), (0, "mtls:", False), (2, "notls:", True)]
+    ("mode", "prefix", "answered"), [(0, "", True), (2, "", False), (0, "mtls:", False), (2, "notls:", True)]
 )
-def test_datagrams_are_no_way_round_a_certificate(start: Start, mode: int, tls_listener: str, answered: bool) -> None:
+def test_datagrams_are_not_answered_where_a_certificate_is_required(
+    start: Start, mode: int, prefix: str, answered: bool
+) -> None:
     port = free_port()
-    program = start("-U", str(port), suboptions=f"ssl_verify_mode={mode}", listen=f"{tls_listener}127.0.0.1")
+    program = start("-U", str(port), suboptions=f"ssl_verify_mode={mode}", listen=f"{prefix}127.0.0.1")
     assert udp_answers(port) is answered
     assert b"UDP is not encrypted" in program.said
 
 
-@pytest.mark.parametrize("tls_listener", ["notls", "btls", "mtls"])
-def test_a_door_needs_tls_to_choose_from(tls_listener: str) -> None:
-    done = run_to_its_end("-l", f"{tls_listener}:127.0.0.1:0")
+@pytest.mark.parametrize("prefix", ["notls", "btls", "mtls"])
+def test_a_tls_mode_needs_tls(prefix: str) -> None:
+    done = run_to_its_end("-l", f"{prefix}:127.0.0.1:0")
     assert (done.returncode, done.stderr) == (
         64,
-        f"memcache-kv: '{tls_listener}' option is valid only when SSL is enabled\n",
+        f"memcache-kv: '{prefix}' option is valid only when SSL is enabled\n",
     )
 
 
@@ -493,4 +495,4 @@ def test_connections_over_tls_are_closed_when_idle_and_drained_at_the_end(
 def test_a_key_that_everybody_can_read_is_warned_of(swappable: Certificates) -> None:
     swappable.key.chmod(0o644)
     with Program("-Z", "-p", "0", "-l", "127.0.0.1", "-o", swappable.suboptions) as program:
-        poll_until(lambda: f"everybody can read {swappable.key}".encode() in program.said, "it is said")
+        poll_until(lambda: f"every user can read {swappable.key}".encode() in program.said, "it is said")

@@ -36,8 +36,8 @@ def watchers_at(now: int = NOW, limit_bytes: int = 10_000) -> Watchers:
     return Watchers(FakeClock(now, STARTED), limit_bytes, lambda: now * 1_000_000 + 42)
 
 
-def added(watchers: Watchers, *streams: Stream, tell: Callable[[], None] = nothing) -> Watcher:
-    watcher = watchers.add(frozenset(streams), tell)
+def added(watchers: Watchers, *streams: Stream, notify: Callable[[], None] = nothing) -> Watcher:
+    watcher = watchers.add(frozenset(streams), notify)
     assert watcher is not None
     return watcher
 
@@ -113,7 +113,7 @@ def test_a_ttl_that_has_passed_shows_in_32_bits_since_the_start() -> None:
 
 
 def test_a_value_that_is_too_large_shows_no_size() -> None:
-    line = line_about(lambda w: w.refused(7, b"k", Mode.ADD), Stream.MUTATIONS)
+    line = line_about(lambda w: w.rejected(7, b"k", Mode.ADD), Stream.MUTATIONS)
     assert line == "type=item_store key=k status=too_large cmd=add ttl=0 clsid=0 cfd=7 size=0"
 
 
@@ -184,7 +184,7 @@ def test_nothing_is_made_while_nobody_watches_its_stream() -> None:
 def test_one_who_left_gets_no_more_and_is_told_no_more() -> None:
     watchers = watchers_at()
     told: list[bool] = []
-    watcher = added(watchers, Stream.FETCHERS, tell=lambda: told.append(True))
+    watcher = added(watchers, Stream.FETCHERS, notify=lambda: told.append(True))
     other = added(watchers, Stream.FETCHERS)
     watchers.remove(watcher)
     watchers.looked_up(7, b"a", None)
@@ -202,7 +202,7 @@ def test_there_is_a_limit_to_those_who_watch() -> None:
 def test_one_is_told_once_until_it_takes_its_lines() -> None:
     watchers = watchers_at()
     told: list[bool] = []
-    watcher = added(watchers, Stream.FETCHERS, tell=lambda: told.append(True))
+    watcher = added(watchers, Stream.FETCHERS, notify=lambda: told.append(True))
     for _ in range(3):
         watchers.looked_up(7, b"a", None)
     assert len(told) == 1
@@ -261,7 +261,7 @@ def test_the_bound_is_what_the_settings_say() -> None:
 def test_threads_lose_no_line_between_them() -> None:
     watchers = watchers_at(limit_bytes=1 << 20)
     called = threading.Event()
-    watcher = added(watchers, Stream.FETCHERS, tell=called.set)
+    watcher = added(watchers, Stream.FETCHERS, notify=called.set)
 
     def look_up() -> None:
         for _ in range(500):

@@ -7,7 +7,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Watchers
 from memcache_kv.protocol import Context, TextProtocol
-from memcache_kv.stats.connections import ConnectionFacts, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler
@@ -28,7 +28,7 @@ class Surroundings:
         self.clock = FakeClock()
         self.stream = io.StringIO()
         self.stops = 0
-        self.rows: list[ConnectionFacts] = []
+        self.rows: list[ConnectionStatus] = []
         sizes = size_classes(self.settings)
         self.store = Store(
             self.clock,

@@ -20,16 +20,16 @@ SAME = "same"
 OURS = "not there"
 MEMCACHED = {
     "port": SAME,
-    "memory-file": "keeps items across a restart; here it ends the start with status 64, as `--journal` does that",
-    "napi-ids": "spreads connections by network queue; here only checked",
+    "memory-file": "keeps items across a restart; here the server exits with status 64",
+    "napi-ids": "spreads connections by network queue",
     "udp-port": SAME,
     "listen": "all interfaces by default; also takes `proto[...]` and `tag[...]` prefixes",
-    "unix-socket": "turns off TCP, whatever `-p` and `-l` say",
+    "unix-socket": "turns TCP off, even with `-p` or `-l`",
     "unix-mask": SAME,
     "enable-shutdown": SAME,
     "daemon": SAME,
     "user": SAME,
-    "memory-limit": "same; its hash table comes on top, here the whole entry counts",
+    "memory-limit": "same, but its hash table is not counted; here the whole entry is",
     "disable-evictions": SAME,
     "conn-limit": SAME,
     "threads": "default: 4",
@@ -50,10 +50,10 @@ MEMCACHED = {
     "lock-memory": SAME,
     "enable-largepages": "uses large pages",
     "enable-coredumps": SAME,
-    "slab-growth-factor": "growth of its slab chunks",
+    "slab-growth-factor": "growth factor of its slab chunks",
     "slab-min-size": "smallest slab chunk",
     "extended": "see below",
-    "debug-commands": "in its build for tests only",
+    "debug-commands": "only in its debug build",
     "journal": OURS,
     "fsync": OURS,
     "compact-ratio": OURS,
@@ -66,23 +66,23 @@ NONE = "checked, no effect"
 SUBOPTION_ROWS: dict[str, tuple[str, str, str]] = {
     "maxconns_fast": ("", "reject connections above `-c` at once", SAME),
     "no_maxconns_fast": ("", "leave connections above `-c` waiting until there is room", SAME),
-    "idle_timeout": ("SECONDS", "close connections that send nothing for so long; 0: never", SAME),
+    "idle_timeout": ("SECONDS", "close connections that send nothing for this long; 0: never", SAME),
     "lru_crawler": ("", "remove expired items in the background", SAME),
-    "no_lru_crawler": ("", "remove expired items only when somebody asks for them", SAME),
-    "lru_crawler_sleep": ("MICROSECONDS", "pause of that thread per item", SAME),
-    "lru_crawler_tocrawl": ("NUM", "items a requested run looks at; 0: all", "items per slab class and run"),
+    "no_lru_crawler": ("", "remove expired items only when a client requests them", SAME),
+    "lru_crawler_sleep": ("MICROSECONDS", "pause of the crawler after each item", SAME),
+    "lru_crawler_tocrawl": ("NUM", "items that a requested run checks; 0: all", "items per slab class and run"),
     "track_sizes": ("", "turn on `stats sizes`", SAME),
     "ssl_chain_cert": ("FILE", "certificate chain in PEM; required with `-Z`", SAME),
-    "ssl_key": ("FILE", "private key in PEM, where it is not in the file of the chain", SAME),
+    "ssl_key": ("FILE", "private key in PEM, unless it is in the file of the chain", SAME),
     "ssl_verify_mode": ("0..3", "client certificates: 0 none, 1 request, 2 require, 3 once", SAME),
     "ssl_keyformat": ("NUM", "PEM only", "PEM, DER or ENGINE"),
     "ssl_ciphers": ("LIST", "ciphers in OpenSSL's notation", SAME),
-    "ssl_ca_cert": ("FILE", "authorities that client certificates may come from", SAME),
+    "ssl_ca_cert": ("FILE", "certificate authorities that client certificates may come from", SAME),
     "ssl_wbuf_size": ("KILOBYTES", NONE, "size of a buffer per connection"),
     "ssl_session_cache": ("", "count new sessions in `stats`", "turn on the session cache"),
     "ssl_kernel_tls": ("", "let the kernel encrypt; needs Python 3.12", SAME),
     "ssl_min_version": ("0..3", "lowest TLS version: 1.0, 1.1, 1.2, 1.3", SAME),
-    "modern": ("", NONE, "no effect at present"),
+    "modern": ("", NONE, "no effect any more"),
     "no_modern": ("", "`no_maxconns_fast,no_lru_crawler`", "the defaults of 1.4"),
     "hashpower": ("12..32", NONE, "initial size of the hash table"),
     "no_hashexpand": ("", NONE, "never grow the hash table"),
@@ -90,31 +90,31 @@ SUBOPTION_ROWS: dict[str, tuple[str, str, str]] = {
     "slab_reassign": ("", NONE, "allow slab pages to move"),
     "no_slab_reassign": ("", NONE, "keep slab pages where they are"),
     "slab_automove": ("0..2", NONE, "how eagerly slab pages move"),
-    "no_slab_automove": ("", NONE, "never move slab pages by itself"),
+    "no_slab_automove": ("", NONE, "never move slab pages automatically"),
     "slab_automove_ratio": ("NUM", NONE, "difference in age that moves a page"),
-    "slab_automove_window": ("NUM", NONE, "over how many samples that is averaged"),
-    "slab_sizes": ("SIZE-SIZE-...", "size classes by which `stats items` and `stats slabs` count", "its slab classes"),
+    "slab_automove_window": ("NUM", NONE, "number of samples that the ratio is averaged over"),
+    "slab_sizes": ("SIZE-SIZE-...", "size classes in `stats items` and `stats slabs`", "its slab classes"),
     "slab_chunk_max": ("KILOBYTES", "largest of these size classes", "largest slab chunk"),
     "no_chunked_items": ("", "`slab_chunk_max=1024`", "the same"),
     "tail_repair_time": ("SECONDS", NONE, "when to drop an item that seems stuck"),
     "lru_maintainer": ("", NONE, "segmented LRU with a thread of its own"),
-    "no_lru_maintainer": ("", "leave its lines out of `stats`", "the older LRU"),
+    "no_lru_maintainer": ("", "leave the lines about its segments out of `stats`", "the older LRU"),
     "hot_lru_pct": ("1..79", NONE, "share of the hot segment"),
     "warm_lru_pct": ("1..79", NONE, "share of the warm segment"),
-    "hot_max_factor": ("NUM", NONE, "how old an item may get in the hot segment"),
-    "warm_max_factor": ("NUM", NONE, "how old an item may get in the warm segment"),
+    "hot_max_factor": ("NUM", NONE, "maximum age of items in the hot segment, relative to the cold one"),
+    "warm_max_factor": ("NUM", NONE, "maximum age of items in the warm segment, relative to the cold one"),
     "temporary_ttl": ("SECONDS", NONE, "items that expire sooner are never evicted"),
-    "watcher_logbuf_size": ("KILOBYTES", "what a `watch` connection may have unsent before lines are dropped", SAME),
+    "watcher_logbuf_size": ("KILOBYTES", "buffer of each `watch` connection; lines that do not fit are dropped", SAME),
     "worker_logbuf_size": ("KILOBYTES", NONE, "buffer of each worker for `watch`"),
     "read_buf_mem_limit": ("MEGABYTES", NONE, "limit of all read buffers"),
     "resp_obj_mem_limit": ("MEGABYTES", NONE, "limit of all response objects"),
     "inline_ascii_resp": ("", NONE, "no effect any more"),
     "no_inline_ascii_resp": ("", NONE, "no effect any more"),
-    "drop_privileges": ("", NONE, "restrict the process's system calls"),
-    "no_drop_privileges": ("", NONE, "do not"),
-    "relaxed_privileges": ("", NONE, "restrict fewer of them"),
+    "drop_privileges": ("", NONE, "restrict the system calls of the process"),
+    "no_drop_privileges": ("", NONE, "do not restrict system calls"),
+    "relaxed_privileges": ("", NONE, "restrict fewer system calls"),
 }
-"""By the name of a sub-option of -o: its argument, what it does here, what it does in memcached."""
+"""For each sub-option of -o: its argument, what it does here, what it does in memcached."""
 
 FIELDS = {
     "hashpower": "hashpower_init",
@@ -130,11 +130,11 @@ HEAD = f"""# Settings
 {MADE}
 
 A setting can come from the command line, an environment variable or a TOML file. A flag wins over a variable, a
-variable over the file, the file over the default. An invalid setting ends the start with one line that names it, and
-with exit status 2, or 64 where memcached has it.
+variable over the file, the file over the default. If a setting is invalid, the server prints one line that names it and
+exits with status 2, or with 64 if memcached does.
 
-In the file, which `--config FILE` or the variable `{VARIABLE_PREFIX}CONFIG` names, the key is the long flag without
-its dashes:
+`--config FILE` or the variable `{VARIABLE_PREFIX}CONFIG` names the file. Its keys are the long flags without the
+leading dashes:
 
 ```toml
 listen = ["10.0.0.5", "127.0.0.1"]
@@ -144,8 +144,8 @@ journal = "/var/lib/memcache_kv"
 ```
 
 A switch takes no value on the command line; in a variable or the file it is `true` or `false` (also `1`, `0`, `yes`,
-`no`, `on`, `off`). Where several values are possible, they are
-separated by commas; on the command line the flag can be repeated, and in the file a list works too.
+`no`, `on`, `off`). Several values for one setting are separated by commas. On the command line the flag can also be
+repeated, and the file can also have a list.
 
 The last column says what memcached 1.6.45 does with the same flag.
 
@@ -159,15 +159,15 @@ OTHERS = f"""
 | `{VARIABLE_PREFIX}CONFIG` | the same |
 | `-h`, `--help` | print the flags and exit |
 | `-V`, `--version` | print the versions and exit |
-| `{PORT_FILE_VARIABLE}` | memcached's variable: write the ports to this file on which the server listens |
-| `{SASL_FILE_VARIABLE}` | memcached's variable: the file of users for `-S`, where `-Y` names none |
+| `{PORT_FILE_VARIABLE}` | memcached's variable: write the ports that the server listens on to this file |
+| `{SASL_FILE_VARIABLE}` | memcached's variable: the users file for `-S`, if `-Y` names none |
 
-A variable that begins with `{VARIABLE_PREFIX}` and is no setting is an error.
+The server does not start if a variable begins with `{VARIABLE_PREFIX}` and is not a setting.
 
 ## Sub-options of `-o`
 
-They are given as `-o NAME=VALUE,NAME`. memcached's options for slabs, segments of its LRU and its hash table are
-accepted, so that existing command lines work, but have no effect.
+Give them as `-o NAME=VALUE,NAME`. memcached's options for slabs, LRU segments and the hash table are accepted, so that
+existing command lines work, but they have no effect.
 
 """
 STATUSES = """
@@ -176,9 +176,11 @@ STATUSES = """
 | status | meaning |
 |---|---|
 | 0 | stopped by SIGTERM, SIGINT or the command `shutdown` |
-| 1 | something else went wrong: an address is taken, the journal is damaged or could not be written |
-| 2 | an invalid flag, variable or file of settings |
-| 64 | the same, where memcached ends with 64 |
+| 1 | another failure: the journal is damaged or could not be written, the users file can't be read |
+| 2 | an invalid flag, variable or settings file |
+| 64 | an invalid flag, variable or settings file, if memcached exits with 64 |
+| 67 | the user to switch to does not exist |
+| 71 | the system does not allow something: an address is in use, the pid file can't be written, a limit is too low |
 
 The tools for journals have [their own](journal_tools.md).
 """

@@ -17,12 +17,12 @@ HEADS = {
 
 {MADE}
 
-`stats` and its relatives have memcached's names and order, so existing exporters work. Names that begin with
-`memcache_kv_` are ours. A line that stands for
-something that does not exist here is still sent, with 0 or memcached's default. A line that needs a setting says which.
+`stats` and its sub-commands have memcached's names and order, so existing exporters work. Names that begin with
+`memcache_kv_` are ours. Statistics of things that do not exist here are still sent, with 0 or memcached's default. If a
+line is only sent with some setting, the table says which.
 
-`stats reset` sets the counters to 0. [Differences](differences.md#statistics) lists where a number means something
-else than in memcached.
+`stats reset` sets the counters to 0. [Differences](differences.md#statistics) lists the numbers that have another
+meaning than in memcached.
 
 ## `stats`
 
@@ -37,22 +37,21 @@ Each line begins with `items:CLASS:`, where CLASS is the size class that memcach
     "slabs": """
 ## `stats slabs`
 
-Each line but the last two begins with `CLASS:`. The figures are what the present items would take in memcached.
+Each line but the last two begins with `CLASS:`. The numbers say what the present items would take in memcached.
 
 """,
     "conns": "\n## `stats conns`\n\nEach line begins with the number of the socket and a colon.\n\n",
     "sizes": """
 ## `stats sizes`
 
-With `-o track_sizes`, a line for each size: its name is the size of the items in bytes, rounded up to 32, its value
-their number. Without, one line,
-`sizes_status disabled`.
+With `-o track_sizes` there is one line for each size. Its name is the size in bytes, rounded up to a multiple of 32,
+and its value is the number of items. Without the option the only line is `sizes_status disabled`.
 
 """,
     "detail": """## `stats detail dump`
 
 After `stats detail on`, or with `-D`, requests are counted by the prefix of their key. Each line begins with `PREFIX`
-and a prefix.
+and a prefix, followed by names and numbers.
 
 """,
 }
@@ -68,11 +67,11 @@ CONDITIONS = {
 GENERAL = {
     "pid": "process id",
     "uptime": "seconds since the start",
-    "time": "unix time, as the server sees it",
-    "version": "the version of memcached whose behaviour this is",
+    "time": "unix time by the server's clock",
+    "version": "the version of memcached that the server behaves like",
     "libevent": "always `none`",
     "pointer_size": "bits of a pointer",
-    "rusage_user": "CPU seconds spent in the process",
+    "rusage_user": "CPU seconds spent in user mode",
     "rusage_system": "CPU seconds spent in the kernel",
     "max_connections": "the limit of `-c`",
     "curr_connections": "open connections",
@@ -87,26 +86,26 @@ GENERAL = {
     "read_buf_bytes_free": NO_POOL,
     "read_buf_oom": NO_POOL,
     "reserved_fds": NO_POOL,
-    "cmd_get": "keys asked for",
+    "cmd_get": "keys requested",
     "cmd_set": "storage commands",
     "cmd_flush": "`flush_all` commands",
     "cmd_touch": "`touch`, `gat` and `gats` requests",
     "cmd_meta": "meta commands",
-    "get_hits": "keys asked for and found",
-    "get_misses": "keys asked for and not found",
-    "get_expired": "keys asked for that had expired",
-    "get_flushed": "keys asked for that had been flushed",
-    "delete_misses": "deletions of missing keys",
-    "delete_hits": "deletions",
+    "get_hits": "keys requested and found",
+    "get_misses": "keys requested and not found",
+    "get_expired": "keys requested that had expired",
+    "get_flushed": "keys requested that had been flushed",
+    "delete_misses": "`delete` of missing keys",
+    "delete_hits": "items deleted",
     "incr_misses": "`incr` of missing keys",
-    "incr_hits": "`incr` done",
+    "incr_hits": "successful `incr`",
     "decr_misses": "`decr` of missing keys",
-    "decr_hits": "`decr` done",
+    "decr_hits": "successful `decr`",
     "cas_misses": "`cas` of missing keys",
-    "cas_hits": "`cas` done",
-    "cas_badval": "`cas` with an id that did not match",
-    "touch_hits": "keys that got a new expiry time",
-    "touch_misses": "keys to touch that were missing",
+    "cas_hits": "successful `cas`",
+    "cas_badval": "`cas` with a CAS id that did not match",
+    "touch_hits": "items that got a new expiry time",
+    "touch_misses": "`touch`, `gat` and `gats` of missing keys",
     "store_too_large": "values rejected above `-I`",
     "store_no_memory": "values rejected for lack of memory, as with `-M`",
     "auth_cmds": "login attempts",
@@ -115,13 +114,13 @@ GENERAL = {
     "bytes_read": "bytes received",
     "bytes_written": "bytes sent",
     "limit_maxbytes": "the limit of `-m` in bytes",
-    "accepting_conns": "1, or 0 while connections wait for a place",
-    "listen_disabled_num": "how often accepting stopped at `-c`",
-    "time_in_listen_disabled_us": "microseconds for which it was stopped",
+    "accepting_conns": "1, or 0 while connections above `-c` wait",
+    "listen_disabled_num": "how often the server stopped accepting at `-c`",
+    "time_in_listen_disabled_us": "microseconds for which it did not accept",
     "threads": "worker threads",
-    "conn_yields": "how often a connection had its turn cut short by `-R`",
-    "hash_power_level": "the number of items as a power of two",
-    "hash_bytes": "bytes the tables take",
+    "conn_yields": "how often `-R` ended the turn of a connection",
+    "hash_power_level": "the power of two that the number of items fits in",
+    "hash_bytes": "bytes that the tables take",
     "hash_is_expanding": ZERO + "a table grows in one step",
     "slab_reassign_rescues": NO_PAGES,
     "slab_reassign_chunk_rescues": NO_PAGES,
@@ -132,56 +131,56 @@ GENERAL = {
     "slab_reassign_last_busy_status": "always `none`",
     "slab_reassign_running": NO_PAGES,
     "slabs_moved": NO_PAGES,
-    "lru_crawler_running": "1 while the crawler looks for expired items",
+    "lru_crawler_running": "1 while the crawler removes expired items",
     "lru_crawler_starts": "how often the crawler has started",
     "lru_maintainer_juggles": NO_SEGMENTS,
     "malloc_fails": ZERO + "a failed allocation ends that connection and is logged",
-    "log_worker_dropped": ZERO + "workers have no buffer of their own",
-    "log_worker_written": "lines made for `watch`",
-    "log_watcher_skipped": "lines dropped as a watcher did not read fast enough",
+    "log_worker_dropped": ZERO + "workers have no log buffers",
+    "log_worker_written": "lines written for `watch`",
+    "log_watcher_skipped": "lines dropped because a watcher did not read fast enough",
     "log_watcher_sent": "lines sent to watchers",
     "log_watchers": "connections that watch",
-    "ssl_new_sessions": "handshakes that resumed no session",
+    "ssl_new_sessions": "handshakes that did not resume a session",
     "ssl_handshake_errors": "failed handshakes",
     "ssl_proto_errors": "connections that broke TLS after the handshake",
     "time_since_server_cert_refresh": "seconds since the certificates were read",
     "unexpected_napi_ids": ZERO + "not supported",
     "round_robin_fallback": ZERO + "not supported",
-    "bytes": "bytes the items take",
-    "curr_items": "items",
+    "bytes": "bytes that the items take",
+    "curr_items": "items now",
     "total_items": "items stored since the start",
     "slab_global_page_pool": NO_PAGES,
     "expired_unfetched": "items that expired without having been read",
     "evicted_unfetched": "items evicted without having been read",
     "evicted_active": "items evicted after having been read",
     "evictions": "items evicted to make room",
-    "reclaimed": "items a flush removed",
-    "crawler_reclaimed": "expired items the crawler removed",
-    "crawler_items_checked": "items the crawler looked at",
-    "lrutail_reflocked": ZERO + "items are not locked one by one",
+    "reclaimed": "items that a flush removed",
+    "crawler_reclaimed": "expired items that the crawler removed",
+    "crawler_items_checked": "items that the crawler checked",
+    "lrutail_reflocked": ZERO + "items have no locks of their own",
     "moves_to_cold": NO_SEGMENTS,
     "moves_to_warm": NO_SEGMENTS,
-    "moves_within_lru": "items that eviction passed over as they had been read",
+    "moves_within_lru": "items that eviction spared because they had been read",
     "direct_reclaims": "the same as `evictions`",
     "lru_bumps_dropped": NO_SEGMENTS,
     "memcache_kv_journal_records": "records written or queued since the start",
     "memcache_kv_journal_replayed_records": "records read at the start",
-    "memcache_kv_journal_bytes": "length of the journal's files",
-    "memcache_kv_journal_base_bytes": "length of the base among them",
+    "memcache_kv_journal_bytes": "bytes in the journal's files",
+    "memcache_kv_journal_base_bytes": "bytes in its base file",
     "memcache_kv_journal_lag_records": "records that are not on disk yet",
     "memcache_kv_journal_lag_seconds": "how long the oldest of them has waited",
     "memcache_kv_journal_queued_bytes": "bytes that are not written yet",
-    "memcache_kv_journal_waits": "how often answers were held back because the disk was too slow",
+    "memcache_kv_journal_waits": "how often replies were held back because the disk was too slow",
     "memcache_kv_journal_fsyncs": "fsyncs",
-    "memcache_kv_journal_fsync_seconds": "seconds spent in them",
-    "memcache_kv_journal_longest_fsync_seconds": "the longest of them",
+    "memcache_kv_journal_fsync_seconds": "seconds spent in fsyncs",
+    "memcache_kv_journal_longest_fsync_seconds": "seconds that the longest fsync took",
     "memcache_kv_journal_failing": "1 while the disk fails and writes are rejected",
     "memcache_kv_journal_failures": "failed writes and fsyncs",
     "memcache_kv_journal_refused_changes": "writes rejected because the disk failed",
     "memcache_kv_journal_compacting": "1 while the journal is rewritten",
-    "memcache_kv_journal_compactions": "rewrites that were completed",
-    "memcache_kv_journal_compaction_failures": "rewrites that failed",
-    "memcache_kv_journal_compaction_seconds": "how long the last rewrite took",
+    "memcache_kv_journal_compactions": "completed rewrites",
+    "memcache_kv_journal_compaction_failures": "failed rewrites",
+    "memcache_kv_journal_compaction_seconds": "seconds that the last rewrite took",
 }
 
 SETTINGS = {
@@ -198,7 +197,7 @@ SETTINGS = {
     "shutdown_command": "`-A`",
     "growth_factor": "`-f`",
     "chunk_size": "`-n`",
-    "num_threads": "`-t`, or what the interpreter decided",
+    "num_threads": "the number of worker threads",
     "num_threads_per_udp": "always 1",
     "stat_key_prefix": "`-D`",
     "detail_enabled": "whether `stats detail` counts",
@@ -261,36 +260,36 @@ SETTINGS = {
     "ssl_min_version": "`-o ssl_min_version`",
     "num_napi_ids": ZERO + "not supported",
     "memory_file": "always `(null)`: the journal keeps the items",
-    "client_flags_size": "bytes of a client's flags: 4",
+    "client_flags_size": "bytes of an item's client flags: 4",
     "memcache_kv_version": "the version of memcache_kv",
-    "memcache_kv_shards": "`--shards`, or what the limits decided",
+    "memcache_kv_shards": "the number of shards",
     "memcache_kv_journal": "`--journal`",
     "memcache_kv_fsync": "`--fsync`",
     "memcache_kv_max_items": "`--max-items`",
 }
 
 CLASS_ITEMS = {
-    "number": "items",
+    "number": "items now",
     "number_hot": NO_SEGMENTS,
     "number_warm": NO_SEGMENTS,
     "number_cold": "the same as `number`",
     "number_temp": NO_SEGMENTS,
     "age_hot": NO_SEGMENTS,
     "age_warm": NO_SEGMENTS,
-    "age": "seconds since the item was read that was read longest ago",
-    "mem_requested": "bytes these items would take in memcached",
+    "age": "seconds since the least recently used item was last accessed",
+    "mem_requested": "bytes that these items would take in memcached",
     "evicted": "items evicted",
-    "evicted_nonzero": "those among them that had an expiry time",
-    "evicted_time": "seconds since the item evicted last was read",
+    "evicted_nonzero": "items evicted that had an expiry time",
+    "evicted_time": "seconds since the last evicted item had been accessed",
     "outofmemory": "values rejected for lack of memory",
     "tailrepairs": ZERO + "no item gets stuck",
     "reclaimed": "items that a flush or the crawler removed",
     "expired_unfetched": "items that expired without having been read",
     "evicted_unfetched": "items evicted without having been read",
     "evicted_active": "items evicted after having been read",
-    "crawler_reclaimed": "expired items the crawler removed",
+    "crawler_reclaimed": "expired items that the crawler removed",
     "crawler_items_checked": TOGETHER,
-    "lrutail_reflocked": ZERO + "items are not locked one by one",
+    "lrutail_reflocked": ZERO + "items have no locks of their own",
     "moves_to_cold": NO_SEGMENTS,
     "moves_to_warm": NO_SEGMENTS,
     "moves_within_lru": TOGETHER,
@@ -304,10 +303,10 @@ CLASS_ITEMS = {
 CLASS_SLABS = {
     "chunk_size": "bytes of a chunk",
     "chunks_per_page": "chunks in a page of 1 MiB",
-    "total_pages": "pages these items would take",
-    "total_chunks": "chunks in them",
-    "used_chunks": "chunks these items would take",
-    "free_chunks": "chunks left over",
+    "total_pages": "pages that these items would take",
+    "total_chunks": "chunks in these pages",
+    "used_chunks": "chunks that these items would take",
+    "free_chunks": "chunks that would be free",
     "free_chunks_end": ZERO + "not kept",
     "get_hits": TOGETHER,
     "cmd_set": TOGETHER,
@@ -325,15 +324,15 @@ SLAB_TOTALS = {
 }
 
 CONNECTION = {
-    "addr": "where it listens, or the client's address",
-    "listen_addr": "the address the client connected to",
-    "state": "what it is doing",
+    "addr": "the client's address, or the listening address",
+    "listen_addr": "the address that the client connected to",
+    "state": "the connection's state",
     "secs_since_last_cmd": "seconds since its last request",
 }
 
 PREFIXES = {
-    "get": "keys asked for",
-    "hit": "those found",
+    "get": "keys requested",
+    "hit": "keys requested and found",
     "set": "values stored",
     "del": "deletions",
 }

@@ -49,7 +49,7 @@ class Situation(NamedTuple):
         """Tell whether a connection is there."""
         if connection.state is not self.state:
             return False
-        return self.state is not State.READING or connection.facts(0).state == self.reported
+        return self.state is not State.READING or connection.status(0).state == self.reported
 
 
 def idle(sends: bytes, reads: bytes = b"") -> Situation:
@@ -188,7 +188,7 @@ def test_nothing_stays_of_a_connection_that_waited_for_the_journal(monkeypatch: 
 def test_nothing_stays_of_a_connection_that_asks_for_a_login(
     name: str, end: Callable[[Serving], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
+    monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", 0)
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 1000.0 if end is Serving.stop else 1.0)
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)

@@ -39,11 +39,11 @@ def test_a_tcp_connection_tells_both_ends_and_how_long_it_is_idle() -> None:
         with socket.create_connection(listener.getsockname()) as client:
             served, _ = listener.accept()
             with served:
-                facts = connection_on(served).facts(107)
-                assert facts.fd == served.fileno()
-                assert facts.address == f"tcp:127.0.0.1:{client.getsockname()[1]}"
-                assert facts.listen_address == f"tcp:127.0.0.1:{listener.getsockname()[1]}"
-                assert (facts.state, facts.idle_seconds) == ("conn_read", 7)
+                status = connection_on(served).status(107)
+                assert status.fd == served.fileno()
+                assert status.address == f"tcp:127.0.0.1:{client.getsockname()[1]}"
+                assert status.listen_address == f"tcp:127.0.0.1:{listener.getsockname()[1]}"
+                assert (status.state, status.idle_seconds) == ("conn_read", 7)
 
 
 def test_a_unix_connection_tells_the_socket(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_a_unix_connection_tells_the_socket(tmp_path: Path) -> None:
         client.connect(path)
         served, _ = listener.accept()
         with served:
-            facts = connection_on(served).facts(100)
-            assert (facts.address, facts.listen_address) == (f"unix:{path}", f"unix:{path}")
+            status = connection_on(served).status(100)
+            assert (status.address, status.listen_address) == (f"unix:{path}", f"unix:{path}")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract addresses are Linux's")
@@ -68,7 +68,7 @@ def test_a_client_with_an_odd_name_of_its_own_is_told_of(tmp_path: Path) -> None
         client.connect(path)
         served, _ = listener.accept()
         with served:
-            assert connection_on(served).facts(100).address.startswith("unix:\0memcache_kv ")
+            assert connection_on(served).status(100).address.startswith("unix:\0memcache_kv ")
 
 
 def test_one_that_waits_for_its_client_or_the_journal_says_so() -> None:
@@ -77,7 +77,7 @@ def test_one_that_waits_for_its_client_or_the_journal_says_so() -> None:
         for state in (State.WAITING_FOR_SOCKET, State.WAITING_FOR_JOURNAL, State.THROTTLED):
             connection = connection_on(ours)
             connection.enter(state)
-            assert connection.facts(100).state == "conn_mwrite"
+            assert connection.status(100).state == "conn_mwrite"
 
 
 def test_one_that_was_closed_meanwhile_is_told_of_without_addresses() -> None:
@@ -85,4 +85,4 @@ def test_one_that_was_closed_meanwhile_is_told_of_without_addresses() -> None:
     with theirs:
         connection = connection_on(ours)
         ours.close()
-        assert connection.facts(100).address == "unix:"
+        assert connection.status(100).address == "unix:"

@@ -64,7 +64,7 @@ class Stage:
 
         monkeypatch.setattr(Connection, "enter", enter_and_record)
         monkeypatch.setattr(throttle_module, "time", self.time)
-        monkeypatch.setattr(users_module, "FREE_FAILURES", 0)
+        monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", 0)
         monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
         monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)
 
@@ -361,7 +361,7 @@ def test_each_state_has_its_name_in_stats_conns_and_one_alone_can_be_idle(state:
     with ours, theirs:
         connection = Connection(ours, TextProtocol(Surroundings().context, ours.fileno()), 0)
         connection.state = state
-        assert connection.facts(100).state == reported
+        assert connection.status(100).state == reported
         assert connection.is_idle(100, 99) == (state is READING)
         assert not connection.is_idle(100, 100)
 

@@ -10,7 +10,7 @@ import pytest
 
 from memcache_kv.observe.log import Log
 from memcache_kv.server import listener as server_module
-from memcache_kv.server.listener import ListeningAddress, MemcacheServer
+from memcache_kv.server.listener import ListenerOptions, MemcacheServer
 from memcache_kv.stats.connections import ConnectionTotals
 from tests.program import PATIENCE_SECONDS
 
@@ -21,8 +21,8 @@ class Guarded:
     def __init__(self) -> None:
         self.stream = io.StringIO()
         self.totals = ConnectionTotals(10)
-        listening_address = ListeningAddress(self.totals, self.refuse, Log(0, self.stream), 10, waits=False)
-        self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, listening_address)
+        options = ListenerOptions(self.totals, self.refuse, Log(0, self.stream), 10, waits=False)
+        self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, options)
         self.server.activate()
 
     def refuse(self, sock: socket.socket) -> None:

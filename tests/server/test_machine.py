@@ -72,8 +72,8 @@ def said(monkeypatch: pytest.MonkeyPatch, bound_mib: int, **settings: object) ->
 
 def test_more_than_there_is_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     told = said(monkeypatch, 200, memory_limit=250 * MIB)
-    assert "warning: with -m 250 the server takes up to" in told
-    assert "and its cgroup has 200 MiB" in told
+    assert "warning: with -m 250 the server needs up to" in told
+    assert "but its cgroup has 200 MiB" in told
 
 
 def test_enough_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ class Process:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every check act."""
     monkeypatch.setattr(memory, "ACT_SECONDS", 0.0)
-    monkeypatch.setattr(memory, "MOST_OF_THE_TIME", float("inf"))
+    monkeypatch.setattr(memory, "LARGEST_TIME_PART", float("inf"))
 
 
 @pytest.fixture(params=["known", "unknown"])
@@ -179,7 +179,7 @@ def test_a_program_with_holes_of_its_own_keeps_them(known: Process) -> None:
 
 
 def test_a_costly_measure_is_made_rarely(known: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST_OF_THE_TIME", 1e-9)
+    monkeypatch.setattr(memory, "LARGEST_TIME_PART", 1e-9)
     watch = watch_over(known)
     known.holes = LIMIT
     watch.check()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import MOST_FAILURES, FailedLogins, Users
+from memcache_kv.auth.users import FAILURES_LIMIT, FailedLogins, Users
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server.connection import Connection
@@ -42,7 +42,7 @@ class Guarded:
 def time(monkeypatch: pytest.MonkeyPatch) -> StandingTime:
     made = StandingTime()
     monkeypatch.setattr(throttle_module, "time", made)
-    monkeypatch.setattr(users_module, "FREE_FAILURES", -20)
+    monkeypatch.setattr(users_module, "UNDELAYED_FAILURES", -20)
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", DELAY_SECONDS)
     return made
 
@@ -96,7 +96,7 @@ def test_a_delay_that_is_over_does_not_count_towards_the_next(guarded: Guarded, 
 def test_too_many_have_the_connection_closed_after_the_last_reply(guarded: Guarded) -> None:
     attempts = guarded.throttle.attempts(guarded.ours)
     assert attempts is not None
-    for count in range(MOST_FAILURES):
+    for count in range(FAILURES_LIMIT):
         assert not guarded.connection.protocol.closing, count
         attempts.is_known(b"ann", b"y")
     assert guarded.connection.protocol.closing

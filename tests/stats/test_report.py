@@ -9,7 +9,7 @@ from memcache_kv.config.memcached_options import Unused
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory
 from memcache_kv.stats import report
-from memcache_kv.stats.connections import ConnectionFacts
+from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import pack
 from memcache_kv.store.listing import LISTED_AT_ONCE
@@ -86,8 +86,8 @@ def busy() -> Conversation:
     """A server that has something to tell in every report."""
     around = Surroundings(Settings(listen=("127.0.0.1", "::1"), journal=Path("data")))
     around.rows = [
-        ConnectionFacts(7, "tcp:127.0.0.1:11211", "", "conn_listening", 0),
-        ConnectionFacts(30, "tcp:127.0.0.1:4711", "tcp:127.0.0.1:11211", "conn_read", 3),
+        ConnectionStatus(7, "tcp:127.0.0.1:11211", "", "conn_listening", 0),
+        ConnectionStatus(30, "tcp:127.0.0.1:4711", "tcp:127.0.0.1:11211", "conn_read", 3),
     ]
     conversation = Conversation(around)
     conversation.feed(b"set a 0 0 1\r\nx\r\nget a\r\nget b\r\n")
@@ -237,7 +237,7 @@ def test_what_finds_no_memory_is_told_by_class_whatever_the_command() -> None:
 def test_names_of_files_that_are_no_text_are_told_too() -> None:
     name = os.fsdecode(b"/tmp/\xff.sock")
     around = Surroundings(Settings(unix_socket=Path(name), journal=Path(name)))
-    around.rows = [ConnectionFacts(7, f"unix:{name}", "", "conn_listening", 0)]
+    around.rows = [ConnectionStatus(7, f"unix:{name}", "", "conn_listening", 0)]
     conversation = Conversation(around)
     assert dict(rows(conversation, b" settings"))["domain_socket"] == name
     assert dict(rows(conversation, b" conns"))["7:addr"] == f"unix:{name}"
