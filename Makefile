@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := memcache_kv clients benchmarks tests
 
-.PHONY: help test test-long check coverage audit dist bench
+.PHONY: help test test-long check coverage audit dist test-sdist bench
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -38,6 +38,11 @@ audit: .venv/ready  ## known vulnerabilities of the installed packages; ALLOW_OF
 dist: .venv/ready  ## the source distribution and the wheel, in dist/
 	rm -rf dist
 	$(BIN)/python -m build
+
+test-sdist:  ## unpack the source distribution of `make dist` elsewhere, and run the README's line for the tests there
+	set -eu; set -- dist/*.tar.gz; test $$# = 1; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	tar -xzf "$$1" -C "$$folder" --strip-components 1; cd "$$folder"; \
+	line=$$(grep -m1 -E '^python3 -m venv .*pytest' README.md); echo "+ $$line"; bash -euo pipefail -c "$$line"
 
 bench: .venv/ready  ## every figure of docs/explanation/performance.md; takes an hour and an idle machine
 	$(BIN)/python -m benchmarks.all

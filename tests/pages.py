@@ -4,11 +4,12 @@ What a code block is, its info string says:
 
 - `sh`: commands that end by themselves, with status 0;
 - `sh server`: a server, in a terminal of its own; it is stopped before the page's next server starts;
-- `sh untested`: commands that need a network, root or another program; `haproxy` and `nginx` are settings of such;
+- `sh untested`: commands that a test can't run; `haproxy` and `nginx` are settings of other programs, `toml` of ours;
 - `python`: statements, which share their names with those of the page's other blocks;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
-Each page has a directory of its own. The ports 11211 and 11212 stand for free ones.
+Each page has a directory of its own. The ports 11211 and 11212 stand for free ones. `python3 -m venv` and `pip install`
+install nothing: the virtual environment is the one that runs the tests, and what a page installs has to be there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from markdown_it import MarkdownIt
 
@@ -43,10 +44,49 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
 """
 )
 """What the pages need of nc, as there are several programs of that name and machines without any."""
+VENV = f"""\
+#!/bin/sh
+if [ "$1 $2" != "-m venv" ]; then exec {sys.executable} "$@"; fi
+mkdir -p "$3/bin"
+for program in {Path(sys.executable).parent}/*; do ln -sf "$program" "$3/bin/"; done
+ln -sf "$(command -v pip)" "$3/bin/pip"
+echo ":" > "$3/bin/activate"
+"""
+"""In place of python3: makes an environment with the programs of the one that runs the tests."""
+PIP = (
+    f"#!{sys.executable}\n"
+    + """\
+import re, sys
+from importlib.metadata import distribution
+command, *words = sys.argv[1:]
+assert command == "install", command
+ours = distribution("memcache_kv")
+for word in words:
+    if not word.startswith("-"):
+        name, extras = re.fullmatch(r"([\\w.-]+)(?:\\[([\\w,]+)\\])?", word).groups()
+        assert name == "." or distribution(name), word
+        assert set(extras.split(",") if extras else []) <= set(ours.metadata.get_all("Provides-Extra")), word
+"""
+)
+"""In place of pip: fails where what it is to install is not there, or we have no such extra."""
+PROGRAMS = {"nc": NETCAT, "python3": VENV, "pip": PIP}
 
 
 class PageFault(AssertionError):
     """An example that does not do what its page says."""
+
+
+class Block(NamedTuple):
+    """A code block: its info string, and its lines."""
+
+    kind: str
+    text: str
+
+
+def blocks_of(path: Path) -> list[Block]:
+    """Read the code blocks of a page."""
+    tokens = MarkdownIt("commonmark").parse(path.read_text())
+    return [Block(token.info.strip(), token.content) for token in tokens if token.type in ("fence", "code_block")]
 
 
 class Terminal:
@@ -56,8 +96,8 @@ class Terminal:
         self.command = command
         self.said = ""
         self._process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"], cwd=folder, env=variables, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            ["bash", "-c", command], cwd=folder, env=variables, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
             self._wait_until_it_listens()
@@ -79,37 +119,44 @@ class Terminal:
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does, where it still runs."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+        self._signal(signal.SIGINT)
         try:
             self._process.communicate(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._signal(signal.SIGKILL)
             self._process.communicate()
+
+    def _signal(self, signum: int) -> None:
+        """Send a signal to the server, and to the shell that runs it where the command has several parts."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signum)
 
 
 class Page:
     """One page with the directory, the ports and the server of its examples."""
 
     def __init__(self, path: Path, folder: Path) -> None:
-        self._tokens = [token for token in MarkdownIt("commonmark").parse(path.read_text()) if token.type == "fence"]
+        self._blocks = blocks_of(path)
         self._folder = folder / "page"
         self._programs = folder / "programs"
         self._folder.mkdir()
         self._programs.mkdir()
-        (self._programs / "nc").write_text(NETCAT)
-        (self._programs / "nc").chmod(0o755)
+        for name, text in PROGRAMS.items():
+            (self._programs / name).write_text(text)
+            (self._programs / name).chmod(0o755)
         self._ports = {port: str(free_port()) for port in PORTS}
         self._names: dict[str, object] = {}
         self._server: Terminal | None = None
         self._printed: str | None = None
 
+    @property
+    def folder(self) -> Path:
+        """The directory in which the examples run."""
+        return self._folder
+
     def run(self) -> int:
         """Run all examples; return how many there were. Raises PageFault."""
-        done = 0
-        for token in self._tokens:
-            done += self._run_block(token.info.strip(), self._with_free_ports(token.content))
-        return done
+        return sum(self._run_block(block.kind, self._with_free_ports(block.text)) for block in self._blocks)
 
     def _run_block(self, info: str, text: str) -> int:
         if info == "":
@@ -118,12 +165,12 @@ class Page:
         self._printed = None
         match info:
             case "sh":
-                self._printed = self._shell(text)
+                self._printed = self.shell(text)
             case "sh server":
                 self._start(text.strip())
             case "python":
                 self._printed = self._python(text)
-            case "sh untested" | "haproxy" | "nginx":
+            case "sh untested" | "haproxy" | "nginx" | "toml":
                 return 0
             case _:
                 raise PageFault(f"no such kind of block: {info}")
@@ -135,9 +182,10 @@ class Page:
     def _variables(self) -> dict[str, str]:
         """An environment as after the tutorial's installation, where a server has this page's port."""
         programs = os.pathsep.join([str(self._programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-        return environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"])
+        return environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"], TZ="UTC")
 
-    def _shell(self, text: str) -> str:
+    def shell(self, text: str) -> str:
+        """Run commands as the page's reader would; return what they print. Raises PageFault."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text], cwd=self._folder, env=self._variables(), capture_output=True,
             text=True, timeout=PATIENCE_SECONDS, check=False,

@@ -1,25 +1,177 @@
-"""The examples of tutorial and how-to guides do what their pages say."""
+"""The examples of README and docs do what their pages say, and what no test can run is listed with the reason."""
 
 import re
 import shutil
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
-from tests.pages import Page, PageFault
+from memcache_kv.journal import Journal
+from tests.journal.tools.journals import sets, write_journal
+from tests.pages import Block, Page, PageFault, blocks_of
+from tests.program import run_to_its_end
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = [*sorted((DOCS / "tutorial").glob("*.md")), *sorted((DOCS / "howto").glob("*.md"))]
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN = {"sh", "sh server", "python"}
+"""Kinds of blocks that are run."""
 NEEDED = {"tls.md": "openssl"}
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 
+UNTESTED = {
+    "README.md: python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python -m pytest -n 4":
+        "it runs all tests; `.ci/run` and `make test-sdist` take this very line from the README",
+    "README.md: memcache-kv journal restore DIR --until TIME --yes":
+        "the moment is the reader's; journal_tools.md runs it on a journal with a known one",
+    "CONTRIBUTING.md: make test": "it runs all tests",
+    "CONTRIBUTING.md: sudo apt-get install memcached libmemcached-tools libsasl2-modules faketime netcat-openbsd":
+        "it needs root",
+    "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
+    "journal_backup_and_mend.md: memcache-kv journal stats ./data | grep flush_all":
+        "the moment is the reader's; journal_tools.md runs these commands on a journal with a known one",
+    "tls.md: memcache-kv -Z -o ssl_chain_cert=cert.pem,ssl_key=key.pem,ssl_ca_cert=clients.pem \\":
+        "10.0.0.5 is not an address of this machine; tests/integration/test_tls.py has such listeners",
+    "behind_a_proxy.md: defaults": "HAProxy",
+    "behind_a_proxy.md: stream {": "nginx",
+    "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes 45 minutes",
+}  # fmt: skip
+"""Blocks that are not run, by their page and first line, and why."""
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+INLINE_UNTESTED = {
+    "docker build -t memcache_kv . && docker run -p 11211:11211 memcache_kv -m 512": "ci.yml builds and runs the image",
+    ".venv/bin/pip install pymemcache": "the page's example fails without it",
+    ".venv/bin/pip install pre-commit && .venv/bin/pre-commit install": "it changes the clone's hooks",
+    "pip install '.[auth]'": "test_documents.py looks the extra up",
+    "pip install": "no command to type",
+    "printf 'version\\r\\nquit\\r\\n' | nc 127.0.0.1 11211": "logins.md and others run such lines",
+    "htpasswd -B": "it needs Apache's tools",
+    "tail -f": "it never ends",
+}
+"""Commands within sentences that are not looked at, and why."""
+
+
+def write_a_flushed_journal(page: Page) -> None:
+    """Write the journal of journal_tools.md: 301 items, a flush_all a second later, and one item after it."""
+
+    def flush_and_store(journal: Journal) -> None:
+        journal.flushed(0)
+        journal.stored(b"later", 0, 0, 0, b"value")
+
+    write_journal(page.folder / "DIR", sets(*(f"key-{number}" for number in range(301))), flush_and_store)
+
+
+def make_environment(page: Page) -> None:
+    """Do what CONTRIBUTING's `make test` does before the tests."""
+    page.shell("python3 -m venv .venv")
+
+
+SCENES: dict[str, Callable[[Page], None]] = {
+    "journal_tools.md": write_a_flushed_journal,
+    "CONTRIBUTING.md": make_environment,
+}
+"""What a page's reader has before its first example."""
+
+
+def name_of(path: Path, block: Block) -> str:
+    """Name a block by its page and its first line."""
+    return f"{path.name}: {block.text.splitlines()[0].partition('  # ')[0].strip()}"
+
+
+RUNNABLE = [path for path in PAGES if any(block.kind in RUN for block in blocks_of(path))]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
 def test_the_examples_of_a_page_do_what_it_says(path: Path, tmp_path: Path) -> None:
     if path.name in NEEDED and shutil.which(NEEDED[path.name]) is None:
         pytest.skip(f"{NEEDED[path.name]} is not installed")
     with Page(path, tmp_path) as page:
+        if path.name in SCENES:
+            SCENES[path.name](page)
         assert page.run() > 0
+
+
+def test_what_is_not_run_is_listed_with_its_reason() -> None:
+    skipped = [
+        name_of(path, block) for path in PAGES for block in blocks_of(path) if block.kind not in {*RUN, "", "toml"}
+    ]
+    assert sorted(skipped) == sorted(UNTESTED)
+
+
+COMMAND = re.compile(
+    r"(?:[A-Z_]+=\S+ )?(?:\.venv/bin/)?"
+    r"(?:\$|sudo|memcache-kv|python3?|pip|pytest|docker|make|printf|nc|htpasswd|tail|apt-get|systemctl) \S"
+)
+"""How a command begins."""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_no_command_hides_in_a_block_of_output(path: Path) -> None:
+    lines = [line for block in blocks_of(path) if not block.kind for line in block.text.splitlines()]
+    assert [line for line in lines if COMMAND.match(line)] == []
+
+
+def inline_commands() -> list[str]:
+    blocks = [block for path in PAGES for block in MarkdownIt("commonmark").enable("table").parse(path.read_text())]
+    spans = {token.content for block in blocks for token in block.children or () if token.type == "code_inline"}
+    return sorted(span for span in spans if COMMAND.match(span))
+
+
+@cache
+def help_of(*words: str) -> str:
+    """What the program prints about itself, or about one of its commands."""
+    done = run_to_its_end(*words, "--help")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fault_of(command: str) -> str:
+    """What is wrong with a command within a sentence: a program, target, module or flag that does not exist."""
+    words = re.sub(r"^(?:[A-Z_]+=\S+ )?(?:\.venv/bin/)?", "", command).split(" ")
+    match words:
+        case ["make", target]:
+            known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            return "" if target in known else f"no target {target}"
+        case ["python", "-m", "memcache_kv", *rest]:
+            return fault_of(" ".join(["memcache-kv", *rest]))
+        case ["python", "-m", module, *rest]:
+            paths = [word for word in rest if "/" in word and not (ROOT / word).exists()]
+            return f"no {paths}" if paths else "" if find_spec(module) else f"no module {module}"
+        case ["python", script]:
+            return "" if (ROOT / script).exists() else f"no file {script}"
+        case ["memcache-kv", "journal", "…" | "COMMAND", *_]:
+            return ""
+        case ["memcache-kv", *rest]:
+            commands = [word for word in rest if re.fullmatch("[a-z]+", word)][:2]
+            flags = [word for word in rest if word.startswith("-")]
+            text = help_of(*commands)
+            return "".join(f"no flag {flag}" for flag in flags if not re.search(rf"{flag}\b", text))
+    return "not known how to look at it"
+
+
+@pytest.mark.parametrize("command", [each for each in inline_commands() if each not in INLINE_UNTESTED])
+def test_a_command_within_a_sentence_exists(command: str) -> None:
+    assert fault_of(command) == ""
+
+
+def test_the_commands_that_are_not_looked_at_are_there() -> None:
+    assert INLINE_UNTESTED.keys() <= set(inline_commands())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make tests", "python -m benchmarks.none", "python clients/none.py", "memcache-kv --no-such-flag",
+        "memcache-kv journal verify DIR --no-such-flag", "python -m memcache_kv --nonsense", "docker ps",
+        "MEMCACHED=x make tset", "python -m pytest tests/none",
+    ],
+)  # fmt: skip
+def test_a_command_that_does_not_exist_is_found(command: str) -> None:
+    assert COMMAND.match(command)
+    assert fault_of(command) != ""
 
 
 @pytest.mark.parametrize(
@@ -29,11 +181,18 @@ def test_the_examples_of_a_page_do_what_it_says(path: Path, tmp_path: Path) -> N
         ("```sh\necho one 17 two\n```\n\nIt prints:\n\n```\none … two\n```\n", None),
         ("```python\nprint(1)\n```\n```\n1\n```\n", None),
         ("```sh untested\nfalse\n```\n```\nanything\n```\n", None),
+        (
+            "```sh\npython3 -m venv .venv && .venv/bin/pip install '.[auth]' pytest && .venv/bin/python -c 1\n```\n",
+            None,
+        ),
         ("```sh\nfalse\n```\n", "ended with status 1"),
         ("```sh\nfalse | true\n```\n", "ended with status 1"),
+        ("```sh\npip install no_such_package\n```\n", "ended with status 1"),
+        ("```sh\npip install '.[nonsense]'\n```\n", "ended with status 1"),
         ("```sh\necho one\n```\n```\ntwo\n```\n", "the page says"),
         ("```python\nprint(1)\n```\n```\n2\n```\n", "the page says"),
         ("```sh server\nmemcache-kv -p nonsense\n```\n", "-p nonsense ended; it said"),
+        ("```sh server\ntrue && memcache-kv -p nonsense\n```\n", "-p nonsense ended; it said"),
         ("```ruby\n```\n", "no such kind of block"),
     ],
 )

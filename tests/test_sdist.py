@@ -1,6 +1,7 @@
 """The source distribution: it holds the whole repository, and its tests can run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,13 @@ def files_in(folder: Path) -> set[str]:
 def test_it_holds_every_file_of_the_repository(source: Path, unpacked: Path) -> None:
     assert files_in(source) <= files_in(unpacked)
     assert files_in(unpacked) - files_in(source) == {"PKG-INFO"}
+
+
+@pytest.mark.timeout(BUILD_SECONDS)
+def test_its_description_has_no_link_that_leads_nowhere_on_an_index_page(unpacked: Path) -> None:
+    description = (unpacked / "PKG-INFO").read_text().partition("\n\n")[2]
+    assert description.startswith("# memcache_kv")
+    assert re.findall(r"\]\((?!https?://)[^)]*\)", description) == []
 
 
 @pytest.mark.timeout(BUILD_SECONDS + COLLECT_SECONDS)

@@ -1,118 +1,34 @@
-"""What is not compared, and why: each purposeful difference with the narrowest mask, and the CAS ids by pattern."""
+"""What is compared of a reply: the intended differences are masked, and CAS ids count by the order in which they came.
+
+The masks, and the lines that are not sent at all, are those of tests/reference/differences.toml.
+"""
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 from tests.differential.words import ENCODED, LITERAL_CAS, SHARED
+from tests.reference.differences import ROWS, Mask
+
+Masks = list[tuple[re.Pattern[bytes], bytes]]
 
 
-class Difference(NamedTuple):
-    """A purposeful difference: what it is, why it stays, and how the comparison passes over it."""
-
-    name: str
-    reason: str
-    handling: str
+def compiled(masks: Iterable[Mask]) -> Masks:
+    """Make masks for bytes."""
+    return [(re.compile(mask.pattern.encode()), mask.replacement.encode()) for mask in masks]
 
 
-DIFFERENCES = (
-    Difference(
-        "a get with a key of 251 bytes",
-        "memcached sends an empty line behind the error, which a client takes for the next reply",
-        "the empty line is dropped from memcached's reply",
-    ),
-    Difference(
-        "a get with a key of 251 bytes behind other keys, or before the key `noreply`",
-        "memcached has fetched and touched those before it; of the reply it leaves the empty line alone",
-        "the long key comes first and the other is left away",
-    ),
-    Difference(
-        "ms with E whose data block is bad, or whose opaque is too long",
-        "memcached gives the id to what is stored next on the connection",
-        "not generated",
-    ),
-    Difference(
-        "a get with a key of 251 bytes, pipelined",
-        "memcached drops replies before it that have not left",
-        "such a request is sent when all before it is answered",
-    ),
-    Difference(
-        "incr and decr while a reply with the same item waits to be sent",
-        "memcached then stores the new number without the spaces that keep its length",
-        "such a request is sent when all before it is answered",
-    ),
-    Difference(
-        "incr of a value that is nothing but white space",
-        "memcached reads on into what lies behind it in memory",
-        "no such value is generated",
-    ),
-    Difference(
-        "flags or an exptime of a set that is white space alone",
-        "memcached reads on into the next word",
-        "no such word is generated",
-    ),
-    Difference(
-        "when replies leave that have a data block behind them",
-        "memcached keeps them until the block has come",
-        "all of a batch is sent before its replies are read",
-    ),
-    Difference(
-        "the time of the last access (`l`, `la=`)",
-        "memcached moves it only when its LRU moves the item",
-        "the number is masked",
-    ),
-    Difference(
-        "`h` of what was stored before anybody asked for `h` or `l`",
-        "keeping it costs 100 bytes an item; who does not use it does not pay",
-        "each server is asked once before the first stream",
-    ),
-    Difference(
-        "`me` with `b` alone", "memcached counts the words wrongly and does not decode the key", "not generated"
-    ),
-    Difference(
-        "flush_all with a time before the server began",
-        "memcached then forgets nothing; ours all, as with a negative time",
-        "not generated",
-    ),
-    Difference("`cls=` and `size=` of me", "there are no slabs", "the numbers are masked"),
-    Difference(
-        "`t` of an item given a time that is already past",
-        "memcached prints the negative number as one of 32 bits without a sign",
-        "a number above 2^31 of memcached's counts as 0",
-    ),
-    Difference("`E0`", "an item without a CAS id can't be told from one nobody asked the id of", "not generated"),
-    Difference(
-        "the key in replies about an item that was stored under an encoded key and asked for plainly, or the reverse",
-        "ours answers in the form asked for, memcached in the form stored",
-        "an encoded key that also has a plain form counts as the plain one, one that has none as the encoded one",
-    ),
-    Difference(
-        "`ma` with T or E where the number grows in length",
-        "memcached changes the copy that it lets go of, so that they are lost",
-        "not generated but for numbers that can't grow",
-    ),
-    Difference(
-        "flush_all with a delay, and what is stored in its last second",
-        "memcached takes that too; it would be one comparison more for each read",
-        "time never stops in that second",
-    ),
-    Difference(
-        "flush_all with a delay after one that took effect",
-        "memcached brings back what it has not yet removed",
-        "not generated",
-    ),
-    Difference(
-        "flush_all after reads in the same second",
-        "memcached keeps items that were read twice and stand behind older ones in its list",
-        "an immediate flush comes first in a second of its own",
-    ),
-)
+MASKS = compiled(mask for row in ROWS for mask in row.mask)
+MASKS_OF_MEMCACHED = MASKS + compiled(mask for row in ROWS for mask in row.mask_of_memcached)
+_OMITTED = [re.compile(row.omit.encode()) for row in ROWS if row.omit]
+
+
+def is_omitted(line: bytes) -> bool:
+    """Whether a request with this line is one that memcached answers otherwise on purpose."""
+    return any(pattern.search(line) for pattern in _OMITTED)
+
 
 _ID = re.compile(rb"c(\d+)")
-_TIME = re.compile(rb"t(\d+)")
-_ACCESS = re.compile(rb"l\d+")
-_FACTS = ((re.compile(rb" la=\d+"), b" la=#"), (re.compile(rb" cls=\d+ size=\d+"), b" cls=# size=#"))
-_CAS_FACT = re.compile(rb" cas=(\d+)")
+_CAS_OF_ME = re.compile(rb"cas=(\d+)")
 _VALUE = re.compile(rb"VALUE (\S+) (\d+) (\d+)( \d+)?\r\n")
 _META = re.compile(rb"(?:VA (\d+)|HD|EN|NF|NS|EX)((?: [^ \r\n]\S*)*)\r\n")
 
@@ -126,6 +42,7 @@ class Normaliser:
 
     def __init__(self, is_memcached: bool) -> None:
         self.is_memcached = is_memcached
+        self.masks = MASKS_OF_MEMCACHED if is_memcached else MASKS
         self.ids: list[int] = []
 
     def __call__(self, reply: bytes) -> bytes:
@@ -157,25 +74,28 @@ class Normaliser:
             words = line[:-2].split(b" ")[: 2 if meta[1] else 1]
             return _with_plain_keys(b" ".join(words + flags)) + b"\r\n", int(meta[1]) + 2 if meta[1] else 0
         if line.startswith(b"ME "):
-            return self._facts(line), 0
+            return self._metadata(line), 0
         return line, 0
 
     def _flag(self, flag: bytes) -> bytes:
         if match := _ID.fullmatch(flag):
             return b"c" + self._name(int(match[1]))
-        if _ACCESS.fullmatch(flag):
-            return b"l#"
-        match = _TIME.fullmatch(flag)
-        if match and self.is_memcached and int(match[1]) >= 1 << 31:
-            return b"t0"
-        return flag
+        return self._masked(flag)
 
-    def _facts(self, line: bytes) -> bytes:
-        words = line.split(b" ")
-        line = b" ".join([words[0], SHARED.get(words[1], words[1]), *words[2:]])
-        for pattern, replacement in _FACTS:
-            line = pattern.sub(replacement, line)
-        return _CAS_FACT.sub(lambda match: b" cas=" + self._name(int(match[1])), line)
+    def _metadata(self, line: bytes) -> bytes:
+        """The line of `me`."""
+        words = line[:-2].split(b" ")
+        masked = [
+            b"cas=" + self._name(int(match[1])) if (match := _CAS_OF_ME.fullmatch(word)) else self._masked(word)
+            for word in words[2:]
+        ]
+        return b" ".join([words[0], SHARED.get(words[1], words[1]), *masked]) + b"\r\n"
+
+    def _masked(self, word: bytes) -> bytes:
+        for pattern, replacement in self.masks:
+            if pattern.fullmatch(word):
+                return replacement
+        return word
 
     def _name(self, cas: int) -> bytes:
         if cas == 0 or cas >= LITERAL_CAS:
@@ -191,4 +111,4 @@ def _with_plain_keys(line: bytes) -> bytes:
     return line
 
 
-__all__ = ["DIFFERENCES", "Difference", "Normaliser"]
+__all__ = ["Normaliser", "is_omitted"]

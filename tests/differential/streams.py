@@ -44,8 +44,8 @@ Step = Move | Batch
 Stream = tuple[Step, ...]
 
 
-class _Flushes:
-    """Keeps apart what flush_all does in both from what it does in memcached alone (see `differences`).
+class Flushes:
+    """Keeps apart what flush_all does in both from what it does in memcached alone.
 
     No time passes up to the very second in which a delayed flush takes effect; once one has hidden older items, none is
     delayed; an immediate one comes first in a second of its own.
@@ -116,7 +116,7 @@ def batches(draw: st.DrawFn, kinds: st.SearchStrategy[Request]) -> Batch:
 @st.composite
 def streams(draw: st.DrawFn, kinds: st.SearchStrategy[Request], timed: bool) -> Stream:
     """Up to six batches of these kinds of requests; `timed` is whether time can be moved."""
-    flushes = _Flushes()
+    flushes = Flushes()
     steps: list[Step] = []
     for batch in draw(st.lists(batches(kinds), min_size=1, max_size=6)):
         if timed and steps and draw(st.booleans()):
@@ -130,7 +130,7 @@ def kinds(is_old: bool) -> dict[str, st.SearchStrategy[Request]]:
     """Classic requests, and meta ones among them; an old memcached gets those that its releases answer alike."""
     meta = st.one_of(requests.any_meta, requests.any_meta, requests.classic)
     if is_old:
-        return {"classic": requests.classic.filter(_is_old), "meta": meta.filter(_is_old)}
+        return {kind: some.filter(_is_old) for kind, some in (("classic", requests.classic), ("meta", meta))}
     return {
         "classic": requests.mixed(requests.classic, requests.SMALL),
         "meta": requests.mixed(meta, requests.SMALL + requests.SMALL_META),
@@ -143,6 +143,8 @@ def _is_old(request: Request) -> bool:
     A delayed flush brings back what they only hid for the stream before; a quiet ma that makes an item is not silent.
     """
     words = request.line.split()
+    if not requests.is_compared(request):
+        return False
     if _delay(request) or (words[:1] == [b"ma"] and b"q" in words and any(word.startswith(b"N") for word in words)):
         return False
     whole = len(request.block) in (0, request.length + 2)

@@ -1,13 +1,6 @@
 """memcached and we answer every stream of binary packets alike, byte for byte; CAS ids by the order in which they came.
 
-Not compared, and why:
-
-- an unknown command with a key or extras: memcached passes over these twice, and so over some of what follows;
-- `verbosity`, which memcached does not know in this protocol;
-- more behind the key of touch, gat and stat: memcached takes it for a request, as we do, but at another magic byte
-  throws away replies that have not left;
-- a flush with a delay or a time, whose differences `docs/reference/differences.md` names;
-- a number of white space alone, which memcached reads beyond its end.
+What is not compared is listed in tests/reference/differences.toml.
 
 What counts a number begins a batch, since memcached keeps its length only while no reply with it waits.
 """

@@ -1,14 +1,17 @@
 """The comparison sees a difference where there is one, and only the differences it is to pass over are passed over."""
 
 from collections.abc import Callable
+from importlib import import_module
+from operator import attrgetter
 
 import pytest
 
-from tests.differential.differences import DIFFERENCES, Normaliser
+from tests.differential.differences import Normaliser, is_omitted
 from tests.differential.peers import Inside, cut, resolved, transcript
-from tests.differential.requests import Request
+from tests.differential.requests import Request, is_compared
 from tests.differential.streams import Batch, Move, Stream
 from tests.differential.test_replies import compared
+from tests.reference.differences import ROWS, Row
 
 
 def stream_of(*lines: bytes) -> Stream:
@@ -105,8 +108,48 @@ def test_what_is_next_to_a_purposeful_difference_is_seen(memcached: bytes, ours:
     assert Normaliser(True)(memcached) != Normaliser(False)(ours)
 
 
-def test_every_purposeful_difference_has_its_reason() -> None:
-    assert all(difference.name and difference.reason and difference.handling for difference in DIFFERENCES)
+K251 = b"k" * 251
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"get a " + K251, b"gat 0 a " + K251, b"get " + K251 + b" noreply", b"touch noreply " + K251,
+        b"flush_all 2592001", b"flush_all 1600000000 noreply", b"set a \t 0 1", b"cas a 0 \x0b 1 5", b"me a b",
+        b"ms a 1 E0", b"ma a N0 E00 q", b"ma a T5", b"ma w2 MI E5",
+    ],
+)  # fmt: skip
+def test_a_request_that_memcached_answers_otherwise_is_not_sent(line: bytes) -> None:
+    assert is_omitted(line)
+    assert not is_compared(Request(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"get " + K251, b"get " + K251 + b" a", b"gat 0 " + K251, b"get noreply a", b"flush_all 2592000",
+        b"flush_all 0000000001", b"flush_all -1", b"flush_all <now+20>", b"set a 1\t 0 1", b"set \t 0 0 1",
+        b"me a", b"me a b k", b"ms a 1 E5", b"ma a N0", b"ma w T5", b"ma dw== b T5", b"ma a MD T5", b"ma a D0 E5",
+        b"mg a T5",
+    ],
+)  # fmt: skip
+def test_what_is_next_to_such_a_request_is_sent(line: bytes) -> None:
+    assert is_compared(Request(line))
+
+
+RULES = [row for row in ROWS if row.compared or row.has_a_rule]
+
+
+@pytest.mark.parametrize("row", RULES, ids=lambda row: row.here[:40])
+def test_a_difference_that_is_passed_over_says_how_and_names_its_rule(row: Row) -> None:
+    assert all((row.here, row.memcached, row.why, row.compared))
+    assert row.has_a_rule
+
+
+@pytest.mark.parametrize("code", sorted({row.code for row in RULES if row.code}))
+def test_the_code_of_a_rule_exists(code: str) -> None:
+    module, _, name = code.partition(":")
+    assert attrgetter(name)(import_module(f"tests.differential.{module}")) is not None
 
 
 def test_ids_and_times_are_filled_in_for_each_side() -> None:

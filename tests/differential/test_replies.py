@@ -1,8 +1,8 @@
 """memcached and we answer every stream of requests alike, byte for byte.
 
-What is not compared is listed in `differences`. Time moves only where memcached was built with its `debugtime`
-command; releases before 1.6.45 get the requests that `known_differences` leaves them. To run 20,000 streams of each
-kind:
+What is not compared is listed in tests/reference/differences.toml. Time moves only where memcached was built with its
+`debugtime` command; releases before 1.6.45 get the requests that `known_differences` leaves them. To run 20,000
+streams of each kind:
 
     MEMCACHED=path/to/memcached-debug DIFFERENTIAL_STREAMS=20000 python -m pytest --timeout 0 tests/differential
 """

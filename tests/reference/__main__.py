@@ -1,4 +1,4 @@
-"""Write docs/reference/settings.md and docs/reference/statistics.md."""
+"""Write the pages of docs/reference that are made from the code."""
 
 from tests.reference.pages import PAGES, page_path
 

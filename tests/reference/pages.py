@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.reference.differences import differences_page
 from tests.reference.settings_page import settings_page
 from tests.reference.statistics_page import statistics_page
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "statistics.md": statistics_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "differences.md": differences_page,
+    "settings.md": settings_page,
+    "statistics.md": statistics_page,
+}
 
 
 def page_path(name: str) -> Path:

@@ -592,9 +592,9 @@ def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
 def test_a_connection_is_closed_after_too_many_failed_logins(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "LONGEST_DELAY_SECONDS", 0.01)
     client = guarded.connect()
-    ask(client, WRONG * 100 + RIGHT, REFUSED * FAILURES_LIMIT)
+    ask(client, WRONG * 100 + RIGHT, REFUSED * users_module.FAILURES_LIMIT)
     assert client.recv(1) == b""
-    assert guarded.around.counters.auth_errors == FAILURES_LIMIT
+    assert guarded.around.counters.auth_errors == users_module.FAILURES_LIMIT
     assert guarded.totals.current == 0
 
 
