@@ -301,7 +301,7 @@ OPTIONS: tuple[Option, ...] = (
            convert=_integer(0, 1 << 40, "the number of items")),
 )  # fmt: skip
 
-_FIELDS = {option.name: option.field for option in OPTIONS} | {
+_SETTING_FIELDS = {option.name: option.field for option in OPTIONS} | {
     "listen-backlog": "backlog",
     "protocol": "binding_protocol",
 }
@@ -329,7 +329,7 @@ def load_settings(
     for option in OPTIONS:
         for source, name_value in sources:
             if option.name in name_value:
-                values[_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
+                values[_SETTING_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
                 break
     if "fsync" in values and "journal" not in values:
         warn("warning: --fsync has no effect without --journal DIR, which keeps the data on disk")

@@ -169,6 +169,16 @@ class Session:
             return "conn_swallow"
         return "conn_nread" if self._mid_block else "conn_read"
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of a request that is not whole yet it keeps."""
+        return len(self._held) + self._block.tell()
+
+    @property
+    def block_bytes_left(self) -> int:
+        """How many bytes of a data block, to be stored or ignored, are still to come; 0 where none is awaited."""
+        return self._swallow_bytes or (self._missing_bytes if self._mid_block else 0)
+
     def expect_block(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
         """Read a data block of this length next, and hand it to `store` as a ready value."""
         self._store_wire_bytes = store

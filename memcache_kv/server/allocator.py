@@ -97,7 +97,7 @@ def _small_objects() -> Usage | None:
     """Return the usage of the interpreter's allocator; None if it is another, or its statistics have another form."""
     if "t" in getattr(sys, "abiflags", ""):  # interpreters without the GIL use mimalloc
         return None
-    text = _malloc_stats()
+    text = malloc_stats()
     if text is None:
         return None
     if not text:  # PYTHONMALLOC=malloc: the allocator is not used
@@ -107,7 +107,7 @@ def _small_objects() -> Usage | None:
     return Usage(numbers[0], numbers[1] + numbers[2]) if len(numbers) == len(found) else None
 
 
-def _malloc_stats() -> bytes | None:
+def malloc_stats() -> bytes | None:
     """Return what `sys._debugmallocstats` writes about small objects; None if that is not available.
 
     This calls the function behind it, as `sys` can only write to standard error.

@@ -29,7 +29,7 @@ TEXT_REQUEST = b"version".ljust(len(BINARY_REQUEST)) + b"\r\n"
 """As long as a binary request, so that a server that only speaks the binary protocol does not wait for more."""
 BINARY_REPLY = re.compile(b"\x81\x0b", re.DOTALL)
 WANTS_CERTIFICATE = "answers with TLS, and requires a client certificate"
-REPLY_LIMIT_BYTES = 1024
+HEALTH_REPLY_LIMIT_BYTES = 1024
 ALL_INTERFACES = ("", "0.0.0.0", "::", "*")  # nosec B104: addresses to recognise, none to listen on
 
 
@@ -235,9 +235,9 @@ def _exchange(sock: socket.socket, request: bytes, deadline: float, is_whole: Ca
     """Send a request, and read the reply until it is whole, too long, or the server closes the connection."""
     sock.sendall(request)
     reply = b""
-    while not is_whole(reply) and len(reply) < REPLY_LIMIT_BYTES:
+    while not is_whole(reply) and len(reply) < HEALTH_REPLY_LIMIT_BYTES:
         sock.settimeout(_seconds_left(deadline))
-        piece = sock.recv(REPLY_LIMIT_BYTES)
+        piece = sock.recv(HEALTH_REPLY_LIMIT_BYTES)
         if not piece:
             break
         reply += piece

@@ -24,7 +24,7 @@ def memory_bound(root: Path = Path("/")) -> Bound | None:
     root: the root of the file system, which tests replace.
     """
     bounds = [Bound(size, "its cgroup") for size in _cgroup_limits(root)]
-    machine = _machine_bytes()
+    machine = machine_bytes()
     if machine:
         bounds.append(Bound(machine, "this machine"))
     return min(bounds, default=None)
@@ -43,7 +43,8 @@ def warning(needed_bytes: int, limit_bytes: int, bound: Bound | None) -> str | N
     )
 
 
-def _machine_bytes() -> int:
+def machine_bytes() -> int:
+    """Return how much memory the machine has; 0 where the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):

@@ -21,7 +21,7 @@ HEADER = struct.Struct("!HHHH")
 """Request id, number of this datagram, number of datagrams, reserved."""
 PAYLOAD_BYTES = 1400
 """A datagram's size with its header, as in memcached: it passes an Ethernet without being cut up."""
-REPLY_LIMIT_BYTES = 1 << 20
+UDP_REPLY_LIMIT_BYTES = 1 << 20
 """A longer reply is refused: what asks for it may have a forged address."""
 REPLY_BEGINNINGS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes([REPLY_MAGIC])
 """What replies begin with, errors among them, and no request: text commands begin with a small letter."""
@@ -132,10 +132,10 @@ class UdpServer(Listener, socketserver.UDPServer):
         before = 0 if context.journal is None else context.journal.own_position()
         protocol.receive(data)
         size = sum(map(len, protocol.out))
-        while protocol.paused and size <= REPLY_LIMIT_BYTES:
+        while protocol.paused and size <= UDP_REPLY_LIMIT_BYTES:
             protocol.resume()
             size = sum(map(len, protocol.out))
-        if size > REPLY_LIMIT_BYTES:
+        if size > UDP_REPLY_LIMIT_BYTES:
             return b"SERVER_ERROR reply too large for UDP\r\n"
         if not self._is_saved(before):
             protocol.take_back()

@@ -75,11 +75,11 @@ class Victim:
     def still_serves(self) -> None:
         """End whatever is open, and see it answer; or it has closed."""
         protocol = self.conversation.protocol
-        outstanding = (protocol._swallow_bytes or protocol._missing_bytes) if protocol._mid_block else 0
+        outstanding = protocol.block_bytes_left
         if outstanding > PATIENCE_BYTES:
             return
         self.feed([b"\x80" * outstanding] if outstanding else [])
-        if protocol._held:  # half a request: what is still missing of it may be anything
+        if protocol.held_bytes:  # half a request: what is still missing of it may be anything
             self.feed([b"\x80" * 600])
         elif not protocol.closing and protocol.is_open:
             assert self.conversation.feed(MARK.to_bytes()) == ANSWER.to_bytes()

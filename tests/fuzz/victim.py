@@ -43,7 +43,7 @@ class Victim:
 
     def _feed(self, piece: bytes) -> None:
         protocol, was_closing = self.protocol, self.protocol.closing
-        expects_block = protocol._mid_block or bool(getattr(protocol, "_token_bytes", 0))
+        expects_block = protocol.block_bytes_left > 0
         first = len(self.conversation.turns)
         reply = self.conversation.feed(piece)
         assert not (was_closing and reply), "a reply after the end"
@@ -51,12 +51,9 @@ class Victim:
         assert not reply or reply.endswith(b"\n"), f"half a reply: {reply[-50:]!r}"
         assert all(len(turn) <= TURN_LIMIT_BYTES for turn in self.conversation.turns[first:]), "a turn too long"
         assert 0 < protocol.want <= LARGEST_READ_BYTES
-        assert self._held_bytes() <= HELD_LIMIT_BYTES, "too much is held"
+        assert protocol.held_bytes <= HELD_LIMIT_BYTES, "too much is held"
         assert self.conversation.around.store.used_bytes <= self.conversation.around.store.limit_bytes * 1.1
         self.conversation.turns.clear()
-
-    def _held_bytes(self) -> int:
-        return self.conversation.held_bytes + len(getattr(self.protocol, "_before_login", b""))
 
     @property
     def has_another_purpose(self) -> bool:
@@ -66,13 +63,10 @@ class Victim:
     def still_serves(self) -> None:
         """End whatever is open, and see it answer; or it has closed."""
         for _ in range(3):
-            outstanding = self.protocol._swallow_bytes or (
-                self.protocol._missing_bytes if self.protocol._mid_block else 0
-            )
-            outstanding = outstanding or getattr(self.protocol, "_token_bytes", 0)
+            outstanding = self.protocol.block_bytes_left
             if outstanding > PATIENCE_BYTES or self.has_another_purpose:
                 return
             self.feed([b"\n" * outstanding + b"\r\n\r\n"] if outstanding else [b"foo\r\n"])
-        if not self.has_another_purpose and getattr(self.protocol, "_logged_in", True):
+        if not self.has_another_purpose and getattr(self.protocol, "logged_in", True):
             answer = self.conversation.feed(MARK)
             assert answer == ANSWER, f"no answer any more, but {answer[:200]!r}"

@@ -104,7 +104,7 @@ class Conversation:
     @property
     def held_bytes(self) -> int:
         """Input that it keeps."""
-        return len(self.protocol._held) + self.protocol._block.tell()
+        return self.protocol.held_bytes
 
 
 def byte_by_byte(data: bytes) -> list[bytes]:

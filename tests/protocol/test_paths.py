@@ -115,7 +115,7 @@ def survives(pieces: list[bytes]) -> None:
     if protocol.closing:
         return
     for _ in range(3):  # a data block may still be open: lines end it, or it is passed over
-        outstanding = protocol._swallow_bytes or (protocol._missing_bytes if protocol._mid_block else 0)
+        outstanding = protocol.block_bytes_left
         if outstanding > 4_000_000:
             return
         conversation.feed(b"\n" * outstanding + b"\r\n\r\n")

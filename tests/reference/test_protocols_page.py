@@ -7,16 +7,15 @@ import re
 import pytest
 
 from memcache_kv.observe.watchers import Stream
-from memcache_kv.protocol.binary.commands import COMMANDS as BINARY_COMMANDS
+from memcache_kv.protocol.binary.commands import OPCODE_COMMANDS
 from memcache_kv.protocol.binary.frames import LARGEST_BODY_BYTES, Opcode, Status
-from memcache_kv.protocol.meta.flags import OPAQUE_LIMIT_BYTES, WORDS_LIMIT, BadFlags, look_like_flags, read_flags
+from memcache_kv.protocol.meta.flags import META_WORDS_LIMIT, OPAQUE_LIMIT_BYTES, BadFlags, look_like_flags, read_flags
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES, LARGEST_LENGTH
-from memcache_kv.protocol.text.admin import COMMANDS
-from memcache_kv.protocol.text.classic import KEYED, KEYLESS
-from memcache_kv.protocol.text.classic import WORDS_LIMIT as LINE_WORDS_LIMIT
+from memcache_kv.protocol.text.admin import ADMIN_COMMANDS
+from memcache_kv.protocol.text.classic import KEYED, KEYLESS, WORDS_LIMIT
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
 from memcache_kv.protocol.text.login import TOKEN_LIMIT_BYTES
-from memcache_kv.server.udp import PAYLOAD_BYTES, REPLY_LIMIT_BYTES
+from memcache_kv.server.udp import PAYLOAD_BYTES, UDP_REPLY_LIMIT_BYTES
 from tests.protocol.context_factory import Conversation
 from tests.reference.pages import page_path
 
@@ -37,7 +36,7 @@ def names(cell: str) -> list[str]:
 
 def test_every_text_command_is_listed() -> None:
     listed = [names(row[0])[0] for head in ("Classic commands", "Meta commands") for row in rows(head, "command")]
-    assert sorted(listed) == sorted(name.decode() for name in (*KEYED, *KEYLESS, *COMMANDS))
+    assert sorted(listed) == sorted(name.decode() for name in (*KEYED, *KEYLESS, *ADMIN_COMMANDS))
 
 
 def test_the_form_of_a_command_begins_with_its_name() -> None:
@@ -87,18 +86,18 @@ def test_every_opcode_is_listed_beside_its_quiet_form() -> None:
     listed: dict[int, str] = {}
     for opcode, command, quiet, *_ in rows("Binary commands", "opcode"):
         listed[int(opcode, 16)] = command.partition(",")[0]
-        assert not BINARY_COMMANDS[int(opcode, 16)].is_quiet
+        assert not OPCODE_COMMANDS[int(opcode, 16)].is_quiet
         if quiet:
             number, name = quiet.split(" ")
             listed[int(number, 16)] = name
-            assert BINARY_COMMANDS[int(number, 16)].is_quiet
+            assert OPCODE_COMMANDS[int(number, 16)].is_quiet
     assert listed == {opcode.value: opcode.name for opcode in Opcode}
-    assert listed.keys() == BINARY_COMMANDS.keys()
+    assert listed.keys() == OPCODE_COMMANDS.keys()
 
 
 def test_a_binary_command_has_key_and_value_where_the_page_says_so() -> None:
     for opcode, _, _, extras, key, value in rows("Binary commands", "opcode"):
-        command = BINARY_COMMANDS[int(opcode, 16)]
+        command = OPCODE_COMMANDS[int(opcode, 16)]
         assert bool(key) == (command.is_keyed is not False)
         assert key.startswith("none") == (command.is_keyed is None)
         assert any(command.extras) == bool(extras)
@@ -119,9 +118,9 @@ def test_the_limits_are_those_of_the_code() -> None:
         limits["command line"]
         == f"{LINE_LIMIT_BYTES} bytes without a line end; `get` and `gets`: {MULTIGET_LIMIT_BYTES // MIB} MiB"
     )
-    assert limits["words of a command line"].startswith(f"{LINE_WORDS_LIMIT}, ")
-    assert limits["words of a meta command"] == f"{WORDS_LIMIT}"
+    assert limits["words of a command line"].startswith(f"{WORDS_LIMIT}, ")
+    assert limits["words of a meta command"] == f"{META_WORDS_LIMIT}"
     assert limits["opaque"] == f"{OPAQUE_LIMIT_BYTES - 1} bytes"
     assert limits["login by text"].startswith(f"{TOKEN_LIMIT_BYTES} bytes")
     assert f"of {PAYLOAD_BYTES} bytes" in limits["datagram"]
-    assert f"{REPLY_LIMIT_BYTES // MIB} MiB in all" in limits["datagram"]
+    assert f"{UDP_REPLY_LIMIT_BYTES // MIB} MiB in all" in limits["datagram"]

@@ -44,12 +44,12 @@ def test_holes_are_free(size: int) -> None:
 
 def test_another_form_of_the_statistics_is_not_guessed_at(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in (None, b"bytes: 5\n"):
-        monkeypatch.setattr(allocator, "_malloc_stats", lambda text=text: text)
+        monkeypatch.setattr(allocator, "malloc_stats", lambda text=text: text)
         assert SystemAllocator().usage() is None
 
 
 def test_an_interpreter_that_leaves_all_to_malloc_has_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator, "_malloc_stats", lambda: b"")
+    monkeypatch.setattr(allocator, "malloc_stats", lambda: b"")
     found = SystemAllocator().usage()
     assert found is not None
     assert found.in_use > 0

@@ -19,7 +19,7 @@ UNLIMITED_V1 = 9223372036854771712
 
 @pytest.fixture(autouse=True)
 def machine_of_a_gibibyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_machine_bytes", lambda: 1024 * MIB)
+    monkeypatch.setattr(machine, "machine_bytes", lambda: 1024 * MIB)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -55,7 +55,7 @@ def test_the_least_bound_counts(tmp_path: Path, files: dict[str, str], expected:
 
 
 def test_nothing_known_is_no_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_machine_bytes", lambda: 0)
+    monkeypatch.setattr(machine, "machine_bytes", lambda: 0)
     assert memory_bound(tmp_path) is None
     assert warning(1 << 60, 64 * MIB, None) is None
 

@@ -161,7 +161,7 @@ def test_a_pid_file_that_cannot_be_removed_is_said(
 
     with pid_file(tmp_path / "pid", log):
         monkeypatch.setattr(Path, "unlink", refuse)
-    assert said.getvalue() == f"can't remove the pid file {tmp_path / 'pid'}: Permission denied\n"
+    assert said.getvalue() == f"can't remove the pid file {tmp_path / 'pid'}: Permission denied; remove it by hand\n"
 
 
 # Limits

@@ -582,7 +582,7 @@ def test_what_follows_a_failed_login_waits_with_it(guarded: Serving) -> None:
     assert time.monotonic() - began >= DELAY_SECONDS
 
 
-def test_the_delays_of_pipelined_guesses_add_up(guarded: Serving) -> None:
+def test_the_delays_of_pipelined_logins_add_up(guarded: Serving) -> None:
     client = guarded.connect()
     began = time.monotonic()
     ask(client, WRONG * 3, REFUSED * 3)

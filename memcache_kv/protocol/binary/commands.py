@@ -87,7 +87,7 @@ def _answer_retrieval(
     key = request.key if with_key else b""
     if entry is not None:
         protocol.answer_hit(request, entry, key, with_value)
-    elif COMMANDS[request.opcode].is_quiet:
+    elif OPCODE_COMMANDS[request.opcode].is_quiet:
         return
     elif with_key:
         protocol.out.append(packet(request, Status.NOT_FOUND, key=key))
@@ -111,7 +111,7 @@ def _join(protocol: PacketResponder, request: Request, mode: Mode) -> None:
 
 def _take_value(protocol: PacketResponder, request: Request, mode: Mode, flags: int, deadline: int) -> None:
     """Read the value next, and store it; or reject it where it is too large."""
-    if accepts_size(protocol, mode, request.key, request.value_bytes, flags, SIZE_RULE):
+    if accepts_size(protocol, mode, request.key, request.value_bytes, flags, BINARY_SIZE_RULE):
         protocol.expect_block(flags, request.value_bytes, partial(_store_block, protocol, request, mode, deadline))
     else:
         _refuse_value(protocol, request, Status.TOO_LARGE)
@@ -145,7 +145,7 @@ STATUSES = {
 
 NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
 """The status of these where they did not store; the others have one of their own."""
-SIZE_RULE = SizeRule(counts=False, reports_joins=False)
+BINARY_SIZE_RULE = SizeRule(counts=False, reports_joins=False)
 
 
 # Changing what is there
@@ -329,7 +329,7 @@ def _joins(mode: Mode) -> Command:
 
 TOUCHES = Command(_touch, (EXPTIME.size,), is_exact=False)
 
-COMMANDS: dict[int, Command] = {
+OPCODE_COMMANDS: dict[int, Command] = {
     **_pair(Opcode.GET, Opcode.GETQ, Command(_get)),
     **_pair(Opcode.GETK, Opcode.GETKQ, Command(partial(_get, with_key=True))),
     Opcode.TOUCH: TOUCHES._replace(carry_out=partial(_touch, with_value=False)),

@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, COMMANDS, UNKNOWN, Command
+from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, OPCODE_COMMANDS, UNKNOWN, Command
 from memcache_kv.protocol.binary.fast_path import BinaryFastPath
 from memcache_kv.protocol.binary.frames import (
     HEAD,
@@ -132,7 +132,7 @@ class BinaryProtocol(BinaryFastPath):
         stop = key_start + key_bytes
         extras, key = data[position + HEAD_BYTES : key_start], data[key_start:stop]
         request = Request(head & 0xFF, opaque, cas, extras, key, body_bytes - key_bytes - extras_bytes)
-        command = COMMANDS.get(request.opcode, UNKNOWN)
+        command = OPCODE_COMMANDS.get(request.opcode, UNKNOWN)
         fault = self._fault(request, command, key_bytes, extras_bytes, body_bytes)
         if fault is not None:
             self.fail(request, fault)
@@ -179,7 +179,7 @@ class BinaryProtocol(BinaryFastPath):
 
     def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
         """Answer that all went well, unless the request asked for silence then."""
-        if not COMMANDS[request.opcode].is_quiet:
+        if not OPCODE_COMMANDS[request.opcode].is_quiet:
             self.answer(request, Status.SUCCESS, value, cas)
 
     def fail(self, request: Request, status: Status, text: bytes = b"") -> None:

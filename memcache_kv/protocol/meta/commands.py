@@ -70,7 +70,7 @@ MODES = {
     b"R": Mode.REPLACE,
 }
 
-SIZE_RULE = SizeRule(drops=frozenset(Mode))
+META_SIZE_RULE = SizeRule(drops=frozenset(Mode))
 """A value that is too large takes the old one with it in every mode."""
 
 
@@ -165,7 +165,7 @@ class _Fields:
 
     def text(self) -> bytes:
         """Return all fields, and behind them Z, X and W. Raises BadFlags."""
-        fields = [_FIELDS[token[0]](self, token) for token in self._flags.tokens if token[0] in _FIELDS]
+        fields = [_META_FIELDS[token[0]](self, token) for token in self._flags.tokens if token[0] in _META_FIELDS]
         found = self._found
         return b"".join(fields) + b" Z" * found.is_won + b" X" * found.is_stale + b" W" * found.wins
 
@@ -204,7 +204,7 @@ class _Fields:
         return self._flags.echo()
 
 
-_FIELDS: dict[int, Callable[[_Fields, bytes], bytes]] = {
+_META_FIELDS: dict[int, Callable[[_Fields, bytes], bytes]] = {
     ord("s"): _Fields.size,
     ord("f"): _Fields.client_flags,
     ord("t"): _Fields.seconds_left,
@@ -262,7 +262,7 @@ def ms(protocol: LineResponder, words: list[bytes]) -> None:
     try:
         flags = _flags_of(protocol, words[1], words[3:], len(words))
         mode = _mode(flags)
-        if not accepts_size(protocol, mode, flags.key, length, flags.client_flags, SIZE_RULE):
+        if not accepts_size(protocol, mode, flags.key, length, flags.client_flags, META_SIZE_RULE):
             raise BadFlags(TOO_LARGE)
         flags.identity()  # whether the opaque is too long shows before the block is read
     except BadFlags as fault:

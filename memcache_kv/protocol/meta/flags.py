@@ -9,7 +9,7 @@ from typing import TypeAlias
 from memcache_kv.protocol.numbers import signed32, unsigned32, unsigned64
 from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES
 
-WORDS_LIMIT = 20
+META_WORDS_LIMIT = 20
 OPAQUE_LIMIT_BYTES = 32
 
 BAD_NUMBER = b"CLIENT_ERROR bad token in command line format"
@@ -97,7 +97,7 @@ def read_flags(key: bytes, tokens: list[bytes], words: int) -> Flags:
     """
     if len(key) > KEY_LIMIT_BYTES:
         raise BadFlags(BAD_FORMAT)
-    if words > WORDS_LIMIT:
+    if words > META_WORDS_LIMIT:
         raise BadFlags(b"CLIENT_ERROR options flags are too long")
     flags = Flags(key, tokens)
     if len(flags.letters) == len(tokens) and flags.letters <= _BARE:

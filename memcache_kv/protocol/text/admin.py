@@ -279,7 +279,7 @@ def journal(protocol: TextResponder, words: list[bytes]) -> None:
         protocol.reply(b"OK" if compactor.request() else b"BUSY currently rewriting the journal")
 
 
-COMMANDS: dict[bytes, Handler] = {
+ADMIN_COMMANDS: dict[bytes, Handler] = {
     b"journal": journal,
     b"refresh_certs": refresh_certs,
     b"lru_crawler": lru_crawler,
@@ -300,4 +300,4 @@ def command(name: bytes, with_debug: bool) -> Handler | None:
 
     with_debug: whether those for tests are known.
     """
-    return COMMANDS.get(name) if with_debug or name not in DEBUG_COMMANDS else None
+    return ADMIN_COMMANDS.get(name) if with_debug or name not in DEBUG_COMMANDS else None

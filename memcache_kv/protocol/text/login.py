@@ -20,20 +20,30 @@ SIZE_WORD = 4
 class GuardedTextProtocol(TextProtocol):
     """A text protocol that carries out nothing before a login."""
 
-    __slots__ = ("_users", "_logged_in", "_before_login", "_token_bytes")
+    __slots__ = ("_users", "logged_in", "_before_login", "_token_bytes")
 
     def __init__(self, context: Context, fd: int, users: Credentials) -> None:
         super().__init__(context, fd)
         self._users = users
-        self._logged_in = False
+        self.logged_in = False
         self._before_login = b""
         """Input of which the login's next part is not wholly there."""
         self._token_bytes = 0
         """Length of the data block with user and password that comes next, with its line end; 0 before its line."""
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of a login or request that is not whole yet it keeps."""
+        return len(self._before_login) + super().held_bytes
+
+    @property
+    def block_bytes_left(self) -> int:
+        """How many bytes of a login's data block may still come, or of another one; 0 where none is awaited."""
+        return self._token_bytes or super().block_bytes_left
+
     def receive(self, data: bytes) -> bool:
         """Take what arrived; before the login, look for nothing else in it."""
-        if self._logged_in:
+        if self.logged_in:
             return super().receive(data)
         self._receive_login(data)
         return False
@@ -41,12 +51,12 @@ class GuardedTextProtocol(TextProtocol):
     def _receive_login(self, data: bytes) -> None:
         data = self._before_login + data
         position = 0
-        while not self.closing and not self._logged_in:
+        while not self.closing and not self.logged_in:
             stop = self._take_token(data, position) if self._token_bytes else self._take_line(data, position)
             if not stop:
                 break
             position = stop
-        if not self._logged_in:
+        if not self.logged_in:
             self._before_login = data[position:]
             return
         self._before_login = b""
@@ -91,7 +101,7 @@ class GuardedTextProtocol(TextProtocol):
     def _check(self, user: bytes, password: bytes) -> None:
         self.counters.auth_cmds += 1
         if self._users.is_known(user, password):
-            self._logged_in = True
+            self.logged_in = True
             self.reply(b"STORED")
         else:
             self.counters.auth_errors += 1

@@ -144,4 +144,4 @@ class BinaryConversation:
     @property
     def held_bytes(self) -> int:
         """Input that it keeps."""
-        return len(self.protocol._held) + self.protocol._block.tell()
+        return self.protocol.held_bytes
