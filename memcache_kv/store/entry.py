@@ -163,6 +163,12 @@ def value_of(wire_bytes: bytes) -> bytes:
     return wire_bytes[wire_bytes.index(b"\n") + 1 : -2]
 
 
+def parts_with_cas(entry: bytes) -> tuple[bytes, int, bytes]:
+    """Return the CAS id, as 8 bytes in network order, the flags and the value of an entry of the kind WITH_CAS."""
+    flags = 0 if entry[:3] == b" 0 " else flags_of(entry)
+    return entry[-WITH_CAS_BYTES:-5], flags, entry[entry.index(b"\n") + 1 : -WITH_CAS_BYTES]
+
+
 def after_flags(wire_bytes: bytes) -> bytes:
     """Return the length and the data block with their line ends, which is what a meta command replies."""
     return wire_bytes.split(b" ", 2)[2]

@@ -16,13 +16,11 @@ from memcache_kv.protocol.session import Session
 from memcache_kv.store.entry import (
     KEY_LIMIT_BYTES,
     PLAIN_LIMIT_BYTES,
-    cas_of,
-    flags_of,
+    WITH_CAS,
     is_text_key,
     make_entry,
     pack,
-    value_of,
-    wire_bytes_of,
+    parts_with_cas,
 )
 from memcache_kv.store.sizes import FLAGS_BYTES
 
@@ -75,15 +73,14 @@ class BinaryFastPath(Session):
             return self._set_small(data) if data[:2] == SET_HEAD else b""
         key = data[HEAD_BYTES:]
         entry = self.store.get(key) if len(key) == form.key_bytes else None
-        if entry.__class__ is not bytes or not (cas := cas_of(entry)):
+        if entry.__class__ is not bytes or entry[-1] != WITH_CAS:
             return b""
         self.counters.cmd_get += 1
         self.counters.get_hits += 1
-        wire_bytes = wire_bytes_of(entry)
-        value = value_of(wire_bytes)
+        cas, flags, value = parts_with_cas(entry)
         body_bytes = FLAGS_BYTES + form.told_bytes + len(value)
-        head = form.reply_head + body_bytes.to_bytes(4, "big") + data[OPAQUE_AT:CAS_AT] + cas.to_bytes(8, "big")
-        return b"".join((head, flags_of(wire_bytes).to_bytes(FLAGS_BYTES, "big"), key[: form.told_bytes], value))
+        head = form.reply_head + body_bytes.to_bytes(4, "big") + data[OPAQUE_AT:CAS_AT] + cas
+        return b"".join((head, flags.to_bytes(FLAGS_BYTES, "big"), key[: form.told_bytes], value))
 
     def _set_small(self, data: bytes) -> bytes:
         """Carry out exactly one set of a small value under a key of the text protocol; return the reply."""

@@ -27,6 +27,7 @@ from memcache_kv.store.entry import (
     after_flags,
     expiring_end,
     is_text_key,
+    make_entry,
     wire_bytes_of,
 )
 
@@ -80,7 +81,7 @@ class FastPath(Session):
         each call costs a tenth of a request.
         """
         if len(data) - position > PLAIN_LIMIT_BYTES and self._begins_large(data, position):
-            return position, 0
+            return self._store_large(data, position)
         split = (data[position:] if position else data).split(b"\r\n", self._lines_at_once)
         stop = len(data) - len(split.pop())
         out, store, lines = self.out, self.store, iter(split)
@@ -101,6 +102,14 @@ class FastPath(Session):
                         others += 1
                     else:
                         break
+                elif command == b"mg":
+                    name, _, flags = key.partition(b" ")
+                    entry = tables[hash(name) & mask].get(name) if flags == b"v" else None
+                    if entry.__class__ is bytes and entry[-1] == PLAIN and not store.records_access:
+                        out += (b"VA ", after_flags(entry))
+                    elif not answer_mg(self, key):
+                        break
+                    hits += 1
                 elif command == b"set":
                     key, _, words = key.partition(b" ")
                     if words != tail:
@@ -113,13 +122,6 @@ class FastPath(Session):
                     out += reply
                     sets += 1
                     block = NO_BLOCK
-                elif command == b"mg":
-                    entry = tables[hash(key[:-2]) & mask].get(key[:-2]) if key[-2:] == b" v" else None
-                    if entry.__class__ is bytes and entry[-1] == PLAIN and not store.records_access:
-                        out += (b"VA ", after_flags(entry))
-                    elif not answer_mg(self, key):
-                        break
-                    hits += 1
                 elif command == b"ms" and store_ms(self, key, block := next(lines, NO_BLOCK)):
                     sets += 1
                     block = NO_BLOCK
@@ -145,6 +147,28 @@ class FastPath(Session):
             return False
         words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
         return len(words) < 3 or self.form_now(words[2]) is NO_FORM
+
+    def _store_large(self, data: bytes, position: int) -> tuple[int, int]:
+        """Carry out a set of a large value if all of it is there; return what `_run_fast` does."""
+        line_end, store = data.find(b"\r\n", position), self.store
+        words = data[position:line_end].split(b" ")
+        # A length with zeros before it is not the one that the reply to a get contains.
+        if len(words) != 5 or not words[4].isdigit() or words[4][:1] == b"0" or len(words[4]) > DIGITS:
+            return position, 0
+        _, key, flags, exptime, length = words
+        head, stop = FLAG_HEADS.get(flags), line_end + 4 + int(length)
+        if head is None or not exptime.isdigit() or len(exptime) > DIGITS or data[stop - 2 : stop] != b"\r\n":
+            return position, 0
+        if not store.evicts or not is_text_key(key) or store.exceeds_limit(len(key), int(length), int(flags)):
+            return position, 0
+        wire_bytes = b"".join((head, length, memoryview(data)[line_end:stop]))
+        try:
+            store.put(key, make_entry(key, wire_bytes, store.deadline(int(exptime)), accessed=store.clock.now))
+        except WritesRejected:  # the general way finds it too, and answers
+            return position, 0
+        self.counters.cmd_set += 1
+        self.out.append(b"STORED\r\n")
+        return stop, 1
 
     def _answer_other_get(self, keys: bytes, entry: Entry | None) -> bool:
         """Answer a get of several keys, or of one whose entry is not plain.
