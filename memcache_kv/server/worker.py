@@ -198,6 +198,8 @@ class Worker(ServerThread):
                     self._answer(connection)
                     continue
                 out = protocol.out
+                if not out:  # all had noreply
+                    continue
                 reply = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
                 count = write(fd, reply) if tls is None else tls.write(reply)
