@@ -342,12 +342,12 @@ def slabs(context: ReportedServer) -> Walk:
     found: dict[int, ClassContents] = {}
     for _ in listing.count_classes(store, found):
         yield []
-    pages = 0
-    for number in sorted(found.keys() | _happened(store).keys()):
+    pages, classes = 0, sorted(found.keys() | _happened(store).keys())
+    for number in classes:
         rows = dict(_slab_class(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
         pages += rows["total_pages"]
         yield [(f"{number}:{name}", value) for name, value in rows.items()]
-    yield [("active_slabs", len(found)), ("total_malloced", pages * PAGE_BYTES)]
+    yield [("active_slabs", len(classes)), ("total_malloced", pages * PAGE_BYTES)]
 
 
 def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, int]]:

@@ -419,6 +419,16 @@ def test_a_class_goes_with_its_last_item(busy: Conversation) -> None:
     assert busy.feed(b"stats items\r\n") == b"END\r\n"
 
 
+def test_the_number_of_slab_classes_is_that_of_the_classes_shown() -> None:
+    conversation = Conversation()
+    conversation.feed(b"set a 0 1 1\r\nx\r\n")
+    conversation.around.clock.advance(2)
+    conversation.feed(b"set a 0 0 100\r\n%b\r\n" % bytes(100))  # the small class only has reclaimed an item
+    slabs = dict(rows(conversation, b" slabs"))
+    shown = {name.partition(":")[0] for name in slabs if ":" in name}
+    assert (len(shown), slabs["active_slabs"]) == (2, "2")
+
+
 def test_an_unused_server_has_no_slabs() -> None:
     assert rows(Conversation(), b" slabs") == [("active_slabs", "0"), ("total_malloced", "0")]
 
