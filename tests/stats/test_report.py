@@ -423,7 +423,8 @@ def test_the_number_of_slab_classes_is_that_of_the_classes_shown() -> None:
     conversation = Conversation()
     conversation.feed(b"set a 0 1 1\r\nx\r\n")
     conversation.around.clock.advance(2)
-    conversation.feed(b"set a 0 0 100\r\n%b\r\n" % bytes(100))  # the small class only has reclaimed an item
+    conversation.feed(b"add a 0 0 1\r\ny\r\ndelete a\r\n")  # its class has reclaimed an item, and has none now
+    conversation.feed(b"set b 0 0 100\r\n%b\r\n" % bytes(100))
     slabs = dict(rows(conversation, b" slabs"))
     shown = {name.partition(":")[0] for name in slabs if ":" in name}
     assert (len(shown), slabs["active_slabs"]) == (2, "2")
