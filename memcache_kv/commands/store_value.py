@@ -53,7 +53,7 @@ def accepts_size(
 def store_value(caller: Caller, write: Write, drops_old: bool = False) -> tuple[Outcome, Entry | None]:
     """Carry out a storage command; return its result, and the new entry if STORED. Raises WritesRejected.
 
-    drops_old: whether a write that fails with NO_MEMORY deletes the old value.
+    drops_old: whether NO_MEMORY deletes the old value in every mode; without it, only a SET deletes it.
     """
     counters, observers = caller.counters, caller.observers
     counters.cmd_set += 1
