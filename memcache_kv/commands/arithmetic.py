@@ -1,4 +1,4 @@
-"""Count up and down: incr, decr, ma, increment, decrement (protocol.txt, "Increment/Decrement")."""
+"""Increment and decrement a number: incr, decr, ma, increment, decrement (protocol.txt, "Increment/Decrement")."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from memcache_kv.store.store import Store
 from memcache_kv.store.writes import Outcome
 
 LARGEST_NUMBER = (1 << 64) - 1
-"""A sum past it begins with 0 again."""
+"""A larger sum wraps around to 0."""
 
 
 class Arithmetic(NamedTuple):
-    """What a command asks for. Deadlines are unix times; 0 is never."""
+    """A request to increment or decrement a number. Deadlines are unix times; 0 is never."""
 
     key: bytes
     amount: int
     is_up: bool = True
     cas: int = 0
-    """The CAS id that the item must have; 0 is no condition."""
+    """The CAS id that the item must have; 0 for any."""
     needs_cas: bool = False
-    """Whether the client wants to know the new CAS id."""
+    """Whether the reply includes the new CAS id."""
     new_cas: int = 0
-    """The CAS id that the client chooses; 0 leaves it to the store."""
+    """The CAS id that the client chooses; 0 lets the store choose it."""
     deadline: int | None = None
-    """The new deadline of an item that is there; None keeps it."""
+    """The new deadline of an existing item; None keeps the old one."""
     initial: int | None = None
-    """The number to store where nothing is kept; None stores nothing."""
+    """The number to store if the key has no item; None stores nothing."""
     initial_deadline: int = 0
 
 
 class Counted(NamedTuple):
-    """What became of it: STORED, NOT_FOUND, EXISTS, NON_NUMERIC or NO_MEMORY; the rest is said of STORED alone."""
+    """The result: STORED, NOT_FOUND, EXISTS, NON_NUMERIC or NO_MEMORY. The other fields are set for STORED only."""
 
     outcome: Outcome
     number: int = 0
     cas: int = 0
     former_deadline: int = 0
-    """The deadline before; 0 for an item that was made."""
+    """The deadline before the request; 0 for a new item."""
     is_made: bool = False
-    """Whether nothing was kept before."""
+    """Whether the request created the item."""
 
 
 _NOT_FOUND = Counted(Outcome.NOT_FOUND)
@@ -60,9 +60,9 @@ _NON_NUMERIC = Counted(Outcome.NON_NUMERIC)
 
 
 def count(caller: Caller, request: Arithmetic) -> Counted:
-    """Add to the number kept for a key, or take from it. Raises WritesRejected.
+    """Increment or decrement the number stored for a key. Raises WritesRejected.
 
-    Hits and misses are counted as memcached does: an item that was made is neither, nor is an error.
+    Hits and misses are counted as in memcached: a new item is neither, nor is an error.
     """
     store, key = caller.store, request.key
     observe_lookup(caller, key)
@@ -90,18 +90,17 @@ def count(caller: Caller, request: Arithmetic) -> Counted:
 
 
 def _made(store: Store, request: Arithmetic, number: int) -> tuple[Counted, Entry]:
-    """Make the item that is missing."""
+    """Create the missing item."""
     cas = _next_cas(store, request)
     entry = store.renewed(request.key, pack(0, b"%d" % number), request.initial_deadline, cas, 0)
     return Counted(Outcome.STORED, number, cas, is_made=True), entry
 
 
 def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, Entry]:
-    """Return what becomes of an item that is there.
+    """Return the result for an existing item, and the item's new entry, or the old one after an error.
 
-    A sum wraps at 2^64, a difference stops at 0; a number that became shorter keeps its length with spaces behind it.
-    A number that is longer than before is a new value; otherwise the item stays stale or won if it was. An empty value
-    is no number under any CAS id.
+    A sum wraps at 2^64, a difference stops at 0. A shorter number is padded with spaces to the old length. A longer one
+    clears the flags STALE and WON. An empty value is NON_NUMERIC, whatever the CAS ids.
     """
     before = wire_bytes_of(old)
     value = value_of(before)
@@ -122,5 +121,5 @@ def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, En
 
 
 def _next_cas(store: Store, request: Arithmetic) -> int:
-    """Return the CAS id of the new value; 0 where nobody asks for one."""
+    """Return the CAS id of the new value; 0 if the client needs none."""
     return request.new_cas or (store.next_cas() if request.needs_cas else 0)

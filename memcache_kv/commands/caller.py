@@ -1,4 +1,4 @@
-"""What carrying out a command needs of the connection that asks for it, and how watchers hear of the command."""
+"""What a command needs from the connection that requests it, and how commands are reported to observers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from memcache_kv.store.writes import Mode, Outcome, Write
 
 
 class Caller(Protocol):
-    """The connection that asks for a command."""
+    """The connection that requests a command."""
 
     @property
     def store(self) -> Store:
-        """The items."""
+        """The store that holds the items."""
 
     @property
     def counters(self) -> Counters:
-        """What the command is counted in."""
+        """The counters for the command's hits and misses."""
 
     @property
     def observers(self) -> Observers:
@@ -28,24 +28,27 @@ class Caller(Protocol):
 
     @property
     def fd(self) -> int:
-        """The number of the connection."""
+        """The connection's number."""
 
 
 def observe_lookup(caller: Caller, key: bytes) -> None:
-    """Tell watchers that a command is about to look for this key."""
+    """Report to observers that a command is about to look up this key. Does nothing while there are none."""
     if caller.observers.active:
         store = caller.store
         caller.observers.looked_up(caller.fd, key, store.kept(key), store.was_flushed(key))
 
 
 def observe_fetch(caller: Caller, key: bytes, entry: Entry | None) -> None:
-    """Tell watchers that a command wanted this key's value."""
+    """Report to observers that a command fetched this key's value. Does nothing while there are none.
+
+    entry: the entry that was found; None for a miss.
+    """
     if caller.observers.active:
         caller.observers.fetched(caller.fd, key, entry)
 
 
 def observe_creation(caller: Caller, key: bytes, entry: Entry) -> None:
-    """Tell watchers that arithmetic made a new item: as memcached does, a second lookup and then an add."""
+    """Report to observers that a command created an item: a second lookup and an add, as in memcached."""
     if caller.observers.active:
         caller.observers.looked_up(caller.fd, key, None, False)
         write = Write(Mode.ADD, key, wire_bytes_of(entry), deadline_of(entry))

@@ -11,29 +11,33 @@ from memcache_kv.store.writes import Outcome
 
 
 class Deletion(NamedTuple):
-    """What a command asks for."""
+    """A request to delete, empty or invalidate an item."""
 
     key: bytes
     cas: int | None = None
-    """The CAS id that the item must have; None is no condition."""
+    """The CAS id that the item must have; None for any."""
     empties: bool = False
-    """Whether an empty value is left in its place."""
+    """Whether the item stays, with an empty value."""
     invalidates: bool = False
-    """Whether the item is left, as a stale one."""
+    """Whether the item stays, marked as stale."""
     flags: int = 0
-    """The client flags of an empty value."""
+    """The client flags of the empty value."""
     deadline: int | None = None
-    """The new deadline of what is left; None keeps that of a stale item, and is never for an empty value."""
+    """The new deadline (unix time) of an item that stays. None keeps a stale item's deadline; an item that was emptied
+    then never expires."""
     new_cas: int = 0
-    """The CAS id that the client chooses for what is left; 0 leaves it to the store."""
+    """The CAS id that the client chooses for an item that stays; 0 lets the store choose it."""
     command: str = "delete"
-    """The command as watchers see it."""
+    """The command's name for observers."""
     counts_mismatch: bool = False
-    """Whether another CAS id counts as a miss, as in memcached's meta protocol alone."""
+    """Whether a different CAS id counts as a miss, as it does in memcached's meta protocol only."""
 
 
 def delete(caller: Caller, request: Deletion) -> Outcome:
-    """Carry out a deletion: DELETED, NOT_FOUND, or EXISTS under another CAS id. Raises WritesRejected."""
+    """Carry out a deletion. Raises WritesRejected.
+
+    Returns DELETED, NOT_FOUND, or EXISTS if the item has a different CAS id.
+    """
     key = request.key
     observe_lookup(caller, key)
     if request.cas is None and not request.empties and not request.invalidates:  # most deletes: fewer steps
@@ -48,7 +52,7 @@ def delete(caller: Caller, request: Deletion) -> Outcome:
 
 
 def _delete_on_condition(store: Store, request: Deletion) -> tuple[Outcome, Entry | None]:
-    """Look at the item and decide what is left of it, with nobody in between; return it where it is deleted."""
+    """Check the item and delete or replace it, atomically. Returns the result, and the old entry if DELETED."""
     outcome, found = Outcome.NOT_FOUND, None
 
     def decide(old: Entry | None) -> Entry | None:
@@ -66,7 +70,7 @@ def _delete_on_condition(store: Store, request: Deletion) -> tuple[Outcome, Entr
 
 
 def _remainder(store: Store, request: Deletion, old: Entry) -> Entry | None:
-    """Return what is left of an item: nothing, or an empty or stale one with its CAS id or a new one."""
+    """Return the entry that replaces the item: empty, stale or both; None if the item is deleted."""
     if not request.empties and not request.invalidates:
         return None
     wire_bytes, deadline, cas, state = wire_bytes_of(old), deadline_of(old), cas_of(old), state_of(old)
@@ -82,7 +86,7 @@ def _remainder(store: Store, request: Deletion, old: Entry) -> Entry | None:
 
 
 def _count(caller: Caller, request: Deletion, outcome: Outcome) -> None:
-    """Count a hit or a miss; an item that was made stale is neither."""
+    """Count a hit or a miss; an invalidated item is neither."""
     if outcome is Outcome.DELETED:
         caller.counters.delete_hits += not request.invalidates
     elif outcome is Outcome.NOT_FOUND or request.counts_mismatch:

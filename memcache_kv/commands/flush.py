@@ -1,4 +1,4 @@
-"""Forget all items: flush_all and flush."""
+"""Remove all items: flush_all and flush."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from memcache_kv.store.store import Store
 
 
 def flush(store: Store, exptime: int) -> None:
-    """Forget everything, now or as the last second of an exptime begins, as memcached does. Raises WritesRejected.
+    """Remove all items, now or when the last second of an exptime begins, as in memcached. Raises WritesRejected.
 
-    It is counted by the protocols: the text protocol counts what it rejects too.
+    exptime: relative seconds or a unix time; 0 or negative is now. The protocols count the command, as the text
+    protocol counts rejected requests too.
     """
     store.flush(store.deadline(exptime) - 1 if exptime > 0 else 0)

@@ -1,7 +1,7 @@
 """Retrieve an item: get, gets, mg, me and the binary gets.
 
-A mg can also change what it retrieves, with nobody in between: so of many clients that find an item stale, one alone
-wins (protocol.txt, "Meta Get").
+A mg can also change the item that it retrieves, atomically: so only one of many clients that find a stale item wins
+(protocol.txt, "Meta Get").
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from memcache_kv.store.entry import FETCHED, STALE, WON, Entry, cas_of, deadline
 from memcache_kv.store.store import Store
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
-"""Returns a key's entry."""
+"""Returns a key's entry, or None."""
 
 
 def fetch(caller: Caller, key: bytes, find: Finder) -> Entry | None:
-    """Return what `find` finds for a key, and tell watchers. The caller counts it."""
+    """Look up a key with `find`, and report it to observers. Does not count hits or misses."""
     if not caller.observers.active:
         return find(key)
     observe_lookup(caller, key)
@@ -28,16 +28,16 @@ def fetch(caller: Caller, key: bytes, find: Finder) -> Entry | None:
 
 
 def get_with_cas(caller: Caller, key: bytes) -> Entry | None:
-    """Return the item of a key with its CAS id, or None; count it."""
+    """Return a key's item with its CAS id, or None. Counts the hit or miss."""
     entry = fetch(caller, key, caller.store.gets)
     caller.counters.count_gets(int(entry is not None), int(entry is None))
     return entry
 
 
 def inspect(caller: Caller, key: bytes) -> Entry | None:
-    """Return the item of a key for somebody who wants to know all about it, as me does: that is not a read.
+    """Return a key's item for me, or None. This does not count as a read of the item.
 
-    From the first time on access metadata is kept of every item.
+    The first call makes the store keep access metadata for every item.
     """
     caller.store.keep_access_metadata()
     caller.counters.cmd_meta += 1
@@ -46,55 +46,58 @@ def inspect(caller: Caller, key: bytes) -> Entry | None:
 
 
 class Retrieval(NamedTuple):
-    """What a mg asks for. Deadlines are unix times; 0 is never."""
+    """A mg request. Deadlines are unix times; 0 is never."""
 
     key: bytes
     needs_cas: bool = False
-    """Whether the client wants to know the CAS id."""
+    """Whether the reply includes the CAS id."""
     is_read: bool = True
-    """Whether the item counts as read; otherwise it leaves no trace."""
+    """Whether this counts as a read of the item."""
     wants_access_metadata: bool = False
-    """Whether the client wants to know when it was last read, or whether it was."""
+    """Whether the reply says when the item was last read, or whether it was read."""
     deadline: int | None = None
-    """The item's new deadline; None keeps it."""
+    """The item's new deadline; None keeps the old one."""
     initial_deadline: int | None = None
-    """The deadline of an empty item that is made where nothing is kept; None makes none. Its maker has won."""
+    """The deadline of an empty item to create if the key has none; None creates none. The client that creates it
+    wins."""
     recache_deadline: int | None = None
-    """The first to find that the item expires before this has won."""
+    """The first client that finds an item with an earlier deadline than this wins."""
     recaches_after_touch: bool = False
-    """Whether that is asked of the new deadline."""
+    """Whether `recache_deadline` is compared with the new deadline instead of the old one."""
     new_cas: int = 0
-    """The CAS id that the client chooses for an item that is made; 0 leaves it to the store."""
+    """The CAS id that the client chooses for a new item; 0 lets the store choose it."""
     is_cut_short: bool = False
-    """Whether the request is answered with an error: what it changed stays, but nobody wins and it is not counted."""
+    """Whether the reply will be an error. Changes before the error stay, but no client wins, and a hit is not
+    counted."""
 
     @property
     def changes(self) -> bool:
-        """Whether it needs the key to itself."""
+        """Whether the request may need to change the item, under the key's lock."""
         return self.wants_access_metadata or not (
             self.deadline is None and self.initial_deadline is None and self.recache_deadline is None
         )
 
 
 class Retrieved(NamedTuple):
-    """What was retrieved, and how it was before."""
+    """The item that a mg retrieved, and its state before the request."""
 
     entry: Entry
     former_deadline: int
-    """0 for an item that was made."""
+    """The deadline before the request; 0 for a new item."""
     accessed: int = 0
-    """Unix time at which it was last read or stored."""
+    """Unix time at which the item was last read or stored."""
     was_read: bool = False
     is_won: bool = False
-    """Whether another client has won before."""
+    """Whether another client has already won."""
     is_stale: bool = False
     wins: bool = False
-    """Whether this client is the one to store it anew."""
+    """Whether this client wins: it is the one to store a fresh value."""
     is_made: bool = False
+    """Whether the request created the item."""
 
 
 def retrieve(caller: Caller, request: Retrieval) -> Retrieved | None:
-    """Carry out a mg; None where nothing is kept. Raises WritesRejected where it would change something."""
+    """Carry out a mg; return the item, or None for a miss. Raises WritesRejected if it would change something."""
     observe_lookup(caller, request.key)
     found = _retrieved_changed(caller.store, request) if request.changes else _retrieved(caller.store, request)
     if found is None:
@@ -110,7 +113,7 @@ def retrieve(caller: Caller, request: Retrieval) -> Retrieved | None:
 
 
 def _retrieved(store: Store, request: Retrieval) -> Retrieved | None:
-    """Retrieve an item and change nothing, unless it is stale and waits for a winner."""
+    """Retrieve an item without a change, unless it is stale, won or needs a CAS id."""
     find = store.peek if not request.is_read else store.gets if request.needs_cas else store.get
     entry = find(request.key)
     if entry is None:
@@ -121,7 +124,7 @@ def _retrieved(store: Store, request: Retrieval) -> Retrieved | None:
 
 
 def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
-    """Retrieve an item with the key to itself."""
+    """Retrieve an item, and change or create it, under the key's lock."""
     key, found = request.key, None
     if request.wants_access_metadata:
         store.keep_access_metadata()
@@ -143,7 +146,7 @@ def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
 
 
 def _made(store: Store, request: Retrieval, deadline: int) -> Retrieved:
-    """Make the empty item that is missing."""
+    """Create the missing item with an empty value."""
     cas = request.new_cas or (store.next_cas() if request.needs_cas else 0)
     state = 0 if request.is_cut_short else WON
     entry = store.renewed(request.key, pack(0, b""), deadline, cas, state)
@@ -151,7 +154,7 @@ def _made(store: Store, request: Retrieval, deadline: int) -> Retrieved:
 
 
 def _changed(store: Store, request: Retrieval, old: Entry) -> Retrieved:
-    """Return an item with its new deadline, CAS id and state: the old entry where none of them changes."""
+    """Return the item with its new deadline, CAS id and state; with the old entry if none of them changes."""
     before, state, cas = deadline_of(old), state_of(old), cas_of(old)
     deadline = before if request.deadline is None else request.deadline
     if request.needs_cas and not cas:

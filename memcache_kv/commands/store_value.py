@@ -19,12 +19,12 @@ CAS_COUNTS = {
 
 
 class SizeRule(NamedTuple):
-    """What a protocol does about a value that is too large: memcached's protocols differ in it."""
+    """How a protocol rejects a value that is too large. memcached's protocols differ here."""
 
     counts: bool = True
-    """Whether it is counted in store_too_large."""
+    """Whether the rejection counts in store_too_large."""
     reports_joins: bool = True
-    """Whether watchers see the rejection of an append or a prepend."""
+    """Whether observers see the rejection of an append or a prepend."""
     drops: frozenset[Mode] = frozenset({Mode.SET})
     """The modes that delete the old value, so that nobody reads a stale one."""
 
@@ -35,7 +35,10 @@ CLASSIC_RULE = SizeRule()
 def accepts_size(
     caller: Caller, mode: Mode, key: bytes, length: int, flags: int, rule: SizeRule = CLASSIC_RULE
 ) -> bool:
-    """Tell whether a value of this length may be stored, before it has arrived; if not, carry out the rejection."""
+    """Return whether a value of `length` bytes may be stored. If not, count and report the rejection.
+
+    Call it before the value is read. The caller sends the error reply.
+    """
     if not caller.store.exceeds_limit(len(key), length, flags):
         return True
     caller.counters.store_too_large += rule.counts
@@ -48,9 +51,9 @@ def accepts_size(
 
 
 def store_value(caller: Caller, write: Write, drops_old: bool = False) -> tuple[Outcome, Entry | None]:
-    """Carry out a storage command; return what became of it, and the entry where it is STORED. Raises WritesRejected.
+    """Carry out a storage command; return its result, and the new entry if STORED. Raises WritesRejected.
 
-    drops_old: whether a value that finds no memory deletes the old one in any mode; SET always does.
+    drops_old: whether NO_MEMORY deletes the old value in every mode; without it, only a SET deletes it.
     """
     counters, observers = caller.counters, caller.observers
     counters.cmd_set += 1
@@ -68,6 +71,6 @@ def store_value(caller: Caller, write: Write, drops_old: bool = False) -> tuple[
 
 
 def _drop_old_value(caller: Caller, key: bytes) -> None:
-    """Delete a key's value where a newer one was rejected; while the journal rejects writes, it stays."""
+    """Delete a key's value, as a newer one was rejected. It stays while the journal rejects writes."""
     with contextlib.suppress(WritesRejected):
         caller.store.delete(key)

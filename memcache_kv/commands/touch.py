@@ -10,7 +10,10 @@ from memcache_kv.store.entry import Entry
 
 
 def touch(caller: Caller, key: bytes, deadline: int) -> bool:
-    """Give an item a new deadline; tell whether there is one. Raises WritesRejected."""
+    """Give an item a new deadline; return whether the item exists. Counts the hit or miss. Raises WritesRejected.
+
+    deadline: unix time; 0 is never.
+    """
     observe_lookup(caller, key)
     found = caller.store.touch(key, deadline) is not None
     caller.counters.count_touches(int(found), int(not found))
@@ -18,7 +21,10 @@ def touch(caller: Caller, key: bytes, deadline: int) -> bool:
 
 
 def get_and_touch(caller: Caller, key: bytes, deadline: int) -> Entry | None:
-    """Give an item a new deadline; return it with its CAS id, or None; count it. Raises WritesRejected."""
+    """Give an item a new deadline; return it with its CAS id, or None. Counts the hit or miss. Raises WritesRejected.
+
+    deadline: unix time; 0 is never.
+    """
     entry = fetch(caller, key, partial(caller.store.touch, deadline=deadline, with_cas=True))
     caller.counters.count_touches(int(entry is not None), int(entry is None))
     return entry

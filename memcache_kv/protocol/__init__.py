@@ -1,4 +1,4 @@
-"""The protocols, without sockets: fed bytes, they call the store and gather replies."""
+"""The protocols, without sockets: they are given bytes, carry out commands and collect replies."""
 
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.text.framing import TextProtocol

@@ -1,4 +1,4 @@
-"""What a protocol needs of the server around it."""
+"""The parts of the server that a protocol uses."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class Certificates(TlsCounts, Protocol):
-    """The certificates of a server, and counts of what went wrong with TLS."""
+    """The server's TLS certificates, and counts of TLS errors."""
 
     def reload(self) -> None:
-        """Read the files again. Raises ConfigError where one can't be used."""
+        """Read the certificate files again. Raises ConfigError if one can't be used."""
 
 
 @dataclass
 class Context:
-    """The server as one worker's connections see it; all but `counters` is shared by the workers.
+    """The server as one worker's connections see it. The workers share everything except `counters`.
 
-    stop: asks the whole server to end, and returns at once.
+    stop: asks the whole server to stop, and returns at once.
     """
 
     settings: Settings
@@ -49,9 +49,9 @@ class Context:
     tcp_port: int = 0
     threads: int = 1
     recovered_records: int = 0
-    """How many records of the journal were read at the start."""
+    """How many journal records were read at startup."""
     resume_later: Callable[[int], None] | None = None
-    """Asks the thread that serves a connection, by its number, to call its protocol's `resume`; any thread may.
-    None where there are no connections: datagrams."""
+    """Asks the worker that serves a connection, given its number, to call the protocol's `resume`. Any thread may
+    call it. None for UDP, which has no connections."""
     tls: Certificates | None = None
-    """The certificates, and counts of handshakes; None where there is no TLS."""
+    """The certificates and counts of handshakes; None without TLS."""

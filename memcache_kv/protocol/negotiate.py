@@ -1,4 +1,4 @@
-"""Which protocol a connection speaks: its first byte decides, once, before there is an object for the protocol."""
+"""Choose the protocol of a connection by its first byte. The choice never changes afterwards."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def protocol_for(context: Context, fd: int, data: bytes, users: Credentials | None = None) -> Session:
-    """Make the protocol of a client that begins with these bytes, of which there is at least one.
+    """Return a new protocol object for a client whose input begins with `data`.
 
-    users: those who may log in, which then has to come first; None asks for no login.
+    fd: the connection's number in the log; data: at least one byte; users: the users who may log in, and then a login
+    must come first; None if no login is needed.
     """
     binding = context.settings.binding_protocol
     if binding == "binary" or (binding == "auto" and data[0] == REQUEST_MAGIC):
@@ -28,10 +29,10 @@ def protocol_for(context: Context, fd: int, data: bytes, users: Credentials | No
 
 
 class Undecided(Session):
-    """A connection that has sent nothing yet.
+    """The session of a connection that has sent nothing yet.
 
-    With the first input it makes the protocol, hands it to `settle`, which puts it in the place of this session, and
-    lets it answer: so no later request has to ask whether the protocol is known.
+    The first input decides the protocol. `settle` then replaces this session with the new one, so later requests need
+    no check.
     """
 
     __slots__ = ("_users", "_settle")
@@ -42,7 +43,10 @@ class Undecided(Session):
         self._settle = settle
 
     def receive(self, data: bytes) -> bool:
-        """Decide, and let the protocol take what arrived: what it answers is in its `out`, not in this one's."""
+        """Choose the protocol and pass the input on to it.
+
+        The replies are in the new session's `out`. Returns False: the caller must check `paused` and `closing`.
+        """
         protocol = protocol_for(self.context, self.fd, data, self._users)
         protocol.want = self.want
         self._settle(protocol)

@@ -1,4 +1,4 @@
-"""Numbers on a command line, read as memcached reads them; None where it says they are none."""
+"""Parse numbers on a command line as memcached does. Each function returns None for an invalid number."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import re
 from memcache_kv.store.entry import unsigned_number
 
 LONGEST_64 = 22
-"""More characters than this are no number of 64 bits to memcached, be they zeros."""
+"""memcached rejects a 64-bit number with more characters than this, leading zeros included."""
 LONGEST_32 = 11
+"""The same limit for a 32-bit number."""
 _SIGNED = re.compile(rb"-?[0-9]*")
 _LONG = re.compile(rb"[\t\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,20}+)(?:[\t\v\f\r\0].*)?", re.DOTALL)
-"""As strtol reads it in memcached: of any length, and white space, or a zero byte, ends it."""
+"""A number of any length as memcached's strtol reads it: white space or a zero byte ends it."""
 
 
 def unsigned64(token: bytes) -> int | None:
-    """Read a CAS id or a delta."""
+    """Parse an unsigned 64-bit number: a CAS id or a delta."""
     if not token.isdigit() or len(token) > LONGEST_64:
         return None
     number = int(token)
@@ -23,7 +24,7 @@ def unsigned64(token: bytes) -> int | None:
 
 
 def unsigned32(token: bytes) -> int | None:
-    """Read a level or a size in megabytes."""
+    """Parse an unsigned 32-bit number: a level or a size in megabytes."""
     if not token.isdigit() or len(token) > LONGEST_32:
         return None
     number = int(token)
@@ -31,7 +32,7 @@ def unsigned32(token: bytes) -> int | None:
 
 
 def signed32(token: bytes) -> int | None:
-    """Read a length, or the exptime of touch and gat. A lone minus is 0, as in memcached."""
+    """Parse a signed 32-bit number: a length, or the exptime of touch and gat. "-" alone is 0, as in memcached."""
     if len(token) > LONGEST_32 or not _SIGNED.fullmatch(token):
         return None
     number = int(token) if token not in (b"", b"-") else 0
@@ -39,7 +40,7 @@ def signed32(token: bytes) -> int | None:
 
 
 def stored_exptime(token: bytes) -> int | None:
-    """Read the exptime of a storage command: a 64-bit number of which the low 32 bits count, signed."""
+    """Parse the exptime of a storage command: the low 32 bits, signed, of a 64-bit number."""
     match = _LONG.fullmatch(token)
     if match is None:
         return None
@@ -51,7 +52,7 @@ def stored_exptime(token: bytes) -> int | None:
 
 
 def stored_flags(token: bytes) -> int | None:
-    """Read client flags: a number of 64 bits, of which the low 32 count, as in memcached."""
+    """Parse client flags: the low 32 bits of a 64-bit number, as in memcached."""
     match = _LONG.fullmatch(token)
     number = None if match is None else unsigned_number(match[1], match[2])
     return None if number is None else number & 0xFFFFFFFF

@@ -1,9 +1,9 @@
-"""Error texts and limits that several commands share, as memcached has them: clients compare the texts."""
+"""Error texts and limits that several commands share. They are memcached's, as clients compare the texts."""
 
 from memcache_kv.store.entry import KEY_LIMIT_BYTES as KEY_LIMIT_BYTES
 
 LARGEST_LENGTH = (1 << 31) - 3
-"""Of a data block."""
+"""The largest length of a data block that a command line may give."""
 MAX_VERBOSITY = 5
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format"

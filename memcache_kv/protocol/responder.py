@@ -1,6 +1,7 @@
-"""What a command needs of the connection that it responds to: less than the whole protocol, which knows the commands.
+"""Interfaces through which commands reply to a connection.
 
-`Responder` is for commands of any protocol; `LineResponder` for those that answer in lines, classic and meta alike.
+Commands use these instead of the protocol classes, which import the commands. `Responder` serves commands of any
+protocol, `LineResponder` classic and meta commands.
 """
 
 from __future__ import annotations
@@ -15,49 +16,49 @@ if TYPE_CHECKING:
 
 
 class Responder(Caller, Protocol):
-    """The connection as a command of any protocol sees it."""
+    """A connection, as a command of any protocol sees it."""
 
     closing: bool
-    """Whether the connection is to be closed once the replies are sent."""
+    """Whether to close the connection once the replies are sent."""
     close_reason: str
-    """Why, in the words of `watch connevents`."""
+    """Why the connection is closed, in the words of `watch connevents`."""
 
     @property
     def out(self) -> list[bytes]:
-        """Replies that are not sent yet."""
+        """The replies that are not sent yet."""
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
-        """Answer with these, a chunk a turn."""
+        """Send these chunks as the reply, one per turn."""
 
     def expect_block(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
-        """Read a data block of this length next, and call `store` with it."""
+        """Read a data block of `length` bytes next, and call `store` with its wire bytes."""
 
     def swallow(self, length: int) -> None:
-        """Ignore the data block of this length that comes next."""
+        """Discard the data block of `length` bytes that comes next."""
 
 
 class LineResponder(Responder, Protocol):
-    """The connection as a command that answers in lines sees it."""
+    """A connection, as a command that replies in lines sees it."""
 
     noreply: bool
-    """Whether the present request asked for no reply."""
+    """Whether the current request asked for no reply."""
 
     def reply(self, line: bytes) -> None:
-        """Answer with one line, unless the request asked for no reply."""
+        """Reply with one line, given without its line end, unless the request asked for no reply."""
 
     def send(self, line: bytes, rest: bytes) -> None:
-        """Answer with a line and what follows it."""
+        """Reply with a line, given without its line end, and a data block, given with its line end."""
 
 
 class FormReader(Protocol):
-    """The connection as the fast path of the meta commands sees it."""
+    """A connection, as the fast path of the meta commands sees it."""
 
     out: list[bytes]
-    """Replies that are not sent yet."""
+    """The replies that are not sent yet."""
 
     @property
     def store(self) -> Store:
-        """The items."""
+        """The store that holds the items."""
 
     def form_now(self, tail: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
-        """Return what is known of sets by the words behind the key: start of the entry, value's length, end, reply."""
+        """Parse the words after a set's key; see `SetForm` for the result."""

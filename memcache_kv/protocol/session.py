@@ -1,4 +1,4 @@
-"""What the protocols of a connection have in common: how they read data blocks, and what they gather."""
+"""The base class of all protocols: it reads data blocks, collects replies and continues long ones."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
 
 READ_BYTES = 16 * 1024
-"""What one read of a connection asks for, as in memcached; more when a large value is on its way."""
+"""How much one read asks for, as in memcached; more while a large value arrives."""
 FIRST_READ_BYTES = 470
-"""Until a client sends more at once, so little is asked for: what is read then is a small object, which takes 0.1
-microseconds less than one that goes through malloc."""
+"""How much a read asks for until a client sends more at once. The interpreter allocates a result of this size faster
+than a larger one, which needs malloc."""
 LARGEST_READ_BYTES = 1 << 20
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20
-"""Replies of this many bytes leave before the connection's next request is looked at."""
+"""Once the replies have this many bytes, they are sent before the next request is carried out."""
 
 
 def _nothing(wire_bytes: bytes) -> None:
-    """Store no data block: none is awaited."""
+    """Do nothing: the value of `_store_wire_bytes` while no data block is expected."""
 
 
 class Session:
-    """One connection's side of the server, whatever the form of its requests. Not for two threads at once.
+    """One connection's protocol state. Used by one thread at a time.
 
-    fd: the number that stands for the connection in the log.
+    context: the server; fd: the connection's number in the log.
     """
 
     __slots__ = (
@@ -38,7 +38,7 @@ class Session:
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
-    """The line end that a ready value has, where data blocks come without."""
+    """The line end to append to a data block in protocols that send it without one."""
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         self.context = context
@@ -46,44 +46,46 @@ class Session:
         self.counters = context.counters
         self.fd = fd
         self.out: list[bytes] = []
-        """Replies, for the caller to send and clear."""
+        """The replies, for the caller to send and clear."""
         self.closing = False
-        """Whether the connection is to be closed once they are sent."""
+        """Whether to close the connection once the replies are sent."""
         self.paused = False
-        """Whether there is more to do without new input."""
+        """Whether the session has more to do without new input."""
         self.want = FIRST_READ_BYTES
         """How many bytes the next read should ask for."""
         self.watcher: Watcher | None = None
-        """What it watches with; such a connection takes no more commands."""
+        """Collects the lines for `watch`; a connection that has one accepts no more commands."""
         self.close_reason = "error"
-        """Why it is to be closed, in the words of `watch connevents`."""
+        """Why the connection is closed, in the words of `watch connevents`."""
         self.turn_bytes = 0
-        """Bytes of large values that were answered in this turn."""
+        """Bytes of large values in this turn's replies."""
         self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
         self.observers = context.observers
         self._held = b""
-        """Input that is not a whole request yet, or waits for the next turn."""
+        """Input that is not a complete request yet, or that waits for the next turn."""
         self._more: Callable[[], None] | None = None
-        """Goes on with a reply that is longer than a turn."""
+        """Continues a reply that takes more than one turn."""
         self._chunks: Iterator[bytes] = iter(())
         self._requests_per_turn = context.settings.max_reqs_per_event
         self._mid_block = False
-        """Whether the next bytes belong to a data block, to be read or passed over."""
+        """Whether the next bytes belong to a data block, which is read or discarded."""
         self._swallow_bytes = 0
         self._missing_bytes = 0
-        """What is still to come of the data block that is being read, with its line end."""
+        """How many bytes of the current data block are missing, including its line end."""
         self._head = b""
         self._block = BytesIO()
-        """What there is of one that comes in pieces, behind the head of a ready value: it becomes that uncopied."""
+        """A data block that arrives in pieces, after the head of its wire bytes. Its buffer becomes the wire bytes
+        without a copy."""
         self._store_wire_bytes: Callable[[bytes], None] = _nothing
-        """What stores the data block that is being read."""
+        """Stores the current data block."""
 
     def receive(self, data: bytes) -> bool:
-        """Take what arrived, which is at least a byte: carry out the requests that are whole, and keep the rest.
+        """Carry out the complete requests in the input, and keep the rest.
 
-        The replies gather in `out`. Returns True where the fast path has carried out all of it: then the caller has
-        only these to send, and they are small. Else it looks at `paused` and `closing` too.
+        data: at least one byte. The replies are in `out`. Returns True if the fast path carried out everything: the
+        replies are then small, and the caller only has to send them. After False, the caller must check `paused` and
+        `closing` too. Never raises for anything a client sends.
         """
         raise NotImplementedError
 
@@ -92,17 +94,17 @@ class Session:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give back what is half done, as no more input comes.
+        """Release incomplete requests and unsent replies. Call it when no more input follows.
 
-        What is to be called next refers to this session: with it in place, megabytes would stay until the collector
-        comes by.
+        The stored callbacks refer to this session. Clearing them frees its memory at once, without the garbage
+        collector.
         """
         self._store_wire_bytes, self._more, self._chunks = _nothing, None, iter(())
         self._held, self._block = b"", BytesIO()
         self.out.clear()
 
     def resume(self) -> None:
-        """Go on where a turn ended."""
+        """Continue where the last turn ended."""
         data, self._held = self._held, b""
         self.paused = False
         if self._more is not None:
@@ -119,7 +121,7 @@ class Session:
             self._run(data)
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
-        """Answer with what this gives, a chunk a turn, until it has no more: for a reply that takes long to make."""
+        """Send these chunks as the reply, one per turn, for a reply that takes long to produce."""
         self._chunks = chunks
         self._send_chunk()
 
@@ -130,10 +132,10 @@ class Session:
         if chunk:
             self.out.append(chunk)
 
-    # Changes that the journal does not take
+    # Writes that the journal rejects
 
     def reject_write(self) -> None:
-        """Answer the present request that it changed nothing, as the journal can't be written."""
+        """Reply to the current request with an error, as the journal can't be written."""
         if self.context.journal is not None:
             self.context.journal.refusals += 1
         self._answer_refused()
@@ -142,10 +144,10 @@ class Session:
         raise NotImplementedError
 
     def take_back(self) -> None:
-        """Answer instead of what is in `out`, which no client has seen, that the disk did not take the change.
+        """Replace the unsent reply in `out` with an error, as its write could not be saved.
 
-        Where that is more than one reply, nothing can be said that a client would not take for another's answer: the
-        connection is closed.
+        If `out` holds several replies, the connection is closed instead: the client could not tell which of its
+        requests failed.
         """
         refusal = self._refusal_of(b"".join(self.out))
         self.out.clear()
@@ -157,42 +159,45 @@ class Session:
             self.context.journal.refusals += 1
 
     def _refusal_of(self, reply: bytes) -> bytes | None:
-        """Return what takes the place of a reply; None where it is more than one."""
+        """Return the error that replaces a reply, b"" for no reply; None if there are several replies."""
         raise NotImplementedError
 
     # Data blocks
 
     @property
     def state(self) -> str:
-        """Name what it waits for, in the words of `stats conns`."""
+        """The state of a connection that reads requests, in the words of `stats conns`."""
         if self._swallow_bytes:
             return "conn_swallow"
         return "conn_nread" if self._mid_block else "conn_read"
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes of a request that is not whole yet it keeps."""
+        """How many bytes of an incomplete request the session holds."""
         return len(self._held) + self._block.tell()
 
     @property
     def block_bytes_left(self) -> int:
-        """How many bytes of a data block, to be stored or ignored, are still to come; 0 where none is awaited."""
+        """How many bytes of the current data block are missing, stored or discarded; 0 if none is expected."""
         return self._swallow_bytes or (self._missing_bytes if self._mid_block else 0)
 
     def expect_block(self, flags: int, length: int, store: Callable[[bytes], None]) -> None:
-        """Read a data block of this length next, and hand it to `store` as a ready value."""
+        """Read a data block of `length` bytes next, and call `store` with its wire bytes."""
         self._store_wire_bytes = store
         self._head = b" %d %d\r\n" % (flags, length)
         self._missing_bytes = length + LINE_END_BYTES - len(self._added_end)
         self._mid_block = True
 
     def swallow(self, length: int) -> None:
-        """Pass over the data block of a refused command, so that it is not taken for commands."""
+        """Discard the data block of a rejected command, so that it is not read as commands."""
         self._swallow_bytes = length + LINE_END_BYTES - len(self._added_end)
         self._mid_block = self._swallow_bytes > 0
 
     def _read_block(self, data: bytes, position: int) -> int:
-        """Take what there is of the data block; store it once it is whole. Returns the position behind it."""
+        """Read as much of the data block as has arrived; store it once it is complete.
+
+        Returns the position after it.
+        """
         there = len(data) - position
         if self._swallow_bytes:
             taken = min(there, self._swallow_bytes)
@@ -212,7 +217,7 @@ class Session:
         return len(data)
 
     def _store_block(self, rest: memoryview) -> None:
-        """Store the data block of which this is the rest."""
+        """Store the data block that ends with `rest`."""
         if not self._block.tell():
             wire_bytes = b"".join((self._head, rest, self._added_end))
         else:
@@ -232,5 +237,5 @@ class Session:
             self.reject_write()
 
     def _refuse_block(self) -> None:
-        """Answer that a data block does not end with its line end."""
+        """Reply that the data block does not end with a line end."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""One client's connection: its state, what it has to send, and how it reads and writes."""
+"""One client's connection: its state, its unsent replies, and how it reads and writes."""
 
 from __future__ import annotations
 
@@ -17,46 +17,47 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import TlsStream
 
 GATHER_BYTES = 128 * 1024
-"""Values of more than this in one turn are sent from where they are: to copy them together costs more."""
+"""If a turn's values have more bytes than this, they are sent with `writev`: joining them first would be slower."""
 GATHER_PIECES = 1024
-"""How many pieces one system call takes."""
+"""How many pieces one `writev` accepts."""
 
 
 class State(enum.Enum):
-    """What a connection waits for. `TRANSITIONS` says which state may follow which, `WATCHED` what the poller reports.
+    """What a connection waits for. `TRANSITIONS` lists the states that may follow, `WATCHED` what the poller reports.
 
-    Only READING reads requests. `Session.closing` is no state: it says that CLOSING follows once the replies are sent.
+    Requests are read only in READING. `Session.closing` is not a state: it says that CLOSING follows once the replies
+    are sent.
     """
 
     HANDSHAKE = enum.auto()
-    """It waits for the next step of the TLS handshake. READING follows, or CLOSING when the handshake fails or takes
-    too long. The poller watches for what the TLS library asks for: readable or writable."""
+    """The connection waits for the next step of the TLS handshake. READING follows, or CLOSING if the handshake fails
+    or takes too long. The poller watches for what the TLS library asks for: readable or writable."""
     READING = enum.auto()
-    """It waits for requests, and every reply is sent. What the requests do decides what follows; nothing changes where
-    they are answered at once. The poller watches for readable; under TLS for what the library asks for."""
+    """The connection waits for requests, and all replies are sent. The state does not change while requests are
+    answered at once. The poller watches for readable; with TLS, for what the library asks for."""
     WAITING_FOR_JOURNAL = enum.auto()
-    """Its replies acknowledge changes up to `release_at`, which the journal does not have yet. It ends when the journal
-    has them or rejects them. The poller watches for nothing."""
+    """The replies acknowledge writes up to `release_at`, which the journal does not have yet. The state ends when the
+    journal has the writes or rejects them. The poller watches for nothing."""
     WAITING_FOR_SOCKET = enum.auto()
-    """The socket took only a part of the replies; the rest is `unsent`. It ends when all replies are sent. The poller
-    watches for writable."""
+    """The socket accepted only a part of the replies; the rest is `unsent`. The state ends when all replies are sent.
+    The poller watches for writable."""
     PAUSED = enum.auto()
-    """It has more to do without new input, and the other connections come first. It ends with its next turn. The poller
-    watches for nothing."""
+    """The connection has more to do without new input, and other connections come first. The state ends with the
+    connection's next turn. The poller watches for nothing."""
     THROTTLED = enum.auto()
-    """Its replies are held back until `held_until`, as a login failed. It ends at that time. The poller watches for
-    nothing."""
+    """The replies are delayed until `held_until`, as a login failed. The state ends at that time. The poller watches
+    for nothing."""
     CLOSING = enum.auto()
-    """The worker releases what it holds. This is the last state, and it waits for nothing."""
+    """The worker releases the connection's resources. This is the last state, and it waits for nothing."""
 
-    __hash__ = object.__hash__  # the enum's own runs Python code for every look-up in a dict
+    __hash__ = object.__hash__  # Enum's own __hash__ is Python code, which would run for every dict look-up
 
 
 HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, PAUSED, THROTTLED, CLOSING = State
-# Before Python 3.12, `State.READING` is slow.
+# As module names, because `State.READING` is slow before Python 3.12.
 
 ONCE_ANSWERED = frozenset((WAITING_FOR_SOCKET, READING, PAUSED, CLOSING))
-"""The states that follow when replies are sent, or when the socket does not take them."""
+"""The states that may follow once replies are sent or the socket is full."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     HANDSHAKE: frozenset((READING, CLOSING)),
@@ -88,15 +89,18 @@ REPORTED = {
     THROTTLED: "conn_mwrite",
     CLOSING: "conn_closing",
 }
-"""What `stats conns` calls each state, in memcached's words. For READING the protocol says what it expects."""
+"""The name of each state in `stats conns`, as in memcached. READING has several names, which the protocol chooses."""
 
 
 class IllegalTransition(Exception):
-    """A connection was to enter a state that can't follow its present one: a fault of the server."""
+    """The state can't follow the connection's current state: a bug of the server."""
 
 
 class Connection:
-    """A socket, its protocol, its state, and what waits to be sent. Touched only by the worker that owns it."""
+    """A socket, its protocol, its state and its unsent replies. Used only by the worker that owns it.
+
+    now: the current unix time.
+    """
 
     __slots__ = (
         "socket", "fd", "protocol", "state", "watched", "unsent", "release_at", "held_until", "give_up_at",
@@ -108,28 +112,28 @@ class Connection:
         self.fd = sock.fileno()
         self.protocol = protocol
         self.tls = _tls_stream(sock)
-        """What it reads and writes through; None is the descriptor itself."""
+        """The TLS stream to read from and write to; None for a connection without TLS."""
         self.state = READING if self.tls is None else HANDSHAKE
-        """What it waits for. To change it, call `enter`."""
+        """What the connection waits for. Call `enter` to change it."""
         self.watched = READABLE
         """What the poller was asked to watch for."""
         self.unsent: memoryview | None = None
-        """The rest of a reply that the socket did not take."""
+        """The rest of a reply that the socket did not accept."""
         self.release_at = 0
-        """The position of the journal that the replies wait for; 0 while they wait for none."""
+        """The journal position that the replies wait for; 0 for none."""
         self.held_until = 0.0
-        """When the replies that failed logins hold back are sent; 0 where no login failed."""
+        """When replies delayed by failed logins are sent, in monotonic seconds; 0 without a delay."""
         self.give_up_at = 0.0
-        """When an unfinished handshake is given up."""
+        """When an unfinished handshake is given up, in monotonic seconds."""
         self.last_active = now
-        """When the last input came; at first, when the connection was opened."""
+        """Unix time of the last input, or of the connection's start."""
         self.peer = peer_of(sock)
-        """The address of its other end; "" for a unix socket's, and where the client was gone at once."""
+        """The client's address; "" for a unix socket, or if the client has already disconnected."""
 
     # The state
 
     def enter(self, state: State) -> None:
-        """Go into another state. Raises IllegalTransition where the table does not allow it."""
+        """Enter another state. Raises IllegalTransition if `TRANSITIONS` does not allow it."""
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"{self.state.name} to {state.name}")
         self.state = state
@@ -137,27 +141,27 @@ class Connection:
     # Input and output
 
     def read_rest(self, data: bytes) -> bytes:
-        """Return what was read with what a short read has left; from then on, reads are long.
+        """Return `data` with the input that a short read has left behind; all later reads are long.
 
-        The first reads are short. A client that fills one sends much at once.
+        The first reads of a connection are short. A client that fills one sends much at once.
         """
         if self.tls is None and self.protocol.want == FIRST_READ_BYTES:
             self.protocol.want = READ_BYTES
-            with contextlib.suppress(OSError):  # nothing was left; or it is broken, which the next read finds too
+            with contextlib.suppress(OSError):  # nothing was left, or the connection is broken: the next read fails too
                 data += os.read(self.fd, READ_BYTES)
         return data
 
     def send(self) -> None:
-        """Send the rest of earlier replies, then those that the protocol has ready, as far as the socket takes them.
+        """Send the rest of earlier replies, then the protocol's replies, as far as the socket accepts them.
 
-        The rest of what it does not take is `unsent`. Raises OSError where the connection is broken.
+        The rest stays in `unsent`. Raises OSError if the connection is broken.
         """
         protocol = self.protocol
         data: bytes | memoryview | None = self.unsent
         while data is not None or protocol.out:
             if data is None:
                 out = protocol.out
-                # Not under TLS: the library wants to be given again exactly what it did not send.
+                # Not with TLS: the library must be given exactly the same bytes again after a failed write.
                 if protocol.turn_bytes > GATHER_BYTES and len(out) <= GATHER_PIECES and self.tls is None:
                     self._send_gathered(protocol)
                     return
@@ -174,7 +178,7 @@ class Connection:
             data = self.unsent = None
 
     def _send_gathered(self, protocol: Session) -> None:
-        """Send replies with large values from where they are, instead of copying them into one piece first."""
+        """Send replies with large values in one `writev`, instead of joining them first."""
         pieces, protocol.out, protocol.turn_bytes = protocol.out, [], 0
         try:
             sent = os.writev(self.fd, pieces)
@@ -188,21 +192,21 @@ class Connection:
                 return
             sent -= len(piece)
 
-    # What others are told
+    # Reports
 
     def is_idle(self, now: int, seconds: int) -> bool:
-        """Tell whether nothing is under way here, and nothing came for more than these seconds."""
+        """Return whether no request is under way and no input came for more than `seconds`. now: unix time."""
         return self._idle_seconds(now) > seconds and self._reported_state() == "conn_read"
 
     def status(self, now: int, serving: bool = False) -> ConnectionStatus:
-        """Return what `stats conns` shows. May be called by any thread.
+        """Return the connection's row for `stats conns`. Any thread may call it.
 
-        serving: whether it is this connection's request that asks.
+        now: unix time; serving: whether this connection sent the request.
         """
         state = "conn_parse_cmd" if serving else self._reported_state()
         try:
             local = self.socket.getsockname()
-        except OSError:  # its worker has closed it meanwhile
+        except OSError:  # its worker has just closed it
             local = ""
         return ConnectionStatus(
             self.fd, address_text(self.peer or local), address_text(local), state, self._idle_seconds(now)
@@ -212,14 +216,14 @@ class Connection:
         return now - self.last_active
 
     def _reported_state(self) -> str:
-        """Name its state in memcached's words."""
+        """Return memcached's name of the state."""
         if self.protocol.watcher is not None:
             return "conn_watch"
         return REPORTED.get(self.state) or self.protocol.state
 
 
 def _tls_stream(sock: socket.socket) -> TlsStream | None:
-    """Return what speaks TLS on a socket that is for it; None for a plain one, which needs none of that loaded."""
+    """Return the TLS stream of a TLS socket. None for a plain one, for which the TLS modules are not imported."""
     if type(sock) is socket.socket:
         return None
     import ssl
@@ -230,23 +234,23 @@ def _tls_stream(sock: socket.socket) -> TlsStream | None:
 
 
 def set_tcp_options(sock: socket.socket) -> None:
-    """Have a TCP socket send replies at once and notice a client that is gone; leave a unix socket as it is."""
+    """Set TCP_NODELAY and SO_KEEPALIVE on a TCP socket; do nothing for a unix socket."""
     if sock.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):  # macOS: the client has left already
+        with contextlib.suppress(OSError):  # macOS: the client has already disconnected
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def peer_of(sock: socket.socket) -> object:
-    """Return the address of a socket's other end; "" where there is none any more."""
+    """Return the address of a socket's other end; "" if the client has already disconnected."""
     try:
         return sock.getpeername()
-    except OSError:  # it has left already, which its first read finds too
+    except OSError:  # the client has already disconnected: the first read fails too
         return ""
 
 
 def address_text(address: object) -> str:
-    """Write a socket address as `stats conns` does: tcp:127.0.0.1:11211, tcp6:[::1]:11211, unix:/path."""
+    """Format a socket address as in `stats conns`: tcp:127.0.0.1:11211, tcp6:[::1]:11211, unix:/path."""
     if isinstance(address, tuple):
         host, port = address[:2]
         return f"tcp6:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"

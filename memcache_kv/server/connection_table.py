@@ -18,9 +18,9 @@ from memcache_kv.server.poller import NOTHING, READABLE, Poller
 
 
 class ConnectionTable:
-    """Bring connections from state to state, and tell the poller what follows from it. For one worker's thread.
+    """Change the states of a worker's connections, and tell the poller what to watch for. Used only by that worker.
 
-    Those that wait for something else than requests are kept by state, in the order in which they entered it.
+    Connections that are not READING are kept by state, in the order in which they entered it.
     """
 
     __slots__ = ("by_fd", "handshaking", "awaiting_journal", "paused", "throttled", "_waiting", "_poller")
@@ -36,7 +36,7 @@ class ConnectionTable:
 
     @property
     def has_replies(self) -> bool:
-        """Whether replies have still to be sent. Lines for `watch` do not count."""
+        """Whether any replies are still unsent. Lines for `watch` do not count."""
         held = (*self._waiting[WAITING_FOR_SOCKET], *self.throttled)
         return bool(self.awaiting_journal or self.paused) or any(c.protocol.watcher is None for c in held)
 
@@ -47,19 +47,19 @@ class ConnectionTable:
             self._waiting[connection.state][connection] = None
 
     def enter(self, connection: Connection, state: State) -> None:
-        """Bring a connection into a state. Raises IllegalTransition where the state can't follow its present one."""
+        """Put a connection into a state. Raises IllegalTransition if the state can't follow the current one."""
         before = connection.state
         connection.enter(state)
         if before is not READING:
             del self._waiting[before][connection]
         if state is not READING:
             self._waiting[state][connection] = None
-        # Most transitions lead from a state that needs READABLE, or to one, and cost no call.
+        # Most transitions lead from or to a state that needs READABLE, and need no call.
         if connection.watched != READABLE or state is WAITING_FOR_SOCKET or connection.tls is not None:
             self.watch(connection)
 
     def remove(self, connection: Connection) -> None:
-        """Bring a connection into CLOSING, and remove it from here and from the poller."""
+        """Put a connection into CLOSING, and remove it from the table and from the poller."""
         self._waiting[connection.state].pop(connection, None)
         connection.enter(CLOSING)
         del self.by_fd[connection.fd]
@@ -68,8 +68,8 @@ class ConnectionTable:
     def watch(self, connection: Connection) -> None:
         """Have the poller watch for what the connection's state needs.
 
-        Where that is nothing, the poller keeps watching for input until some arrives. Mostly the connection is READING
-        again before that, and two system calls are saved.
+        If the state needs nothing, the poller keeps watching for input until some arrives. Mostly the connection is
+        READING again by then, which saves two system calls.
         """
         needs = WATCHED[connection.state]
         if needs == READABLE and connection.tls is not None:
@@ -79,10 +79,9 @@ class ConnectionTable:
             connection.watched = needs
 
     def watch_for_nothing(self, connection: Connection) -> None:
-        """Stop watching after input, or a hang-up, that arrives while nothing is read: else it would be reported in
-        every turn.
+        """Stop watching after an event in a state that reads nothing: the poller would report it in every turn.
 
-        A hang-up does not close the connection: what the client sent before is carried out first.
+        A hang-up does not close the connection: earlier requests are carried out first.
         """
         if connection.watched != NOTHING:
             self._poller.modify(connection.fd, NOTHING)

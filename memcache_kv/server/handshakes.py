@@ -1,4 +1,4 @@
-"""The TLS handshakes of one worker's connections: start, next step, and when one is given up."""
+"""The TLS handshakes of one worker's connections: their start, steps, time limit and failures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls
 
 HANDSHAKE_SECONDS = 10.0
-"""How long a client may take over its TLS handshake."""
+"""The time limit for a client's TLS handshake."""
 
 
 class Handshakes:
-    """Take handshakes from step to step, and count and log those that fail. For the worker that owns the connections.
+    """Carry out handshakes step by step, and count and log failures. Used only by the connections' worker.
 
-    tls: the counts; None where nobody wants any.
+    tls: counts the handshakes; None counts nothing.
     """
 
     def __init__(self, tls: Tls | None, log: Log) -> None:
@@ -28,11 +28,11 @@ class Handshakes:
         self._log = log
 
     def start(self, connection: Connection) -> None:
-        """Limit the time that the client may take."""
+        """Start the time limit of a handshake."""
         connection.give_up_at = time.monotonic() + HANDSHAKE_SECONDS
 
     def step(self, connection: Connection) -> bool:
-        """Go on as far as the socket allows; return whether the handshake is over. Raises OSError where it fails."""
+        """Continue as far as the socket allows; return whether the handshake is over. Raises OSError if it fails."""
         assert connection.tls is not None
         if not connection.tls.continue_handshake():
             return False
@@ -41,7 +41,10 @@ class Handshakes:
         return True
 
     def overdue(self, waiting: Iterable[Connection]) -> list[Connection]:
-        """Return those whose clients have taken too long. Those that began first come first."""
+        """Return the connections whose time limit has passed.
+
+        waiting: connections in HANDSHAKE, those that began first in front.
+        """
         now = time.monotonic()
         return list(takewhile(lambda connection: connection.give_up_at <= now, waiting))
 

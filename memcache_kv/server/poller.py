@@ -1,4 +1,4 @@
-"""Readiness of file descriptors: epoll on Linux, the `selectors` module elsewhere. And a pipe that ends the wait."""
+"""Readiness of file descriptors: epoll on Linux, the `selectors` module elsewhere; and a pipe to wake a poller up."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import Protocol
 
 READABLE = 1  # EPOLLIN
 WRITABLE = 4  # EPOLLOUT
-NOTHING = 1 << 30  # EPOLLONESHOT: epoll always reports a hang-up; with this, once and not again and again
+NOTHING = 1 << 30  # EPOLLONESHOT: epoll always reports a hang-up; with this flag, only once
 
 
 class Poller(Protocol):
-    """The part of `select.epoll` that a worker uses."""
+    """The part of `select.epoll` that a worker uses. An event mask is READABLE, WRITABLE, both or NOTHING."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """Watch a descriptor."""
+        """Begin to watch a descriptor."""
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch a descriptor for something else, or for NOTHING for now."""
+        """Change what a descriptor is watched for."""
 
     def unregister(self, fd: int, /) -> None:
-        """Watch a descriptor no longer."""
+        """Stop watching a descriptor."""
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait this many seconds at most; return which descriptors are ready, and for what."""
+        """Wait at most `timeout` seconds; return the ready descriptors with their event masks."""
 
     def close(self) -> None:
         """Release the poller."""
 
 
 class SelectorPoller:
-    """A poller on the standard library's best selector. Used by one thread."""
+    """A poller that uses the standard library's default selector. Used by one thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._silent: set[int] = set()
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """Watch a descriptor."""
+        """Begin to watch a descriptor."""
         self._selector.register(fd, self._events(eventmask))
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch a descriptor for something else, or for NOTHING, which a selector does by forgetting it."""
+        """Change what a descriptor is watched for. For NOTHING, it is removed from the selector."""
         if fd not in self._silent:
             self._selector.unregister(fd)
         self._silent.discard(fd)
@@ -53,14 +53,14 @@ class SelectorPoller:
             self._silent.add(fd)
 
     def unregister(self, fd: int, /) -> None:
-        """Watch a descriptor no longer."""
+        """Stop watching a descriptor."""
         if fd in self._silent:
             self._silent.discard(fd)
         else:
             self._selector.unregister(fd)
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait this many seconds at most; return which descriptors are ready, and for what."""
+        """Wait at most `timeout` seconds; return the ready descriptors with their event masks."""
         return [
             (
                 key.fd,
@@ -79,35 +79,35 @@ class SelectorPoller:
 
 
 class WakeUp:
-    """A pipe by which other threads end a poller's wait. Any thread may call `set`."""
+    """A pipe with which other threads wake a poller up. Any thread may call `set`."""
 
     def __init__(self, poller: Poller) -> None:
         self.fd, self._write_fd = os.pipe()
-        """The descriptor that the poller reports once somebody has called `set`."""
+        """The descriptor that the poller reports after a call of `set`."""
         os.set_blocking(self.fd, False)
         os.set_blocking(self._write_fd, False)
         poller.register(self.fd, READABLE)
 
     def set(self) -> None:
-        """End the present wait, or the next one. Returns at once."""
+        """End the current wait, or the next one. Returns at once."""
         try:
             os.write(self._write_fd, b"w")
         except BlockingIOError:
-            pass  # it is full of wake-ups already
+            pass  # the pipe is already full of wake-ups
 
     def clear(self) -> None:
-        """Let the poller wait again."""
+        """Empty the pipe, so that the poller waits again."""
         try:
             os.read(self.fd, 4096)
         except BlockingIOError:
             pass
 
     def close(self) -> None:
-        """Close the pipe, once nobody calls `set` any more."""
+        """Close the pipe. No thread may call `set` afterwards."""
         os.close(self.fd)
         os.close(self._write_fd)
 
 
 def new_poller() -> Poller:
-    """Make the best poller that this system has."""
+    """Return a new poller: epoll if the system has it, otherwise a selector."""
     return select.epoll() if hasattr(select, "epoll") else SelectorPoller()

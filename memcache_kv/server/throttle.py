@@ -1,4 +1,4 @@
-"""Login throttling: the replies of a connection are held back for a while after failed logins."""
+"""Login throttling: a connection's replies are delayed after failed logins."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from memcache_kv.server.connection import Connection, peer_of
 
 
 class LoginThrottle:
-    """Make the login attempts of one worker's connections, and say when the replies to failed ones may be sent.
+    """Delay replies after failed logins. Used only by the connections' worker.
 
-    users: those who may log in; None asks for no login; connections: the worker's, by their numbers.
+    users: the users who may log in, None if no login is needed; failed_logins: counts failed logins by address;
+    connections: the worker's connections by number.
     """
 
     def __init__(
@@ -27,15 +28,15 @@ class LoginThrottle:
         self._connections = connections
 
     def attempts(self, sock: socket.socket) -> LoginAttempts | None:
-        """Return what a new connection's protocol asks about logins; None where there are none."""
+        """Return the object that checks a new connection's logins; None if no login is needed."""
         if self._users is None:
             return None
-        # The number, not the connection: its protocol would refer to it, and only the collector could free both.
+        # The number, not the connection: that would make a reference cycle, which only the garbage collector frees.
         hold_back = partial(self._hold_back, sock.fileno())
         return LoginAttempts(self._users, self._failed_logins, client_network(peer_of(sock)), hold_back, self._log.say)
 
     def _hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
-        """Hold a connection's replies back for so long, in addition to what it waits for already."""
+        """Add this many seconds to the delay of a connection's replies."""
         connection = self._connections[fd]
         if then_close:
             connection.protocol.closing = True
@@ -43,12 +44,12 @@ class LoginThrottle:
             connection.held_until = max(connection.held_until, time.monotonic()) + seconds
 
     def holds(self, connection: Connection) -> bool:
-        """Tell whether its replies must wait still."""
+        """Return whether the connection's replies must still wait. Clears the delay once it is over."""
         if connection.held_until <= time.monotonic():
             connection.held_until = 0.0
             return False
         return True
 
     def due(self, throttled: Iterable[Connection]) -> list[Connection]:
-        """Return those whose replies may be sent now."""
+        """Return the connections whose delay is over."""
         return [connection for connection in throttled if not self.holds(connection)]

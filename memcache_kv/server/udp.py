@@ -1,4 +1,4 @@
-"""The text protocol in datagrams (protocol.txt, "UDP protocol"). Off unless asked for with -U."""
+"""UDP: requests and replies in datagrams (protocol.txt, "UDP protocol"). Only with -U."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from memcache_kv.server.listener import POLL_SECONDS, Listener, MemcacheServer
 from memcache_kv.stats.connections import ConnectionStatus
 
 HEADER = struct.Struct("!HHHH")
-"""Request id, number of this datagram, number of datagrams, reserved."""
+"""A datagram's header: request id, number of this datagram, number of datagrams, reserved."""
 PAYLOAD_BYTES = 1400
-"""A datagram's size with its header, as in memcached: it passes an Ethernet without being cut up."""
+"""The size of a datagram with its header, as in memcached. It fits into an Ethernet frame."""
 UDP_REPLY_LIMIT_BYTES = 1 << 20
-"""A longer reply is refused: what asks for it may have a forged address."""
+"""A longer reply is replaced by an error, as the sender's address may be forged."""
 REPLY_BEGINNINGS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes([REPLY_MAGIC])
-"""What replies begin with, errors among them, and no request: text commands begin with a small letter."""
+"""The first bytes of replies, errors included. No request begins with them, as text commands are in lower case."""
 
 
 class UdpServer(Listener, socketserver.UDPServer):
-    """Answer datagrams on one address, each a whole request of its own.
+    """Serve datagrams on one address. Each datagram holds complete requests.
 
-    Its thread owns the socket; of shared things it uses the store and the journal. Under `--fsync always` it
-    waits for the journal before it answers. Raises ListenError.
+    Its thread owns the socket, and also uses the store and the journal. With `--fsync always` it waits for the journal
+    before it replies. Raises ListenError if it can't listen.
     """
 
     transport = "UDP"
@@ -51,18 +51,18 @@ class UdpServer(Listener, socketserver.UDPServer):
             raise ListenError(f"can't listen on UDP {MemcacheServer.describe(address)}: {error.strerror}") from None
 
     def status(self) -> ConnectionStatus:
-        """Tell about the socket, for `stats conns`."""
+        """Return the socket's row for `stats conns`."""
         _, _, address = address_text(self.server_address).partition(":")
         kind = "udp6" if self.address_family == socket.AF_INET6 else "udp"
         return ConnectionStatus(self.fileno(), f"{kind}:{address}", "", "conn_read", 0)
 
     @property
     def port(self) -> int:
-        """The port it really listens on."""
+        """The port that the server listens on, also if port 0 was requested."""
         return int(self.server_address[1])
 
     def get_request(self) -> tuple[Any, Any]:
-        """Receive a datagram."""
+        """Receive a datagram. Logs and raises OSError if that fails."""
         try:
             return super().get_request()
         except OSError:
@@ -70,10 +70,10 @@ class UdpServer(Listener, socketserver.UDPServer):
             raise
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Tell whether a datagram may be answered.
+        """Return whether to carry out a datagram.
 
-        The sender's address may be forged. A reply is never answered, nor what seems to come from this very socket:
-        two servers, or this one alone, would answer one another for ever.
+        The sender's address may be forged. Replies, and datagrams that seem to come from this socket, are dropped:
+        otherwise two servers, or this one alone, could reply to each other endlessly.
         """
         data: bytes = request[0]
         if len(data) <= HEADER.size:
@@ -88,7 +88,10 @@ class UdpServer(Listener, socketserver.UDPServer):
         return False
 
     def _is_local(self, address: Any) -> bool:
-        """Tell whether an address is this machine's: only such can be bound to. Raises OSError without descriptors."""
+        """Return whether an address belongs to this machine: only then can a socket be bound to it.
+
+        Raises OSError if no descriptor is free.
+        """
         host, _, *rest = address
         with socket.socket(self.address_family, socket.SOCK_DGRAM) as probe:
             try:
@@ -98,7 +101,7 @@ class UdpServer(Listener, socketserver.UDPServer):
         return True
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answer one datagram."""
+        """Carry out one datagram and send the reply."""
         data: bytes = request[0]
         request_id, _, datagrams, _ = HEADER.unpack_from(data)
         if datagrams > 1:
@@ -112,11 +115,11 @@ class UdpServer(Listener, socketserver.UDPServer):
             self.socket.sendto(header + part, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log why a datagram could not be answered; the others go on."""
+        """Log an error while a datagram was handled, and continue with the next one."""
         self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
     def carry_out(self, data: bytes) -> bytes:
-        """Carry out the requests of one datagram, and return the reply."""
+        """Carry out the requests of one datagram, given without its header; return the reply."""
         protocol = protocol_for(self._context, self.fileno(), data)
         try:
             return self._reply_of(protocol, data)
@@ -124,7 +127,7 @@ class UdpServer(Listener, socketserver.UDPServer):
             protocol.close()
 
     def _reply_of(self, protocol: Session, data: bytes) -> bytes:
-        """Let a protocol carry out one datagram; return all that it answers."""
+        """Carry out one datagram with this protocol; return the whole reply."""
         context = self._context
         if context.clock.tick():
             context.store.new_second()
@@ -144,7 +147,10 @@ class UdpServer(Listener, socketserver.UDPServer):
         return reply
 
     def _is_saved(self, before: int) -> bool:
-        """Wait for the journal where a datagram has changed something; tell whether that was of use."""
+        """Wait until the journal has the datagram's writes. Returns False if the journal rejects them.
+
+        before: the journal's position before the datagram.
+        """
         journal = self._context.journal
         if journal is None or (position := journal.own_position()) == before:
             return True

@@ -1,4 +1,4 @@
-"""A thread that serves many connections from one loop."""
+"""A worker: a thread that serves many connections in one loop."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
-"""The longest wait for something to do: the clock ticks and a flush falls due at least this often."""
+"""The longest wait for an event. The clock advances, and due flushes are applied, at least this often."""
 DRAIN_SECONDS = 2
-"""How long a stopping worker goes on for clients that have not taken their replies."""
+"""How long a stopping worker waits for clients that have not read their replies."""
 KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
 
 
 class Worker(ServerThread):
-    """Serve some of the connections in one loop that never blocks on a client: read, let the protocol answer, send.
+    """Serve a part of the connections in one loop: read, let the protocol carry out requests, send the replies.
 
-    Only this thread touches its connections, their protocols and its poller. Other threads may call `adopt`, `wake`,
-    `resume_later`, `stop`, `connections`, `statuses` and, in the end, `close`. Of shared things it uses the store and
-    the watchers (which have locks), the journal's queue and the clock.
+    The loop never blocks on a client. Only this thread uses its connections, their protocols and its poller. Other
+    threads may call `adopt`, `wake`, `resume_later`, `stop`, `connections`, `statuses` and, at the end, `close`. The
+    worker shares the store, the watchers, the journal's queue and the clock with other threads.
 
-    An event goes to the handler of the connection's state (see `State`). The worker reads requests only in READING, so
-    a connection holds the replies of one turn at most. With idle_timeout, it closes connections that send nothing.
+    An event goes to the handler of the connection's state (see `State`). Requests are read only in READING, so a
+    connection holds the replies of one turn at most. With idle_timeout, idle connections are closed.
 
-    users: those who may log in; None asks for no login; failed_logins: counts of failed logins by address; tls: counts
-    of handshakes.
+    users: the users who may log in, None if no login is needed; failed_logins: counts failed logins by address; tls:
+    counts handshakes and TLS errors.
     """
 
     __slots__ = (
@@ -64,8 +64,8 @@ class Worker(ServerThread):
         "_poller", "_wake_up", "_table", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume", "_stopping",
         "_commit_by",
     )  # fmt: skip
-    # A thread has a dict of its own. With these names it would have more than 30, above which the interpreter does not
-    # share the keys of such dicts, and each request would take longer.
+    # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
+    # no keys between such dicts, which makes each request slower.
 
     def __init__(
         self,
@@ -91,17 +91,17 @@ class Worker(ServerThread):
             PAUSED: self._table.watch_for_nothing,
             THROTTLED: self._table.watch_for_nothing,
         }
-        """What deals with an event in each state; the loop itself deals with READING."""
+        """The handler of an event in each state; the loop itself handles READING."""
         self._handshakes = Handshakes(tls, context.log)
         self._throttle = LoginThrottle(
             users, failed_logins if failed_logins is not None else FailedLogins(), context.log, self._table.by_fd
         )
         self._adopted: deque[socket.socket] = deque()
         self._to_resume: deque[int] = deque()
-        """Numbers of connections whose protocols have something to send."""
+        """The numbers of connections whose `resume` is due."""
         self._stopping = False
         self._commit_by = 0.0
-        """When the journal is asked to write what connections wait for; 0: it was asked."""
+        """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
@@ -109,35 +109,35 @@ class Worker(ServerThread):
     # For other threads
 
     def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted, counted socket. Returns at once."""
+        """Serve an accepted socket that is already counted in the totals. Returns at once."""
         self._adopted.append(sock)
         self.wake()
 
     def wake(self) -> None:
-        """Have the loop do at once what other threads ask for."""
+        """Make the loop handle the requests of other threads now."""
         self._wake_up.set()
 
     def resume_later(self, fd: int) -> None:
-        """Let the protocol of the connection of this number go on, as soon as its turn comes. Returns at once."""
+        """Call `resume` of a connection's protocol in one of the next turns. Returns at once."""
         self._to_resume.append(fd)
         self.wake()
 
     def stop(self) -> None:
-        """Ask the worker to send what is ready, close its connections and end; `join` to wait for it."""
+        """Ask the worker to send pending replies, close its connections and end. Returns at once; `join` waits."""
         self._stopping = True
         self.wake()
 
     def close(self) -> None:
-        """Close the pipe of `wake`, after the thread has ended and when nobody calls `wake` any more."""
+        """Close the pipe of `wake`. Call it after the thread has ended; no thread may call `wake` afterwards."""
         self._wake_up.close()
 
     @property
     def connections(self) -> list[Connection]:
-        """The connections at this moment, to be looked at and not changed."""
+        """A snapshot of the connections. Callers on other threads must not change them."""
         return list(self._table.by_fd.values())
 
     def statuses(self, asking: int) -> Iterable[ConnectionStatus]:
-        """Return what `stats conns` shows of the connections; `asking` is the number of the one that asks for it."""
+        """Return the rows of `stats conns`. asking: the number of the connection that sent the request."""
         now = self._clock.now
         return [connection.status(now, connection.fd == asking) for connection in self.connections]
 
@@ -148,7 +148,7 @@ class Worker(ServerThread):
     # The loop
 
     def work(self) -> None:
-        """Serve until `stop`, then send what can be sent and close the connections; close them after a fault too."""
+        """Serve until `stop`; then send pending replies. Close the connections, after an error too."""
         try:
             while not self._stopping:
                 self._turn(0 if self._table.paused or self._commit_by else IDLE_SECONDS)
@@ -156,7 +156,7 @@ class Worker(ServerThread):
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
         finally:
-            while self._adopted:  # came with the stop
+            while self._adopted:  # sockets that arrived during the stop
                 self._open(self._adopted.popleft())
             for connection in self.connections:
                 self._close(connection)
@@ -165,8 +165,8 @@ class Worker(ServerThread):
     def _turn(self, timeout_seconds: float) -> None:
         """Wait for events, serve each connection that has one, then do what is due.
 
-        Connections that are READING are served here: where the fast path carries out all that was read, no further
-        call is needed. That holds for plain sockets, under TLS and where replies may have to wait for the journal.
+        Connections in READING are served here. If the fast path carries out everything, no further call is needed, with
+        or without TLS and a journal.
         """
         events = self._poller.poll(timeout_seconds)
         if self._clock.tick():
@@ -212,12 +212,12 @@ class Worker(ServerThread):
                 self._attempt(self._wait_for_socket, connection)
             except OSError as error:
                 self._broken(connection, error)
-            except Exception as error:  # a fault of the server, or no memory: the other connections go on
+            except Exception as error:  # a bug or no memory: the other connections are still served
                 self._drop(connection, error)
         self._do_what_is_due(bool(events))
 
     def _do_what_is_due(self, had_events: bool) -> None:
-        """Do what a turn does besides its events: further turns, the commit, and what falls due by the clock."""
+        """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""
         if self._table.paused:
             for connection in list(self._table.paused):
                 self._attempt(self._resume, connection)
@@ -240,14 +240,14 @@ class Worker(ServerThread):
             self._serve_other_threads()
 
     def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
-        """Do this to a connection; after a fault of the server, close that connection alone."""
+        """Call `act` with a connection; after an unexpected error, close only that connection."""
         try:
             act(connection)
         except Exception as error:
             self._drop(connection, error)
 
     def _serve_other_threads(self) -> None:
-        """Do what other threads ask for: accept sockets, resume protocols, send replies that waited for the journal."""
+        """Handle requests of other threads: adopt sockets, resume protocols, send replies that the journal releases."""
         self._wake_up.clear()
         while self._adopted:
             self._open(self._adopted.popleft())
@@ -256,7 +256,7 @@ class Worker(ServerThread):
         self._release_saved()
 
     def _pause(self, fd: int) -> None:
-        """Let a connection be resumed, after what it waits for now."""
+        """Mark a connection as paused, so that it is resumed after its current state."""
         connection = self._table.by_fd.get(fd)
         if connection is not None:
             connection.protocol.paused = True
@@ -264,10 +264,9 @@ class Worker(ServerThread):
                 self._table.enter(connection, PAUSED)
 
     def _commit(self) -> None:
-        """Have the journal write the changes of the last turns, and send the replies that waited for them.
+        """Have the journal save the writes of the last turns, and send the replies that waited for them.
 
-        This happens when a turn had no events, or after as long as an fsync takes: the more changes share an fsync, the
-        better.
+        This happens when a turn had no events, or after the average time of an fsync, so that many writes share one.
         """
         assert self._journal is not None
         self._commit_by = 0.0
@@ -275,18 +274,18 @@ class Worker(ServerThread):
         self._release_saved()
 
     def _release_saved(self) -> None:
-        """Send the replies whose changes the journal has, or rejects."""
+        """Send the replies whose writes the journal has saved or rejected."""
         journal = self._journal
         if journal is not None:
             waiting = self._table.awaiting_journal
             for connection in [c for c in waiting if journal.refuses or not journal.must_wait(c.release_at)]:
-                try:  # not `_attempt`: this is most of what happens under `--fsync always`
+                try:  # not `_attempt`, for speed: with `--fsync always` every write comes here
                     self._release(connection)
                 except Exception as error:
                     self._drop(connection, error)
 
     def _close_idle(self) -> None:
-        """Close the connections that have been idle for too long; once a second."""
+        """Close the connections that have been idle for too long. Checks once a second."""
         now = self._clock.now
         if now == self._idle_checked_at:
             return
@@ -295,10 +294,10 @@ class Worker(ServerThread):
             self.context.totals.count_idle_kick()
             self._close(connection, "idle_timeout")
 
-    # A connection comes and goes
+    # Opening and closing connections
 
     def _open(self, sock: socket.socket) -> None:
-        """Begin to serve a new client; where the poller can't watch its socket, close it."""
+        """Begin to serve a new client; close its socket if the poller can't watch it."""
         fd = sock.fileno()
         try:
             sock.setblocking(False)
@@ -321,15 +320,15 @@ class Worker(ServerThread):
         if self.context.log.verbosity == 0:
             return
         kind = KINDS[self.context.settings.binding_protocol]
-        origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # on a unix socket there is none
+        origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # a unix socket has none
         self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
 
     def _settle(self, fd: int, protocol: Session) -> None:
-        """Give a connection the protocol that its first byte decided on."""
+        """Set a connection's protocol, once its first byte has decided which."""
         self._table.by_fd[fd].protocol = protocol
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
-        """Close a connection and release what it holds; do nothing if it is closed already."""
+        """Close a connection and release its resources; do nothing if it is already closed."""
         before = connection.state
         if before is CLOSING:
             return
@@ -341,16 +340,16 @@ class Worker(ServerThread):
         connection.protocol.close()
         if connection.tls is not None and before is not HANDSHAKE:
             connection.tls.say_goodbye()
-        self.context.totals.close()  # before the client can see its end
+        self.context.totals.close()  # before the client can notice the close
         connection.socket.close()
 
     def _drop(self, connection: Connection, error: Exception) -> None:
-        """Close a connection after a fault of the server, and log the fault."""
+        """Close a connection after an unexpected error, and log the error."""
         self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
         self._close(connection)
 
     def _broken(self, connection: Connection, error: OSError) -> None:
-        """Close a connection that can't be read from or written to."""
+        """Close a connection after a failed read or write, and log the error."""
         if self._tls is not None and self._tls.has_failed(error):
             self._tls.count("proto_errors")
             self.context.log.event(f"<{connection.fd} TLS failed: {error}")
@@ -358,10 +357,10 @@ class Worker(ServerThread):
             self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
         self._close(connection)
 
-    # The handlers of the states, and what leads from one to the next
+    # Handlers of the states, and transitions
 
     def _continue_handshake(self, connection: Connection) -> None:
-        """Take the handshake a step further; after the last one, wait for requests."""
+        """Continue the handshake; once it is over, wait for requests."""
         try:
             is_over = self._handshakes.step(connection)
         except OSError as error:
@@ -387,7 +386,7 @@ class Worker(ServerThread):
             self._answer(connection)
 
     def _answer_once_saved(self, connection: Connection, position: int) -> None:
-        """Send the replies once the journal has come to this position."""
+        """Send the replies once the journal has reached `position`."""
         journal = self._journal
         assert journal is not None
         if not journal.must_wait(position):
@@ -398,11 +397,11 @@ class Worker(ServerThread):
         self._table.enter(connection, WAITING_FOR_JOURNAL)
         if not self._commit_by:
             self._commit_by = time.monotonic() + journal.average_sync_seconds
-        if journal.refuses or not journal.must_wait(position):  # it moved in between, and woke nobody
+        if journal.refuses or not journal.must_wait(position):  # it moved in between, without a wake-up
             self._release(connection)
 
     def _release(self, connection: Connection) -> None:
-        """Send the replies after the wait for the journal; an error instead, where the journal rejected the change."""
+        """Send the replies after the wait for the journal; send an error instead if the journal rejected the write."""
         journal, position = self._journal, connection.release_at
         connection.release_at = 0
         if journal is not None and journal.must_wait(position):
@@ -410,7 +409,7 @@ class Worker(ServerThread):
         self._answer(connection)
 
     def _answer(self, connection: Connection) -> None:
-        """Send the replies, unless a failed login holds them back, and enter the state that follows."""
+        """Send the replies, unless a failed login delays them, and enter the next state."""
         if connection.held_until and self._throttle.holds(connection):
             self._table.enter(connection, THROTTLED)
             return
@@ -430,7 +429,7 @@ class Worker(ServerThread):
             self._table.enter(connection, READING)
 
     def _wait_for_socket(self, connection: Connection) -> None:
-        """Wait until the socket takes the rest of the replies; where there is none, until TLS can go on."""
+        """Wait until the socket accepts the rest of the replies or, if there is none, until TLS can continue."""
         if connection.unsent is not None:
             self._table.enter(connection, WAITING_FOR_SOCKET)
         else:

@@ -1,17 +1,17 @@
-r"""What is kept for a key.
+r"""The store's entries: what the table holds for a key.
 
-The value is kept *ready*: the bytes that follow the key in a reply, `` <flags> <length>\r\n<data>\r\n``. A get
-appends them as they are, which is a tenth of a microsecond cheaper than formatting them each time.
+A value is stored as its *wire bytes*, the bytes that follow the key in a reply: `` <flags> <length>\r\n<data>\r\n``.
+A get appends them as they are, which is faster than formatting a reply each time.
 
-An entry of the table is one of these:
+An entry is one of these:
 
-- the ready bytes alone (small value, no expiry, nobody asked for its CAS id);
-- *marked* bytes: in place of the last line end the rare facts, and behind them a byte that says which: deadline and
-  EXPIRING, or deadline, CAS id and NAMED. A plain entry's last byte is the line feed, so that one look tells;
-- an `Item`, for large values, odd keys, and once it is noted of each item when it was last read.
+- plain: the wire bytes alone, for a small value without expiry time and CAS id;
+- *marked* bytes: metadata replaces the last line end, and the last byte says which: CAS id, deadline and WITH_CAS, or
+  deadline and EXPIRING. The last byte of a plain entry is the line feed, so one byte tells the three forms apart;
+- an `Item`, for large values, for keys that a text command can't contain, and for items with access metadata.
 
-An object would take 112 bytes more per item than bytes do, and the collector would walk over all of them; marked bytes
-take 3 more, or 11. One assignment replaces any, so a reader without a lock sees a whole old entry or a whole new one.
+An `Item` takes 112 bytes more than bytes do, and the garbage collector would have to visit it; marked bytes take 3 or
+11 more. An entry is replaced by one assignment, so a reader without a lock sees the old entry or the new one.
 """
 
 from __future__ import annotations
@@ -24,49 +24,51 @@ KEY_LIMIT_BYTES = 250
 """The longest key, as in memcached."""
 
 PLAIN_LIMIT_BYTES = 4096
-"""A ready value longer than this is always an Item: the fast path then knows that what it sends is small."""
+"""Longer wire bytes are always held by an Item, so that replies from bytes are always small."""
 
 SLOT_BYTES = 77
-"""What an entry takes of the table, about: a dict whose keys come and go is given room for two to four times as many
-when it is full, so it is 58 to 117."""
+"""The approximate memory of a table slot. It varies from 58 to 117, as a full dict grows to two to four times its
+size."""
 
 ENTRY_COST_BYTES = 95 + SLOT_BYTES
-"""Memory of an entry beyond its key and ready bytes: two bytes headers with their rounding (82), its place in the order
-of eviction (8), its mark and its ghost (5), the table's slot. An estimate, held to resident sizes by tests."""
+"""The memory of an entry besides its key and wire bytes: the headers of two bytes objects with rounding (82), its place
+in the eviction queue (8), its read mark and ghost (5), the table slot. Tests compare this estimate with resident
+sizes."""
 
 ITEM_COST_BYTES = 112
-"""What an Item takes beyond its ready bytes: the object with its collector header, and its integers."""
+"""The memory of an Item besides its wire bytes: the object with its garbage collector header, and its integers."""
 
 RELATIVE_LIMIT_SECONDS = 60 * 60 * 24 * 30
-"""An exptime up to this is relative, beyond it a unix time (protocol.txt, "Expiration times")."""
+"""An exptime up to this is relative to now, a larger one is a unix time (protocol.txt, "Expiration times")."""
 
 LONG_PAST = 1
-"""The deadline of what has expired before it was stored."""
+"""The deadline of an item that has already expired when it is stored."""
 
 
 SPACE, LINE_FEED = b" \n"
-"""As numbers: to look for one in a bytes object takes 15 ns, for a bytes object of one 150."""
+"""As numbers: `in` finds an int in a bytes object faster than a bytes object of length one."""
 PLAIN, EXPIRING, WITH_CAS = b"\n\0\1"
-"""The last byte of an entry that is bytes tells what it holds."""
+"""The last byte of an entry that is bytes: it says which metadata the entry has."""
 _EXPIRING_END = Struct("!IB")
 _WITH_CAS_END = Struct("!QIB")
 EXPIRING_BYTES, WITH_CAS_BYTES = _EXPIRING_END.size, _WITH_CAS_END.size
 LAST_DEADLINE = (1 << 32) - 1
-"""Later ones need an Item."""
+"""A later deadline needs an Item."""
 
 FETCHED = 1
-"""Somebody has read it since it was stored."""
+"""State bit: the item was read since it was stored."""
 STALE = 2
-"""It was invalidated: whoever reads it is told so, and one of them to store it anew (protocol.txt, "Stale items")."""
+"""State bit: the item was invalidated. Readers learn that it is stale, and one of them wins: it is asked to store a
+fresh value (protocol.txt, "Stale items")."""
 WON = 4
-"""Somebody has been told to store it anew."""
+"""State bit: a client has won."""
 
 
 class Item:
-    """A ready value with its rare facts.
+    """Wire bytes with metadata.
 
-    Never changed once it is in the table: replaced. But for `accessed` and the FETCHED bit of `state`, which any reader
-    may set.
+    An Item in the table is never changed, only replaced. The exceptions are `accessed` and the FETCHED bit of `state`,
+    which any reader may set without a lock.
     """
 
     __slots__ = ("wire_bytes", "deadline", "cas", "accessed", "state")
@@ -74,16 +76,16 @@ class Item:
     def __init__(self, wire_bytes: bytes, deadline: int = 0, cas: int = 0, accessed: int = 0, state: int = 0) -> None:
         self.wire_bytes = wire_bytes
         self.deadline = deadline
-        """Unix time at which it expires; 0 is never."""
+        """Unix time at which the item expires; 0 is never."""
         self.cas = cas
-        """Its CAS id; 0 while nobody has asked for one."""
+        """The CAS id; 0 until a client asks for one."""
         self.accessed = accessed
-        """Unix time of the store or, where the store keeps such facts, of the last read."""
+        """Unix time at which the item was stored or, if the store keeps access metadata, last read."""
         self.state = state
-        """Which of FETCHED, STALE and WON it is."""
+        """The bits FETCHED, STALE and WON."""
 
     def __len__(self) -> int:
-        """Count its bytes as `len` does for a plain entry, the object's own among them."""
+        """Return the item's size in bytes, the object included, so that `len` works for any entry."""
         return len(self.wire_bytes) + ITEM_COST_BYTES
 
 
@@ -91,12 +93,15 @@ Entry: TypeAlias = bytes | Item
 
 
 def pack(flags: int, value: bytes) -> bytes:
-    """Make the ready bytes of a value."""
+    """Return the wire bytes of a value with these client flags."""
     return b" %d %d\r\n%b\r\n" % (flags, len(value), value)
 
 
 def make_entry(key: bytes, wire_bytes: bytes, deadline: int, cas: int = 0, accessed: int = 0, state: int = 0) -> Entry:
-    """Make the smallest entry that can hold this; `accessed` alone is not worth an Item."""
+    """Return the smallest entry that can hold a value and its metadata.
+
+    deadline, accessed: unix times, 0 for none; state: bits. `accessed` is dropped unless an Item is needed anyway.
+    """
     if state or len(wire_bytes) > PLAIN_LIMIT_BYTES or deadline > LAST_DEADLINE or not is_plain_key(key):
         return Item(wire_bytes, deadline, cas, accessed, state)
     if cas:
@@ -105,22 +110,22 @@ def make_entry(key: bytes, wire_bytes: bytes, deadline: int, cas: int = 0, acces
 
 
 def expiring_end(deadline: int) -> bytes:
-    """Make what an entry with a deadline alone has in place of the last line end. Ends are ordered as deadlines are."""
+    """Return the bytes that replace the last line end of an EXPIRING entry. They compare as their deadlines do."""
     return _EXPIRING_END.pack(deadline, EXPIRING)
 
 
 def is_plain_key(key: bytes) -> bool:
-    """Tell whether a text command line can name this key: no space and no line feed in it."""
+    """Return whether a text command can contain this key: it has no space and no line feed."""
     return SPACE not in key and LINE_FEED not in key
 
 
 def is_text_key(key: bytes) -> bool:
-    """Tell whether this is a key that a text command line can name, by its length too."""
+    """Return whether this is a valid key for a text command, its length included."""
     return 0 < len(key) <= KEY_LIMIT_BYTES and SPACE not in key and LINE_FEED not in key
 
 
 def wire_bytes_of(entry: Entry) -> bytes:
-    """Return the ready bytes of any kind of entry."""
+    """Return the wire bytes of any entry."""
     if isinstance(entry, Item):
         return entry.wire_bytes
     kind = entry[-1]
@@ -130,36 +135,36 @@ def wire_bytes_of(entry: Entry) -> bytes:
 
 
 def deadline_of(entry: Entry) -> int:
-    """Return the unix time at which it expires; 0 is never."""
+    """Return the unix time at which the entry expires; 0 is never."""
     if isinstance(entry, Item):
         return entry.deadline
     return int.from_bytes(entry[-5:-1], "big") if entry[-1] <= WITH_CAS else 0
 
 
 def state_of(entry: Entry) -> int:
-    """Return which of FETCHED, STALE and WON it is."""
+    """Return the entry's state: the bits FETCHED, STALE and WON."""
     return entry.state if isinstance(entry, Item) else 0
 
 
 def cas_of(entry: Entry) -> int:
-    """Return its CAS id; 0 while nobody has asked for one."""
+    """Return the entry's CAS id; 0 until a client asks for one."""
     if isinstance(entry, Item):
         return entry.cas
     return int.from_bytes(entry[-WITH_CAS_BYTES:-5], "big") if entry[-1] == WITH_CAS else 0
 
 
 def have_same_value(one: Entry, other: Entry) -> bool:
-    """Tell whether they differ in their rare facts at most."""
+    """Return whether two entries have the same client flags and value."""
     return wire_bytes_of(one) == wire_bytes_of(other)
 
 
 def flags_of(wire_bytes: bytes) -> int:
-    """Return the client flags."""
+    """Return the client flags in an entry's wire bytes."""
     return int(wire_bytes[1 : wire_bytes.index(b" ", 1)])
 
 
 def value_of(wire_bytes: bytes) -> bytes:
-    """Return the data block without its line end."""
+    """Return the value in an entry's wire bytes."""
     return wire_bytes[wire_bytes.index(b"\n") + 1 : -2]
 
 
@@ -170,20 +175,20 @@ def parts_with_cas(entry: bytes) -> tuple[bytes, int, bytes]:
 
 
 def after_flags(wire_bytes: bytes) -> bytes:
-    """Return the length and the data block with their line ends, which is what a meta command replies."""
+    """Return the length and the data block with their line ends, as in the reply to a meta command."""
     return wire_bytes.split(b" ", 2)[2]
 
 
 def length_of(wire_bytes: bytes) -> int:
-    """Return the length of the data block."""
+    """Return the value's length in bytes."""
     return len(wire_bytes) - wire_bytes.index(b"\n") - 3
 
 
 def absolute_deadline(exptime: int, now: int, started: int) -> int:
-    """Turn a client's exptime into the unix time at which the item expires.
+    """Return the unix time at which an item with this exptime expires; 0 is never.
 
-    0 stays 0 (never); a negative one, and a unix time before the server's start, is long past
-    (protocol.txt, "Expiration times"; memcached's `realtime`).
+    now, started: unix times of now and of the server's start. A negative exptime, and a unix time that is not after the
+    server's start, give LONG_PAST (protocol.txt, "Expiration times"; memcached's `realtime`).
     """
     if exptime == 0:
         return 0
@@ -195,7 +200,7 @@ def absolute_deadline(exptime: int, now: int, started: int) -> int:
 
 
 def moved(deadline: int, seconds: int) -> int:
-    """Return a deadline by a clock that is so many seconds ahead; never stays never, and long past long past."""
+    """Return a deadline moved by this many seconds, at least LONG_PAST. 0 (never) stays 0."""
     return deadline and max(LONG_PAST, deadline + seconds)
 
 
@@ -203,18 +208,18 @@ _NUMBER = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\
 
 
 def number_in(value: bytes) -> int | None:
-    """Read the decimal number that incr and decr see in a value; None where it is not one of 64 bits.
+    """Parse the number that incr and decr see in a value; None if it is not an unsigned 64-bit number.
 
-    White space before it and anything after a white space are passed over, as strtoull does in memcached.
+    White space before the number and anything after white space are ignored, as by memcached's strtoull.
     """
     match = _NUMBER.match(value)
     return None if match is None else unsigned_number(match[1], match[2])
 
 
 def unsigned_number(sign: bytes, digits: bytes) -> int | None:
-    """Make an unsigned number of 64 bits of a sign, or none, and of digits; None where it is out of range.
+    """Return the unsigned 64-bit number with this sign (b"", b"+" or b"-") and digits; None if it is out of range.
 
-    A minus wraps it as strtoull does, and memcached takes what is then below 2^63: -0 is 0, and 1 - 2^64 is 1.
+    A minus wraps the number as strtoull does, and memcached accepts a result below 2^63: -0 is 0, and 1 - 2^64 is 1.
     """
     number = int(digits or 0)
     if number >> 64:

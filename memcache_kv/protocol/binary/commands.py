@@ -1,6 +1,6 @@
-"""The commands of the binary protocol, each a function of the connection's protocol and a request that fits it.
+"""The commands of the binary protocol. Each function takes the connection's protocol and a valid request.
 
-Which lengths fit a command, every status and every text are those of memcached 1.6.45.
+The valid lengths, statuses and error texts are those of memcached 1.6.45.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.binary.responder import PacketHandler, PacketResponder, ServerPacketResponder
 
 STORING = Struct("!II")
-"""Extras of set: flags and exptime."""
+"""The extras of set: flags and exptime."""
 COUNTING = Struct("!QQI")
-"""Extras of increment: delta, initial value and exptime."""
+"""The extras of increment: delta, initial value and exptime."""
 EXPTIME = Struct("!I")
 NUMBER = Struct("!Q")
 MAKES_NONE = 0xFFFFFFFF
-"""The exptime with which counting does not make what is missing."""
+"""The exptime with which increment and decrement do not create a missing item."""
 
 
 class Command(NamedTuple):
-    """How a command is carried out, and which requests fit it.
+    """A command's handler, and the lengths of a valid request.
 
-    extras: the lengths that its extras may have, none meaning any; is_keyed: whether it has a key, None meaning either;
-    is_exact: whether nothing may follow the key.
+    extras: the valid lengths of the extras, any length if empty; is_keyed: whether a key must be present (True) or
+    absent (False), None allows both; is_exact: whether a value is forbidden; is_quiet: whether success gets no reply.
     """
 
     carry_out: PacketHandler
@@ -60,7 +60,7 @@ class Command(NamedTuple):
     is_quiet: bool = False
 
     def fits(self, key_bytes: int, extras_bytes: int, value_bytes: int) -> bool:
-        """Tell whether a request with such lengths is one for this command."""
+        """Return whether these lengths are valid for the command."""
         if self.extras and extras_bytes not in self.extras:
             return False
         if self.is_keyed is not None and self.is_keyed != bool(key_bytes):
@@ -99,7 +99,7 @@ def _answer_retrieval(
 
 
 def _set(protocol: PacketResponder, request: Request, mode: Mode) -> None:
-    """set, add and replace; with a CAS id all three store only over the value that has it."""
+    """set, add and replace; with a CAS id, all three store only if the item has that CAS id."""
     flags, exptime = STORING.unpack(request.extras)
     _take_value(protocol, request, mode, flags, protocol.store.deadline(exptime))
 
@@ -110,7 +110,7 @@ def _join(protocol: PacketResponder, request: Request, mode: Mode) -> None:
 
 
 def _take_value(protocol: PacketResponder, request: Request, mode: Mode, flags: int, deadline: int) -> None:
-    """Read the value next, and store it; or reject it where it is too large."""
+    """Read the value next and store it, or reject it if it is too large."""
     if accepts_size(protocol, mode, request.key, request.value_bytes, flags, BINARY_SIZE_RULE):
         protocol.expect_block(flags, request.value_bytes, partial(_store_block, protocol, request, mode, deadline))
     else:
@@ -144,15 +144,15 @@ STATUSES = {
 }
 
 NOT_STORED = {Mode.ADD: Status.EXISTS, Mode.REPLACE: Status.NOT_FOUND}
-"""The status of these where they did not store; the others have one of their own."""
+"""The status of a failed add or replace; other modes have Status.NOT_STORED."""
 BINARY_SIZE_RULE = SizeRule(counts=False, reports_joins=False)
 
 
-# Changing what is there
+# Changes to existing items
 
 
 def _delete(protocol: PacketResponder, request: Request) -> None:
-    """delete; with a CAS id only the value that has it."""
+    """delete; with a CAS id, delete the item only if it has that CAS id."""
     outcome = delete(protocol, Deletion(request.key, request.cas or None))
     if outcome is Outcome.DELETED:
         protocol.succeed(request)
@@ -224,7 +224,7 @@ def _unknown(protocol: PacketResponder, request: Request) -> None:
 
 
 def _stat(protocol: ServerPacketResponder, request: Request) -> None:
-    """stat [<what>]: a packet a row, and an empty one; of some words the beginning is looked at, as in memcached."""
+    """stat [<what>]: one packet per row, and an empty one at the end. Some words may be longer, as in memcached."""
     context, what = protocol.context, request.key
     if not what:
         _send_report(protocol, request, report.general(context))
@@ -266,7 +266,7 @@ def _detail(protocol: ServerPacketResponder, request: Request, what: bytes) -> N
 
 
 def _sizes(store: Store, request: Request) -> Iterator[bytes]:
-    """Make the packets of `stat sizes`, nothing while items are still being counted."""
+    """Yield the packets of `stat sizes`; b"" while items are still being counted."""
     for chunk in listing.sizes(store):
         rows = [line.split(b" ") for line in chunk.split(b"\r\n") if line.startswith(b"STAT ")]
         yield b"".join([packet(request, key=name, value=value) for _, name, value in rows])
@@ -285,7 +285,7 @@ def _list_mechanisms(protocol: ServerPacketResponder, request: Request) -> None:
 
 
 def _authenticate(protocol: ServerPacketResponder, request: Request) -> None:
-    """sasl auth and step: the mechanism's name is the key, its message the value."""
+    """sasl auth and step: the key is the mechanism's name, the value its message."""
     if protocol.login is None:
         _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
     elif len(request.key) > MECHANISM_LIMIT_BYTES:
@@ -311,11 +311,11 @@ def _log_in(protocol: ServerPacketResponder, request: Request, login: SaslLogin,
         protocol.fail(request, Status.AUTH_ERROR)
 
 
-# Which is which
+# The table of commands
 
 
 def _pair(loud: Opcode, quiet: Opcode, command: Command) -> dict[int, Command]:
-    """Name a command and the same one in its quiet form."""
+    """Return the table's rows for a command and its quiet form."""
     return {loud: command, quiet: command._replace(is_quiet=True)}
 
 
@@ -356,4 +356,4 @@ OPCODE_COMMANDS: dict[int, Command] = {
 UNKNOWN = Command(_unknown, extras=(), is_keyed=None, is_exact=False)
 
 BEFORE_LOGIN = frozenset({Opcode.SASL_LIST, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.VERSION})
-"""What needs no login."""
+"""The commands that need no login."""

@@ -1,6 +1,6 @@
-"""The fast path of the binary protocol: a get that hits and a set, of a small value, one packet at a time.
+"""The fast path of the binary protocol: a get that hits, or a set, of a small value, one packet at a time.
 
-Whatever has another form is left to the general way (`commands.py`), which answers it alike.
+Requests in any other form take the general path (`commands.py`), which gives the same replies.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from memcache_kv.store.sizes import FLAGS_BYTES
 
 
 class FastGet(NamedTuple):
-    """What the first half of a request's head says, and what of its reply's head is known by it.
+    """The parsed first half of a get's header, and the beginning of its reply's header.
 
-    key_bytes: length of the request's key; told_bytes: how much of it the reply repeats.
+    key_bytes: length of the request's key; told_bytes: length of the key in the reply, 0 if the reply has none;
+    reply_head: the reply's header up to the body length.
     """
 
     key_bytes: int
@@ -44,14 +45,15 @@ def _fast_gets(opcode: Opcode, repeats_key: bool) -> Iterator[tuple[bytes, FastG
 
 
 HALF_HEAD = Struct("!BBHBxxxI")
-"""Of request and reply alike: magic, opcode, lengths of key and extras, (data type, bucket or status), body length."""
+"""The first half of a header, of requests and replies: magic, opcode, lengths of key and extras, (data type, bucket or
+status), body length."""
 BODY_AT, OPAQUE_AT, CAS_AT = 8, 12, 16
 FAST_GETS = {
     head: form
     for opcode in (Opcode.GET, Opcode.GETQ, Opcode.GETK, Opcode.GETKQ)
     for head, form in _fast_gets(opcode, opcode in (Opcode.GETK, Opcode.GETKQ))
 }
-"""One look-up of twelve bytes tells that a get has its common form, which is faster than to unpack and compare them."""
+"""The parsed header of each get in its common form. One look-up is faster than unpacking and checking the fields."""
 SET_HEAD = bytes([REQUEST_MAGIC, Opcode.SET])
 SET_REPLY_HEAD = HALF_HEAD.pack(REPLY_MAGIC, Opcode.SET, 0, 0, 0)
 SET_EXTRAS_BYTES = STORING.size
@@ -59,14 +61,14 @@ LARGEST_FAST_BYTES = PLAIN_LIMIT_BYTES - 20
 
 
 class BinaryFastPath(Session):
-    """A binary connection, as far as requests in their common form go."""
+    """The fast path of a binary connection."""
 
     __slots__ = ()
 
     def _answer_fast(self, data: bytes) -> bytes:
-        """Carry out a get of a small value with a CAS id, or a set of one; return the reply.
+        """Carry out a get of a small value that has a CAS id, or a set of a small value; return the reply.
 
-        Returns nothing, and has done nothing, where this is something else, or not exactly one request.
+        data: one packet. Returns b"", without doing anything, for any other request or if it is not exactly one packet.
         """
         form = FAST_GETS.get(data[:OPAQUE_AT])
         if form is None:
@@ -83,7 +85,7 @@ class BinaryFastPath(Session):
         return b"".join((head, flags.to_bytes(FLAGS_BYTES, "big"), key[: form.told_bytes], value))
 
     def _set_small(self, data: bytes) -> bytes:
-        """Carry out exactly one set of a small value under a key of the text protocol; return the reply."""
+        """Carry out exactly one set of a small value, whose key the text protocol allows; return the reply, or b""."""
         if len(data) < HEAD_BYTES + SET_EXTRAS_BYTES:
             return b""
         _, key_bytes, extras_bytes, body_bytes, _, cas = HEAD.unpack_from(data)
@@ -97,7 +99,7 @@ class BinaryFastPath(Session):
         cas = store.next_cas()
         try:
             store.put(key, make_entry(key, pack(flags, value), store.deadline(exptime), cas))
-        except WritesRejected:  # the general way finds it too, and answers
+        except WritesRejected:  # the general path raises it again and replies
             return b""
         self.counters.cmd_set += 1
         return SET_REPLY_HEAD + data[OPAQUE_AT:CAS_AT] + cas.to_bytes(8, "big")

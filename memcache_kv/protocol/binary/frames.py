@@ -1,4 +1,4 @@
-"""The packets of the binary protocol: their heads, what a request says, and the words of memcached's errors."""
+"""The packets of the binary protocol: headers, opcodes, statuses and memcached's error texts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from struct import Struct
 
 REQUEST_MAGIC = 0x80
 HEAD = Struct("!HHBxxxIIQ")
-"""Of a request: magic and opcode, lengths of key and extras, (data type, reserved), body's length, opaque, CAS id."""
+"""A request's header: magic and opcode, lengths of key and extras, (data type, reserved), body length, opaque, CAS
+id."""
 HEAD_BYTES = HEAD.size
 REPLY = Struct("!BBHBxHIIQ")
-"""Magic, opcode, lengths of key and extras, (data type), status, body's length, opaque, CAS id."""
+"""A reply's header: magic, opcode, lengths of key and extras, (data type), status, body length, opaque, CAS id."""
 REPLY_MAGIC = 0x81
 LARGEST_BODY_BYTES = 1 << 30
-"""A request that announces more ends the connection, as in memcached."""
+"""A request with a larger body length closes the connection, as in memcached."""
 
 
 class Opcode(IntEnum):
-    """What a request asks for. Those with a Q are silent where all went as usual."""
+    """The command of a request. Those with a Q at the end are quiet.
+
+    A quiet get sends no reply on a miss, the other quiet commands none on success.
+    """
 
     GET = 0x00
     SET = 0x01
@@ -59,7 +63,7 @@ class Opcode(IntEnum):
 
 
 class Status(IntEnum):
-    """How a request ended."""
+    """The result of a request."""
 
     SUCCESS = 0x00
     NOT_FOUND = 0x01
@@ -85,12 +89,12 @@ TEXTS = {
     Status.UNKNOWN_COMMAND: b"Unknown command",
     Status.NO_MEMORY: b"Out of memory",
 }
-"""What stands in the body of such a reply."""
+"""The body of a reply with such a status."""
 
 
 @dataclass(slots=True)
 class Request:
-    """One request, but for its value, which may not be there yet."""
+    """One request without its value, which may not have arrived yet."""
 
     opcode: int
     opaque: int
@@ -98,13 +102,13 @@ class Request:
     extras: bytes
     key: bytes
     value_bytes: int
-    """What of the body comes behind extras and key; negative where those don't fit into it."""
+    """Length of the body after extras and key; negative if these are longer than the body."""
 
 
 def packet(
     request: Request, status: int = 0, extras: bytes = b"", key: bytes = b"", value: bytes = b"", cas: int = 0
 ) -> bytes:
-    """Make a whole reply to a request."""
+    """Return a complete reply packet to a request."""
     size = len(extras) + len(key) + len(value)
     head = REPLY.pack(REPLY_MAGIC, request.opcode, len(key), len(extras), status, size, request.opaque, cas)
     return b"".join((head, extras, key, value))

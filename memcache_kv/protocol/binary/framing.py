@@ -1,6 +1,6 @@
-"""The binary protocol: packets in, packets out (memcached's doc/protocol-binary.xml).
+"""The binary protocol: split the input into packets (memcached's doc/protocol-binary.xml).
 
-`BinaryProtocol` frames the stream; `fast_path.py` carries out requests in their common form, `commands.py` all others.
+`fast_path.py` carries out requests in their common form, `commands.py` all others.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 
 class BinaryProtocol(BinaryFastPath):
-    """One connection's stream of packets, to be used as a `TextProtocol` is. Never raises for anything a client sends.
+    """The binary protocol of one connection; used like `TextProtocol`. Never raises for anything a client sends.
 
-    users: those who may log in, which then has to come first; None asks for no login.
+    users: the users who may log in, and then a login must come first; None if no login is needed.
     """
 
     __slots__ = ("login", "_request")
@@ -52,10 +52,10 @@ class BinaryProtocol(BinaryFastPath):
         super().__init__(context, fd)
         self.login = None if users is None else SaslLogin(users)
         self._request = Request(0, 0, 0, b"", b"", 0)
-        """What is carried out."""
+        """The request that is being carried out."""
 
     def receive(self, data: bytes) -> bool:
-        """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self._mid_block or self.observers.active or not self.is_open:
             self._receive_general(data)
             return False
@@ -79,7 +79,7 @@ class BinaryProtocol(BinaryFastPath):
 
     @property
     def is_open(self) -> bool:
-        """Whether any command may be carried out: no login is asked for, or there was one."""
+        """Whether all commands are allowed: no login is needed, or the client has logged in."""
         return self.login is None or self.login.succeeded
 
     def _run(self, data: bytes) -> None:
@@ -112,7 +112,7 @@ class BinaryProtocol(BinaryFastPath):
         self._keep(data[position:] if position else data)
 
     def _keep(self, rest: bytes) -> None:
-        """Hold back what is not whole yet, or what the turn had no more room for."""
+        """Keep an incomplete request, or the input that is left for the next turn."""
         if self._more is None:
             self.paused = self.paused and bool(rest)
         if not self.closing:
@@ -120,9 +120,9 @@ class BinaryProtocol(BinaryFastPath):
             self.counters.conn_yields += self.paused and bool(rest)
 
     def _carry_out(self, data: bytes, position: int, fields: tuple[int, ...]) -> int:
-        """Carry out the request whose head has these fields, with as much of its value as is there.
+        """Carry out the request whose header has these fields, with as much of its value as has arrived.
 
-        Returns the position behind it, or 0 where it is not there up to its value, or ends the connection.
+        Returns the position after it; 0 if its extras and key are incomplete, or if it closes the connection.
         """
         head, key_bytes, extras_bytes, body_bytes, opaque, cas = fields
         if head >> 8 != REQUEST_MAGIC:
@@ -152,7 +152,10 @@ class BinaryProtocol(BinaryFastPath):
     def _fault(
         self, request: Request, command: Command, key_bytes: int, extras_bytes: int, body_bytes: int
     ) -> Status | None:
-        """Find what is wrong with a request by its head alone, in memcached's order: such a one ends the connection."""
+        """Check a request by its header alone, in memcached's order.
+
+        Returns the error's status, after which the connection is closed; None for a valid request.
+        """
         if request.value_bytes < 0:
             return Status.UNKNOWN_COMMAND
         if body_bytes > LARGEST_BODY_BYTES:
@@ -178,23 +181,23 @@ class BinaryProtocol(BinaryFastPath):
         return packet(answered, Status.NO_MEMORY, value=TEXTS[Status.NO_MEMORY])
 
     def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
-        """Answer that all went well, unless the request asked for silence then."""
+        """Reply with success, unless the request is a quiet one."""
         if not OPCODE_COMMANDS[request.opcode].is_quiet:
             self.answer(request, Status.SUCCESS, value, cas)
 
     def fail(self, request: Request, status: Status, text: bytes = b"") -> None:
-        """Answer with an error, in memcached's words where no others are given; silence covers none."""
+        """Reply with an error, also to a quiet request. Without `text`, memcached's text for the status is sent."""
         text = text or TEXTS[status]
         self._log.reply(self.fd, text)
         self.out.append(packet(request, status, value=text))
 
     def answer(self, request: Request, status: Status, value: bytes, cas: int = 0) -> None:
-        """Answer with a status and a value."""
+        """Reply with a status and a value."""
         self._log.reply(self.fd, b"0x%02x" % status)
         self.out.append(packet(request, status, value=value, cas=cas))
 
     def answer_hit(self, request: Request, entry: Entry, key: bytes, with_value: bool) -> None:
-        """Answer with an item: its flags and CAS id, this key, and its value where that is asked for."""
+        """Reply with an item: its client flags and CAS id, `key`, and its value if `with_value`."""
         wire_bytes = wire_bytes_of(entry)
         value = wire_bytes[wire_bytes.index(b"\n") + 1 : -2] if with_value else b""
         self.turn_bytes += len(value)

@@ -1,4 +1,4 @@
-"""What a binary command needs of the connection that it responds to."""
+"""Interfaces through which binary commands reply to a connection."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from memcache_kv.store.entry import Entry
 
 
 class PacketResponder(Responder, Protocol):
-    """The connection as a binary command about items sees it."""
+    """A connection, as a binary command about items sees it."""
 
     def succeed(self, request: Request, value: bytes = b"", cas: int = 0) -> None:
-        """Answer that all went well, unless the request is a quiet one."""
+        """Reply with success, unless the request is a quiet one."""
 
     def fail(self, request: Request, status: Status, text: bytes = b"") -> None:
-        """Answer with an error, in memcached's words where no text is given."""
+        """Reply with an error. Without `text`, memcached's text for the status is sent."""
 
     def answer(self, request: Request, status: Status, value: bytes, cas: int = 0) -> None:
-        """Answer with a status and a value."""
+        """Reply with a status and a value."""
 
     def answer_hit(self, request: Request, entry: Entry, key: bytes, with_value: bool) -> None:
-        """Answer with an item."""
+        """Reply with an item: its client flags and CAS id, `key`, and its value if `with_value`."""
 
 
 class ServerPacketResponder(PacketResponder, Protocol):
-    """The connection as a binary command about the server or the login sees it."""
+    """A connection, as a binary command about the server or the login sees it."""
 
     @property
     def context(self) -> Context:
@@ -37,8 +37,8 @@ class ServerPacketResponder(PacketResponder, Protocol):
 
     @property
     def login(self) -> SaslLogin | None:
-        """Its login; None where nobody has to log in."""
+        """The state of the connection's login; None if no login is needed."""
 
 
 PacketHandler: TypeAlias = Callable[[ServerPacketResponder, Request], None]
-"""Carries out a command whose request fits it."""
+"""Carries out a command, given a valid request."""

@@ -1,4 +1,4 @@
-"""The login of the binary protocol: SASL with its mechanism PLAIN (RFC 4616), in memcached's steps."""
+"""The login of the binary protocol: SASL with the mechanism PLAIN (RFC 4616), with memcached's steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MESSAGE_LIMIT_BYTES = 16384
 
 
 class LoginProgress(Enum):
-    """How far a login has come."""
+    """The result of one step of a login."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -22,9 +22,10 @@ class LoginProgress(Enum):
 
 
 class SaslLogin:
-    """One connection's login: begun by `start`, which may leave the message to `step`.
+    """The login of one connection. `start` begins it; if `start` had no message, `step` takes it.
 
-    It succeeds once; whoever tries again, or asks for the mechanisms, has to connect anew, as in memcached.
+    A login succeeds only once per connection. A client that has logged in and then starts another login, or lists the
+    mechanisms, is logged out and has to reconnect, as in memcached.
     """
 
     __slots__ = ("succeeded", "_users", "_has_started", "_is_over")
@@ -41,7 +42,7 @@ class SaslLogin:
         self.succeeded = False
 
     def start(self, mechanism: bytes, message: bytes) -> LoginProgress:
-        """Begin a login; without a message the client is asked for it."""
+        """Begin a login. Returns CONTINUES if `message` is empty: the client must then send it in a step."""
         self.forget()
         self._has_started = False
         if self._is_over or mechanism.upper() != MECHANISM:
@@ -54,7 +55,7 @@ class SaslLogin:
         return progress
 
     def step(self, message: bytes) -> LoginProgress:
-        """Take the message of a login that was begun without."""
+        """Complete a login that began without a message."""
         self.forget()
         if self._is_over or not self._has_started:
             return LoginProgress.FAILED

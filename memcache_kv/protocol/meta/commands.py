@@ -1,6 +1,6 @@
 """The meta commands: mg, ms, md, ma, me and mn (memcached's doc/protocol.txt, "Meta Commands").
 
-They are parsed here, and their replies made; `commands/` carries them out.
+This module parses them and formats the replies; `commands/` carries them out.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 _T, _N, _R, _s, _t, _c, _l, _h, _u, _O, _k = b"TNRstclhuOk"
 LOCKED = frozenset(b"TNRlh")
-"""Flags of mg that change the item, or tell how it was before this request."""
+"""Flags of mg that change the item, or ask for its state before this request."""
 
 STATUS = {
     Outcome.STORED: b"HD",
@@ -71,16 +71,16 @@ MODES = {
 }
 
 META_SIZE_RULE = SizeRule(drops=frozenset(Mode))
-"""A value that is too large takes the old one with it in every mode."""
+"""A value that is too large deletes the old one in every mode."""
 
 
 def mn(protocol: LineResponder, words: list[bytes]) -> None:
-    """mn: answer, so that a client knows that all before it was carried out."""
+    """mn: reply, so that a client knows that all earlier requests were carried out."""
     protocol.reply(b"MN")
 
 
 def _flags_of(protocol: LineResponder, key: bytes, tokens: list[bytes], words: int) -> Flags:
-    """Read the flags of a command; a CAS id to give is forgotten where items have none. Raises BadFlags."""
+    """Parse the flags of a command; ignore a chosen CAS id if CAS is off. Raises BadFlags."""
     flags = read_flags(key, tokens, words)
     if not protocol.store.gives_cas:
         flags.new_cas = 0
@@ -88,9 +88,9 @@ def _flags_of(protocol: LineResponder, key: bytes, tokens: list[bytes], words: i
 
 
 def _read(protocol: LineResponder, words: list[bytes], error: bytes = b"") -> Flags | None:
-    """Read the flags behind a command's key; None, and it is answered, where they can't be used.
+    """Parse the flags after a command's key. If they are invalid, reply with an error and return None.
 
-    error: what is answered to flags that look like some, in place of what is wrong with them.
+    error: replaces the specific error text for flags with a valid first character; b"" keeps it.
     """
     if not look_like_flags(words[2:]):
         protocol.reply(BAD_FORMAT)
@@ -117,7 +117,7 @@ def mg(protocol: LineResponder, words: list[bytes]) -> None:
 
 
 def _retrieval(store: Store, flags: Flags) -> Retrieval:
-    """Return what a mg asks for. Flags that change something have no effect behind an opaque that is too long."""
+    """Return what a mg asks for. Flags that change the item have no effect after an opaque that is too long."""
     letters = flags.letters
     tokens = _effective(flags)
     is_cut_short = len(tokens) < len(flags.tokens)
@@ -138,7 +138,7 @@ def _retrieval(store: Store, flags: Flags) -> Retrieval:
 
 
 def _answer(protocol: LineResponder, flags: Flags, found: Retrieved | None) -> None:
-    """Answer a mg. Raises BadFlags."""
+    """Reply to a mg. Raises BadFlags."""
     if found is None:
         text = flags.identity()
         if not flags.quiet:
@@ -164,7 +164,7 @@ class _Fields:
         self._wire_bytes = wire_bytes_of(found.entry)
 
     def text(self) -> bytes:
-        """Return all fields, and behind them Z, X and W. Raises BadFlags."""
+        """Return all fields, followed by Z, X and W where they apply. Raises BadFlags."""
         fields = [_META_FIELDS[token[0]](self, token) for token in self._flags.tokens if token[0] in _META_FIELDS]
         found = self._found
         return b"".join(fields) + b" Z" * found.is_won + b" X" * found.is_stale + b" W" * found.wins
@@ -179,7 +179,7 @@ class _Fields:
         return b" f" + self._wire_bytes[1 : self._wire_bytes.index(b" ", 1)]
 
     def seconds_left(self, token: bytes) -> bytes:
-        """t: until it expires, as the flags before this one leave it; -1 is never."""
+        """t: seconds until the item expires, after the effect of the flags before this one; -1 is never."""
         found = self._found
         return _seconds_left(self._store, self._flags, token, found.former_deadline, found.is_made)
 
@@ -188,15 +188,15 @@ class _Fields:
         return b" c%d" % cas_of(self._found.entry)
 
     def idle_seconds(self, token: bytes) -> bytes:
-        """l: since it was last read or, if nobody has, stored."""
+        """l: seconds since the item was last read, or stored if it was never read."""
         return b" l%d" % (self._store.clock.now - self._found.accessed)
 
     def was_hit(self, token: bytes) -> bytes:
-        """h: whether it was read before."""
+        """h: whether the item was read before."""
         return b" h1" if self._found.was_read else b" h0"
 
     def opaque(self, token: bytes) -> bytes:
-        """O: what the client wants to have back."""
+        """O: the client's opaque."""
         return opaque(token)
 
     def key(self, token: bytes) -> bytes:
@@ -214,14 +214,14 @@ _META_FIELDS: dict[int, Callable[[_Fields, bytes], bytes]] = {
     ord("O"): _Fields.opaque,
     ord("k"): _Fields.key,
 }
-"""What each flag of mg adds to the reply."""
+"""The field that each flag of mg adds to the reply."""
 
 
 # Flags that take effect in the order in which they were given
 
 
 def _effective(flags: Flags) -> list[bytes]:
-    """Return the flags up to an opaque that is too long."""
+    """Return the flags before an opaque that is too long, or all flags."""
     if _O not in flags.letters:
         return flags.tokens
     return list(takewhile(lambda token: token[0] != _O or len(token) <= OPAQUE_LIMIT_BYTES, flags.tokens))
@@ -233,7 +233,10 @@ def _stands_before(first: int, second: int, tokens: list[bytes]) -> bool:
 
 
 def _new_deadline(store: Store, flags: Flags, tokens: list[bytes], is_made: bool) -> int | None:
-    """Return the deadline that these flags set, in their order: T, and N of what was missing; None where none does."""
+    """Return the deadline that these flags set, in their order; None if none does.
+
+    T always counts; N counts only if the item was missing.
+    """
     deadline = None
     for token in tokens:
         if token[0] == _T and flags.ttl is not None:
@@ -244,7 +247,7 @@ def _new_deadline(store: Store, flags: Flags, tokens: list[bytes], is_made: bool
 
 
 def _seconds_left(store: Store, flags: Flags, token: bytes, former: int, is_made: bool) -> bytes:
-    """Return the field t: the time until the deadline that the flags before this one leave; -1 is never."""
+    """Return the field t: seconds until the deadline, after the effect of the flags before this one; -1 is never."""
     changed = _new_deadline(store, flags, flags.tokens[: flags.tokens.index(token)], is_made)
     deadline = former if changed is None else changed
     return b" t%d" % (max(0, deadline - store.clock.now) if deadline else -1)
@@ -254,7 +257,7 @@ def _seconds_left(store: Store, flags: Flags, token: bytes, former: int, is_made
 
 
 def ms(protocol: LineResponder, words: list[bytes]) -> None:
-    """ms <key> <datalen> <flags>*, and then the data block."""
+    """ms <key> <datalen> <flags>*, followed by the data block."""
     length = signed32(words[2])
     if length is None or not 0 <= length <= LARGEST_LENGTH or not look_like_flags(words[3:]):
         protocol.reply(BAD_FORMAT)
@@ -264,7 +267,7 @@ def ms(protocol: LineResponder, words: list[bytes]) -> None:
         mode = _mode(flags)
         if not accepts_size(protocol, mode, flags.key, length, flags.client_flags, META_SIZE_RULE):
             raise BadFlags(TOO_LARGE)
-        flags.identity()  # whether the opaque is too long shows before the block is read
+        flags.identity()  # rejects an opaque that is too long before the block is read
     except BadFlags as fault:
         protocol.reply(fault.args[0])
         protocol.swallow(length)
@@ -282,7 +285,7 @@ def _mode(flags: Flags) -> Mode:
 
 
 def _finish_ms(protocol: LineResponder, flags: Flags, mode: Mode, length: int, wire_bytes: bytes) -> None:
-    """Store the block of a ms, and answer."""
+    """Store the data block of a ms, and reply."""
     makes_missing = mode.joins and flags.vivify_ttl is not None
     ttl = flags.vivify_ttl if makes_missing else flags.ttl
     write = Write(
@@ -320,7 +323,7 @@ def _stored_field(flags: Flags, token: bytes, length: int, entry: Entry | None) 
 
 
 def md(protocol: LineResponder, words: list[bytes]) -> None:
-    """md <key> <flags>*: delete, empty, or invalidate."""
+    """md <key> <flags>*: delete, empty or invalidate an item."""
     flags = _read(protocol, words)
     if flags is None:
         return
@@ -351,7 +354,7 @@ def md(protocol: LineResponder, words: list[bytes]) -> None:
 
 
 def ma(protocol: LineResponder, words: list[bytes]) -> None:
-    """ma <key> <flags>*: count up or down."""
+    """ma <key> <flags>*: increment or decrement."""
     flags = _read(protocol, words, b"CLIENT_ERROR invalid or duplicate flag")
     if flags is None:
         return
@@ -373,7 +376,7 @@ def ma(protocol: LineResponder, words: list[bytes]) -> None:
 
 
 def _arithmetic(protocol: LineResponder, flags: Flags) -> Arithmetic:
-    """Return what a ma asks for. T and N have no effect behind an opaque that is too long."""
+    """Return what a ma asks for. T and N have no effect after an opaque that is too long."""
     tokens = _effective(flags)
     return Arithmetic(
         flags.key,
@@ -414,7 +417,7 @@ def _counted_field(store: Store, flags: Flags, counted: Counted, token: bytes) -
 
 
 def me(protocol: LineResponder, words: list[bytes]) -> None:
-    """me <key> [b]: tell about an item, for people who look for a fault."""
+    """me <key> [b]: show an item's metadata, for debugging."""
     key, in_base64 = words[1], words[2:3] == [b"b"]
     if in_base64 and len(key) <= KEY_LIMIT_BYTES:
         key = decoded(key)

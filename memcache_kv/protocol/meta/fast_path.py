@@ -1,7 +1,7 @@
 r"""The fast path of the meta commands: mg and ms in their common form, one or many at once.
 
-That is with flags that only say what to return or how to store: v, f, k, s, t, q and O of mg, F, T, k, q and O of ms.
-Whatever has another form is left to the general way (`commands.py`), which answers all of it alike.
+The common form has only flags that say what to return or how to store: v, f, k, s, t, q and O of mg; F, T, k, q and O
+of ms. Requests in any other form take the general path (`commands.py`), which gives the same replies.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.responder import FormReader
 
 PLANS_KEPT = 256
+"""How many parsed flag combinations are cached, for mg and for ms each."""
 LONGEST_PLAN_BYTES = 128
-"""What the flags say is kept up to this length of theirs only: a client decides how long they are."""
+"""Longer flags are not cached, as the client controls their length."""
 _FAST_FLAGS = frozenset(b"vfkstqO")
 _O, _v, _f, _k, _s, _t = b"Ovfkst"
 NO_BLOCK = bytes(PLAIN_LIMIT_BYTES)
-"""Stands for a line or data block that is not there: longer than any of the fast path."""
+"""Stands for a missing line or data block. It is longer than any value of the fast path."""
 KEY_PLACE = -2
-"""Where in what was answered last the key belongs."""
+"""The index in `out` of the piece that the key replaces."""
 
 
 def store_ms(protocol: FormReader, rest: bytes, block: bytes) -> bool:
-    """Carry out a ms of a small value; return whether its line, of which `rest` follows the command, has that form.
+    """Store a small value with ms. Return False, without doing anything, if the request is not in its common form.
 
-    Raises WritesRejected.
+    rest: the line after the command; block: the data block without its line end. Raises WritesRejected.
     """
     key, _, words = rest.partition(b" ")
     classic, reply = ms_form(words) if len(words) <= LONGEST_PLAN_BYTES else (b"", ())
     head, value_bytes, value_end, _ = protocol.form_now(classic)
     if len(block) != value_bytes or not is_text_key(key) or LINE_FEED in words:
-        return False  # a line feed ends a line, also behind an opaque
+        return False  # a line feed would end the line, even within an opaque
     protocol.store.put(key, b"".join((head, block, value_end)))
     protocol.out += reply
     if len(reply) > 1:
@@ -45,9 +46,10 @@ def store_ms(protocol: FormReader, rest: bytes, block: bytes) -> bool:
 
 @lru_cache(PLANS_KEPT)
 def ms_form(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-    """Return the words that say the same behind a classic set's key, and the answer; no words where some are unusual.
+    """Translate the words after a ms's key into those of a classic set; return them and the reply's pieces.
 
-    The answer has three parts where the key belongs in place of the second.
+    The words are b"" if the request is not in its common form. A reply of three pieces includes the key, which replaces
+    the second.
     """
     length, *flags = words.split(b" ")
     client_flags, ttl, answer = b"0", b"0", [b"HD"]
@@ -71,9 +73,10 @@ def ms_form(words: bytes) -> tuple[bytes, tuple[bytes, ...]]:
 
 
 def answer_mg(protocol: FormReader, rest: bytes) -> bool:
-    """Answer a mg that hits with what its flags ask for, in their order.
+    """Reply to a mg that hits.
 
-    Returns False, and has done nothing, where its line, of which `rest` follows the command, has another form.
+    rest: the line after the command. Returns False, without replying, on a miss, for a large value, or if the request
+    is not in its common form.
     """
     key, _, asked = rest.partition(b" ")
     opaque = b""
@@ -110,7 +113,7 @@ def answer_mg(protocol: FormReader, rest: bytes) -> bool:
 
 
 def _without_opaque(asked: bytes) -> tuple[bytes, bytes]:
-    """Return the opaque flag, and the flags with a bare O in its place."""
+    """Return the opaque flag, and the flags with O alone in its place."""
     start = asked.index(b"O")
     end = asked.find(b" ", start)
     if end < 0:
@@ -120,7 +123,7 @@ def _without_opaque(asked: bytes) -> tuple[bytes, bytes]:
 
 @lru_cache(PLANS_KEPT)
 def mg_plan(asked: bytes) -> bytes | None:
-    """Return the letters of a mg's flags in their order; None where one is unusual, or there twice."""
+    """Return the letters of a mg's flags in their order; None if one is repeated or not in the common form."""
     letters = asked.replace(b" ", b"")
     if asked and (asked != b" ".join(bytes([each]) for each in letters)):
         return None

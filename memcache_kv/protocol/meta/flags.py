@@ -1,4 +1,4 @@
-"""The flags behind a meta command, read as memcached reads them (protocol.txt, "Meta Commands")."""
+"""Parse the flags of a meta command as memcached does (protocol.txt, "Meta Commands")."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ BAD_KEY = b"CLIENT_ERROR error decoding key"
 
 
 class BadFlags(Exception):
-    """The flags can't be used; its argument is the line that says so."""
+    """The flags are invalid. The argument is the error line for the client."""
 
 
 class Flags:
-    """What a meta command asks for.
+    """The parsed flags of a meta command.
 
-    tokens: the flags as they came, for the reply has theirs in the same order. Times are the client's exptimes.
+    key: the key; tokens: the flags as the client sent them, as the reply has the same order. Times are the client's
+    exptimes.
     """
 
     __slots__ = (
@@ -34,7 +35,7 @@ class Flags:
 
     def __init__(self, key: bytes, tokens: list[bytes]) -> None:
         self.key = key
-        """The key as the store has it."""
+        """The key, decoded if it was sent in base64."""
         self.tokens = tokens
         self.letters = {token[0] for token in tokens}
         self.ttl: int | None = None
@@ -43,28 +44,28 @@ class Flags:
         self.client_flags = 0
         self.cas: int | None = None
         self.new_cas = 0
-        """0: it is left to the store."""
+        """The CAS id that the client chose; 0 lets the store choose it."""
         self.mode = b""
         self.initial = 0
         self.delta = 1
 
     def has(self, letter: bytes) -> bool:
-        """Tell whether this flag was given."""
+        """Return whether this flag was given."""
         return letter[0] in self.letters
 
     @property
     def quiet(self) -> bool:
-        """Whether the usual outcome is to be kept silent."""
+        """Whether the most common result gets no reply (the flag q)."""
         return _QUIET in self.letters
 
     def echo(self) -> bytes:
-        """Return the key as the client wrote it, with the flag that says how."""
+        """Return the key's field for the reply, in base64 if the client sent the key so."""
         if _BASE64 in self.letters:
             return b" k" + base64.b64encode(self.key) + b" b"
         return b" k" + self.key
 
     def identity(self) -> bytes:
-        """Return what a reply without an item has: opaque and key, in the order asked for. Raises BadFlags."""
+        """Return the fields of a reply without an item: opaque and key, in the client's order. Raises BadFlags."""
         parts = []
         for token in self.tokens:
             if token[0] == _OPAQUE:
@@ -78,22 +79,22 @@ _QUIET, _BASE64, _OPAQUE, _KEY = b"qbOk"
 
 
 def opaque(token: bytes) -> bytes:
-    """Return an opaque flag as replies have it. Raises BadFlags where it is too long."""
+    """Return the reply's field for an opaque. Raises BadFlags if it is too long."""
     if len(token) > OPAQUE_LIMIT_BYTES:
         raise BadFlags(LONG_OPAQUE)
     return b" " + token
 
 
 def look_like_flags(tokens: list[bytes]) -> bool:
-    """Tell whether these words begin as flags may: memcached looks at that before anything else in a meta command."""
+    """Return whether every word begins with a letter or digit that a flag may have. memcached checks this first."""
     return all(64 < token[0] < 123 or 48 <= token[0] <= 57 for token in tokens)
 
 
 def read_flags(key: bytes, tokens: list[bytes], words: int) -> Flags:
-    """Read the flags of a command line that has this many words. Raises BadFlags.
+    """Parse the flags of a meta command. Raises BadFlags.
 
-    A number that can't be read is not reported before the rest has been looked at, as in memcached: what is reported
-    is the last fault of that kind, or the first flag that is unknown or came before.
+    key: the key as sent; tokens: the flags; words: how many words the whole line has. As in memcached, an unknown or
+    duplicate flag is reported before an invalid number, and of several invalid numbers the last is reported.
     """
     if len(key) > KEY_LIMIT_BYTES:
         raise BadFlags(BAD_FORMAT)
@@ -121,7 +122,7 @@ def read_flags(key: bytes, tokens: list[bytes], words: int) -> Flags:
 
 
 Reader: TypeAlias = Callable[[Flags, bytes], bytes | None]
-"""Takes one flag into the rest; returns the error where it can't, which may be one without words of its own."""
+"""Parses one flag into a `Flags`. Returns None, or an error: its text, or b"" for the general error text."""
 
 
 def _number(field: str, read: Callable[[bytes], int | None], error: bytes) -> Reader:
@@ -148,9 +149,9 @@ def _decode_key(flags: Flags, token: bytes) -> bytes | None:
 
 
 def decoded(text: bytes) -> bytes:
-    """Decode base64 as memcached does: other characters are passed over, and what follows the padding too.
+    """Decode base64 as memcached does: it ignores other characters and everything after the padding.
 
-    Returns nothing where it is not a whole number of groups.
+    Returns b"" if the length is invalid.
     """
     clean = bytes(byte for byte in text if byte in _BASE64_ALPHABET)
     first = clean.find(b"=")
@@ -164,7 +165,7 @@ def decoded(text: bytes) -> bytes:
 
 _BASE64_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 _BARE = frozenset(b"OPLkstcfvhluqxI")
-"""Flags that take nothing, or what only a reply or a proxy has a use for."""
+"""Flags without an argument, or whose argument is only used in the reply or by a proxy."""
 
 _READERS: dict[int, Reader] = {
     ord("b"): _decode_key,

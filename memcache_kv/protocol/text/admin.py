@@ -1,7 +1,7 @@
-"""Commands about the server, not a key: statistics, flushing, limits, time, the end.
+"""Commands about the server, not a key: statistics, flush, limits, time and shutdown.
 
-Each function carries out one command whose words are split; the errors and the order in which they are looked for are
-memcached 1.6.45's.
+Each function carries out one command, given its words. Errors are checked in memcached 1.6.45's order, and have its
+texts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_FRACTION = 31
 
 
 def stats(protocol: TextResponder, words: list[bytes]) -> None:
-    """stats [<what>]; of most words the beginning is enough, as in memcached."""
+    """stats [<what>]; most words may be shortened to a prefix, as in memcached."""
     context = protocol.context
     what = words[1] if len(words) > 1 else b""
     if not what:
@@ -94,7 +94,7 @@ def _cachedump(protocol: TextResponder, words: list[bytes]) -> None:
         protocol.answer_chunks(listing.cachedump(protocol.store, most, {number}))
 
 
-# What is kept, and how much of it
+# Items and memory
 
 
 def flush_all(protocol: TextResponder, words: list[bytes]) -> None:
@@ -132,7 +132,7 @@ def cache_memlimit(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def lru(protocol: TextResponder, words: list[bytes]) -> None:
-    """lru tune|mode|temp_ttl <argument>*: checked, and without effect, as there is one list of items here."""
+    """lru tune|mode|temp_ttl <argument>*: checked, but without effect, as there are no LRU segments here."""
     what = words[1] if len(words) > 1 else b"?"
     if b"tune".startswith(what) and len(words) >= 6:
         protocol.reply(_judge_tuning(*words[2:6]))
@@ -158,7 +158,7 @@ def _judge_tuning(hot: bytes, warm: bytes, hot_factor: bytes, warm_factor: bytes
 
 
 def _fraction(word: bytes) -> float | None:
-    """Read a number that may have a fraction; None where it is none."""
+    """Parse a decimal fraction; None for an invalid one."""
     try:
         return float(word) if len(word) <= LONGEST_FRACTION and b"_" not in word else None
     except ValueError:
@@ -166,7 +166,7 @@ def _fraction(word: bytes) -> float | None:
 
 
 def slabs(protocol: TextResponder, words: list[bytes]) -> None:
-    """slabs reassign <from> <to>, slabs automove <what>: there are no pages to move, and the answers say so."""
+    """slabs reassign <from> <to>, slabs automove <what>: checked, but without effect, as there are no slab pages."""
     what = words[1] if len(words) > 1 else b"?"
     if b"reassign".startswith(what) and len(words) == 4:
         _reassign(protocol, signed32(words[2]), signed32(words[3]))
@@ -218,10 +218,10 @@ def verbosity(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def debugtime(protocol: TextResponder, words: list[bytes]) -> None:
-    """debugtime p|r|<seconds>: let the clock stand, go on, or move by so much; for tests of what expires.
+    """debugtime p|r|<seconds>: pause the clock, resume it, or move it by some seconds; for tests of expiry.
 
-    Known with --debug-commands alone, as memcached knows it in builds for tests alone. Refused where it could do what
-    flush_all is not allowed to, and where deadlines that are kept on disk would be wrong for the next run.
+    Only available with --debug-commands. Rejected where flush_all is disabled, as it could expire all items, and with a
+    journal, as the expiry times in it would be wrong after a restart.
     """
     context = protocol.context
     what = words[1] if len(words) > 1 else b"?"
@@ -243,7 +243,7 @@ def debugtime(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def shutdown(protocol: TextResponder, words: list[bytes]) -> None:
-    """shutdown [graceful]; both end as SIGTERM does."""
+    """shutdown [graceful]; both stop the server as SIGTERM does."""
     if not protocol.context.settings.enable_shutdown:
         protocol.reply(b"SERVER_ERROR: shutdown not enabled")
     elif len(words) == 1 or (len(words) == 2 and b"graceful".startswith(words[1])):
@@ -255,7 +255,7 @@ def shutdown(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def refresh_certs(protocol: TextResponder, words: list[bytes]) -> None:
-    """refresh_certs: read the certificates again, for connections that come later."""
+    """refresh_certs: read the certificates again, for new connections."""
     tls = protocol.context.tls
     if tls is None:
         protocol.reply(b"Error TLS not enabled")
@@ -269,7 +269,7 @@ def refresh_certs(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def journal(protocol: TextResponder, words: list[bytes]) -> None:
-    """journal compact: rewrite the journal now, in the background. Ours alone; memcached has no journal."""
+    """journal compact: rewrite the journal now, in the background. memcached has no such command."""
     compactor = protocol.context.compactor
     if words[1:] != [b"compact"]:
         protocol.reply(b"ERROR")
@@ -291,13 +291,13 @@ ADMIN_COMMANDS: dict[bytes, Handler] = {
     b"cache_memlimit": cache_memlimit,
     b"shutdown": shutdown,
 }
-"""Commands that memcached knows with spaces before them, and with noreply behind them."""
+"""Commands that may have spaces before them and noreply after them, as in memcached."""
 DEBUG_COMMANDS = frozenset((b"debugtime",))
 
 
 def command(name: bytes, with_debug: bool) -> Handler | None:
-    """Find the command of this name; None where there is none.
+    """Return the handler of the command `name`, or None if there is no such command.
 
-    with_debug: whether those for tests are known.
+    with_debug: whether commands for tests are available.
     """
     return ADMIN_COMMANDS.get(name) if with_debug or name not in DEBUG_COMMANDS else None

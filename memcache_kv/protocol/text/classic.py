@@ -1,7 +1,7 @@
-"""The classic text commands, each a function of the connection's protocol and the words of its line.
+"""The classic text commands. Each function takes the connection's protocol and the words of the command line.
 
-Which words make a command well-formed, where `noreply` is looked for, and every text answered are those of
-memcached 1.6.45; protocol.txt has the meaning.
+The checks, the places where `noreply` may stand and the reply texts are those of memcached 1.6.45. protocol.txt
+describes what each command does.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ STORED_REPLIES = {
 }
 
 WORDS_LIMIT = 23
-"""memcached takes no more words of a line, but for the keys of a get: what stands behind them is passed over."""
+"""memcached ignores further words of a line, except for the keys of a get."""
 
 
 def dispatch(protocol: TextResponder, line: bytes) -> None:
-    """Find the command that a line names, and carry it out."""
+    """Carry out one command line, given without its line end."""
     words = line.split(b" ")
     first = words[0]
     if b"" in words:
@@ -129,7 +129,7 @@ def _storage(mode: Mode) -> KeyedHandler:
 
 
 def _storage_command(protocol: KeyedResponder, words: list[bytes], mode: Mode) -> None:
-    """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], and then the data block."""
+    """<command> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply], followed by the data block."""
     length = signed32(words[4])
     if length is None or not 0 <= length <= LARGEST_LENGTH:
         protocol.reply(BAD_FORMAT)
@@ -153,11 +153,11 @@ def _store_block(protocol: KeyedResponder, mode: Mode, key: bytes, deadline: int
     protocol.reply(STORED_REPLIES[outcome])
 
 
-# Changing what is there
+# Changes to existing items
 
 
 def delete(protocol: KeyedResponder, words: list[bytes]) -> None:
-    """delete <key> [noreply]; what else the line says is passed over."""
+    """delete <key> [noreply]; other words are ignored."""
     if not _take_key(protocol, words):
         return
     outcome = deletion.delete(protocol, Deletion(words[1]))
@@ -201,7 +201,7 @@ def touch(protocol: KeyedResponder, words: list[bytes]) -> None:
 
 
 def _take_key(protocol: KeyedResponder, words: list[bytes]) -> bool:
-    """Look for noreply, and check the length of the key; False, and it is answered, where that is too long."""
+    """Check for noreply, and check the key's length. If the key is too long, reply with an error and return False."""
     protocol.noreply = words[-1] == b"noreply"
     if len(words[1]) <= KEY_LIMIT_BYTES:
         return True
@@ -246,7 +246,7 @@ KEYED: dict[bytes, tuple[KeyedHandler, int]] = {
     b"ma": (commands.ma, 2),
     b"me": (commands.me, 2),
 }
-"""Commands with a key, and how many words they have at least."""
+"""Commands with a key: the handler and the smallest number of words."""
 
 KEYLESS: dict[bytes, Handler] = {
     b"version": version,

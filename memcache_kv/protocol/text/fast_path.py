@@ -1,8 +1,8 @@
 r"""The fast path of the text protocol: gets, and sets of small values, in their common form, one or many at once.
 
-Whatever has another form is left to the general way (`framing.py`, `classic.py`), which answers all of it in the same
-way, only slower. This is fast because a step of the interpreter costs, not a byte: `split` and `join` handle many
-requests in one step, and one look-up answers several questions at once.
+Requests in any other form take the general path (`framing.py`, `classic.py`), which gives the same replies, but more
+slowly. Each step of the interpreter costs time, and a byte costs almost nothing: so `split` and `join` handle many
+requests in one step, and one look-up replaces several checks.
 """
 
 from __future__ import annotations
@@ -32,27 +32,26 @@ from memcache_kv.store.entry import (
 )
 
 LINES = 128
-"""How many lines are split off at once: where another request follows, few were split off in vain."""
+"""How many lines are split at once. A request in another form stops the fast path, and its split lines are wasted."""
 FAST_COMMANDS = frozenset((b"get", b"set", b"mg ", b"ms "))
-"""How the requests begin that the fast path may carry out."""
+"""The first three bytes of the requests that the fast path may carry out."""
 FORMS_KEPT = 256
-"""For how many different words behind a set's key it is kept what they say."""
+"""How many parsed forms of a set are cached."""
 DIGITS = 9
-"""A number with no more digits is in range."""
+"""A number with at most this many digits is in range."""
 LONGEST_TAIL_BYTES = len(b"255 999999999 4096 noreply")
-"""What follows a set's key is kept up to this length only: a client decides how long it is."""
+"""Longer words after a set's key are not cached, as the client controls their length."""
 
-# A length or flags are read by looking them up: one look-up checks that it is a canonical number in range, and converts
-# it.
+# Flags and lengths are parsed with one look-up, which also checks that they are canonical numbers in range.
 LENGTHS = {b"%d" % n: n for n in range(PLAIN_LIMIT_BYTES - 20)}
 FLAG_HEADS = {b"%d" % n: b" %d " % n for n in range(256)}
 
 
 class SetForm(NamedTuple):
-    """What the words behind a set's key say.
+    """The parsed words after a set's key.
 
-    head: how the entry begins, up to the value; value_bytes: the value's length; end: how the entry ends; reply: what
-    is answered, nothing with noreply.
+    head: the entry's bytes before the value; value_bytes: the value's length; end: the entry's bytes after the value;
+    reply: the reply's pieces, none with noreply.
     """
 
     head: bytes
@@ -62,11 +61,11 @@ class SetForm(NamedTuple):
 
 
 NO_FORM = SetForm(b"", -1, b"", ())
-"""Fits no value: the general way must carry it out."""
+"""A form that no value fits, so that the general path carries out the request."""
 
 
 class FastPath(Session):
-    """A text connection, as far as requests in their common form go."""
+    """The fast path of a text connection."""
 
     __slots__ = ("_lines_at_once",)
 
@@ -75,10 +74,10 @@ class FastPath(Session):
         self._lines_at_once = min(LINES, self._requests_per_turn)
 
     def _run_fast(self, data: bytes, position: int) -> tuple[int, int]:
-        """Carry out the requests in their common form with which the rest of the input begins.
+        """Carry out requests from `position` on, up to the first that is not in its common form.
 
-        Returns the position behind them, and how many they were. What is done for most of them is written out here, as
-        each call costs a tenth of a request.
+        Returns the position after them and their number. The most frequent cases are written out here, as each call
+        costs about a tenth of a request.
         """
         if len(data) - position > PLAIN_LIMIT_BYTES and self._begins_large(data, position):
             return self._store_large(data, position)
@@ -93,7 +92,7 @@ class FastPath(Session):
                 command, _, key = line.partition(b" ")
                 if command == b"get":
                     entry = tables[hash(key) & mask].get(key)
-                    if entry.__class__ is bytes and entry[-1] == PLAIN:  # it has a key without space and line feed
+                    if entry.__class__ is bytes and entry[-1] == PLAIN:  # so the key has no space or line feed
                         if store.records_access:
                             store.record_access(key, entry)
                         out += (b"VALUE ", key, entry, b"END\r\n")
@@ -130,7 +129,7 @@ class FastPath(Session):
             else:
                 line = NO_BLOCK
         except WritesRejected:
-            pass  # the general way finds it too, and answers
+            pass  # the general path raises it again and replies
         self._count_fast(hits, sets)
         left = 0 if line is NO_BLOCK else sum(len(each) + 2 for each in (line, block, *lines) if each is not NO_BLOCK)
         return stop - left, hits + sets + others
@@ -142,7 +141,7 @@ class FastPath(Session):
         counters.cmd_set += sets
 
     def _begins_large(self, data: bytes, position: int) -> bool:
-        """Tell whether there is a set of a large value: to look for lines in that would take long."""
+        """Return whether a set of a large value begins here: splitting its value into lines would take long."""
         if data[position : position + 4] != b"set ":
             return False
         words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
@@ -171,9 +170,10 @@ class FastPath(Session):
         return stop, 1
 
     def _answer_other_get(self, keys: bytes, entry: Entry | None) -> bool:
-        """Answer a get of several keys, or of one whose entry is not plain.
+        """Reply to a get of several keys, or of one key whose entry is not plain.
 
-        Returns False, and has done nothing, where it has another form or the turn has no room for more.
+        keys: the words after the command; entry: the entry of the key, if there is only one. Returns False, without
+        doing anything, if the request has another form or the turn is used up.
         """
         if self.turn_bytes > TURN_BYTES:
             return False
@@ -205,7 +205,7 @@ class FastPath(Session):
         return True
 
     def form_now(self, words: bytes) -> SetForm:
-        """Return what these words behind a set's key say now, as the exptime among them may be relative."""
+        """Parse the words after a set's key. A relative exptime counts from now."""
         if len(words) > LONGEST_TAIL_BYTES or not self._takes_small_sets:
             return NO_FORM
         return set_form(words, self.store.clock.now, self.store.clock.started)
@@ -213,7 +213,11 @@ class FastPath(Session):
 
 @lru_cache(FORMS_KEPT)
 def set_form(words: bytes, now: int, started: int) -> SetForm:
-    """Read flags, exptime, length and perhaps noreply. Most sets of a second have the same few."""
+    """Parse flags, exptime, length and an optional noreply; NO_FORM for any other form.
+
+    now, started: unix times of now and of the server's start. The result is cached, as most sets within a second have
+    the same words.
+    """
     flags, exptime, length, *rest = (*words.split(b" "), b"", b"")
     head, value_bytes = FLAG_HEADS.get(flags), LENGTHS.get(length)
     if head is None or value_bytes is None or rest not in ([b"", b""], [b"noreply", b"", b""]):
@@ -224,7 +228,7 @@ def set_form(words: bytes, now: int, started: int) -> SetForm:
 
 
 def _entry_end(exptime: bytes, now: int, started: int) -> bytes:
-    """Return what ends a small entry with this exptime; nothing where it has another form."""
+    """Return the bytes that end a small entry with this exptime; b"" if the exptime is not in its common form."""
     if not exptime.isdigit() or len(exptime) > DIGITS:
         return b""
     deadline = absolute_deadline(int(exptime), now, started)

@@ -1,6 +1,6 @@
-r"""The classic text protocol: lines and data blocks in, replies out (memcached's doc/protocol.txt).
+r"""The classic text protocol: split the input into lines and data blocks (memcached's doc/protocol.txt).
 
-`TextProtocol` frames the stream; `fast_path.py` carries out requests in their common form, `classic.py` all others.
+`fast_path.py` carries out requests in their common form, `classic.py` all others.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import RetrievalCount
 
 JOINED_BYTES = 64 * 1024
-"""Replies with values of more bytes are not small: to copy them together takes longer than to send each by itself."""
+"""Replies with more bytes of values than this are sent separately: joining them would take longer."""
 LINE_LIMIT_BYTES = 2048
-"""A command line without its end after this many bytes ends the connection, as in memcached."""
+"""A command line that is longer than this and has no end closes the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
-"""But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
+"""The limit for `get` and `gets`, which may name many keys: 8,000 of the longest. memcached has no limit."""
 ENDLESS_BYTES = 1 << 62
-"""More than any client sends: what comes from one that watches is passed over."""
+"""More than any client sends: all input of a connection that watches is discarded."""
 
 
 class TextProtocol(FastPath):
-    """One connection's stream of requests.
+    """The text protocol of one connection.
 
-    Feed bytes to `receive`; replies gather in `out`, for the caller to send and clear. After each call look at
-    `paused` (there is more to do without new input: send, let others have their turn, call `resume`) and
-    `closing` (send, then close). Never raises for anything a client sends.
+    Pass input to `receive`; send and clear the replies in `out`. After each call check `paused` (there is more to do
+    without new input: send, serve other connections, then call `resume`) and `closing` (send, then close). Never raises
+    for anything a client sends.
     """
 
     __slots__ = (
@@ -48,15 +48,15 @@ class TextProtocol(FastPath):
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
         self.noreply = False
-        """Whether the present request asked for silence."""
+        """Whether the current request asked for no reply."""
         self._keys: Iterator[bytes] = iter(())
-        """Keys of a get that is not yet answered in full."""
+        """The keys of the current get that have no reply yet."""
         self._find: Finder = self.store.get
         self._with_cas = False
         self._count: RetrievalCount = Counters.count_gets
 
     def receive(self, data: bytes) -> bool:
-        """Take what arrived, carry out the requests that are whole, and keep the rest."""
+        """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self._mid_block or self.observers.active:
             self._receive_general(data)
             return False
@@ -68,7 +68,7 @@ class TextProtocol(FastPath):
         return False
 
     def _receive_general(self, data: bytes) -> None:
-        """Take what continues a request that is not whole yet, or what observers must see one by one."""
+        """Handle input that continues an incomplete request, or whose requests observers must see one by one."""
         if self._held:
             data = self._held + data
             self._held = b""
@@ -82,10 +82,10 @@ class TextProtocol(FastPath):
         self._run(data)
 
     def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
-        """Carry out requests until the input or the turn is used up: one in the general way, then those that follow
-        it in their common form, and so on.
+        """Carry out requests until the input or the turn is used up.
 
-        done: how many of this turn were carried out already.
+        After one request on the general path, the fast path is tried again. done: how many requests of this turn were
+        carried out already.
         """
         left = self._requests_per_turn - done
         while left > 0 and not self.closing:
@@ -109,9 +109,9 @@ class TextProtocol(FastPath):
             self._keep(data[position:] if position else data)
 
     def _slow(self, data: bytes, position: int, end: int) -> int:
-        """Carry out the request whose line ends at `end`, with as much of its data block as is there.
+        """Carry out the request whose line ends at `end`, with as much of its data block as has arrived.
 
-        Returns the position behind it.
+        Returns the position after it.
         """
         stop = end - 1 if end > position and data[end - 1] == 13 else end
         try:
@@ -123,7 +123,7 @@ class TextProtocol(FastPath):
         return end + 1
 
     def _line(self, line: bytes, length_bytes: int) -> None:
-        """Carry out one command line, whose length is counted with its end."""
+        """Carry out one command line; `length_bytes` includes its line end."""
         self.noreply = False
         self._log.request(self.fd, line)
         if length_bytes < 4:
@@ -132,7 +132,7 @@ class TextProtocol(FastPath):
             classic.dispatch(self, line)
 
     def _keep(self, rest: bytes) -> None:
-        """Hold input back: a line that is not whole yet, or what the turn had no more room for."""
+        """Keep an incomplete line, or the input that is left for the next turn."""
         self._held = rest
         if self.paused or LINE_FEED in rest:
             self.paused = True
@@ -142,10 +142,10 @@ class TextProtocol(FastPath):
             self.closing = not rest.lstrip(b" ").startswith((b"get ", b"gets ")) or len(rest) > MULTIGET_LIMIT_BYTES
             self.want = max(READ_BYTES, min(len(rest), LARGEST_READ_BYTES))
 
-    # For those who watch
+    # watch
 
     def watch(self, watcher: Watcher) -> None:
-        """Send what this gathers whenever `resume` is called, and pass over all further input."""
+        """Send the watcher's lines whenever `resume` is called, and discard all further input."""
         self.watcher = watcher
         self._more = self._send_lines
         self.swallow(ENDLESS_BYTES)
@@ -157,7 +157,7 @@ class TextProtocol(FastPath):
     # Replies
 
     def _refuse_block(self) -> None:
-        """Answer that a data block does not end with its line end."""
+        """Reply that the data block does not end with a line end."""
         self.reply(b"CLIENT_ERROR bad data chunk")
 
     def _answer_refused(self) -> None:
@@ -169,7 +169,7 @@ class TextProtocol(FastPath):
         return OUT_OF_MEMORY + b"\r\n" if reply.find(b"\n") == len(reply) - 1 else None
 
     def reply(self, line: bytes) -> None:
-        """Answer with one line, unless the request asked for silence."""
+        """Reply with one line, given without its line end, unless the request asked for no reply."""
         if self.noreply:
             self._log.reply(self.fd, b"NOREPLY " + line)
             return
@@ -177,7 +177,7 @@ class TextProtocol(FastPath):
         self.out += (line, b"\r\n")
 
     def send(self, line: bytes, rest: bytes) -> None:
-        """Answer with a line and what follows it; large values end the turn."""
+        """Reply with a line and a data block, given with its line end; large values end the turn."""
         self._log.reply(self.fd, line)
         self.turn_bytes += len(rest)
         if self.turn_bytes > TURN_BYTES:
@@ -185,9 +185,10 @@ class TextProtocol(FastPath):
         self.out += (line, b"\r\n", rest)
 
     def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
-        """Begin to answer a command that retrieves these keys.
+        """Begin the reply to a command that retrieves these keys.
 
-        find: returns a key's entry, with its CAS id where `with_cas`; count: counts hits and misses.
+        find: returns a key's entry, or None; with_cas: whether the reply includes CAS ids; count: counts hits and
+        misses.
         """
         self._keys = iter(keys)
         self._find = find
@@ -196,7 +197,7 @@ class TextProtocol(FastPath):
         self.answer_keys()
 
     def answer_keys(self) -> None:
-        """Answer as many keys of the present get as the turn has room for, and END after the last."""
+        """Reply to as many keys of the current get as fit into the turn, with END after the last."""
         keys = list(islice(self._keys, multiget.KEYS_PER_TURN))
         is_fast = self._find == self.store.get and not self.observers.active
         reply = multiget.answer_keys(self, keys) if is_fast else None
@@ -216,7 +217,7 @@ class TextProtocol(FastPath):
         self._more = self.answer_keys
 
     def _answer_singly(self, keys: list[bytes]) -> int:
-        """Answer a part of a command that retrieves, key by key; return how many."""
+        """Reply to these keys one by one until the turn is used up; return how many were done."""
         find, log, hits, misses = self._find, self._log, 0, 0
         for key in keys:
             entry = fetch(self, key, find)
@@ -232,7 +233,7 @@ class TextProtocol(FastPath):
         return hits + misses
 
     def _send_value(self, key: bytes, entry: Entry) -> None:
-        """Append one VALUE, with its CAS id where the command asks for it."""
+        """Append one VALUE to the replies, with its CAS id if the command asks for it."""
         wire_bytes = wire_bytes_of(entry)
         self.turn_bytes += len(wire_bytes)
         if self._with_cas:

@@ -1,4 +1,4 @@
-"""The login that -Y asks for: a text protocol that knows nothing else before it.
+"""The login of the text protocol, which -Y demands.
 
 A client logs in with `set <any key> <flags> <exptime> <bytes>` and the data block `user password`.
 """
@@ -14,11 +14,14 @@ SHORTEST_LINE_BYTES = 6
 SHORTEST_INPUT_BYTES = 3
 TOKEN_LIMIT_BYTES = 16384
 SIZE_WORD = 4
-"""Which word of the line tells the length of the data block."""
+"""The index of the word that gives the length of the data block."""
 
 
 class GuardedTextProtocol(TextProtocol):
-    """A text protocol that carries out nothing before a login."""
+    """A text protocol that accepts no other command before a login.
+
+    users: the users who may log in.
+    """
 
     __slots__ = ("_users", "logged_in", "_before_login", "_token_bytes")
 
@@ -27,22 +30,22 @@ class GuardedTextProtocol(TextProtocol):
         self._users = users
         self.logged_in = False
         self._before_login = b""
-        """Input of which the login's next part is not wholly there."""
+        """Input of an incomplete login."""
         self._token_bytes = 0
-        """Length of the data block with user and password that comes next, with its line end; 0 before its line."""
+        """Length of the expected data block with user and password, including its line end; 0 before its line."""
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes of a login or request that is not whole yet it keeps."""
+        """How many bytes of an incomplete login or request the session holds."""
         return len(self._before_login) + super().held_bytes
 
     @property
     def block_bytes_left(self) -> int:
-        """How many bytes of a login's data block may still come, or of another one; 0 where none is awaited."""
+        """How many bytes of a login's or another data block may still arrive; 0 if none is expected."""
         return self._token_bytes or super().block_bytes_left
 
     def receive(self, data: bytes) -> bool:
-        """Take what arrived; before the login, look for nothing else in it."""
+        """Carry out the input; before a login, accept nothing else. See `Session.receive`."""
         if self.logged_in:
             return super().receive(data)
         self._receive_login(data)
@@ -64,7 +67,7 @@ class GuardedTextProtocol(TextProtocol):
             super().receive(data[position:])
 
     def _take_line(self, data: bytes, position: int) -> int:
-        """Carry out one line, which begins a login or is refused. Returns the position behind it, or 0."""
+        """Carry out one line, which begins a login or is rejected. Returns the position after it, or 0."""
         there = len(data) - position
         if there < SHORTEST_INPUT_BYTES:
             return 0
@@ -72,7 +75,7 @@ class GuardedTextProtocol(TextProtocol):
         if end < 0 or end - position < SHORTEST_LINE_BYTES:
             self.closing = end >= 0 or there > LINE_LIMIT_BYTES
             return 0
-        line = data[position : end - 1].removesuffix(b"\r")  # memcached takes whatever is before the \n for its \r
+        line = data[position : end - 1].removesuffix(b"\r")  # memcached drops the byte before the \n, whatever it is
         words = [word for word in line.split(b" ") if word]
         size = unsigned32(words[SIZE_WORD]) if len(words) > SIZE_WORD else None
         if size is None or not data.startswith(b"set", position):
@@ -84,7 +87,7 @@ class GuardedTextProtocol(TextProtocol):
         return end + 1
 
     def _take_token(self, data: bytes, position: int) -> int:
-        """Check user and password. Returns the position behind them, or 0 where they are not wholly there."""
+        """Check user and password. Returns the position after them, or 0 if they are incomplete."""
         stop = position + self._token_bytes
         if len(data) < stop:
             return 0

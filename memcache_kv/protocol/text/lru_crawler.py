@@ -1,4 +1,4 @@
-"""lru_crawler: the thread that takes expired items away, and the lists of all keys (protocol.txt, "LRU_Crawler")."""
+"""lru_crawler: control the thread that removes expired items, and list all keys (protocol.txt, "LRU_Crawler")."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import TextResponder
 
 CLASSES = range(1, 64)
-"""What memcached takes for the number of an item class."""
+"""The valid numbers of size classes, as in memcached."""
 EVERY_CLASS = (b"all", b"hash")
 LONGEST_SLEEP_US = 1_000_000
 
 
 def lru_crawler(protocol: TextResponder, words: list[bytes]) -> None:
-    """lru_crawler <what> [<argument>]; of <what> the beginning is enough, as in memcached."""
+    """lru_crawler <what> [<argument>]; <what> may be shortened to a prefix, as in memcached."""
     if len(words) == 3:
         for name, handler in WITH_ARGUMENT.items():
             if name.startswith(words[1]):
@@ -38,14 +38,14 @@ def lru_crawler(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def _crawl(protocol: TextResponder, classes: bytes) -> None:
-    """Ask for a round over the items of these classes."""
+    """Start a crawl of the items in these classes."""
     crawler = protocol.context.crawler
     if not crawler.enabled:
         protocol.reply(b"CLIENT_ERROR lru crawler disabled")
     elif classes == b"hash":
         protocol.reply(b"ERROR an unknown error happened")
     elif _is_class_list(protocol, classes):
-        started = crawler.request()  # a round looks at the items of all classes
+        started = crawler.request()  # a crawl covers the items of all classes
         protocol.reply(b"OK" if started else b"BUSY currently processing crawler request")
 
 
@@ -77,7 +77,7 @@ def _dump(
 
 
 def _is_class_list(protocol: TextResponder, classes: bytes) -> bool:
-    """Tell whether it is a word for all classes or a list of their numbers; where it is not, it is answered."""
+    """Return whether this names all classes or lists their numbers; if not, reply with an error."""
     numbers = _class_numbers(classes)
     if classes in EVERY_CLASS:
         return True
@@ -93,13 +93,13 @@ def _class_numbers(classes: bytes) -> list[int]:
 
 
 def _class_number(word: bytes) -> int:
-    """Read the number of an item class; 0 where it is none."""
+    """Parse the number of a size class; 0 for an invalid one."""
     number = unsigned32(word)
     return number if number is not None and number in CLASSES else 0
 
 
 def _tocrawl(protocol: TextResponder, argument: bytes) -> None:
-    """Set how many items a round that is asked for looks at; 0 for all."""
+    """Set how many items a requested crawl examines; 0 for all."""
     count = unsigned32(argument)
     if count is None:
         protocol.reply(BAD_FORMAT)
@@ -109,7 +109,7 @@ def _tocrawl(protocol: TextResponder, argument: bytes) -> None:
 
 
 def _sleep(protocol: TextResponder, argument: bytes) -> None:
-    """Set how many microseconds the crawler sleeps between items; 0 for not at all."""
+    """Set how many microseconds the crawler sleeps between items; 0 for no sleep."""
     sleep_us = unsigned32(argument)
     if sleep_us is None:
         protocol.reply(BAD_FORMAT)
@@ -127,4 +127,4 @@ WITH_ARGUMENT: dict[bytes, Callable[[TextResponder, bytes], None]] = {
     b"tocrawl": _tocrawl,
     b"sleep": _sleep,
 }
-"""In the order in which memcached compares them."""
+"""The subcommands with an argument, in the order in which memcached compares them."""

@@ -1,4 +1,4 @@
-"""A get of several keys, answered for all of them together, which is much faster than one by one."""
+"""Reply to a get of several keys at once, which is much faster than one by one."""
 
 from __future__ import annotations
 
@@ -21,34 +21,37 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
 
 KEYS_PER_TURN = 256
-"""Keys of one get that are answered before other connections have their turn."""
+"""How many keys of one get are handled before other connections have their turn."""
 LAST_BYTE: Callable[[Any], int] = itemgetter(-1)
-"""Of a bare entry it is the line feed; what is no bytes has none."""
+"""Returns an entry's last byte: a line feed for a plain entry. Raises TypeError for an Item or None."""
 
 
 def answer_line(session: Session, rest: bytes) -> bytes | None:
-    """Return the reply to a get line, of which this follows the command; None where the general way must answer."""
+    """Return the whole reply to a get line, END included; None if the general path must reply.
+
+    rest: the line after the command.
+    """
     keys = rest.split(b" ")
     if len(keys) > KEYS_PER_TURN:
         return None
     entries = session.store.kept_many(keys)
     pieces: list[Any] | None = _of_bare(session, keys, entries)
-    if not pieces:  # so nothing proves yet that they are keys
+    if not pieces:  # so it is not known yet whether the words are valid keys
         pieces = _of_any(session, keys, entries) if all(map(is_text_key, keys)) else None
     return None if pieces is None else b"".join((*pieces, b"END\r\n"))
 
 
 def answer_keys(session: Session, keys: list[bytes]) -> bytes | None:
-    """Return the values of these keys as a get has them, without an END; None where each must be answered by itself."""
+    """Return the reply to a get of these keys, without END; None if the keys must be handled one by one."""
     entries = session.store.kept_many(keys)
     pieces = _of_bare(session, keys, entries) or _of_any(session, keys, entries)
     return None if pieces is None else b"".join(pieces)
 
 
 def _of_bare(session: Session, keys: list[bytes], entries: list[Entry | None]) -> list[Any]:
-    """Return the pieces of the reply where all keys have bare entries, as most do; none where not.
+    """Return the pieces of the reply if all keys have plain entries, which is common; an empty list if not.
 
-    Slices put them between the other pieces, all at once.
+    Slice assignments place all keys and entries at once.
     """
     try:
         if bytes(map(LAST_BYTE, entries)) != b"\n" * len(keys):
@@ -64,7 +67,7 @@ def _of_bare(session: Session, keys: list[bytes], entries: list[Entry | None]) -
 
 
 def _of_any(session: Session, keys: list[bytes], entries: list[Entry | None]) -> list[bytes] | None:
-    """Return the pieces of the reply whatever the keys have; None where it is an Item, which may be large."""
+    """Return the pieces of the reply; None if a key has an Item, which may be large."""
     store, counters, pieces, misses = session.store, session.counters, list[bytes](), 0
     expired = expiring_end(store.clock.now)
     for key, entry in zip(keys, entries, strict=True):

@@ -1,4 +1,4 @@
-"""What a classic text command needs of the connection that it responds to."""
+"""Interfaces through which classic text commands reply to a connection."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from memcache_kv.protocol.responder import LineResponder
 from memcache_kv.stats.counters import Counters
 
 RetrievalCount: TypeAlias = Callable[[Counters, int, int], None]
-"""Counts hits and misses of a command that retrieves."""
+"""Counts the hits and misses of a retrieval command."""
 
 
 class KeyedResponder(LineResponder, Protocol):
-    """The connection as a classic text command about keys sees it."""
+    """A connection, as a classic text command about keys sees it."""
 
     def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
-        """Answer a command that retrieves these keys."""
+        """Reply to a command that retrieves these keys."""
 
 
 class TextResponder(KeyedResponder, Protocol):
-    """The connection as a classic text command about the server sees it."""
+    """A connection, as a classic text command about the server sees it."""
 
     @property
     def context(self) -> Context:
         """The server."""
 
     def watch(self, watcher: Watcher) -> None:
-        """Send what this gathers from now on, and take no more commands."""
+        """Send the watcher's lines from now on, and accept no more commands."""
 
 
 KeyedHandler: TypeAlias = Callable[[KeyedResponder, list[bytes]], None]
-"""Carries out a command about keys, whose words are split."""
+"""Carries out a command about keys, given the words of its line."""
 Handler: TypeAlias = Callable[[TextResponder, list[bytes]], None]
-"""Carries out a command whose words are split."""
+"""Carries out a command, given the words of its line."""

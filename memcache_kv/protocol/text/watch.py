@@ -1,4 +1,4 @@
-"""The command `watch`, which turns a connection into one that is told what the server does."""
+"""The command `watch`, after which a connection receives log lines about the server's work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def watch(protocol: TextResponder, words: list[bytes]) -> None:
-    """watch [<stream>*]; of a stream's name the beginning is enough, as in memcached."""
+    """watch [<stream>*]; a stream's name may be shortened to a prefix, as in memcached."""
     context = protocol.context
     resume_later = context.resume_later
     if context.settings.disable_watch or resume_later is None:
@@ -35,5 +35,5 @@ def watch(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def _named(word: bytes) -> Stream | None:
-    """Return the first stream whose name begins like this."""
+    """Return the first stream whose name begins with `word`, or None."""
     return next((stream for stream in Stream if stream.value.encode().startswith(word)), None)
