@@ -88,7 +88,7 @@ class TextProtocol(FastPath):
         carried out already.
         """
         left = self._requests_per_turn - done
-        while left > 0 and not self.closing:
+        while left > 0:
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
@@ -96,7 +96,7 @@ class TextProtocol(FastPath):
             left -= 1
             if self.turn_bytes > TURN_BYTES:
                 self.paused = True
-            if self.paused:
+            if self.paused or self.closing:
                 break
             if (
                 left >= self._lines_at_once
