@@ -4,7 +4,7 @@
 FROM python:3.13-slim
 
 WORKDIR /src
-COPY pyproject.toml setup.py README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY memcache_kv ./memcache_kv
 RUN pip install --no-cache-dir '.[auth,progress]' \
     && rm -rf /src/* \

@@ -90,7 +90,7 @@ def test_everything_copied_exists_and_is_not_ignored(instructions: Instructions)
 
 def test_what_the_build_needs_is_copied(instructions: Instructions) -> None:
     copied = " ".join(instructions["COPY"])
-    assert all(name in copied for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "memcache_kv"))
+    assert all(name in copied for name in ("pyproject.toml", "README.md", "LICENSE", "memcache_kv"))
     assert "pip install --no-cache-dir '.[auth,progress]'" in instructions["RUN"][0]
 
 
