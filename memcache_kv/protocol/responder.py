@@ -60,5 +60,5 @@ class FormReader(Protocol):
     def store(self) -> Store:
         """The store that holds the items."""
 
-    def form_now(self, tail: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
+    def form_now(self, words: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:
         """Parse the words after a set's key; see `SetForm` for the result."""

@@ -61,6 +61,7 @@ class Shard:
 
     @second_chances.setter
     def second_chances(self, count: int) -> None:
+        """Set the number, as `stats reset` does."""
         self.order.second_chances = count
 
     @property

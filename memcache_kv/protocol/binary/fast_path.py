@@ -28,20 +28,20 @@ from memcache_kv.store.sizes import FLAGS_BYTES
 class FastGet(NamedTuple):
     """The parsed first half of a get's header, and the beginning of its reply's header.
 
-    key_bytes: length of the request's key; told_bytes: length of the key in the reply, 0 if the reply has none;
+    key_bytes: length of the request's key; reply_key_bytes: length of the key in the reply, 0 if the reply has none;
     reply_head: the reply's header up to the body length.
     """
 
     key_bytes: int
-    told_bytes: int
+    reply_key_bytes: int
     reply_head: bytes
 
 
 def _fast_gets(opcode: Opcode, repeats_key: bool) -> Iterator[tuple[bytes, FastGet]]:
     for size in range(1, KEY_LIMIT_BYTES + 1):
-        told = size if repeats_key else 0
-        reply_head = HALF_HEAD.pack(REPLY_MAGIC, opcode, told, FLAGS_BYTES, 0)[:BODY_AT]
-        yield HALF_HEAD.pack(REQUEST_MAGIC, opcode, size, 0, size), FastGet(size, told, reply_head)
+        reply_key_bytes = size if repeats_key else 0
+        reply_head = HALF_HEAD.pack(REPLY_MAGIC, opcode, reply_key_bytes, FLAGS_BYTES, 0)[:BODY_AT]
+        yield HALF_HEAD.pack(REQUEST_MAGIC, opcode, size, 0, size), FastGet(size, reply_key_bytes, reply_head)
 
 
 HALF_HEAD = Struct("!BBHBxxxI")
@@ -80,9 +80,9 @@ class BinaryFastPath(Session):
         self.counters.cmd_get += 1
         self.counters.get_hits += 1
         cas, flags, value = parts_with_cas(entry)
-        body_bytes = FLAGS_BYTES + form.told_bytes + len(value)
+        body_bytes = FLAGS_BYTES + form.reply_key_bytes + len(value)
         head = form.reply_head + body_bytes.to_bytes(4, "big") + data[OPAQUE_AT:CAS_AT] + cas
-        return b"".join((head, flags.to_bytes(FLAGS_BYTES, "big"), key[: form.told_bytes], value))
+        return b"".join((head, flags.to_bytes(FLAGS_BYTES, "big"), key[: form.reply_key_bytes], value))
 
     def _set_small(self, data: bytes) -> bytes:
         """Carry out exactly one set of a small value, whose key the text protocol allows; return the reply, or b""."""

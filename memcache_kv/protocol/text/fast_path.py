@@ -163,7 +163,7 @@ class FastPath(Session):
         wire_bytes = b"".join((head, length, memoryview(data)[line_end:stop]))
         try:
             store.put(key, make_entry(key, wire_bytes, store.deadline(int(exptime)), accessed=store.clock.now))
-        except WritesRejected:  # the general way finds it too, and answers
+        except WritesRejected:  # the general path raises it again and replies
             return position, 0
         self.counters.cmd_set += 1
         self.out.append(b"STORED\r\n")
@@ -179,9 +179,11 @@ class FastPath(Session):
             return False
         if SPACE in keys:
             reply = multiget.answer_line(self, keys)
-            if reply is not None:
-                self.out.append(reply)
-            return reply is not None
+            if reply is None:
+                return False
+            self.out.append(reply)
+            self.turn_bytes += len(reply)
+            return True
         store, counters = self.store, self.counters
         if (
             entry.__class__ is bytes

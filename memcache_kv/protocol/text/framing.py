@@ -206,6 +206,7 @@ class TextProtocol(FastPath):
         else:
             answered = len(keys)
             self.out += [reply] if reply else []
+            self.turn_bytes += len(reply)
         if answered < len(keys):
             self._keys = chain(keys[answered:], self._keys)
         elif len(keys) < multiget.KEYS_PER_TURN:

@@ -229,6 +229,16 @@ def test_a_turn_sends_little_more_than_its_bytes(request_line: bytes, verbosity:
     assert max(map(len, conversation.turns)) <= TURN_BYTES + 2 * LARGE
 
 
+def test_pipelined_gets_of_many_keys_take_several_turns() -> None:
+    around = Surroundings()
+    around.store.store(Mode.SET, b"a", pack(0, b"x" * 4000))
+    conversation = Conversation(around)
+    request = b"get " + b" ".join([b"a"] * 200) + b"\r\n"
+    reply = conversation.feed(request * 10)
+    assert reply.count(END) == 10
+    assert max(map(len, conversation.turns)) <= TURN_BYTES + 2 * 200 * 4100
+
+
 # The log
 
 
