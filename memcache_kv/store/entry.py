@@ -168,9 +168,9 @@ def value_of(wire_bytes: bytes) -> bytes:
     return wire_bytes[wire_bytes.index(b"\n") + 1 : -2]
 
 
-def parts_with_cas(entry: bytes) -> tuple[bytes, int, bytes]:
-    """Return the CAS id, as 8 bytes in network order, the flags and the value of an entry of the kind WITH_CAS."""
-    flags = 0 if entry[:3] == b" 0 " else flags_of(entry)
+def parts_with_cas(entry: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the CAS id (8 bytes) and the flags (4 bytes), both in network order, and the value of a WITH_CAS entry."""
+    flags = bytes(4) if entry[:3] == b" 0 " else flags_of(entry).to_bytes(4, "big")
     return entry[-WITH_CAS_BYTES:-5], flags, entry[entry.index(b"\n") + 1 : -WITH_CAS_BYTES]
 
 

@@ -17,6 +17,7 @@ from memcache_kv.store.entry import (
     KEY_LIMIT_BYTES,
     PLAIN_LIMIT_BYTES,
     WITH_CAS,
+    deadline_of,
     is_text_key,
     make_entry,
     pack,
@@ -73,16 +74,20 @@ class BinaryFastPath(Session):
         form = FAST_GETS.get(data[:OPAQUE_AT])
         if form is None:
             return self._set_small(data) if data[:2] == SET_HEAD else b""
-        key = data[HEAD_BYTES:]
-        entry = self.store.get(key) if len(key) == form.key_bytes else None
-        if entry.__class__ is not bytes or entry[-1] != WITH_CAS:
+        key, store = data[HEAD_BYTES:], self.store
+        entry = store.tables[hash(key) & store.mask].get(key)
+        if entry.__class__ is not bytes or entry[-1] != WITH_CAS or len(key) != form.key_bytes:
             return b""
+        if 0 < deadline_of(entry) <= store.clock.now:
+            return b""
+        if store.records_access:
+            store.record_access(key, entry)
         self.counters.cmd_get += 1
         self.counters.get_hits += 1
         cas, flags, value = parts_with_cas(entry)
         body_bytes = FLAGS_BYTES + form.reply_key_bytes + len(value)
         head = form.reply_head + body_bytes.to_bytes(4, "big") + data[OPAQUE_AT:CAS_AT] + cas
-        return b"".join((head, flags.to_bytes(FLAGS_BYTES, "big"), key[: form.reply_key_bytes], value))
+        return b"".join((head, flags, key[: form.reply_key_bytes], value))
 
     def _set_small(self, data: bytes) -> bytes:
         """Carry out exactly one set of a small value, whose key the text protocol allows; return the reply, or b""."""

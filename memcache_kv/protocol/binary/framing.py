@@ -56,7 +56,7 @@ class BinaryProtocol(BinaryFastPath):
 
     def receive(self, data: bytes) -> bool:
         """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
-        if self._held or self._mid_block or self.observers.active or not self.is_open:
+        if self._held or self._mid_block or self.observers.active or (self.login is not None and not self.is_open):
             self._receive_general(data)
             return False
         reply = self._answer_fast(data)
