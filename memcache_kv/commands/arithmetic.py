@@ -10,10 +10,10 @@ from memcache_kv.store.entry import (
     cas_of,
     deadline_of,
     flags_of,
+    length_of,
     number_in,
     pack,
     state_of,
-    value_of,
     wire_bytes_of,
 )
 from memcache_kv.store.store import Store
@@ -100,20 +100,23 @@ def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, En
     """Return the result for an existing item, and the item's new entry, or the old one after an error.
 
     A sum wraps at 2^64, a difference stops at 0. A shorter number is padded with spaces to the old length. A longer one
-    clears the flags STALE and WON. An empty value is NON_NUMERIC, whatever the CAS ids.
+    clears the flags STALE and WON. An empty value is NON_NUMERIC, whatever the CAS ids, and so is one that memcached
+    would keep in chunks.
     """
     before = wire_bytes_of(old)
-    value = value_of(before)
-    if value and request.cas not in (0, cas_of(old)):
+    length = length_of(before)
+    if not length or store.sizes.is_chunked(request.key, before):
+        return _NON_NUMERIC, old
+    if request.cas not in (0, cas_of(old)):
         return _EXISTS, old
-    number = number_in(value)
+    number = number_in(before, len(before) - length - 2)
     if number is None:
         return _NON_NUMERIC, old
     amount = request.amount if request.is_up else -request.amount
     number = max(0, number + amount) & LARGEST_NUMBER
     digits = b"%d" % number
-    state = state_of(old) if len(digits) <= len(value) else 0
-    wire_bytes = pack(flags_of(before), digits.ljust(len(value)))
+    state = state_of(old) if len(digits) <= length else 0
+    wire_bytes = pack(flags_of(before), digits.ljust(length))
     deadline = deadline_of(old) if request.deadline is None else request.deadline
     cas = _next_cas(store, request)
     new = store.renewed(request.key, wire_bytes, deadline, cas, state)

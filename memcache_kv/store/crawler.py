@@ -11,11 +11,14 @@ from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
 from memcache_kv.threads import ServerThread
 
-CRAWLED_AT_ONCE = 256
+CRAWLED_AT_ONCE = 128
 """How many keys are checked before other threads get their turn."""
 SLEEPS_AT_ONCE = 10
 """How many sleeps of the configured length (`lru_crawler sleep`) are joined into one pause. Shorter pauses would cost
 more than the keys between them."""
+MIN_PAUSE_SECONDS = 0.0005
+"""The shortest pause, also with `lru_crawler sleep 0`: without one the thread would keep the interpreter for whole
+switch intervals."""
 ROUND_SECONDS = 1.0
 MAX_ROUND_SECONDS = 30.0
 
@@ -132,5 +135,5 @@ class Crawler(ServerThread):
             while left > 0 and (batch := list(islice(keys, min(CRAWLED_AT_ONCE, left)))):
                 yield shard, batch
                 left -= len(batch)
-                if self._wake.wait(self.sleep_us * SLEEPS_AT_ONCE / 1_000_000):
+                if self._wake.wait(max(MIN_PAUSE_SECONDS, self.sleep_us * SLEEPS_AT_ONCE / 1_000_000)):
                     return

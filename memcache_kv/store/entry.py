@@ -199,6 +199,12 @@ def absolute_deadline(exptime: int, now: int, started: int) -> int:
     return exptime if exptime > started else LONG_PAST
 
 
+def joined(first: bytes, second: bytes, flags: int) -> bytes:
+    """Return the wire bytes of two values in a row, with these client flags. Copies each value once."""
+    parts = [memoryview(each)[each.index(b"\n") + 1 : -2] for each in (first, second)]
+    return b"".join((b" %d %d\r\n" % (flags, len(parts[0]) + len(parts[1])), *parts, b"\r\n"))
+
+
 def moved(deadline: int, seconds: int) -> int:
     """Return a deadline moved by this many seconds, at least LONG_PAST. 0 (never) stays 0."""
     return deadline and max(LONG_PAST, deadline + seconds)
@@ -207,12 +213,12 @@ def moved(deadline: int, seconds: int) -> int:
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*+([+-]?)(?=[0-9])0*+([0-9]{0,20}+)(?:[ \t\n\v\f\r\0]|$)")
 
 
-def number_in(value: bytes) -> int | None:
-    """Parse the number that incr and decr see in a value; None if it is not an unsigned 64-bit number.
+def number_in(value: bytes, start: int = 0) -> int | None:
+    """Parse the number that incr and decr see in a value from `start`; None if it is not an unsigned 64-bit number.
 
     White space before the number and anything after white space are ignored, as by memcached's strtoull.
     """
-    match = _NUMBER.match(value)
+    match = _NUMBER.match(value, start)
     return None if match is None else unsigned_number(match[1], match[2])
 
 

@@ -61,6 +61,10 @@ class SizeClasses:
         data_bytes = len(wire_bytes) - wire_bytes.find(b"\n") - 3
         return len(key) + data_bytes + self._header_bytes + (0 if wire_bytes.startswith(b" 0 ") else FLAGS_BYTES)
 
+    def is_chunked(self, key: bytes, wire_bytes: bytes) -> bool:
+        """Tell whether memcached would split this item into chunks, because it is larger than the largest of them."""
+        return self.item_bytes(key, wire_bytes) > self.chunks[-1]
+
     def class_of_item(self, key: bytes, wire_bytes: bytes) -> int:
         """Return the class of a key and its value's wire bytes: that of their `item_bytes`.
 

@@ -24,8 +24,9 @@ from memcache_kv.store.entry import (
     deadline_of,
     flags_of,
     have_same_value,
+    joined,
+    length_of,
     make_entry,
-    pack,
     state_of,
     value_of,
     wire_bytes_of,
@@ -372,8 +373,8 @@ class Store:
     def _joined(mode: Mode, old: Entry, wire_bytes: bytes) -> bytes:
         """Join the old value and the new one; the old flags are kept (protocol.txt, "append")."""
         before = wire_bytes_of(old)
-        parts = (value_of(before), value_of(wire_bytes))
-        return pack(flags_of(before), b"".join(parts if mode is Mode.APPEND else parts[::-1]))
+        first, second = (before, wire_bytes) if mode is Mode.APPEND else (wire_bytes, before)
+        return joined(first, second, flags_of(before))
 
     def _put_locked(self, shard: Shard, key: bytes, entry: Entry) -> None:
         if shard.put_locked(key, entry) and self.under_pressure:
@@ -540,7 +541,7 @@ class Store:
 
     def is_too_large(self, key: bytes, wire_bytes: bytes) -> bool:
         """Tell whether an item exceeds the limit for one item (-I)."""
-        return self.exceeds_limit(len(key), len(value_of(wire_bytes)), flags_of(wire_bytes))
+        return self.exceeds_limit(len(key), length_of(wire_bytes), flags_of(wire_bytes))
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
         """Tell the same from the lengths. As in memcached, the item's header is included."""

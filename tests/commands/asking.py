@@ -1,6 +1,7 @@
 """Who asks for a command in tests: a store with what the command needs beside it."""
 
 import io
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,3 +39,14 @@ def add_to(store: Store, key: bytes, amount: int) -> int | Outcome:
     """Count up, or down by a negative amount; return the new number, or why there is none."""
     counted = arithmetic.count(Asking(store), Arithmetic(key, abs(amount), amount >= 0))
     return counted.number if counted.outcome is Outcome.STORED else counted.outcome
+
+
+def allocated_by(work: Callable[[], object]) -> int:
+    """The most bytes that this had allocated at a time."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()

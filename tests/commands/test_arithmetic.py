@@ -6,7 +6,7 @@ from memcache_kv.commands import arithmetic
 from memcache_kv.commands.arithmetic import Arithmetic, Counted
 from memcache_kv.store import Item, Outcome, Store
 from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, pack, state_of
-from tests.commands.asking import Asking, add_to
+from tests.commands.asking import Asking, add_to, allocated_by
 from tests.fake_clock import FakeClock
 from tests.protocol.command_cases import CONDITIONAL_CASES, KEY, PLAIN_CASES, CommandCase, Count, Result, check
 from tests.protocol.context_factory import Surroundings
@@ -78,3 +78,29 @@ def test_a_number_counted_in_its_place_keeps_its_state(asking: Asking, amount: i
     entry = asking.store.get(b"k")
     assert entry is not None
     assert state_of(entry) == state
+
+
+def chunk_bytes(store: Store, beyond: int) -> bytes:
+    """A number behind zeros whose item is so many bytes larger than the largest chunk."""
+    other = store.sizes.item_bytes(b"k", pack(0, b""))
+    return b"7".rjust(store.sizes.chunks[-1] - other + beyond, b"0")
+
+
+@pytest.mark.parametrize(("beyond", "outcome"), [(0, 8), (1, Outcome.NON_NUMERIC)])
+def test_a_value_that_memcached_keeps_in_chunks_is_no_number(
+    asking: Asking, beyond: int, outcome: int | Outcome
+) -> None:
+    asking.store.put(b"k", Item(pack(0, chunk_bytes(asking.store, beyond))))
+    assert add_to(asking.store, b"k", 1) == outcome
+
+
+def test_a_chunked_value_is_no_number_under_any_cas_id(asking: Asking) -> None:
+    asking.store.put(b"k", Item(pack(0, chunk_bytes(asking.store, 1)), cas=5))
+    assert arithmetic.count(asking, Arithmetic(b"k", 1, cas=6)).outcome is Outcome.NON_NUMERIC
+
+
+def test_a_value_that_is_no_number_is_not_copied(asking: Asking) -> None:
+    asking.store.put(b"long", Item(pack(0, b"1" * 500_000)))
+    asking.store.put(b"chunked", Item(pack(0, b"1" * 1_000_000)))
+    for key in (b"long", b"chunked"):
+        assert allocated_by(lambda key=key: add_to(asking.store, key, 1)) < 20_000  # type: ignore[misc]

@@ -10,7 +10,7 @@ from memcache_kv.observe.watchers import Stream
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.entry import cas_of, pack
 from memcache_kv.store.writes import Write
-from tests.commands.asking import Asking
+from tests.commands.asking import Asking, allocated_by
 from tests.fake_clock import FakeClock
 from tests.protocol import command_cases
 from tests.protocol.command_cases import CONDITIONAL_CASES, KEY, PLAIN_CASES, CommandCase, Result, check
@@ -113,3 +113,11 @@ def test_watchers_hear_of_the_lookup_and_of_what_was_stored() -> None:
         b"type=item_get key=k status=found clsid=1 cfd=30 size=3\n",
         b"type=item_store key=k status=stored cmd=append ttl=0 clsid=1 cfd=30 size=5\n",
     ]
+
+
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
+def test_joining_a_byte_to_a_long_value_copies_it_once(mode: Mode) -> None:
+    asking, size = Asking(Store(FakeClock(), shards=1)), 900_000
+    store_value(asking, Write(Mode.SET, b"k", pack(0, b"x" * size)))
+    allocated = allocated_by(lambda: store_value(asking, Write(mode, b"k", pack(0, b"y"))))
+    assert size < allocated < size * 1.1
