@@ -133,9 +133,9 @@ class Compaction:
 
     def _entries(self, shard: Shard, keys: list[bytes]) -> list[tuple[bytes, Entry]]:
         """Look up those of these keys that are live, while no write to the shard is in progress."""
-        now, table = self._store.clock.now, shard.table
+        now = self._store.clock.now
         with shard.lock:
-            found = [(key, table.get(key)) for key in keys]
+            found = [(key, shard.table.get(key)) for key in keys]
         return [(key, entry) for key, entry in found if entry is not None and not 0 < deadline_of(entry) <= now]
 
     def _write(self, data: bytes) -> None:

@@ -471,6 +471,8 @@ class Replay:
         else:
             self._store.flush()
             self._store.forget_flushed()  # `get_flushed` counts no flush of before the restart
+            while self._store.free_some():
+                pass
             self._expired.clear()
 
     def _change(

@@ -29,6 +29,7 @@ from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
+from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.sizes import size_classes
 from memcache_kv.store.time import Time
 
@@ -122,6 +123,7 @@ class Server:
         self._listener_options = ListenerOptions(
             self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
         )
+        self.reclaimer = Reclaimer(self.store)
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
         self.memory_watch = MemoryWatch(self.store)
         self.listeners: list[MemcacheServer] = []
@@ -208,7 +210,7 @@ class Server:
             self.stopping.close()
             raise
         self._start_workers()
-        for thread in (self.crawler, self.memory_watch):
+        for thread in (self.crawler, self.reclaimer, self.memory_watch):
             thread.on_fault = self._thread_died
             thread.start()
         if self.compactor is not None:
@@ -241,6 +243,7 @@ class Server:
         for worker in self.workers:
             worker.join()
         self.crawler.stop()
+        self.reclaimer.stop()
         self.memory_watch.stop()
         if self.compactor is not None:
             self.compactor.stop()

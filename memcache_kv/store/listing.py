@@ -122,9 +122,10 @@ def _slices(store: Store, classes: Classes = None) -> Iterator[list[tuple[bytes,
 
 def _kept(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
     """Yield all items, the newest of each shard first, a few at a time."""
-    for table in store.tables:
-        keys = reversed(list(table))
+    for shard in store.shards:
+        keys = reversed(list(shard.table))
         while batch := list(islice(keys, LISTED_AT_ONCE)):
+            table = shard.table  # a flush puts another in its place
             yield [(key, entry) for key in batch if (entry := table.get(key)) is not None]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, repeat
 
 from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry, Item, deadline_of, wire_bytes_of
+from memcache_kv.store.garbage import cleared, emptied
 from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
@@ -18,8 +20,8 @@ Evicted = Callable[[bytes, Entry], None]
 class Shard:
     """A dict of entries, oldest first, with the lock for all its keys.
 
-    Any thread may read `table` without the lock. Everything else, and every change, needs `lock`; methods that expect
-    it held end in `_locked`. No method takes another lock.
+    Any thread may read `table` without the lock; a flush puts another dict in its place. Everything else, and every
+    change, needs `lock`; methods that expect it held end in `_locked`. No method takes another lock.
 
     `order` chooses the items to evict. It is kept only while memory is scarce (`Store.under_pressure`).
     """
@@ -47,9 +49,9 @@ class Shard:
         self.flush_freed = 0
         """The number of items that flushes removed."""
         self.on_eviction: Evicted | None = None
-        self.flushed: set[bytes] = set()
-        """The keys that the last flush removed and that no command has looked for since, until the crawler's next
-        round."""
+        self.flushed: dict[bytes, Entry] = {}
+        """The table that the last flush replaced: its keys that no command has looked for since, until the crawler's
+        next round. Their entries are freed in the background (`garbage.emptied`)."""
         self.classes: defaultdict[int, ClassCounts] = defaultdict(ClassCounts)
         """Counts by size class. Items that a flush removed are not counted, as their classes are not known."""
         self._sizes = sizes
@@ -91,7 +93,7 @@ class Shard:
         table[key] = entry
         if old is None:
             if self.flushed:
-                self.flushed.discard(key)
+                self.flushed.pop(key, None)
             self.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
             if self.order.is_kept:
                 self.order.add(key)
@@ -134,18 +136,18 @@ class Shard:
                 self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))].reclaimed += 1
             return None
         if key in self.flushed:
-            self.flushed.discard(key)
+            del self.flushed[key]
             self.get_flushed += 1
         return entry
 
     def reclaim(self, keys: Iterable[bytes], now: int) -> int:
         """Remove those of these keys that have expired, locking for each. Returns the number removed."""
-        table, count = self.table, 0
+        count = 0
         for key in keys:
-            entry = table.get(key)
+            entry = self.table.get(key)
             if entry is not None and 0 < deadline_of(entry) <= now:
                 with self.lock:
-                    if table.get(key) is entry:
+                    if self.table.get(key) is entry:
                         unseen = not self.order.is_marked(key)
                         self.remove_locked(key)
                         counts = self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))]
@@ -158,15 +160,25 @@ class Shard:
         """Count a value that was not stored, because there is no room and eviction is disabled."""
         self.classes[self._sizes.class_of_item(key, wire_bytes)].no_memory += 1
 
-    def clear_locked(self) -> None:
-        """Remove all items; only their keys are remembered for a while, in `flushed`."""
+    def clear_locked(self) -> list[Iterator[int]]:
+        """Replace the table by an empty one; the old one's keys are remembered for a while, in `flushed`.
+
+        Returns what must be freed little by little (`Garbage.add`).
+        """
+        piles = [emptied(self.table, self.used_bytes, self.lock), cleared(self.flushed)]
         self.flush_freed += len(self.table)
-        self.flushed = set(self.table)
-        self.table.clear()
+        self.flushed, self.table = self.table, {}
         if self.order.is_kept:
+            piles += (cleared(self.order.small), cleared(self.order.main))
             self.order.start(self.table)
-        self.used_bytes = 0
-        self.expiring = 0
+        self.used_bytes = self.expiring = self.check_at_bytes = 0
+        return piles
+
+    def forget_flushed(self) -> Iterator[int]:
+        """Forget the keys that the last flush removed. Takes the lock. Returns what must be freed little by little."""
+        with self.lock:
+            flushed, self.flushed = self.flushed, {}
+            return cleared(flushed)
 
     def drop_oldest(self, wanted_bytes: int, wanted_items: int) -> None:
         """Remove the oldest items until so many bytes and items are gone. Used before there is an eviction order.
@@ -184,11 +196,13 @@ class Shard:
         self.table.clear()
         self.table.update(kept)
 
-    def order_evictions(self, is_under_pressure: bool) -> None:
-        """Start or stop keeping an eviction order. Takes the lock."""
-        if is_under_pressure is not self.order.is_kept:
-            with self.lock:
-                self._order_evictions_locked(is_under_pressure)
+    def order_evictions(self, is_under_pressure: bool) -> bool:
+        """Start or stop keeping an eviction order. Takes the lock. Returns True if that was a change."""
+        if is_under_pressure is self.order.is_kept:
+            return False
+        with self.lock:
+            self._order_evictions_locked(is_under_pressure)
+        return True
 
     def _order_evictions_locked(self, is_under_pressure: bool) -> None:
         order = self.order
@@ -199,15 +213,18 @@ class Shard:
         else:
             order.start(self.table)
 
-    def evict(self, wanted_bytes: int, now: int, spare: bytes) -> int:
+    def evict(self, wanted_bytes: int, now: int, spare: bytes, most: int = sys.maxsize) -> int:
         """Evict items in order until this many bytes are freed or no item is left. Takes the lock.
 
-        spare: the key that needs the room; it is never evicted. Returns the number of bytes freed.
+        spare: the key that needs the room; it is never evicted. most: how many items may be evicted. Returns the number
+        of bytes freed.
         """
         gained = 0
         with self.lock:
             self._order_evictions_locked(is_under_pressure=True)
-            while gained < wanted_bytes and (key := self.order.next_victim(self.table, now, spare)) is not None:
+            for _ in repeat(None, most):
+                if gained >= wanted_bytes or (key := self.order.next_victim(self.table, now, spare)) is None:
+                    break
                 gained += self._evict_key_locked(key, now)
         return gained
 

@@ -31,30 +31,15 @@ from memcache_kv.store.entry import (
     value_of,
     wire_bytes_of,
 )
+from memcache_kv.store.limits import Limits, choose_shards
 from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
 from memcache_kv.store.writes import Mode, Outcome, Write, WriteLog
 
-MAX_SHARDS = 64
-LARGEST_ITEMS_PER_SHARD = 8
-"""A shard has room for at least this many items of the largest size, so that one of them does not evict all others."""
-ITEMS_PER_SHARD = 128
-"""With --max-items, a shard holds at least this many items, or its eviction order would mean little."""
-CHECKS = 64
-"""The memory limit is checked when a shard has grown by its share divided by this. As much of the limit is kept
-free."""
 ITEM_HEADER_BYTES = 59
 """What memcached adds to key and data when it compares an item with -I: header, CAS id, two terminators."""
-
-
-def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> int:
-    """Return the number of shards, a power of two, for these limits; 0 items is no limit."""
-    shards = min(MAX_SHARDS, limit_bytes // (LARGEST_ITEMS_PER_SHARD * item_limit_bytes))
-    if max_items:
-        shards = min(shards, max_items // ITEMS_PER_SHARD)
-    return 1 << max(0, shards.bit_length() - 1)
 
 
 class Store:
@@ -96,28 +81,22 @@ class Store:
         self.shards = [Shard(sizes) for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
-        self.under_pressure = False
-        """Whether memory is so scarce that reads are recorded for the eviction order."""
         self.keeps_access_metadata = False
         """Whether the time of the last access is kept for each item (`keep_access_metadata`)."""
         self.access_metadata_since = clock.now
         self.records_access = False
-        """Whether a read must call `record_access`, for either reason."""
+        """Whether a read must call `record_access`, for either reason: memory is scarce, or its time is kept."""
         self.flush_at = 0
         """The unix time of a flush that waits; 0 if none does."""
         self._wall_ahead = 0
         """How many seconds the wall clock is ahead, as far as the log knows."""
-        self._has_evicted = False
         self._has_flushed = False
         """Whether any shard may still know keys that a flush removed."""
-        self._tells_evictions = False
         self._cas_ids = itertools.count(1)
-        self.limit_bytes = 0
-        self.reserved_bytes = 0
-        """The part of the limit that stays free because the allocator needs it for holes between items."""
-        self._target_bytes = 0
-        self._check_every_bytes = 0
-        self.set_limit(limit_bytes)
+        self._limits = Limits(self.shards, clock, limit_bytes, max_items, evicts)
+        self._garbage = self._limits.garbage
+        self.backlog = self._limits.backlog
+        """Set when there is something to free in the background (`free_some`)."""
 
     @property
     def takes_small_sets(self) -> bool:
@@ -211,7 +190,7 @@ class Store:
 
     def record_access(self, key: bytes, entry: Entry) -> None:
         """Record that this entry of the key was read."""
-        if self.under_pressure:
+        if self._limits.under_pressure:
             number = hash(key)
             marks = self.shards[number & self.mask].order.marks
             marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | 1  # `mark`
@@ -251,16 +230,17 @@ class Store:
             raise WritesRejected
         if self.keeps_access_metadata and not isinstance(entry, Item):
             entry = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
-        lock, table = shard.lock, shard.table
+        lock = shard.lock
         lock.acquire()  # faster than `with`
         try:
+            table = shard.table
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
             if is_alike and old[-1] == entry[-1] != WITH_CAS:  # type: ignore[index]
                 table[key] = entry  # a faster `put_locked`: nothing to count here
             else:
                 shard.put_locked(key, entry)
-            if old is not None and self.under_pressure:
+            if old is not None and self._limits.under_pressure:
                 shard.order.mark(key)
             shard.total_items += 1
             if log is not None:
@@ -294,7 +274,7 @@ class Store:
                 wire_bytes, deadline = self._joined(write.mode, old, wire_bytes), deadline_of(old)
                 if self.is_too_large(key, wire_bytes):
                     return Outcome.NOT_STORED, None
-            if not self.evicts and self._is_full(len(key) + len(wire_bytes), is_new=old is None):
+            if not self.evicts and self._limits.is_full(len(key) + len(wire_bytes), is_new=old is None):
                 if write.mode is Mode.SET:
                     self._remove_locked(shard, key)
                 shard.count_no_memory_locked(key, wire_bytes)
@@ -327,7 +307,7 @@ class Store:
                 return True
             if new is None or new is old:
                 return True
-            if old is None and not self.evicts and self._is_full(len(key) + len(new), is_new=True):
+            if old is None and not self.evicts and self._limits.is_full(len(key) + len(new), is_new=True):
                 shard.count_no_memory_locked(key, wire_bytes_of(new))
                 return False
             if old is not None and have_same_value(new, old):
@@ -377,7 +357,7 @@ class Store:
         return joined(first, second, flags_of(before))
 
     def _put_locked(self, shard: Shard, key: bytes, entry: Entry) -> None:
-        if shard.put_locked(key, entry) and self.under_pressure:
+        if shard.put_locked(key, entry) and self._limits.under_pressure:
             shard.order.mark(key)
         if self.log is not None:
             wire_bytes = wire_bytes_of(entry)
@@ -397,7 +377,7 @@ class Store:
 
         After any eviction even a missing key is logged: its last value may be in the log, and must not come back.
         """
-        if (shard.remove_locked(key) is not None or self._has_evicted) and self.log is not None:
+        if (shard.remove_locked(key) is not None or self._limits.has_evicted) and self.log is not None:
             self.log.deleted(key)
 
     def touch(self, key: bytes, deadline: int, with_cas: bool = False) -> Entry | None:
@@ -419,7 +399,7 @@ class Store:
                 key, wire_bytes_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_access_metadata else 0)
             )
             shard.put_locked(key, entry)
-            if self.under_pressure:
+            if self._limits.under_pressure:
                 shard.order.mark(key)
             if self.log is not None:
                 self.log.touched(key, deadline)
@@ -457,8 +437,10 @@ class Store:
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
                 self._has_flushed = True
-                for shard in self.shards:
-                    shard.clear_locked()
+                for number, shard in enumerate(self.shards):
+                    self._garbage.add(shard.used_bytes, *shard.clear_locked())
+                    self.tables[number] = shard.table
+                self.backlog.set()
             if self.log is not None:
                 self.log.flushed(self.flush_at)
 
@@ -478,8 +460,8 @@ class Store:
             return
         self._has_flushed = False
         for shard in self.shards:
-            with shard.lock:
-                shard.flushed = set()
+            self._garbage.add(0, shard.forget_flushed())
+        self.backlog.set()
 
     def new_second(self) -> None:
         """Carry out what is due in a new second: a flush that waits. Called by the thread that advanced the clock."""
@@ -517,20 +499,9 @@ class Store:
             shard.put_locked(key, entry)
 
     def fit(self) -> int:
-        """Apply the limits after a whole journal was restored; return the number of items removed.
-
-        The oldest items are removed, even if eviction is disabled, and do not count as evictions.
-        """
-        shards, before = self.shards, len(self)
-        while (excess := self.used_bytes - self._target_bytes) > 0:
-            fullest = max(shards, key=lambda shard: shard.used_bytes)
-            fullest.drop_oldest(min(excess, max(1, fullest.used_bytes - self._target_bytes // len(shards))), 0)
-        while self.max_items and (excess := len(self) - self.max_items) > 0:
-            longest = max(shards, key=lambda shard: len(shard.table))
-            longest.drop_oldest(0, min(excess, max(1, len(longest.table) - self.max_items // len(shards))))
-        dropped = before - len(self)
-        self._has_evicted = self._has_evicted or dropped > 0
-        self._make_room(b"")
+        """Apply the limits after a whole journal was restored (`Limits.fit`); return the number of items removed."""
+        dropped = self._limits.fit()
+        self._follow_pressure()
         return dropped
 
     def start_cas_at(self, first: int) -> None:
@@ -547,37 +518,38 @@ class Store:
         """Tell the same from the lengths. As in memcached, the item's header is included."""
         return key_bytes + value_bytes + (4 if flags else 0) > self._largest_bytes
 
+    @property
+    def limit_bytes(self) -> int:
+        """The memory for all items."""
+        return self._limits.limit_bytes
+
+    @property
+    def reserved_bytes(self) -> int:
+        """The part of the limit that `reserve` keeps free."""
+        return self._limits.reserved_bytes
+
     def set_limit(self, limit_bytes: int) -> None:
-        """Change the memory limit. If it is exceeded, items are evicted at the next write."""
-        self.limit_bytes = limit_bytes
-        self.reserve(0)
-        self._check_soon()
-
-    def watch_evictions(self, tell: Evicted | None) -> None:
-        """Call `tell` for each eviction from now on; None ends that.
-
-        Meanwhile every write evicts what it needs at once, and not some writes later.
-        """
-        self._tells_evictions = tell is not None
-        for shard in self.shards:
-            shard.on_eviction = tell
-        self._check_soon()
-
-    def _check_soon(self) -> None:
-        """Check the limits at the next write, and then as often as needed."""
-        self._check_every_bytes = 0 if self._tells_evictions else self.limit_bytes // (CHECKS * len(self.shards))
-        for shard in self.shards:
-            shard.check_at_bytes = 0
+        """Change the memory limit. If it is exceeded, items are evicted from now on, a few at a time."""
+        self._limits.set_limit(limit_bytes)
 
     def reserve(self, reserved_bytes: int) -> None:
         """Keep this many bytes of the limit free, for memory that the allocator can't give back."""
-        self.reserved_bytes = reserved_bytes
-        self._target_bytes = self.limit_bytes * (CHECKS - 1) // CHECKS - reserved_bytes
+        self._limits.reserve(reserved_bytes)
+
+    def watch_evictions(self, tell: Evicted | None) -> None:
+        """Call `tell` for each eviction from now on; None ends that."""
+        self._limits.watch_evictions(tell)
+
+    def free_some(self) -> bool:
+        """Do a slice of what waits to be freed or evicted. Returns whether there is more."""
+        has_more = self._limits.free_some()
+        self._follow_pressure()
+        return has_more
 
     @property
     def used_bytes(self) -> int:
         """The memory that all items take, by the accounting of `entry.py`."""
-        return sum(shard.used_bytes for shard in self.shards)
+        return self._limits.used_bytes
 
     @property
     def table_bytes(self) -> int:
@@ -586,8 +558,11 @@ class Store:
 
     @property
     def real_bytes(self) -> int:
-        """The memory that items and tables take, with the tables' true size in place of the accounted slots."""
-        return self.used_bytes + self.table_bytes - len(self) * SLOT_BYTES
+        """The memory that items and tables take, with the tables' true size in place of the accounted slots.
+
+        What a flush removed counts until it is freed.
+        """
+        return self.used_bytes + self._garbage.bytes + self.table_bytes - len(self) * SLOT_BYTES
 
     def __len__(self) -> int:
         """Count the items, including expired ones that are not removed yet."""
@@ -609,48 +584,22 @@ class Store:
             raise WritesRejected
         return self.shards[hash(key) & self.mask]
 
-    def _is_full(self, needed_bytes: int, is_new: bool) -> bool:
-        if is_new and self.max_items and len(self) >= self.max_items:
-            return True
-        return self.used_bytes + needed_bytes > self._target_bytes
-
     def _check_room(self, shard: Shard, key: bytes) -> None:
         """Evict items if this shard has grown enough for a check of the limits."""
         if shard.used_bytes > shard.check_at_bytes:
             self._make_room(key)
 
     def _make_room(self, key: bytes) -> None:
-        """Evict until all limits hold, but never `key`, which needs the room.
+        """Evict what the limits demand, but never `key`, which needs the room."""
+        self._limits.hold(key)
+        self._follow_pressure()
 
-        Called when a shard has grown by a part of its share (CHECKS), so that no write waits for many evictions. The
-        fullest shard evicts first: keys are spread evenly, so it is the one that keeps items for longest.
-        """
-        used, target = self.used_bytes, self._target_bytes
-        self.under_pressure = used > target // 2 or bool(self.max_items)
-        self.records_access = self.under_pressure or self.keeps_access_metadata
-        for shard in self.shards:
-            shard.order_evictions(self.under_pressure)
-        fair = target // len(self.shards)
-        givers = list(self.shards) if self.evicts else []
-        while used > target and givers:
-            fullest = max(givers, key=lambda shard: shard.used_bytes)
-            wanted = min(used - target, max(1, fullest.used_bytes - fair))
-            gained = fullest.evict(wanted, self.clock.now, key)
-            self._has_evicted = True
-            used -= gained
-            if not gained:  # nothing left but `key`
-                givers.remove(fullest)
-        while self.max_items and len(self) > self.max_items and givers:
-            fullest = max(givers, key=lambda shard: len(shard.table))
-            self._has_evicted = True
-            if not fullest.evict(1, self.clock.now, key):
-                givers.remove(fullest)
-        for shard in self.shards:
-            shard.check_at_bytes = 0 if self.max_items else shard.used_bytes + self._check_every_bytes
+    def _follow_pressure(self) -> None:
+        self.records_access = self._limits.under_pressure or self.keeps_access_metadata
 
     def deadline(self, exptime: int) -> int:
         """Return the deadline, by this store's clock, for the exptime that a client sent."""
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 
-__all__ = ["Store", "choose_shards"]
+__all__ = ["Store"]

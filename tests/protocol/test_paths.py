@@ -95,7 +95,7 @@ def test_short_turns_and_small_pieces_change_nothing(stream: bytes, size: int, r
 @given(streams)
 def test_scarce_memory_changes_no_reply_while_nothing_is_evicted(stream: bytes) -> None:
     roomy, under_pressure = Surroundings(), Surroundings()
-    under_pressure.store.under_pressure = under_pressure.store.records_access = True
+    under_pressure.store.records_access = True
     assert Conversation(under_pressure).feed(stream) == Conversation(roomy).feed(stream)
 
 
