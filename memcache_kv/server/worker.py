@@ -85,7 +85,7 @@ class Worker(ServerThread):
         self._wake_up = WakeUp(self._poller)
         self._table = ConnectionTable(self._poller)
         self._handlers: dict[State, Callable[[Connection], None]] = {
-            HANDSHAKE: self._continue_handshake,
+            HANDSHAKE: self._queue_handshake,
             WAITING_FOR_JOURNAL: self._table.watch_for_nothing,
             WAITING_FOR_SOCKET: self._answer,
             PAUSED: self._table.watch_for_nothing,
@@ -151,7 +151,7 @@ class Worker(ServerThread):
         """Serve until `stop`, then send what can be sent and close the connections; close them after a fault too."""
         try:
             while not self._stopping:
-                self._turn(0 if self._table.paused or self._commit_by else IDLE_SECONDS)
+                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.has_ready else IDLE_SECONDS)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
@@ -224,6 +224,8 @@ class Worker(ServerThread):
         if self._idle_timeout > 0:
             self._close_idle()
         if self._table.handshaking:
+            for connection in self._handshakes.take_ready():
+                self._attempt(self._continue_handshake, connection)
             for connection in self._handshakes.overdue(self._table.handshaking):
                 self._fail_handshake(connection, "it took too long")
         if self._table.throttled:
@@ -357,6 +359,11 @@ class Worker(ServerThread):
         self._close(connection)
 
     # The handlers of the states, and what leads from one to the next
+
+    def _queue_handshake(self, connection: Connection) -> None:
+        """Let the handshake go on when its turn comes, as many of them at once would hold up the others."""
+        self._table.watch_for_nothing(connection)
+        self._handshakes.add_ready(connection)
 
     def _continue_handshake(self, connection: Connection) -> None:
         """Take the handshake a step further; after the last one, wait for requests."""
