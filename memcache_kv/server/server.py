@@ -91,7 +91,8 @@ class Server:
     """A server with its store, journal, workers and listeners.
 
     settings: what to serve and how; clock, log: replaced by tests and by programs that embed the server. Raises
-    ConfigError if the users file or the certificates can't be used.
+    ConfigError if the users file or the certificates can't be used. The server's own log is written by a thread from
+    `start` to `stop`; a given one is used as it is.
 
     One thread calls `start`, waits for `stopping`, and calls `stop`; each is called once and blocks until done.
     `stopping` is set by the command `shutdown`, by a signal, and if an exception ends one of the server's threads.
@@ -102,6 +103,7 @@ class Server:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else Log(settings.verbose)
+        self._owns_log = log is None
         sizes = size_classes(settings)
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
@@ -207,6 +209,8 @@ class Server:
                 self._lifecycle.close()
             self.stopping.close()
             raise
+        if self._owns_log:
+            self.log.start_queue(self._thread_died)
         self._start_workers()
         for thread in (self.crawler, self.memory_watch):
             thread.on_fault = self._thread_died
@@ -249,6 +253,8 @@ class Server:
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
         self.stopping.close()
+        if self._owns_log:
+            self.log.stop_queue()
 
     # Parts
 

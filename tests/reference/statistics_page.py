@@ -49,6 +49,7 @@ def _all_flags(folder: Path) -> dict[str, Any]:
     certificates: Certificates = make_certificates(folder)
     return PLAIN_FLAGS | {
         "journal": str(folder / "journal"),
+        "verbose": "1",
         "enable-ssl": "true",
         "extended": [f"{certificates.suboptions},ssl_session_cache,idle_timeout=60,temporary_ttl=10"],
     }
