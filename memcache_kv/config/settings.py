@@ -82,6 +82,8 @@ class Settings(NamedTuple):
     """auto, ascii or binary."""
     auth_file: Path | None = None
     enable_sasl: bool = False
+    login_timeout: int = 10
+    """0 is no limit."""
     enable_ssl: bool = False
     tls: TlsOptions = TlsOptions()
     idle_timeout: int = 0
@@ -267,6 +269,8 @@ OPTIONS: tuple[Option, ...] = (
            "bcrypt (htpasswd -B); SIGHUP reloads the file", "Y", "FILE", _path),
     Option("enable-sasl", "let clients of the binary protocol log in by SASL (PLAIN), with the users of -Y or of the "
            f"file that {SASL_FILE_VARIABLE} names", "S", convert=_switch),
+    Option("login-timeout", "close a connection that has to log in and has not after this many seconds; 0: never "
+           "(default: 10)", metavar="SECONDS", convert=_integer(0, 1 << 20, "the login timeout")),
     Option("enable-ssl", "use TLS on every TCP address, except those that -l gives as notls:ADDR; mtls:ADDR requires a "
            "client certificate, btls:ADDR requests none", "Z", convert=_switch),
     Option("lock-memory", "lock the memory of the process, so that it is never swapped out", "k", convert=_switch),

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import FailedLogins, Users
+from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
@@ -132,8 +132,7 @@ class Server:
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
         self._fault: ThreadDied | None = None
-        self._failed_logins = FailedLogins()
-        self._users = Users(settings.auth_file) if settings.auth_file is not None else None
+        self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._load_parts()
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
@@ -226,7 +225,8 @@ class Server:
 
     def reload(self) -> None:
         """Read the users file and the certificates again. If one can't be used, log that and keep the old ones."""
-        for what, part in (("users", self._users), ("certificates", self.tls)):
+        users = None if self._logins is None else self._logins.users
+        for what, part in (("users", users), ("certificates", self.tls)):
             if part is None:
                 continue
             try:
@@ -244,6 +244,8 @@ class Server:
             worker.stop()
         for worker in self.workers:
             worker.join()
+        if self._logins is not None:
+            self._logins.checks.stop()
         self.crawler.stop()
         self.memory_watch.stop()
         if self.compactor is not None:
@@ -260,8 +262,10 @@ class Server:
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
-            self.workers.append(Worker(self._new_context(), self._users, self._failed_logins, self.tls))
+            self.workers.append(Worker(self._new_context(), self._logins, self.tls))
         self._turns = itertools.cycle(self.workers)
+        if self._logins is not None:
+            self._logins.checks.thread.on_fault = self._thread_died
         for worker in self.workers:
             worker.on_fault = self._thread_died
             worker.start()

@@ -1,54 +1,132 @@
-"""Login throttling: the replies of a connection are held back for a while after failed logins."""
+"""Connections that have to log in: how long they may take, and how long failed logins and checks hold them back."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 
-from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, client_network
+from memcache_kv.auth.users import LoginAttempts, Logins, client_network
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import Connection, peer_of
 
+OVERDUE_CHECK_SECONDS = 1.0
+"""How often those who take too long to log in are looked for."""
+
+
+class Stranger:
+    """A connection without a login yet: the `Gate` that its login attempts open.
+
+    The connection is known by its descriptor. Its protocol refers to the attempts and these to the gate, so that a
+    reference to the connection would be a cycle, which only the collector could free.
+    """
+
+    __slots__ = ("_throttle", "_fd", "give_up_at")
+
+    def __init__(self, throttle: LoginThrottle, fd: int, give_up_at: float) -> None:
+        self._throttle = throttle
+        self._fd = fd
+        self.give_up_at = give_up_at
+        """When the connection is closed unless it has logged in."""
+
+    def admit(self) -> None:
+        """Take note that the client has logged in."""
+        self._throttle.closed(self._fd)
+
+    def hold_back(self, seconds: float, then_close: bool) -> None:
+        """Hold the replies back for so long, in addition to what they wait for already."""
+        self._throttle.hold_back(self._fd, seconds, then_close)
+
+    def await_check(self) -> None:
+        """Hold the replies back until the check is over."""
+        self._throttle.await_check(self._fd)
+
+    def wake(self) -> None:
+        """Have the connection go on after a check."""
+        self._throttle.wake()
+
+    def log_failure(self, text: str) -> None:
+        """Log a failed login, unless many are logged."""
+        self._throttle.log.say_rarely("failed login", text)
+
 
 class LoginThrottle:
-    """Make the login attempts of one worker's connections, and say when the replies to failed ones may be sent.
+    """Make the login attempts of one worker's connections, and say when their replies may be sent.
 
-    users: those who may log in; None asks for no login; connections: the worker's, by their numbers.
+    logins: who may log in; None asks for no login; connections: the worker's, by their descriptors; wake: wakes the
+    worker; seconds: how long a client may take to log in, 0 for as long as it likes. The time for which the server
+    makes it wait does not count.
     """
 
     def __init__(
-        self, users: Users | None, failed_logins: FailedLogins, log: Log, connections: Mapping[int, Connection]
+        self,
+        logins: Logins | None,
+        log: Log,
+        connections: Mapping[int, Connection],
+        wake: Callable[[], None],
+        seconds: int = 0,
     ) -> None:
-        self._users = users
-        self._failed_logins = failed_logins
-        self._log = log
+        self.log = log
+        self.wake = wake
+        self._logins = logins
         self._connections = connections
+        self._seconds = seconds
+        self._strangers: dict[int, tuple[Stranger, LoginAttempts]] = {}
+        """Those without a login yet, by their descriptors."""
+        self._check_overdue_at = 0.0
 
     def attempts(self, sock: socket.socket) -> LoginAttempts | None:
         """Return what a new connection's protocol asks about logins; None where there are none."""
-        if self._users is None:
+        if self._logins is None:
             return None
-        # The number, not the connection: its protocol would refer to it, and only the collector could free both.
-        hold_back = partial(self._hold_back, sock.fileno())
-        return LoginAttempts(self._users, self._failed_logins, client_network(peer_of(sock)), hold_back, self._log.say)
+        fd = sock.fileno()
+        stranger = Stranger(self, fd, time.monotonic() + self._seconds)
+        attempts = LoginAttempts(self._logins, client_network(peer_of(sock)), stranger)
+        self._strangers[fd] = stranger, attempts
+        return attempts
 
-    def _hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
-        """Hold a connection's replies back for so long, in addition to what it waits for already."""
+    def closed(self, fd: int) -> None:
+        """Forget a connection that is closed, or logged in."""
+        self._strangers.pop(fd, None)
+
+    def hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
+        """Hold a connection's replies back for so long, in addition to what they wait for already."""
         connection = self._connections[fd]
         if then_close:
             connection.protocol.closing = True
         if seconds:
             connection.held_until = max(connection.held_until, time.monotonic()) + seconds
+            self._strangers[fd][0].give_up_at += seconds
+
+    def await_check(self, fd: int) -> None:
+        """Hold a connection's replies back until its check is over."""
+        connection = self._connections[fd]
+        connection.held_until = max(connection.held_until, time.monotonic())
 
     def holds(self, connection: Connection) -> bool:
-        """Tell whether its replies must wait still."""
-        if connection.held_until <= time.monotonic():
-            connection.held_until = 0.0
-            return False
-        return True
+        """Return whether its replies must still wait. After a check, have its protocol go on."""
+        _, attempts = self._strangers.get(connection.fd, (None, None))
+        if (attempts is not None and attempts.is_checking) or connection.held_until > time.monotonic():
+            return True
+        connection.held_until = 0.0
+        if attempts is not None and attempts.has_outcome:
+            connection.protocol.paused = True
+        return False
 
     def due(self, throttled: Iterable[Connection]) -> list[Connection]:
         """Return those whose replies may be sent now."""
         return [connection for connection in throttled if not self.holds(connection)]
+
+    def overdue(self) -> list[Connection]:
+        """Return those that have taken too long to log in. They are looked for once in OVERDUE_CHECK_SECONDS."""
+        now = time.monotonic()
+        if not self._seconds or not self._strangers or now < self._check_overdue_at:
+            return []
+        self._check_overdue_at = now + OVERDUE_CHECK_SECONDS
+        found = []
+        for fd, (stranger, attempts) in self._strangers.items():
+            if attempts.is_checking:
+                stranger.give_up_at += OVERDUE_CHECK_SECONDS
+            elif stranger.give_up_at <= now:
+                found.append(self._connections[fd])
+        return found

@@ -11,7 +11,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import FailedLogins, Users
+from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
@@ -55,8 +55,7 @@ class Worker(ServerThread):
     An event goes to the handler of the connection's state (see `State`). The worker reads requests only in READING, so
     a connection holds the replies of one turn at most. With idle_timeout, it closes connections that send nothing.
 
-    users: those who may log in; None asks for no login; failed_logins: counts of failed logins by address; tls: counts
-    of handshakes.
+    logins: who may log in; None asks for no login; tls: counts of handshakes.
     """
 
     __slots__ = (
@@ -67,13 +66,7 @@ class Worker(ServerThread):
     # A thread has a dict of its own. With these names it would have more than 30, above which the interpreter does not
     # share the keys of such dicts, and each request would take longer.
 
-    def __init__(
-        self,
-        context: Context,
-        users: Users | None = None,
-        failed_logins: FailedLogins | None = None,
-        tls: Tls | None = None,
-    ) -> None:
+    def __init__(self, context: Context, logins: Logins | None = None, tls: Tls | None = None) -> None:
         super().__init__("worker")
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
@@ -94,7 +87,7 @@ class Worker(ServerThread):
         """What deals with an event in each state; the loop itself deals with READING."""
         self._handshakes = Handshakes(tls, context.log)
         self._throttle = LoginThrottle(
-            users, failed_logins if failed_logins is not None else FailedLogins(), context.log, self._table.by_fd
+            logins, context.log, self._table.by_fd, self.wake, context.settings.login_timeout
         )
         self._adopted: deque[socket.socket] = deque()
         self._to_resume: deque[int] = deque()
@@ -231,6 +224,8 @@ class Worker(ServerThread):
         if self._table.throttled:
             for connection in self._throttle.due(self._table.throttled):
                 self._attempt(self._answer, connection)
+        for connection in self._throttle.overdue():
+            self._close_stranger(connection)
 
     def _handle(self, fd: int, connection: Connection | None) -> None:
         """Handle an event of the pipe, or of a connection that is not READING."""
@@ -295,6 +290,16 @@ class Worker(ServerThread):
             self.context.totals.count_idle_kick()
             self._close(connection, "idle_timeout")
 
+    def _close_stranger(self, connection: Connection) -> None:
+        """Close a connection that has not logged in in time."""
+        self.context.totals.count_login_timeout()
+        self.context.log.say_rarely(
+            "login timeout",
+            f"closed a connection from {client_network(connection.peer)}: it did not log in within "
+            f"{self.context.settings.login_timeout} seconds",
+        )
+        self._close(connection)
+
     # A connection comes and goes
 
     def _open(self, sock: socket.socket) -> None:
@@ -334,6 +339,7 @@ class Worker(ServerThread):
         if before is CLOSING:
             return
         self._table.remove(connection)
+        self._throttle.closed(connection.fd)
         if connection.protocol.watcher is not None:
             self._watchers.remove(connection.protocol.watcher)
         self._watchers.closed(connection.fd, connection.peer, reason)

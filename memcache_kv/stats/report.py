@@ -251,6 +251,8 @@ def _evicted_active(store: Store) -> int:
 
 def _strangers(context: ReportedServer) -> Report:
     """Yield the rows about what was refused to clients that are not let in, and about the log that they may fill."""
+    if context.settings.auth_file is not None:
+        yield OWN_PREFIX + "login_timeouts", context.totals.login_timeouts
     dropped_lines = context.observers.log.dropped_lines
     if context.settings.verbose or dropped_lines:
         yield OWN_PREFIX + "log_dropped_lines", dropped_lines

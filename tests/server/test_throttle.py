@@ -1,13 +1,14 @@
 """Login throttling: how long replies are held back, and whose."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import FAILURES_LIMIT, FailedLogins, Users
+from memcache_kv.auth.users import FAILURES_LIMIT, Logins, Users
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server.connection import Connection
@@ -16,6 +17,7 @@ from tests.protocol.context_factory import Surroundings
 from tests.server.test_connection_states import StandingTime
 
 DELAY_SECONDS = 5.0
+TIMEOUT_SECONDS = 10
 
 
 class Guarded:
@@ -23,12 +25,18 @@ class Guarded:
 
     def __init__(self, users: Users | None) -> None:
         self.around = Surroundings()
+        self.woken = threading.Event()
         self.ours, self.theirs = socket.socketpair()
         self.connection = Connection(self.ours, TextProtocol(self.around.context, self.ours.fileno()), 0)
         by_fd = {self.connection.fd: self.connection}
-        self.throttle = LoginThrottle(users, FailedLogins(), self.around.context.log, by_fd)
+        self.throttle = LoginThrottle(
+            None if users is None else Logins(users), self.around.context.log, by_fd, self.wake, TIMEOUT_SECONDS
+        )
 
-    def log_in(self, password: bytes) -> bool:
+    def wake(self) -> None:
+        self.woken.set()
+
+    def log_in(self, password: bytes) -> bool | None:
         attempts = self.throttle.attempts(self.ours)
         assert attempts is not None
         return attempts.is_known(b"ann", password)

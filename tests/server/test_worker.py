@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import Users
+from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
@@ -111,7 +111,7 @@ class Serving:
             self.around.context.journal = journal  # type: ignore[assignment]
             self.around.store.log = journal
         self.totals = self.around.context.totals
-        self.worker = Worker(self.around.context, users)
+        self.worker = Worker(self.around.context, None if users is None else Logins(users))
         self.worker.start()
         self.clients: list[socket.socket] = []
 

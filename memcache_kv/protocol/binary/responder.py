@@ -39,6 +39,9 @@ class ServerPacketResponder(PacketResponder, Protocol):
     def login(self) -> SaslLogin | None:
         """Its login; None where nobody has to log in."""
 
+    def go_on_later(self, act: Callable[[], None]) -> None:
+        """Carry out nothing more until the connection is resumed, and then this first."""
+
 
 PacketHandler: TypeAlias = Callable[[ServerPacketResponder, Request], None]
 """Carries out a command whose request fits it."""

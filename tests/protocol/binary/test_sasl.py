@@ -7,6 +7,7 @@ from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.binary.binary_cases import AUTH_ERROR, INVALID, O, error, hit, storing
 from tests.protocol.binary.binary_packets import BinaryConversation, Packet, Reply, numbered
 from tests.protocol.context_factory import byte_by_byte
+from tests.protocol.credentials import AtOnce, OneUser
 
 NO_MEMORY = 0x82
 LISTED = Reply(O.SASL_LIST, value=b"PLAIN")
@@ -20,13 +21,6 @@ OPEN = Reply(O.NOOP)
 CLOSED = error(O.NOOP, AUTH_ERROR)
 
 
-class OneUser:
-    """Knows `user` with the password `pass`."""
-
-    def is_known(self, name: bytes, password: bytes) -> bool:
-        return (name, password) == (b"user", b"pass")
-
-
 def auth(message: bytes, mechanism: bytes = b"PLAIN") -> Packet:
     return Packet(O.SASL_AUTH, mechanism, value=message)
 
@@ -36,7 +30,7 @@ def step(message: bytes, mechanism: bytes = b"PLAIN") -> Packet:
 
 
 def guarded() -> BinaryConversation:
-    return BinaryConversation(users=OneUser())
+    return BinaryConversation(users=AtOnce(OneUser()))
 
 
 RIGHT, WRONG = b"\0user\0pass", b"\0user\0wrong"
@@ -122,7 +116,7 @@ def test_all_works_behind_a_login() -> None:
 def test_a_login_is_its_connection_s_alone() -> None:
     first = guarded()
     first.ask(GOOD)
-    second = BinaryConversation(first.around, OneUser())
+    second = BinaryConversation(first.around, AtOnce(OneUser()))
     assert second.ask(NOOP) == [CLOSED]
 
 

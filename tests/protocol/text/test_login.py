@@ -9,6 +9,7 @@ from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.text.login import GuardedTextProtocol
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.context_factory import Conversation, Surroundings, byte_by_byte
+from tests.protocol.credentials import AtOnce, Later
 
 LOGIN = b"set any 0 0 8\r\nann s ct\r\n"
 UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
@@ -19,9 +20,10 @@ VERSION = b"VERSION " + PROTOCOL_VERSION.encode() + b"\r\n"
 class GuardedConversation(Conversation):
     """A conversation with a protocol that asks for a login."""
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: Users | Later) -> None:
         super().__init__(Surroundings(verbosity=2))
-        self.protocol = GuardedTextProtocol(self.around.context, 30, users)
+        credentials = users if isinstance(users, Later) else AtOnce(users)
+        self.protocol = GuardedTextProtocol(self.around.context, 30, credentials)
 
     @property
     def counts(self) -> tuple[int, int]:
