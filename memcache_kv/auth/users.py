@@ -4,8 +4,8 @@ Passwords are in clear or hashed with bcrypt. `htpasswd -B` writes such hashes i
 check one takes little memory, unlike an argon2 hash, so that login attempts can't use up the memory.
 
 Checking a hash takes up to a tenth of a second, so a thread does it beside the workers (`HashChecks`), and the
-connection waits. Once a user has logged in, the server keeps a keyed digest of the password, and every further attempt of that
-user is a comparison. A hash with a cost above HIGHEST_COST is rejected when the file is read.
+connection waits. Once a user has logged in, the server keeps a keyed digest of the password, and every further attempt
+of that user is a comparison. A hash with a cost above HIGHEST_COST is rejected when the file is read.
 """
 
 from __future__ import annotations

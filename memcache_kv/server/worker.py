@@ -216,9 +216,10 @@ class Worker(ServerThread):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
-        if self._table.handshaking:
+        if self._handshakes.has_ready:
             for connection in self._handshakes.take_ready():
                 self._attempt(self._continue_handshake, connection)
+        if self._table.handshaking:
             for connection in self._handshakes.overdue(self._table.handshaking):
                 self._fail_handshake(connection, "it took too long")
         if self._table.throttled:
