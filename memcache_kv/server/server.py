@@ -22,6 +22,7 @@ from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.observe.watchers import Stream, Watchers
 from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
+from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
@@ -121,8 +122,10 @@ class Server:
         )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
+        has_half_open = settings.enable_ssl or settings.auth_file is not None
+        self._addresses = AddressLimits(settings.conn_limit, settings.max_connections_per_address, has_half_open)
         self._listener_options = ListenerOptions(
-            self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
+            self.totals, self._addresses, self._hand_over, self.log, settings.backlog, not settings.maxconns_fast
         )
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
         self.memory_watch = MemoryWatch(self.store)
@@ -196,6 +199,7 @@ class Server:
         """
         try:
             self._bind()  # first, so that a server does not touch the journal if its port is in use
+            process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             if self._lifecycle is not None:
                 self._lifecycle.open()
             self._warn_of_memory()
@@ -262,7 +266,7 @@ class Server:
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
-            self.workers.append(Worker(self._new_context(), self._logins, self.tls))
+            self.workers.append(Worker(self._new_context(), self._logins, self.tls, self._addresses))
         self._turns = itertools.cycle(self.workers)
         if self._logins is not None:
             self._logins.checks.thread.on_fault = self._thread_died
@@ -367,6 +371,17 @@ class Server:
             self._bind_to(*split_address(address, settings.port), tls_listener)
         if not settings.listen:
             self._bind_to_loopbacks()
+
+    def _open_to_strangers(self) -> list[str]:
+        """Return the addresses beyond loopback whose clients need neither a login nor a certificate."""
+        if self._logins is not None:
+            return []
+        return [
+            listener.address
+            for listener in self.listeners
+            if not is_local(listener.server_address)
+            and not (listener.tls_listener and listener.tls_listener.requires_certificate)
+        ]
 
     def _tls_listener(self, text: str = "") -> tuple[TlsListener | None, str]:
         """Return the TLS mode of a listening address, None for no TLS, and the address without the prefix for it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from memcache_kv.auth.users import LoginAttempts, Logins, client_network
 from memcache_kv.observe.log import Log
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import Connection, peer_of
 
 OVERDUE_CHECK_SECONDS = 1.0
@@ -31,7 +32,7 @@ class Stranger:
 
     def admit(self) -> None:
         """Take note that the client has logged in."""
-        self._throttle.closed(self._fd)
+        self._throttle.admit(self._fd)
 
     def hold_back(self, seconds: float, then_close: bool) -> None:
         """Hold the replies back for so long, in addition to what they wait for already."""
@@ -54,8 +55,8 @@ class LoginThrottle:
     """Make the login attempts of one worker's connections, and say when their replies may be sent.
 
     logins: who may log in; None asks for no login; connections: the worker's, by their descriptors; wake: wakes the
-    worker; seconds: how long a client may take to log in, 0 for as long as it likes. The time for which the server
-    makes it wait does not count.
+    worker; addresses: the connections by client address; seconds: how long a client may take to log in, 0 for as long
+    as it likes. The time for which the server makes it wait does not count.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class LoginThrottle:
         log: Log,
         connections: Mapping[int, Connection],
         wake: Callable[[], None],
+        addresses: AddressLimits,
         seconds: int = 0,
     ) -> None:
         self.log = log
         self.wake = wake
         self._logins = logins
         self._connections = connections
+        self._addresses = addresses
         self._seconds = seconds
         self._strangers: dict[int, tuple[Stranger, LoginAttempts]] = {}
         """Those without a login yet, by their descriptors."""
@@ -85,8 +88,18 @@ class LoginThrottle:
         self._strangers[fd] = stranger, attempts
         return attempts
 
+    def secured(self, fd: int) -> None:
+        """Take note that a connection has done its TLS handshake, or needs none."""
+        if self._logins is None:
+            self._addresses.settled(fd)
+
+    def admit(self, fd: int) -> None:
+        """Take note that the client of a connection has logged in."""
+        self._addresses.settled(fd)
+        self.closed(fd)
+
     def closed(self, fd: int) -> None:
-        """Forget a connection that is closed, or logged in."""
+        """Forget a connection that is closed."""
         self._strangers.pop(fd, None)
 
     def hold_back(self, fd: int, seconds: float, then_close: bool) -> None:

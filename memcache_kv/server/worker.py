@@ -15,6 +15,7 @@ from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import (
     CLOSING,
     HANDSHAKE,
@@ -55,23 +56,30 @@ class Worker(ServerThread):
     An event goes to the handler of the connection's state (see `State`). The worker reads requests only in READING, so
     a connection holds the replies of one turn at most. With idle_timeout, it closes connections that send nothing.
 
-    logins: who may log in; None asks for no login; tls: counts of handshakes.
+    logins: who may log in; None asks for no login; tls: counts of handshakes; addresses: connections by client address.
     """
 
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume", "_stopping",
-        "_commit_by",
+        "_commit_by", "_addresses",
     )  # fmt: skip
     # A thread has a dict of its own. With these names it would have more than 30, above which the interpreter does not
     # share the keys of such dicts, and each request would take longer.
 
-    def __init__(self, context: Context, logins: Logins | None = None, tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        logins: Logins | None = None,
+        tls: Tls | None = None,
+        addresses: AddressLimits | None = None,
+    ) -> None:
         super().__init__("worker")
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
         self._watchers = context.observers.watchers
         self._tls = tls
+        self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
         self._idle_checked_at = 0
         self._poller = new_poller()
@@ -87,7 +95,7 @@ class Worker(ServerThread):
         """What deals with an event in each state; the loop itself deals with READING."""
         self._handshakes = Handshakes(tls, context.log)
         self._throttle = LoginThrottle(
-            logins, context.log, self._table.by_fd, self.wake, context.settings.login_timeout
+            logins, context.log, self._table.by_fd, self.wake, self._addresses, context.settings.login_timeout
         )
         self._adopted: deque[socket.socket] = deque()
         self._to_resume: deque[int] = deque()
@@ -311,6 +319,7 @@ class Worker(ServerThread):
             self._poller.register(fd, READABLE)
         except OSError as error:
             self.context.log.say(f"<{fd} can't be served, and is closed: {error.strerror}")
+            self._addresses.close(fd)
             self.context.totals.close()
             sock.close()
             return
@@ -322,6 +331,8 @@ class Worker(ServerThread):
         self._log_opened(connection)
         if connection.state is HANDSHAKE:
             self._handshakes.start(connection)
+        else:
+            self._throttle.secured(fd)
 
     def _log_opened(self, connection: Connection) -> None:
         if self.context.log.verbosity == 0:
@@ -348,6 +359,7 @@ class Worker(ServerThread):
         connection.protocol.close()
         if connection.tls is not None and before is not HANDSHAKE:
             connection.tls.say_goodbye()
+        self._addresses.close(connection.fd)
         self.context.totals.close()  # before the client can see its end
         connection.socket.close()
 
@@ -380,6 +392,7 @@ class Worker(ServerThread):
             self._fail_handshake(connection, str(error))
             return
         if is_over:
+            self._throttle.secured(connection.fd)
             self._table.enter(connection, READING)
         else:
             self._table.watch(connection)

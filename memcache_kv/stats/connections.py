@@ -51,6 +51,11 @@ class ConnectionTotals:
             self._count()
             return True
 
+    def reject(self) -> None:
+        """Count a connection that is rejected by another limit."""
+        with self._lock:
+            self.rejected += 1
+
     def close(self) -> None:
         """Count a connection as closed."""
         with self._lock:

@@ -47,9 +47,12 @@ def statistics_page() -> str:
 def _all_flags(folder: Path) -> dict[str, Any]:
     """Whatever makes the server send more lines."""
     certificates: Certificates = make_certificates(folder)
+    (folder / "users").write_text("ann:x\n")
     return PLAIN_FLAGS | {
         "journal": str(folder / "journal"),
         "verbose": "1",
+        "auth-file": str(folder / "users"),
+        "max-connections-per-address": "100",
         "enable-ssl": "true",
         "extended": [f"{certificates.suboptions},ssl_session_cache,idle_timeout=60,temporary_ttl=10"],
     }

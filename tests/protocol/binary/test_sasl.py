@@ -5,9 +5,9 @@ import pytest
 from memcache_kv.protocol.binary.sasl import MESSAGE_LIMIT_BYTES
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.binary.binary_cases import AUTH_ERROR, INVALID, O, error, hit, storing
-from tests.protocol.binary.binary_packets import BinaryConversation, Packet, Reply, numbered
+from tests.protocol.binary.binary_packets import BinaryConversation, Packet, Reply, numbered, replies_in
 from tests.protocol.context_factory import byte_by_byte
-from tests.protocol.credentials import AtOnce, OneUser
+from tests.protocol.credentials import AtOnce, Later, OneUser
 
 NO_MEMORY = 0x82
 LISTED = Reply(O.SASL_LIST, value=b"PLAIN")
@@ -139,3 +139,22 @@ def test_a_password_is_not_logged() -> None:
     conversation.around.context.observers.set_verbosity(5)
     conversation.ask(GOOD)
     assert "pass" not in "".join(conversation.around.logged)
+
+
+# A password that is checked later
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30])
+@pytest.mark.parametrize(("message", "statuses"), [(b"\0user\0pass", [0, 0]), (b"\0user\0word", [0x20, 0])])
+def test_nothing_is_carried_out_before_the_check_and_all_of_it_afterwards(
+    message: bytes, statuses: list[int], cut: int
+) -> None:
+    later = Later()
+    conversation = BinaryConversation(users=later)
+    data = auth(message).to_bytes() + Packet(O.VERSION).to_bytes()
+    out = conversation.feed(data[:cut]) if cut else b""
+    assert out + conversation.feed(data[cut:]) == b""
+    assert later.asked == [(b"user", message[-4:])]
+    assert not conversation.protocol.paused
+    conversation.protocol.resume()
+    assert [reply.status for reply in replies_in(b"".join(conversation.protocol.out))] == statuses
