@@ -39,6 +39,11 @@ class AddressLimits:
         """Whether there is any limit."""
         return bool(self._per_address or self._half_open_limit)
 
+    @property
+    def is_counting(self) -> bool:
+        """Whether any connection counts."""
+        return bool(self._networks or self._half_open or self._counts or self._half_open_counts)
+
     def open(self, fd: int, peer: object) -> bool:
         """Count a new connection and return True, or return False if its address has too many."""
         if not self.is_on or is_local(peer):

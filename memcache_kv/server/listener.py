@@ -162,7 +162,10 @@ class MemcacheServer(Listener):
             self._options.addresses.close(request.fileno())
         else:
             self._options.totals.reject()
-            self.log.say_rarely("too many of an address", f"too many connections from {client_network(client_address)}")
+            self.log.say_rarely(
+                "too many of an address",
+                f"rejected a connection from {client_network(client_address)}, which has too many",
+            )
         request.setblocking(False)
         try:
             request.send(TOO_MANY_CONNECTIONS)

@@ -88,7 +88,7 @@ def _serving(flags: Mapping[str, Any]) -> Iterator[int]:
 
 def _names(port: int, what: str) -> list[str]:
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(f"set a:b 0 0 1\r\nx\r\nstats {what}\r\nquit\r\n".encode())
+        connection.sendall(f"set login 0 0 5\r\nann x\r\nset a:b 0 0 1\r\nx\r\nstats {what}\r\nquit\r\n".encode())
         text = connection.makefile().read()
     names = re.findall(r"^STAT (?:items:)?(?:\d+:)?(\S+) ", text, re.MULTILINE)
     return list(dict.fromkeys(names))
