@@ -44,8 +44,8 @@ class State(enum.Enum):
     """It has more to do without new input, and the other connections come first. It ends with its next turn. The poller
     watches for nothing."""
     THROTTLED = enum.auto()
-    """Its replies are held back until `held_until`, as a login failed. It ends at that time. The poller watches for
-    nothing."""
+    """Its replies are held back until `held_until`, as a login failed, or until a thread has checked a password. It
+    ends at that time. The poller watches for nothing."""
     CLOSING = enum.auto()
     """The worker releases what it holds. This is the last state, and it waits for nothing."""
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 HANDSHAKE_SECONDS = 10.0
 """How long a client may take over its TLS handshake."""
 STEPS_PER_TURN = 1
-"""How many steps of handshakes one turn of the loop takes: the costly one takes about a millisecond, in which nobody
-else is served."""
+"""How many steps of handshakes one turn of the loop takes. The costly one takes about as long as a hundred requests, in
+which nobody else is served. A thread beside the loop would be worse: each step of it ends with a wait for the GIL, and
+so does each request of the others."""
 
 
 class Handshakes:

@@ -59,6 +59,10 @@ EXAMPLES = [
     ("", "--compact-ratio", "0", "compact_ratio", 0.0),
     ("", "--shards", "16", "shards", 16),
     ("", "--max-items", "1000", "max_items", 1000),
+    ("", "--login-timeout", "0", "login_timeout", 0),
+    ("", "--max-connections-per-address", "100", "max_connections_per_address", 100),
+    ("", "--protected", "strict", "protected", Protection.STRICT),
+    ("", "--protected", "warn", "protected", Protection.WARN),
 ]
 
 SWITCHES = [
