@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import parse
-from memcache_kv.config.settings import EX_USAGE, MIB, OPTIONS, Fsync, Settings, load_settings
+from memcache_kv.config.settings import EX_USAGE, MIB, OPTIONS, Fsync, Protection, Settings, load_settings
 from memcache_kv.errors import ConfigError
 
 NO_ENVIRONMENT: dict[str, str] = {}
