@@ -126,6 +126,7 @@ def run(settings: Settings) -> int:
     For the main thread, as it handles signals. Raises what `Server` and `Server.start` raise, and ConfigError if the
     process can't be set up as the settings ask.
     """
+    process.refuse_root(settings)
     background = _prepare_process(settings)
     server = Server(settings)
     received: list[str] = []  # the main thread logs these: a signal handler could interrupt the log itself

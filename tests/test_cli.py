@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
-from memcache_kv.config.settings import OPTIONS
+from memcache_kv.config.settings import OPTIONS, Protection, Settings
+from memcache_kv.errors import ConfigError
+from memcache_kv.server import process
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
+from tests.certificates import make_certificates
 from tests.program import PATIENCE_SECONDS, Program, command, environment, poll_until, run_to_its_end
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -398,6 +401,56 @@ def test_root_is_warned_of() -> None:
     with Program("-p", "0", "-u", "root") as program:
         program.end()
         assert b"running as root" not in program.said
+
+
+@pytest.mark.parametrize("flags", [("-l", "0.0.0.0"), ("-l", "::1", "-l", "0.0.0.0"), ("-l", "*")])
+def test_a_start_that_lets_strangers_in_is_warned_of_and_strict_refuses_it(flags: tuple[str, ...]) -> None:
+    done = run_to_its_end("-p", "0", "-u", "root", *flags, "--protected", "strict")
+    assert done.returncode == 64
+    [line] = done.stderr.splitlines()
+    assert line.startswith("memcache-kv: --protected strict: not started, as anybody who can reach ")
+    assert line.endswith(
+        "ask for a login (-Y FILE) or for client certificates (-Z, -l mtls:ADDR), or listen on loopback"
+    )
+    with Program("-p", "0", "-u", "root", *flags) as program:
+        assert b"warning: anybody who can reach " in program.said
+
+
+def test_strict_lets_a_guarded_server_start(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    users = tmp_path / "users"
+    users.write_text("ann:x\n")
+    users.chmod(0o600)
+    tls = ("-Z", "-o", f"{certificates.suboptions},ssl_ca_cert={certificates.authority}")
+    for flags in (
+        (),
+        ("-s", str(tmp_path / "socket")),
+        ("-l", "0.0.0.0", "-Y", str(users)),
+        (*tls, "-l", "mtls:0.0.0.0"),
+    ):
+        with Program("-p", "0", "-u", "root", "--protected", "strict", *flags) as program:
+            assert b"anybody" not in program.said
+    done = run_to_its_end("-p", "0", "-u", "root", *tls, "-l", "btls:0.0.0.0", "--protected", "strict")
+    assert done.returncode == 64
+
+
+@pytest.mark.parametrize(("user", "uid", "refused"), [(None, 0, True), ("root", 0, False), (None, 1000, False)])
+def test_strict_refuses_to_run_as_root_unless_that_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch, user: str | None, uid: int, refused: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    process.refuse_root(Settings(user=user))
+    strict = Settings(user=user, protected=Protection.STRICT)
+    if not refused:
+        process.refuse_root(strict)
+        return
+    with pytest.raises(ConfigError, match="strict: not started as root") as caught:
+        process.refuse_root(strict)
+    assert caught.value.status == 64
+
+
+def test_protected_is_warn_or_strict() -> None:
+    assert run_to_its_end("--protected", "no").returncode == 2
 
 
 @AS_ROOT

@@ -3,10 +3,9 @@
 Passwords are in clear or hashed with bcrypt. `htpasswd -B` writes such hashes in memcached's format, user:password. To
 check one takes little memory, unlike an argon2 hash, so that login attempts can't use up the memory.
 
-Checking a hash takes up to a tenth of a second and blocks the worker, so it must be rare. Once a user has logged in,
-the server keeps a keyed digest of the password, and every further attempt of that user is a comparison. Before that,
-HASH_CHECKS_LIMIT limits the number of checks. A hash with a cost above HIGHEST_COST is rejected when the file is read.
-A thread for the checks would block nobody, but then both protocols would have to pause in the middle of a request.
+Checking a hash takes up to a tenth of a second, so a thread does it beside the workers (`HashChecks`), and the
+connection waits. Once a user has logged in, the server keeps a keyed digest of the password, and every further attempt
+of that user is a comparison. A hash with a cost above HIGHEST_COST is rejected when the file is read.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import ipaddress
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from memcache_kv.auth.checks import HashCheck, HashChecks
 from memcache_kv.errors import FAILED_STATUS, ConfigError
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ USERS_LIMIT = 8
 
 BCRYPT_HASH = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 HIGHEST_COST = 10
-HASH_CHECKS_LIMIT, HASH_CHECKS_SECONDS = 8, 4.0
-"""The number of hash checks allowed in this time: one for each user at once, and then an eighth of a worker's time."""
 
 UNDELAYED_FAILURES = 3
 """The number of failed logins from one address that are answered at once. Each further one waits twice as long."""
@@ -52,8 +49,14 @@ NETWORK_BITS = 64
 class Credentials(Protocol):
     """What a protocol uses to check a login."""
 
-    def is_known(self, name: bytes, password: bytes) -> bool:
-        """Return whether there is a user with this name and password."""
+    def is_known(self, name: bytes, password: bytes) -> bool | None:
+        """Return whether there is a user with this name and password.
+
+        None: a thread checks that. The protocol is resumed after the check, and calls `outcome` then.
+        """
+
+    def outcome(self) -> bool:
+        """Return what the check has found."""
 
 
 class Users:
@@ -63,15 +66,12 @@ class Users:
     a hash that can't be checked. `reload` then keeps the old users. It also keeps them if the file is empty, as it is
     for a moment while an editor rewrites it in place.
 
-    One thread may call `reload` while others call `is_known`.
+    One thread may call `reload` while others call `matches`, and one of them `is_known`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._users: tuple[User, ...] = ()
-        self._checks: deque[float] = deque(maxlen=HASH_CHECKS_LIMIT)
-        """The times of the latest hash checks."""
-        self._lock = threading.Lock()
         self.reload()
 
     def reload(self) -> None:
@@ -93,6 +93,21 @@ class Users:
 
         self._users = tuple(User(name, stored, self._check_for(stored)) for name, stored in parsed)
 
+    def matches(self, name: bytes, password: bytes) -> bool | None:
+        """Compare with the passwords that are known. The time it takes does not depend on the name.
+
+        Return None if only a hash can tell: while there are users whose passwords are not known yet, that is so for
+        every login that does not succeed here, whoever it names.
+        """
+        found, all_known = False, True
+        for user in self._users:
+            has_name = user.has_name(name)
+            if user.has_digest:
+                found |= user.matches_digest(password) & has_name
+            else:
+                all_known = False
+        return found if found or all_known else None
+
     def is_known(self, name: bytes, password: bytes) -> bool:
         """Return whether there is a user with this name and password. The time it takes does not depend on the name.
 
@@ -107,19 +122,10 @@ class Users:
                 found |= user.matches_digest(password) & has_name
             else:
                 (with_name if has_name else others).append(user)
-        if found or not (with_name or others) or not self._may_check():
+        if found or not (with_name or others):
             return found
         matches = [user.check_hash(password) for user in with_name or others[:1]]
         return bool(with_name) and any(matches)
-
-    def _may_check(self) -> bool:
-        """Count one more hash check and return True, or return False if there were too many lately."""
-        now = time.monotonic()
-        with self._lock:
-            if len(self._checks) == HASH_CHECKS_LIMIT and now - self._checks[0] < HASH_CHECKS_SECONDS:
-                return False
-            self._checks.append(now)
-            return True
 
     def _check_for(self, stored: bytes) -> Check | None:
         """Return the function that checks a password against this hash, or None if the password is in clear."""
@@ -128,7 +134,7 @@ class Users:
             return None
         if int(match[1]) > HIGHEST_COST:
             said = f"Authfile [{self._path}] has a hash with the cost {int(match[1])}: use at most {HIGHEST_COST}"
-            raise ConfigError(f"{said}, as a higher cost would delay other clients", FAILED_STATUS)
+            raise ConfigError(f"{said}, as a higher cost would delay the logins of others", FAILED_STATUS)
         try:
             check: Check = importlib.import_module("bcrypt").checkpw
         except ImportError:
@@ -170,6 +176,12 @@ class FailedLogins:
         """Return the number of addresses that are remembered."""
         return len(self._failures)
 
+    def __contains__(self, address: str) -> bool:
+        """Return whether a login from this address failed lately."""
+        with self._lock:
+            _, last = self._failures.get(address, (0, -FORGET_SECONDS))
+        return time.monotonic() - last < FORGET_SECONDS
+
     def add(self, address: str) -> int:
         """Count a failed login, and return the number of those from this address that still count."""
         now = time.monotonic()
@@ -182,39 +194,88 @@ class FailedLogins:
         return count
 
 
+class Logins:
+    """What the login attempts of all connections share: the users, the failures, and the checks of hashes."""
+
+    def __init__(self, users: Users) -> None:
+        self.users = users
+        self.failed = FailedLogins()
+        self.checks = HashChecks(users.is_known)
+
+
+class Gate(Protocol):
+    """What lets one connection in, or makes it wait."""
+
+    def admit(self) -> None:
+        """Take note that the client has logged in."""
+
+    def hold_back(self, seconds: float, then_close: bool) -> None:
+        """Hold back the connection's replies for so long, and close it then if asked to."""
+
+    def await_check(self) -> None:
+        """Hold back the connection's replies, and what it asks for next, until its check is over."""
+
+    def wake(self) -> None:
+        """Have the connection go on after a check. Any thread may call this."""
+
+    def log_failure(self, text: str) -> None:
+        """Log a failed login, unless many are logged."""
+
+
 class LoginAttempts:
     """The login attempts of one connection. Used by the thread that serves the connection.
 
-    users: the users who may log in; failed_logins: the failed logins of all connections; address: the client's, as
-    `client_network` gives it; delay: called with the seconds for which to hold back the connection's replies, and
-    whether to close the connection then; say: writes a line to the log.
+    logins: what all connections share; address: the client's, as `client_network` gives it; gate: the connection's.
     """
 
-    def __init__(
-        self,
-        users: Users,
-        failed_logins: FailedLogins,
-        address: str,
-        delay: Callable[[float, bool], None],
-        say: Callable[[str], None],
-    ) -> None:
-        self._users = users
-        self._failed_logins = failed_logins
+    def __init__(self, logins: Logins, address: str, gate: Gate) -> None:
+        self._logins = logins
         self._address = address
-        self._delay = delay
-        self._say = say
+        self._gate = gate
         self._failures = 0
+        self._check: HashCheck | None = None
+        """The check whose outcome the protocol has not asked for yet."""
 
-    def is_known(self, name: bytes, password: bytes) -> bool:
-        """Return whether there is a user with this name and password. If not, log it and delay the reply."""
+    @property
+    def is_checking(self) -> bool:
+        """Whether a check is under way."""
+        return self._check is not None and self._check.verdict is None
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether a check is over, and the protocol has not asked for its outcome yet."""
+        return self._check is not None and self._check.verdict is not None
+
+    def is_known(self, name: bytes, password: bytes) -> bool | None:
+        """Return whether there is a user with this name and password. If not, log it and delay the reply.
+
+        None: a hash has to be checked first. `outcome` returns what was found, once `has_outcome`.
+        """
         if self._failures >= FAILURES_LIMIT:
             return False
-        if self._users.is_known(name, password):
+        known = self._logins.users.matches(name, password)
+        if known is None:
+            check = HashCheck(name, password, self._gate.wake)
+            if self._logins.checks.submit(check, self._address, self._address in self._logins.failed):
+                self._check = check
+                self._gate.await_check()
+                return None
+        return self._conclude(bool(known))
+
+    def outcome(self) -> bool:
+        """Return what the check has found, as `is_known` would. Only valid if `has_outcome`."""
+        assert self._check is not None
+        verdict, self._check = self._check.verdict, None
+        return self._conclude(bool(verdict))
+
+    def _conclude(self, known: bool) -> bool:
+        if known:
+            self._gate.admit()
             return True
         self._failures += 1
-        count = self._failed_logins.add(self._address)
-        self._say(f"failed login from {self._address}, {count} recently")
-        self._delay(delay_seconds(count), self._failures >= FAILURES_LIMIT)
+        count = self._logins.failed.add(self._address)
+        self._gate.log_failure(f"failed login from {self._address}, {count} recently")
+        self._gate.hold_back(delay_seconds(count), self._failures >= FAILURES_LIMIT)
         return False
 
 

@@ -42,6 +42,13 @@ class Fsync(enum.StrEnum):
     NEVER = "never"
 
 
+class Protection(enum.StrEnum):
+    """What a server does about a start that lets strangers in."""
+
+    WARN = "warn"
+    STRICT = "strict"
+
+
 class Settings(NamedTuple):
     """What a server is started with. Sizes are in bytes, times in seconds."""
 
@@ -82,6 +89,11 @@ class Settings(NamedTuple):
     """auto, ascii or binary."""
     auth_file: Path | None = None
     enable_sasl: bool = False
+    login_timeout: int = 10
+    """0 is no limit."""
+    max_connections_per_address: int = 0
+    """0 is no limit. Loopback addresses and unix sockets have none."""
+    protected: Protection = Protection.WARN
     enable_ssl: bool = False
     tls: TlsOptions = TlsOptions()
     idle_timeout: int = 0
@@ -203,6 +215,13 @@ def _fsync(text: str) -> Fsync:
         raise ConfigError(f"fsync must be always, everysec or never, not {text!r}") from None
 
 
+def _protection(text: str) -> Protection:
+    try:
+        return Protection(text)
+    except ValueError:
+        raise ConfigError(f"protected must be warn or strict, not {text!r}") from None
+
+
 def _ratio(text: str) -> float:
     try:
         ratio = float(text)
@@ -267,6 +286,14 @@ OPTIONS: tuple[Option, ...] = (
            "bcrypt (htpasswd -B); SIGHUP reloads the file", "Y", "FILE", _path),
     Option("enable-sasl", "let clients of the binary protocol log in by SASL (PLAIN), with the users of -Y or of the "
            f"file that {SASL_FILE_VARIABLE} names", "S", convert=_switch),
+    Option("login-timeout", "close a connection that has to log in and has not after this many seconds; 0: never "
+           "(default: 10)", metavar="SECONDS", convert=_integer(0, 1 << 20, "the login timeout")),
+    Option("max-connections-per-address", "maximum number of simultaneous connections from one address (of IPv6, from "
+           "one /64); 0: no limit; loopback has none (default: 0)", metavar="NUM",
+           convert=_integer(0, 1 << 20, "the connection limit for an address")),
+    Option("protected", "what to do if strangers can use the server (it listens beyond loopback without a login or "
+           "client certificates), or if it runs as root without -u: warn, or strict to refuse to start (default: warn)",
+           metavar="HOW", convert=_protection),
     Option("enable-ssl", "use TLS on every TCP address, except those that -l gives as notls:ADDR; mtls:ADDR requires a "
            "client certificate, btls:ADDR requests none", "Z", convert=_switch),
     Option("lock-memory", "lock the memory of the process, so that it is never swapped out", "k", convert=_switch),

@@ -6,19 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from memcache_kv.errors import MemcacheKVError
-
-
-class LogStream(Protocol):
-    """What a log writes to."""
-
-    def write(self, text: str, /) -> object:
-        """Write lines, which end with line ends."""
-
-    def flush(self) -> object:
-        """Write out what is buffered."""
+from memcache_kv.observe.log_queue import LogQueue, LogStream, write_past_buffer, write_through
+from memcache_kv.threads import OnFault
 
 
 class SystemLog:
@@ -41,6 +32,8 @@ class SystemLog:
 
 REPEAT_SECONDS = 10.0
 """The time in which only one line of a kind is logged, if any client can cause it with every packet."""
+FLUSH_SECONDS = 2.0
+"""How long the end of a server waits for the last lines of the log to be written."""
 
 
 class Log:
@@ -48,8 +41,11 @@ class Log:
 
     verbosity: the number of -v; stream: what to write to, standard error by default; monotonic: the clock, in seconds.
 
-    Any thread may call any method: each line is one write. Control characters are escaped, as clients choose some of
-    the text. If the stream can't be written (a closed pipe, no standard error), lines are lost.
+    Any thread may call any method. Control characters are escaped, as clients choose some of the text. If the stream
+    can't be written (a closed pipe, no standard error), lines are lost.
+
+    At first, and again after `stop_queue`, each line is written before the method returns. From `start_queue` on a
+    thread writes them, so that a stream that takes nothing, such as a full pipe, stops nobody.
     """
 
     def __init__(
@@ -58,14 +54,39 @@ class Log:
         self.verbosity = verbosity
         self.stream: LogStream | None = stream if stream is not None else sys.stderr
         """What the lines are written to; None if the process has no standard error."""
+        self._queue: LogQueue | None = None
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._repeats: dict[object, tuple[float, int]] = {}
         """For each kind of line, when one was last written, and how many were left out since."""
 
     def redirect(self, stream: LogStream) -> None:
-        """Write to another stream from now on."""
+        """Write to another stream from now on. What waits is written to the present one, if that takes it soon."""
+        queue = self._queue
+        if queue is not None:
+            queue.flush(FLUSH_SECONDS)
         self.stream = stream
+
+    def start_queue(self, on_fault: OnFault | None = None) -> None:
+        """Have a thread write the lines from now on. on_fault: called with an exception that ends that thread."""
+        queue = LogQueue(self._write_queued)
+        queue.thread.on_fault = on_fault
+        queue.start()
+        self._queue = queue
+
+    def stop_queue(self) -> None:
+        """Write what waits, for FLUSH_SECONDS at most. If the stream does not take it, all further lines are lost."""
+        queue = self._queue
+        if queue is not None:
+            if not queue.stop(FLUSH_SECONDS):
+                self.stream = None
+            self._queue = None
+
+    @property
+    def dropped_lines(self) -> int:
+        """The number of lines that were dropped because the stream took them too slowly."""
+        queue = self._queue
+        return 0 if queue is None else queue.dropped
 
     def say(self, text: str) -> None:
         """Write a line at any verbosity: a listening address, what was recovered, an error."""
@@ -133,13 +154,19 @@ class Log:
         self._write("".join(f"{printable(line)}\n" for line in lines))
 
     def _write(self, text: str) -> None:
-        if self.stream is None:
-            return
-        try:
-            self.stream.write(text)
-            self.stream.flush()
-        except (OSError, ValueError):
-            pass  # there is nowhere to report this
+        queue = self._queue
+        if queue is None or not queue.put(text):
+            self._write_now(text)
+
+    def _write_now(self, text: str) -> None:
+        stream = self.stream
+        if stream is not None:
+            write_through(stream, text)
+
+    def _write_queued(self, text: str) -> None:
+        stream = self.stream
+        if stream is not None:
+            write_past_buffer(stream, text)
 
 
 def printable(text: str) -> str:

@@ -45,8 +45,8 @@ class State(enum.Enum):
     """The connection has more to do without new input, and other connections come first. The state ends with the
     connection's next turn. The poller watches for nothing."""
     THROTTLED = enum.auto()
-    """The replies are delayed until `held_until`, as a login failed. The state ends at that time. The poller watches
-    for nothing."""
+    """The replies are delayed until `held_until`, as a login failed, or until a thread has checked a password. The
+    poller watches for nothing."""
     CLOSING = enum.auto()
     """The worker releases the connection's resources. This is the last state, and it waits for nothing."""
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from memcache_kv.observe.log import Log
-from memcache_kv.server.connection import Connection
+from memcache_kv.server.connection import HANDSHAKE, Connection
 
 if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls
 
 HANDSHAKE_SECONDS = 10.0
 """The time limit for a client's TLS handshake."""
+STEPS_PER_TURN = 1
+"""How many steps of handshakes one turn of the loop takes. The most expensive step takes about as long as a hundred
+requests. A thread beside the loop would be worse: each of its steps ends with a wait for the GIL, and so does each
+request of the others."""
 
 
 class Handshakes:
@@ -26,10 +31,29 @@ class Handshakes:
     def __init__(self, tls: Tls | None, log: Log) -> None:
         self._tls = tls
         self._log = log
+        self._ready: deque[Connection] = deque()
 
     def start(self, connection: Connection) -> None:
         """Start the time limit of a handshake."""
         connection.give_up_at = time.monotonic() + HANDSHAKE_SECONDS
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether a handshake can go on without waiting for its client."""
+        return bool(self._ready)
+
+    def add_ready(self, connection: Connection) -> None:
+        """Remember that a connection's handshake can go on. The first one that is added goes on first."""
+        self._ready.append(connection)
+
+    def take_ready(self) -> list[Connection]:
+        """Return those whose handshakes go on in this turn, and forget them. The others stay for later turns."""
+        taken: list[Connection] = []
+        while self._ready and len(taken) < STEPS_PER_TURN:
+            connection = self._ready.popleft()
+            if connection.state is HANDSHAKE:  # otherwise it was closed meanwhile
+                taken.append(connection)
+        return taken
 
     def step(self, connection: Connection) -> bool:
         """Continue as far as the socket allows; return whether the handshake is over. Raises OSError if it fails."""

@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from memcache_kv.auth.users import client_network
 from memcache_kv.errors import ListenError
 from memcache_kv.observe.log import Log
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import address_text
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
@@ -69,12 +71,13 @@ class Listener(socketserver.TCPServer):
 class ListenerOptions(NamedTuple):
     """What all TCP and unix listeners of a server share.
 
-    totals: the counts of connections; hand_over: gives an accepted socket to a worker; backlog: the number of clients
-    that the system lets wait to be accepted; waits: whether clients above the connection limit wait (no_maxconns_fast)
-    instead of being rejected.
+    totals: the counts of connections; addresses: those by client address; hand_over: gives an accepted socket to a
+    worker; backlog: the number of clients that the system lets wait to be accepted; waits: whether clients above the
+    connection limit wait (no_maxconns_fast) instead of being rejected.
     """
 
     totals: ConnectionTotals
+    addresses: AddressLimits
     hand_over: HandOver
     log: Log
     backlog: int
@@ -152,9 +155,17 @@ class MemcacheServer(Listener):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hand the socket to a worker, or reject it with memcached's error if there are too many connections."""
-        if self._count_connection():
-            self._hand_over(request)
-            return
+        if self._options.addresses.open(request.fileno(), client_address):
+            if self._count_connection():
+                self._hand_over(request)
+                return
+            self._options.addresses.close(request.fileno())
+        else:
+            self._options.totals.reject()
+            self.log.say_rarely(
+                "too many of an address",
+                f"rejected a connection from {client_network(client_address)}, which has too many",
+            )
         request.setblocking(False)
         try:
             request.send(TOO_MANY_CONNECTIONS)
@@ -164,9 +175,11 @@ class MemcacheServer(Listener):
 
     def _hand_over(self, request: socket.socket) -> None:
         """Give a counted connection to a worker, or uncount it if the client has left already."""
+        fd = request.fileno()
         try:
             self._options.hand_over(request if self.tls_listener is None else self.tls_listener.secure(request))
         except OSError:
+            self._options.addresses.close(fd)
             self._options.totals.close()
             raise
 

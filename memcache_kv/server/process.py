@@ -12,11 +12,12 @@ import pwd
 import resource
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from memcache_kv.config.memcached_options import MIB
-from memcache_kv.errors import EX_NOUSER, EX_OSERR, ConfigError
+from memcache_kv.config.settings import Protection, Settings
+from memcache_kv.errors import EX_NOUSER, EX_OSERR, EX_USAGE, ConfigError
 from memcache_kv.observe.log import Log
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -75,6 +76,26 @@ def warn_of_root(name: str | None, log: Log) -> None:
     """Log a warning if the server runs as root without -u root."""
     if name is None and os.geteuid() == 0:
         log.say("warning: running as root; switch to another user with -u USER, or confirm with -u root")
+
+
+def refuse_root(settings: Settings) -> None:
+    """Raise ConfigError if the server would run as root without -u, and --protected strict forbids that."""
+    if settings.protected is Protection.STRICT and settings.user is None and os.geteuid() == 0:
+        raise ConfigError(
+            "--protected strict: not started as root; switch to another user with -u USER, or confirm with -u root",
+            EX_USAGE,
+        )
+
+
+def protect(addresses: Sequence[str], protection: Protection, log: Log) -> None:
+    """Log a warning if strangers can use the server on these addresses, or raise ConfigError if that is forbidden."""
+    if not addresses:
+        return
+    what = f"anybody who can reach {', '.join(addresses)} can read and change everything"
+    advice = "ask for a login (-Y FILE) or for client certificates (-Z, -l mtls:ADDR), or listen on loopback"
+    if protection is Protection.STRICT:
+        raise ConfigError(f"--protected strict: not started, as {what}; {advice}", EX_USAGE)
+    log.say(f"warning: {what}; {advice}; --protected strict would refuse to start")
 
 
 @contextlib.contextmanager

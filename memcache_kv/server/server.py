@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import FailedLogins, Users
+from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
@@ -22,6 +22,7 @@ from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.observe.watchers import Stream, Watchers
 from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
+from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
@@ -92,7 +93,8 @@ class Server:
     """A server with its store, journal, workers and listeners.
 
     settings: what to serve and how; clock, log: replaced by tests and by programs that embed the server. Raises
-    ConfigError if the users file or the certificates can't be used.
+    ConfigError if the users file or the certificates can't be used. The server's own log is written by a thread from
+    `start` to `stop`; a given one is used as it is.
 
     One thread calls `start`, waits for `stopping`, and calls `stop`; each is called once and blocks until done.
     `stopping` is set by the command `shutdown`, by a signal, and if an exception ends one of the server's threads.
@@ -103,6 +105,7 @@ class Server:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else Log(settings.verbose)
+        self._owns_log = log is None
         sizes = size_classes(settings)
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
@@ -120,8 +123,10 @@ class Server:
         )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
+        has_half_open = settings.enable_ssl or settings.auth_file is not None
+        self._addresses = AddressLimits(settings.conn_limit, settings.max_connections_per_address, has_half_open)
         self._listener_options = ListenerOptions(
-            self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
+            self.totals, self._addresses, self._hand_over, self.log, settings.backlog, not settings.maxconns_fast
         )
         self.reclaimer = Reclaimer(self.store)
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
@@ -132,8 +137,7 @@ class Server:
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
         self._fault: ThreadDied | None = None
-        self._failed_logins = FailedLogins()
-        self._users = Users(settings.auth_file) if settings.auth_file is not None else None
+        self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._load_parts()
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
@@ -197,6 +201,7 @@ class Server:
         """
         try:
             self._bind()  # first, so that a server does not touch the journal if its port is in use
+            process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             if self._lifecycle is not None:
                 self._lifecycle.open()
             self._warn_of_memory()
@@ -209,6 +214,8 @@ class Server:
                 self._lifecycle.close()
             self.stopping.close()
             raise
+        if self._owns_log:
+            self.log.start_queue(self._thread_died)
         self._start_workers()
         for thread in (self.crawler, self.reclaimer, self.memory_watch):
             thread.on_fault = self._thread_died
@@ -224,7 +231,8 @@ class Server:
 
     def reload(self) -> None:
         """Read the users file and the certificates again. If one can't be used, log that and keep the old ones."""
-        for what, part in (("users", self._users), ("certificates", self.tls)):
+        users = None if self._logins is None else self._logins.users
+        for what, part in (("users", users), ("certificates", self.tls)):
             if part is None:
                 continue
             try:
@@ -242,6 +250,8 @@ class Server:
             worker.stop()
         for worker in self.workers:
             worker.join()
+        if self._logins is not None:
+            self._logins.checks.stop()
         self.crawler.stop()
         self.reclaimer.stop()
         self.memory_watch.stop()
@@ -252,13 +262,17 @@ class Server:
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
         self.stopping.close()
+        if self._owns_log:
+            self.log.stop_queue()
 
     # Parts
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
-            self.workers.append(Worker(self._new_context(), self._users, self._failed_logins, self.tls))
+            self.workers.append(Worker(self._new_context(), self._logins, self.tls, self._addresses))
         self._turns = itertools.cycle(self.workers)
+        if self._logins is not None:
+            self._logins.checks.thread.on_fault = self._thread_died
         for worker in self.workers:
             worker.on_fault = self._thread_died
             worker.start()
@@ -360,6 +374,17 @@ class Server:
             self._bind_to(*split_address(address, settings.port), tls_listener)
         if not settings.listen:
             self._bind_to_loopbacks()
+
+    def _open_to_strangers(self) -> list[str]:
+        """Return the addresses beyond loopback whose clients need neither a login nor a certificate."""
+        if self._logins is not None:
+            return []
+        return [
+            listener.address
+            for listener in self.listeners
+            if not is_local(listener.server_address)
+            and not (listener.tls_listener and listener.tls_listener.requires_certificate)
+        ]
 
     def _tls_listener(self, text: str = "") -> tuple[TlsListener | None, str]:
         """Return the TLS mode of a listening address, None for no TLS, and the address without the prefix for it."""

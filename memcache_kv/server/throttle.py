@@ -1,55 +1,145 @@
-"""Login throttling: a connection's replies are delayed after failed logins."""
+"""Connections that must log in: their time limit, and the delays of their replies by failed logins and checks."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 
-from memcache_kv.auth.users import FailedLogins, LoginAttempts, Users, client_network
+from memcache_kv.auth.users import LoginAttempts, Logins, client_network
 from memcache_kv.observe.log import Log
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import Connection, peer_of
+
+OVERDUE_CHECK_SECONDS = 1.0
+"""How often those who take too long to log in are looked for."""
+
+
+class Stranger:
+    """A connection without a login yet: the `Gate` that its login attempts open.
+
+    The connection is known by its descriptor. Its protocol refers to the attempts and these to the gate, so that a
+    reference to the connection would be a cycle, which only the collector could free.
+    """
+
+    __slots__ = ("_throttle", "_fd", "give_up_at")
+
+    def __init__(self, throttle: LoginThrottle, fd: int, give_up_at: float) -> None:
+        self._throttle = throttle
+        self._fd = fd
+        self.give_up_at = give_up_at
+        """When the connection is closed unless it has logged in."""
+
+    def admit(self) -> None:
+        """Take note that the client has logged in."""
+        self._throttle.admit(self._fd)
+
+    def hold_back(self, seconds: float, then_close: bool) -> None:
+        """Hold the replies back for so long, in addition to what they wait for already."""
+        self._throttle.hold_back(self._fd, seconds, then_close)
+
+    def await_check(self) -> None:
+        """Hold the replies back until the check is over."""
+        self._throttle.await_check(self._fd)
+
+    def wake(self) -> None:
+        """Have the connection go on after a check."""
+        self._throttle.wake()
+
+    def log_failure(self, text: str) -> None:
+        """Log a failed login, unless many are logged."""
+        self._throttle.log.say_rarely("failed login", text)
 
 
 class LoginThrottle:
-    """Delay replies after failed logins. Used only by the connections' worker.
+    """Make the login attempts of one worker's connections, and decide when their replies may be sent.
 
-    users: the users who may log in, None if no login is needed; failed_logins: counts failed logins by address;
-    connections: the worker's connections by number.
+    Used only by the worker. logins: the users who may log in, None if no login is needed; connections: the worker's
+    connections by number; wake: wakes the worker; addresses: the connections by client address; seconds: the time limit
+    of a login, 0 for none. The time for which the server delays it does not count.
     """
 
     def __init__(
-        self, users: Users | None, failed_logins: FailedLogins, log: Log, connections: Mapping[int, Connection]
+        self,
+        logins: Logins | None,
+        log: Log,
+        connections: Mapping[int, Connection],
+        wake: Callable[[], None],
+        addresses: AddressLimits,
+        seconds: int = 0,
     ) -> None:
-        self._users = users
-        self._failed_logins = failed_logins
-        self._log = log
+        self.log = log
+        self.wake = wake
+        self._logins = logins
         self._connections = connections
+        self._addresses = addresses
+        self._seconds = seconds
+        self._strangers: dict[int, tuple[Stranger, LoginAttempts]] = {}
+        """Those without a login yet, by their descriptors."""
+        self._check_overdue_at = 0.0
 
     def attempts(self, sock: socket.socket) -> LoginAttempts | None:
         """Return the object that checks a new connection's logins; None if no login is needed."""
-        if self._users is None:
+        if self._logins is None:
             return None
-        # The number, not the connection: that would make a reference cycle, which only the garbage collector frees.
-        hold_back = partial(self._hold_back, sock.fileno())
-        return LoginAttempts(self._users, self._failed_logins, client_network(peer_of(sock)), hold_back, self._log.say)
+        fd = sock.fileno()
+        stranger = Stranger(self, fd, time.monotonic() + self._seconds)
+        attempts = LoginAttempts(self._logins, client_network(peer_of(sock)), stranger)
+        self._strangers[fd] = stranger, attempts
+        return attempts
 
-    def _hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
+    def secured(self, fd: int) -> None:
+        """Record that a connection has completed its TLS handshake, or needs none."""
+        if self._logins is None:
+            self._addresses.settled(fd)
+
+    def admit(self, fd: int) -> None:
+        """Record that the client of a connection has logged in."""
+        self._addresses.settled(fd)
+        self.closed(fd)
+
+    def closed(self, fd: int) -> None:
+        """Forget a connection that is closed."""
+        self._strangers.pop(fd, None)
+
+    def hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
         """Add this many seconds to the delay of a connection's replies."""
         connection = self._connections[fd]
         if then_close:
             connection.protocol.closing = True
         if seconds:
             connection.held_until = max(connection.held_until, time.monotonic()) + seconds
+            self._strangers[fd][0].give_up_at += seconds
+
+    def await_check(self, fd: int) -> None:
+        """Hold a connection's replies back until its check is over."""
+        connection = self._connections[fd]
+        connection.held_until = max(connection.held_until, time.monotonic())
 
     def holds(self, connection: Connection) -> bool:
-        """Return whether the connection's replies must still wait. Clears the delay once it is over."""
-        if connection.held_until <= time.monotonic():
-            connection.held_until = 0.0
-            return False
-        return True
+        """Return whether the connection's replies must still wait. After a check, resume its protocol."""
+        _, attempts = self._strangers.get(connection.fd, (None, None))
+        if (attempts is not None and attempts.is_checking) or connection.held_until > time.monotonic():
+            return True
+        connection.held_until = 0.0
+        if attempts is not None and attempts.has_outcome:
+            connection.protocol.paused = True
+        return False
 
     def due(self, throttled: Iterable[Connection]) -> list[Connection]:
         """Return the connections whose delay is over."""
         return [connection for connection in throttled if not self.holds(connection)]
+
+    def overdue(self) -> list[Connection]:
+        """Return those that have taken too long to log in. They are looked for once in OVERDUE_CHECK_SECONDS."""
+        now = time.monotonic()
+        if not self._seconds or not self._strangers or now < self._check_overdue_at:
+            return []
+        self._check_overdue_at = now + OVERDUE_CHECK_SECONDS
+        found = []
+        for fd, (stranger, attempts) in self._strangers.items():
+            if attempts.is_checking:
+                stranger.give_up_at += OVERDUE_CHECK_SECONDS
+            elif stranger.give_up_at <= now:
+                found.append(self._connections[fd])
+        return found

@@ -11,10 +11,11 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from memcache_kv.auth.users import FailedLogins, Users
+from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import (
     CLOSING,
     HANDSHAKE,
@@ -55,14 +56,14 @@ class Worker(ServerThread):
     An event goes to the handler of the connection's state (see `State`). Requests are read only in READING, so a
     connection holds the replies of one turn at most. With idle_timeout, idle connections are closed.
 
-    users: the users who may log in, None if no login is needed; failed_logins: counts failed logins by address; tls:
-    counts handshakes and TLS errors.
+    logins: the users who may log in, None if no login is needed; tls: counts handshakes and TLS errors; addresses:
+    counts connections by client address.
     """
 
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume", "_stopping",
-        "_commit_by",
+        "_commit_by", "_addresses",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -70,22 +71,23 @@ class Worker(ServerThread):
     def __init__(
         self,
         context: Context,
-        users: Users | None = None,
-        failed_logins: FailedLogins | None = None,
+        logins: Logins | None = None,
         tls: Tls | None = None,
+        addresses: AddressLimits | None = None,
     ) -> None:
         super().__init__("worker")
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
         self._watchers = context.observers.watchers
         self._tls = tls
+        self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
         self._idle_checked_at = 0
         self._poller = new_poller()
         self._wake_up = WakeUp(self._poller)
         self._table = ConnectionTable(self._poller)
         self._handlers: dict[State, Callable[[Connection], None]] = {
-            HANDSHAKE: self._continue_handshake,
+            HANDSHAKE: self._queue_handshake,
             WAITING_FOR_JOURNAL: self._table.watch_for_nothing,
             WAITING_FOR_SOCKET: self._answer,
             PAUSED: self._table.watch_for_nothing,
@@ -94,7 +96,7 @@ class Worker(ServerThread):
         """The handler of an event in each state; the loop itself handles READING."""
         self._handshakes = Handshakes(tls, context.log)
         self._throttle = LoginThrottle(
-            users, failed_logins if failed_logins is not None else FailedLogins(), context.log, self._table.by_fd
+            logins, context.log, self._table.by_fd, self.wake, self._addresses, context.settings.login_timeout
         )
         self._adopted: deque[socket.socket] = deque()
         self._to_resume: deque[int] = deque()
@@ -151,7 +153,7 @@ class Worker(ServerThread):
         """Serve until `stop`; then send pending replies. Close the connections, after an error too."""
         try:
             while not self._stopping:
-                self._turn(0 if self._table.paused or self._commit_by else IDLE_SECONDS)
+                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.has_ready else IDLE_SECONDS)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
@@ -225,12 +227,17 @@ class Worker(ServerThread):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
+        if self._handshakes.has_ready:
+            for connection in self._handshakes.take_ready():
+                self._attempt(self._continue_handshake, connection)
         if self._table.handshaking:
             for connection in self._handshakes.overdue(self._table.handshaking):
                 self._fail_handshake(connection, "it took too long")
         if self._table.throttled:
             for connection in self._throttle.due(self._table.throttled):
                 self._attempt(self._answer, connection)
+        for connection in self._throttle.overdue():
+            self._close_stranger(connection)
 
     def _handle(self, fd: int, connection: Connection | None) -> None:
         """Handle an event of the pipe, or of a connection that is not READING."""
@@ -294,6 +301,16 @@ class Worker(ServerThread):
             self.context.totals.count_idle_kick()
             self._close(connection, "idle_timeout")
 
+    def _close_stranger(self, connection: Connection) -> None:
+        """Close a connection that has not logged in in time."""
+        self.context.totals.count_login_timeout()
+        self.context.log.say_rarely(
+            "login timeout",
+            f"closed a connection from {client_network(connection.peer)}: it did not log in within "
+            f"{self.context.settings.login_timeout} seconds",
+        )
+        self._close(connection)
+
     # Opening and closing connections
 
     def _open(self, sock: socket.socket) -> None:
@@ -304,6 +321,7 @@ class Worker(ServerThread):
             self._poller.register(fd, READABLE)
         except OSError as error:
             self.context.log.say(f"<{fd} can't be served, and is closed: {error.strerror}")
+            self._addresses.close(fd)
             self.context.totals.close()
             sock.close()
             return
@@ -315,6 +333,8 @@ class Worker(ServerThread):
         self._log_opened(connection)
         if connection.state is HANDSHAKE:
             self._handshakes.start(connection)
+        else:
+            self._throttle.secured(fd)
 
     def _log_opened(self, connection: Connection) -> None:
         if self.context.log.verbosity == 0:
@@ -333,6 +353,7 @@ class Worker(ServerThread):
         if before is CLOSING:
             return
         self._table.remove(connection)
+        self._throttle.closed(connection.fd)
         if connection.protocol.watcher is not None:
             self._watchers.remove(connection.protocol.watcher)
         self._watchers.closed(connection.fd, connection.peer, reason)
@@ -340,6 +361,7 @@ class Worker(ServerThread):
         connection.protocol.close()
         if connection.tls is not None and before is not HANDSHAKE:
             connection.tls.say_goodbye()
+        self._addresses.close(connection.fd)
         self.context.totals.close()  # before the client can notice the close
         connection.socket.close()
 
@@ -359,6 +381,11 @@ class Worker(ServerThread):
 
     # Handlers of the states, and transitions
 
+    def _queue_handshake(self, connection: Connection) -> None:
+        """Let the handshake go on when its turn comes, as many of them at once would hold up the others."""
+        self._table.watch_for_nothing(connection)
+        self._handshakes.add_ready(connection)
+
     def _continue_handshake(self, connection: Connection) -> None:
         """Continue the handshake; once it is over, wait for requests."""
         try:
@@ -367,6 +394,7 @@ class Worker(ServerThread):
             self._fail_handshake(connection, str(error))
             return
         if is_over:
+            self._throttle.secured(connection.fd)
             self._table.enter(connection, READING)
         else:
             self._table.watch(connection)

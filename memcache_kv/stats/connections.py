@@ -20,6 +20,7 @@ class ConnectionTotals:
         """How often accepting stopped because the limit was reached."""
         self.time_in_listen_disabled_us = 0
         self.idle_kicks = 0
+        self.login_timeouts = 0
         self._disabled_since: float | None = None
         """The monotonic time when accepting stopped; None while the server accepts."""
         self._lock = threading.Lock()
@@ -50,6 +51,11 @@ class ConnectionTotals:
             self._count()
             return True
 
+    def reject(self) -> None:
+        """Count a connection that is rejected by another limit."""
+        with self._lock:
+            self.rejected += 1
+
     def close(self) -> None:
         """Count a connection as closed."""
         with self._lock:
@@ -61,6 +67,11 @@ class ConnectionTotals:
         with self._lock:
             self.idle_kicks += 1
 
+    def count_login_timeout(self) -> None:
+        """Count a connection that is closed because it did not log in in time."""
+        with self._lock:
+            self.login_timeouts += 1
+
     def reset(self) -> None:
         """Set the counts to 0, except for the current connections, as `stats reset` does."""
         with self._lock:
@@ -69,6 +80,7 @@ class ConnectionTotals:
             self.listen_disabled_num = 0
             self.time_in_listen_disabled_us = 0
             self.idle_kicks = 0
+            self.login_timeouts = 0
 
     def _count(self) -> None:
         self.current += 1

@@ -110,6 +110,7 @@ def general(context: ReportedServer) -> Report:
     yield from _items(context)
     yield from _lru(context)
     yield from _journal(context)
+    yield from _strangers(context)
 
 
 def _process(context: ReportedServer) -> Report:
@@ -246,6 +247,15 @@ def _moves(store: Store) -> Report:
 def _evicted_active(store: Store) -> int:
     """Return how many items were evicted although they had been read."""
     return _sum(store, "evictions") - _sum(store, "evicted_unseen")
+
+
+def _strangers(context: ReportedServer) -> Report:
+    """Yield the rows about what was refused to clients that are not let in, and about the log that they may fill."""
+    if context.settings.auth_file is not None:
+        yield OWN_PREFIX + "login_timeouts", context.totals.login_timeouts
+    dropped_lines = context.observers.log.dropped_lines
+    if context.settings.verbose or dropped_lines:
+        yield OWN_PREFIX + "log_dropped_lines", dropped_lines
 
 
 def _journal(context: ReportedServer) -> Report:

@@ -1,25 +1,28 @@
 """Passwords in clear and hashed, the cost of checking hashes, and the delays after failed logins."""
 
 import sys
+import threading
 from pathlib import Path
 
 import bcrypt
 import pytest
 
+from memcache_kv.auth import checks as checks_module
 from memcache_kv.auth import users as users_module
 from memcache_kv.auth.users import (
     ADDRESSES_LIMIT,
     FAILURES_LIMIT,
-    HASH_CHECKS_LIMIT,
     LONGEST_DELAY_SECONDS,
     UNDELAYED_FAILURES,
     FailedLogins,
     LoginAttempts,
+    Logins,
     Users,
     client_network,
     delay_seconds,
 )
 from memcache_kv.errors import ConfigError
+from tests.program import PATIENCE_SECONDS
 
 
 def hashed(password: bytes, cost: int = 4) -> bytes:
@@ -169,14 +172,19 @@ def test_a_failed_attempt_costs_one_check_whoever_it_names(file: Path, checks: C
     assert checks.count == before + 1
 
 
-def test_checks_are_rare_however_many_logins_fail(file: Path, checks: CountedChecks, clock: Seconds) -> None:
+@pytest.mark.parametrize("name", [b"ann", b"bob", b"carl", b"nobody"])
+def test_a_comparison_leaves_every_failed_attempt_to_the_hashes_whoever_it_names(
+    file: Path, checks: CountedChecks, name: bytes
+) -> None:
     users = Users(file)
-    for _ in range(5 * HASH_CHECKS_LIMIT):
-        assert not users.is_known(b"ann", b"wrong")
-    assert checks.count == HASH_CHECKS_LIMIT
-    assert users.is_known(b"carl", b"clear")
-    clock.now += users_module.HASH_CHECKS_SECONDS
+    assert users.matches(name, b"wrong") is None
+    assert users.matches(b"carl", b"clear") is True
     assert users.is_known(b"ann", b"s3cret")
+    assert users.matches(name, b"wrong") is None
+    assert users.is_known(b"bob", b"other")
+    assert users.matches(name, b"wrong") is False
+    assert users.matches(b"ann", b"s3cret") is True
+    assert checks.count == 2
 
 
 def test_a_hash_that_would_hold_up_others_is_refused(tmp_path: Path) -> None:
@@ -252,18 +260,49 @@ def test_a_client_is_identified_by_its_network(peer: object, text: str) -> None:
     assert client_network(peer) == text
 
 
+class RecordingGate:
+    """The gate of one connection. It keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.delays: list[tuple[float, bool]] = []
+        self.log: list[str] = []
+        self.admitted = False
+        self.waits = 0
+        self.woken = threading.Event()
+
+    def admit(self) -> None:
+        self.admitted = True
+
+    def hold_back(self, seconds: float, then_close: bool) -> None:
+        self.delays.append((seconds, then_close))
+
+    def await_check(self) -> None:
+        self.waits += 1
+
+    def wake(self) -> None:
+        self.woken.set()
+
+    def log_failure(self, text: str) -> None:
+        self.log.append(text)
+
+
 class GuardedServer:
     """Make login attempts, and keep the delays and log lines that they cause."""
 
     def __init__(self, file: Path) -> None:
-        self.users, self.failed_logins = Users(file), FailedLogins()
-        self.delays: list[tuple[float, bool]] = []
-        self.log: list[str] = []
+        self.logins = Logins(Users(file))
+        self.gate = RecordingGate()
+
+    @property
+    def delays(self) -> list[tuple[float, bool]]:
+        return self.gate.delays
+
+    @property
+    def log(self) -> list[str]:
+        return self.gate.log
 
     def login_attempts(self, address: str = "10.0.0.1") -> LoginAttempts:
-        return LoginAttempts(
-            self.users, self.failed_logins, address, lambda *delay: self.delays.append(delay), self.log.append
-        )
+        return LoginAttempts(self.logins, address, self.gate)
 
 
 @pytest.fixture
@@ -297,3 +336,41 @@ def test_a_new_connection_from_the_same_address_does_not_begin_anew(guarded: Gua
 def test_failures_are_logged_with_the_address_but_without_name_and_password(guarded: GuardedServer) -> None:
     guarded.login_attempts().is_known(b"mary", b"tudor")
     assert guarded.log == ["failed login from 10.0.0.1, 1 recently"]
+
+
+# Checks beside the workers
+
+
+@pytest.mark.parametrize(("password", "known"), [(b"s3cret", True), (b"wrong", False)])
+def test_an_attempt_that_needs_a_hash_waits_for_its_check(file: Path, password: bytes, known: bool) -> None:
+    server = GuardedServer(file)
+    attempts = server.login_attempts()
+    assert attempts.is_known(b"ann", password) is None
+    assert server.gate.waits == 1
+    assert not server.gate.admitted
+    assert server.gate.woken.wait(PATIENCE_SECONDS)
+    assert (attempts.is_checking, attempts.has_outcome) == (False, True)
+    assert attempts.outcome() is known
+    assert (attempts.is_checking, attempts.has_outcome) == (False, False)
+    assert server.gate.admitted is known
+    assert len(server.log) == len(server.delays) == int(not known)
+    server.logins.checks.stop()
+
+
+def test_an_attempt_for_which_there_is_no_room_fails(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks_module, "PENDING_LIMIT", 0)
+    server = GuardedServer(file)
+    attempts = server.login_attempts()
+    assert attempts.is_known(b"ann", b"s3cret") is False
+    assert attempts.is_known(b"carl", b"clear") is True
+    assert len(server.log) == 1
+
+
+def test_addresses_that_failed_are_known_for_a_while(clock: Seconds) -> None:
+    failed_logins = FailedLogins()
+    assert "a" not in failed_logins
+    failed_logins.add("a")
+    assert "a" in failed_logins
+    assert "b" not in failed_logins
+    clock.now += users_module.FORGET_SECONDS
+    assert "a" not in failed_logins

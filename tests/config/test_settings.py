@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import parse
-from memcache_kv.config.settings import EX_USAGE, MIB, OPTIONS, Fsync, Settings, load_settings
+from memcache_kv.config.settings import EX_USAGE, MIB, OPTIONS, Fsync, Protection, Settings, load_settings
 from memcache_kv.errors import ConfigError
 
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -59,6 +59,10 @@ EXAMPLES = [
     ("", "--compact-ratio", "0", "compact_ratio", 0.0),
     ("", "--shards", "16", "shards", 16),
     ("", "--max-items", "1000", "max_items", 1000),
+    ("", "--login-timeout", "0", "login_timeout", 0),
+    ("", "--max-connections-per-address", "100", "max_connections_per_address", 100),
+    ("", "--protected", "strict", "protected", Protection.STRICT),
+    ("", "--protected", "warn", "protected", Protection.WARN),
 ]
 
 SWITCHES = [

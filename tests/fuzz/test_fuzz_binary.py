@@ -21,6 +21,7 @@ from tests.fuzz.victim import ITEM_LIMIT_BYTES, surroundings
 from tests.protocol.binary.binary_cases import CASES, O
 from tests.protocol.binary.binary_packets import HEAD, BinaryConversation, Packet, Reply, replies_in
 from tests.protocol.context_factory import Surroundings
+from tests.protocol.credentials import AtOnce, OneUser
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 ROUNDS = 250
@@ -41,18 +42,11 @@ LOGINS = [Packet(op, b"PLAIN", value=b"\0user\0" + word).to_bytes() for op in (0
 pytestmark = pytest.mark.timeout(max(120, 3 * SECONDS))
 
 
-class OneUser:
-    """Knows `user` with the password `pass`."""
-
-    def is_known(self, name: bytes, password: bytes) -> bool:
-        return (name, password) == (b"user", b"pass")
-
-
 class Victim:
     """A conversation that checks itself."""
 
     def __init__(self, around: Surroundings, guarded: bool) -> None:
-        self.conversation = BinaryConversation(around, OneUser() if guarded else None)
+        self.conversation = BinaryConversation(around, AtOnce(OneUser()) if guarded else None)
 
     def feed(self, stream: list[bytes]) -> None:
         """Feed it, and check what has to hold after each piece."""

@@ -10,6 +10,7 @@ from memcache_kv.protocol.session import LARGEST_READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text.framing import MULTIGET_LIMIT_BYTES
 from memcache_kv.protocol.text.login import GuardedTextProtocol
 from tests.protocol.context_factory import Conversation, Surroundings
+from tests.protocol.credentials import AtOnce
 
 ITEM_LIMIT_BYTES = 1 << 16
 HELD_LIMIT_BYTES = MULTIGET_LIMIT_BYTES + LARGEST_READ_BYTES
@@ -32,7 +33,7 @@ class Victim:
     def __init__(self, around: Surroundings, users: Path | None = None) -> None:
         self.conversation = Conversation(around)
         if users is not None:
-            self.conversation.protocol = GuardedTextProtocol(around.context, 30, Users(users))
+            self.conversation.protocol = GuardedTextProtocol(around.context, 30, AtOnce(Users(users)))
         self.protocol: TextProtocol = self.conversation.protocol
 
     def feed(self, pieces: Iterable[bytes]) -> None:

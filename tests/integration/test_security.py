@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import tests
-from tests.certificates import ask
+from tests.certificates import ask, stats
 from tests.integration.conftest import MakeServer
 from tests.integration.wire import RunningServer, Wire
 from tests.program import PATIENCE_SECONDS, Program, poll_until, run_to_its_end
@@ -192,6 +192,20 @@ def test_nothing_a_client_says_shows_the_passwords(guarded: Program) -> None:
         ask(client, RIGHT, b"STORED\r\n")
         for what in (b"stats", b"stats settings", b"stats conns"):
             assert b"bar" not in ask(client, what + b"\r\n", b"END\r\n")
+
+
+# The log
+
+
+def test_a_full_pipe_at_standard_error_stops_nobody_and_not_the_end_either() -> None:
+    with Program("-p", "0", "-l", "127.0.0.1", "-vv") as program:
+        with socket.create_connection(("127.0.0.1", program.port), timeout=PATIENCE_SECONDS) as client:
+            request = b"get " + b"k" * 250 + b"\r\n"
+            for _ in range(100):  # nobody reads the log, which has more of this than a pipe and the queue hold
+                ask(client, request * 100, b"END\r\n" * 100)
+            assert int(stats(client)["memcache_kv_log_dropped_lines"]) > 0
+        program.process.terminate()
+        assert program.process.wait(PATIENCE_SECONDS) == 0
 
 
 # The table

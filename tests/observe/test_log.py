@@ -152,7 +152,7 @@ def test_the_place_is_the_last_line_of_our_own_code() -> None:
 
     with pytest.raises(RuntimeError) as caught:
         Log(0, Broken()).say("line")
-    assert place(caught.value).startswith("memcache_kv.observe.log:")
+    assert place(caught.value).startswith("memcache_kv.observe.log_queue:")
     assert place(ValueError("never raised")) == "?:0"
 
 

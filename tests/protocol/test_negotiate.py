@@ -9,6 +9,7 @@ from memcache_kv.protocol.negotiate import Undecided, protocol_for
 from memcache_kv.protocol.session import READ_BYTES, Session
 from memcache_kv.protocol.text.login import GuardedTextProtocol
 from tests.protocol.context_factory import Surroundings
+from tests.protocol.credentials import AtOnce
 
 FD = 30
 NOOP = b"\x80\x0a" + bytes(22)
@@ -48,7 +49,7 @@ class Client:
 def test_the_first_byte_and_the_binding_decide(binding: str, first: bytes, text: type, guarded: type) -> None:
     context = Surroundings(Settings(binding_protocol=binding)).context
     assert type(protocol_for(context, FD, first)) is text
-    assert type(protocol_for(context, FD, first, Nobody())) is guarded
+    assert type(protocol_for(context, FD, first, AtOnce(Nobody()))) is guarded
     assert protocol_for(context, FD, first).fd == FD
 
 

@@ -47,8 +47,12 @@ def statistics_page() -> str:
 def _all_flags(folder: Path) -> dict[str, Any]:
     """Whatever makes the server send more lines."""
     certificates: Certificates = make_certificates(folder)
+    (folder / "users").write_text("ann:x\n")
     return PLAIN_FLAGS | {
         "journal": str(folder / "journal"),
+        "verbose": "1",
+        "auth-file": str(folder / "users"),
+        "max-connections-per-address": "100",
         "enable-ssl": "true",
         "extended": [f"{certificates.suboptions},ssl_session_cache,idle_timeout=60,temporary_ttl=10"],
     }
@@ -84,7 +88,7 @@ def _serving(flags: Mapping[str, Any]) -> Iterator[int]:
 
 def _names(port: int, what: str) -> list[str]:
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(f"set a:b 0 0 1\r\nx\r\nstats {what}\r\nquit\r\n".encode())
+        connection.sendall(f"set login 0 0 5\r\nann x\r\nset a:b 0 0 1\r\nx\r\nstats {what}\r\nquit\r\n".encode())
         text = connection.makefile().read()
     names = re.findall(r"^STAT (?:items:)?(?:\d+:)?(\S+) ", text, re.MULTILINE)
     return list(dict.fromkeys(names))

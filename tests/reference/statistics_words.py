@@ -61,6 +61,8 @@ CONDITIONS = {
     "ssl_new_sessions": "`-Z -o ssl_session_cache`",
     "ssl_.*|time_since_server_cert_refresh": "`-Z`",
     "memcache_kv_journal_.*": "`--journal`",
+    "memcache_kv_login_timeouts": "`-Y` or `-S`",
+    "memcache_kv_log_.*": "`-v`, or once there were any",
     "number_temp": "`-o temporary_ttl`",
 }
 
@@ -181,6 +183,8 @@ GENERAL = {
     "memcache_kv_journal_compactions": "completed rewrites",
     "memcache_kv_journal_compaction_failures": "failed rewrites",
     "memcache_kv_journal_compaction_seconds": "seconds that the last rewrite took",
+    "memcache_kv_login_timeouts": "connections closed because they did not log in within `--login-timeout`",
+    "memcache_kv_log_dropped_lines": "lines of the log that were dropped because they could not be written fast enough",
 }
 
 SETTINGS = {

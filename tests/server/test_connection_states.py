@@ -70,7 +70,9 @@ class Stage:
 
     def serve(self, requests_per_turn: int = 20, journal: bool = False, login: bool = False) -> socket.socket:
         """Start a worker; return its first client."""
-        settings = Settings(max_reqs_per_event=requests_per_turn, enable_sasl=login, binding_protocol="auto")
+        settings = Settings(
+            max_reqs_per_event=requests_per_turn, enable_sasl=login, binding_protocol="auto", login_timeout=0
+        )
         users = self._tmp_path / "users"
         users.write_bytes(b"ann:x\n")
         self._made.append(Serving(settings, self.journal if journal else None, Users(users) if login else None))

@@ -10,8 +10,8 @@ from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.server import handshakes as handshakes_module
 from memcache_kv.server import worker as worker_module
-from memcache_kv.server.connection import Connection
-from memcache_kv.server.handshakes import Handshakes
+from memcache_kv.server.connection import Connection, State
+from memcache_kv.server.handshakes import STEPS_PER_TURN, Handshakes
 from memcache_kv.server.tls import Tls
 from tests.certificates import Certificates, make_certificates
 from tests.program import poll_until
@@ -94,3 +94,61 @@ def test_a_worker_closes_a_connection_whose_handshake_is_overdue(
     poll_until(lambda: serving.totals.current == 0, "it is counted as gone")
     assert any(line.endswith("TLS handshake failed: it took too long") for line in serving.around.logged)
     serving.close()
+
+
+def test_a_turn_takes_a_few_handshakes_further_and_the_others_keep_their_place(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes_module, "STEPS_PER_TURN", 2)
+    pairs = [Pair(certificates) for _ in range(5)]
+    handshakes = pairs[0].handshakes
+    for each in pairs:
+        handshakes.add_ready(each.connection)
+    pairs[1].connection.enter(State.CLOSING)
+    first, third, fourth, fifth = (pairs[number].connection for number in (0, 2, 3, 4))
+    assert handshakes.has_ready
+    assert handshakes.take_ready() == [first, third]
+    assert handshakes.take_ready() == [fourth, fifth]
+    assert handshakes.take_ready() == []
+    assert not handshakes.has_ready
+    for each in pairs:
+        each.close()
+
+
+def test_a_flood_of_handshakes_lets_others_be_served_after_each_step(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With twenty handshakes ready at once, no turn of the loop takes more than STEPS_PER_TURN of them further."""
+    steps, per_turn = 0, [0]
+    step, take_ready = Handshakes.step, Handshakes.take_ready
+
+    def counted_step(handshakes: Handshakes, connection: Connection) -> bool:
+        nonlocal steps
+        steps += 1
+        per_turn[-1] += 1
+        return step(handshakes, connection)
+
+    def counted_turn(handshakes: Handshakes) -> list[Connection]:
+        per_turn.append(0)
+        return take_ready(handshakes)
+
+    monkeypatch.setattr(Handshakes, "step", counted_step)
+    monkeypatch.setattr(Handshakes, "take_ready", counted_turn)
+    serving = TlsServing(certificates)
+    hello = client_hello(certificates)
+    clients = [serving.connect() for _ in range(20)]
+    for client in clients:
+        client.sendall(hello)
+    poll_until(lambda: steps >= len(clients), "each has taken a step")
+    assert max(per_turn) == STEPS_PER_TURN
+    for client in clients:
+        assert client.recv(1) == b"\x16", "the server's part of the handshake"
+    serving.close()
+
+
+def client_hello(certificates: Certificates) -> bytes:
+    """What a client sends first."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        certificates.context().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()

@@ -10,18 +10,23 @@ import pytest
 
 from memcache_kv.observe.log import Log
 from memcache_kv.server import listener as server_module
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer
 from memcache_kv.stats.connections import ConnectionTotals
 from tests.program import PATIENCE_SECONDS
+
+NO_LIMITS = AddressLimits(10, 0, has_half_open=False)
 
 
 class Guarded:
     """A listener whose connections nobody takes, and its log."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: AddressLimits | None = None) -> None:
         self.stream = io.StringIO()
         self.totals = ConnectionTotals(10)
-        options = ListenerOptions(self.totals, self.refuse, Log(0, self.stream), 10, waits=False)
+        options = ListenerOptions(
+            self.totals, addresses or NO_LIMITS, self.refuse, Log(0, self.stream), 10, waits=False
+        )
         self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, options)
         self.server.activate()
 

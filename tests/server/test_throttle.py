@@ -1,21 +1,26 @@
 """Login throttling: how long replies are held back, and whose."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import FAILURES_LIMIT, FailedLogins, Users
+from memcache_kv.auth.users import FAILURES_LIMIT, Logins, Users
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.server import throttle as throttle_module
+from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import Connection
 from memcache_kv.server.throttle import LoginThrottle
+from tests.program import PATIENCE_SECONDS
 from tests.protocol.context_factory import Surroundings
 from tests.server.test_connection_states import StandingTime
 
 DELAY_SECONDS = 5.0
+TIMEOUT_SECONDS = 10
 
 
 class Guarded:
@@ -23,12 +28,24 @@ class Guarded:
 
     def __init__(self, users: Users | None) -> None:
         self.around = Surroundings()
+        self.woken = threading.Event()
+        self.addresses = AddressLimits(4, 0, has_half_open=True)
         self.ours, self.theirs = socket.socketpair()
         self.connection = Connection(self.ours, TextProtocol(self.around.context, self.ours.fileno()), 0)
         by_fd = {self.connection.fd: self.connection}
-        self.throttle = LoginThrottle(users, FailedLogins(), self.around.context.log, by_fd)
+        self.throttle = LoginThrottle(
+            None if users is None else Logins(users),
+            self.around.context.log,
+            by_fd,
+            self.wake,
+            self.addresses,
+            TIMEOUT_SECONDS,
+        )
 
-    def log_in(self, password: bytes) -> bool:
+    def wake(self) -> None:
+        self.woken.set()
+
+    def log_in(self, password: bytes) -> bool | None:
         attempts = self.throttle.attempts(self.ours)
         assert attempts is not None
         return attempts.is_known(b"ann", password)
@@ -100,3 +117,53 @@ def test_too_many_have_the_connection_closed_after_the_last_reply(guarded: Guard
         assert not guarded.connection.protocol.closing, count
         attempts.is_known(b"ann", b"y")
     assert guarded.connection.protocol.closing
+
+
+# Those who do not log in
+
+
+def test_who_does_not_log_in_in_time_is_overdue(guarded: Guarded, time: StandingTime) -> None:
+    guarded.throttle.attempts(guarded.ours)
+    time.now += TIMEOUT_SECONDS - 1
+    assert guarded.throttle.overdue() == []
+    time.now += 1
+    assert guarded.throttle.overdue() == [guarded.connection]
+
+
+@pytest.mark.parametrize("how", ["logged in", "closed"])
+def test_who_has_logged_in_or_is_gone_is_never_overdue(guarded: Guarded, time: StandingTime, how: str) -> None:
+    if how == "logged in":
+        assert guarded.log_in(b"x")
+    else:
+        guarded.throttle.attempts(guarded.ours)
+        guarded.throttle.closed(guarded.connection.fd)
+    time.now += 100 * TIMEOUT_SECONDS
+    assert guarded.throttle.overdue() == []
+
+
+def test_the_time_for_which_a_failed_login_is_held_back_does_not_count(guarded: Guarded, time: StandingTime) -> None:
+    guarded.log_in(b"y")
+    time.now += TIMEOUT_SECONDS + DELAY_SECONDS - 1
+    assert guarded.throttle.overdue() == []
+    time.now += 1
+    assert guarded.throttle.overdue() == [guarded.connection]
+
+
+def test_a_check_holds_the_replies_back_until_it_is_over(
+    tmp_path: Path, time: StandingTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, path = threading.Event(), tmp_path / "users"
+    path.write_bytes(b"ann:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\n")
+    users = Users(path)
+    monkeypatch.setattr(users, "is_known", lambda name, password: go.wait(PATIENCE_SECONDS))
+    made = Guarded(users)
+    assert made.log_in(b"x") is None
+    time.now += 100 * TIMEOUT_SECONDS
+    assert made.throttle.holds(made.connection)
+    assert made.throttle.overdue() == [], "it is the server that takes so long"
+    assert not made.connection.protocol.paused
+    go.set()
+    assert made.woken.wait(PATIENCE_SECONDS)
+    assert made.throttle.due([made.connection]) == [made.connection]
+    assert made.connection.protocol.paused, "it goes on with the outcome"
+    made.close()

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from memcache_kv.auth import users as users_module
-from memcache_kv.auth.users import Users
+from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
@@ -111,7 +112,7 @@ class Serving:
             self.around.context.journal = journal  # type: ignore[assignment]
             self.around.store.log = journal
         self.totals = self.around.context.totals
-        self.worker = Worker(self.around.context, users)
+        self.worker = Worker(self.around.context, None if users is None else Logins(users))
         self.worker.start()
         self.clients: list[socket.socket] = []
 
@@ -587,6 +588,59 @@ def test_the_delays_of_pipelined_logins_add_up(guarded: Serving) -> None:
     began = time.monotonic()
     ask(client, WRONG * 3, REFUSED * 3)
     assert time.monotonic() - began >= 3 * DELAY_SECONDS
+
+
+def test_a_hash_is_checked_beside_the_loop_and_the_right_password_is_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While no check comes to its end, others are served; once they do, each login has its answer."""
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    go, path = threading.Event(), tmp_path / "users"
+    path.write_bytes(b"ann:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nbob:clear\n")
+    users = Users(path)
+    is_known = users.is_known
+
+    def check(name: bytes, password: bytes) -> bool:
+        assert go.wait(PATIENCE_SECONDS)
+        return is_known(name, password)
+
+    monkeypatch.setattr(users, "is_known", check)
+    serving = Serving(users=users)
+    strangers = [serving.connect() for _ in range(3)]
+    for stranger in strangers:
+        stranger.sendall(b"set a 0 0 5\r\nann y\r\nversion\r\n")
+    right, other = serving.connect(), serving.connect()
+    right.sendall(b"set a 0 0 5\r\nann x\r\nversion\r\n")
+    poll_until(lambda: serving.states().count(State.THROTTLED) == 4, "all wait for their checks")
+    ask(other, b"set a 0 0 9\r\nbob clear\r\n", STORED)
+    ask(other, b"version\r\n" * 100, VERSION * 100)
+    go.set()
+    assert read(right, len(STORED + VERSION)) == STORED + VERSION
+    for stranger in strangers:
+        assert stranger.recv(100).startswith(b"CLIENT_ERROR authentication failure\r\n")
+    serving.close()
+
+
+def test_who_does_not_log_in_is_closed_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    path = tmp_path / "users"
+    path.write_bytes(b"ann:x\n")
+    serving = Serving(Settings(login_timeout=1, auth_file=path), users=Users(path))
+    logged_in = serving.connect()
+    ask(logged_in, b"set a 0 0 5\r\nann x\r\n", STORED)
+    strangers = [serving.connect() for _ in range(3)]
+    strangers[1].sendall(b"set a 0 0 500\r\nhalf a login")
+    for stranger in strangers:
+        assert read_to_the_end(stranger) == b""
+    said = ask_to_the_end(logged_in, b"stats\r\nquit\r\n")
+    assert b"STAT memcache_kv_login_timeouts 3\r\n" in said
+    assert serving.around.logged == ["closed a connection from unix: it did not log in within 1 seconds"]
+    serving.close()
+
+
+def ask_to_the_end(client: socket.socket, request: bytes) -> bytes:
+    client.sendall(request)
+    return read_to_the_end(client)
 
 
 def test_a_connection_is_closed_after_too_many_failed_logins(guarded: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

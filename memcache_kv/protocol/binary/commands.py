@@ -302,7 +302,17 @@ def _log_in(protocol: ServerPacketResponder, request: Request, login: SaslLogin,
     progress = login.start(request.key, message) if is_start else login.step(message)
     if progress is LoginProgress.CONTINUES:
         protocol.answer(request, Status.AUTH_CONTINUE, b"")
-        return
+    elif progress is LoginProgress.IS_CHECKED:
+        protocol.go_on_later(partial(_conclude_login, protocol, request, login))
+    else:
+        _answer_login(protocol, request, progress)
+
+
+def _conclude_login(protocol: ServerPacketResponder, request: Request, login: SaslLogin) -> None:
+    _answer_login(protocol, request, login.conclude())
+
+
+def _answer_login(protocol: ServerPacketResponder, request: Request, progress: LoginProgress) -> None:
     protocol.counters.auth_cmds += 1
     if progress is LoginProgress.SUCCEEDED:
         protocol.succeed(request, b"Authenticated")

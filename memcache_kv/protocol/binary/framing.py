@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -72,7 +74,8 @@ class BinaryProtocol(BinaryFastPath):
             self._held = b""
         if self._mid_block:
             position = self._read_block(data, 0)
-            if position == len(data):
+            if position == len(data) or self._more is not None:
+                self._held = data[position:]
                 return
             data = data[position:]
         self._run(data)
@@ -105,7 +108,7 @@ class BinaryProtocol(BinaryFastPath):
             if not stop:
                 break
             position = stop
-            if self.paused or self.closing:
+            if self.paused or self.closing or self._more is not None:
                 break
         else:
             self.paused = True
@@ -165,6 +168,14 @@ class BinaryProtocol(BinaryFastPath):
         if key_bytes > KEY_LIMIT_BYTES or not command.fits(key_bytes, extras_bytes, request.value_bytes):
             return Status.INVALID
         return None
+
+    def go_on_later(self, act: Callable[[], None]) -> None:
+        """Carry out nothing more until `resume` is called, and then this first."""
+        self._more = partial(self._go_on, act)
+
+    def _go_on(self, act: Callable[[], None]) -> None:
+        self._more = None
+        act()
 
     # Replies
 

@@ -39,6 +39,9 @@ class ServerPacketResponder(PacketResponder, Protocol):
     def login(self) -> SaslLogin | None:
         """The state of the connection's login; None if no login is needed."""
 
+    def go_on_later(self, act: Callable[[], None]) -> None:
+        """Carry out nothing more until the connection is resumed, and then this first."""
+
 
 PacketHandler: TypeAlias = Callable[[ServerPacketResponder, Request], None]
 """Carries out a command, given a valid request."""

@@ -19,6 +19,8 @@ class LoginProgress(Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CONTINUES = "continues"
+    IS_CHECKED = "is checked"
+    """A thread checks the password; `SaslLogin.conclude` says later what became of it."""
 
 
 class SaslLogin:
@@ -66,7 +68,15 @@ class SaslLogin:
         if len(parts) != 3:
             return LoginProgress.FAILED
         acts_as, name, password = parts
-        if not name or not password or acts_as not in (b"", name) or not self._users.is_known(name, password):
+        if not name or not password or acts_as not in (b"", name):
             return LoginProgress.FAILED
-        self.succeeded = self._is_over = True
-        return LoginProgress.SUCCEEDED
+        known = self._users.is_known(name, password)
+        return LoginProgress.IS_CHECKED if known is None else self._finish(known)
+
+    def conclude(self) -> LoginProgress:
+        """Return what became of a login whose password was checked by a thread."""
+        return self._finish(self._users.outcome())
+
+    def _finish(self, known: bool) -> LoginProgress:
+        self.succeeded = self._is_over = known
+        return LoginProgress.SUCCEEDED if known else LoginProgress.FAILED

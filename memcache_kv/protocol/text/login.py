@@ -23,7 +23,7 @@ class GuardedTextProtocol(TextProtocol):
     users: the users who may log in.
     """
 
-    __slots__ = ("_users", "logged_in", "_before_login", "_token_bytes")
+    __slots__ = ("_users", "logged_in", "_before_login", "_token_bytes", "_awaits_check")
 
     def __init__(self, context: Context, fd: int, users: Credentials) -> None:
         super().__init__(context, fd)
@@ -31,6 +31,8 @@ class GuardedTextProtocol(TextProtocol):
         self.logged_in = False
         self._before_login = b""
         """Input of an incomplete login."""
+        self._awaits_check = False
+        """Whether a password is being checked; nothing else is carried out until `resume`."""
         self._token_bytes = 0
         """Length of the expected data block with user and password, including its line end; 0 before its line."""
 
@@ -51,10 +53,19 @@ class GuardedTextProtocol(TextProtocol):
         self._receive_login(data)
         return False
 
+    def resume(self) -> None:
+        """Go on where a turn ended, or after the check of a password."""
+        if not self._awaits_check:
+            super().resume()
+            return
+        self._awaits_check = self.paused = False
+        self._answer_login(self._users.outcome())
+        self._receive_login(b"")
+
     def _receive_login(self, data: bytes) -> None:
         data = self._before_login + data
         position = 0
-        while not self.closing and not self.logged_in:
+        while not (self.closing or self.logged_in or self._awaits_check):
             stop = self._take_token(data, position) if self._token_bytes else self._take_line(data, position)
             if not stop:
                 break
@@ -103,7 +114,14 @@ class GuardedTextProtocol(TextProtocol):
 
     def _check(self, user: bytes, password: bytes) -> None:
         self.counters.auth_cmds += 1
-        if self._users.is_known(user, password):
+        known = self._users.is_known(user, password)
+        if known is None:
+            self._awaits_check = True
+        else:
+            self._answer_login(known)
+
+    def _answer_login(self, known: bool) -> None:
+        if known:
             self.logged_in = True
             self.reply(b"STORED")
         else:

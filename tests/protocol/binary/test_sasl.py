@@ -5,8 +5,9 @@ import pytest
 from memcache_kv.protocol.binary.sasl import MESSAGE_LIMIT_BYTES
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.binary.binary_cases import AUTH_ERROR, INVALID, O, error, hit, storing
-from tests.protocol.binary.binary_packets import BinaryConversation, Packet, Reply, numbered
+from tests.protocol.binary.binary_packets import BinaryConversation, Packet, Reply, numbered, replies_in
 from tests.protocol.context_factory import byte_by_byte
+from tests.protocol.credentials import AtOnce, Later, OneUser
 
 NO_MEMORY = 0x82
 LISTED = Reply(O.SASL_LIST, value=b"PLAIN")
@@ -20,13 +21,6 @@ OPEN = Reply(O.NOOP)
 CLOSED = error(O.NOOP, AUTH_ERROR)
 
 
-class OneUser:
-    """Knows `user` with the password `pass`."""
-
-    def is_known(self, name: bytes, password: bytes) -> bool:
-        return (name, password) == (b"user", b"pass")
-
-
 def auth(message: bytes, mechanism: bytes = b"PLAIN") -> Packet:
     return Packet(O.SASL_AUTH, mechanism, value=message)
 
@@ -36,7 +30,7 @@ def step(message: bytes, mechanism: bytes = b"PLAIN") -> Packet:
 
 
 def guarded() -> BinaryConversation:
-    return BinaryConversation(users=OneUser())
+    return BinaryConversation(users=AtOnce(OneUser()))
 
 
 RIGHT, WRONG = b"\0user\0pass", b"\0user\0wrong"
@@ -122,7 +116,7 @@ def test_all_works_behind_a_login() -> None:
 def test_a_login_is_its_connection_s_alone() -> None:
     first = guarded()
     first.ask(GOOD)
-    second = BinaryConversation(first.around, OneUser())
+    second = BinaryConversation(first.around, AtOnce(OneUser()))
     assert second.ask(NOOP) == [CLOSED]
 
 
@@ -145,3 +139,22 @@ def test_a_password_is_not_logged() -> None:
     conversation.around.context.observers.set_verbosity(5)
     conversation.ask(GOOD)
     assert "pass" not in "".join(conversation.around.logged)
+
+
+# A password that is checked later
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30])
+@pytest.mark.parametrize(("message", "statuses"), [(b"\0user\0pass", [0, 0]), (b"\0user\0word", [0x20, 0])])
+def test_nothing_is_carried_out_before_the_check_and_all_of_it_afterwards(
+    message: bytes, statuses: list[int], cut: int
+) -> None:
+    later = Later()
+    conversation = BinaryConversation(users=later)
+    data = auth(message).to_bytes() + Packet(O.VERSION).to_bytes()
+    out = conversation.feed(data[:cut]) if cut else b""
+    assert out + conversation.feed(data[cut:]) == b""
+    assert later.asked == [(b"user", message[-4:])]
+    assert not conversation.protocol.paused
+    conversation.protocol.resume()
+    assert [reply.status for reply in replies_in(b"".join(conversation.protocol.out))] == statuses

@@ -9,6 +9,7 @@ from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.text.login import GuardedTextProtocol
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.context_factory import Conversation, Surroundings, byte_by_byte
+from tests.protocol.credentials import AtOnce, Later
 
 LOGIN = b"set any 0 0 8\r\nann s ct\r\n"
 UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
@@ -19,9 +20,10 @@ VERSION = b"VERSION " + PROTOCOL_VERSION.encode() + b"\r\n"
 class GuardedConversation(Conversation):
     """A conversation with a protocol that asks for a login."""
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: Users | Later) -> None:
         super().__init__(Surroundings(verbosity=2))
-        self.protocol = GuardedTextProtocol(self.around.context, 30, users)
+        credentials = users if isinstance(users, Later) else AtOnce(users)
+        self.protocol = GuardedTextProtocol(self.around.context, 30, credentials)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -193,3 +195,32 @@ def test_a_file_that_has_become_unusable_leaves_the_old_users(file: Path, broken
     with pytest.raises(ConfigError):
         users.reload()
     assert users.is_known(b"ann", b"s ct")
+
+
+# A password that is checked later
+
+
+@pytest.mark.parametrize(
+    ("token", "answer"), [(b"user pass", b"STORED\r\n" + VERSION), (b"user word", FAILURE + UNAUTHENTICATED)]
+)
+def test_nothing_is_carried_out_before_the_check_and_all_of_it_afterwards(token: bytes, answer: bytes) -> None:
+    later = Later()
+    guarded = GuardedConversation(later)
+    assert guarded.feed(b"set a 0 0 9\r\n" + token + b"\r\nversion\r\n") == b""
+    assert guarded.counts == (1, 0)
+    assert not guarded.protocol.paused
+    guarded.protocol.resume()
+    assert b"".join(guarded.protocol.out) == answer
+    assert len(later.asked) == 1
+    assert guarded.counts == (1, int(token != b"user pass"))
+
+
+def test_one_check_at_a_time_is_asked_for() -> None:
+    later = Later()
+    guarded = GuardedConversation(later)
+    guarded.feed(b"set a 0 0 9\r\nuser word\r\nset a 0 0 9\r\nuser pass\r\nversion\r\n")
+    assert later.asked == [(b"user", b"word")]
+    guarded.protocol.resume()
+    assert later.asked == [(b"user", b"word"), (b"user", b"pass")]
+    guarded.protocol.resume()
+    assert b"".join(guarded.protocol.out) == FAILURE + b"STORED\r\n" + VERSION
