@@ -17,6 +17,7 @@ from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
+    from memcache_kv.observe.audit import AuditLog
 
 
 class Certificates(TlsCounts, Protocol):
@@ -53,5 +54,7 @@ class Context:
     resume_later: Callable[[int], None] | None = None
     """Asks the thread that serves a connection, by its number, to call its protocol's `resume`; any thread may.
     None where there are no connections: datagrams."""
+    audit: AuditLog | None = None
+    """Where logins and admin commands are written to; None without --audit-log."""
     tls: Certificates | None = None
     """The certificates, and counts of handshakes; None where there is no TLS."""

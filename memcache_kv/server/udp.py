@@ -8,6 +8,7 @@ import struct
 import threading
 from typing import Any
 
+from memcache_kv.auth.access import CommandClass, Origin
 from memcache_kv.errors import ListenError
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.binary.frames import REPLY_MAGIC
@@ -25,6 +26,9 @@ UDP_REPLY_LIMIT_BYTES = 1 << 20
 """A longer reply is refused: what asks for it may have a forged address."""
 REPLY_BEGINNINGS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes([REPLY_MAGIC])
 """What replies begin with, errors among them, and no request: text commands begin with a small letter."""
+
+SOMEWHERE = Origin("udp", is_local=False, listener_class=CommandClass.WRITE)
+"""The origin of a datagram."""
 
 
 class UdpServer(Listener, socketserver.UDPServer):
@@ -104,7 +108,8 @@ class UdpServer(Listener, socketserver.UDPServer):
         if datagrams > 1:
             reply = b"SERVER_ERROR multi-packet request not supported\r\n"
         else:
-            reply = self.carry_out(data[HEADER.size :])
+            origin = SOMEWHERE._replace(address=f"udp:{MemcacheServer.describe(client_address)}")
+            reply = self.carry_out(data[HEADER.size :], origin)
         part_bytes = PAYLOAD_BYTES - HEADER.size
         parts = [reply[start : start + part_bytes] for start in range(0, len(reply), part_bytes)]
         for number, part in enumerate(parts):
@@ -115,9 +120,12 @@ class UdpServer(Listener, socketserver.UDPServer):
         """Log why a datagram could not be answered; the others go on."""
         self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
-    def carry_out(self, data: bytes) -> bytes:
-        """Carry out the requests of one datagram, and return the reply."""
-        protocol = protocol_for(self._context, self.fileno(), data)
+    def carry_out(self, data: bytes, origin: Origin = SOMEWHERE) -> bytes:
+        """Carry out the requests of one datagram, and return the reply.
+
+        There are no admin commands, wherever the datagram seems to come from: its address may be forged.
+        """
+        protocol = protocol_for(self._context, self.fileno(), data, origin=origin)
         try:
             return self._reply_of(protocol, data)
         finally:

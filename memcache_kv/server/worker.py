@@ -26,6 +26,7 @@ from memcache_kv.server.connection import (
     Connection,
     State,
     address_text,
+    origin_of,
     set_tcp_options,
 )
 from memcache_kv.server.connection_table import ConnectionTable
@@ -36,6 +37,7 @@ from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
+    from memcache_kv.auth.access import CommandClass
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -96,7 +98,7 @@ class Worker(ServerThread):
         self._throttle = LoginThrottle(
             users, failed_logins if failed_logins is not None else FailedLogins(), context.log, self._table.by_fd
         )
-        self._adopted: deque[socket.socket] = deque()
+        self._adopted: deque[tuple[socket.socket, CommandClass | None]] = deque()
         self._to_resume: deque[int] = deque()
         """Numbers of connections whose protocols have something to send."""
         self._stopping = False
@@ -108,9 +110,12 @@ class Worker(ServerThread):
 
     # For other threads
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted, counted socket. Returns at once."""
-        self._adopted.append(sock)
+    def adopt(self, sock: socket.socket, listener_class: CommandClass | None = None) -> None:
+        """Serve an accepted, counted socket. Returns at once.
+
+        listener_class: the highest class of commands that its listener allows; None leaves that to --admin-commands.
+        """
+        self._adopted.append((sock, listener_class))
         self.wake()
 
     def wake(self) -> None:
@@ -157,7 +162,7 @@ class Worker(ServerThread):
                 self._turn(0.05)
         finally:
             while self._adopted:  # came with the stop
-                self._open(self._adopted.popleft())
+                self._open(*self._adopted.popleft())
             for connection in self.connections:
                 self._close(connection)
             self._poller.close()
@@ -248,7 +253,7 @@ class Worker(ServerThread):
         """Do what other threads ask for: accept sockets, resume protocols, send replies that waited for the journal."""
         self._wake_up.clear()
         while self._adopted:
-            self._open(self._adopted.popleft())
+            self._open(*self._adopted.popleft())
         while self._to_resume:
             self._pause(self._to_resume.popleft())
         self._release_saved()
@@ -295,7 +300,7 @@ class Worker(ServerThread):
 
     # A connection comes and goes
 
-    def _open(self, sock: socket.socket) -> None:
+    def _open(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
         """Begin to serve a new client; where the poller can't watch its socket, close it."""
         fd = sock.fileno()
         try:
@@ -307,7 +312,12 @@ class Worker(ServerThread):
             sock.close()
             return
         set_tcp_options(sock)
-        undecided = Undecided(self.context, fd, self._throttle.attempts(sock), partial(self._settle, fd))
+        users, settle, origin = (
+            self._throttle.attempts(sock),
+            partial(self._settle, fd),
+            origin_of(sock, listener_class),
+        )
+        undecided = Undecided(self.context, fd, users, settle, origin)
         connection = Connection(sock, undecided, self._clock.now)
         self._table.add(connection)
         self._watchers.opened(fd, connection.peer)

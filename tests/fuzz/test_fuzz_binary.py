@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, TURN_BYTES
 from tests.fuzz.mutator import pieces
 from tests.fuzz.victim import ITEM_LIMIT_BYTES, surroundings
@@ -46,6 +47,12 @@ class OneUser:
 
     def is_known(self, name: bytes, password: bytes) -> bool:
         return (name, password) == (b"user", b"pass")
+
+    def has_user(self, name: bytes) -> bool:
+        return name == b"user"
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        return None
 
 
 class Victim:

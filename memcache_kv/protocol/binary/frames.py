@@ -100,6 +100,13 @@ class Request:
     value_bytes: int
     """What of the body comes behind extras and key; negative where those don't fit into it."""
 
+    def described(self) -> bytes:
+        """Return the command with its key and the number in its extras, for the audit log."""
+        words = [Opcode(self.opcode).name.encode(), self.key]
+        if self.extras:
+            words.append(b"%d" % int.from_bytes(self.extras, "big"))
+        return b" ".join(filter(None, words))
+
 
 def packet(
     request: Request, status: int = 0, extras: bytes = b"", key: bytes = b"", value: bytes = b"", cas: int = 0

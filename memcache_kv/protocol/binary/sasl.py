@@ -27,10 +27,12 @@ class SaslLogin:
     It succeeds once; whoever tries again, or asks for the mechanisms, has to connect anew, as in memcached.
     """
 
-    __slots__ = ("succeeded", "_users", "_has_started", "_is_over")
+    __slots__ = ("succeeded", "name", "users", "_has_started", "_is_over")
 
     def __init__(self, users: Credentials) -> None:
-        self._users = users
+        self.users = users
+        self.name: bytes | None = None
+        """The user that the last message names."""
         self.succeeded = False
         """Whether the client is logged in."""
         self._has_started = False
@@ -43,7 +45,7 @@ class SaslLogin:
     def start(self, mechanism: bytes, message: bytes) -> LoginProgress:
         """Begin a login; without a message the client is asked for it."""
         self.forget()
-        self._has_started = False
+        self._has_started, self.name = False, None
         if self._is_over or mechanism.upper() != MECHANISM:
             return LoginProgress.FAILED
         if not message:
@@ -61,11 +63,13 @@ class SaslLogin:
         return self._check(message)
 
     def _check(self, message: bytes) -> LoginProgress:
+        self.name = None
         parts = message.split(b"\0")
         if len(parts) != 3:
             return LoginProgress.FAILED
         acts_as, name, password = parts
-        if not name or not password or acts_as not in (b"", name) or not self._users.is_known(name, password):
+        self.name = name
+        if not name or not password or acts_as not in (b"", name) or not self.users.is_known(name, password):
             return LoginProgress.FAILED
         self.succeeded = self._is_over = True
         return LoginProgress.SUCCEEDED

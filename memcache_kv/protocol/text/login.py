@@ -100,8 +100,11 @@ class GuardedTextProtocol(TextProtocol):
 
     def _check(self, user: bytes, password: bytes) -> None:
         self.counters.auth_cmds += 1
-        if self._users.is_known(user, password):
+        is_known = self._users.is_known(user, password)
+        self.audit_login(user, self._users, is_known)
+        if is_known:
             self.logged_in = True
+            self.permit(user=user, user_class=self._users.class_of(user))
             self.reply(b"STORED")
         else:
             self.counters.auth_errors += 1

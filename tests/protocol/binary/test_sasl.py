@@ -2,6 +2,7 @@
 
 import pytest
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.protocol.binary.sasl import MESSAGE_LIMIT_BYTES
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.protocol.binary.binary_cases import AUTH_ERROR, INVALID, O, error, hit, storing
@@ -25,6 +26,12 @@ class OneUser:
 
     def is_known(self, name: bytes, password: bytes) -> bool:
         return (name, password) == (b"user", b"pass")
+
+    def has_user(self, name: bytes) -> bool:
+        return name == b"user"
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        return None
 
 
 def auth(message: bytes, mechanism: bytes = b"PLAIN") -> Packet:
