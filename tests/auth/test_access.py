@@ -1,4 +1,4 @@
-"""Which class of commands a client may use, by policy, address, listener and user; and the classes of the users file."""
+"""Which class of commands a client may use, by policy, address, listener and user; classes in the users file."""
 
 from pathlib import Path
 
