@@ -1,6 +1,7 @@
 # docker build -t memcache_kv .
 # docker run -p 11211:11211 memcache_kv -m 512
 # docker run -p 11211:11211 -v memcache_kv:/data memcache_kv -m 512 --journal /data --fsync always
+# docker run -p 11211:11211 -e MEMCACHE_KV_ADMIN_COMMANDS=always memcache_kv (to let clients use flush_all, watch and dumps)
 FROM python:3.13-slim
 
 WORKDIR /src

@@ -13,6 +13,7 @@ ON_REQUEST = {
     "memcache_kv.server.daemon",
     "memcache_kv.server.health",
     "memcache_kv.config.license",
+    "memcache_kv.observe.audit",
     "memcache_kv.journal",
     "memcache_kv.journal.tools.cli",
     "memcache_kv.journal.tools.report",

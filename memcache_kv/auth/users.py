@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.checks import HashCheck, HashChecks
 from memcache_kv.errors import FAILED_STATUS, ConfigError
 
@@ -31,6 +32,7 @@ ENTRY_LIMIT_BYTES = 255
 USERS_LIMIT = 8
 
 BCRYPT_HASH = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+USER_CLASSES = {b"read": CommandClass.READ, b"write": CommandClass.WRITE, b"admin": CommandClass.ADMIN}
 HIGHEST_COST = 10
 
 UNDELAYED_FAILURES = 3
@@ -58,9 +60,15 @@ class Credentials(Protocol):
     def outcome(self) -> bool:
         """Return what the check has found."""
 
+    def has_user(self, name: bytes) -> bool:
+        """Return whether there is a user with this name."""
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        """Return the highest class of commands that the file gives this user; None if it names no class."""
+
 
 class Users:
-    """The users of a users file, whose lines are user:password, as in memcached.
+    """The users of a users file, whose lines are user:password, as in memcached, or user:password:class.
 
     path: the file. Raises ConfigError, with memcached's message, if the file can't be read or has a malformed line, or
     a hash that can't be checked. `reload` then keeps the old users. It also keeps them if the file is empty, as it is
@@ -72,6 +80,7 @@ class Users:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._users: tuple[User, ...] = ()
+        self._classes: dict[bytes, CommandClass | None] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -91,7 +100,16 @@ class Users:
             raise ConfigError(f"Authfile [{self._path}] is empty", FAILED_STATUS)
         from memcache_kv.auth.passwords import User  # loads OpenSSL, which only -Y needs
 
-        self._users = tuple(User(name, stored, self._check_for(stored)) for name, stored in parsed)
+        self._users = tuple(User(name, stored, self._check_for(stored)) for name, stored, _ in parsed)
+        self._classes = _classes_by_name(parsed)
+
+    def has_user(self, name: bytes) -> bool:
+        """Return whether there is a user with this name."""
+        return name in self._classes
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        """Return the class that the file gives this user; READ if the user has just been removed."""
+        return self._classes.get(name, CommandClass.READ)
 
     def matches(self, name: bytes, password: bytes) -> bool | None:
         """Compare with the passwords that are known. The time it takes does not depend on the name.
@@ -145,20 +163,33 @@ class Users:
         return check
 
 
-def parse_users(data: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Yield the name and password of each user. Raises ValueError for a line without a user.
+def parse_users(data: bytes) -> Iterable[tuple[bytes, bytes, CommandClass | None]]:
+    """Yield the name, password and class of each user. Raises ValueError for a line without a user.
 
-    A password ends at the end of its line. Like in memcached, nothing is read after a line that is too long, a zero
-    byte or the eighth user.
+    A password ends at the end of its line, or before a colon and the name of a class there. Like in memcached, nothing
+    is read after a line that is too long, a zero byte or the eighth user.
     """
     for number, line in enumerate(io.BytesIO(data), 1):
         user, colon, rest = line[:ENTRY_LIMIT_BYTES].partition(b":")
         if not colon or b"\0" in user:
             raise ValueError
         password = re.split(rb"[\r\n\0]", rest, maxsplit=1)[0]
-        yield user, password
+        before, _, last = password.rpartition(b":")
+        if before and last in USER_CLASSES:
+            yield user, before, USER_CLASSES[last]
+        else:
+            yield user, password, None
         if number == USERS_LIMIT or rest[len(password) : len(password) + 1] not in (b"\r", b"\n"):
             return
+
+
+def _classes_by_name(parsed: Iterable[tuple[bytes, bytes, CommandClass | None]]) -> dict[bytes, CommandClass | None]:
+    """Return the class of each user; the lowest that is named if the file has the same name several times."""
+    classes: dict[bytes, CommandClass | None] = {}
+    for name, _, user_class in parsed:
+        named = [each for each in (user_class, classes.get(name)) if each is not None]
+        classes[name] = min(named, default=None)
+    return classes
 
 
 class FailedLogins:
@@ -246,10 +277,18 @@ class LoginAttempts:
         """Whether a check is over, and the protocol has not asked for its outcome yet."""
         return self._check is not None and self._check.verdict is not None
 
+    def has_user(self, name: bytes) -> bool:
+        """Return whether there is a user with this name."""
+        return self._logins.users.has_user(name)
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        """Return the class that the file gives this user; None if it names no class."""
+        return self._logins.users.class_of(name)
+
     def is_known(self, name: bytes, password: bytes) -> bool | None:
         """Return whether there is a user with this name and password. If not, log it and delay the reply.
 
-        None: a hash has to be checked first. `outcome` returns what was found, once `has_outcome`.
+        None: a hash has to be checked first. `outcome` returns the result, once `has_outcome`.
         """
         if self._failures >= FAILURES_LIMIT:
             return False

@@ -32,6 +32,8 @@ SERVICE_VALUE = re.compile(r"(tcp|udp|sctp)://")
 """Variables like these are set by Kubernetes in every container, once a Service is called memcache-kv."""
 TLS_PREFIXES = ("notls:", "btls:", "mtls:")
 """What -l may put before an address to choose its TLS mode: no TLS, TLS without and with client certificates."""
+CLASS_PREFIX = re.compile(r"(read|write|admin):(?=.*\D)")
+"""What -l may put before all else to choose the highest class of commands. A port alone behind it makes it a host."""
 
 
 class Fsync(enum.StrEnum):
@@ -43,10 +45,20 @@ class Fsync(enum.StrEnum):
 
 
 class Protection(enum.StrEnum):
-    """What a server does about a start that lets strangers in."""
+    """What the server does if its configuration lets strangers in."""
 
     WARN = "warn"
     STRICT = "strict"
+
+
+class AdminCommands(enum.StrEnum):
+    """Which clients may use commands of the class admin, unless their user or their listener says otherwise."""
+
+    LOCAL = "local"
+    """Those on a loopback address or a unix socket."""
+    ALWAYS = "always"
+    NEVER = "never"
+    """None, not even users of the class admin."""
 
 
 class Settings(NamedTuple):
@@ -88,6 +100,8 @@ class Settings(NamedTuple):
     binding_protocol: str = "auto"
     """auto, ascii or binary."""
     auth_file: Path | None = None
+    admin_commands: AdminCommands = AdminCommands.LOCAL
+    audit_log: Path | None = None
     enable_sasl: bool = False
     login_timeout: int = 10
     """0 is no limit."""
@@ -222,6 +236,13 @@ def _protection(text: str) -> Protection:
         raise ConfigError(f"protected must be warn or strict, not {text!r}") from None
 
 
+def _admin_commands(text: str) -> AdminCommands:
+    try:
+        return AdminCommands(text)
+    except ValueError:
+        raise ConfigError(f"admin-commands must be local, always or never, not {text!r}") from None
+
+
 def _ratio(text: str) -> float:
     try:
         ratio = float(text)
@@ -252,7 +273,8 @@ OPTIONS: tuple[Option, ...] = (
            _integer(0, 65535, "the port", EX_USAGE)),
     Option("udp-port", "UDP port to listen on (default: 0, off)", "U", "NUM",
            _integer(0, 65535, "the UDP port", EX_USAGE)),
-    Option("listen", "address to listen on, with or without :PORT; separate several by commas or repeat the flag "
+    Option("listen", "address to listen on, with or without :PORT; separate several by commas or repeat the flag; "
+           "read:ADDR, write:ADDR and admin:ADDR choose the highest class of commands "
            "(default: both loopback addresses, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
     Option("unix-socket", "unix socket to listen on; turns TCP off unless -p or -l is given too", "s", "FILE", _path),
     Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
@@ -317,6 +339,11 @@ OPTIONS: tuple[Option, ...] = (
            many=True),
     Option("debug-commands", 'enable "debugtime", with which any client can change the clock; for testing only',
            convert=_switch),
+    Option("admin-commands", 'who may use commands about the whole server, such as "flush_all", "watch" and dumps: '
+           "local (clients on loopback or a unix socket, and users of the class admin), always (everybody, as in "
+           "memcached) or never (default: local)", metavar="WHO", convert=_admin_commands),
+    Option("audit-log", "append logins and admin commands to this file, a JSON object a line; SIGHUP opens the file "
+           "again", metavar="FILE", convert=_path),
     Option("journal", "keep the data in a journal in this directory (default: off)", metavar="DIR", convert=_path),
     Option("fsync", "when to sync the journal to disk: always, everysec or never (default: everysec)",
            metavar="WHEN", convert=_fsync),
@@ -408,9 +435,16 @@ def _check_together(settings: Settings) -> None:
             )
         if settings.udp_port:
             raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
-    for address in settings.listen:
+    for text in settings.listen:
+        _, address = split_class_prefix(text)
         if address.startswith(TLS_PREFIXES) and not settings.enable_ssl:
             raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)
+
+
+def split_class_prefix(text: str) -> tuple[str, str]:
+    """Split an address of -l into the name of its class of commands, empty if it has none, and the rest."""
+    match = CLASS_PREFIX.match(text)
+    return ("", text) if match is None else (match[1], text[match.end() :])
 
 
 def _check_sasl(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
+    from memcache_kv.observe.audit import AuditLog
 
 
 class Certificates(TlsCounts, Protocol):
@@ -53,5 +54,7 @@ class Context:
     resume_later: Callable[[int], None] | None = None
     """Asks the worker that serves a connection, given its number, to call the protocol's `resume`. Any thread may
     call it. None for UDP, which has no connections."""
+    audit: AuditLog | None = None
+    """The audit log of logins and admin commands; None without --audit-log."""
     tls: Certificates | None = None
     """The certificates and counts of handshakes; None without TLS."""

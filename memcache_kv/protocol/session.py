@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from memcache_kv.auth.access import HERE, CommandClass, Origin, highest_class
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
+from memcache_kv.protocol.command_classes import TO_CHECK
 from memcache_kv.protocol.context import Context
+
+if TYPE_CHECKING:
+    from memcache_kv.auth.users import Credentials
 
 READ_BYTES = 16 * 1024
 """How much one read asks for, as in memcached; more while a large value arrives."""
@@ -33,7 +38,8 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
-        "close_reason", "turn_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks",
+        "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
+        "_takes_small_sets", "_log", "_held", "_more", "_chunks",
         "_requests_per_turn", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
@@ -59,7 +65,6 @@ class Session:
         """Why the connection is closed, in the words of `watch connevents`."""
         self.turn_bytes = 0
         """Bytes of large values in this turn's replies."""
-        self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
         self.observers = context.observers
         self._held = b""
@@ -79,6 +84,46 @@ class Session:
         without a copy."""
         self._store_wire_bytes: Callable[[bytes], None] = _nothing
         """Stores the current data block."""
+        self.origin = HERE
+        self.user: bytes | None = None
+        """The user that is logged in."""
+        self.permit()
+
+    def permit(
+        self, origin: Origin | None = None, user: bytes | None = None, user_class: CommandClass | None = None
+    ) -> None:
+        """Set which commands the client may use, by its origin and by the user that it has logged in as.
+
+        origin: None leaves it as it is. Without the class write, no set takes the fast path, so that the fast path
+        has nothing to check.
+        """
+        self.origin = origin or self.origin
+        self.user = user
+        context = self.context
+        self.highest_class = highest_class(context.settings.admin_commands, self.origin, user_class)
+        self.checked_commands = TO_CHECK[self.highest_class, context.audit is not None]
+        """The commands that need a check of their class."""
+        self._takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
+
+    def admits(self, command_class: CommandClass, describe: Callable[[], bytes]) -> bool:
+        """Return whether the client may use a command of this class.
+
+        Write it to the audit log if the class is admin. describe: returns the command with its arguments, for that log.
+        """
+        is_allowed = command_class <= self.highest_class
+        audit = self.context.audit
+        if audit is not None and command_class is CommandClass.ADMIN:
+            audit.command(self.origin.address, self.user, describe(), is_allowed)
+        return is_allowed
+
+    def audit_login(self, name: bytes | None, users: Credentials, is_known: bool) -> None:
+        """Write a login to the audit log. The name of a failed one is written only if there is a user of that name.
+
+        Otherwise it may be a password that was typed into the wrong field.
+        """
+        audit = self.context.audit
+        if audit is not None:
+            audit.login(self.origin.address, name if name is not None and users.has_user(name) else None, is_known)
 
     def receive(self, data: bytes) -> bool:
         """Carry out the complete requests in the input, and keep the rest.

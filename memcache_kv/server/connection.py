@@ -8,6 +8,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from memcache_kv.auth.access import CommandClass, Origin, is_loopback
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE
 from memcache_kv.stats.connections import ConnectionStatus
@@ -247,6 +248,15 @@ def peer_of(sock: socket.socket) -> object:
         return sock.getpeername()
     except OSError:  # the client has already disconnected: the first read fails too
         return ""
+
+
+def origin_of(sock: socket.socket, listener_class: CommandClass | None) -> Origin:
+    """Return where the client of a socket is. One that is gone already is not local."""
+    peer = peer_of(sock)
+    if sock.family == socket.AF_UNIX:
+        return Origin("unix", True, listener_class)
+    is_local = isinstance(peer, tuple) and is_loopback(peer[0])
+    return Origin(address_text(peer) if peer else "", is_local, listener_class)
 
 
 def address_text(address: object) -> str:

@@ -17,7 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memcache_kv.config.settings import CONFIG_VARIABLE, DEFAULT_PORT, PORT_FILE_VARIABLE, TLS_PREFIXES, load_settings
+from memcache_kv.config.settings import (
+    CONFIG_VARIABLE,
+    DEFAULT_PORT,
+    PORT_FILE_VARIABLE,
+    TLS_PREFIXES,
+    load_settings,
+    split_class_prefix,
+)
 from memcache_kv.errors import ListenError, MemcacheKVError
 from memcache_kv.server.server import LOOPBACKS, split_address
 
@@ -125,7 +132,7 @@ def default_address(environ: Mapping[str, str]) -> Address:
     written = _written_port(settings.port_file)
     if settings.unix_socket is not None and written is None and not settings.listen and not settings.port_given:
         return Address("", 0, str(settings.unix_socket))
-    first = settings.listen[0] if settings.listen else ""
+    _, first = split_class_prefix(settings.listen[0] if settings.listen else "")
     tls_listener = next((tls_listener for tls_listener in TLS_PREFIXES if first.startswith(tls_listener)), "")
     host, port = split_address(first.removeprefix(tls_listener), settings.port)
     is_v6 = written.is_v6 if written is not None else host == "::"

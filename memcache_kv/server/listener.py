@@ -23,6 +23,7 @@ from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:
+    from memcache_kv.auth.access import CommandClass
     from memcache_kv.server.tls import TlsListener
 
 POLL_SECONDS = 0.25
@@ -30,7 +31,7 @@ POLL_SECONDS = 0.25
 NO_FILES_PAUSE_SECONDS = 0.05
 TOO_MANY_CONNECTIONS = b"ERROR Too many open connections\r\n"
 
-HandOver = Callable[[socket.socket], None]
+HandOver = Callable[[socket.socket, "CommandClass | None"], None]
 
 
 class Listener(socketserver.TCPServer):
@@ -71,9 +72,9 @@ class Listener(socketserver.TCPServer):
 class ListenerOptions(NamedTuple):
     """What all TCP and unix listeners of a server share.
 
-    totals: the counts of connections; addresses: those by client address; hand_over: gives an accepted socket to a
-    worker; backlog: the number of clients that the system lets wait to be accepted; waits: whether clients above the
-    connection limit wait (no_maxconns_fast) instead of being rejected.
+    totals: the counts of connections; addresses: those by client address; hand_over: gives an accepted socket and its
+    listener's class to a worker; backlog: the number of clients that the system lets wait to be accepted; waits:
+    whether clients above the connection limit wait (no_maxconns_fast) instead of being rejected.
     """
 
     totals: ConnectionTotals
@@ -88,7 +89,8 @@ class MemcacheServer(Listener):
     """Listen on one TCP address and give each accepted socket to a worker.
 
     address, family: as for `socket.bind`; options: what all listeners share; tls_listener: puts TLS on accepted
-    sockets, or None for no TLS. Raises ListenError if the server can't listen on the address.
+    sockets, or None for no TLS; listener_class: the highest class of commands allowed on this address, None if that is
+    left to --admin-commands. Raises ListenError if the server can't listen on the address.
 
     The constructor binds the address. `activate` lets clients connect and wait, and `start` accepts them. The thread
     uses only the listening socket, the totals and the workers' `adopt`.
@@ -97,10 +99,16 @@ class MemcacheServer(Listener):
     allow_reuse_address = True
 
     def __init__(
-        self, address: Any, family: int, options: ListenerOptions, tls_listener: TlsListener | None = None
+        self,
+        address: Any,
+        family: int,
+        options: ListenerOptions,
+        tls_listener: TlsListener | None = None,
+        listener_class: CommandClass | None = None,
     ) -> None:
         self.address_family = family
         self.tls_listener = tls_listener
+        self.listener_class = listener_class
         self.log = options.log
         self.request_queue_size = options.backlog
         self._options = options
@@ -177,7 +185,8 @@ class MemcacheServer(Listener):
         """Give a counted connection to a worker, or uncount it if the client has left already."""
         fd = request.fileno()
         try:
-            self._options.hand_over(request if self.tls_listener is None else self.tls_listener.secure(request))
+            secured = request if self.tls_listener is None else self.tls_listener.secure(request)
+            self._options.hand_over(secured, self.listener_class)
         except OSError:
             self._options.addresses.close(fd)
             self._options.totals.close()

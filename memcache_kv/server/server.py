@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
-from memcache_kv.config.settings import Settings
+from memcache_kv.config.settings import Settings, split_class_prefix
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
@@ -37,6 +38,7 @@ from memcache_kv.store.time import Time
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.journal.lifecycle import JournalLifecycle
+    from memcache_kv.observe.audit import AuditLog
     from memcache_kv.server.tls import Tls, TlsListener
     from memcache_kv.server.udp import UdpServer
 
@@ -138,6 +140,7 @@ class Server:
         self._all_counters: list[Counters] = []
         self._fault: ThreadDied | None = None
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
+        self._audit: AuditLog | None = None
         self._load_parts()
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
@@ -159,6 +162,11 @@ class Server:
             from memcache_kv.server.udp import UdpServer
 
             self._udp_server = UdpServer
+        self._audit_log: type[AuditLog] | None = None
+        if settings.audit_log is not None:
+            from memcache_kv.observe.audit import AuditLog
+
+            self._audit_log = AuditLog
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -197,9 +205,12 @@ class Server:
     def start(self) -> None:
         """Recover the items from the journal, start the threads and listen.
 
-        Raises JournalError, ListenError, and StoppedEarly if `stopping` is set before this is done.
+        Raises JournalError, ListenError, StoppedEarly if `stopping` is set before this is done, and ConfigError if the
+        audit log can't be opened.
         """
         try:
+            if self._audit_log is not None and self.settings.audit_log is not None:  # by the user of -u, who must be
+                self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
             self._bind()  # first, so that a server does not touch the journal if its port is in use
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             if self._lifecycle is not None:
@@ -212,6 +223,7 @@ class Server:
             self._close_listeners()
             if self._lifecycle is not None:
                 self._lifecycle.close()
+            self._close_audit()
             self.stopping.close()
             raise
         if self._owns_log:
@@ -230,7 +242,12 @@ class Server:
         self.log.say(f"listening on {', '.join(self.addresses)}")
 
     def reload(self) -> None:
-        """Read the users file and the certificates again. If one can't be used, log that and keep the old ones."""
+        """Read the users file and the certificates again. If one can't be used, log that and keep the old ones.
+
+        Open the audit log again too, as logrotate expects.
+        """
+        if self._audit is not None:
+            self._audit.reopen()
         users = None if self._logins is None else self._logins.users
         for what, part in (("users", users), ("certificates", self.tls)):
             if part is None:
@@ -261,11 +278,17 @@ class Server:
             self._lifecycle.close()
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
+        self._close_audit()
         self.stopping.close()
         if self._owns_log:
             self.log.stop_queue()
 
     # Parts
+
+    def _close_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.close()
+            self._audit = None
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
@@ -339,6 +362,7 @@ class Server:
             recovered_records=0 if self._lifecycle is None else self._lifecycle.recovered_records,
         )
         context.tls = self.tls
+        context.audit = self._audit
         return context
 
     def _streams_changed(self) -> None:
@@ -352,8 +376,8 @@ class Server:
     def _evicted(self, key: bytes, entry: Entry) -> None:
         self.watchers.evicted(key, entry, self.store.accessed_at(entry))
 
-    def _hand_over(self, sock: socket.socket) -> None:
-        next(self._turns).adopt(sock)
+    def _hand_over(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
+        next(self._turns).adopt(sock, listener_class)
 
     def _connections(self, asking: int) -> Iterable[ConnectionStatus]:
         for listener in self._all_listeners():
@@ -370,8 +394,11 @@ class Server:
             if not settings.port_given and not settings.listen:
                 return
         for text in settings.listen:
-            tls_listener, address = self._tls_listener(text)
-            self._bind_to(*split_address(address, settings.port), tls_listener)
+            name, rest = split_class_prefix(text)
+            tls_listener, address = self._tls_listener(rest)
+            self._bind_to(
+                *split_address(address, settings.port), tls_listener, CommandClass[name.upper()] if name else None
+            )
         if not settings.listen:
             self._bind_to_loopbacks()
 
@@ -390,7 +417,9 @@ class Server:
         """Return the TLS mode of a listening address, None for no TLS, and the address without the prefix for it."""
         return (None, text) if self.tls is None else self.tls.tls_listener(text)
 
-    def _bind_to(self, host: str, port: int, tls_listener: TlsListener | None) -> None:
+    def _bind_to(
+        self, host: str, port: int, tls_listener: TlsListener | None, listener_class: CommandClass | None
+    ) -> None:
         """Listen on every address of a host name."""
         if port == 0 and self.port and not self.settings.port:
             port = self.port  # one free port for all addresses
@@ -401,7 +430,7 @@ class Server:
         taken = [listener.server_address for listener in self.listeners]
         for family, _, _, _, address in dict.fromkeys(found):
             if address not in taken:  # an address may be given twice, such as by an image and by its user
-                self._add_listener(address, family, tls_listener)
+                self._add_listener(address, family, tls_listener, listener_class)
 
     def _bind_to_loopbacks(self) -> None:
         """Listen on both loopback addresses, as `localhost` may mean either. Without IPv6, one is enough."""
@@ -415,8 +444,14 @@ class Server:
                 raise
             self.log.event(str(error))
 
-    def _add_listener(self, address: tuple[object, ...], family: int, tls_listener: TlsListener | None) -> None:
-        self.listeners.append(MemcacheServer(address, family, self._listener_options, tls_listener))
+    def _add_listener(
+        self,
+        address: tuple[object, ...],
+        family: int,
+        tls_listener: TlsListener | None,
+        listener_class: CommandClass | None = None,
+    ) -> None:
+        self.listeners.append(MemcacheServer(address, family, self._listener_options, tls_listener, listener_class))
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():

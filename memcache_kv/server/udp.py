@@ -8,6 +8,7 @@ import struct
 import threading
 from typing import Any
 
+from memcache_kv.auth.access import CommandClass, Origin
 from memcache_kv.errors import ListenError
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.binary.frames import REPLY_MAGIC
@@ -25,6 +26,9 @@ UDP_REPLY_LIMIT_BYTES = 1 << 20
 """A longer reply is replaced by an error, as the sender's address may be forged."""
 REPLY_BEGINNINGS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes([REPLY_MAGIC])
 """The first bytes of replies, errors included. No request begins with them, as text commands are in lower case."""
+
+SOMEWHERE = Origin("udp", is_local=False, listener_class=CommandClass.WRITE)
+"""The origin of a datagram."""
 
 
 class UdpServer(Listener, socketserver.UDPServer):
@@ -107,7 +111,8 @@ class UdpServer(Listener, socketserver.UDPServer):
         if datagrams > 1:
             reply = b"SERVER_ERROR multi-packet request not supported\r\n"
         else:
-            reply = self.carry_out(data[HEADER.size :])
+            origin = SOMEWHERE._replace(address=f"udp:{MemcacheServer.describe(client_address)}")
+            reply = self.carry_out(data[HEADER.size :], origin)
         part_bytes = PAYLOAD_BYTES - HEADER.size
         parts = [reply[start : start + part_bytes] for start in range(0, len(reply), part_bytes)]
         for number, part in enumerate(parts):
@@ -118,9 +123,12 @@ class UdpServer(Listener, socketserver.UDPServer):
         """Log an error while a datagram was handled, and continue with the next one."""
         self.failed(f"can't answer a datagram from {MemcacheServer.describe(client_address)}")
 
-    def carry_out(self, data: bytes) -> bytes:
-        """Carry out the requests of one datagram, given without its header; return the reply."""
-        protocol = protocol_for(self._context, self.fileno(), data)
+    def carry_out(self, data: bytes, origin: Origin = SOMEWHERE) -> bytes:
+        """Carry out the requests of one datagram, given without its header; return the reply.
+
+        Admin commands are never allowed, whatever the datagram's address: it may be forged.
+        """
+        protocol = protocol_for(self._context, self.fileno(), data, origin=origin)
         try:
             return self._reply_of(protocol, data)
         finally:

@@ -27,6 +27,7 @@ from memcache_kv.server.connection import (
     Connection,
     State,
     address_text,
+    origin_of,
     set_tcp_options,
 )
 from memcache_kv.server.connection_table import ConnectionTable
@@ -37,6 +38,7 @@ from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
+    from memcache_kv.auth.access import CommandClass
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -98,7 +100,7 @@ class Worker(ServerThread):
         self._throttle = LoginThrottle(
             logins, context.log, self._table.by_fd, self.wake, self._addresses, context.settings.login_timeout
         )
-        self._adopted: deque[socket.socket] = deque()
+        self._adopted: deque[tuple[socket.socket, CommandClass | None]] = deque()
         self._to_resume: deque[int] = deque()
         """The numbers of connections whose `resume` is due."""
         self._stopping = False
@@ -110,9 +112,12 @@ class Worker(ServerThread):
 
     # For other threads
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted socket that is already counted in the totals. Returns at once."""
-        self._adopted.append(sock)
+    def adopt(self, sock: socket.socket, listener_class: CommandClass | None = None) -> None:
+        """Serve an accepted socket that is already counted in the totals. Returns at once.
+
+        listener_class: the highest class of commands that its listener allows; None leaves that to --admin-commands.
+        """
+        self._adopted.append((sock, listener_class))
         self.wake()
 
     def wake(self) -> None:
@@ -159,7 +164,7 @@ class Worker(ServerThread):
                 self._turn(0.05)
         finally:
             while self._adopted:  # sockets that arrived during the stop
-                self._open(self._adopted.popleft())
+                self._open(*self._adopted.popleft())
             for connection in self.connections:
                 self._close(connection)
             self._poller.close()
@@ -257,7 +262,7 @@ class Worker(ServerThread):
         """Handle requests of other threads: adopt sockets, resume protocols, send replies that the journal releases."""
         self._wake_up.clear()
         while self._adopted:
-            self._open(self._adopted.popleft())
+            self._open(*self._adopted.popleft())
         while self._to_resume:
             self._pause(self._to_resume.popleft())
         self._release_saved()
@@ -313,7 +318,7 @@ class Worker(ServerThread):
 
     # Opening and closing connections
 
-    def _open(self, sock: socket.socket) -> None:
+    def _open(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
         """Begin to serve a new client; close its socket if the poller can't watch it."""
         fd = sock.fileno()
         try:
@@ -326,7 +331,12 @@ class Worker(ServerThread):
             sock.close()
             return
         set_tcp_options(sock)
-        undecided = Undecided(self.context, fd, self._throttle.attempts(sock), partial(self._settle, fd))
+        users, settle, origin = (
+            self._throttle.attempts(sock),
+            partial(self._settle, fd),
+            origin_of(sock, listener_class),
+        )
+        undecided = Undecided(self.context, fd, users, settle, origin)
         connection = Connection(sock, undecided, self._clock.now)
         self._table.add(connection)
         self._watchers.opened(fd, connection.peer)

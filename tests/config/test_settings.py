@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import parse
-from memcache_kv.config.settings import EX_USAGE, MIB, OPTIONS, Fsync, Protection, Settings, load_settings
+from memcache_kv.config.settings import (
+    EX_USAGE,
+    MIB,
+    OPTIONS,
+    AdminCommands,
+    Fsync,
+    Protection,
+    Settings,
+    load_settings,
+)
 from memcache_kv.errors import ConfigError
 
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -46,6 +55,8 @@ EXAMPLES = [
     ("-B", "--protocol", "text", "binding_protocol", "ascii"),
     ("-B", "--protocol", "binary", "binding_protocol", "binary"),
     ("-Y", "--auth-file", "/tmp/users", "auth_file", Path("/tmp/users")),
+    ("", "--admin-commands", "never", "admin_commands", AdminCommands.NEVER),
+    ("", "--audit-log", "/tmp/audit", "audit_log", Path("/tmp/audit")),
     ("-f", "--slab-growth-factor", "1.5", "slab_growth_factor", 1.5),
     ("-f", "--slab-growth-factor", "2", "slab_growth_factor", 2.0),
     ("-n", "--slab-min-size", "64", "slab_min_size", 64),

@@ -2,12 +2,30 @@
 
 from typing import Protocol
 
+from memcache_kv.auth.access import CommandClass
+
 
 class Comparing(Protocol):
     """Compares a name and a password with what it knows."""
 
     def is_known(self, name: bytes, password: bytes) -> bool:
         """Tell whether it knows them."""
+
+    def has_user(self, name: bytes) -> bool:
+        """Tell whether there is such a user."""
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        """Return the user's class, if there is one."""
+
+
+class WithoutClasses:
+    """The part of `Credentials` that tells classes: `user` exists, and the users file names no class for anybody."""
+
+    def has_user(self, name: bytes) -> bool:
+        return name == b"user"
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        return None
 
 
 class AtOnce:
@@ -19,18 +37,24 @@ class AtOnce:
     def is_known(self, name: bytes, password: bytes) -> bool:
         return self._users.is_known(name, password)
 
+    def has_user(self, name: bytes) -> bool:
+        return self._users.has_user(name)
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        return self._users.class_of(name)
+
     def outcome(self) -> bool:
         raise AssertionError("nothing was left to be checked")
 
 
-class OneUser:
+class OneUser(WithoutClasses):
     """Knows `user` with the password `pass`."""
 
     def is_known(self, name: bytes, password: bytes) -> bool:
         return (name, password) == (b"user", b"pass")
 
 
-class Later:
+class Later(WithoutClasses):
     """Credentials whose checks are over when the test says so: `user` has the password `pass`."""
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
@@ -21,6 +22,12 @@ class Nobody:
 
     def is_known(self, name: bytes, password: bytes) -> bool:
         return False
+
+    def has_user(self, name: bytes) -> bool:
+        return False
+
+    def class_of(self, name: bytes) -> CommandClass | None:
+        return CommandClass.READ
 
 
 class Client:

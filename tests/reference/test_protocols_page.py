@@ -9,6 +9,7 @@ import pytest
 from memcache_kv.observe.watchers import Stream
 from memcache_kv.protocol.binary.commands import OPCODE_COMMANDS
 from memcache_kv.protocol.binary.frames import LARGEST_BODY_BYTES, Opcode, Status
+from memcache_kv.protocol.command_classes import COMMAND_CLASSES, HIGHER_FORMS
 from memcache_kv.protocol.meta.flags import META_WORDS_LIMIT, OPAQUE_LIMIT_BYTES, BadFlags, look_like_flags, read_flags
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES, LARGEST_LENGTH
 from memcache_kv.protocol.text.admin import ADMIN_COMMANDS
@@ -41,7 +42,7 @@ def test_every_text_command_is_listed() -> None:
 
 def test_the_form_of_a_command_begins_with_its_name() -> None:
     for head in ("Classic commands", "Meta commands"):
-        for name, form, _ in rows(head, "command"):
+        for name, form, _, _ in rows(head, "command"):
             assert form.startswith((f"`{names(name)[0]}", "as `"))
 
 
@@ -95,8 +96,20 @@ def test_every_opcode_is_listed_beside_its_quiet_form() -> None:
     assert listed.keys() == OPCODE_COMMANDS.keys()
 
 
+def test_every_command_is_listed_with_its_class() -> None:
+    listed: dict[bytes | int, str] = {}
+    for head in ("Classic commands", "Meta commands"):
+        listed |= {names(name)[0].encode(): command_class for name, _, _, command_class in rows(head, "command")}
+    for opcode, _, quiet, _, _, _, command_class in rows("Binary commands", "opcode"):
+        listed |= {int(number, 16): command_class for number in (opcode, quiet.partition(" ")[0]) if number}
+    expected = {command: lowest.name.lower() for command, lowest in COMMAND_CLASSES.items()}
+    for command, highest in HIGHER_FORMS.items():
+        expected[command] += f", {highest.name.lower()}"
+    assert listed == expected
+
+
 def test_a_binary_command_has_key_and_value_where_the_page_says_so() -> None:
-    for opcode, _, _, extras, key, value in rows("Binary commands", "opcode"):
+    for opcode, _, _, extras, key, value, _ in rows("Binary commands", "opcode"):
         command = OPCODE_COMMANDS[int(opcode, 16)]
         assert bool(key) == (command.is_keyed is not False)
         assert key.startswith("none") == (command.is_keyed is None)

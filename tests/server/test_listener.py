@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.observe.log import Log
 from memcache_kv.server import listener as server_module
 from memcache_kv.server.addresses import AddressLimits
@@ -30,7 +31,7 @@ class Guarded:
         self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, options)
         self.server.activate()
 
-    def refuse(self, sock: socket.socket) -> None:
+    def refuse(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
     @property

@@ -110,7 +110,7 @@ def test_a_reply_is_not_answered(said: bytes) -> None:
 def test_why_a_datagram_was_not_answered_is_logged_once_however_many_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(server: UdpServer, data: bytes) -> bytes:
+    def fail(server: UdpServer, data: bytes, origin: object = None) -> bytes:
         if data == VERSION:
             return b"VERSION "
         raise ValueError("ours")

@@ -216,6 +216,11 @@ def _verbosity(protocol: PacketResponder, request: Request) -> None:
     protocol.succeed(request)
 
 
+def _not_allowed(protocol: PacketResponder, request: Request) -> None:
+    protocol.fail(request, Status.AUTH_ERROR, b"Not allowed.")
+    protocol.swallow(request.value_bytes)
+
+
 def _unknown(protocol: PacketResponder, request: Request) -> None:
     _refuse_value(protocol, request, Status.UNKNOWN_COMMAND)
 
@@ -305,16 +310,18 @@ def _log_in(protocol: ServerPacketResponder, request: Request, login: SaslLogin,
     elif progress is LoginProgress.IS_CHECKED:
         protocol.go_on_later(partial(_conclude_login, protocol, request, login))
     else:
-        _answer_login(protocol, request, progress)
+        _answer_login(protocol, request, login, progress)
 
 
 def _conclude_login(protocol: ServerPacketResponder, request: Request, login: SaslLogin) -> None:
-    _answer_login(protocol, request, login.conclude())
+    _answer_login(protocol, request, login, login.conclude())
 
 
-def _answer_login(protocol: ServerPacketResponder, request: Request, progress: LoginProgress) -> None:
+def _answer_login(protocol: ServerPacketResponder, request: Request, login: SaslLogin, progress: LoginProgress) -> None:
     protocol.counters.auth_cmds += 1
-    if progress is LoginProgress.SUCCEEDED:
+    protocol.audit_login(login.name, login.users, login.succeeded)
+    if progress is LoginProgress.SUCCEEDED and login.name is not None:
+        protocol.permit(user=login.name, user_class=login.users.class_of(login.name))
         protocol.succeed(request, b"Authenticated")
     else:
         protocol.counters.auth_errors += 1
@@ -363,6 +370,8 @@ OPCODE_COMMANDS: dict[int, Command] = {
     Opcode.SASL_AUTH: Command(_authenticate, is_exact=False),
     Opcode.SASL_STEP: Command(_authenticate, is_exact=False),
 }
+NOT_ALLOWED = Command(_not_allowed, extras=(), is_keyed=None, is_exact=False)
+"""Takes the place of a command that the client may not use. As with -F, the connection stays open."""
 UNKNOWN = Command(_unknown, extras=(), is_keyed=None, is_exact=False)
 
 BEFORE_LOGIN = frozenset({Opcode.SASL_LIST, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.VERSION})

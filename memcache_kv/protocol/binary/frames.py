@@ -104,6 +104,13 @@ class Request:
     value_bytes: int
     """Length of the body after extras and key; negative if these are longer than the body."""
 
+    def described(self) -> bytes:
+        """Return the command with its key and the number in its extras, for the audit log."""
+        words = [Opcode(self.opcode).name.encode(), self.key]
+        if self.extras:
+            words.append(b"%d" % int.from_bytes(self.extras, "big"))
+        return b" ".join(filter(None, words))
+
 
 def packet(
     request: Request, status: int = 0, extras: bytes = b"", key: bytes = b"", value: bytes = b"", cas: int = 0

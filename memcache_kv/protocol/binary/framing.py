@@ -11,7 +11,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, OPCODE_COMMANDS, UNKNOWN, Command
+from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, NOT_ALLOWED, OPCODE_COMMANDS, UNKNOWN, Command
 from memcache_kv.protocol.binary.fast_path import BinaryFastPath
 from memcache_kv.protocol.binary.frames import (
     HEAD,
@@ -25,6 +25,7 @@ from memcache_kv.protocol.binary.frames import (
     packet,
 )
 from memcache_kv.protocol.binary.sasl import SaslLogin
+from memcache_kv.protocol.command_classes import class_in_binary
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
 from memcache_kv.protocol.session import TURN_BYTES
@@ -145,6 +146,8 @@ class BinaryProtocol(BinaryFastPath):
             return 0
         if self._log.verbosity > 1:
             self._log.request(self.fd, b"0x%02x %a" % (request.opcode, key))
+        if request.opcode in self.checked_commands and not self._is_admitted(request):
+            command = NOT_ALLOWED
         self._request = request
         try:
             command.carry_out(self, request)
@@ -176,6 +179,10 @@ class BinaryProtocol(BinaryFastPath):
     def _go_on(self, act: Callable[[], None]) -> None:
         self._more = None
         act()
+
+    def _is_admitted(self, request: Request) -> bool:
+        """Return whether the client may use a command, and write it to the audit log."""
+        return self.admits(class_in_binary(request.opcode, request.key), request.described)
 
     # Replies
 

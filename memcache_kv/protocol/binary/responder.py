@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from memcache_kv.auth.access import CommandClass, Origin
 from memcache_kv.protocol.binary.frames import Request, Status
 from memcache_kv.protocol.binary.sasl import SaslLogin
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.responder import Responder
 from memcache_kv.store.entry import Entry
+
+if TYPE_CHECKING:
+    from memcache_kv.auth.users import Credentials
 
 
 class PacketResponder(Responder, Protocol):
@@ -34,6 +38,14 @@ class ServerPacketResponder(PacketResponder, Protocol):
     @property
     def context(self) -> Context:
         """The server."""
+
+    def permit(
+        self, origin: Origin | None = None, user: bytes | None = None, user_class: CommandClass | None = None
+    ) -> None:
+        """Set which commands the client may use."""
+
+    def audit_login(self, name: bytes | None, users: Credentials, is_known: bool) -> None:
+        """Write a login to the audit log."""
 
     @property
     def login(self) -> SaslLogin | None:

@@ -30,10 +30,12 @@ class SaslLogin:
     mechanisms, is logged out and has to reconnect, as in memcached.
     """
 
-    __slots__ = ("succeeded", "_users", "_has_started", "_is_over")
+    __slots__ = ("succeeded", "name", "users", "_has_started", "_is_over")
 
     def __init__(self, users: Credentials) -> None:
-        self._users = users
+        self.users = users
+        self.name: bytes | None = None
+        """The user that the last message names."""
         self.succeeded = False
         """Whether the client is logged in."""
         self._has_started = False
@@ -46,7 +48,7 @@ class SaslLogin:
     def start(self, mechanism: bytes, message: bytes) -> LoginProgress:
         """Begin a login. Returns CONTINUES if `message` is empty: the client must then send it in a step."""
         self.forget()
-        self._has_started = False
+        self._has_started, self.name = False, None
         if self._is_over or mechanism.upper() != MECHANISM:
             return LoginProgress.FAILED
         if not message:
@@ -64,18 +66,20 @@ class SaslLogin:
         return self._check(message)
 
     def _check(self, message: bytes) -> LoginProgress:
+        self.name = None
         parts = message.split(b"\0")
         if len(parts) != 3:
             return LoginProgress.FAILED
         acts_as, name, password = parts
+        self.name = name
         if not name or not password or acts_as not in (b"", name):
             return LoginProgress.FAILED
-        known = self._users.is_known(name, password)
+        known = self.users.is_known(name, password)
         return LoginProgress.IS_CHECKED if known is None else self._finish(known)
 
     def conclude(self) -> LoginProgress:
         """Return what became of a login whose password was checked by a thread."""
-        return self._finish(self._users.outcome())
+        return self._finish(self.users.outcome())
 
     def _finish(self, known: bool) -> LoginProgress:
         self.succeeded = self._is_over = known

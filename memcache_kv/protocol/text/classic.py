@@ -27,6 +27,7 @@ from memcache_kv.protocol.replies import (
     TOO_LARGE,
 )
 from memcache_kv.protocol.text import admin, watch
+from memcache_kv.protocol.text.permission import is_admitted
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
@@ -60,15 +61,17 @@ def dispatch(protocol: TextResponder, line: bytes) -> None:
         handler, fewest = KEYED[first]
         if len(words) < fewest:
             protocol.reply(BAD_FORMAT)
-        else:
+        elif first not in protocol.checked_commands or is_admitted(protocol, words):
             handler(protocol, words)
     elif first in KEYLESS:
-        KEYLESS[first](protocol, words)
+        if first not in protocol.checked_commands or is_admitted(protocol, words):
+            KEYLESS[first](protocol, words)
     else:
         protocol.noreply = words[-1:] == [b"noreply"]
         known = admin.command(words[0], protocol.context.settings.debug_commands) if words else None
         if known is not None:
-            known(protocol, words)
+            if words[0] not in protocol.checked_commands or is_admitted(protocol, words):
+                known(protocol, words)
         elif len(words) > 1 and words[-1].startswith(b"HTTP/"):
             protocol.closing = True
         else:

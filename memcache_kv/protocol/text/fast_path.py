@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from memcache_kv.auth.access import CommandClass, Origin
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.meta.fast_path import NO_BLOCK, answer_mg, store_ms
@@ -72,6 +73,12 @@ class FastPath(Session):
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
         self._lines_at_once = min(LINES, self._requests_per_turn)
+
+    def permit(
+        self, origin: Origin | None = None, user: bytes | None = None, user_class: CommandClass | None = None
+    ) -> None:
+        """Set which commands the client may use; see `Session.permit`."""
+        super().permit(origin, user, user_class)
         self._words, self._parsed_at, self._form = b"", 0, NO_FORM
         """The last words after a set's key, the second in which they were parsed, and what they say."""
 

@@ -23,7 +23,7 @@ class GuardedTextProtocol(TextProtocol):
     users: the users who may log in.
     """
 
-    __slots__ = ("_users", "logged_in", "_before_login", "_token_bytes", "_awaits_check")
+    __slots__ = ("_users", "logged_in", "_before_login", "_token_bytes", "_user_to_check")
 
     def __init__(self, context: Context, fd: int, users: Credentials) -> None:
         super().__init__(context, fd)
@@ -31,8 +31,8 @@ class GuardedTextProtocol(TextProtocol):
         self.logged_in = False
         self._before_login = b""
         """Input of an incomplete login."""
-        self._awaits_check = False
-        """Whether a password is being checked; nothing else is carried out until `resume`."""
+        self._user_to_check: bytes | None = None
+        """The user whose password a thread checks; nothing else is carried out until `resume`."""
         self._token_bytes = 0
         """Length of the expected data block with user and password, including its line end; 0 before its line."""
 
@@ -54,18 +54,19 @@ class GuardedTextProtocol(TextProtocol):
         return False
 
     def resume(self) -> None:
-        """Go on where a turn ended, or after the check of a password."""
-        if not self._awaits_check:
+        """Continue where the last turn ended, or after the check of a password."""
+        user = self._user_to_check
+        if user is None:
             super().resume()
             return
-        self._awaits_check = self.paused = False
-        self._answer_login(self._users.outcome())
+        self._user_to_check, self.paused = None, False
+        self._answer_login(user, self._users.outcome())
         self._receive_login(b"")
 
     def _receive_login(self, data: bytes) -> None:
         data = self._before_login + data
         position = 0
-        while not (self.closing or self.logged_in or self._awaits_check):
+        while not (self.closing or self.logged_in or self._user_to_check is not None):
             stop = self._take_token(data, position) if self._token_bytes else self._take_line(data, position)
             if not stop:
                 break
@@ -116,13 +117,15 @@ class GuardedTextProtocol(TextProtocol):
         self.counters.auth_cmds += 1
         known = self._users.is_known(user, password)
         if known is None:
-            self._awaits_check = True
+            self._user_to_check = user
         else:
-            self._answer_login(known)
+            self._answer_login(user, known)
 
-    def _answer_login(self, known: bool) -> None:
+    def _answer_login(self, user: bytes, known: bool) -> None:
+        self.audit_login(user, self._users, known)
         if known:
             self.logged_in = True
+            self.permit(user=user, user_class=self._users.class_of(user))
             self.reply(b"STORED")
         else:
             self.counters.auth_errors += 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol, TypeAlias
 
+from memcache_kv.auth.access import CommandClass
 from memcache_kv.commands.retrieve import Finder
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
@@ -28,6 +29,13 @@ class TextResponder(KeyedResponder, Protocol):
     @property
     def context(self) -> Context:
         """The server."""
+
+    @property
+    def checked_commands(self) -> Container[bytes | int]:
+        """The commands whose class must be looked at before they are carried out."""
+
+    def admits(self, command_class: CommandClass, describe: Callable[[], bytes]) -> bool:
+        """Return whether the client may use a command of this class, and write it to the audit log."""
 
     def watch(self, watcher: Watcher) -> None:
         """Send the watcher's lines from now on, and accept no more commands."""
