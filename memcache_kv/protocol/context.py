@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.config.settings import Settings
@@ -11,6 +11,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
+from memcache_kv.stats.turns import Turns
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
 from memcache_kv.store.time import Time
@@ -55,3 +56,8 @@ class Context:
     None where there are no connections: datagrams."""
     tls: Certificates | None = None
     """The certificates, and counts of handshakes; None where there is no TLS."""
+    turns: Turns = field(init=False)
+    """How long the turns of this worker take."""
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.counters, self.log)

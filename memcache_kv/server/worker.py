@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -136,10 +136,13 @@ class Worker(ServerThread):
         """The connections at this moment, to be looked at and not changed."""
         return list(self._table.by_fd.values())
 
-    def statuses(self, asking: int) -> Iterable[ConnectionStatus]:
-        """Return what `stats conns` shows of the connections; `asking` is the number of the one that asks for it."""
+    def statuses(self, asking: int) -> Iterator[ConnectionStatus]:
+        """Yield what `stats conns` shows of the connections; `asking` is the number of the one that asks for it."""
         now = self._clock.now
-        return [connection.status(now, connection.fd == asking) for connection in self.connections]
+        for fd in tuple(self._table.by_fd):
+            connection = self._table.by_fd.get(fd)
+            if connection is not None:  # it was not closed since
+                yield connection.status(now, fd == asking)
 
     def _journal_moved(self) -> None:
         if self._table.awaiting_journal and get_ident() != self.ident:
@@ -171,6 +174,7 @@ class Worker(ServerThread):
         events = self._poller.poll(timeout_seconds)
         if self._clock.tick():
             self.context.store.new_second()
+        started_at = self._clock.ticked_at  # other threads tick too
         connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
         journal = self._journal
         last_change = journal.own_position if journal is not None and journal.may_delay else None
@@ -213,6 +217,7 @@ class Worker(ServerThread):
             except Exception as error:  # a fault of the server, or no memory: the other connections go on
                 self._drop(connection, error)
         self._do_what_is_due(bool(events))
+        self.context.turns.end(time.monotonic() - started_at, len(events))
 
     def _do_what_is_due(self, had_events: bool) -> None:
         """Do what a turn does besides its events: further turns, the commit, and what falls due by the clock."""

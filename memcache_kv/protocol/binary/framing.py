@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from itertools import repeat
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
@@ -25,7 +26,7 @@ from memcache_kv.protocol.binary.frames import (
 from memcache_kv.protocol.binary.sasl import SaslLogin
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.protocol.session import TURN_BYTES
+from memcache_kv.protocol.session import TURN_BYTES, TURN_SECONDS
 from memcache_kv.store.entry import (
     Entry,
     cas_of,
@@ -86,6 +87,7 @@ class BinaryProtocol(BinaryFastPath):
         """Carry out requests until the input or the turn is used up."""
         position, size, unpack = 0, len(data), HEAD.unpack_from
         self.turn_bytes = 0
+        self._turn_ends_at = monotonic() + TURN_SECONDS
         for _ in repeat(None, self._requests_per_turn):
             if size - position < HEAD_BYTES:
                 break
@@ -105,7 +107,9 @@ class BinaryProtocol(BinaryFastPath):
             if not stop:
                 break
             position = stop
-            if self.paused or self.closing:
+            if self.paused or self.closing or monotonic() > self._turn_ends_at:
+                self._command = f"opcode 0x{self._request.opcode:02x}"
+                self.paused = self._is_time_up(self._command) or self.paused
                 break
         else:
             self.paused = True

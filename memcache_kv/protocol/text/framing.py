@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.commands.retrieve import Finder, fetch
@@ -14,7 +15,7 @@ from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
-from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES, TURN_SECONDS
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
 from memcache_kv.stats.counters import Counters
@@ -31,6 +32,12 @@ MULTIGET_LIMIT_BYTES = 2 << 20
 """But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
+
+
+LONGEST_WORD_BYTES = 24
+"""So much of a line is logged of a slow request: the command, and the first words of one about the server."""
+KEYLESS_WORDS = (b"stats", b"lru_crawler")
+"""The commands whose second word is no key."""
 
 
 class TextProtocol(FastPath):
@@ -88,15 +95,19 @@ class TextProtocol(FastPath):
         done: how many of this turn were carried out already.
         """
         left = self._requests_per_turn - done
+        self._turn_ends_at = monotonic() + TURN_SECONDS
         while left > 0 and not self.closing:
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
-            position = self._slow(data, position, line_end)
+            start, position = position, self._slow(data, position, line_end)
             left -= 1
             if self.turn_bytes > TURN_BYTES:
                 self.paused = True
-            if self.paused:
+            if self.paused or monotonic() > self._turn_ends_at:
+                self._command = command_word(data[start : start + LONGEST_WORD_BYTES])
+                self._is_time_up(self._command)
+                self.paused = self._more is not None or position < len(data)
                 break
             if (
                 left >= self._lines_at_once
@@ -240,3 +251,10 @@ class TextProtocol(FastPath):
             self.out += (b"VALUE ", key, wire_bytes[:line_end], b" %d" % cas_of(entry), wire_bytes[line_end:])
         else:
             self.out += (b"VALUE ", key, wire_bytes)
+
+
+def command_word(line: bytes) -> str:
+    """Return the name of a line's command for the log, with what a command about the server is to do, and no key."""
+    words = line.split(b"\n", 1)[0].split()
+    shown = words[:2] if words[:1] and words[0] in KEYLESS_WORDS else words[:1]
+    return b" ".join(shown).decode("utf-8", "backslashreplace")
