@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
+from memcache_kv.stats.census import Census
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
 from memcache_kv.stats.turns import Turns
@@ -59,5 +60,9 @@ class Context:
     turns: Turns = field(init=False)
     """How long the turns of this worker take."""
 
+    census: Census = field(init=False)
+    """The counts of items by size, as this worker made them."""
+
     def __post_init__(self) -> None:
+        self.census = Census(self.store, self.settings.track_sizes)
         self.turns = Turns(self.counters, self.log)

@@ -66,8 +66,9 @@ class Session:
         self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
         self.observers = context.observers
-        self._held = b""
-        """Input that is not a whole request yet, or waits for the next turn."""
+        self._held: bytes | bytearray = b""
+        """Input that is not a whole request yet, or waits for the next turn. The beginning of a text line is a
+        bytearray, to which the rest is appended as it comes."""
         self._more: Callable[[], None] | None = None
         """Goes on with a reply that is longer than a turn."""
         self._chunks: Iterator[bytes] = iter(())
@@ -111,11 +112,11 @@ class Session:
 
     def resume(self) -> None:
         """Go on where a turn ended."""
-        data, self._held = self._held, b""
+        data, self._held = bytes(self._held), b""
         self.paused = False
         if self._more is not None:
             self.turn_bytes = 0
-            self._turn_ends_at = monotonic() + TURN_SECONDS
+            self._start_turn()
             try:
                 self._more()
             except WritesRejected:
@@ -138,7 +139,7 @@ class Session:
         self._send_chunks()
 
     def _send_chunks(self) -> None:
-        self.paused = True
+        self.paused, self._more = True, None
         for chunk in self._chunks:
             if chunk:
                 self.out.append(chunk)
@@ -146,7 +147,10 @@ class Session:
             if self.turn_bytes > TURN_BYTES or monotonic() > self._turn_ends_at:
                 self._more = self._send_chunks
                 return
-        self._chunks, self._more = iter(()), None
+        self._chunks = iter(())
+
+    def _start_turn(self) -> None:
+        self._turn_ends_at = monotonic() + TURN_SECONDS
 
     def _is_time_up(self, command: str) -> bool:
         """Tell whether this turn's time is used up; if so, report the command that was carried out last."""

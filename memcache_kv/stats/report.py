@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from memcache_kv.stats.census import Census, Counts
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
-from memcache_kv.store import listing
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
 from memcache_kv.store.store import Store
 from memcache_kv.version import PROTOCOL_VERSION
@@ -86,6 +86,10 @@ class ReportedServer(Protocol):
     @property
     def compactor(self) -> Compactor | None:
         """The thread that rewrites the journal, if there is one."""
+
+    @property
+    def census(self) -> Census:
+        """The counts of items by size."""
 
     @property
     def recovered_records(self) -> int:
@@ -281,11 +285,12 @@ def _journal(context: ReportedServer) -> Report:
 
 def items(context: ReportedServer) -> Walk:
     """Yield the rows of `stats items`: the size classes that have items."""
-    found: dict[int, ClassContents] = {}
-    for _ in listing.count_classes(context.store, found):
+    counts = Counts()
+    for done in context.census.count():
+        counts = done or counts
         yield []
     happened = _happened(context.store)
-    for number, here in sorted(found.items()):
+    for number, here in sorted(counts.classes.items()):
         rows = _class_items(context, here, happened.get(number, ClassCounts()))
         yield [(f"items:{number}:{name}", value) for name, value in rows]
 
@@ -340,11 +345,11 @@ def slabs(context: ReportedServer) -> Walk:
 
     Classes without items are included if items of theirs were evicted or reclaimed.
     """
-    store = context.store
-    found: dict[int, ClassContents] = {}
-    for _ in listing.count_classes(store, found):
+    store, counts = context.store, Counts()
+    for done in context.census.count():
+        counts = done or counts
         yield []
-    pages = 0
+    pages, found = 0, counts.classes
     for number in sorted(found.keys() | _happened(store).keys()):
         rows = dict(_slab_class(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
         pages += rows["total_pages"]
@@ -375,8 +380,15 @@ def in_text(walk: Iterable[list[Row]]) -> Iterator[bytes]:
 
 
 def sizes(context: ReportedServer) -> Walk:
-    """Yield the row of `stats sizes` without `-o track_sizes`."""
-    yield [("sizes_status", "disabled")]
+    """Yield the rows of `stats sizes`: the number of items of each size in memory, in steps of 32 bytes."""
+    if not context.settings.track_sizes:
+        yield [("sizes_status", "disabled")]
+        return
+    counts = Counts()
+    for done in context.census.count():
+        counts = done or counts
+        yield []
+    yield [(str(size), number) for size, number in sorted(counts.sizes.items())]
 
 
 def connections(context: ReportedServer, asking: int) -> Walk:

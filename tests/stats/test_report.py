@@ -9,10 +9,10 @@ from memcache_kv.config.memcached_options import Unused
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory
 from memcache_kv.stats import report
+from memcache_kv.stats.census import COUNTED_AT_ONCE
 from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import pack
-from memcache_kv.store.listing import LISTED_AT_ONCE
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 from tests.protocol.context_factory import PORT, Conversation, Surroundings
 
@@ -304,7 +304,7 @@ def test_what_has_expired_is_counted_until_it_is_removed_and_the_numbers_add_up(
 @pytest.mark.parametrize("word", [b"items", b"slabs"])
 def test_a_walk_over_many_items_gives_way_to_others_after_every_few(word: bytes) -> None:
     conversation = Conversation()
-    count = 3 * LISTED_AT_ONCE
+    count = 3 * COUNTED_AT_ONCE
     for number in range(count):
         conversation.around.store.put(b"%d" % number, b" 0 1\r\nx\r\n")
     turns = list(report.WALKS[word](conversation.around.context))

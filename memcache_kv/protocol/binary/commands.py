@@ -28,9 +28,7 @@ from memcache_kv.protocol.binary.sasl import (
 )
 from memcache_kv.protocol.replies import MAX_VERBOSITY
 from memcache_kv.stats import report, settings_report
-from memcache_kv.store import listing
 from memcache_kv.store.entry import Entry, cas_of, value_of
-from memcache_kv.store.store import Store
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
@@ -236,8 +234,6 @@ def _stat(protocol: ServerPacketResponder, request: Request) -> None:
         _send_report(protocol, request, settings_report.settings(context))
     elif what.startswith(b"detail"):
         _detail(protocol, request, what.removeprefix(b"detail"))
-    elif what == b"sizes" and context.settings.track_sizes:
-        protocol.answer_chunks(_sizes(protocol.store, request))
     elif what in report.WALKS:
         protocol.answer_chunks(_in_packets(request, report.WALKS[what](context)))
     else:
@@ -282,14 +278,6 @@ def _detail_dump(request: Request, prefixes: Prefixes) -> Iterator[bytes]:
         pieces.append(piece)
         yield b""
     yield packet(request, key=b"detailed", value=b"".join(pieces))
-    yield packet(request)
-
-
-def _sizes(store: Store, request: Request) -> Iterator[bytes]:
-    """Make the packets of `stat sizes`, nothing while items are still being counted."""
-    for chunk in listing.sizes(store):
-        rows = [line.split(b" ") for line in chunk.split(b"\r\n") if line.startswith(b"STAT ")]
-        yield b"".join([packet(request, key=name, value=value) for _, name, value in rows])
     yield packet(request)
 
 

@@ -26,7 +26,7 @@ from memcache_kv.protocol.binary.frames import (
 from memcache_kv.protocol.binary.sasl import SaslLogin
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import KEY_LIMIT_BYTES
-from memcache_kv.protocol.session import TURN_BYTES, TURN_SECONDS
+from memcache_kv.protocol.session import TURN_BYTES
 from memcache_kv.store.entry import (
     Entry,
     cas_of,
@@ -68,8 +68,8 @@ class BinaryProtocol(BinaryFastPath):
         return False
 
     def _receive_general(self, data: bytes) -> None:
-        if self._held:
-            data = self._held + data
+        if self._held:  # no more than a head, extras and a key
+            data = bytes(self._held) + data
             self._held = b""
         if self._mid_block:
             position = self._read_block(data, 0)
@@ -87,7 +87,7 @@ class BinaryProtocol(BinaryFastPath):
         """Carry out requests until the input or the turn is used up."""
         position, size, unpack = 0, len(data), HEAD.unpack_from
         self.turn_bytes = 0
-        self._turn_ends_at = monotonic() + TURN_SECONDS
+        self._start_turn()
         for _ in repeat(None, self._requests_per_turn):
             if size - position < HEAD_BYTES:
                 break

@@ -45,8 +45,6 @@ def stats(protocol: TextResponder, words: list[bytes]) -> None:
         protocol.answer_chunks(report.in_text(report.connections(context, protocol.fd)))
     elif b"extstore".startswith(what):
         _send_report(protocol, iter(()))  # no value is on flash
-    elif what == b"sizes" and context.settings.track_sizes:
-        protocol.answer_chunks(listing.sizes(context.store))
     elif what in report.WALKS:
         protocol.answer_chunks(report.in_text(report.WALKS[what](context)))
     else:

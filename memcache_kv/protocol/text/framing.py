@@ -5,7 +5,7 @@ r"""The classic text protocol: lines and data blocks in, replies out (memcached'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ from memcache_kv.commands.retrieve import Finder, fetch
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
-from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
-from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES, TURN_SECONDS
+from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES, OUT_OF_MEMORY
+from memcache_kv.protocol.session import READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
+from memcache_kv.protocol.text.long_get import key_batches, split_long_get
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
@@ -30,6 +31,8 @@ LINE_LIMIT_BYTES = 2048
 """A command line without its end after this many bytes ends the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
 """But `get` and `gets` may name many keys: memcached sets no bound; ours is 8,000 keys of the longest kind."""
+MOST_SPACES = 100
+"""Such a line may begin with so many spaces, as in memcached."""
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: what comes from one that watches is passed over."""
 
@@ -77,9 +80,9 @@ class TextProtocol(FastPath):
     def _receive_general(self, data: bytes) -> None:
         """Take what continues a request that is not whole yet, or what observers must see one by one."""
         if self._held:
-            data = self._held + data
-            self._held = b""
-            self.want = READ_BYTES
+            data = self._continue_line(data)
+            if not data:
+                return
         if self._mid_block:
             position = self._read_block(data, 0)
             if position == len(data):
@@ -88,6 +91,26 @@ class TextProtocol(FastPath):
         self.turn_bytes = 0
         self._run(data)
 
+    def _continue_line(self, data: bytes) -> bytes:
+        """Append what arrived to the line that is not whole. Returns all that is held once the line's end is there.
+
+        Only what arrived is searched for it, so that a long line that comes in small pieces is searched once.
+        """
+        held = self._held if isinstance(self._held, bytearray) else bytearray(self._held)
+        held += data
+        self._held, self.want = held, READ_BYTES
+        if b"\n" not in data:
+            self._limit_line(held)
+            return b""
+        self._held = b""
+        return bytes(held)
+
+    def _limit_line(self, line: bytes | bytearray) -> None:
+        """End the connection if this line, of which the end is not there, is too long."""
+        if len(line) > LINE_LIMIT_BYTES:
+            start = bytes(line[: MOST_SPACES + len(b"gets ")]).lstrip(b" ")
+            self.closing = not start.startswith((b"get ", b"gets ")) or len(line) > MULTIGET_LIMIT_BYTES
+
     def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
         """Carry out requests until the input or the turn is used up: one in the general way, then those that follow
         it in their common form, and so on.
@@ -95,7 +118,7 @@ class TextProtocol(FastPath):
         done: how many of this turn were carried out already.
         """
         left = self._requests_per_turn - done
-        self._turn_ends_at = monotonic() + TURN_SECONDS
+        self._start_turn()
         while left > 0 and not self.closing:
             line_end = data.find(b"\n", position)
             if line_end < 0:
@@ -139,19 +162,35 @@ class TextProtocol(FastPath):
         self._log.request(self.fd, line)
         if length_bytes < 4:
             self.reply(BAD_FORMAT)
+        elif length_bytes > READ_BYTES and (long_get := split_long_get(line)) is not None:
+            self.answer_chunks(self._long_get(*long_get))
         else:
             classic.dispatch(self, line)
 
+    def _long_get(self, command: bytes, keys: bytes) -> Iterator[bytes]:
+        """Check the keys of a long line, a few at a time, and begin to answer them once all are checked."""
+        has_keys = False
+        for batch in key_batches(keys):
+            if max(map(len, batch), default=0) > KEY_LIMIT_BYTES:
+                self.reply(BAD_FORMAT)
+                return
+            has_keys = has_keys or bool(batch)
+            yield b""
+        if not has_keys:
+            self.reply(BAD_FORMAT)
+            return
+        find = self.store.gets if command == b"gets" else self.store.get
+        self.answer_get(chain.from_iterable(key_batches(keys)), find, command == b"gets", Counters.count_gets)
+
     def _keep(self, rest: bytes) -> None:
         """Hold input back: a line that is not whole yet, or what the turn had no more room for."""
-        self._held = rest
         if self.paused or LINE_FEED in rest:
+            self._held = rest
             self.paused = True
             self.counters.conn_yields += 1
             return
-        if len(rest) > LINE_LIMIT_BYTES:
-            self.closing = not rest.lstrip(b" ").startswith((b"get ", b"gets ")) or len(rest) > MULTIGET_LIMIT_BYTES
-            self.want = max(READ_BYTES, min(len(rest), LARGEST_READ_BYTES))
+        self._held = bytearray(rest)
+        self._limit_line(rest)
 
     # For those who watch
 
@@ -195,7 +234,7 @@ class TextProtocol(FastPath):
             self.paused = True
         self.out += (line, b"\r\n", rest)
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
+    def answer_get(self, keys: Iterable[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Begin to answer a command that retrieves these keys.
 
         find: returns a key's entry, with its CAS id where `with_cas`; count: counts hits and misses.

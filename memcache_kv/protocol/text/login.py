@@ -26,7 +26,7 @@ class GuardedTextProtocol(TextProtocol):
         super().__init__(context, fd)
         self._users = users
         self.logged_in = False
-        self._before_login = b""
+        self._before_login = bytearray()
         """Input of which the login's next part is not wholly there."""
         self._token_bytes = 0
         """Length of the data block with user and password that comes next, with its line end; 0 before its line."""
@@ -49,7 +49,10 @@ class GuardedTextProtocol(TextProtocol):
         return False
 
     def _receive_login(self, data: bytes) -> None:
-        data = self._before_login + data
+        self._before_login += data
+        if len(self._before_login) < self._token_bytes:
+            return
+        data = bytes(self._before_login)
         position = 0
         while not self.closing and not self.logged_in:
             stop = self._take_token(data, position) if self._token_bytes else self._take_line(data, position)
@@ -57,9 +60,9 @@ class GuardedTextProtocol(TextProtocol):
                 break
             position = stop
         if not self.logged_in:
-            self._before_login = data[position:]
+            del self._before_login[:position]
             return
-        self._before_login = b""
+        self._before_login = bytearray()
         if position < len(data):
             super().receive(data[position:])
 

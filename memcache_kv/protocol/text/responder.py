@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from memcache_kv.commands.retrieve import Finder
@@ -18,7 +18,7 @@ RetrievalCount: TypeAlias = Callable[[Counters, int, int], None]
 class KeyedResponder(LineResponder, Protocol):
     """The connection as a classic text command about keys sees it."""
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
+    def answer_get(self, keys: Iterable[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Answer a command that retrieves these keys."""
 
 
