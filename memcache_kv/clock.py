@@ -20,19 +20,22 @@ class Clock:
     `resume`.
     """
 
-    __slots__ = ("now", "started", "wall_ahead", "_offset", "_paused")
+    __slots__ = ("now", "started", "wall_ahead", "ticked_at", "_offset", "_paused")
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
         self.wall_ahead = 0
         """The number of seconds that the wall clock is ahead of this one, measured once a second."""
+        self.ticked_at = time.monotonic()
+        """The monotonic time of the last tick."""
         self.now = int(time.time())
         self.started = self.now
         self._paused = False
 
     def tick(self) -> bool:
         """Update `now`, and return whether a new second has begun since the last tick."""
-        now = int(time.monotonic() + self._offset)
+        self.ticked_at = ticked_at = time.monotonic()
+        now = int(ticked_at + self._offset)
         if now <= self.now or self._paused:
             return False
         self.now = now

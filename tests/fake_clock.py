@@ -1,5 +1,7 @@
 """A clock that tests move."""
 
+import time
+
 
 class FakeClock:
     """Stand in for `Clock`: time passes only in `advance`, and `tick` tells of it once."""
@@ -8,10 +10,12 @@ class FakeClock:
         self.now = now
         self.started = now if started is None else started
         self.wall_ahead = 0
+        self.ticked_at = time.monotonic()
         self._moved = False
 
     def tick(self) -> bool:
         """True when time has passed since the last tick."""
+        self.ticked_at = time.monotonic()
         moved, self._moved = self._moved, False
         return moved
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
+from memcache_kv.stats.census import Census
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
+from memcache_kv.stats.turns import Turns
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
 from memcache_kv.store.time import Time
@@ -58,3 +60,12 @@ class Context:
     """The audit log of logins and admin commands; None without --audit-log."""
     tls: Certificates | None = None
     """The certificates and counts of handshakes; None without TLS."""
+    turns: Turns = field(init=False)
+    """How long the turns of this worker take."""
+
+    census: Census = field(init=False)
+    """The counts of items by size, as this worker made them."""
+
+    def __post_init__(self) -> None:
+        self.census = Census(self.store, self.settings.track_sizes)
+        self.turns = Turns(self.counters, self.log)

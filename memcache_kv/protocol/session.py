@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from memcache_kv.auth.access import HERE, CommandClass, Origin, highest_class
@@ -24,6 +25,8 @@ LARGEST_READ_BYTES = 1 << 20
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20
 """Once the replies have this many bytes, they are sent before the next request is carried out."""
+TURN_SECONDS = 0.002
+"""After this time a turn ends with the request or the part of a reply that is being produced."""
 
 
 def _nothing(wire_bytes: bytes) -> None:
@@ -39,8 +42,8 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_takes_small_sets", "_log", "_held", "_more", "_chunks",
-        "_requests_per_turn", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
+        "_takes_small_sets", "_log", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at", "_command",
+        "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
@@ -67,12 +70,17 @@ class Session:
         """Bytes of large values in this turn's replies."""
         self._log = context.log
         self.observers = context.observers
-        self._held = b""
-        """Input that is not a complete request yet, or that waits for the next turn."""
+        self._held: bytes | bytearray = b""
+        """Input that is not a complete request yet, or that waits for the next turn. The beginning of a text line is a
+        bytearray, to which the rest is appended as it arrives."""
         self._more: Callable[[], None] | None = None
         """Continues a reply that takes more than one turn."""
         self._chunks: Iterator[bytes] = iter(())
         self._requests_per_turn = context.settings.max_reqs_per_event
+        self._turn_ends_at = 0.0
+        """The monotonic time at which this turn's time is used up. A turn of the fast path alone does not set it."""
+        self._command = ""
+        """The name of the command that `_more` goes on with."""
         self._mid_block = False
         """Whether the next bytes belong to a data block, which is read or discarded."""
         self._swallow_bytes = 0
@@ -150,32 +158,53 @@ class Session:
 
     def resume(self) -> None:
         """Continue where the last turn ended."""
-        data, self._held = self._held, b""
+        data, self._held = bytes(self._held), b""
         self.paused = False
         if self._more is not None:
             self.turn_bytes = 0
+            self._start_turn()
             try:
                 self._more()
             except WritesRejected:
                 self._more = None
                 self.reject_write()
+            self._is_time_up(self._command)
             if self.paused:
                 self._held = data
+                self.paused = self._more is not None or bool(data)
                 return
         if data:
             self._run(data)
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
-        """Send these chunks as the reply, one per turn, for a reply that takes long to produce."""
-        self._chunks = chunks
-        self._send_chunk()
+        """Reply with these chunks, which are produced one by one: in each turn as many as it has time and room for.
 
-    def _send_chunk(self) -> None:
-        chunk = next(self._chunks, None)
-        self.paused = chunk is not None
-        self._more = None if chunk is None else self._send_chunk
-        if chunk:
-            self.out.append(chunk)
+        The turn ends with the last of them, so that they are sent before the next request is carried out.
+        """
+        self._chunks = chunks
+        self._send_chunks()
+
+    def _send_chunks(self) -> None:
+        self.paused, self._more = True, None
+        for chunk in self._chunks:
+            if chunk:
+                self.out.append(chunk)
+                self.turn_bytes += len(chunk)
+            if self.turn_bytes > TURN_BYTES or monotonic() > self._turn_ends_at:
+                self._more = self._send_chunks
+                return
+        self._chunks = iter(())
+
+    def _start_turn(self) -> None:
+        self._turn_ends_at = monotonic() + TURN_SECONDS
+
+    def _is_time_up(self, command: str) -> bool:
+        """Tell whether this turn's time is used up; if so, report the command that was carried out last."""
+        overrun = monotonic() - self._turn_ends_at
+        if overrun < 0:
+            return False
+        self.context.turns.overran(self.fd, command, overrun + TURN_SECONDS)
+        return True
 
     # Writes that the journal rejects
 

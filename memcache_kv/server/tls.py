@@ -23,8 +23,20 @@ PEM = 1
 VERIFY_MODES = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
 """By memcached's numbers. The last, "once", is the same as "require", as there is no renegotiation."""
 VERSIONS = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+SURE_AFTER_NS = 1_000_000_000
+"""A file system's clock is coarse: a file that is older than this gets another time when it is written again."""
 CLIENT_CERTIFICATES = dict(zip(TLS_PREFIXES, (None, ssl.CERT_NONE, ssl.CERT_REQUIRED), strict=True))
 """By the prefix of a listening address, whether TLS requests or requires client certificates; None is no TLS."""
+
+
+class FileState(NamedTuple):
+    """What changes when a file is written or replaced."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
 
 
 class Tls:
@@ -42,13 +54,38 @@ class Tls:
         self.new_sessions = 0
         """The number of handshakes that did not resume a session."""
         self._lock = threading.Lock()
+        self._files: tuple[FileState, ...] = ()
+        """The state of the files that were read last; empty where it may not show their next change."""
+        self.loads = 0
+        """How often the files were read."""
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again, for new connections. Raises ConfigError, and keeps the old certificates then."""
-        contexts = {mode: self._load(mode) for mode in ssl.VerifyMode}
+        """Use the files as they are now, for new connections. Raises ConfigError, and keeps the old certificates then.
+
+        Files that have not changed are not read again, as that takes milliseconds and any client may ask for it.
+        """
+        files = self._file_states()
+        if not files or files != self._files:
+            contexts = {mode: self._load(mode) for mode in ssl.VerifyMode}
+            self.loads += 1
+            self._contexts = contexts
+            self._files = files
         self._refreshed_at = time.monotonic()
-        self._contexts = contexts
+
+    def _file_states(self) -> tuple[FileState, ...]:
+        """Return the state of each file; nothing where one is missing, or so new that its next change may not show."""
+        options, states = self._options, []
+        for path in (options.ssl_chain_cert, options.ssl_key, options.ssl_ca_cert):
+            if path is None:
+                continue
+            try:
+                found = os.stat(path)
+            except OSError:  # `_load` reports it
+                return ()
+            states.append(FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+        newest = max([state.ctime_ns for state in states], default=0)
+        return tuple(states) if time.time_ns() - newest > SURE_AFTER_NS else ()
 
     @property
     def seconds_since_refresh(self) -> int:

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -143,10 +143,13 @@ class Worker(ServerThread):
         """A snapshot of the connections. Callers on other threads must not change them."""
         return list(self._table.by_fd.values())
 
-    def statuses(self, asking: int) -> Iterable[ConnectionStatus]:
-        """Return the rows of `stats conns`. asking: the number of the connection that sent the request."""
+    def statuses(self, asking: int) -> Iterator[ConnectionStatus]:
+        """Yield the rows of `stats conns`. asking: the number of the connection that sent the request."""
         now = self._clock.now
-        return [connection.status(now, connection.fd == asking) for connection in self.connections]
+        for fd in tuple(self._table.by_fd):
+            connection = self._table.by_fd.get(fd)
+            if connection is not None:  # it was not closed since
+                yield connection.status(now, fd == asking)
 
     def _journal_moved(self) -> None:
         if self._table.awaiting_journal and get_ident() != self.ident:
@@ -178,6 +181,7 @@ class Worker(ServerThread):
         events = self._poller.poll(timeout_seconds)
         if self._clock.tick():
             self.context.store.new_second()
+        started_at = self._clock.ticked_at  # other threads tick too
         connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
         journal = self._journal
         last_change = journal.own_position if journal is not None and journal.may_delay else None
@@ -222,6 +226,7 @@ class Worker(ServerThread):
             except Exception as error:  # a bug or no memory: the other connections are still served
                 self._drop(connection, error)
         self._do_what_is_due(bool(events))
+        self.context.turns.end(time.monotonic() - started_at, len(events))
 
     def _do_what_is_due(self, had_events: bool) -> None:
         """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""

@@ -14,7 +14,7 @@ class Counters:
         "incr_misses", "incr_hits", "decr_misses", "decr_hits",
         "cas_misses", "cas_hits", "cas_badval", "touch_hits", "touch_misses",
         "store_too_large", "store_no_memory", "auth_cmds", "auth_errors",
-        "bytes_read", "bytes_written", "conn_yields",
+        "bytes_read", "bytes_written", "conn_yields", "longest_turn_us",
     )  # fmt: skip
 
     cmd_get: int
@@ -42,6 +42,7 @@ class Counters:
     bytes_read: int
     bytes_written: int
     conn_yields: int
+    longest_turn_us: int
 
     def __init__(self) -> None:
         self.reset()
@@ -69,9 +70,11 @@ class Counters:
 
 
 def total(counters: Iterable[Counters]) -> Counters:
-    """Return the sums of several workers' counts."""
+    """Return the sums of several workers' counts, and the longest of their turns."""
     result = Counters()
     for each in counters:
+        longest_turn_us = max(result.longest_turn_us, each.longest_turn_us)
         for name in Counters.__slots__:
             setattr(result, name, getattr(result, name) + getattr(each, name))
+        result.longest_turn_us = longest_turn_us
     return result

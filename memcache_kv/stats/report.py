@@ -11,12 +11,12 @@ import os
 import resource
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from memcache_kv.stats.census import Census, Counts
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
-from memcache_kv.store import listing
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
 from memcache_kv.store.store import Store
 from memcache_kv.version import PROTOCOL_VERSION
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 Row: TypeAlias = tuple[str, object]
 Report: TypeAlias = Iterator[Row]
 Walk: TypeAlias = Iterator[list[Row]]
-"""A report that walks over all items, a few per step. Most steps yield no rows."""
+"""A report that walks over all items or connections, a few per step. A step may yield no rows."""
 
 OWN_PREFIX = "memcache_kv_"
 """The prefix of the names that memcached does not have."""
-SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields")
+CONNECTIONS_AT_ONCE = 32
+SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields", "longest_turn_us")
 """Counters that memcached reports elsewhere than with the others."""
 
 
@@ -87,6 +88,10 @@ class ReportedServer(Protocol):
         """The thread that rewrites the journal, if there is one."""
 
     @property
+    def census(self) -> Census:
+        """The counts of items by size."""
+
+    @property
     def recovered_records(self) -> int:
         """The number of records that were read from the journal at the start."""
 
@@ -109,6 +114,7 @@ def general(context: ReportedServer) -> Report:
     yield from _log(context)
     yield from _items(context)
     yield from _lru(context)
+    yield OWN_PREFIX + "longest_turn_us", counters.longest_turn_us
     yield from _journal(context)
     yield from _strangers(context)
 
@@ -289,11 +295,12 @@ def _journal(context: ReportedServer) -> Report:
 
 def items(context: ReportedServer) -> Walk:
     """Yield the rows of `stats items`: the size classes that have items."""
-    found: dict[int, ClassContents] = {}
-    for _ in listing.count_classes(context.store, found):
+    counts = Counts()
+    for done in context.census.count():
+        counts = done or counts
         yield []
     happened = _happened(context.store)
-    for number, here in sorted(found.items()):
+    for number, here in sorted(counts.classes.items()):
         rows = _class_items(context, here, happened.get(number, ClassCounts()))
         yield [(f"items:{number}:{name}", value) for name, value in rows]
 
@@ -348,11 +355,12 @@ def slabs(context: ReportedServer) -> Walk:
 
     Classes without items are included if items of theirs were evicted or reclaimed.
     """
-    store = context.store
-    found: dict[int, ClassContents] = {}
-    for _ in listing.count_classes(store, found):
+    store, counts = context.store, Counts()
+    for done in context.census.count():
+        counts = done or counts
         yield []
-    pages, classes = 0, sorted(found.keys() | _happened(store).keys())
+    pages, found = 0, counts.classes
+    classes = sorted(found.keys() | _happened(store).keys())
     for number in classes:
         rows = dict(_slab_class(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
         pages += rows["total_pages"]
@@ -375,26 +383,41 @@ def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, in
         yield name, 0  # counted for all classes together
 
 
-def in_text(walk: Walk) -> Iterator[bytes]:
+def in_text(walk: Iterable[list[Row]]) -> Iterator[bytes]:
     """Yield the pieces of a text reply, for `answer_chunks`: the lines of each step of a walk, then END."""
-    for rows in walk:
-        yield "".join(f"STAT {name} {value}\r\n" for name, value in rows).encode()
+    for rows in walk:  # a path may be no text
+        yield "".join([f"STAT {name} {value}\r\n" for name, value in rows]).encode("utf-8", "surrogateescape")
     yield b"END\r\n"
 
 
-def sizes(context: ReportedServer) -> Report:
-    """Yield the row of `stats sizes` without `-o track_sizes`."""
-    yield "sizes_status", "disabled"
+def sizes(context: ReportedServer) -> Walk:
+    """Yield the rows of `stats sizes`: the number of items of each size in memory, in steps of 32 bytes."""
+    if not context.settings.track_sizes:
+        yield [("sizes_status", "disabled")]
+        return
+    counts = Counts()
+    for done in context.census.count():
+        counts = done or counts
+        yield []
+    yield [(str(size), number) for size, number in sorted(counts.sizes.items())]
 
 
-def connections(context: ReportedServer, asking: int) -> Report:
-    """Yield the rows of `stats conns`. asking: the descriptor of the connection that requests them."""
-    for each in context.connections(asking):
-        yield f"{each.fd}:addr", each.address
-        if each.listen_address:
-            yield f"{each.fd}:listen_addr", each.listen_address
-        yield f"{each.fd}:state", each.state
-        yield f"{each.fd}:secs_since_last_cmd", each.idle_seconds
+def connections(context: ReportedServer, asking: int) -> Walk:
+    """Yield the rows of `stats conns`, a few connections per step.
+
+    asking: the descriptor of the connection that requests them.
+    """
+    each = iter(context.connections(asking))
+    while statuses := list(islice(each, CONNECTIONS_AT_ONCE)):
+        yield [row for status in statuses for row in _connection(status)]
+
+
+def _connection(status: ConnectionStatus) -> Report:
+    yield f"{status.fd}:addr", status.address
+    if status.listen_address:
+        yield f"{status.fd}:listen_addr", status.listen_address
+    yield f"{status.fd}:state", status.state
+    yield f"{status.fd}:secs_since_last_cmd", status.idle_seconds
 
 
 def reset(context: ReportedServer) -> None:
@@ -424,11 +447,5 @@ SHARD_COUNTS = (
 )  # fmt: skip
 """The counts of a shard that `stats reset` sets to 0, besides those by size class."""
 
-WALKS: dict[bytes, Callable[[ReportedServer], Walk]] = {b"items": items, b"slabs": slabs}
-"""The reports that walk over all items, by the argument of `stats`."""
-BY_NAME: dict[bytes, Callable[[ReportedServer], Report]] = {
-    b"items": lambda context: chain.from_iterable(items(context)),
-    b"slabs": lambda context: chain.from_iterable(slabs(context)),
-    b"sizes": sizes,
-}
-"""Reports by the argument of `stats`, each as one iterator over all its rows."""
+WALKS: dict[bytes, Callable[[ReportedServer], Walk]] = {b"items": items, b"slabs": slabs, b"sizes": sizes}
+"""The reports about items, by the argument of `stats`."""

@@ -2,7 +2,7 @@
 
 Each copies a shard's keys and looks them up a few at a time, without a lock. A key that exists all the time is listed
 once, with its value at that moment. A key that is added or removed meanwhile may be listed or not. Nothing is changed.
-Expired items are left out, except where memory is counted.
+Expired items are left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import sys
 from binascii import b2a_base64
-from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
@@ -25,13 +24,11 @@ from memcache_kv.store.entry import (
     state_of,
     wire_bytes_of,
 )
-from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.store import Store
 
 LISTED_AT_ONCE = 128
 """How many items are listed in one piece."""
 CACHEDUMP_LIMIT_BYTES = 2 << 20
-SIZE_STEP_BYTES = 32
 UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
 """The bytes that are percent-encoded in the keys of a metadump."""
 
@@ -69,38 +66,6 @@ def cachedump(store: Store, most: int, classes: Classes = None) -> Iterator[byte
         if left <= 0:
             break
     yield b"END\r\n"
-
-
-def sizes(store: Store) -> Iterator[bytes]:
-    """Count the items by their size in memory, in steps of 32 bytes, as `stats sizes` does.
-
-    Yields empty pieces until the last one.
-    """
-    counts: Counter[int] = Counter()
-    for items in _slices(store):
-        counts.update(-(-store.size_of(key, entry) // SIZE_STEP_BYTES) * SIZE_STEP_BYTES for key, entry in items)
-        yield b""
-    yield b"".join(b"STAT %d %d\r\n" % row for row in sorted(counts.items())) + b"END\r\n"
-
-
-def count_classes(store: Store, found: dict[int, ClassContents]) -> Iterator[None]:
-    """Count the items of each size class into `found`, expired ones that are not removed yet included.
-
-    Yields None after every few items.
-    """
-    sizes = store.sizes
-    for items in _kept(store):
-        for key, entry in items:
-            item_bytes = sizes.item_bytes(key, wire_bytes_of(entry))
-            number = sizes.class_of(item_bytes)
-            here = found.get(number)
-            if here is None:
-                here = found[number] = ClassContents(store.clock.now)
-            here.number += 1
-            here.item_bytes += item_bytes
-            here.chunks += sizes.chunks_of(item_bytes)
-            here.accessed_at = min(here.accessed_at, store.accessed_at(entry))
-        yield
 
 
 def _dump(store: Store, classes: Classes, line: Line, end: bytes) -> Iterator[bytes]:

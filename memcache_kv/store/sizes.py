@@ -59,7 +59,11 @@ class SizeClasses:
     def item_bytes(self, key: bytes, wire_bytes: bytes) -> int:
         """Return an item's size in memcached: key, data and header."""
         data_bytes = len(wire_bytes) - wire_bytes.find(b"\n") - 3
-        return len(key) + data_bytes + self._header_bytes + (0 if wire_bytes.startswith(b" 0 ") else FLAGS_BYTES)
+        return self.bytes_with_header(len(key) + data_bytes, has_flags=not wire_bytes.startswith(b" 0 "))
+
+    def bytes_with_header(self, key_and_data_bytes: int, has_flags: bool) -> int:
+        """Return the same from the lengths."""
+        return key_and_data_bytes + self._header_bytes + (FLAGS_BYTES if has_flags else 0)
 
     def is_chunked(self, key: bytes, wire_bytes: bytes) -> bool:
         """Tell whether memcached would split this item into chunks, because it is larger than the largest of them."""

@@ -16,6 +16,9 @@ class Time(Protocol):
     wall_ahead: int
     """How many seconds the wall clock is ahead of this one, because it was stepped; negative if it is behind."""
 
+    ticked_at: float
+    """The monotonic time of the last tick, in seconds."""
+
     def tick(self) -> bool:
         """Advance to the present. Returns True if a new second has begun."""
 

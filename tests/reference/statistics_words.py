@@ -165,6 +165,7 @@ GENERAL = {
     "moves_within_lru": "items that eviction spared because they had been read",
     "direct_reclaims": "the same as `evictions`",
     "lru_bumps_dropped": NO_SEGMENTS,
+    "memcache_kv_longest_turn_us": "the longest time between two looks of a worker for new input, in microseconds",
     "memcache_kv_journal_records": "records written or queued since the start",
     "memcache_kv_journal_replayed_records": "records read at the start",
     "memcache_kv_journal_bytes": "bytes in the journal's files",

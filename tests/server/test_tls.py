@@ -1,5 +1,6 @@
 """Certificates and streams without a server: what blocks, what is raised, and what a failed reload leaves."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.errors import ConfigError
+from memcache_kv.server import tls as tls_module
 from memcache_kv.server.poller import READABLE, WRITABLE
 from memcache_kv.server.tls import RECORD_BYTES, Tls, TlsStream
 from tests.certificates import Certificates, make_certificates
@@ -196,3 +198,29 @@ def test_counts_are_kept_until_they_are_reset(certificates: Certificates) -> Non
     assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions) == (1, 2, 1)
     tls.reset()
     assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions) == (0, 0, 0)
+
+
+def age(path: Path) -> None:
+    """Let a file look as if it was written a minute ago, so far as that can be set."""
+    stamp = path.stat().st_mtime - 60
+    os.utime(path, (stamp, stamp))
+
+
+def test_files_that_have_not_changed_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_certificates(tmp_path)
+    monkeypatch.setattr(tls_module, "SURE_AFTER_NS", -(10**18))
+    tls = Tls(options(made))
+    for _ in range(100):
+        tls.reload()
+    assert tls.loads == 1
+    age(made.chain)
+    tls.reload()
+    tls.reload()
+    assert tls.loads == 2
+
+
+def test_files_that_were_just_written_are_read_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_module, "SURE_AFTER_NS", 10**18)
+    tls = Tls(options(make_certificates(tmp_path)))
+    tls.reload()
+    assert tls.loads == 2

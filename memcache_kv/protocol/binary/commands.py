@@ -5,7 +5,7 @@ The valid lengths, statuses and error texts are those of memcached 1.6.45.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +17,7 @@ from memcache_kv.commands.flush import flush
 from memcache_kv.commands.retrieve import get_with_cas
 from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
 from memcache_kv.commands.touch import get_and_touch
+from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.protocol.binary.frames import Opcode, Request, Status, packet
 from memcache_kv.protocol.binary.sasl import (
     MECHANISM,
@@ -27,9 +28,7 @@ from memcache_kv.protocol.binary.sasl import (
 )
 from memcache_kv.protocol.replies import MAX_VERBOSITY
 from memcache_kv.stats import report, settings_report
-from memcache_kv.store import listing
 from memcache_kv.store.entry import Entry, cas_of, value_of
-from memcache_kv.store.store import Store
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
@@ -240,19 +239,27 @@ def _stat(protocol: ServerPacketResponder, request: Request) -> None:
         _send_report(protocol, request, settings_report.settings(context))
     elif what.startswith(b"detail"):
         _detail(protocol, request, what.removeprefix(b"detail"))
-    elif what == b"sizes" and context.settings.track_sizes:
-        protocol.answer_chunks(_sizes(protocol.store, request))
-    elif what in report.BY_NAME:
-        _send_report(protocol, request, report.BY_NAME[what](context))
+    elif what in report.WALKS:
+        protocol.answer_chunks(_in_packets(request, report.WALKS[what](context)))
     else:
         protocol.fail(request, Status.NOT_FOUND)
 
 
 def _send_report(protocol: PacketResponder, request: Request, rows: report.Report) -> None:
-    for name, value in rows:
-        text = str(value).encode("utf-8", "surrogateescape")  # a path may be no text
-        protocol.out.append(packet(request, key=name.encode(), value=text))
-    protocol.out.append(packet(request))
+    protocol.out.extend(_in_packets(request, [list(rows)]))
+
+
+def _in_packets(request: Request, walk: Iterable[list[report.Row]]) -> Iterator[bytes]:
+    """Yield the pieces of a reply: the packets of each step of a walk, then an empty one."""
+    for rows in walk:
+        yield b"".join([_row(request, name, value) for name, value in rows])
+    yield packet(request)
+
+
+def _row(request: Request, name: str, value: object) -> bytes:
+    return packet(
+        request, key=name.encode(), value=str(value).encode("utf-8", "surrogateescape")
+    )  # a path may be no text
 
 
 def _detail(protocol: ServerPacketResponder, request: Request, what: bytes) -> None:
@@ -261,8 +268,7 @@ def _detail(protocol: ServerPacketResponder, request: Request, what: bytes) -> N
     if protocol.context.settings.disable_dumping:
         protocol.fail(request, Status.NOT_FOUND)
     elif what.startswith(b" dump"):
-        protocol.out.append(packet(request, key=b"detailed", value=b"".join(observers.prefixes.dump())))
-        protocol.out.append(packet(request))
+        protocol.answer_chunks(_detail_dump(request, observers.prefixes))
     elif what.startswith((b" on", b" off")):
         observers.count_prefixes(what.startswith(b" on"))
         protocol.out.append(packet(request))
@@ -270,11 +276,13 @@ def _detail(protocol: ServerPacketResponder, request: Request, what: bytes) -> N
         protocol.fail(request, Status.NOT_FOUND)
 
 
-def _sizes(store: Store, request: Request) -> Iterator[bytes]:
-    """Yield the packets of `stat sizes`; b"" while items are still being counted."""
-    for chunk in listing.sizes(store):
-        rows = [line.split(b" ") for line in chunk.split(b"\r\n") if line.startswith(b"STAT ")]
-        yield b"".join([packet(request, key=name, value=value) for _, name, value in rows])
+def _detail_dump(request: Request, prefixes: Prefixes) -> Iterator[bytes]:
+    """Yield the packets of `stat detail dump`; b"" until the first, which begins with its length, is complete."""
+    pieces = []
+    for piece in prefixes.dump():
+        pieces.append(piece)
+        yield b""
+    yield packet(request, key=b"detailed", value=b"".join(pieces))
     yield packet(request)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import repeat
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
@@ -70,8 +71,8 @@ class BinaryProtocol(BinaryFastPath):
         return False
 
     def _receive_general(self, data: bytes) -> None:
-        if self._held:
-            data = self._held + data
+        if self._held:  # no more than a head, extras and a key
+            data = bytes(self._held) + data
             self._held = b""
         if self._mid_block:
             position = self._read_block(data, 0)
@@ -90,6 +91,7 @@ class BinaryProtocol(BinaryFastPath):
         """Carry out requests until the input or the turn is used up."""
         position, size, unpack = 0, len(data), HEAD.unpack_from
         self.turn_bytes = 0
+        self._start_turn()
         for _ in repeat(None, self._requests_per_turn):
             if size - position < HEAD_BYTES:
                 break
@@ -109,7 +111,10 @@ class BinaryProtocol(BinaryFastPath):
             if not stop:
                 break
             position = stop
-            if self.paused or self.closing or self._more is not None:
+            if self.paused or self.closing or self._more is not None or monotonic() > self._turn_ends_at:
+                self._command = f"opcode 0x{self._request.opcode:02x}"
+                if self._is_time_up(self._command) and self._more is None:
+                    self.paused = True
                 break
         else:
             self.paused = True

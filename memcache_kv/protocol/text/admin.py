@@ -42,22 +42,17 @@ def stats(protocol: TextResponder, words: list[bytes]) -> None:
     elif b"cachedump".startswith(what):
         _cachedump(protocol, words)
     elif b"conns".startswith(what):
-        _send_report(protocol, report.connections(context, protocol.fd))
+        protocol.answer_chunks(report.in_text(report.connections(context, protocol.fd)))
     elif b"extstore".startswith(what):
         _send_report(protocol, iter(()))  # no value is on flash
-    elif what == b"sizes" and context.settings.track_sizes:
-        protocol.answer_chunks(listing.sizes(context.store))
     elif what in report.WALKS:
         protocol.answer_chunks(report.in_text(report.WALKS[what](context)))
-    elif what in report.BY_NAME:
-        _send_report(protocol, report.BY_NAME[what](context))
     else:
         protocol.reply(b"ERROR")
 
 
 def _send_report(protocol: TextResponder, lines: report.Report) -> None:
-    text = "".join(f"STAT {name} {value}\r\n" for name, value in lines)
-    protocol.out.append(text.encode("utf-8", "surrogateescape") + b"END\r\n")  # a path may be no text
+    protocol.out.extend(report.in_text([list(lines)]))
 
 
 def _detail(protocol: TextResponder, what: bytes) -> None:

@@ -5,18 +5,20 @@ r"""The classic text protocol: split the input into lines and data blocks (memca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.commands.retrieve import Finder, fetch
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
-from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
-from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES, OUT_OF_MEMORY
+from memcache_kv.protocol.session import READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
+from memcache_kv.protocol.text.long_get import key_batches, split_long_get
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import LINE_FEED, Entry, cas_of, wire_bytes_of
 
@@ -29,8 +31,16 @@ LINE_LIMIT_BYTES = 2048
 """A command line that is longer than this and has no end closes the connection, as in memcached."""
 MULTIGET_LIMIT_BYTES = 2 << 20
 """The limit for `get` and `gets`, which may name many keys: 8,000 of the longest. memcached has no limit."""
+MOST_SPACES = 100
+"""Such a line may begin with this many spaces, as in memcached."""
 ENDLESS_BYTES = 1 << 62
 """More than any client sends: all input of a connection that watches is discarded."""
+
+
+LONGEST_WORD_BYTES = 24
+"""So much of a line is logged of a slow request: the command, and the first words of one about the server."""
+KEYLESS_WORDS = (b"stats", b"lru_crawler")
+"""The commands whose second word is no key."""
 
 
 class TextProtocol(FastPath):
@@ -70,9 +80,9 @@ class TextProtocol(FastPath):
     def _receive_general(self, data: bytes) -> None:
         """Handle input that continues an incomplete request, or whose requests observers must see one by one."""
         if self._held:
-            data = self._held + data
-            self._held = b""
-            self.want = READ_BYTES
+            data = self._continue_line(data)
+            if not data:
+                return
         if self._mid_block:
             position = self._read_block(data, 0)
             if position == len(data):
@@ -81,6 +91,26 @@ class TextProtocol(FastPath):
         self.turn_bytes = 0
         self._run(data)
 
+    def _continue_line(self, data: bytes) -> bytes:
+        """Append what arrived to the line that is not whole. Returns all that is held once the line's end is there.
+
+        Only what arrived is searched for it, so that a long line that comes in small pieces is searched once.
+        """
+        held = self._held if isinstance(self._held, bytearray) else bytearray(self._held)
+        held += data
+        self._held, self.want = held, READ_BYTES
+        if b"\n" not in data:
+            self._limit_line(held)
+            return b""
+        self._held = b""
+        return bytes(held)
+
+    def _limit_line(self, line: bytes | bytearray) -> None:
+        """End the connection if this line, of which the end is not there, is too long."""
+        if len(line) > LINE_LIMIT_BYTES:
+            start = bytes(line[: MOST_SPACES + len(b"gets ")]).lstrip(b" ")
+            self.closing = not start.startswith((b"get ", b"gets ")) or len(line) > MULTIGET_LIMIT_BYTES
+
     def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
         """Carry out requests until the input or the turn is used up.
 
@@ -88,15 +118,21 @@ class TextProtocol(FastPath):
         carried out already.
         """
         left = self._requests_per_turn - done
+        self._start_turn()
         while left > 0:
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
-            position = self._slow(data, position, line_end)
+            start, position = position, self._slow(data, position, line_end)
             left -= 1
             if self.turn_bytes > TURN_BYTES:
                 self.paused = True
-            if self.paused or self.closing:
+            if self.closing:
+                break
+            if self.paused or monotonic() > self._turn_ends_at:
+                self._command = command_word(data[start : start + LONGEST_WORD_BYTES])
+                self._is_time_up(self._command)
+                self.paused = self._more is not None or position < len(data)
                 break
             if (
                 left >= self._lines_at_once
@@ -128,19 +164,35 @@ class TextProtocol(FastPath):
         self._log.request(self.fd, line)
         if length_bytes < 4:
             self.reply(BAD_FORMAT)
+        elif length_bytes > READ_BYTES and (long_get := split_long_get(line)) is not None:
+            self.answer_chunks(self._long_get(*long_get))
         else:
             classic.dispatch(self, line)
 
+    def _long_get(self, command: bytes, keys: bytes) -> Iterator[bytes]:
+        """Check the keys of a long line, a few at a time, and begin to answer them once all are checked."""
+        has_keys = False
+        for batch in key_batches(keys):
+            if max(map(len, batch), default=0) > KEY_LIMIT_BYTES:
+                self.reply(BAD_FORMAT)
+                return
+            has_keys = has_keys or bool(batch)
+            yield b""
+        if not has_keys:
+            self.reply(BAD_FORMAT)
+            return
+        find = self.store.gets if command == b"gets" else self.store.get
+        self.answer_get(chain.from_iterable(key_batches(keys)), find, command == b"gets", Counters.count_gets)
+
     def _keep(self, rest: bytes) -> None:
         """Keep an incomplete line, or the input that is left for the next turn."""
-        self._held = rest
         if self.paused or LINE_FEED in rest:
+            self._held = rest
             self.paused = True
             self.counters.conn_yields += 1
             return
-        if len(rest) > LINE_LIMIT_BYTES:
-            self.closing = not rest.lstrip(b" ").startswith((b"get ", b"gets ")) or len(rest) > MULTIGET_LIMIT_BYTES
-            self.want = max(READ_BYTES, min(len(rest), LARGEST_READ_BYTES))
+        self._held = bytearray(rest)
+        self._limit_line(rest)
 
     # watch
 
@@ -184,7 +236,7 @@ class TextProtocol(FastPath):
             self.paused = True
         self.out += (line, b"\r\n", rest)
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
+    def answer_get(self, keys: Iterable[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Begin the reply to a command that retrieves these keys.
 
         find: returns a key's entry, or None; with_cas: whether the reply includes CAS ids; count: counts hits and
@@ -242,3 +294,10 @@ class TextProtocol(FastPath):
             self.out += (b"VALUE ", key, wire_bytes[:line_end], b" %d" % cas_of(entry), wire_bytes[line_end:])
         else:
             self.out += (b"VALUE ", key, wire_bytes)
+
+
+def command_word(line: bytes) -> str:
+    """Return the name of a line's command for the log, with what a command about the server is to do, and no key."""
+    words = line.split(b"\n", 1)[0].split()
+    shown = words[:2] if words[:1] and words[0] in KEYLESS_WORDS else words[:1]
+    return b" ".join(shown).decode("utf-8", "backslashreplace")

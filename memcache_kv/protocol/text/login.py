@@ -29,7 +29,7 @@ class GuardedTextProtocol(TextProtocol):
         super().__init__(context, fd)
         self._users = users
         self.logged_in = False
-        self._before_login = b""
+        self._before_login = bytearray()
         """Input of an incomplete login."""
         self._user_to_check: bytes | None = None
         """The user whose password a thread checks; nothing else is carried out until `resume`."""
@@ -64,7 +64,10 @@ class GuardedTextProtocol(TextProtocol):
         self._receive_login(b"")
 
     def _receive_login(self, data: bytes) -> None:
-        data = self._before_login + data
+        self._before_login += data
+        if len(self._before_login) < self._token_bytes:
+            return
+        data = bytes(self._before_login)
         position = 0
         while not (self.closing or self.logged_in or self._user_to_check is not None):
             stop = self._take_token(data, position) if self._token_bytes else self._take_line(data, position)
@@ -72,9 +75,9 @@ class GuardedTextProtocol(TextProtocol):
                 break
             position = stop
         if not self.logged_in:
-            self._before_login = data[position:]
+            del self._before_login[:position]
             return
-        self._before_login = b""
+        self._before_login = bytearray()
         if position < len(data):
             super().receive(data[position:])
 

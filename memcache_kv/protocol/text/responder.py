@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Protocol, TypeAlias
 
 from memcache_kv.auth.access import CommandClass
@@ -19,7 +19,7 @@ RetrievalCount: TypeAlias = Callable[[Counters, int, int], None]
 class KeyedResponder(LineResponder, Protocol):
     """A connection, as a classic text command about keys sees it."""
 
-    def answer_get(self, keys: list[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
+    def answer_get(self, keys: Iterable[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Reply to a command that retrieves these keys."""
 
 

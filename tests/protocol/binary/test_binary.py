@@ -331,7 +331,8 @@ def test_a_large_value_asks_for_large_reads() -> None:
     assert conversation.protocol.state == "conn_read"
 
 
-def test_counting_sizes_takes_as_many_turns_as_it_needs() -> None:
+def test_counting_sizes_takes_as_many_turns_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memcache_kv.protocol.session.TURN_SECONDS", -1.0)
     conversation = with_settings(track_sizes=True)
     conversation.ask(*[storing(O.SETQ, b"k%d" % n) for n in range(1000)])
     replies = conversation.ask(Packet(O.STAT, b"sizes"), MARK)

@@ -125,6 +125,7 @@ class Pausable:
     def __init__(self) -> None:
         self.now = self.started = 1_700_000_000
         self.wall_ahead = 0
+        self.ticked_at = 0.0
         self.told: list[str] = []
 
     def tick(self) -> bool:
