@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
@@ -41,6 +41,7 @@ class Context:
     counters: Counters
     all_counters: list[Counters]
     totals: ConnectionTotals
+    connection_memory: ConnectionMemory
     crawler: Crawler
     journal: Journal | None
     compactor: Compactor | None

@@ -21,6 +21,11 @@ TURN_BYTES = 1 << 20
 """Replies of this many bytes leave before the connection's next request is looked at."""
 
 
+POINTER_BYTES = 8
+SPARE_BLOCK_PART = 8
+"""The buffer of an unfinished data block grows by this part more than is needed."""
+
+
 def _nothing(wire_bytes: bytes) -> None:
     """Store no data block: none is awaited."""
 
@@ -33,7 +38,7 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
-        "close_reason", "turn_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks",
+        "close_reason", "turn_bytes", "_list_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks",
         "_requests_per_turn", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
@@ -59,6 +64,8 @@ class Session:
         """Why it is to be closed, in the words of `watch connevents`."""
         self.turn_bytes = 0
         """Bytes of large values that were answered in this turn."""
+        self._list_bytes = 0
+        """Bytes of the list of keys that a reply longer than a turn goes through."""
         self._takes_small_sets = context.store.takes_small_sets
         self._log = context.log
         self.observers = context.observers
@@ -118,9 +125,14 @@ class Session:
         if data:
             self._run(data)
 
+    def limit_turn(self, requests: int) -> None:
+        """Carry out so many requests in one turn at most, from the next turn on."""
+        self._requests_per_turn = requests
+
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
         """Answer with what this gives, a chunk a turn, until it has no more: for a reply that takes long to make."""
         self._chunks = chunks
+        self._list_bytes = POINTER_BYTES * (len(self.store) // len(self.store.tables))  # the keys of one shard
         self._send_chunk()
 
     def _send_chunk(self) -> None:
@@ -173,6 +185,17 @@ class Session:
     def held_bytes(self) -> int:
         """How many bytes of a request that is not whole yet it keeps."""
         return len(self._held) + self._block.tell()
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes it keeps between its turns: input, replies, lists of keys, and the buffer of a watcher.
+
+        A watcher's buffer counts as if it were full, as other threads fill it.
+        """
+        kept = self.held_bytes + self._block.tell() // SPARE_BLOCK_PART + sum(map(len, self.out))
+        if self._more is not None:
+            kept += self._list_bytes
+        return kept if self.watcher is None else kept + self.watcher.limit_bytes
 
     @property
     def block_bytes_left(self) -> int:

@@ -40,6 +40,9 @@ class State(enum.Enum):
     WAITING_FOR_SOCKET = enum.auto()
     """The socket took only a part of the replies; the rest is `unsent`. It ends when all replies are sent. The poller
     watches for writable."""
+    WAITING_FOR_MEMORY = enum.auto()
+    """It keeps much of an unfinished request, and the memory of all connections is short. It ends when there is enough
+    again; at `give_up_at` others are closed for it. The poller watches for nothing."""
     PAUSED = enum.auto()
     """It has more to do without new input, and the other connections come first. It ends with its next turn. The poller
     watches for nothing."""
@@ -52,7 +55,7 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # the enum's own runs Python code for every look-up in a dict
 
 
-HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, PAUSED, THROTTLED, CLOSING = State
+HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, WAITING_FOR_MEMORY, PAUSED, THROTTLED, CLOSING = State
 # Before Python 3.12, `State.READING` is slow.
 
 ONCE_ANSWERED = frozenset((WAITING_FOR_SOCKET, READING, PAUSED, CLOSING))
@@ -60,9 +63,10 @@ ONCE_ANSWERED = frozenset((WAITING_FOR_SOCKET, READING, PAUSED, CLOSING))
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     HANDSHAKE: frozenset((READING, CLOSING)),
-    READING: frozenset((WAITING_FOR_JOURNAL, THROTTLED, WAITING_FOR_SOCKET, PAUSED, CLOSING)),
+    READING: frozenset((WAITING_FOR_JOURNAL, THROTTLED, WAITING_FOR_SOCKET, WAITING_FOR_MEMORY, PAUSED, CLOSING)),
     WAITING_FOR_JOURNAL: ONCE_ANSWERED | {THROTTLED},
     WAITING_FOR_SOCKET: ONCE_ANSWERED,
+    WAITING_FOR_MEMORY: frozenset((READING, CLOSING)),
     PAUSED: ONCE_ANSWERED | {WAITING_FOR_JOURNAL, THROTTLED},
     THROTTLED: ONCE_ANSWERED,
     CLOSING: frozenset(),
@@ -74,6 +78,7 @@ WATCHED: dict[State, int] = {
     READING: READABLE,
     WAITING_FOR_JOURNAL: NOTHING,
     WAITING_FOR_SOCKET: WRITABLE,
+    WAITING_FOR_MEMORY: NOTHING,
     PAUSED: NOTHING,
     THROTTLED: NOTHING,
     CLOSING: NOTHING,
@@ -88,7 +93,7 @@ REPORTED = {
     THROTTLED: "conn_mwrite",
     CLOSING: "conn_closing",
 }
-"""What `stats conns` calls each state, in memcached's words. For READING the protocol says what it expects."""
+"""What `stats conns` calls each state, in memcached's words. For the others the protocol says what it expects."""
 
 
 class IllegalTransition(Exception):
@@ -100,7 +105,7 @@ class Connection:
 
     __slots__ = (
         "socket", "fd", "protocol", "state", "watched", "unsent", "release_at", "held_until", "give_up_at",
-        "last_active", "peer", "tls",
+        "last_active", "peer", "tls", "counted_bytes",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, protocol: Session, now: int) -> None:
@@ -120,7 +125,9 @@ class Connection:
         self.held_until = 0.0
         """When the replies that failed logins hold back are sent; 0 where no login failed."""
         self.give_up_at = 0.0
-        """When an unfinished handshake is given up."""
+        """When an unfinished handshake is given up; when others are closed for one that waits for memory."""
+        self.counted_bytes = 0
+        """How many of the bytes that it keeps count as connection memory; 0 where it keeps little."""
         self.last_active = now
         """When the last input came; at first, when the connection was opened."""
         self.peer = peer_of(sock)
@@ -133,6 +140,11 @@ class Connection:
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"{self.state.name} to {state.name}")
         self.state = state
+
+    def kept_bytes(self) -> int:
+        """Return how many bytes of input and replies it keeps. A piece of a reply counts until it is sent whole."""
+        unsent = self.unsent
+        return self.protocol.kept_bytes + (0 if unsent is None else memoryview(unsent.obj).nbytes)
 
     # Input and output
 

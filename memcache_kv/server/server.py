@@ -25,7 +25,7 @@ from memcache_kv.server import machine, process
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
@@ -119,6 +119,7 @@ class Server:
         )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
+        self.connection_memory = ConnectionMemory(settings.connection_memory_bytes)
         self._listener_options = ListenerOptions(
             self.totals, self._hand_over, self.log, settings.backlog, waits=not settings.maxconns_fast
         )
@@ -312,6 +313,7 @@ class Server:
             counters=counters,
             all_counters=self._all_counters,
             totals=self.totals,
+            connection_memory=self.connection_memory,
             crawler=self.crawler,
             journal=self.journal,
             compactor=self.compactor,

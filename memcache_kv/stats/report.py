@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
 from memcache_kv.store import listing
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
@@ -71,6 +71,10 @@ class ReportedServer(Protocol):
         """The counts of connections."""
 
     @property
+    def connection_memory(self) -> ConnectionMemory:
+        """The memory that all connections keep."""
+
+    @property
     def connections(self) -> Callable[[int], Iterable[ConnectionStatus]]:
         """A function that returns the status of every connection, given the descriptor of the one that requests it."""
 
@@ -109,6 +113,7 @@ def general(context: ReportedServer) -> Report:
     yield from _log(context)
     yield from _items(context)
     yield from _lru(context)
+    yield from _connection_memory(context.connection_memory)
     yield from _journal(context)
 
 
@@ -246,6 +251,12 @@ def _moves(store: Store) -> Report:
 def _evicted_active(store: Store) -> int:
     """Return how many items were evicted although they had been read."""
     return _sum(store, "evictions") - _sum(store, "evicted_unseen")
+
+
+def _connection_memory(memory: ConnectionMemory) -> Report:
+    yield f"{OWN_PREFIX}connection_memory", memory.used_bytes
+    yield f"{OWN_PREFIX}connection_memory_limit", memory.limit_bytes
+    yield f"{OWN_PREFIX}connections_closed_for_memory", memory.closed
 
 
 def _journal(context: ReportedServer) -> Report:
@@ -392,6 +403,7 @@ def reset(context: ReportedServer) -> None:
     for counters in context.all_counters:
         counters.reset()
     context.totals.reset()
+    context.connection_memory.reset()
     if context.tls is not None:
         context.tls.reset()
     context.crawler.reset()

@@ -73,6 +73,11 @@ class FastPath(Session):
         super().__init__(context, fd)
         self._lines_at_once = min(LINES, self._requests_per_turn)
 
+    def limit_turn(self, requests: int) -> None:
+        """Carry out so many requests in one turn at most, from the next turn on."""
+        super().limit_turn(requests)
+        self._lines_at_once = min(LINES, requests)
+
     def _run_fast(self, data: bytes, position: int) -> tuple[int, int]:
         """Carry out the requests in their common form with which the rest of the input begins.
 

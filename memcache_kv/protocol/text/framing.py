@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from memcache_kv.commands.retrieve import Finder, fetch
@@ -14,7 +15,7 @@ from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, OUT_OF_MEMORY
-from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import LARGEST_READ_BYTES, POINTER_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
 from memcache_kv.stats.counters import Counters
@@ -190,6 +191,8 @@ class TextProtocol(FastPath):
         find: returns a key's entry, with its CAS id where `with_cas`; count: counts hits and misses.
         """
         self._keys = iter(keys)
+        if len(keys) > multiget.KEYS_PER_TURN:
+            self._list_bytes = POINTER_BYTES * len(keys) + sum(map(getsizeof, keys))
         self._find = find
         self._with_cas = with_cas
         self._count = count
