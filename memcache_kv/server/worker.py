@@ -467,7 +467,7 @@ class Worker(ServerThread):
         else:
             if connection.state is not READING:
                 self._table.enter(connection, READING)
-            if connection.counted_bytes or protocol.held_bytes > UNCOUNTED_BYTES:
+            if connection.counted_bytes or protocol.held_bytes > UNCOUNTED_BYTES or protocol.watcher is not None:
                 self._count_input(connection)
 
     def _count_input(self, connection: Connection) -> None:

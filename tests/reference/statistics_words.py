@@ -164,8 +164,8 @@ GENERAL = {
     "direct_reclaims": "the same as `evictions`",
     "lru_bumps_dropped": NO_SEGMENTS,
     "memcache_kv_journal_records": "records written or queued since the start",
-    "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one that "
-    "keeps less than 4 KiB is not counted",
+    "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
+    "that keeps less than 4 KiB is not counted",
     "memcache_kv_connection_memory_limit": "`--connection-memory`, in bytes",
     "memcache_kv_connections_closed_for_memory": "connections closed because that limit was near or exceeded",
     "memcache_kv_journal_replayed_records": "records read at the start",
