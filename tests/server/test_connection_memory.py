@@ -43,7 +43,7 @@ def memory_of(serving: Serving) -> ConnectionMemory:
 def connection_of(serving: Serving, client: socket.socket) -> Connection:
     """The connection of a client that came as the last one."""
     assert client is serving.clients[-1]
-    poll_until(lambda: len(serving.worker.connections) > 0, "it is there")
+    poll_until(lambda: len(serving.worker.connections) == len(serving.clients), "it is there")
     return serving.worker.connections[-1]
 
 
@@ -110,14 +110,15 @@ def test_a_connection_that_keeps_little_is_never_counted(serving: Serving, monke
 
 def test_a_turn_is_short_while_memory_is_short(serving: Serving) -> None:
     client, requests = serving.connect(), 900
-    ask(client, b"version\r\n", VERSION)
     taken = make_short(serving)
+    ask(client, b"version\r\n", VERSION)  # the worker has heard of it after this turn
     client.sendall(b"get small\r\n" * requests)
     connection = connection_of(serving, client)
     poll_until(lambda: connection.state is State.WAITING_FOR_SOCKET, "the socket takes no more")
     assert 0 < connection.counted_bytes < (SHORT_REQUESTS + 4) * len(SMALL_REPLY)
     memory_of(serving).add(-taken)
     assert read(client, len(SMALL_REPLY) * requests) == SMALL_REPLY * requests
+    ask(client, b"version\r\n", VERSION)
     client.sendall(b"get small\r\n" * requests)
     poll_until(lambda: connection.counted_bytes > 100 * len(SMALL_REPLY), "its turns are long again")
 
@@ -132,7 +133,10 @@ def test_a_connection_that_comes_while_memory_is_short_has_short_turns(serving: 
     assert connection.counted_bytes < (SHORT_REQUESTS + 4) * len(SMALL_REPLY)
 
 
-def test_large_requests_wait_for_memory_and_small_ones_do_not(serving: Serving) -> None:
+def test_large_requests_wait_for_memory_and_small_ones_do_not(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_memory_module, "WAIT_SECONDS", 1000.0)
     memory, large = memory_of(serving), serving.connect()
     free = SHARE_OF_FREE * BLOCK_BYTES // 2
     memory.add(memory.limit_bytes - free)

@@ -13,6 +13,7 @@ from memcache_kv.auth.users import Users
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.session import SPARE_BLOCK_PART
 from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server import worker as worker_module
@@ -271,7 +272,8 @@ def wait_for_memory(stage: Stage) -> None:
     client = stage.serve()
     memory = stage.serving.around.context.connection_memory
     client.sendall(b"set a 0 0 %d\r\n" % len(BIG) + BIG[:-1])
-    poll_until(lambda: memory.used_bytes >= len(BIG), "it is counted")
+    all_bytes = len(BIG) - 1 + (len(BIG) - 1) // SPARE_BLOCK_PART
+    poll_until(lambda: memory.used_bytes >= all_bytes, "all that was sent is counted")
     others = memory.limit_bytes - memory.used_bytes
     memory.add(others)
     stage.await_state(WAITING_FOR_MEMORY)

@@ -38,9 +38,10 @@ GENERAL = words(
     round_robin_fallback bytes curr_items total_items slab_global_page_pool expired_unfetched evicted_unfetched
     evicted_active evictions reclaimed crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold
     moves_to_warm moves_within_lru direct_reclaims lru_bumps_dropped
+    memcache_kv_connection_memory memcache_kv_connection_memory_limit memcache_kv_connections_closed_for_memory
     """
 )
-"""What memcached 1.6.45 tells, in its order."""
+"""What memcached 1.6.45 tells, in its order, and what ours tells behind it."""
 
 SEGMENTS = words(
     """
