@@ -36,6 +36,11 @@ CLASS_PREFIX = re.compile(r"(read|write|admin):(?=.*\D)")
 """What -l may put before all else to choose the highest class of commands. A port alone behind it makes it a host."""
 
 
+LEAST_CONNECTION_MEMORY_BYTES = 64 * MIB
+ITEMS_ON_THEIR_WAY = 4
+"""How many of the largest items the connections can receive at the same time at least."""
+
+
 class Fsync(enum.StrEnum):
     """When the journal is synced to disk."""
 
@@ -80,6 +85,8 @@ class Settings(NamedTuple):
     enable_coredumps: bool = False
     user: str | None = None
     memory_limit: int = 64 * MIB
+    connection_memory: int = 0
+    """0 means the default: see `connection_memory_bytes`."""
     disable_evictions: bool = False
     conn_limit: int = 1024
     threads: int = 0
@@ -130,6 +137,17 @@ class Settings(NamedTuple):
     """0 means a number that follows from the limits."""
     max_items: int = 0
     """0 is no limit."""
+
+    @property
+    def connection_memory_bytes(self) -> int:
+        """The memory that all connections together may keep.
+
+        By default this is an eighth of -m, as the traffic of a large cache is larger, but enough for the default 1024
+        connections to keep 64 KiB each, and for four of the largest items on their way.
+        """
+        return self.connection_memory or max(
+            LEAST_CONNECTION_MEMORY_BYTES, self.memory_limit // 8, ITEMS_ON_THEIR_WAY * self.max_item_size
+        )
 
 
 class Option(NamedTuple):
@@ -268,6 +286,10 @@ def _megabytes(text: str) -> int:
     return _integer(1, 1 << 30, "the memory limit in megabytes", EX_USAGE)(text) * MIB
 
 
+def _connection_megabytes(text: str) -> int:
+    return _integer(1, 1 << 30, "the connections' memory in megabytes")(text) * MIB
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("port", "TCP port to listen on; 0 picks a free one (default: 11211)", "p", "NUM",
            _integer(0, 65535, "the port", EX_USAGE)),
@@ -351,6 +373,9 @@ OPTIONS: tuple[Option, ...] = (
            "longer than this many times 64 MB; 0: only on request (default: 2)", metavar="NUM", convert=_ratio),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
+    Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "
+           "beyond it, the connections that keep most are closed (default: an eighth of -m, at least 64 and at least 4 "
+           "times -I)", metavar="NUM", convert=_connection_megabytes),
     Option("max-items", "evict above this number of items (default: no limit)", metavar="NUM",
            convert=_integer(0, 1 << 40, "the number of items")),
 )  # fmt: skip
@@ -426,6 +451,8 @@ def _add_login(values: dict[str, Any], environ: Mapping[str, str]) -> None:
 def _check_together(settings: Settings) -> None:
     if settings.max_item_size > settings.memory_limit // 2:
         raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EX_USAGE)
+    if settings.connection_memory_bytes < ITEMS_ON_THEIR_WAY * settings.max_item_size:
+        raise ConfigError(f"--connection-memory must be at least {ITEMS_ON_THEIR_WAY} times the item size of -I")
     if settings.enable_sasl:
         _check_sasl(settings)
     elif settings.auth_file is not None:

@@ -50,14 +50,14 @@ class Watcher:
     first line is put into the empty buffer, by any thread and with locks held, so it must not block.
     """
 
-    __slots__ = ("streams", "_lock", "_limit_bytes", "_notify", "_lines", "_waiting_bytes", "_skipped")
+    __slots__ = ("streams", "limit_bytes", "_lock", "_notify", "_lines", "_waiting_bytes", "_skipped")
 
     def __init__(
         self, streams: frozenset[Stream], limit_bytes: int, lock: threading.Lock, notify: Callable[[], None]
     ) -> None:
         self.streams = streams
         self._lock = lock
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._notify = notify
         self._lines: list[bytes] = []
         self._waiting_bytes = 0
@@ -65,7 +65,7 @@ class Watcher:
 
     def offer_locked(self, line: bytes) -> bool:
         """Buffer a line and return True, or skip it and return False if there is no room. The lock must be held."""
-        if self._waiting_bytes + len(line) + SKIPPED_LINE_BYTES > self._limit_bytes:
+        if self._waiting_bytes + len(line) + SKIPPED_LINE_BYTES > self.limit_bytes:
             self._skipped += 1
             return False
         if self._skipped:

@@ -10,7 +10,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.census import Census
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
 from memcache_kv.stats.turns import Turns
 from memcache_kv.store.crawler import Crawler
@@ -44,6 +44,7 @@ class Context:
     counters: Counters
     all_counters: list[Counters]
     totals: ConnectionTotals
+    connection_memory: ConnectionMemory
     crawler: Crawler
     journal: Journal | None
     compactor: Compactor | None

@@ -29,6 +29,11 @@ TURN_SECONDS = 0.002
 """After this time a turn ends with the request or the part of a reply that is being produced."""
 
 
+POINTER_BYTES = 8
+SPARE_BLOCK_PART = 8
+"""The buffer of an unfinished data block grows by this part more than is needed."""
+
+
 def _nothing(wire_bytes: bytes) -> None:
     """Do nothing: the value of `_store_wire_bytes` while no data block is expected."""
 
@@ -42,8 +47,8 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_takes_small_sets", "_log", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at", "_command",
-        "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
+        "_list_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
+        "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
@@ -68,6 +73,8 @@ class Session:
         """Why the connection is closed, in the words of `watch connevents`."""
         self.turn_bytes = 0
         """Bytes of large values in this turn's replies."""
+        self._list_bytes = 0
+        """Bytes of the list of keys that a reply longer than a turn goes through."""
         self._log = context.log
         self.observers = context.observers
         self._held: bytes | bytearray = b""
@@ -176,12 +183,17 @@ class Session:
         if data:
             self._run(data)
 
+    def limit_turn(self, requests: int) -> None:
+        """Carry out so many requests in one turn at most, from the next turn on."""
+        self._requests_per_turn = requests
+
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
         """Reply with these chunks, which are produced one by one: in each turn as many as it has time and room for.
 
         The turn ends with the last of them, so that they are sent before the next request is carried out.
         """
         self._chunks = chunks
+        self._list_bytes = POINTER_BYTES * (len(self.store) // len(self.store.tables))  # the keys of one shard
         self._send_chunks()
 
     def _send_chunks(self) -> None:
@@ -249,6 +261,17 @@ class Session:
     def held_bytes(self) -> int:
         """How many bytes of an incomplete request the session holds."""
         return len(self._held) + self._block.tell()
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes it keeps between its turns: input, replies, lists of keys, and the buffer of a watcher.
+
+        A watcher's buffer counts as if it were full, as other threads fill it.
+        """
+        kept = self.held_bytes + self._block.tell() // SPARE_BLOCK_PART + sum(map(len, self.out))
+        if self._more is not None:
+            kept += self._list_bytes
+        return kept if self.watcher is None else kept + self.watcher.limit_bytes
 
     @property
     def block_bytes_left(self) -> int:

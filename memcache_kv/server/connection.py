@@ -42,6 +42,9 @@ class State(enum.Enum):
     WAITING_FOR_SOCKET = enum.auto()
     """The socket accepted only a part of the replies; the rest is `unsent`. The state ends when all replies are sent.
     The poller watches for writable."""
+    WAITING_FOR_MEMORY = enum.auto()
+    """The connection keeps much of an incomplete request, and the memory of all connections is short. The state ends
+    when there is enough again; at `give_up_at` other connections are closed for it. The poller watches for nothing."""
     PAUSED = enum.auto()
     """The connection has more to do without new input, and other connections come first. The state ends with the
     connection's next turn. The poller watches for nothing."""
@@ -54,7 +57,7 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # Enum's own __hash__ is Python code, which would run for every dict look-up
 
 
-HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, PAUSED, THROTTLED, CLOSING = State
+HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, WAITING_FOR_MEMORY, PAUSED, THROTTLED, CLOSING = State
 # As module names, because `State.READING` is slow before Python 3.12.
 
 ONCE_ANSWERED = frozenset((WAITING_FOR_SOCKET, READING, PAUSED, CLOSING))
@@ -62,9 +65,10 @@ ONCE_ANSWERED = frozenset((WAITING_FOR_SOCKET, READING, PAUSED, CLOSING))
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     HANDSHAKE: frozenset((READING, CLOSING)),
-    READING: frozenset((WAITING_FOR_JOURNAL, THROTTLED, WAITING_FOR_SOCKET, PAUSED, CLOSING)),
+    READING: frozenset((WAITING_FOR_JOURNAL, THROTTLED, WAITING_FOR_SOCKET, WAITING_FOR_MEMORY, PAUSED, CLOSING)),
     WAITING_FOR_JOURNAL: ONCE_ANSWERED | {THROTTLED},
     WAITING_FOR_SOCKET: ONCE_ANSWERED,
+    WAITING_FOR_MEMORY: frozenset((READING, CLOSING)),
     PAUSED: ONCE_ANSWERED | {WAITING_FOR_JOURNAL, THROTTLED},
     THROTTLED: ONCE_ANSWERED,
     CLOSING: frozenset(),
@@ -76,6 +80,7 @@ WATCHED: dict[State, int] = {
     READING: READABLE,
     WAITING_FOR_JOURNAL: NOTHING,
     WAITING_FOR_SOCKET: WRITABLE,
+    WAITING_FOR_MEMORY: NOTHING,
     PAUSED: NOTHING,
     THROTTLED: NOTHING,
     CLOSING: NOTHING,
@@ -90,7 +95,7 @@ REPORTED = {
     THROTTLED: "conn_mwrite",
     CLOSING: "conn_closing",
 }
-"""The name of each state in `stats conns`, as in memcached. READING has several names, which the protocol chooses."""
+"""The name of each state in `stats conns`, as in memcached. The protocol chooses the names of the others."""
 
 
 class IllegalTransition(Exception):
@@ -105,7 +110,7 @@ class Connection:
 
     __slots__ = (
         "socket", "fd", "protocol", "state", "watched", "unsent", "release_at", "held_until", "give_up_at",
-        "last_active", "peer", "tls",
+        "last_active", "peer", "tls", "counted_bytes",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, protocol: Session, now: int) -> None:
@@ -125,7 +130,10 @@ class Connection:
         self.held_until = 0.0
         """When replies delayed by failed logins are sent, in monotonic seconds; 0 without a delay."""
         self.give_up_at = 0.0
-        """When an unfinished handshake is given up, in monotonic seconds."""
+        """When an unfinished handshake is given up, or other connections are closed for one that waits for memory; in
+        monotonic seconds."""
+        self.counted_bytes = 0
+        """How many of the kept bytes count as connection memory; 0 if the connection keeps little."""
         self.last_active = now
         """Unix time of the last input, or of the connection's start."""
         self.peer = peer_of(sock)
@@ -138,6 +146,11 @@ class Connection:
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"{self.state.name} to {state.name}")
         self.state = state
+
+    def kept_bytes(self) -> int:
+        """Return how many bytes of input and replies it keeps. A piece of a reply counts until it is sent whole."""
+        unsent = self.unsent
+        return self.protocol.kept_bytes + (0 if unsent is None else memoryview(unsent.obj).nbytes)
 
     # Input and output
 

@@ -9,6 +9,7 @@ from memcache_kv.server.connection import (
     READING,
     THROTTLED,
     WAITING_FOR_JOURNAL,
+    WAITING_FOR_MEMORY,
     WAITING_FOR_SOCKET,
     WATCHED,
     Connection,
@@ -23,44 +24,55 @@ class ConnectionTable:
     Connections that are not READING are kept by state, in the order in which they entered it.
     """
 
-    __slots__ = ("by_fd", "handshaking", "awaiting_journal", "paused", "throttled", "_waiting", "_poller")
+    __slots__ = (
+        "by_fd", "handshaking", "awaiting_journal", "awaiting_memory", "paused", "throttled", "waiting", "_by_state",
+        "_poller",
+    )  # fmt: skip
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self.by_fd: dict[int, Connection] = {}
-        self._waiting: dict[State, dict[Connection, None]] = {state: {} for state in State}
-        self.handshaking = self._waiting[HANDSHAKE]
-        self.awaiting_journal = self._waiting[WAITING_FOR_JOURNAL]
-        self.paused = self._waiting[PAUSED]
-        self.throttled = self._waiting[THROTTLED]
+        self.waiting = 0
+        """How many connections are not READING."""
+        self._by_state: dict[State, dict[Connection, None]] = {state: {} for state in State}
+        self.handshaking = self._by_state[HANDSHAKE]
+        self.awaiting_journal = self._by_state[WAITING_FOR_JOURNAL]
+        self.awaiting_memory = self._by_state[WAITING_FOR_MEMORY]
+        self.paused = self._by_state[PAUSED]
+        self.throttled = self._by_state[THROTTLED]
 
     @property
     def has_replies(self) -> bool:
         """Whether any replies are still unsent. Lines for `watch` do not count."""
-        held = (*self._waiting[WAITING_FOR_SOCKET], *self.throttled)
+        held = (*self._by_state[WAITING_FOR_SOCKET], *self.throttled)
         return bool(self.awaiting_journal or self.paused) or any(c.protocol.watcher is None for c in held)
 
     def add(self, connection: Connection) -> None:
         """Add a connection whose descriptor the poller watches for input."""
         self.by_fd[connection.fd] = connection
         if connection.state is not READING:
-            self._waiting[connection.state][connection] = None
+            self.waiting += 1
+            self._by_state[connection.state][connection] = None
 
     def enter(self, connection: Connection, state: State) -> None:
         """Put a connection into a state. Raises IllegalTransition if the state can't follow the current one."""
         before = connection.state
         connection.enter(state)
         if before is not READING:
-            del self._waiting[before][connection]
+            self.waiting -= 1
+            del self._by_state[before][connection]
         if state is not READING:
-            self._waiting[state][connection] = None
+            self.waiting += 1
+            self._by_state[state][connection] = None
         # Most transitions lead from or to a state that needs READABLE, and need no call.
         if connection.watched != READABLE or state is WAITING_FOR_SOCKET or connection.tls is not None:
             self.watch(connection)
 
     def remove(self, connection: Connection) -> None:
         """Put a connection into CLOSING, and remove it from the table and from the poller."""
-        self._waiting[connection.state].pop(connection, None)
+        if connection.state is not READING:
+            self.waiting -= 1
+            del self._by_state[connection.state][connection]
         connection.enter(CLOSING)
         del self.by_fd[connection.fd]
         self._poller.unregister(connection.fd)

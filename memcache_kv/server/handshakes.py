@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from memcache_kv.observe.log import Log
-from memcache_kv.server.connection import HANDSHAKE, Connection
+from memcache_kv.server.connection import Connection
 
 if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls
@@ -31,7 +30,7 @@ class Handshakes:
     def __init__(self, tls: Tls | None, log: Log) -> None:
         self._tls = tls
         self._log = log
-        self._ready: deque[Connection] = deque()
+        self._ready: dict[Connection, None] = {}
 
     def start(self, connection: Connection) -> None:
         """Start the time limit of a handshake."""
@@ -44,16 +43,18 @@ class Handshakes:
 
     def add_ready(self, connection: Connection) -> None:
         """Remember that a connection's handshake can go on. The first one that is added goes on first."""
-        self._ready.append(connection)
+        self._ready[connection] = None
 
     def take_ready(self) -> list[Connection]:
         """Return those whose handshakes go on in this turn, and forget them. The others stay for later turns."""
-        taken: list[Connection] = []
-        while self._ready and len(taken) < STEPS_PER_TURN:
-            connection = self._ready.popleft()
-            if connection.state is HANDSHAKE:  # otherwise it was closed meanwhile
-                taken.append(connection)
+        taken = list(islice(self._ready, STEPS_PER_TURN))
+        for connection in taken:
+            del self._ready[connection]
         return taken
+
+    def forget(self, connection: Connection) -> None:
+        """Forget a connection that is being closed."""
+        self._ready.pop(connection, None)
 
     def step(self, connection: Connection) -> bool:
         """Continue as far as the socket allows; return whether the handshake is over. Raises OSError if it fails."""

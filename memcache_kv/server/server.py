@@ -27,7 +27,7 @@ from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
@@ -127,6 +127,7 @@ class Server:
         self.totals = ConnectionTotals(settings.conn_limit)
         has_half_open = settings.enable_ssl or settings.auth_file is not None
         self._addresses = AddressLimits(settings.conn_limit, settings.max_connections_per_address, has_half_open)
+        self.connection_memory = ConnectionMemory(settings.connection_memory_bytes)
         self._listener_options = ListenerOptions(
             self.totals, self._addresses, self._hand_over, self.log, settings.backlog, not settings.maxconns_fast
         )
@@ -352,6 +353,7 @@ class Server:
             counters=counters,
             all_counters=self._all_counters,
             totals=self.totals,
+            connection_memory=self.connection_memory,
             crawler=self.crawler,
             journal=self.journal,
             compactor=self.compactor,

@@ -23,6 +23,7 @@ from memcache_kv.server.connection import (
     READING,
     THROTTLED,
     WAITING_FOR_JOURNAL,
+    WAITING_FOR_MEMORY,
     WAITING_FOR_SOCKET,
     Connection,
     State,
@@ -30,6 +31,7 @@ from memcache_kv.server.connection import (
     origin_of,
     set_tcp_options,
 )
+from memcache_kv.server.connection_memory import UNCOUNTED_BYTES, Holders
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.handshakes import Handshakes
 from memcache_kv.server.poller import READABLE, WakeUp, new_poller
@@ -64,8 +66,8 @@ class Worker(ServerThread):
 
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
-        "_poller", "_wake_up", "_table", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume", "_stopping",
-        "_commit_by", "_addresses",
+        "_poller", "_wake_up", "_table", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume",
+        "_stopping", "_commit_by", "_addresses",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -88,10 +90,19 @@ class Worker(ServerThread):
         self._poller = new_poller()
         self._wake_up = WakeUp(self._poller)
         self._table = ConnectionTable(self._poller)
+        self._holders = Holders(
+            context.connection_memory,
+            self._table,
+            self._close,
+            context.log,
+            context.settings.max_reqs_per_event,
+        )
+        context.connection_memory.follow(self.wake)
         self._handlers: dict[State, Callable[[Connection], None]] = {
             HANDSHAKE: self._queue_handshake,
             WAITING_FOR_JOURNAL: self._table.watch_for_nothing,
             WAITING_FOR_SOCKET: self._answer,
+            WAITING_FOR_MEMORY: self._table.watch_for_nothing,
             PAUSED: self._table.watch_for_nothing,
             THROTTLED: self._table.watch_for_nothing,
         }
@@ -217,7 +228,7 @@ class Worker(ServerThread):
                 counters.bytes_written += count
                 if count != len(reply):
                     connection.unsent = memoryview(reply)[count:]
-                    self._table.enter(connection, WAITING_FOR_SOCKET)
+                    self._enter(connection, WAITING_FOR_SOCKET)
             except BlockingIOError:
                 connection.unsent = memoryview(reply) if reply else None
                 self._attempt(self._wait_for_socket, connection)
@@ -232,11 +243,19 @@ class Worker(ServerThread):
         """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""
         if self._table.paused:
             for connection in list(self._table.paused):
-                self._attempt(self._resume, connection)
+                if connection.state is PAUSED:  # another one's turn may have closed it for memory
+                    self._attempt(self._resume, connection)
         if self._commit_by and (not had_events or time.monotonic() > self._commit_by):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
+        for connection in self._throttle.overdue():
+            self._close_stranger(connection)
+        if self._table.waiting:
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        """Continue handshakes, and end the waits that end by the clock."""
         if self._handshakes.has_ready:
             for connection in self._handshakes.take_ready():
                 self._attempt(self._continue_handshake, connection)
@@ -245,9 +264,10 @@ class Worker(ServerThread):
                 self._fail_handshake(connection, "it took too long")
         if self._table.throttled:
             for connection in self._throttle.due(self._table.throttled):
-                self._attempt(self._answer, connection)
-        for connection in self._throttle.overdue():
-            self._close_stranger(connection)
+                if connection.state is THROTTLED:
+                    self._attempt(self._answer, connection)
+        if self._table.awaiting_memory:
+            self._holders.end_long_waits()
 
     def _handle(self, fd: int, connection: Connection | None) -> None:
         """Handle an event of the pipe, or of a connection that is not READING."""
@@ -271,6 +291,15 @@ class Worker(ServerThread):
         while self._to_resume:
             self._pause(self._to_resume.popleft())
         self._release_saved()
+        self._follow_memory()
+
+    def _follow_memory(self) -> None:
+        """Do what follows from the memory that all connections keep; read again from those that wait for it."""
+        self._holders.adjust()
+        for connection in self._holders.released():
+            self._enter(connection, READING)
+            if connection.protocol.paused:
+                self._enter(connection, PAUSED)
 
     def _pause(self, fd: int) -> None:
         """Mark a connection as paused, so that it is resumed after its current state."""
@@ -278,7 +307,7 @@ class Worker(ServerThread):
         if connection is not None:
             connection.protocol.paused = True
             if connection.state is READING:
-                self._table.enter(connection, PAUSED)
+                self._enter(connection, PAUSED)
 
     def _commit(self) -> None:
         """Have the journal save the writes of the last turns, and send the replies that waited for them.
@@ -297,7 +326,8 @@ class Worker(ServerThread):
             waiting = self._table.awaiting_journal
             for connection in [c for c in waiting if journal.refuses or not journal.must_wait(c.release_at)]:
                 try:  # not `_attempt`, for speed: with `--fsync always` every write comes here
-                    self._release(connection)
+                    if connection.state is WAITING_FOR_JOURNAL:
+                        self._release(connection)
                 except Exception as error:
                     self._drop(connection, error)
 
@@ -361,6 +391,7 @@ class Worker(ServerThread):
     def _settle(self, fd: int, protocol: Session) -> None:
         """Set a connection's protocol, once its first byte has decided which."""
         self._table.by_fd[fd].protocol = protocol
+        self._holders.limit_turn(protocol)
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
         """Close a connection and release its resources; do nothing if it is already closed."""
@@ -374,7 +405,11 @@ class Worker(ServerThread):
         self._watchers.closed(connection.fd, connection.peer, reason)
         self.context.log.event(f"<{connection.fd} connection closed.")
         connection.protocol.close()
-        if connection.tls is not None and before is not HANDSHAKE:
+        connection.unsent = None
+        self._holders.forget(connection)
+        if before is HANDSHAKE:
+            self._handshakes.forget(connection)
+        elif connection.tls is not None:
             connection.tls.say_goodbye()
         self._addresses.close(connection.fd)
         self.context.totals.close()  # before the client can notice the close
@@ -394,6 +429,12 @@ class Worker(ServerThread):
             self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
         self._close(connection)
 
+    def _enter(self, connection: Connection, state: State) -> None:
+        """Put a connection into a state, and count what it keeps there. It may be closed for memory then."""
+        self._table.enter(connection, state)
+        if state is not READING or connection.counted_bytes:
+            self._holders.count(connection)
+
     # Handlers of the states, and transitions
 
     def _queue_handshake(self, connection: Connection) -> None:
@@ -410,7 +451,7 @@ class Worker(ServerThread):
             return
         if is_over:
             self._throttle.secured(connection.fd)
-            self._table.enter(connection, READING)
+            self._enter(connection, READING)
         else:
             self._table.watch(connection)
 
@@ -437,10 +478,11 @@ class Worker(ServerThread):
             return
         journal.waits += 1
         connection.release_at = position
-        self._table.enter(connection, WAITING_FOR_JOURNAL)
+        self._enter(connection, WAITING_FOR_JOURNAL)
         if not self._commit_by:
             self._commit_by = time.monotonic() + journal.average_sync_seconds
-        if journal.refuses or not journal.must_wait(position):  # it moved in between, without a wake-up
+        has_moved = journal.refuses or not journal.must_wait(position)  # it may move without a wake-up
+        if has_moved and connection.state is WAITING_FOR_JOURNAL:
             self._release(connection)
 
     def _release(self, connection: Connection) -> None:
@@ -454,7 +496,7 @@ class Worker(ServerThread):
     def _answer(self, connection: Connection) -> None:
         """Send the replies, unless a failed login delays them, and enter the next state."""
         if connection.held_until and self._throttle.holds(connection):
-            self._table.enter(connection, THROTTLED)
+            self._enter(connection, THROTTLED)
             return
         try:
             connection.send()
@@ -463,17 +505,26 @@ class Worker(ServerThread):
             return
         protocol = connection.protocol
         if connection.unsent is not None:
-            self._table.enter(connection, WAITING_FOR_SOCKET)
+            self._enter(connection, WAITING_FOR_SOCKET)
         elif protocol.closing:
             self._close(connection, protocol.close_reason)
         elif protocol.paused:
-            self._table.enter(connection, PAUSED)
-        elif connection.state is not READING:
-            self._table.enter(connection, READING)
+            self._enter(connection, PAUSED)
+        else:
+            if connection.state is not READING:
+                self._table.enter(connection, READING)
+            if connection.counted_bytes or protocol.held_bytes > UNCOUNTED_BYTES or protocol.watcher is not None:
+                self._count_input(connection)
+
+    def _count_input(self, connection: Connection) -> None:
+        """Count what an unfinished request keeps, and read no more of it where memory is short."""
+        self._holders.count(connection)
+        if connection.state is READING and self._holders.must_wait(connection):
+            self._holders.hold_back(connection)
 
     def _wait_for_socket(self, connection: Connection) -> None:
         """Wait until the socket accepts the rest of the replies or, if there is none, until TLS can continue."""
         if connection.unsent is not None:
-            self._table.enter(connection, WAITING_FOR_SOCKET)
+            self._enter(connection, WAITING_FOR_SOCKET)
         else:
             self._table.watch(connection)

@@ -1,11 +1,15 @@
-"""Counts of a server's connections, and the row of `stats conns` for each connection."""
+"""Counts of a server's connections and of their memory, and the row of `stats conns` for each connection."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+SHORT_PART = 3 / 4
+"""The part of the connections' memory beyond which it is short."""
 
 
 class ConnectionTotals:
@@ -95,6 +99,56 @@ class ConnectionTotals:
         if self._disabled_since is not None:
             self.time_in_listen_disabled_us += int((time.monotonic() - self._disabled_since) * 1_000_000)
             self._disabled_since = None
+
+
+class ConnectionMemory:
+    """The memory that all connections together keep between their turns, and its limit.
+
+    Any thread may call any method. Only connections that keep more than a little are counted.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self.closed = 0
+        """The number of connections closed because the limit was exceeded."""
+        self._short_bytes = int(limit_bytes * SHORT_PART)
+        self._lock = threading.Lock()
+        self._followers: list[Callable[[], None]] = []
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the limit is near or exceeded."""
+        return self.used_bytes > self._short_bytes
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether more than the limit is in use."""
+        return self.used_bytes > self.limit_bytes
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Call a function, by any thread, whenever `is_short` or `is_exceeded` changes. It must not block."""
+        self._followers.append(changed)
+
+    def add(self, change_bytes: int) -> None:
+        """Count that a connection keeps so many bytes more, or fewer."""
+        with self._lock:
+            before = self.is_short, self.is_exceeded
+            self.used_bytes += change_bytes
+            has_changed = before != (self.is_short, self.is_exceeded)
+        if has_changed:
+            for changed in self._followers:
+                changed()
+
+    def count_closed(self) -> None:
+        """Count a connection that is closed because memory is short."""
+        with self._lock:
+            self.closed += 1
+
+    def reset(self) -> None:
+        """Set the count of closed connections to 0, as `stats reset` does."""
+        with self._lock:
+            self.closed = 0
 
 
 @dataclass(frozen=True)

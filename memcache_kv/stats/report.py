@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from memcache_kv.stats.census import Census, Counts
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
 from memcache_kv.store.store import Store
@@ -72,6 +72,10 @@ class ReportedServer(Protocol):
         """The counts of connections."""
 
     @property
+    def connection_memory(self) -> ConnectionMemory:
+        """The memory that all connections keep."""
+
+    @property
     def connections(self) -> Callable[[int], Iterable[ConnectionStatus]]:
         """A function that returns the status of every connection, given the descriptor of the one that requests it."""
 
@@ -115,6 +119,7 @@ def general(context: ReportedServer) -> Report:
     yield from _items(context)
     yield from _lru(context)
     yield OWN_PREFIX + "longest_turn_us", counters.longest_turn_us
+    yield from _connection_memory(context.connection_memory)
     yield from _journal(context)
     yield from _strangers(context)
 
@@ -262,6 +267,12 @@ def _strangers(context: ReportedServer) -> Report:
     dropped_lines = context.observers.log.dropped_lines
     if context.settings.verbose or dropped_lines:
         yield OWN_PREFIX + "log_dropped_lines", dropped_lines
+
+
+def _connection_memory(memory: ConnectionMemory) -> Report:
+    yield f"{OWN_PREFIX}connection_memory", memory.used_bytes
+    yield f"{OWN_PREFIX}connection_memory_limit", memory.limit_bytes
+    yield f"{OWN_PREFIX}connections_closed_for_memory", memory.closed
 
 
 def _journal(context: ReportedServer) -> Report:
@@ -425,6 +436,7 @@ def reset(context: ReportedServer) -> None:
     for counters in context.all_counters:
         counters.reset()
     context.totals.reset()
+    context.connection_memory.reset()
     if context.tls is not None:
         context.tls.reset()
     context.crawler.reset()

@@ -69,6 +69,7 @@ EXAMPLES = [
     ("", "--compact-ratio", "1.5", "compact_ratio", 1.5),
     ("", "--compact-ratio", "0", "compact_ratio", 0.0),
     ("", "--shards", "16", "shards", 16),
+    ("", "--connection-memory", "100", "connection_memory", 100 * MIB),
     ("", "--max-items", "1000", "max_items", 1000),
     ("", "--login-timeout", "0", "login_timeout", 0),
     ("", "--max-connections-per-address", "100", "max_connections_per_address", 100),

@@ -7,7 +7,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Watchers
 from memcache_kv.protocol import Context, TextProtocol
-from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store import Store
 from memcache_kv.store.crawler import Crawler
@@ -51,6 +51,7 @@ class Surroundings:
             counters=self.counters,
             all_counters=[self.counters],
             totals=ConnectionTotals(self.settings.conn_limit),
+            connection_memory=ConnectionMemory(self.settings.connection_memory_bytes),
             crawler=Crawler(self.store),
             journal=None,
             compactor=None,

@@ -63,6 +63,7 @@ MEMCACHED = {
     "fsync": OURS,
     "compact-ratio": OURS,
     "shards": OURS,
+    "connection-memory": OURS,
     "max-items": OURS,
 }
 """What memcached 1.6.45 does with the same flag."""

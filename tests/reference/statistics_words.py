@@ -167,6 +167,10 @@ GENERAL = {
     "lru_bumps_dropped": NO_SEGMENTS,
     "memcache_kv_longest_turn_us": "the longest time between two looks of a worker for new input, in microseconds",
     "memcache_kv_journal_records": "records written or queued since the start",
+    "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
+    "that keeps less than 4 KiB is not counted",
+    "memcache_kv_connection_memory_limit": "`--connection-memory`, in bytes",
+    "memcache_kv_connections_closed_for_memory": "connections closed because that limit was near or exceeded",
     "memcache_kv_journal_replayed_records": "records read at the start",
     "memcache_kv_journal_bytes": "bytes in the journal's files",
     "memcache_kv_journal_base_bytes": "bytes in its base file",

@@ -3,6 +3,7 @@
 import gc
 import socket
 import ssl
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +17,13 @@ from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.protocol.session import Session
+from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.connection import Connection, State
 from memcache_kv.server.tls import Tls, TlsStream
 from memcache_kv.server.udp import UdpServer
+from memcache_kv.stats import report
+from memcache_kv.stats.report import ReportedServer
 from tests.certificates import Certificates, make_certificates
 from tests.program import poll_until
 from tests.protocol.binary.binary_packets import Packet
@@ -246,6 +250,116 @@ def test_nothing_stays_of_a_connection_over_tls(certificates: Certificates, name
     leave(serving)
     serving.clients.clear()
     assert objects() == before
+
+
+# Ten thousand, in every state of the table
+
+CLOSES = 10_000
+BATCH = 100
+BATCHES = -(-CLOSES // BATCH // (len(State) - 1))
+"""For each state but CLOSING, in which nothing stays."""
+MOST_LEFT_OF_EACH_BYTES = 500
+"""Far less than a connection takes. The tables of a worker grow with the connections, and stay as large."""
+SOME_INPUT = b"set a 0 0 6000\r\n" + b"v" * 5000
+FAILED_LOGIN = b"set a 0 0 5\r\nann y\r\n"
+
+
+class Crowd:
+    """Workers whose connections all come into one state, and are closed by a stop."""
+
+    def __init__(self, users: Path, certificates: Certificates) -> None:
+        self._users = users
+        self._certificates = certificates
+
+    def bytes_left(self, state: State, each: int) -> int:
+        """Have workers close batches of so many connections in this state; return the bytes that are left then."""
+        tracemalloc.start()
+        try:
+            for _ in range(BATCHES):
+                self.close_a_batch(state, each)
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    def close_a_batch(self, state: State, count: int) -> None:
+        """Have a worker close so many connections in this state."""
+        serving = self._serve(state)
+        serving.keep(b"big", b"b" * 900_000)
+        for client in [serving.connect() for _ in range(count)]:  # all first: paused ones keep the worker busy
+            client.sendall(SENDS[state])
+        poll_until(lambda: serving.states() == [state] * count, f"all are {state.name}")
+        if state is State.READING:
+            memory = serving.around.context.connection_memory
+            poll_until(lambda: memory.used_bytes >= count * 5000, "all keep some input")
+        serving.stop()
+        assert serving.totals.current == 0
+        serving.close()
+        serving.clients.clear()
+
+    def _serve(self, state: State) -> Serving:
+        if state is State.HANDSHAKE:
+            return TlsServing(self._certificates)
+        if state is State.THROTTLED:
+            return Serving(Settings(enable_sasl=True), users=Users(self._users))
+        serving = Serving(
+            Settings(track_sizes=True, connection_memory=1 << 30),
+            journal=FakeJournal() if state is State.WAITING_FOR_JOURNAL else None,
+        )
+        if state is State.WAITING_FOR_MEMORY:
+            memory = serving.around.context.connection_memory
+            memory.add(memory.limit_bytes - BATCH * 6000)
+        return serving
+
+
+SENDS = {
+    State.HANDSHAKE: b"\x16\x03\x01\x02\x00\x01",
+    State.READING: SOME_INPUT,
+    State.WAITING_FOR_JOURNAL: b"set a 0 0 1\r\nx\r\n" + SOME_INPUT,
+    State.WAITING_FOR_SOCKET: b"get big\r\nget big\r\n" + SOME_INPUT,
+    State.WAITING_FOR_MEMORY: SOME_INPUT,
+    State.PAUSED: b"stats items\r\n" + SOME_INPUT,
+    State.THROTTLED: FAILED_LOGIN + SOME_INPUT[:400],
+}
+
+
+def endless_walk(context: ReportedServer) -> Iterator[list[tuple[str, object]]]:
+    """A report that never ends, and has no rows: its connection always waits for its next turn."""
+    while True:
+        yield []
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Let the test have its turn beside a worker that never waits, as paused connections make it."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("quick_switches")
+@pytest.mark.parametrize("state", SENDS, ids=lambda state: state.name)
+def test_of_ten_thousand_closed_connections_nothing_stays(
+    state: State, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users_module, "delay_seconds", lambda failures: 1000.0)
+    monkeypatch.setattr(connection_memory_module, "WAIT_SECONDS", 1000.0)
+    monkeypatch.setattr(connection_memory_module, "SHARE_OF_FREE", 1 << 30)
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0)
+    monkeypatch.setitem(report.WALKS, b"items", endless_walk)
+    (tmp_path / "users").write_bytes(b"ann:x\n")
+    crowd = Crowd(tmp_path / "users", certificates)
+    crowd.close_a_batch(state, BATCH)  # what is kept once for all
+    before = objects()
+    without = crowd.bytes_left(state, 0)  # the workers themselves, which the collector would free
+    left = crowd.bytes_left(state, BATCH)
+    assert left - without < BATCHES * BATCH * MOST_LEFT_OF_EACH_BYTES
+    assert objects() == before
+
+
+def test_every_state_has_its_crowd() -> None:
+    assert SENDS.keys() == set(State) - {State.CLOSING}
+    assert BATCHES * BATCH * len(SENDS) >= CLOSES
 
 
 @pytest.mark.parametrize("sends", [HALF_SET[:1000], HALF_BINARY_SET[:1000], b"get a\r\n", b"nonsense"])

@@ -1,5 +1,6 @@
 """The states of connections: each transition of the table happens, and no other can."""
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -12,6 +13,8 @@ from memcache_kv.auth.users import Users
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.session import SPARE_BLOCK_PART
+from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.connection import TRANSITIONS, Connection, IllegalTransition, State
@@ -23,7 +26,7 @@ from tests.protocol.context_factory import Surroundings
 from tests.server.test_closed_connections import TlsServing
 from tests.server.test_worker import END, STORED, VERSION, FakeJournal, Serving, ask, read, read_to_the_end, value_reply
 
-HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, PAUSED, THROTTLED, CLOSING = State
+HANDSHAKE, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, WAITING_FOR_MEMORY, PAUSED, THROTTLED, CLOSING = State
 Transition = tuple[State, State]
 
 BIG = b"b" * 900_000
@@ -53,6 +56,7 @@ class Stage:
         self.journal = FakeJournal()
         self.time = StandingTime()
         self.transitions: list[Transition] = []
+        self.monkeypatch = monkeypatch
         self._tmp_path = tmp_path
         self._made: list[Serving] = []
         enter = Connection.enter
@@ -265,12 +269,39 @@ def fail_to_log_in_in_a_later_turn(stage: Stage) -> None:
     stage.await_state(READING)
 
 
+def wait_for_memory(stage: Stage) -> None:
+    """Send a part of a large value while others keep nearly all of the memory; the rest is read once they do not."""
+    client = stage.serve()
+    memory = stage.serving.around.context.connection_memory
+    client.sendall(b"set a 0 0 %d\r\n" % len(BIG) + BIG[:-1])
+    all_bytes = len(BIG) - 1 + (len(BIG) - 1) // SPARE_BLOCK_PART
+    poll_until(lambda: memory.used_bytes >= all_bytes, "all that was sent is counted")
+    others = memory.limit_bytes - memory.used_bytes
+    memory.add(others)
+    stage.await_state(WAITING_FOR_MEMORY)
+    memory.add(-others)
+    client.sendall(BIG[-1:] + b"\r\n")
+    assert read(client, len(STORED)) == STORED
+
+
+def wait_for_memory_in_vain(stage: Stage) -> None:
+    stage.monkeypatch.setattr(connection_memory_module, "WAIT_SECONDS", 0.01)
+    client = stage.serve()
+    memory = stage.serving.around.context.connection_memory
+    memory.add(memory.limit_bytes - 2 * len(BIG))
+    with contextlib.suppress(OSError):  # it is closed while it sends
+        client.sendall(b"set a 0 0 %d\r\n" % len(BIG) + BIG[:-1])
+    stage.await_transition(WAITING_FOR_MEMORY, CLOSING)
+    assert memory.closed == 1
+
+
 SCENARIOS: dict[Transition, Callable[[Stage], None]] = {
     (HANDSHAKE, READING): shake_hands,
     (HANDSHAKE, CLOSING): fail_a_handshake,
     (READING, WAITING_FOR_JOURNAL): change,
     (READING, THROTTLED): fail_to_log_in,
     (READING, WAITING_FOR_SOCKET): read_late,
+    (READING, WAITING_FOR_MEMORY): wait_for_memory,
     (READING, PAUSED): ask_for_several_turns,
     (READING, CLOSING): quit,
     (WAITING_FOR_JOURNAL, READING): change,
@@ -282,6 +313,8 @@ SCENARIOS: dict[Transition, Callable[[Stage], None]] = {
     (WAITING_FOR_SOCKET, WAITING_FOR_SOCKET): read_late,
     (WAITING_FOR_SOCKET, PAUSED): read_late_between_turns,
     (WAITING_FOR_SOCKET, CLOSING): read_late_and_quit,
+    (WAITING_FOR_MEMORY, READING): wait_for_memory,
+    (WAITING_FOR_MEMORY, CLOSING): wait_for_memory_in_vain,
     (PAUSED, READING): ask_for_several_turns,
     (PAUSED, WAITING_FOR_JOURNAL): change_in_a_later_turn,
     (PAUSED, THROTTLED): fail_to_log_in_in_a_later_turn,

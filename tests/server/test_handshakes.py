@@ -10,7 +10,7 @@ from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.server import handshakes as handshakes_module
 from memcache_kv.server import worker as worker_module
-from memcache_kv.server.connection import Connection, State
+from memcache_kv.server.connection import Connection
 from memcache_kv.server.handshakes import STEPS_PER_TURN, Handshakes
 from memcache_kv.server.tls import Tls
 from tests.certificates import Certificates, make_certificates
@@ -104,7 +104,7 @@ def test_a_turn_takes_a_few_handshakes_further_and_the_others_keep_their_place(
     handshakes = pairs[0].handshakes
     for each in pairs:
         handshakes.add_ready(each.connection)
-    pairs[1].connection.enter(State.CLOSING)
+    handshakes.forget(pairs[1].connection)
     first, third, fourth, fifth = (pairs[number].connection for number in (0, 2, 3, 4))
     assert handshakes.has_ready
     assert handshakes.take_ready() == [first, third]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.replies import BAD_FORMAT, KEY_LIMIT_BYTES, OUT_OF_MEMORY
-from memcache_kv.protocol.session import READ_BYTES, TURN_BYTES
+from memcache_kv.protocol.session import POINTER_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.protocol.text import classic, multiget
 from memcache_kv.protocol.text.fast_path import FAST_COMMANDS, FastPath
 from memcache_kv.protocol.text.long_get import key_batches, split_long_get
@@ -171,7 +172,7 @@ class TextProtocol(FastPath):
 
     def _long_get(self, command: bytes, keys: bytes) -> Iterator[bytes]:
         """Check the keys of a long line, a few at a time, and begin to answer them once all are checked."""
-        has_keys = False
+        has_keys, self._list_bytes = False, len(keys)
         for batch in key_batches(keys):
             if max(map(len, batch), default=0) > KEY_LIMIT_BYTES:
                 self.reply(BAD_FORMAT)
@@ -243,6 +244,8 @@ class TextProtocol(FastPath):
         misses.
         """
         self._keys = iter(keys)
+        if isinstance(keys, list) and len(keys) > multiget.KEYS_PER_TURN:
+            self._list_bytes = POINTER_BYTES * len(keys) + sum(map(getsizeof, keys))
         self._find = find
         self._with_cas = with_cas
         self._count = count
