@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
@@ -44,6 +45,29 @@ class Prefixes:
         with self._lock:
             self._of_locked(key)[DELETE] += 1
 
+    def fetched_together(self, keys: Iterable[bytes], missed: Iterable[bytes]) -> None:
+        """Count lookups of many keys, and those of them that found nothing."""
+        delimiter = self._delimiter
+        gets = Counter([key.partition(delimiter)[0] for key in keys if delimiter in key])
+        misses = Counter([key.partition(delimiter)[0] for key in missed if delimiter in key])
+        with self._lock:
+            for prefix, number in gets.items():
+                counts = self._of_prefix_locked(prefix)
+                counts[GET] += number
+                counts[HIT] += number - misses[prefix]
+
+    def stored_together(self, keys: Iterable[bytes]) -> None:
+        """Count storage commands for many keys."""
+        delimiter = self._delimiter
+        sets = Counter([key.partition(delimiter)[0] for key in keys if delimiter in key])
+        with self._lock:
+            for prefix, number in sets.items():
+                self._of_prefix_locked(prefix)[SET] += number
+
+    def concerns(self, requests: bytes) -> bool:
+        """Return whether a key in these requests may have a prefix."""
+        return self._delimiter in requests
+
     def clear(self) -> None:
         """Remove all counts, as `stats reset` does."""
         with self._lock:
@@ -67,9 +91,13 @@ class Prefixes:
     def _of_locked(self, key: bytes) -> list[int]:
         """Return the counts of a key's prefix, or counts that nobody reads for a key that is not counted."""
         prefix, delimiter, _ = key.partition(self._delimiter)
-        counts = self._counts.get(prefix) if delimiter else None
+        return self._of_prefix_locked(prefix) if delimiter else [0, 0, 0, 0]
+
+    def _of_prefix_locked(self, prefix: bytes) -> list[int]:
+        """Return the counts of a prefix, or counts that nobody reads if there are too many prefixes."""
+        counts = self._counts.get(prefix)
         if counts is None:
             counts = [0, 0, 0, 0]
-            if delimiter and len(self._counts) < MAX_PREFIXES:
+            if len(self._counts) < MAX_PREFIXES:
                 self._counts[prefix] = counts
         return counts

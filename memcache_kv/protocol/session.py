@@ -33,7 +33,7 @@ class Session:
 
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
-        "close_reason", "turn_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks",
+        "close_reason", "turn_bytes", "_takes_small_sets", "_held", "_more", "_chunks",
         "_requests_per_turn", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
@@ -60,7 +60,6 @@ class Session:
         self.turn_bytes = 0
         """Bytes of large values that were answered in this turn."""
         self._takes_small_sets = context.store.takes_small_sets
-        self._log = context.log
         self.observers = context.observers
         self._held = b""
         """Input that is not a whole request yet, or waits for the next turn."""
@@ -103,6 +102,13 @@ class Session:
 
     def resume(self) -> None:
         """Go on where a turn ended."""
+        if self.observers.active:
+            self.observers.observe(self._resume)
+        else:
+            self._resume()
+
+    def _resume(self) -> bool:
+        """Go on; return False, as `_receive_general` does."""
         data, self._held = self._held, b""
         self.paused = False
         if self._more is not None:
@@ -114,9 +120,10 @@ class Session:
                 self.reject_write()
             if self.paused:
                 self._held = data
-                return
+                return False
         if data:
             self._run(data)
+        return False
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
         """Answer with what this gives, a chunk a turn, until it has no more: for a reply that takes long to make."""

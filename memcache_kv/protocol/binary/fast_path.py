@@ -79,6 +79,9 @@ class BinaryFastPath(Session):
             return b""
         self.counters.cmd_get += 1
         self.counters.get_hits += 1
+        if self.observers.active:
+            self.observers.pass_over(0, 0, 1)
+            self.observers.fetched_together((key,), ())
         wire_bytes = wire_bytes_of(entry)
         value = value_of(wire_bytes)
         body_bytes = FLAGS_BYTES + form.told_bytes + len(value)
@@ -103,4 +106,8 @@ class BinaryFastPath(Session):
         except WritesRejected:  # the general way finds it too, and answers
             return b""
         self.counters.cmd_set += 1
+        if self.observers.active:
+            self.observers.pass_over(0, 1, 1)
+            if self.observers.prefixes.counting:
+                self.observers.prefixes.stored(key)
         return SET_REPLY_HEAD + data[OPAQUE_AT:CAS_AT] + cas.to_bytes(8, "big")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,7 @@ class BinaryProtocol(BinaryFastPath):
     def receive(self, data: bytes) -> bool:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
         if self._held or self._mid_block or self.observers.active or not self.is_open:
-            self._receive_general(data)
-            return False
+            return self.observers.observe(partial(self._receive_general, data))
         reply = self._answer_fast(data)
         if reply:
             self.out.append(reply)
@@ -66,16 +66,17 @@ class BinaryProtocol(BinaryFastPath):
         self._run(data)
         return False
 
-    def _receive_general(self, data: bytes) -> None:
+    def _receive_general(self, data: bytes) -> bool:
         if self._held:
             data = self._held + data
             self._held = b""
         if self._mid_block:
             position = self._read_block(data, 0)
             if position == len(data):
-                return
+                return False
             data = data[position:]
         self._run(data)
+        return False
 
     @property
     def is_open(self) -> bool:
@@ -90,7 +91,7 @@ class BinaryProtocol(BinaryFastPath):
             if size - position < HEAD_BYTES:
                 break
             fields = unpack(data, position)
-            if not self.observers.active and self.is_open:
+            if not self.observers.takes_lines and self.is_open:
                 stop = position + HEAD_BYTES + fields[3]
                 reply = self._answer_fast(data[position:stop])
                 if reply:
@@ -140,8 +141,8 @@ class BinaryProtocol(BinaryFastPath):
             return 0
         if stop > len(data):
             return 0
-        if self._log.verbosity > 1:
-            self._log.request(self.fd, b"0x%02x %a" % (request.opcode, key))
+        if self.context.log.verbosity > 1:
+            self.observers.request(self.fd, b"0x%02x %a" % (request.opcode, key))
         self._request = request
         try:
             command.carry_out(self, request)
@@ -185,12 +186,12 @@ class BinaryProtocol(BinaryFastPath):
     def fail(self, request: Request, status: Status, text: bytes = b"") -> None:
         """Answer with an error, in memcached's words where no others are given; silence covers none."""
         text = text or TEXTS[status]
-        self._log.reply(self.fd, text)
+        self.observers.reply(self.fd, text)
         self.out.append(packet(request, status, value=text))
 
     def answer(self, request: Request, status: Status, value: bytes, cas: int = 0) -> None:
         """Answer with a status and a value."""
-        self._log.reply(self.fd, b"0x%02x" % status)
+        self.observers.reply(self.fd, b"0x%02x" % status)
         self.out.append(packet(request, status, value=value, cas=cas))
 
     def answer_hit(self, request: Request, entry: Entry, key: bytes, with_value: bool) -> None:
@@ -199,7 +200,7 @@ class BinaryProtocol(BinaryFastPath):
         value = wire_bytes[wire_bytes.index(b"\n") + 1 : -2] if with_value else b""
         self.turn_bytes += len(value)
         self.paused = self.turn_bytes > TURN_BYTES
-        self._log.reply(self.fd, b"0x%02x" % Status.SUCCESS)
+        self.observers.reply(self.fd, b"0x%02x" % Status.SUCCESS)
         extras = flags_of(wire_bytes).to_bytes(FLAGS_BYTES, "big")
         self.out.append(packet(request, Status.SUCCESS, extras, key, value, cas_of(entry)))
 

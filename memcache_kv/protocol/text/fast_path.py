@@ -67,11 +67,13 @@ NO_FORM = SetForm(b"", -1, b"", ())
 class FastPath(Session):
     """A text connection, as far as requests in their common form go."""
 
-    __slots__ = ("_lines_at_once",)
+    __slots__ = ("_lines_at_once", "_missed")
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
         self._lines_at_once = min(LINES, self._requests_per_turn)
+        self._missed: list[bytes] = []
+        """Keys that the present batch did not find, while they are observed."""
 
     def _run_fast(self, data: bytes, position: int) -> tuple[int, int]:
         """Carry out the requests in their common form with which the rest of the input begins.
@@ -129,15 +131,32 @@ class FastPath(Session):
                 line = NO_BLOCK
         except WritesRejected:
             pass  # the general way finds it too, and answers
-        self._count_fast(hits, sets)
+        self._count_fast(hits, sets, others, split)
         left = 0 if line is NO_BLOCK else sum(len(each) + 2 for each in (line, block, *lines) if each is not NO_BLOCK)
         return stop - left, hits + sets + others
 
-    def _count_fast(self, hits: int, sets: int) -> None:
+    def _count_fast(self, hits: int, sets: int, others: int, lines: list[bytes]) -> None:
+        """Count the requests with which these lines begin, and report them to those who observe."""
         counters = self.counters
         counters.cmd_get += hits
         counters.get_hits += hits
         counters.cmd_set += sets
+        if self.observers.active:
+            self._report(lines[: hits + others + 2 * sets], sets)
+
+    def _report(self, lines: list[bytes], sets: int) -> None:
+        """Report requests that were carried out to the observers. The lines are whole requests, so many of them sets.
+
+        Gets of several keys report their keys themselves.
+        """
+        observers, missed = self.observers, self._missed
+        self._missed = []
+        requests = len(lines) - sets
+        observers.pass_over(requests - sets, sets, requests)
+        if observers.prefixes.counting and observers.prefixes.concerns(b"\n".join(lines)):
+            gets, stores = _keys_of(lines)
+            observers.prefixes.fetched_together(gets, missed)
+            observers.prefixes.stored_together(stores)
 
     def _begins_large(self, data: bytes, position: int) -> bool:
         """Tell whether there is a set of a large value: to look for lines in that would take long."""
@@ -172,6 +191,8 @@ class FastPath(Session):
             return False
         elif (live := store.get(keys)) is None:
             counters.get_misses += 1
+            if self.observers.active:
+                self._missed.append(keys)
             self.out.append(b"END\r\n")
         else:
             counters.get_hits += 1
@@ -185,6 +206,21 @@ class FastPath(Session):
         if len(words) > LONGEST_TAIL_BYTES or not self._takes_small_sets:
             return NO_FORM
         return set_form(words, self.store.clock.now, self.store.clock.started)
+
+
+def _keys_of(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Return the keys that these requests got and set, but for those of gets of several keys."""
+    gets, stores, rest = list[bytes](), list[bytes](), iter(lines)
+    for line in rest:
+        if line[:4] == b"get ":
+            if SPACE not in (key := line[4:]):
+                gets.append(key)
+        elif line[:3] == b"mg ":
+            gets.append(line.split(b" ", 2)[1])
+        else:
+            stores.append(line.split(b" ", 2)[1])
+            next(rest)  # its data block
+    return gets, stores
 
 
 @lru_cache(FORMS_KEPT)

@@ -6,6 +6,7 @@ r"""The classic text protocol: lines and data blocks in, replies out (memcached'
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,7 @@ class TextProtocol(FastPath):
     def receive(self, data: bytes) -> bool:
         """Take what arrived, carry out the requests that are whole, and keep the rest."""
         if self._held or self._mid_block or self.observers.active:
-            self._receive_general(data)
-            return False
+            return self.observers.observe(partial(self._receive_general, data))
         self.turn_bytes = 0
         position, done = self._run_fast(data, 0)
         if position == len(data):
@@ -67,8 +67,8 @@ class TextProtocol(FastPath):
         self._run(data, position, done)
         return False
 
-    def _receive_general(self, data: bytes) -> None:
-        """Take what continues a request that is not whole yet, or what observers must see one by one."""
+    def _receive_general(self, data: bytes) -> bool:
+        """Take what continues a request that is not whole yet, or what is observed."""
         if self._held:
             data = self._held + data
             self._held = b""
@@ -76,10 +76,14 @@ class TextProtocol(FastPath):
         if self._mid_block:
             position = self._read_block(data, 0)
             if position == len(data):
-                return
+                return False
             data = data[position:]
         self.turn_bytes = 0
-        self._run(data)
+        position, done = (0, 0) if self.observers.takes_lines else self._run_fast(data, 0)
+        if position == len(data):
+            return self.turn_bytes <= JOINED_BYTES
+        self._run(data, position, done)
+        return False
 
     def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
         """Carry out requests until the input or the turn is used up: one in the general way, then those that follow
@@ -100,7 +104,7 @@ class TextProtocol(FastPath):
                 break
             if (
                 left >= self._lines_at_once
-                and not self.observers.active
+                and not self.observers.takes_lines
                 and data[position : position + 3] in FAST_COMMANDS
             ):
                 position, done = self._run_fast(data, position)
@@ -125,7 +129,7 @@ class TextProtocol(FastPath):
     def _line(self, line: bytes, length_bytes: int) -> None:
         """Carry out one command line, whose length is counted with its end."""
         self.noreply = False
-        self._log.request(self.fd, line)
+        self.observers.request(self.fd, line)
         if length_bytes < 4:
             self.reply(BAD_FORMAT)
         else:
@@ -171,14 +175,14 @@ class TextProtocol(FastPath):
     def reply(self, line: bytes) -> None:
         """Answer with one line, unless the request asked for silence."""
         if self.noreply:
-            self._log.reply(self.fd, b"NOREPLY " + line)
+            self.observers.reply(self.fd, b"NOREPLY " + line)
             return
-        self._log.reply(self.fd, line)
+        self.observers.reply(self.fd, line)
         self.out += (line, b"\r\n")
 
     def send(self, line: bytes, rest: bytes) -> None:
         """Answer with a line and what follows it; large values end the turn."""
-        self._log.reply(self.fd, line)
+        self.observers.reply(self.fd, line)
         self.turn_bytes += len(rest)
         if self.turn_bytes > TURN_BYTES:
             self.paused = True
@@ -198,7 +202,7 @@ class TextProtocol(FastPath):
     def answer_keys(self) -> None:
         """Answer as many keys of the present get as the turn has room for, and END after the last."""
         keys = list(islice(self._keys, multiget.KEYS_PER_TURN))
-        is_fast = self._find == self.store.get and not self.observers.active
+        is_fast = self._find == self.store.get and not self.observers.takes_lines
         reply = multiget.answer_keys(self, keys) if is_fast else None
         if reply is None:
             answered = self._answer_singly(keys)
@@ -209,7 +213,7 @@ class TextProtocol(FastPath):
             self._keys = chain(keys[answered:], self._keys)
         elif len(keys) < multiget.KEYS_PER_TURN:
             self._more = None
-            self._log.reply(self.fd, b"END")
+            self.observers.reply(self.fd, b"END")
             self.out.append(b"END\r\n")
             return
         self.paused = True
@@ -217,14 +221,14 @@ class TextProtocol(FastPath):
 
     def _answer_singly(self, keys: list[bytes]) -> int:
         """Answer a part of a command that retrieves, key by key; return how many."""
-        find, log, hits, misses = self._find, self._log, 0, 0
+        find, observers, hits, misses = self._find, self.observers, 0, 0
         for key in keys:
             entry = fetch(self, key, find)
             if entry is None:
                 misses += 1
                 continue
             hits += 1
-            log.reply(self.fd, b"sending key " + key)
+            observers.reply(self.fd, b"sending key " + key)
             self._send_value(key, entry)
             if self.turn_bytes > TURN_BYTES:
                 break
