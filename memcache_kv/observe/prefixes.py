@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,9 @@ PREFIXES_AT_ONCE = 256
 """The number of prefixes in one piece of the dump."""
 
 GET, HIT, SET, DELETE = range(4)
+STORE_WORDS = frozenset((b"set", b"ms"))
+FEW = 4
+"""So many different prefixes are counted one by one, which takes less time than a Counter."""
 
 
 class Prefixes:
@@ -27,6 +31,9 @@ class Prefixes:
         self._delimiter = delimiter.encode()
         self._counts: dict[bytes, list[int]] = {}
         self._lock = threading.Lock()
+        end = re.escape(self._delimiter)
+        self._heads = re.compile(rb"\n((?:get|mg|set|ms) %b)(?! )%b" % (_before(self._delimiter), end)).findall
+        """Finds what stands before the delimiter in each line, if there is one in the key."""
 
     def fetched(self, key: bytes, found: bool) -> None:
         """Count a lookup of a key, and whether it was found."""
@@ -56,17 +63,29 @@ class Prefixes:
                 counts[GET] += number
                 counts[HIT] += number - misses[prefix]
 
-    def stored_together(self, keys: Iterable[bytes]) -> None:
-        """Count storage commands for many keys."""
-        delimiter = self._delimiter
-        sets = Counter([key.partition(delimiter)[0] for key in keys if delimiter in key])
-        with self._lock:
-            for prefix, number in sets.items():
-                self._of_prefix_locked(prefix)[SET] += number
+    def requested(self, requests: list[bytes], missed: list[bytes]) -> None:
+        """Count lines of the text protocol, each a `get`, `mg`, `set` or `ms` of one key, without their line ends.
 
-    def concerns(self, requests: bytes) -> bool:
-        """Return whether a key in these requests may have a prefix."""
-        return self._delimiter in requests
+        missed: the keys that were not found.
+        """
+        text = b"\n" + b"\n".join(requests)
+        if self._delimiter not in text:
+            return
+        heads = self._heads(text)
+        different = set(heads)
+        numbers = {head: heads.count(head) for head in different} if len(different) < FEW else Counter(heads)
+        misses = Counter([key.partition(self._delimiter)[0] for key in missed if self._delimiter in key])
+        with self._lock:
+            for head, number in numbers.items():
+                command, _, prefix = head.partition(b" ")
+                counts = self._of_prefix_locked(prefix)
+                if command in STORE_WORDS:
+                    counts[SET] += number
+                else:
+                    counts[GET] += number
+                    counts[HIT] += number
+            for prefix, number in misses.items():
+                self._of_prefix_locked(prefix)[HIT] -= number
 
     def clear(self) -> None:
         """Remove all counts, as `stats reset` does."""
@@ -101,3 +120,9 @@ class Prefixes:
             if len(self._counts) < MAX_PREFIXES:
                 self._counts[prefix] = counts
         return counts
+
+
+def _before(delimiter: bytes) -> bytes:
+    """Return the regular expression of a key's part before the delimiter."""
+    end = re.escape(delimiter)
+    return b"[^ \\n%b]*+" % end if len(delimiter) == 1 else b"(?:(?!%b)[^ \\n])*+" % end

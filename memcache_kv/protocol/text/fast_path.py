@@ -30,6 +30,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 
+G, S = b"gs"
 LINES = 128
 """How many lines are split off at once: where another request follows, few were split off in vain."""
 FAST_COMMANDS = frozenset((b"get", b"set", b"mg ", b"ms "))
@@ -142,21 +143,20 @@ class FastPath(Session):
         counters.get_hits += hits
         counters.cmd_set += sets
         if self.observers.active:
-            self._report(lines[: hits + others + 2 * sets], sets)
+            self._report(lines[: hits + others + 2 * sets], sets, others)
 
-    def _report(self, lines: list[bytes], sets: int) -> None:
-        """Report requests that were carried out to the observers. The lines are whole requests, so many of them sets.
+    def _report(self, lines: list[bytes], sets: int, others: int) -> None:
+        """Report requests that were carried out to the observers.
 
-        Gets of several keys report their keys themselves.
+        lines: whole requests; sets: how many store; others: how many may be gets of several keys, which report their
+        keys themselves.
         """
         observers, missed = self.observers, self._missed
         self._missed = []
         requests = len(lines) - sets
         observers.pass_over(requests - sets, sets, requests)
-        if observers.prefixes.counting and observers.prefixes.concerns(b"\n".join(lines)):
-            gets, stores = _keys_of(lines)
-            observers.prefixes.fetched_together(gets, missed)
-            observers.prefixes.stored_together(stores)
+        if observers.prefixes.counting:
+            observers.prefixes.requested(_of_one_key(lines) if sets or others else lines, missed)
 
     def _begins_large(self, data: bytes, position: int) -> bool:
         """Tell whether there is a set of a large value: to look for lines in that would take long."""
@@ -208,19 +208,16 @@ class FastPath(Session):
         return set_form(words, self.store.clock.now, self.store.clock.started)
 
 
-def _keys_of(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Return the keys that these requests got and set, but for those of gets of several keys."""
-    gets, stores, rest = list[bytes](), list[bytes](), iter(lines)
+def _of_one_key(lines: list[bytes]) -> list[bytes]:
+    """Return the lines of those requests of the fast path that name one key, without data blocks."""
+    requests, rest = list[bytes](), iter(lines)
     for line in rest:
-        if line[:4] == b"get ":
-            if SPACE not in (key := line[4:]):
-                gets.append(key)
-        elif line[:3] == b"mg ":
-            gets.append(line.split(b" ", 2)[1])
-        else:
-            stores.append(line.split(b" ", 2)[1])
+        if line[0] == S or line[1] == S:  # set or ms
             next(rest)  # its data block
-    return gets, stores
+        elif line[0] == G and line.count(b" ") > 1:
+            continue
+        requests.append(line)
+    return requests
 
 
 @lru_cache(FORMS_KEPT)
