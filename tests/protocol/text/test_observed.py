@@ -71,6 +71,27 @@ def test_prefixes_are_counted_alike_on_both_ways(delimiter: str) -> None:
     assert len(fast.counts) > 1
 
 
+def test_prefixes_of_the_batch_before_are_counted_alike_on_both_ways() -> None:
+    fast, general = Scene(), Scene()
+    for scene in (fast, general):
+        scene.observers.count_prefixes(True)
+    general.observers.set_verbosity(2)
+    for keys in (
+        b"a:1 b:2",
+        b"a:2 b:1:b:1",
+        b"a:1 a:\xff",
+        b"aa:1 a:1",
+        b"a b:1",
+        b"b:2",
+        b"c:1 d:1 e:1 f:1 g:1",
+        b"a:1",
+    ):
+        requests = b"".join(b"get %b\r\nset %b 0 0 1\r\nx\r\n" % (key, key) for key in keys.split())
+        assert fast.ask(requests) == general.ask(requests)
+        assert fast.counts == general.counts
+    assert len(fast.counts) == 9
+
+
 def test_many_prefixes_are_counted_alike_on_both_ways() -> None:
     requests = b"".join(b"get %d:a\r\nset %d:a 0 0 1\r\nx\r\n" % (n % 30, n % 20) for n in range(200))
     fast, general = Scene(), Scene()
