@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
@@ -11,6 +13,9 @@ PREFIXES_AT_ONCE = 256
 """The number of prefixes in one piece of the dump."""
 
 GET, HIT, SET, DELETE = range(4)
+STORE_WORDS = frozenset((b"set", b"ms"))
+FEW = 4
+"""Up to so many different prefixes are counted one by one, which takes less time than a Counter."""
 
 
 class Prefixes:
@@ -26,6 +31,11 @@ class Prefixes:
         self._delimiter = delimiter.encode()
         self._counts: dict[bytes, list[int]] = {}
         self._lock = threading.Lock()
+        end = re.escape(self._delimiter)
+        self._heads = re.compile(rb"\n((?:get|mg|set|ms) %b)(?! )%b" % (_before(self._delimiter), end)).findall
+        """Finds what stands before the delimiter in each line, if there is one in the key."""
+        self._recent: frozenset[bytes] = frozenset()
+        """What it found in the last batch, if that was little."""
 
     def fetched(self, key: bytes, found: bool) -> None:
         """Count a lookup of a key, and whether it was found."""
@@ -43,6 +53,57 @@ class Prefixes:
         """Count a delete, whether it found the key or not."""
         with self._lock:
             self._of_locked(key)[DELETE] += 1
+
+    def fetched_together(self, keys: Iterable[bytes], missed: Iterable[bytes]) -> None:
+        """Count lookups of many keys, and those of them that found nothing."""
+        delimiter = self._delimiter
+        gets = Counter([key.partition(delimiter)[0] for key in keys if delimiter in key])
+        misses = Counter([key.partition(delimiter)[0] for key in missed if delimiter in key])
+        with self._lock:
+            for prefix, number in gets.items():
+                counts = self._of_prefix_locked(prefix)
+                counts[GET] += number
+                counts[HIT] += number - misses[prefix]
+
+    def requested(self, requests: list[bytes], missed: list[bytes]) -> None:
+        """Count lines of the text protocol, each a `get`, `mg`, `set` or `ms` of one key, without their line ends.
+
+        missed: the keys that were not found.
+        """
+        text = b"\n" + b"\n".join(requests)
+        if self._delimiter not in text:
+            return
+        numbers = self._counted(text, len(requests))
+        misses = Counter([key.partition(self._delimiter)[0] for key in missed if self._delimiter in key])
+        with self._lock:
+            for head, number in numbers.items():
+                if not number:
+                    continue
+                command, _, prefix = head.partition(b" ")
+                counts = self._of_prefix_locked(prefix)
+                if command in STORE_WORDS:
+                    counts[SET] += number
+                else:
+                    counts[GET] += number
+                    counts[HIT] += number
+            for prefix, number in misses.items():
+                self._of_prefix_locked(prefix)[HIT] -= number
+
+    def _counted(self, text: bytes, requests: int) -> Mapping[bytes, int]:
+        """Return how often each head occurs in these lines: what stands before the delimiter in the key.
+
+        Mostly the heads are those of the batch before. If they account for all requests, no others are looked for.
+        """
+        numbers = {head: text.count(b"\n%b%b" % (head, self._delimiter)) for head in self._recent}
+        if sum(numbers.values()) == requests:
+            return numbers
+        heads = self._heads(text)
+        different = set(heads)
+        if len(different) > FEW:
+            self._recent = frozenset()
+            return Counter(heads)
+        self._recent = frozenset(different)
+        return {head: heads.count(head) for head in different}
 
     def clear(self) -> None:
         """Remove all counts, as `stats reset` does."""
@@ -67,9 +128,19 @@ class Prefixes:
     def _of_locked(self, key: bytes) -> list[int]:
         """Return the counts of a key's prefix, or counts that nobody reads for a key that is not counted."""
         prefix, delimiter, _ = key.partition(self._delimiter)
-        counts = self._counts.get(prefix) if delimiter else None
+        return self._of_prefix_locked(prefix) if delimiter else [0, 0, 0, 0]
+
+    def _of_prefix_locked(self, prefix: bytes) -> list[int]:
+        """Return the counts of a prefix, or counts that nobody reads if there are too many prefixes."""
+        counts = self._counts.get(prefix)
         if counts is None:
             counts = [0, 0, 0, 0]
-            if delimiter and len(self._counts) < MAX_PREFIXES:
+            if len(self._counts) < MAX_PREFIXES:
                 self._counts[prefix] = counts
         return counts
+
+
+def _before(delimiter: bytes) -> bytes:
+    """Return the regular expression of a key's part before the delimiter."""
+    end = re.escape(delimiter)
+    return b"[^ \\n%b]*+" % end if len(delimiter) == 1 else b"(?:(?!%b)[^ \\n])*+" % end

@@ -63,6 +63,10 @@ class Watcher:
         self._waiting_bytes = 0
         self._skipped = 0
 
+    def skip_locked(self, lines: int) -> None:
+        """Count lines that were not made, for the line that says how many are missing. The lock must be held."""
+        self._skipped += lines
+
     def offer_locked(self, line: bytes) -> bool:
         """Buffer a line and return True, or skip it and return False if there is no room. The lock must be held."""
         if self._waiting_bytes + len(line) + SKIPPED_LINE_BYTES > self.limit_bytes:
@@ -112,6 +116,8 @@ class Watchers:
         self._followers: list[Callable[[], None]] = []
         self._streams: frozenset[Stream] = frozenset()
         self._line_id = 0
+        self._dropped: dict[Stream, int] = {}
+        """For each stream, how many dropped lines its watchers do not know of yet."""
         self.reset()
 
     def reset(self) -> None:
@@ -122,6 +128,8 @@ class Watchers:
         """The number of lines buffered, counted for each watcher."""
         self.skipped = 0
         """The number of lines skipped, counted for each watcher."""
+        self.dropped = 0
+        """The number of lines that were not made, as there was no time."""
 
     @property
     def count(self) -> int:
@@ -141,6 +149,7 @@ class Watchers:
         with self._lock:
             if len(self._watchers) >= WATCHERS_LIMIT:
                 return None
+            self._settle_locked()
             watcher = Watcher(streams, self._lines_limit_bytes, self._lock, notify)
             self._watchers.append(watcher)
             self._line_id += 1  # as in memcached, where this id marks the first line for the new watcher
@@ -157,6 +166,21 @@ class Watchers:
         self._streams = frozenset[Stream]().union(*(watcher.streams for watcher in self._watchers))
         for changed in self._followers:
             changed()
+
+    def drop(self, stream: Stream, lines: int) -> None:
+        """Count lines for which there was no time. The watchers of their stream are told with their next line."""
+        if lines and stream in self._streams:
+            with self._lock:
+                self._dropped[stream] = self._dropped.get(stream, 0) + lines
+                self.dropped += lines
+
+    def _settle_locked(self) -> None:
+        """Add the dropped lines to what each watcher is told."""
+        for stream, lines in self._dropped.items():
+            for watcher in self._watchers:
+                if stream in watcher.streams:
+                    watcher.skip_locked(lines)
+        self._dropped.clear()
 
     # Events
 
@@ -229,6 +253,8 @@ class Watchers:
             seconds, micros = divmod(self._now_us(), 1_000_000)
             line = f"ts={seconds}.{micros:06d} gid={self._line_id} type={text}\n".encode()
             self.written += 1
+            if self._dropped:
+                self._settle_locked()
             for watcher in self._watchers:
                 if stream not in watcher.streams:
                     continue

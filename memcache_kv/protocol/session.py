@@ -47,7 +47,7 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_list_bytes", "_takes_small_sets", "_log", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
+        "_list_bytes", "_takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
         "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
@@ -75,7 +75,6 @@ class Session:
         """Bytes of large values in this turn's replies."""
         self._list_bytes = 0
         """Bytes of the list of keys that a reply longer than a turn goes through."""
-        self._log = context.log
         self.observers = context.observers
         self._held: bytes | bytearray = b""
         """Input that is not a complete request yet, or that waits for the next turn. The beginning of a text line is a
@@ -165,6 +164,13 @@ class Session:
 
     def resume(self) -> None:
         """Continue where the last turn ended."""
+        if self.observers.active:
+            self.observers.observe(self._resume)
+        else:
+            self._resume()
+
+    def _resume(self) -> bool:
+        """Continue; return False, as `_receive_general` does."""
         data, self._held = bytes(self._held), b""
         self.paused = False
         if self._more is not None:
@@ -179,9 +185,10 @@ class Session:
             if self.paused:
                 self._held = data
                 self.paused = self._more is not None or bool(data)
-                return
+                return False
         if data:
             self._run(data)
+        return False
 
     def limit_turn(self, requests: int) -> None:
         """Carry out so many requests in one turn at most, from the next turn on."""

@@ -207,7 +207,7 @@ def _threads(context: ReportedServer) -> Report:
 
 def _log(context: ReportedServer) -> Report:
     watchers = context.observers.watchers
-    yield "log_worker_dropped", 0  # lines go to the watchers' buffers directly
+    yield "log_worker_dropped", watchers.dropped
     yield "log_worker_written", watchers.written
     yield "log_watcher_skipped", watchers.skipped
     yield "log_watcher_sent", watchers.sent

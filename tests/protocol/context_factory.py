@@ -3,6 +3,7 @@
 import io
 
 from memcache_kv.config.settings import Settings
+from memcache_kv.observe.budget import Budget
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Watchers
@@ -47,7 +48,7 @@ class Surroundings:
             clock=self.clock,
             store=self.store,
             log=log,
-            observers=Observers(log, watchers=Watchers(self.clock, sizes=sizes)),
+            observers=Observers(log, watchers=Watchers(self.clock, sizes=sizes), budget=Budget(cpu=lambda: 0.0)),
             counters=self.counters,
             all_counters=[self.counters],
             totals=ConnectionTotals(self.settings.conn_limit),

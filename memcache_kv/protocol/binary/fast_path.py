@@ -84,6 +84,9 @@ class BinaryFastPath(Session):
             store.record_access(key, entry)
         self.counters.cmd_get += 1
         self.counters.get_hits += 1
+        if self.observers.active:
+            self.observers.pass_over(0, 0, 1)
+            self.observers.fetched_together((key,), ())
         cas, flags, value = parts_with_cas(entry)
         body_bytes = FLAGS_BYTES + form.reply_key_bytes + len(value)
         head = form.reply_head + body_bytes.to_bytes(4, "big") + data[OPAQUE_AT:CAS_AT] + cas
@@ -107,4 +110,8 @@ class BinaryFastPath(Session):
         except WritesRejected:  # the general path raises it again and replies
             return b""
         self.counters.cmd_set += 1
+        if self.observers.active:
+            self.observers.pass_over(0, 1, 1)
+            if self.observers.prefixes.counting:
+                self.observers.prefixes.stored(key)
         return SET_REPLY_HEAD + data[OPAQUE_AT:CAS_AT] + cas.to_bytes(8, "big")

@@ -61,8 +61,7 @@ class BinaryProtocol(BinaryFastPath):
     def receive(self, data: bytes) -> bool:
         """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self._mid_block or self.observers.active or (self.login is not None and not self.is_open):
-            self._receive_general(data)
-            return False
+            return self.observers.observe(partial(self._receive_general, data))
         reply = self._answer_fast(data)
         if reply:
             self.out.append(reply)
@@ -70,7 +69,8 @@ class BinaryProtocol(BinaryFastPath):
         self._run(data)
         return False
 
-    def _receive_general(self, data: bytes) -> None:
+    def _receive_general(self, data: bytes) -> bool:
+        """Handle input that continues an incomplete request, or while requests are observed."""
         if self._held:  # no more than a head, extras and a key
             data = bytes(self._held) + data
             self._held = b""
@@ -78,9 +78,10 @@ class BinaryProtocol(BinaryFastPath):
             position = self._read_block(data, 0)
             if position == len(data) or self._more is not None:
                 self._held = data[position:]
-                return
+                return False
             data = data[position:]
         self._run(data)
+        return False
 
     @property
     def is_open(self) -> bool:
@@ -96,7 +97,7 @@ class BinaryProtocol(BinaryFastPath):
             if size - position < HEAD_BYTES:
                 break
             fields = unpack(data, position)
-            if not self.observers.active and self.is_open:
+            if not self.observers.takes_lines and self.is_open:
                 stop = position + HEAD_BYTES + fields[3]
                 reply = self._answer_fast(data[position:stop])
                 if reply:
@@ -149,8 +150,8 @@ class BinaryProtocol(BinaryFastPath):
             return 0
         if stop > len(data):
             return 0
-        if self._log.verbosity > 1:
-            self._log.request(self.fd, b"0x%02x %a" % (request.opcode, key))
+        if self.context.log.verbosity > 1:
+            self.observers.request(self.fd, b"0x%02x %a" % (request.opcode, key))
         if request.opcode in self.checked_commands and not self._is_admitted(request):
             command = NOT_ALLOWED
         self._request = request
@@ -211,12 +212,12 @@ class BinaryProtocol(BinaryFastPath):
     def fail(self, request: Request, status: Status, text: bytes = b"") -> None:
         """Reply with an error, also to a quiet request. Without `text`, memcached's text for the status is sent."""
         text = text or TEXTS[status]
-        self._log.reply(self.fd, text)
+        self.observers.reply(self.fd, text)
         self.out.append(packet(request, status, value=text))
 
     def answer(self, request: Request, status: Status, value: bytes, cas: int = 0) -> None:
         """Reply with a status and a value."""
-        self._log.reply(self.fd, b"0x%02x" % status)
+        self.observers.reply(self.fd, b"0x%02x" % status)
         self.out.append(packet(request, status, value=value, cas=cas))
 
     def answer_hit(self, request: Request, entry: Entry, key: bytes, with_value: bool) -> None:
@@ -225,7 +226,7 @@ class BinaryProtocol(BinaryFastPath):
         value = wire_bytes[wire_bytes.index(b"\n") + 1 : -2] if with_value else b""
         self.turn_bytes += len(value)
         self.paused = self.turn_bytes > TURN_BYTES
-        self._log.reply(self.fd, b"0x%02x" % Status.SUCCESS)
+        self.observers.reply(self.fd, b"0x%02x" % Status.SUCCESS)
         extras = flags_of(wire_bytes).to_bytes(FLAGS_BYTES, "big")
         self.out.append(packet(request, Status.SUCCESS, extras, key, value, cas_of(entry)))
 

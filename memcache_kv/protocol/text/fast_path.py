@@ -32,6 +32,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 
+G, S = b"gs"
 LINES = 128
 """How many lines are split at once. A request in another form stops the fast path, and its split lines are wasted."""
 FAST_COMMANDS = frozenset((b"get", b"set", b"mg ", b"ms "))
@@ -68,11 +69,13 @@ NO_FORM = SetForm(b"", -1, b"", ())
 class FastPath(Session):
     """The fast path of a text connection."""
 
-    __slots__ = ("_lines_at_once", "_words", "_parsed_at", "_form")
+    __slots__ = ("_lines_at_once", "_words", "_parsed_at", "_form", "_missed")
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
         self._lines_at_once = min(LINES, self._requests_per_turn)
+        self._missed: list[bytes] = []
+        """Keys that the present batch did not find, while they are observed."""
 
     def permit(
         self, origin: Origin | None = None, user: bytes | None = None, user_class: CommandClass | None = None
@@ -130,11 +133,9 @@ class FastPath(Session):
                         break
                     store.put(key, b"".join((head, block, value_end)))
                     out += reply
-                    sets += 1
-                    block = NO_BLOCK
+                    sets, block = sets + 1, NO_BLOCK
                 elif command == b"ms" and store_ms(self, key, block := next(lines, NO_BLOCK)):
-                    sets += 1
-                    block = NO_BLOCK
+                    sets, block = sets + 1, NO_BLOCK
                 else:
                     break
             else:
@@ -145,8 +146,23 @@ class FastPath(Session):
         counters.cmd_get += hits
         counters.get_hits += hits
         counters.cmd_set += sets
+        if self.observers.active:
+            self._report(split[: hits + others + 2 * sets], sets, others)
         left = 0 if line is NO_BLOCK else sum(len(each) + 2 for each in (line, block, *lines) if each is not NO_BLOCK)
         return stop - left, hits + sets + others
+
+    def _report(self, lines: list[bytes], sets: int, others: int) -> None:
+        """Report the requests of this batch to the observers.
+
+        lines: whole requests; sets: how many store; others: how many may be gets of several keys, which report their
+        keys themselves.
+        """
+        observers, missed = self.observers, self._missed
+        self._missed = []
+        requests = len(lines) - sets
+        observers.pass_over(requests - sets, sets, requests)
+        if observers.prefixes.counting:
+            observers.prefixes.requested(_of_one_key(lines) if sets or others else lines, missed)
 
     def _begins_large(self, data: bytes, position: int) -> bool:
         """Return whether a set of a large value begins here: splitting its value into lines would take long."""
@@ -206,6 +222,8 @@ class FastPath(Session):
             return False
         elif (live := store.get(keys)) is None:
             counters.get_misses += 1
+            if self.observers.active:
+                self._missed.append(keys)
             self.out.append(b"END\r\n")
         else:
             counters.get_hits += 1
@@ -221,6 +239,18 @@ class FastPath(Session):
         clock = self.store.clock
         self._words, self._parsed_at, self._form = words, clock.now, set_form(words, clock.now, clock.started)
         return self._form
+
+
+def _of_one_key(lines: list[bytes]) -> list[bytes]:
+    """Return the lines of those requests of the fast path that name one key, without data blocks."""
+    requests, rest = list[bytes](), iter(lines)
+    for line in rest:
+        if line[0] == S or line[1] == S:  # set or ms
+            next(rest)  # its data block
+        elif line[0] == G and line.count(b" ") > 1:
+            continue
+        requests.append(line)
+    return requests
 
 
 @lru_cache(FORMS_KEPT)

@@ -6,6 +6,7 @@ r"""The classic text protocol: split the input into lines and data blocks (memca
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from sys import getsizeof
 from time import monotonic
@@ -69,8 +70,7 @@ class TextProtocol(FastPath):
     def receive(self, data: bytes) -> bool:
         """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self._mid_block or self.observers.active:
-            self._receive_general(data)
-            return False
+            return self.observers.observe(partial(self._receive_general, data))
         self.turn_bytes = 0
         position, done = self._run_fast(data, 0)
         if position == len(data):
@@ -78,19 +78,23 @@ class TextProtocol(FastPath):
         self._run(data, position, done)
         return False
 
-    def _receive_general(self, data: bytes) -> None:
-        """Handle input that continues an incomplete request, or whose requests observers must see one by one."""
+    def _receive_general(self, data: bytes) -> bool:
+        """Handle input that continues an incomplete request, or while requests are observed."""
         if self._held:
             data = self._continue_line(data)
             if not data:
-                return
+                return False
         if self._mid_block:
             position = self._read_block(data, 0)
             if position == len(data):
-                return
+                return False
             data = data[position:]
         self.turn_bytes = 0
-        self._run(data)
+        position, done = (0, 0) if self.observers.takes_lines else self._run_fast(data, 0)
+        if position == len(data):
+            return self.turn_bytes <= JOINED_BYTES
+        self._run(data, position, done)
+        return False
 
     def _continue_line(self, data: bytes) -> bytes:
         """Append what arrived to the line that is not whole. Returns all that is held once the line's end is there.
@@ -137,7 +141,7 @@ class TextProtocol(FastPath):
                 break
             if (
                 left >= self._lines_at_once
-                and not self.observers.active
+                and not self.observers.takes_lines
                 and data[position : position + 3] in FAST_COMMANDS
             ):
                 position, done = self._run_fast(data, position)
@@ -162,7 +166,7 @@ class TextProtocol(FastPath):
     def _line(self, line: bytes, length_bytes: int) -> None:
         """Carry out one command line; `length_bytes` includes its line end."""
         self.noreply = False
-        self._log.request(self.fd, line)
+        self.observers.request(self.fd, line)
         if length_bytes < 4:
             self.reply(BAD_FORMAT)
         elif length_bytes > READ_BYTES and (long_get := split_long_get(line)) is not None:
@@ -224,14 +228,14 @@ class TextProtocol(FastPath):
     def reply(self, line: bytes) -> None:
         """Reply with one line, given without its line end, unless the request asked for no reply."""
         if self.noreply:
-            self._log.reply(self.fd, b"NOREPLY " + line)
+            self.observers.reply(self.fd, b"NOREPLY " + line)
             return
-        self._log.reply(self.fd, line)
+        self.observers.reply(self.fd, line)
         self.out += (line, b"\r\n")
 
     def send(self, line: bytes, rest: bytes) -> None:
         """Reply with a line and a data block, given with its line end; large values end the turn."""
-        self._log.reply(self.fd, line)
+        self.observers.reply(self.fd, line)
         self.turn_bytes += len(rest)
         if self.turn_bytes > TURN_BYTES:
             self.paused = True
@@ -254,7 +258,7 @@ class TextProtocol(FastPath):
     def answer_keys(self) -> None:
         """Reply to as many keys of the current get as fit into the turn, with END after the last."""
         keys = list(islice(self._keys, multiget.KEYS_PER_TURN))
-        is_fast = self._find == self.store.get and not self.observers.active
+        is_fast = self._find == self.store.get and not self.observers.takes_lines
         reply = multiget.answer_keys(self, keys) if is_fast else None
         if reply is None:
             answered = self._answer_singly(keys)
@@ -266,7 +270,7 @@ class TextProtocol(FastPath):
             self._keys = chain(keys[answered:], self._keys)
         elif len(keys) < multiget.KEYS_PER_TURN:
             self._more = None
-            self._log.reply(self.fd, b"END")
+            self.observers.reply(self.fd, b"END")
             self.out.append(b"END\r\n")
             return
         self.paused = True
@@ -274,14 +278,14 @@ class TextProtocol(FastPath):
 
     def _answer_singly(self, keys: list[bytes]) -> int:
         """Reply to these keys one by one until the turn is used up; return how many were done."""
-        find, log, hits, misses = self._find, self._log, 0, 0
+        find, observers, hits, misses = self._find, self.observers, 0, 0
         for key in keys:
             entry = fetch(self, key, find)
             if entry is None:
                 misses += 1
                 continue
             hits += 1
-            log.reply(self.fd, b"sending key " + key)
+            observers.reply(self.fd, b"sending key " + key)
             self._send_value(key, entry)
             if self.turn_bytes > TURN_BYTES:
                 break

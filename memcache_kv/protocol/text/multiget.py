@@ -38,13 +38,19 @@ def answer_line(session: Session, rest: bytes) -> bytes | None:
     pieces: list[Any] | None = _of_bare(session, keys, entries)
     if not pieces:  # so it is not known yet whether the words are valid keys
         pieces = _of_any(session, keys, entries) if all(map(is_text_key, keys)) else None
-    return None if pieces is None else b"".join((*pieces, b"END\r\n"))
+    if pieces is None:
+        return None
+    if session.observers.active:
+        session.observers.pass_over(len(keys) - 1, 0, 0)  # the caller counts the request as one lookup
+    return b"".join((*pieces, b"END\r\n"))
 
 
 def answer_keys(session: Session, keys: list[bytes]) -> bytes | None:
     """Return the reply to a get of these keys, without END; None if the keys must be handled one by one."""
     entries = session.store.kept_many(keys)
     pieces = _of_bare(session, keys, entries) or _of_any(session, keys, entries)
+    if pieces is not None and session.observers.active:
+        session.observers.pass_over(len(keys), 0, 0)
     return None if pieces is None else b"".join(pieces)
 
 
@@ -63,12 +69,14 @@ def _of_bare(session: Session, keys: list[bytes], entries: list[Entry | None]) -
     pieces[2::3] = entries
     session.counters.cmd_get += len(keys)
     session.counters.get_hits += len(keys)
+    if session.observers.active:
+        session.observers.fetched_together(keys, ())
     return pieces
 
 
 def _of_any(session: Session, keys: list[bytes], entries: list[Entry | None]) -> list[bytes] | None:
     """Return the pieces of the reply; None if a key has an Item, which may be large."""
-    store, counters, pieces, misses = session.store, session.counters, list[bytes](), 0
+    store, counters, pieces, missed = session.store, session.counters, list[bytes](), list[bytes]()
     expired = expiring_end(store.clock.now)
     for key, entry in zip(keys, entries, strict=True):
         if entry.__class__ is bytes and entry[-1] == PLAIN:
@@ -80,10 +88,12 @@ def _of_any(session: Session, keys: list[bytes], entries: list[Entry | None]) ->
         elif isinstance(entry, Item):
             return None
         elif (live := store.get(key)) is None:
-            misses += 1
+            missed.append(key)
         else:
             pieces += (b"VALUE ", key, wire_bytes_of(live))
     counters.cmd_get += len(keys)
-    counters.get_hits += len(keys) - misses
-    counters.get_misses += misses
+    counters.get_hits += len(keys) - len(missed)
+    counters.get_misses += len(missed)
+    if session.observers.active:
+        session.observers.fetched_together(keys, missed)
     return pieces

@@ -139,13 +139,14 @@ def general(protocol: TextProtocol, data: bytes) -> bytes:
     """Have it answer in the general way alone, as it does while somebody watches."""
     if protocol.closing:
         return b""
-    protocol.context.observers.active = True
+    observers = protocol.context.observers
+    observers.set_verbosity(2)
     try:
         protocol.receive(data)
         while protocol.paused:
             protocol.resume()
     finally:
-        protocol.context.observers.active = False
+        observers.set_verbosity(0)
     reply = b"".join(protocol.out)
     protocol.out.clear()
     return reply
