@@ -265,6 +265,11 @@ class Session:
         return "conn_nread" if self._mid_block else "conn_read"
 
     @property
+    def is_amid_request(self) -> bool:
+        """Whether the session holds an incomplete request."""
+        return bool(self._held) or self._mid_block
+
+    @property
     def held_bytes(self) -> int:
         """How many bytes of an incomplete request the session holds."""
         return len(self._held) + self._block.tell()

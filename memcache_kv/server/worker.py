@@ -31,12 +31,13 @@ from memcache_kv.server.connection import (
     origin_of,
     set_tcp_options,
 )
-from memcache_kv.server.connection_memory import UNCOUNTED_BYTES, Holders
+from memcache_kv.server.connection_memory import Holders
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.handshakes import Handshakes
 from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
 from memcache_kv.stats.connections import ConnectionStatus
+from memcache_kv.stats.turns import SHORT_TURN_SECONDS
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Worker(ServerThread):
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume",
-        "_stopping", "_commit_by", "_addresses",
+        "_stopping", "_commit_by", "_addresses", "_strangers",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -111,6 +112,7 @@ class Worker(ServerThread):
         self._throttle = LoginThrottle(
             logins, context.log, self._table.by_fd, self.wake, self._addresses, context.settings.login_timeout
         )
+        self._strangers = self._throttle.strangers
         self._adopted: deque[tuple[socket.socket, CommandClass | None]] = deque()
         self._to_resume: deque[int] = deque()
         """The numbers of connections whose `resume` is due."""
@@ -172,7 +174,7 @@ class Worker(ServerThread):
         """Serve until `stop`; then send pending replies. Close the connections, after an error too."""
         try:
             while not self._stopping:
-                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.has_ready else IDLE_SECONDS)
+                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.ready else IDLE_SECONDS)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
@@ -237,7 +239,9 @@ class Worker(ServerThread):
             except Exception as error:  # a bug or no memory: the other connections are still served
                 self._drop(connection, error)
         self._do_what_is_due(bool(events))
-        self.context.turns.end(time.monotonic() - started_at, len(events))
+        seconds = time.monotonic() - started_at
+        if seconds > SHORT_TURN_SECONDS:
+            self.context.turns.end(seconds, len(events))
 
     def _do_what_is_due(self, had_events: bool) -> None:
         """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""
@@ -249,14 +253,15 @@ class Worker(ServerThread):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
-        for connection in self._throttle.overdue():
-            self._close_stranger(connection)
+        if self._strangers:
+            for connection in self._throttle.overdue():
+                self._close_stranger(connection)
         if self._table.waiting:
             self._end_waits()
 
     def _end_waits(self) -> None:
         """Continue handshakes, and end the waits that end by the clock."""
-        if self._handshakes.has_ready:
+        if self._handshakes.ready:
             for connection in self._handshakes.take_ready():
                 self._attempt(self._continue_handshake, connection)
         if self._table.handshaking:
@@ -513,7 +518,7 @@ class Worker(ServerThread):
         else:
             if connection.state is not READING:
                 self._table.enter(connection, READING)
-            if connection.counted_bytes or protocol.held_bytes > UNCOUNTED_BYTES or protocol.watcher is not None:
+            if connection.counted_bytes or protocol.is_amid_request or protocol.watcher is not None:
                 self._count_input(connection)
 
     def _count_input(self, connection: Connection) -> None:
