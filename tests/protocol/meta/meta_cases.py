@@ -95,8 +95,8 @@ META = [
     ),
     Case(
         "h after a get",
-        b"mg z h\r\nms a 3 F5 E100\r\nfoo\r\nget a\r\nmg a h\r\n",
-        b"EN\r\nHD\r\nVALUE a 5 3\r\nfoo\r\nEND\r\nHD h1\r\n",
+        b"ms a 3 F5 E100\r\nfoo\r\nmg a h u\r\nget a\r\nmg a h\r\n",
+        b"HD\r\nHD h0\r\nVALUE a 5 3\r\nfoo\r\nEND\r\nHD h1\r\n",
     ),
     Case(
         "base64 key",
