@@ -345,7 +345,8 @@ class Store:
         """Return an entry for `update`. If it has the same value as `old`, pass that: its access metadata are kept."""
         if isinstance(old, Item):
             return Item(wire_bytes, deadline, cas, old.accessed, state)
-        return self._entry(key, wire_bytes, deadline, cas, state)
+        accessed = self.clock.now if old is None else self.accessed_at(old)
+        return make_entry(key, wire_bytes, deadline, cas, accessed, state)
 
     @staticmethod
     def _refusal(write: Write, old: Entry | None) -> Outcome | None:

@@ -28,12 +28,13 @@ def test_l_is_the_time_since_it_was_last_read_or_stored(talk: Conversation) -> N
     assert talk.feed(b"get a\r\nmg a l\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\nHD l0\r\n"
 
 
-def test_l_counts_from_the_first_request_for_it(talk: Conversation) -> None:
+def test_l_counts_from_the_start_of_the_server_until_a_read_is_recorded(talk: Conversation) -> None:
+    pass_time(talk, 30)
     talk.feed(b"set a 0 0 1\r\nx\r\n")
-    pass_time(talk, 100)
-    assert talk.feed(b"mg a l h u\r\n") == b"HD l0 h0\r\n"
+    pass_time(talk, 70)
+    assert talk.feed(b"mg a l h u\r\n") == b"HD l100 h0\r\n"
     pass_time(talk, 5)
-    assert talk.feed(b"mg a l h\r\n") == b"HD l5 h0\r\n"
+    assert talk.feed(b"mg a l h\r\nmg a l h\r\n") == b"HD l105 h0\r\nHD l0 h1\r\n"
 
 
 def test_a_request_about_one_key_changes_no_other(talk: Conversation) -> None:
@@ -47,7 +48,7 @@ def test_a_request_about_one_key_changes_no_other(talk: Conversation) -> None:
 def test_an_item_with_a_ttl_does_so_too(talk: Conversation) -> None:
     talk.feed(b"ms a 1 T500\r\nx\r\n")
     pass_time(talk, 100)
-    assert talk.feed(b"mg a l t\r\n") == b"HD l0 t400\r\n"
+    assert talk.feed(b"mg a l t\r\n") == b"HD l100 t400\r\n"
     pass_time(talk, 5)
     assert talk.feed(b"mg a l t\r\n") == b"HD l5 t395\r\n"
 
@@ -86,14 +87,17 @@ def test_what_has_just_expired_has_no_time_left(talk: Conversation) -> None:
 
 
 def test_me_tells_what_is_known(talk: Conversation) -> None:
+    pass_time(talk, 10)
     talk.feed(b"ms a 3 T60\r\nfoo\r\n")
     first = talk.feed(b"me a\r\n")
     size = talk.around.store.used_bytes
-    assert first == b"ME a exp=60 la=0 cas=1 fetch=no cls=1 size=%d\r\n" % size
+    assert first == b"ME a exp=60 la=10 cas=1 fetch=no cls=1 size=%d\r\n" % size
     pass_time(talk, 5)
-    assert talk.feed(b"me a\r\n") == b"ME a exp=55 la=5 cas=1 fetch=no cls=1 size=%d\r\n" % size
+    talk.feed(b"ms a 3 T60\r\nfoo\r\n")
+    pass_time(talk, 5)
+    assert talk.feed(b"me a\r\n") == b"ME a exp=55 la=5 cas=2 fetch=no cls=1 size=%d\r\n" % size
     talk.feed(b"get a\r\n")
-    assert talk.feed(b"me YQ== b\r\n") == b"ME YQ== exp=55 la=0 cas=1 fetch=yes cls=1 size=%d\r\n" % size
+    assert talk.feed(b"me YQ== b\r\n") == b"ME YQ== exp=55 la=0 cas=2 fetch=yes cls=1 size=%d\r\n" % size
 
 
 def test_a_value_too_large_takes_the_old_one_with_it() -> None:
