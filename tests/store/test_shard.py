@@ -201,7 +201,7 @@ def test_an_eviction_says_whether_the_item_was_read_as_far_as_that_is_known() ->
     put(shard, tracked, Item(pack(0, b"x"), state=TRACKED))
     put(shard, tracked_and_read, Item(pack(0, b"x"), state=TRACKED | FETCHED))
     shard.order.mark(read)
-    shard.order.mark(tracked)  # by the write
+    shard.order.mark(tracked)  # as an overwrite does
     told: dict[bytes, bool] = {}
     shard.on_eviction = lambda key, entry, was_read: told.update({key: was_read})
     shard.evict(EVERYTHING, NOW, b"")
