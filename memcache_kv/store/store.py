@@ -114,7 +114,8 @@ class Store:
                 shard = self._shard(key)
                 with shard.lock:
                     return shard.live_locked(key, self.clock.now)
-            self.record_access(key, entry)
+            if self.records_access or entry.__class__ is not bytes:
+                self.record_access(key, entry)
         elif self.records_access:
             self.record_access(key, entry)
         return entry
