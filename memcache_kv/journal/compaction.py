@@ -20,7 +20,7 @@ from memcache_kv.journal.record import Record, Room, line_of, set_line
 from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
 from memcache_kv.store.entry import (
-    FETCHED,
+    JOURNALED,
     Entry,
     cas_of,
     deadline_of,
@@ -154,7 +154,7 @@ def record_of(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
     wall_ahead: how many seconds the wall clock is ahead of the clock that the entry's expiry time follows.
     """
     wire_bytes = wire_bytes_of(entry)
-    state = state_of(entry) & ~FETCHED
+    state = state_of(entry) & JOURNALED
     deadline = moved(deadline_of(entry), wall_ahead)
     return set_line(key, flags_of(wire_bytes), deadline, cas_of(entry), value_of(wire_bytes), state)
 

@@ -426,7 +426,7 @@ class Replay:
             if (expired and key in expired) or 0 < deadline <= now:
                 self._keep(key, make_entry(key, wire_bytes, deadline, accessed=now))
             else:
-                put(key, make_entry(key, wire_bytes, deadline) if deadline else wire_bytes)
+                put(key, make_entry(key, wire_bytes, deadline, accessed=now) if deadline else wire_bytes)
         self.found.records += len(found)
 
     def _apply(self, record: Record) -> None:

@@ -370,13 +370,12 @@ class Server:
     def _streams_changed(self) -> None:
         """Report evictions to the watchers while somebody watches them."""
         if self.watchers.is_watched(Stream.EVICTIONS):
-            self.store.keep_access_metadata()
             self.store.watch_evictions(self._evicted)
         else:
             self.store.watch_evictions(None)
 
-    def _evicted(self, key: bytes, entry: Entry) -> None:
-        self.watchers.evicted(key, entry, self.store.accessed_at(entry))
+    def _evicted(self, key: bytes, entry: Entry, was_read: bool) -> None:
+        self.watchers.evicted(key, entry, self.store.accessed_at(entry), was_read)
 
     def _hand_over(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
         next(self._turns).adopt(sock, listener_class)

@@ -45,11 +45,13 @@ class S3Fifo:
     `start`.
     """
 
-    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "_ghosts")
+    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "_ghosts")
 
     def __init__(self) -> None:
         self.second_chances = 0
         """How many times an eviction skipped an item because it had been read."""
+        self.was_promoted = False
+        """Whether the last victim was in the main queue: so it was read or overwritten once, or had come back."""
         self.stop()
 
     def stop(self) -> None:
@@ -129,6 +131,7 @@ class S3Fifo:
                 chances -= 1
                 self.second_chances += 1
                 main.append(key)
+        self.was_promoted = not is_small
         if is_small:
             self._leave_ghost(key)
         return key

@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 
-from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry, Item, deadline_of, wire_bytes_of
+from memcache_kv.store.entry import ENTRY_COST_BYTES, FETCHED, Entry, Item, deadline_of, wire_bytes_of
 from memcache_kv.store.garbage import cleared, emptied
 from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
-Evicted = Callable[[bytes, Entry], None]
-"""Called with a key and its entry that were evicted, while the shard's lock is held: it must return at once."""
+Evicted = Callable[[bytes, Entry, bool], None]
+"""Called with a key and its entry that were evicted, and whether the entry was read as far as that is known, while the
+shard's lock is held: it must return at once."""
 
 
 class Shard:
@@ -23,7 +24,7 @@ class Shard:
     Any thread may read `table` without the lock; a flush puts another dict in its place. Everything else, and every
     change, needs `lock`; methods that expect it held end in `_locked`. No method takes another lock.
 
-    `order` chooses the items to evict. It is kept only while memory is scarce (`Store.under_pressure`).
+    `order` chooses the items to evict. It is kept only while memory is scarce (`Limits.under_pressure`).
     """
 
     __slots__ = (
@@ -246,5 +247,6 @@ class Shard:
         counts.evictions += 1
         counts.evicted_unseen += unseen
         if self.on_eviction is not None:
-            self.on_eviction(key, entry)
+            was_read = bool(entry.state & FETCHED) if isinstance(entry, Item) else order.was_promoted or not unseen
+            self.on_eviction(key, entry, was_read)
         return before - self.used_bytes

@@ -159,11 +159,13 @@ def test_rare_facts_are_kept(kept: Kept) -> None:
 
 
 def test_that_somebody_read_an_item_is_not_kept(kept: Kept) -> None:
-    kept.store.keep_access_metadata()
+    kept.set(b"a")
+    kept.store.get_tracked(b"a")
     kept.set(b"a")
     kept.store.get(b"a")
     kept.rewrite()
     assert [record for record in records_in(kept.path) if record.op == "set"] == [Record("set", "a", value="value")]
+    assert isinstance(kept.close().kept(b"a"), bytes)
 
 
 def test_what_has_expired_is_left_out(kept: Kept) -> None:
