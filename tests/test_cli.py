@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
+from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import OPTIONS
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 from tests.program import PATIENCE_SECONDS, Program, command, environment, poll_until, run_to_its_end
@@ -54,7 +55,10 @@ def test_the_version_is_memcacheds_and_ours(flag: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         main([flag])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.splitlines() == [f"memcached {PROTOCOL_VERSION}", f"memcache_kv {VERSION}"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"memcached {PROTOCOL_VERSION}",
+        f"memcache_kv {VERSION} ({FLAVOR})",
+    ]
 
 
 @pytest.mark.parametrize(

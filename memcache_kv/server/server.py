@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import FailedLogins, Users
 from memcache_kv.clock import Clock
+from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.observe.log import Log
@@ -32,6 +33,7 @@ from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.sizes import size_classes
 from memcache_kv.store.time import Time
+from memcache_kv.version import VERSION
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
@@ -220,6 +222,7 @@ class Server:
             listener.start()
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
+        self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")
         self.log.say(f"listening on {', '.join(self.addresses)}")
 
     def reload(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from memcache_kv.compiled import ACCELERATED
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
 from memcache_kv.store import listing
@@ -109,6 +110,7 @@ def general(context: ReportedServer) -> Report:
     yield from _log(context)
     yield from _items(context)
     yield from _lru(context)
+    yield OWN_PREFIX + "accelerated", int(ACCELERATED)
     yield from _journal(context)
 
 

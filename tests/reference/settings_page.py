@@ -158,7 +158,7 @@ OTHERS = f"""
 | `--config FILE` | read settings from this TOML file |
 | `{VARIABLE_PREFIX}CONFIG` | the same |
 | `-h`, `--help` | print the flags and exit |
-| `-V`, `--version` | print the versions and exit |
+| `-V`, `--version` | print the versions, and whether compiled modules are in use, and exit |
 | `{PORT_FILE_VARIABLE}` | memcached's variable: write the ports that the server listens on to this file |
 | `{SASL_FILE_VARIABLE}` | memcached's variable: the users file for `-S`, if `-Y` names none |
 

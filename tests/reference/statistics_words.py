@@ -163,6 +163,7 @@ GENERAL = {
     "moves_within_lru": "items that eviction spared because they had been read",
     "direct_reclaims": "the same as `evictions`",
     "lru_bumps_dropped": NO_SEGMENTS,
+    "memcache_kv_accelerated": "1 if the compiled modules are in use",
     "memcache_kv_journal_records": "records written or queued since the start",
     "memcache_kv_journal_replayed_records": "records read at the start",
     "memcache_kv_journal_bytes": "bytes in the journal's files",

@@ -37,7 +37,7 @@ GENERAL = words(
     log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent log_watchers unexpected_napi_ids
     round_robin_fallback bytes curr_items total_items slab_global_page_pool expired_unfetched evicted_unfetched
     evicted_active evictions reclaimed crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold
-    moves_to_warm moves_within_lru direct_reclaims lru_bumps_dropped
+    moves_to_warm moves_within_lru direct_reclaims lru_bumps_dropped memcache_kv_accelerated
     """
 )
 """What memcached 1.6.45 tells, in its order."""
