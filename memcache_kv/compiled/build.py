@@ -61,6 +61,13 @@ class BuildWheel(bdist_wheel):
     """Makes a wheel for any platform if no compiled modules are wanted."""
 
     def finalize_options(self) -> None:
-        """Let MEMCACHE_KV_PURE=1 decide."""
+        """Decide on the wheel's name."""
         super().finalize_options()
         self.root_is_pure = self.root_is_pure or _is_pure()
+
+    def run(self) -> None:
+        """Make the wheel."""
+        if _is_pure():
+            self.run_command("build_ext")  # says so
+            self.distribution.ext_modules = None  # otherwise the package goes where a platform's own modules go
+        super().run()
