@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from memcache_kv.errors import JournalLost
+from memcache_kv.journal.codec import encode_queue
 from memcache_kv.journal.disk import File, write_all
-from memcache_kv.journal.encoding import encode_queue
 from memcache_kv.journal.record import Record, Room, line_of
 from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
