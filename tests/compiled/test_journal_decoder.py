@@ -155,11 +155,47 @@ def test_any_content_whose_checksum_fits_gets_the_same_verdict(line: bytes, data
 
 
 SPELLINGS = [
-    b"0", b"00", b"-1", b"1.0", b"1e3", b" ", b"\t", b",", b'"', b"{}", b"\\/", b"\\u0041", b"\\u001F", b"\\u001f",
-    b"\\u0020", b"\\u00e4", b"\\ud800", b"\\ud83d\\ude00", b"\\x41", b"\\.", b"\\b", b"\x7f", b"\x80", b"\xc3", b"\xed\xa0\x80", b"=",
-    b"==", b'"stale":true', b'"won":true,', b'"cas":1,', b'"flags":1,', b'"exp":1,', b'"key":"b",', b'"value":"b"', b"null",
-    b'"exp":0,', b'"flags":0,', b'"cas":18446744073709551616,', b'"exp":4294967296,', b'"flags":4294967296,',
-]  # fmt: skip
+    b"0",
+    b"00",
+    b"-1",
+    b"1.0",
+    b"1e3",
+    b" ",
+    b"\t",
+    b",",
+    b'"',
+    b"{}",
+    b"\\/",
+    b"\\u0041",
+    b"\\u001F",
+    b"\\u001f",
+    b"\\u0020",
+    b"\\u00e4",
+    b"\\ud800",
+    b"\\ud83d\\ude00",
+    b"\\x41",
+    b"\\.",
+    b"\\b",
+    b"\x7f",
+    b"\x80",
+    b"\xc3",
+    b"\xed\xa0\x80",
+    b"=",
+    b"==",
+    b'"stale":true',
+    b'"won":true,',
+    b'"cas":1,',
+    b'"flags":1,',
+    b'"exp":1,',
+    b'"key":"b",',
+    b'"value":"b"',
+    b"null",
+    b'"exp":0,',
+    b'"flags":0,',
+    b'"cas":18446744073709551616,',
+    b'"exp":4294967296,',
+    b'"flags":4294967296,',
+]
 PLACES = [b'"key":', b"greeting", b'",', b'"value":', b"hello", b'"}', b"}", b""]
 
 
@@ -178,9 +214,20 @@ def test_base64_in_any_spelling_gets_the_same_verdict(size: int) -> None:
     line = entry_line(b"key", pack(0, b"\xff" * size or b"\xff"))
     right = base64.b64encode(b"\xff" * (size or 1))
     for spelling in (
-        text, text.rstrip(b"="), text + b"=", text + b"==", text + b"A", b"=" + text, text[:-1],
-        text.replace(b"/", b"_"), text.replace(b"8", b"9"), text.replace(b"w", b"x"), text + b" ", text[:1] + b"=" + text[1:], text + text,
-    ):  # fmt: skip
+        text,
+        text.rstrip(b"="),
+        text + b"=",
+        text + b"==",
+        text + b"A",
+        b"=" + text,
+        text[:-1],
+        text.replace(b"/", b"_"),
+        text.replace(b"8", b"9"),
+        text.replace(b"w", b"x"),
+        text + b" ",
+        text[:1] + b"=" + text[1:],
+        text + text,
+    ):
         both(remade(line, right, spelling))
 
 
