@@ -273,13 +273,14 @@ cdef inline Py_ssize_t read_base64(const unsigned char* data, Py_ssize_t size, P
 
 cdef inline void decode_base64(unsigned char* out, const unsigned char* data, Py_ssize_t data_bytes) noexcept nogil:
     """Write the bytes that `read_base64` has found."""
-    cdef Py_ssize_t at
-    cdef int digit = 0
-    for at in range(data_bytes):
-        digit = at + at // 3
-        if at % 3 == 0:
-            out[at] = _base64_digit(data[digit]) << 2 | _base64_digit(data[digit + 1]) >> 4
-        elif at % 3 == 1:
-            out[at] = _base64_digit(data[digit]) << 4 | _base64_digit(data[digit + 1]) >> 2
-        else:
-            out[at] = _base64_digit(data[digit]) << 6 | _base64_digit(data[digit + 1])
+    cdef unsigned char* end = out + data_bytes
+    cdef int first, second, third
+    while out < end:
+        first, second, third = _base64_digit(data[0]), _base64_digit(data[1]), _base64_digit(data[2])
+        out[0] = first << 2 | second >> 4
+        if end - out > 1:
+            out[1] = second << 4 | third >> 2
+        if end - out > 2:
+            out[2] = third << 6 | _base64_digit(data[3])
+        data += 4
+        out += 3

@@ -393,14 +393,18 @@ class Replay:
     def apply_block(self, block: bytes) -> None:
         """Check a block of complete lines and apply them. Raises ValueError at the first invalid record."""
         keys, entries = decode_block(block)
-        expired, put = self._expired.table, self._store.restore_live
+        expired, put, now = self._expired.table, self._store.restore_live, self._store.clock.now
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._apply(parse_line(key))
-            elif entry[-1] == PLAIN and not expired:
+                continue
+            kind = entry[-1]
+            if kind == WITH_CAS:
+                _count_cas(cas_of(entry), self.found)
+            is_live = kind == PLAIN or not 0 < deadline_of(entry) <= now
+            if is_live and not (expired and key in expired):
                 put(key, entry)
             else:
-                _count_cas(cas_of(entry), self.found)
                 self._keep(key, entry)
         self.found.records += len(keys)
 
