@@ -48,7 +48,7 @@ def encode_queue(list queue, int64_t wall_ahead):
     the list meanwhile.
     """
     cdef Py_ssize_t count = len(queue) // 2, total = 0
-    cdef unsigned char* out = NULL
+    cdef unsigned char* out
     cdef Line* lines = <Line*>malloc(count * sizeof(Line) + 1)
     if lines is NULL:
         raise MemoryError
@@ -56,16 +56,28 @@ def encode_queue(list queue, int64_t wall_ahead):
         if not _describe(queue, lines, count, &total):
             return None
         if total < SMALL_BYTES:
-            out = _encode(lines, count, wall_ahead, &total)
-        else:
-            with nogil:
-                out = _encode(lines, count, wall_ahead, &total)
-        if out is NULL:
+            return _encode_small(lines, count, wall_ahead)
+        with nogil:
+            total = _measure_all(lines, count, wall_ahead)
+        if total < 0:
             return None
-        return PyBytes_FromStringAndSize(<char*>out, total)
+        encoded = PyBytes_FromStringAndSize(NULL, total)
+        out = <unsigned char*>PyBytes_AS_STRING(encoded)
+        with nogil:
+            _write_all(out, lines, count)
+        return encoded
     finally:
         free(lines)
-        free(out)
+
+
+cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead):
+    """Do the same without letting other threads in."""
+    cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead)
+    if total < 0:
+        return None
+    encoded = PyBytes_FromStringAndSize(NULL, total)
+    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count)
+    return encoded
 
 
 cdef bint _describe(list queue, Line* lines, Py_ssize_t count, Py_ssize_t* total) except -1:
@@ -90,24 +102,17 @@ cdef bint _describe(list queue, Line* lines, Py_ssize_t count, Py_ssize_t* total
     return True
 
 
-cdef unsigned char* _encode(Line* lines, Py_ssize_t count, int64_t wall_ahead, Py_ssize_t* total) noexcept nogil:
-    """Return the lines in memory that the caller frees; NULL if that is not possible."""
-    cdef unsigned char* out
-    cdef unsigned char* end
-    cdef Py_ssize_t index
-    total[0] = 0
+# How long a line is
+
+
+cdef Py_ssize_t _measure_all(Line* lines, Py_ssize_t count, int64_t wall_ahead) noexcept nogil:
+    """Return the length of all lines; -1 if an entry has an unknown form."""
+    cdef Py_ssize_t index, total = 0
     for index in range(count):
         if not _measure(lines + index, wall_ahead):
-            return NULL
-        total[0] += _line_size(lines + index)
-    out = end = <unsigned char*>malloc(total[0] + 1)
-    if out is not NULL:
-        for index in range(count):
-            end = _write_line(end, lines + index)
-    return out
-
-
-# How long a line is
+            return -1
+        total += _line_size(lines + index)
+    return total
 
 
 cdef bint _measure(Line* line, int64_t wall_ahead) noexcept nogil:
@@ -196,6 +201,12 @@ cdef Py_ssize_t _line_size(const Line* line) noexcept nogil:
 
 
 # Writing it
+
+
+cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t index
+    for index in range(count):
+        out = _write_line(out, lines + index)
 
 
 cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept nogil:

@@ -232,7 +232,7 @@ cdef inline unsigned char* unescape(unsigned char* out, const unsigned char* dat
     """Write the text that `read_text` has found in this part of a JSON string."""
     cdef const unsigned char* end = data + size
     cdef const unsigned char* escape
-    cdef int length
+    cdef int length = 0
     while True:
         escape = <const unsigned char*>memchr(data, b"\\", end - data)
         size = (end if escape is NULL else escape) - data
