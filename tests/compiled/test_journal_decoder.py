@@ -1,6 +1,7 @@
 """The compiled decoder makes of any line, be it damaged, what the Python one makes of it."""
 
 import base64
+from itertools import product
 from zlib import crc32
 
 import pytest
@@ -231,10 +232,10 @@ def test_base64_in_any_spelling_gets_the_same_verdict(size: int) -> None:
         both(remade(line, right, spelling))
 
 
-@pytest.mark.parametrize("size", [*range(40), 2040, 2048, 2049, 4080, 4084, 4085, 4086, 4087, 4088, 4096, 5000])
 @pytest.mark.parametrize("character", [b"x", b'"', b"\n", b"\0", "ä".encode(), b"\xff"])
-def test_values_of_all_lengths_are_decoded(size: int, character: bytes) -> None:
-    for flags, deadline, cas in ((0, 0, 0), (1 << 31, 9, 0), (0, 0, 1 << 63), (1, 7, 5)):
+def test_values_of_all_lengths_are_decoded(character: bytes) -> None:
+    sizes = (*range(40), 2040, 2048, 2049, *range(4080, 4098), 5000)
+    for size, (flags, deadline, cas) in product(sizes, ((0, 0, 0), (1 << 31, 9, 0), (0, 0, 1 << 63), (1, 7, 5))):
         made = make_entry(b"key", pack(flags, character * size), deadline, cas)
         assert both(entry_line(b"key", made)) == [(b"key", made if isinstance(made, bytes) else fields_of(made))]
         assert state_of(made) == 0
