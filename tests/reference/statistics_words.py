@@ -167,6 +167,7 @@ GENERAL = {
     "lru_bumps_dropped": NO_SEGMENTS,
     "memcache_kv_longest_turn_us": "the longest turn of a worker, in which it reads no connection, in microseconds; "
     "0 while all took less than 1,000",
+    "memcache_kv_accelerated": "1 if the compiled modules are in use",
     "memcache_kv_journal_records": "records written or queued since the start",
     "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
     "that keeps less than 4 KiB is not counted",
