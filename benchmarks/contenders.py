@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.durability_servers import SERVER_CORES, put_on_cores
+from benchmarks.ways import Way
 from clients.local_server import LocalServer, default_command
 
 MEMORY_MEGABYTES = 1024
@@ -37,10 +38,14 @@ def memcached_program() -> str | None:
     return shutil.which(os.environ.get("MEMCACHED") or "memcached")
 
 
-def ours(*flags: str, memory: int = MEMORY_MEGABYTES, name: str = OURS, journal: bool = False) -> Contender:
-    """Describe memcache_kv, run by this interpreter."""
+def ours(
+    *flags: str, memory: int = MEMORY_MEGABYTES, name: str = OURS, journal: bool = False, way: Way | None = None
+) -> Contender:
+    """Describe memcache_kv, run by this interpreter or in a given way, which the name tells then."""
     sync = ("--fsync", "everysec") if journal else ()
-    return Contender(name, (*default_command(), "-m", str(memory), *sync, *flags), journal)
+    command = default_command() if way is None else way.command
+    named = name if way is None else f"{name} ({way.label})"
+    return Contender(named, (*command, "-m", str(memory), *sync, *flags), journal)
 
 
 def memcached(*flags: str, memory: int = MEMORY_MEGABYTES, name: str = BASELINE) -> list[Contender]:
