@@ -44,7 +44,7 @@ def ours(
     """Describe memcache_kv, run by this interpreter or in a given way, which the name tells then."""
     sync = ("--fsync", "everysec") if journal else ()
     command = default_command() if way is None else way.command
-    named = name if way is None else f"{name} ({way.label})"
+    named = name if way is None else way.named(name)
     return Contender(named, (*command, "-m", str(memory), *sync, *flags), journal)
 
 
@@ -73,11 +73,12 @@ def running(contender: Contender, apart: bool = False) -> Iterator[LocalServer]:
         arguments = ["--journal", directory] if contender.journal else []
         with LocalServer(contender.command, arguments) as server:
             if apart:
-                _put_threads_on_cores(server.pid)
+                put_threads_on_cores(server.pid)
             yield server
 
 
-def _put_threads_on_cores(pid: int) -> None:
+def put_threads_on_cores(pid: int) -> None:
+    """Leave the last core to the load."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         put_on_cores(int(thread), SERVER_CORES)
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.contenders import Contender, machine_line, memcached, ours, running, statistics_of
 from benchmarks.durability_report import COUNT, RATIO, Column, Figure, Section, as_json, as_markdown
-from benchmarks.durability_servers import LOADER_CORES, SERVER_CORES, put_on_cores
+from benchmarks.durability_servers import LOADER_CORES, SERVER_CORES, on_cores
 from benchmarks.interpreter_lock import Held, InterpreterLock, NoLockError
 from benchmarks.perf_tool import Hot, counting, perf_program, recording
 from benchmarks.rounds import Tell
@@ -126,7 +125,7 @@ def profile(contender: Contender, way: Way | None, workload: Workload, seconds: 
 
     way: how it runs where it is ours; its interpreter lock is looked at then.
     """
-    with running(contender, apart=True) as server, _on_cores(LOADER_CORES):
+    with running(contender, apart=True) as server, on_cores(LOADER_CORES):
         load = Load(workload, server.address.port, WARM_UP_SECONDS + seconds + CALLS_SECONDS + SPARE_SECONDS)
         load.start()
         _wait_for_load(server)
@@ -177,17 +176,6 @@ def requests_of(server: LocalServer) -> int:
     """Ask a server how many keys it was asked for and how many it was given."""
     found = statistics_of(server)
     return int(found["cmd_get"]) + int(found["cmd_set"])
-
-
-@contextmanager
-def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """Run this thread, and what it starts, on these cores."""
-    before = os.sched_getaffinity(0)
-    put_on_cores(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def sections_of(servers: Sequence[tuple[Contender, Way | None]], options: argparse.Namespace, tell: Tell,

@@ -44,6 +44,10 @@ class Way:
         """Name the way in a table."""
         return f"{COMPILED_WAY if self.compiled else PURE_WAY}, {self.interpreter}"
 
+    def named(self, program: str) -> str:
+        """Name a program that is run in this way."""
+        return f"{program} ({self.label})"
+
     @property
     def command(self) -> tuple[str, ...]:
         """Give the command that starts the server."""
