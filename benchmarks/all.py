@@ -1,8 +1,8 @@
 """Measure everything that memcache_kv is compared by, with memcached beside it in the same run.
 
 Writes benchmarks.json, benchmarks.md and the plots as *.svg. What cannot be run here is left out, with the reason.
-Loads, TLS, threads and durability are measured for each interpreter, with its compiled modules and without them
-(MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its environment has it.
+Loads, TLS, profile, threads and durability are measured for each interpreter, with its compiled modules and without
+them (MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its environment has it.
 Load and servers share this machine's cores: figures are worth comparing within a run, on an otherwise idle machine.
 """
 
@@ -30,6 +30,7 @@ from benchmarks.part_eviction import eviction
 from benchmarks.part_latency import fairness, tails
 from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
+from benchmarks.part_profile import request_times
 from benchmarks.part_start import start
 from benchmarks.part_tls import tls
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
@@ -50,6 +51,7 @@ examples:
 PARTS: dict[str, Part] = {
     "loads": loads,
     "tls": tls,
+    "profile": request_times,
     "threads": threads,
     "always": always,
     "replay": replaying,

@@ -18,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import OURS
 from benchmarks.durability_report import Section
+from benchmarks.part_connections import OPEN
 from benchmarks.parts import Target
+from benchmarks.ways import COMPILED_WAY, PURE_WAY
 from benchmarks.workloads import ROOT
 
 FIGURES = ROOT / "docs" / "explanation" / "figures"
@@ -40,6 +43,7 @@ README_ROWS = {
         "one request at a time, 10 % sets, compared with memcached's own default (`-t 4`)",
 }  # fmt: skip
 """The rows of the README's table, by the name of the target."""
+SMALL_ITEMS, START = "1,000,000 items of 36 + 35 bytes, TTL none: MB resident", "start: ms to the first answer"
 Parts = Mapping[str, Mapping[str, Any]]
 
 
@@ -62,19 +66,21 @@ def ways_table(targets: Sequence[Target], names: Mapping[str, str], with_bounds:
     """
     ways = list(dict.fromkeys(target.way for target in targets if target.way))
     found = {(target.name, target.way): target for target in targets}
-    head = ["load" if not with_bounds else "", *(["compiled: target", "pure: target"] if with_bounds else []), *ways]
+    kinds = [kind for kind in (COMPILED_WAY, PURE_WAY) if with_bounds and any(way.startswith(kind) for way in ways)]
+    head = ["" if with_bounds else "load", *(f"{kind}: target" for kind in kinds), *ways]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for name, title in names.items():
         row = [found.get((name, way)) for way in ways]
         if any(row):
-            bounds = [_bound_of(row, True), _bound_of(row, False)] if with_bounds else []
-            lines.append([title, *bounds, *(_spell(target, with_bounds) for target in row)])
+            lines.append(
+                [title, *(_bound_of(row, kind) for kind in kinds), *(_spell(target, with_bounds) for target in row)]
+            )
     return _table(lines)
 
 
-def _bound_of(row: Sequence[Target | None], compiled: bool) -> str:
+def _bound_of(row: Sequence[Target | None], kind: str) -> str:
     """Spell the bound of the compiled ways or of the pure ones; empty where there is no such way, or no bound."""
-    bounds = [_spell_bound(each) for each in row if each and each.way.startswith("compiled") == compiled]
+    bounds = [_spell_bound(each) for each in row if each and each.way.startswith(kind)]
     return bounds[0] if bounds else ""
 
 
@@ -97,6 +103,22 @@ def others_table(targets: Sequence[Target]) -> str:
     return _table(lines)
 
 
+def readme_sentence(parts: Parts) -> str:
+    """Spell the figures that the README gives below its table; the rates are those of the first way."""
+    rates: dict[str, float] = {}
+    for row in Section.from_dict(parts["loads"]["sections"][0]).rows:
+        if str(row[1]).startswith(OURS):
+            rates.setdefault(str(row[0]), float(row[2] or 0))
+    found = {target.name: target.found for target in targets_of(parts)}
+    idle = OPEN * found["bytes per idle connection"] / 1e6
+    single, pipelined = (round(rates[load], -4) for load in ("get90", "pipe32"))
+    return (
+        f"The first column's rates are about {single:,.0f} single requests a second, and {pipelined:,.0f} pipelined"
+        f" ones. A million small items\ntake {found[SMALL_ITEMS]:.0f} MB; a start takes {found[START]:.0f} ms;"
+        f" {OPEN:,} idle connections take {idle:.0f} MB.\n"
+    )
+
+
 def _table(lines: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -116,7 +138,7 @@ def block(name: str, parts: Parts) -> str:
     if name == "others":
         return others_table(targets)
     if name == "readme":
-        return ways_table(targets, README_ROWS, with_bounds=False)
+        return ways_table(targets, README_ROWS, with_bounds=False) + "\n" + readme_sentence(parts)
     return part_text(parts[name]) if name in parts else "Not measured yet.\n"
 
 

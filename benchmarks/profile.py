@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,16 +178,17 @@ def requests_of(server: LocalServer) -> int:
     return int(found["cmd_get"]) + int(found["cmd_set"])
 
 
-def sections_of(servers: Sequence[tuple[Contender, Way | None]], options: argparse.Namespace, tell: Tell,
-                measure: Callable[..., Profiled] = profile) -> list[Section]:  # fmt: skip
+def profile_all(
+    servers: Sequence[tuple[Contender, Way | None]], workloads: Sequence[Workload], seconds: int, tell: Tell
+) -> list[Section]:
     """Profile every server under every load."""
     times = Section("µs of a request", TIME_COLUMNS)
     calls, functions = Section("system calls", CALL_COLUMNS), Section("functions that take most", FUNCTION_COLUMNS)
     perf = perf_program()
-    for workload in options.only:
+    for workload in workloads:
         for contender, way in servers:
             tell(f"{workload.name}: {contender.name}")
-            found = measure(contender, way, workload, options.seconds, perf)
+            found = profile(contender, way, workload, seconds, perf)
             named = (workload.name, contender.name)
             times.rows.append((*named, *found.times()))
             most = sorted(found.calls.items(), key=lambda pair: -pair[1])[:SHOWN]
@@ -196,9 +197,9 @@ def sections_of(servers: Sequence[tuple[Contender, Way | None]], options: argpar
     return [times, calls, functions]
 
 
-def notes_of(options: argparse.Namespace) -> list[str]:
-    """Tell on what and with which tools the figures were taken."""
-    notes = [machine_line(), f"load before: {os.getloadavg()[0]:.1f}", f"{options.seconds} s of each load"]
+def notes_of(seconds: int) -> list[str]:
+    """Tell with which tools the figures were taken."""
+    notes = [f"{seconds} s of each load"]
     if perf_program():
         notes.append("kernel and user: by the samples of perf (cpu-clock); system calls: counted by perf")
     else:
@@ -238,7 +239,8 @@ def _workloads(text: str) -> list[Workload]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Profile, print the tables and write the files asked for."""
     options = parse_arguments(arguments)
-    console, notes = Console(), notes_of(options)
+    console = Console()
+    notes = [machine_line(), f"load before: {os.getloadavg()[0]:.1f}", *notes_of(options.seconds)]
     if memcaslap_program() is None and any(workload.needs_memcaslap for workload in options.only):
         notes.append(f"some loads skipped: {NO_MEMCASLAP}")
         options.only = [workload for workload in options.only if not workload.needs_memcaslap]
@@ -248,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         servers += [(contender, None) for contender in memcached()]
         with console.status("") as status:
-            sections = sections_of(servers, options, status.update)
+            sections = profile_all(servers, options.only, options.seconds, status.update)
     except (LoadError, ServerStartError, OSError) as error:
         print(f"{error}", file=sys.stderr)
         return 1
