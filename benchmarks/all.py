@@ -18,6 +18,9 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -36,7 +39,7 @@ from benchmarks.part_tls import tls
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
 from benchmarks.pipelined_load import UnexpectedReplyError
 from benchmarks.rounds import Tell
-from benchmarks.ways import this_way, ways_of
+from benchmarks.ways import ways_of
 from benchmarks.workloads import NO_MEMCASLAP, LoadError, memcaslap_program
 from clients.local_server import ServerStartError
 
@@ -190,7 +193,7 @@ def notes_of(effort: Effort) -> list[str]:
     return [
         f"measured on {date.today():%Y-%m-%d}: {machine_line()}; load before: {os.getloadavg()[0]:.1f}",
         f"{effort.rounds} rounds of {effort.seconds} s; memcache_kv in these ways: {'; '.join(ways)}",
-        f"figures that name no way: {this_way().label}",
+        "figures that name no way are of this interpreter",
         *skipped(),
     ]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.durability_servers import SERVER_CORES, put_on_cores
-from benchmarks.ways import Way
+from benchmarks.ways import Way, this_way
 from clients.local_server import LocalServer, default_command
 
 MEMORY_MEGABYTES = 1024
@@ -104,7 +104,4 @@ def machine_line() -> str:
         output = subprocess.run([program, "-V"], capture_output=True, text=True, check=False).stdout
         match = re.search(r"memcached (\S+)", output)
         version = f", memcached {match[1]}" if match else ""
-    return (
-        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()},"
-        f" {platform.python_implementation()} {platform.python_version()}{version}"
-    )
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, {this_way().label}{version}"

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.ways import Way
+from benchmarks.ways import Way, this_way
 from benchmarks.workloads import LoadError
 from clients.local_server import ServerStartError, free_port
 
@@ -291,7 +291,7 @@ def machine_line(directory: Path) -> str:
         version = re.search(r"v=(\S+)", output)
     return (
         f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()},"
-        f" {platform.python_implementation()} {platform.python_version()}"
+        f" {this_way().label}"
         f"{f', Redis {version[1]}' if version else ''}, files on {file_system(directory)},"
         f" load before: {os.getloadavg()[0]:.1f}"
     )
