@@ -14,12 +14,18 @@ PURE = ("env", "MEMCACHE_KV_PURE=1")
 """Put before a command, this keeps the server from using its compiled modules."""
 COMPILED_WAY, PURE_WAY = "compiled", "pure"
 QUESTION = """\
-import importlib.util, json, platform, sysconfig
+import importlib.util, json, platform, sys, sysconfig
+def system():
+    try:
+        return platform.freedesktop_os_release().get("NAME", "").split(" ")[0]
+    except OSError:
+        return ""
 package = "memcache_kv.compiled"
 compiled = importlib.util.find_spec(package) and __import__(package, fromlist=["ACCELERATED"]).ACCELERATED
 print(json.dumps({
     "name": platform.python_implementation(),
     "version": platform.python_version(),
+    "distribution": system() if sys.base_prefix == "/usr" else "",
     "optimized": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "compiled": bool(compiled),
@@ -77,10 +83,11 @@ def this_way() -> Way:
 
 
 def interpreter_name(about: dict[str, object]) -> str:
-    """Name an interpreter by what it says of itself."""
+    """Name an interpreter by what it says of itself: whose it is, and whether profiles guided its optimization."""
+    whose = f"{about['distribution']}'s " if about["distribution"] else ""
     threads = "t" if about["free_threaded"] else ""
     build = " with PGO" if about["optimized"] else ""
-    return f"{about['name']} {about['version']}{threads}{build}"
+    return f"{whose}{about['name']} {about['version']}{threads}{build}"
 
 
 def _ask(python: str) -> dict[str, object]:
