@@ -8,7 +8,7 @@ from benchmarks.charts import Bars, Lines
 from benchmarks.contenders import BASELINE, OURS, OURS_WITH_JOURNAL, Contender, both, memcached, ours
 from benchmarks.durability_report import COUNT, RATIO, Column, Figure, Section
 from benchmarks.parts import Effort, Findings
-from benchmarks.rounds import Medians, Tell, run_rounds, summarize
+from benchmarks.rounds import Medians, Samples, Tell, run_rounds, summarize
 from benchmarks.ways import Way
 from benchmarks.workloads import (
     BY_NAME,
@@ -60,22 +60,35 @@ def loads(effort: Effort, tell: Tell) -> Findings:
         samples = run_rounds(workload, _servers(workload, effort), effort.rounds, effort.seconds, tell)
         found = {each.server: each for each in summarize(samples)}
         for way in effort.ways:
-            own, kept = ours(way=way).name, _with_journal(way).name
-            ratio, name = found[own].throughput_ratio, workload.name
-            findings.reach(f"{name}: throughput", ratio, way, BOUNDS[name], PURE_BOUNDS[name])
-            if DEFAULT_THREADS in samples:
-                pair = {DEFAULT_THREADS: samples[DEFAULT_THREADS], own: samples[own]}
-                ratio = summarize(pair, DEFAULT_THREADS)[1].throughput_ratio
-                findings.reach(f"{name}: throughput beside {DEFAULT_THREADS}", ratio, way, DEFAULT_THREADS_BOUND)
-            if found.pop(kept, None):
-                beside = summarize({own: samples[own], kept: samples[kept]}, own)[1]
-                journal.rows.append(_row(name, beside))
-                ratio, bound = beside.throughput_ratio, JOURNAL_BOUNDS[name]
-                findings.reach(f"{name} with a journal (everysec) : without", ratio, way, bound)
+            _aim(findings, workload.name, way, samples)
+            if found.pop(_with_journal(way).name, None):
+                journal.rows.append(_row(workload.name, _beside_without(way, samples)))
         section.rows += [_row(workload.name, each) for each in found.values()]
     findings.sections += [section, journal, _meta(section)]
     findings.charts |= _bars(section, effort)
     return findings
+
+
+def _aim(findings: Findings, load: str, way: Way, samples: Samples) -> None:
+    """Compare what was found of one way with its targets."""
+    own = ours(way=way).name
+    if BASELINE in samples:
+        beside = summarize({own: samples[own], BASELINE: samples[BASELINE]})[0]
+        findings.reach(f"{load}: throughput", beside.throughput_ratio, way, BOUNDS[load], PURE_BOUNDS[load])
+        findings.reach(f"{load}: server CPU an operation", beside.cpu_ratio, way, None, at_least=False)
+    if DEFAULT_THREADS in samples:
+        beside = summarize({own: samples[own], DEFAULT_THREADS: samples[DEFAULT_THREADS]}, DEFAULT_THREADS)[0]
+        name = f"{load}: throughput beside {DEFAULT_THREADS}"
+        findings.reach(name, beside.throughput_ratio, way, DEFAULT_THREADS_BOUND)
+    if load in JOURNAL_BOUNDS:
+        ratio = _beside_without(way, samples).throughput_ratio
+        findings.reach(f"{load} with a journal (everysec) : without", ratio, way, JOURNAL_BOUNDS[load])
+
+
+def _beside_without(way: Way, samples: Samples) -> Medians:
+    """Compare one way with a journal with the same without one."""
+    own, kept = ours(way=way).name, _with_journal(way).name
+    return summarize({own: samples[own], kept: samples[kept]}, own)[1]
 
 
 def _servers(workload: Workload, effort: Effort) -> list[Contender]:

@@ -76,7 +76,7 @@ class Findings:
         if found is not None:
             self.targets.append(Target(name, found, bound, at_least))
 
-    def reach(self, name: str, found: Figure, way: Way, bound: float, pure: float | None = None,
+    def reach(self, name: str, found: Figure, way: Way, bound: float | None, pure: float | None = None,
               at_least: bool = True) -> None:  # fmt: skip
         """Compare a figure of one way with its bound.
 
