@@ -48,5 +48,5 @@ test-sdist:  ## unpack the source distribution of `make dist` elsewhere, and run
 	tar -xzf "$$1" -C "$$folder" --strip-components 1; cd "$$folder"; \
 	line=$$(grep -m1 -E '^python3 -m venv .*pytest' README.md); echo "+ $$line"; bash -euo pipefail -c "$$line"
 
-bench: .venv/ready  ## every figure of docs/explanation/performance.md; takes an hour and an idle machine
+bench: .venv/ready  ## every figure of docs/explanation/performance.md; takes half an hour and an idle machine
 	$(BIN)/python -m benchmarks.all

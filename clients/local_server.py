@@ -44,9 +44,15 @@ def free_port() -> int:
 class LocalServer:
     """Run one server process; as a context manager, the process never outlives the block."""
 
-    def __init__(self, command: Sequence[str], arguments: Sequence[str] = ()) -> None:
+    def __init__(self, command: Sequence[str], arguments: Sequence[str] = (), tls_port: int | None = None) -> None:
+        """Start the server.
+
+        tls_port: where it listens with TLS besides, if the arguments ask for it.
+        """
         self.address = Address(DEFAULT_HOST, free_port())
-        self.command = [*command, "-p", str(self.address.port), "-l", self.address.host, *arguments]
+        host, port = self.address.host, self.address.port
+        listen = host if tls_port is None else f"notls:{host}:{port},{host}:{tls_port}"
+        self.command = [*command, "-p", str(port), "-l", listen, *arguments]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop and kill
         started = time.monotonic()
         self._process = subprocess.Popen(
