@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import bcrypt
@@ -65,11 +65,9 @@ class Throughput:
 
 def median_of(rounds: Sequence[Outcome]) -> Outcome:
     """Take the median of each figure."""
+    found = {name: statistics.median(getattr(each, name) for each in rounds) for name in FIGURES}
     kept = [each.kept for each in rounds if each.kept is not None]
-    return Outcome(
-        *(statistics.median(getattr(each, name) for each in rounds) for name in FIGURES),
-        kept=statistics.median(kept) if kept else None,
-    )
+    return replace(rounds[0], **found, kept=statistics.median(kept) if kept else None)
 
 
 class Helper:

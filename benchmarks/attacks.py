@@ -1,8 +1,8 @@
 """Attack memcache_kv, and memcached beside it, as one hostile client could; print what others notice.
 
-For each attack: what a client waits that gets one small item every millisecond (99th percentile and longest of the time
-in which the server works, and the 99th percentile by the clock), the server's CPU time with those gets, its memory above
-that before (at its peak, and after the attacker has left), and the part of the items that is kept. For what observes
+For each attack: what a client waits that gets one small item every millisecond (99th percentile and longest, of the
+server's CPU time; 99th percentile by the clock too), the server's CPU time with those gets, its memory above that
+before (at its peak, and after the attacker has left), and the part of the items that is kept. For what observes
 requests: the throughput of pipelined gets, beside that without.
 """
 
