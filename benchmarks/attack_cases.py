@@ -190,12 +190,16 @@ def _half_sets(target: Target) -> Steps:
 
 
 def _crawls(target: Target) -> Steps:
-    connection = target.connect()
-    ask(connection, b"lru_crawler sleep 0\r\n", b"OK\r\n")
+    """Crawl again and again. Now and then memcached answers no more on a connection; then take another one."""
+    with target.connect() as connection:
+        ask(connection, b"lru_crawler sleep 0\r\n", b"OK\r\n")
     yield
     end = time.monotonic() + target.size.seconds
     while time.monotonic() < end:
-        ask(connection, b"lru_crawler crawl all\r\n" + MARK, MARKED)
+        with target.connect() as connection, contextlib.suppress(TimeoutError):
+            connection.settimeout(0.5)
+            while time.monotonic() < end:
+                ask(connection, b"lru_crawler crawl all\r\n" + MARK, MARKED)
 
 
 def _handshakes(target: Target) -> Steps:
