@@ -53,6 +53,19 @@ def test_a_flush_itself_frees_nothing_and_hides_everything(store: Store) -> None
     assert (len(store), store.used_bytes, list(store.items())) == (0, 0, [])
 
 
+@pytest.mark.parametrize("memory", [MIB, 1 << 30], ids=["with an eviction order", "without"])
+def test_flushes_of_an_empty_store_make_no_work(memory: int) -> None:
+    store = filled(Store(FakeClock(), shards=4, limit_bytes=memory))
+    for _ in range(3):
+        store.flush()
+    free_all(store)
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        store.flush()
+    assert sys.getallocatedblocks() - before < 100
+    assert free_all(store) == 1
+
+
 def test_what_a_flush_removed_is_freed_a_few_items_at_a_time(store: Store) -> None:
     store.flush()
     before = sys.getallocatedblocks()
