@@ -28,8 +28,8 @@ ITEM_BYTES = 35
 """The length of a stored value."""
 LEAST_SECONDS = 1.0
 """How long others are looked at, however short the attack."""
-QUIET_SECONDS, QUIET_CPU_SECONDS = 0.2, 0.03
-"""A server is at rest again when it uses no more than this of that; some of it are the bystander's gets."""
+QUIET_TIMES, QUIET_SECONDS, QUIET_CPU_SECONDS = 3, 0.2, 0.03
+"""A server is at rest again when it uses so little in so long so often; some of it are the bystander's gets."""
 PATIENCE_SECONDS = 120
 BYSTANDER = "bystander:password"
 BCRYPT_COST = 10
@@ -57,7 +57,7 @@ FIGURES = tuple(each.name for each in fields(Outcome) if each.name != "kept")
 
 @dataclass(frozen=True)
 class Throughput:
-    """How many gets a server carries out in a second, without and with the attack."""
+    """How many gets a server carries out in a second of its CPU time, without and with the attack."""
 
     before: float
     during: float
@@ -186,8 +186,10 @@ def _items(server: LocalServer) -> float:
 
 def _settle(server: LocalServer) -> None:
     """Wait until the server has done what it was asked for."""
-    end, before = time.monotonic() + PATIENCE_SECONDS, -1.0
-    while (now := server.cpu_seconds()) - before > QUIET_CPU_SECONDS and time.monotonic() < end:
+    end, quiet, before = time.monotonic() + PATIENCE_SECONDS, 0, -1.0
+    while quiet < QUIET_TIMES and time.monotonic() < end:
+        now = server.cpu_seconds()
+        quiet = quiet + 1 if now - before <= QUIET_CPU_SECONDS else 0
         before = now
         time.sleep(QUIET_SECONDS)
 
@@ -198,13 +200,19 @@ def throughput(name: str, contender: Contender, size: Size, tell: Tell) -> Throu
     with running(contender) as server:
         port = server.address.port
         tell(f"{name}: pipelined gets without: {contender.name}")
-        before = run_pipelined(port, seconds, "--sets", "0")
+        before = _gets_per_cpu_second(server, seconds)
         tell(f"{name}: pipelined gets with: {contender.name}")
         with helping("attack_cases", str(port), name) as attacker:
             attacker.go_on()
             attacker.expect("done")
-            during = run_pipelined(port, seconds, "--sets", "0")
-    return Throughput(before / seconds, during / seconds)
+            during = _gets_per_cpu_second(server, seconds)
+    return Throughput(before, during)
+
+
+def _gets_per_cpu_second(server: LocalServer, seconds: int) -> float:
+    cpu = server.cpu_seconds()
+    gets = run_pipelined(server.address.port, seconds, "--sets", "0")
+    return gets / max(server.cpu_seconds() - cpu, QUIET_CPU_SECONDS)
 
 
 def median_throughput(rounds: Sequence[Throughput]) -> Throughput:

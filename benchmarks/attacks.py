@@ -3,7 +3,7 @@
 For each attack: what a client waits that gets one small item every millisecond (99th percentile and longest, of the
 server's CPU time; 99th percentile by the clock too), the server's CPU time with those gets, its memory above that
 before (at its peak, and after the attacker has left), and the part of the items that is kept. For what observes
-requests: the throughput of pipelined gets, beside that without.
+requests: the pipelined gets of others in a second of the server's CPU time, beside those without.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COLUMNS = (
     Column("items kept", SHARE), Column("promise"),
 )  # fmt: skip
 OBSERVED_COLUMNS = (
-    Column("attack"), Column("server"), Column("gets/s without", COUNT), Column("gets/s with", COUNT),
+    Column("attack"), Column("server"), Column("gets per CPU second", COUNT), Column("with it", COUNT),
     Column("with : without", RATIO),
 )  # fmt: skip
 

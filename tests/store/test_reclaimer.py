@@ -133,10 +133,10 @@ def test_a_lower_limit_costs_one_write_a_few_evictions(store: Store) -> None:
 
 
 def test_what_was_stored_under_a_high_limit_is_not_evicted_by_the_next_write() -> None:
-    store = filled(Store(FakeClock(), shards=4, limit_bytes=1 << 30))
+    store = filled(Store(FakeClock(), shards=64, limit_bytes=1 << 30), 5 * ITEMS)
     store.set_limit(MIB)
     store.put(b"one more", pack(0, b"v"))
-    assert len(store) > ITEMS - 2 * EVICTED_AT_ONCE
+    assert len(store) > 5 * ITEMS - 2 * EVICTED_AT_ONCE
 
 
 def test_a_lower_limit_holds_by_writes_alone(store: Store) -> None:
