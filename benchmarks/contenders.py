@@ -9,12 +9,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.durability_servers import SERVER_CORES, put_on_cores
 from benchmarks.ways import Way, this_way
-from clients.local_server import LocalServer, default_command
+from clients.address import Address
+from clients.local_server import LocalServer, answers, default_command
 
 MEMORY_MEGABYTES = 1024
 STATS_SECONDS = 30
@@ -64,14 +65,16 @@ def both(*flags: str, memory: int = MEMORY_MEGABYTES) -> list[Contender]:
 
 
 @contextlib.contextmanager
-def running(contender: Contender, apart: bool = False) -> Iterator[LocalServer]:
+def running(
+    contender: Contender, apart: bool = False, is_ready: Callable[[Address], bool] = answers
+) -> Iterator[LocalServer]:
     """Start a server, and stop it at the end of the block.
 
     apart: whether it leaves the last core to the load.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark.") as directory:
         arguments = ["--journal", directory] if contender.journal else []
-        with LocalServer(contender.command, arguments) as server:
+        with LocalServer(contender.command, arguments, is_ready) as server:
             if apart:
                 put_threads_on_cores(server.pid)
             yield server

@@ -21,7 +21,8 @@ READ_BYTES = 16 * 1024
 FIRST_READ_BYTES = 470
 """How much a read asks for until a client sends more at once. The interpreter allocates a result of this size faster
 than a larger one, which needs malloc."""
-LARGEST_READ_BYTES = 1 << 20
+LARGEST_READ_BYTES = 1 << 18
+"""How much a read asks for at most: the other connections wait while that much is copied."""
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20
 """Once the replies have this many bytes, they are sent before the next request is carried out."""
@@ -47,8 +48,9 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_list_bytes", "_takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
-        "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
+        "_list_bytes", "_takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_time_part",
+        "_turn_ends_at", "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block",
+        "_store_wire_bytes",
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
@@ -82,7 +84,7 @@ class Session:
         self._more: Callable[[], None] | None = None
         """Continues a reply that takes more than one turn."""
         self._chunks: Iterator[bytes] = iter(())
-        self._requests_per_turn = context.settings.max_reqs_per_event
+        self._requests_per_turn, self._time_part = context.settings.max_reqs_per_event, 1.0
         self._turn_ends_at = 0.0
         """The monotonic time at which this turn's time is used up. A turn of the fast path alone does not set it."""
         self._command = ""
@@ -190,9 +192,9 @@ class Session:
             self._run(data)
         return False
 
-    def limit_turn(self, requests: int) -> None:
-        """Carry out so many requests in one turn at most, from the next turn on."""
-        self._requests_per_turn = requests
+    def limit_turn(self, requests: int, time_part: float) -> None:
+        """Carry out at most this many requests in one turn, in this part of TURN_SECONDS, from the next turn on."""
+        self._requests_per_turn, self._time_part = requests, time_part
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
         """Reply with these chunks, which are produced one by one: in each turn as many as it has time and room for.
@@ -215,14 +217,14 @@ class Session:
         self._chunks = iter(())
 
     def _start_turn(self) -> None:
-        self._turn_ends_at = monotonic() + TURN_SECONDS
+        self._turn_ends_at = monotonic() + TURN_SECONDS * self._time_part
 
     def _is_time_up(self, command: str) -> bool:
         """Tell whether this turn's time is used up; if so, report the command that was carried out last."""
         overrun = monotonic() - self._turn_ends_at
         if overrun < 0:
             return False
-        self.context.turns.overran(self.fd, command, overrun + TURN_SECONDS)
+        self.context.turns.overran(self.fd, command, overrun + TURN_SECONDS * self._time_part)
         return True
 
     # Writes that the journal rejects

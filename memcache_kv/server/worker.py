@@ -36,6 +36,7 @@ from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.handshakes import Handshakes
 from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
+from memcache_kv.server.turn_limits import CROWD, TurnLimits
 from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.stats.turns import SHORT_TURN_SECONDS
 from memcache_kv.threads import ServerThread
@@ -67,8 +68,8 @@ class Worker(ServerThread):
 
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
-        "_poller", "_wake_up", "_table", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume",
-        "_stopping", "_commit_by", "_addresses", "_strangers",
+        "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
+        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -91,13 +92,8 @@ class Worker(ServerThread):
         self._poller = new_poller()
         self._wake_up = WakeUp(self._poller)
         self._table = ConnectionTable(self._poller)
-        self._holders = Holders(
-            context.connection_memory,
-            self._table,
-            self._close,
-            context.log,
-            context.settings.max_reqs_per_event,
-        )
+        self._limits = TurnLimits(self._table, context.clock, context.settings.max_reqs_per_event)
+        self._holders = Holders(context.connection_memory, self._table, self._close, context.log, self._limits)
         context.connection_memory.follow(self.wake)
         self._handlers: dict[State, Callable[[Connection], None]] = {
             HANDSHAKE: self._queue_handshake,
@@ -192,6 +188,8 @@ class Worker(ServerThread):
         or without TLS and a journal.
         """
         events = self._poller.poll(timeout_seconds)
+        if len(events) >= CROWD or self._limits.is_crowded:
+            self._limits.count_ready(len(events) + len(self._table.paused))
         if self._clock.tick():
             self.context.store.new_second()
         started_at = self._clock.ticked_at  # other threads tick too
@@ -396,7 +394,7 @@ class Worker(ServerThread):
     def _settle(self, fd: int, protocol: Session) -> None:
         """Set a connection's protocol, once its first byte has decided which."""
         self._table.by_fd[fd].protocol = protocol
-        self._holders.limit_turn(protocol)
+        self._limits.apply(protocol)
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
         """Close a connection and release its resources; do nothing if it is already closed."""

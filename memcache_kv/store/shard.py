@@ -164,13 +164,15 @@ class Shard:
     def clear_locked(self) -> list[Iterator[int]]:
         """Replace the table by an empty one; the old one's keys are remembered for a while, in `flushed`.
 
-        Returns what must be freed little by little (`Garbage.add`).
+        Returns what must be freed little by little (`Garbage.add`): nothing where there is nothing, so that a packet
+        full of flushes makes no work.
         """
-        piles = [emptied(self.table, self.used_bytes, self.lock), cleared(self.flushed)]
+        piles = [emptied(self.table, self.used_bytes, self.lock)] if self.table else []
+        piles += [cleared(self.flushed)] if self.flushed else []
         self.flush_freed += len(self.table)
         self.flushed, self.table = self.table, {}
         if self.order.is_kept:
-            piles += (cleared(self.order.small), cleared(self.order.main))
+            piles += [cleared(order) for order in (self.order.small, self.order.main) if order]
             self.order.start(self.table)
         self.used_bytes = self.expiring = self.check_at_bytes = 0
         return piles

@@ -27,7 +27,7 @@ if_compiled = pytest.mark.skipif(not ACCELERATED, reason="the compiled modules a
 
 def statistic(program: Program, name: str) -> str:
     with socket.create_connection(("127.0.0.1", program.port), timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(b"stats\r\nquit\r\n")
+        connection.sendall(b"stats memcache_kv\r\nquit\r\n")
         lines = connection.makefile("rb").read().decode().splitlines()
     [value] = [line.split()[2] for line in lines if line.startswith(f"STAT {name} ")]
     return value

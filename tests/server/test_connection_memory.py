@@ -13,7 +13,8 @@ from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.protocol.session import SPARE_BLOCK_PART
 from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server.connection import Connection, State
-from memcache_kv.server.connection_memory import RELIEF_PART, SHARE_OF_FREE, SHORT_REQUESTS, UNCOUNTED_BYTES
+from memcache_kv.server.connection_memory import RELIEF_PART, SHARE_OF_FREE, UNCOUNTED_BYTES
+from memcache_kv.server.turn_limits import SHORT_REQUESTS
 from memcache_kv.stats.connections import SHORT_PART, ConnectionMemory
 from tests.program import poll_until
 from tests.protocol.binary.binary_packets import Packet

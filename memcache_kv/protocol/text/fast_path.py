@@ -85,9 +85,9 @@ class FastPath(Session):
         self._words, self._parsed_at, self._form = b"", 0, NO_FORM
         """The last words after a set's key, the second in which they were parsed, and what they say."""
 
-    def limit_turn(self, requests: int) -> None:
-        """Carry out at most this many requests in one turn, from the next turn on."""
-        super().limit_turn(requests)
+    def limit_turn(self, requests: int, time_part: float) -> None:
+        """Carry out at most this many requests in one turn; see `Session.limit_turn`."""
+        super().limit_turn(requests, time_part)
         self._lines_at_once = min(LINES, requests)
 
     def _run_fast(self, data: bytes, position: int) -> tuple[int, int]:

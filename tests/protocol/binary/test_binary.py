@@ -349,7 +349,7 @@ def rows(replies: list[Reply]) -> dict[bytes, bytes]:
     return {reply.key: reply.value for reply in replies[:-1]}
 
 
-@pytest.mark.parametrize("what", [b"", b"settings", b"settingsx", b"items", b"slabs"])
+@pytest.mark.parametrize("what", [b"", b"settings", b"settingsx", b"items", b"slabs", b"memcache_kv"])
 def test_stat_tells_the_rows_of_the_text_protocol(what: bytes) -> None:
     conversation = BinaryConversation()
     conversation.ask(storing(O.SET))
