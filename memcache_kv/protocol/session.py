@@ -21,7 +21,7 @@ READ_BYTES = 16 * 1024
 FIRST_READ_BYTES = 470
 """How much a read asks for until a client sends more at once. The interpreter allocates a result of this size faster
 than a larger one, which needs malloc."""
-LARGEST_READ_BYTES = 1 << 18
+LARGEST_READ_BYTES = 1 << 17
 """How much a read asks for at most: the other connections wait while that much is copied."""
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from memcache_kv.store.time import Time
 if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
 
-SHORT_REQUESTS = 16
+SHORT_REQUESTS = 8
 """The requests that a connection carries out in a short turn: their replies are kept together."""
 SHORT_TIME_PART = 1 / 16
 """The part of the time of a turn that a short one may take."""

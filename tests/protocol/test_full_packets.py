@@ -38,7 +38,7 @@ TEXT = {
     b"set": b"set s 0 0 1\r\nx", b"add": b"add s 0 0 1\r\nx", b"replace": b"replace s 0 0 1\r\nx",
     b"append": b"append s 0 0 1\r\nx", b"prepend": b"prepend s 0 0 1\r\nx", b"cas": b"cas s 0 0 1 5\r\nx",
     b"delete": b"delete d", b"incr": b"incr n 1", b"decr": b"decr n 1", b"touch": b"touch key0 0",
-    b"mg": b"mg key0 v", b"ms": b"ms s 1\r\nx", b"md": b"md d", b"ma": b"ma n", b"mn": b"mn",
+    b"mg": b"mg key0 h l t v", b"me": b"me key0", b"ms": b"ms s 1\r\nx", b"md": b"md d", b"ma": b"ma n", b"mn": b"mn",
     b"version": b"version", b"stats": b"stats", b"journal": b"journal compact", b"refresh_certs": b"refresh_certs",
     b"lru_crawler": b"lru_crawler crawl all", b"lru": b"lru mode flat", b"slabs": b"slabs automove 0",
     b"debugtime": b"debugtime p", b"verbosity": b"verbosity 0",
@@ -47,8 +47,6 @@ TEXT = {
 """A request of each command whose reply is short."""
 ONCE = {b"quit", b"shutdown", b"watch"}
 """Commands that end the requests of a connection: a packet carries out one of them."""
-OF_THE_STORE = {b"me"}
-"""The command that makes the store begin to keep access times. The tests of the store hold its cost."""
 FLUSHES = {b"flush_all": b"flush_all\r\n"}
 BINARY_FLUSHES = {op: Packet(op).to_bytes() for op in (Opcode.FLUSH, Opcode.FLUSHQ)}
 """Commands that leave no items for the tests after them."""
@@ -192,7 +190,7 @@ def turns_with_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_is_here() -> None:
-    assert TEXT.keys() | ONCE | OF_THE_STORE | FLUSHES.keys() == KEYED.keys() | KEYLESS.keys() | ADMIN_COMMANDS.keys()
+    assert TEXT.keys() | ONCE | FLUSHES.keys() == KEYED.keys() | KEYLESS.keys() | ADMIN_COMMANDS.keys()
     assert BINARY.keys() | BINARY_ONCE | BINARY_FLUSHES.keys() == OPCODE_COMMANDS.keys()
 
 

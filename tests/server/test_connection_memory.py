@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -141,15 +142,16 @@ def test_large_requests_wait_for_memory_and_small_ones_do_not(
     memory, large = memory_of(serving), serving.connect()
     free = SHARE_OF_FREE * BLOCK_BYTES // 2
     memory.add(memory.limit_bytes - free)
-    large.sendall(HALF_SET[: BLOCK_BYTES * 3 // 4])
+    sender = threading.Thread(target=large.sendall, args=(HALF_SET + b"v\r\n",))
+    sender.start()  # it has to wait until the server reads again
     poll_until(lambda: serving.states() == [State.WAITING_FOR_MEMORY], "it waits for memory")
     kept = memory.used_bytes
-    large.sendall(HALF_SET[BLOCK_BYTES * 3 // 4 :] + b"v\r\n")
     small = serving.connect()
     ask(small, b"set b 0 0 4000\r\n" + SMALL + b"\r\nget small\r\n", STORED + SMALL_REPLY)
     assert memory.used_bytes == kept, "nothing more was read"
     memory.add(free - memory.limit_bytes)
     assert read(large, len(STORED)) == STORED
+    sender.join()
     assert memory.closed == 0
 
 
