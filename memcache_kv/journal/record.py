@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import repeat
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from itertools import compress, repeat
+from typing import Annotated, Literal, NamedTuple, TypeAlias, cast
 from zlib import crc32
 
 import msgspec
 
 from memcache_kv.store.entry import (
+    FETCHED,
     PLAIN,
     SPACE,
     STALE,
     WITH_CAS,
     WON,
+    Entry,
     cas_of,
     deadline_of,
     flags_of,
     moved,
+    state_of,
     value_of,
     wire_bytes_of,
 )
@@ -147,6 +150,9 @@ class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set",
     value64: bytes | None = None
 
 
+ENCODED = b"\n"
+"""Stands in a queue in place of a key, before a line, or several, that are encoded already. No entry of type bytes has
+such a key."""
 MIN_BATCH_LINES = 12
 """Fewer lines than this are faster to encode one by one."""
 _SET = b'"op":"set",'
@@ -156,14 +162,35 @@ _NO_FLAGS = b"0"[0]
 """The byte after an entry's first space if the client's flags are 0."""
 
 
+def queue_lines(queue: list[Entry], wall_ahead: int = 0) -> bytes:
+    """Return queued keys and entries as the lines of `set` records.
+
+    queue: keys and entries in turn, or ENCODED and a line, which is returned as it is. wall_ahead: how many seconds the
+    wall clock, by which expiry times are written, is ahead of the clock of the entries.
+    """
+    keys, entries = cast(list[bytes], queue[0::2]), queue[1::2]
+    are_small = [key != ENCODED and entry.__class__ is bytes for key, entry in zip(keys, entries, strict=True)]
+    small = cast(list[bytes], [*compress(entries, are_small)])
+    lines = set_lines([*compress(keys, are_small)], small, wall_ahead)
+    if len(small) == len(entries):
+        return lines
+    made = iter(lines.splitlines(keepends=True))
+    pairs = zip(keys, entries, are_small, strict=True)
+    return b"".join([next(made) if is_small else _other_line(key, entry, wall_ahead) for key, entry, is_small in pairs])
+
+
+def _other_line(key: bytes, entry: Entry, wall_ahead: int) -> bytes:
+    """Return a line that is encoded already, or that of an Item."""
+    return entry if key == ENCODED and isinstance(entry, bytes) else entry_line(key, entry, wall_ahead)
+
+
 def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> bytes:
     """Return the `set` records of these keys and entries, which must be of type bytes, as lines.
 
-    The result is the same as with `set_line` for each of them, but faster for many. wall_ahead: how many seconds the
-    wall clock, by which expiry times are written, is ahead of the clock of the entries.
+    The result is the same as with `entry_line` for each of them, but faster for many.
     """
     if len(entries) < MIN_BATCH_LINES:
-        return b"".join(map(_entry_line, keys, entries, repeat(wall_ahead)))
+        return b"".join(map(entry_line, keys, entries, repeat(wall_ahead)))
     flags: Iterable[int] = repeat(0)
     deadlines = ids = flags
     others = [entry for entry in entries if entry[-1] != PLAIN or entry[2] != SPACE or entry[1] != _NO_FLAGS]
@@ -180,9 +207,12 @@ def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> b
     return _framed_sets(_encoder.encode_lines(list(sets)))
 
 
-def _entry_line(key: bytes, entry: bytes, wall_ahead: int) -> bytes:
+def entry_line(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
+    """Return the `set` record of any entry as a line."""
+    wire_bytes = wire_bytes_of(entry)
     deadline = moved(deadline_of(entry), wall_ahead)
-    return set_line(key, flags_of(entry), deadline, cas_of(entry), value_of(wire_bytes_of(entry)))
+    state = state_of(entry) & ~FETCHED
+    return set_line(key, flags_of(wire_bytes), deadline, cas_of(entry), value_of(wire_bytes), state)
 
 
 def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | None]]:
@@ -210,7 +240,7 @@ def _framed_sets(objects: bytes) -> bytes:
 
 
 def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
-    """Return a `set` record as a line. For many entries of type bytes, `set_lines` is faster.
+    """Return a `set` record as a line. For many entries, `queue_lines` is faster.
 
     exp: unix time of expiry by the wall clock, or 0. cas: 0 for none. state: the bits STALE and WON.
     """

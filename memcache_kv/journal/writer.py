@@ -6,16 +6,17 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from itertools import compress
 from threading import get_ident
 from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.journal.directory import JournalDirectory
+from memcache_kv.journal.encoding import encode_queue
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import (
+    ENCODED,
     FORMAT_VERSION,
     UNLIMITED,
     Record,
@@ -24,9 +25,8 @@ from memcache_kv.journal.record import (
     mark_record,
     put_key,
     set_line,
-    set_lines,
 )
-from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, moved, value_of, wire_bytes_of
+from memcache_kv.store.entry import Entry, moved
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
@@ -45,9 +45,6 @@ FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
 QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
-ENCODED = b"\n"
-"""Stands in the queue in place of a key, before lines that are encoded already. No entry of type bytes has such a
-key."""
 QUEUED_OVERHEAD_BYTES = 64
 """What a queued record counts besides its key and entry; about what its line needs besides them."""
 MAX_STAMP_INTERVAL_SECONDS = 60
@@ -57,7 +54,6 @@ RECORDS_AT_ONCE = 384
 """How many small records are encoded before other threads get their turn."""
 ENCODE_SLICE_BYTES = 128 * 1024
 """Fewer records are encoded at once if they are longer than this together."""
-MIN_RECORDS_AT_ONCE = 16
 ENCODE_PAUSE_SECONDS = 0.00005
 """The least time for which other threads get their turn then."""
 
@@ -173,7 +169,7 @@ class Journal:
         self.files.open(self.start_line(stepped=self.stepped(0)))
 
     def _begin_queue(self) -> None:
-        self._queue: list[bytes] = []
+        self._queue: list[Entry] = []
         """Keys and entries in turn, or ENCODED and lines."""
         self._unsynced: list[bytes] = []
         """The lines that are written but not synced. They are written again if their fsync fails."""
@@ -243,11 +239,7 @@ class Journal:
         self._append(set_line(key, flags, self._by_wall(deadline), cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Record the same for an entry. Entries of type bytes are encoded later, many at once, which is faster."""
-        if entry.__class__ is not bytes:
-            wire_bytes = wire_bytes_of(entry)
-            self.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes))
-            return
+        """Record the same for an entry. It is encoded later, many at once, which is faster."""
         lock = self._lock
         lock.acquire()  # faster than `with`
         try:
@@ -299,7 +291,7 @@ class Journal:
         with self._lock:
             seconds, queue = wall_ahead - self._wall_ahead, self._queue
             if queue:
-                self._queue = [ENCODED, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
+                self._queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
             self._stepped_before = self._stepped_before or 0
             self._wall_ahead, self._new_second = wall_ahead, now
             self._stamp_locked()
@@ -506,19 +498,18 @@ class Journal:
             self._put_back(queue, began)
             raise
 
-    def _encoded(self, queue: list[bytes], queued_bytes: int, wall_ahead: int) -> bytes:
+    def _encoded(self, queue: list[Entry], queued_bytes: int, wall_ahead: int) -> bytes:
         """Encode queued records. Pauses now and then, except in a worker, whose clients wait for it."""
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
-        step = 2 * max(MIN_RECORDS_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
+        step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
         slices = []
         for start in range(0, len(queue), step):
             if start and get_ident() not in self._positions:
                 time.sleep(ENCODE_PAUSE_SECONDS)
-            part = queue[start : start + step]
-            slices.append(encoded(part[0::2], part[1::2], wall_ahead))
+            slices.append(encode_queue(queue[start : start + step], wall_ahead))
         return b"".join(slices)
 
-    def _put_back(self, queue: list[bytes], wall_ahead: int) -> None:
+    def _put_back(self, queue: list[Entry], wall_ahead: int) -> None:
         with self._lock:
             self._queue[:0] = queue
             self._queue_ahead = wall_ahead
@@ -652,16 +643,3 @@ class Journal:
 def queue_limit_bytes(items_bytes: int) -> int:
     """Return the limit of the journal's queue for a server whose items may take `items_bytes`."""
     return max(MIN_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
-
-
-def encoded(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
-    """Return the lines of queued records: of keys and entries, or as they are where ENCODED is in place of a key.
-
-    wall_ahead: how many seconds the wall clock is ahead of the clock of the entries.
-    """
-    if ENCODED not in keys:
-        return set_lines(keys, entries, wall_ahead)
-    are_sets = [key != ENCODED for key in keys]
-    lines = set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)], wall_ahead)
-    made = iter(lines.splitlines(keepends=True))
-    return b"".join([next(made) if is_set else entry for entry, is_set in zip(entries, are_sets, strict=True)])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from memcache_kv.compiled import ACCELERATED
 from memcache_kv.stats.census import Census, Counts
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
@@ -120,6 +121,7 @@ def general(context: ReportedServer) -> Report:
     yield from _lru(context)
     yield OWN_PREFIX + "longest_turn_us", counters.longest_turn_us
     yield from _connection_memory(context.connection_memory)
+    yield OWN_PREFIX + "accelerated", int(ACCELERATED)
     yield from _journal(context)
     yield from _strangers(context)
 

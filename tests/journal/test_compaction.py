@@ -579,10 +579,10 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
 def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_traceback(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, verbosity: int
 ) -> None:
-    def fail(key: bytes, entry: object, wall_ahead: int) -> bytes:
+    def fail(queue: list[object], wall_ahead: int) -> bytes:
         raise ValueError("ours")
 
-    monkeypatch.setattr(compaction, "record_of", fail)
+    monkeypatch.setattr(compaction, "encode_queue", fail)
     kept.set(b"a")
     with compacting(kept, verbosity=verbosity) as (compactor, said):
         assert compactor.request()

@@ -166,6 +166,7 @@ GENERAL = {
     "direct_reclaims": "the same as `evictions`",
     "lru_bumps_dropped": NO_SEGMENTS,
     "memcache_kv_longest_turn_us": "the longest time between two looks of a worker for new input, in microseconds",
+    "memcache_kv_accelerated": "1 if the compiled modules are in use",
     "memcache_kv_journal_records": "records written or queued since the start",
     "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
     "that keeps less than 4 KiB is not counted",

@@ -39,6 +39,7 @@ GENERAL = words(
     evicted_active evictions reclaimed crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold
     moves_to_warm moves_within_lru direct_reclaims lru_bumps_dropped memcache_kv_longest_turn_us
     memcache_kv_connection_memory memcache_kv_connection_memory_limit memcache_kv_connections_closed_for_memory
+    memcache_kv_accelerated
     """
 )
 """The statistics of memcached 1.6.45, in its order, and ours."""
