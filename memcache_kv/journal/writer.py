@@ -258,6 +258,29 @@ class Journal:
             self._is_awake = True
             self._wake.set()
 
+    def put_many(self, queued: list[bytes], queued_bytes: int) -> None:
+        """Record as `put` does for many keys and entries of type bytes, which stand in turn.
+
+        queued_bytes: their lengths, and QUEUED_OVERHEAD_BYTES for each pair.
+        """
+        with self._lock:
+            if self._new_second:
+                self._stamp_locked()
+            self._queue += queued
+            self.queued_bytes += queued_bytes
+            self.position += len(queued) // 2
+            if self.queued_bytes > self.queue_limit_bytes:
+                self.may_delay = True
+            if self.may_delay:
+                self._positions[get_ident()] = self.position
+        if not self._is_awake:
+            self._is_awake = True
+            self._wake.set()
+
+    def is_busy(self) -> bool:
+        """Tell whether a thread is queueing or taking records at this moment, so that `put_many` would have to wait."""
+        return self._lock.locked()
+
     def deleted(self, key: bytes) -> None:
         """Record that the key has no value any more."""
         self._append(line_of(put_key(Record("delete"), key)))

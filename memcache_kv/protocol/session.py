@@ -148,8 +148,18 @@ class Session:
         """
         raise NotImplementedError
 
-    def _run(self, data: bytes) -> None:
-        """Carry out requests until the input or the turn is used up."""
+    def receive_rest(self, data: bytes, done: int) -> None:
+        """Carry out the rest of an input whose first `done` requests were carried out elsewhere.
+
+        Their replies are in `out`, and `turn_bytes` is set. Call it only where `receive` would find nothing held.
+        """
+        self._run(data, 0, done)
+
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
+        """Carry out requests from `position` on until the input or the turn is used up.
+
+        done: how many requests of this turn were carried out already.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -173,8 +183,8 @@ class Session:
         """Continue; return False, as `_receive_general` does."""
         data, self._held = bytes(self._held), b""
         self.paused = False
+        self.turn_bytes = 0
         if self._more is not None:
-            self.turn_bytes = 0
             self._start_turn()
             try:
                 self._more()

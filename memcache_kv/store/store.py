@@ -90,7 +90,7 @@ class Store:
         """The unix time of a flush that waits; 0 if none does."""
         self._wall_ahead = 0
         """How many seconds the wall clock is ahead, as far as the log knows."""
-        self._has_flushed = False
+        self.has_flushed = False
         """Whether any shard may still know keys that a flush removed."""
         self._cas_ids = itertools.count(1)
         self._limits = Limits(self.shards, clock, limit_bytes, max_items, evicts)
@@ -109,7 +109,7 @@ class Store:
         """Return the live entry of a key, or None. Records the read."""
         entry = self.tables[hash(key) & self.mask].get(key)
         if entry is None:
-            return self._missed(key) if self._has_flushed else None
+            return self._missed(key) if self.has_flushed else None
         if (entry.__class__ is not bytes or entry[-1] != PLAIN) and 0 < deadline_of(entry) <= self.clock.now:
             shard = self._shard(key)
             with shard.lock:
@@ -163,7 +163,7 @@ class Store:
 
     def was_flushed(self, key: bytes) -> bool:
         """Tell whether the last flush removed this key, and no command has looked for it since."""
-        return self._has_flushed and key in self._shard(key).flushed
+        return self.has_flushed and key in self._shard(key).flushed
 
     def peek(self, key: bytes) -> Entry | None:
         """Return the live entry of a key, or None, without recording a read."""
@@ -248,7 +248,7 @@ class Store:
         finally:
             lock.release()
         if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+            self.make_room(key)
 
     def store(self, mode: Mode, key: bytes, wire_bytes: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
         """Carry out a storage command of the text protocol.
@@ -436,7 +436,7 @@ class Store:
                 return  # another thread has carried it out or replaced it
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
-                self._has_flushed = True
+                self.has_flushed = True
                 for number, shard in enumerate(self.shards):
                     self._garbage.add(shard.used_bytes, *shard.clear_locked())
                     self.tables[number] = shard.table
@@ -456,9 +456,9 @@ class Store:
 
         The flag is reset first, because a flush that runs meanwhile sets it again.
         """
-        if not self._has_flushed:
+        if not self.has_flushed:
             return
-        self._has_flushed = False
+        self.has_flushed = False
         for shard in self.shards:
             self._garbage.add(0, shard.forget_flushed())
         self.backlog.set()
@@ -587,9 +587,9 @@ class Store:
     def _check_room(self, shard: Shard, key: bytes) -> None:
         """Evict items if this shard has grown enough for a check of the limits."""
         if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+            self.make_room(key)
 
-    def _make_room(self, key: bytes) -> None:
+    def make_room(self, key: bytes) -> None:
         """Evict what the limits demand, but never `key`, which needs the room."""
         self._limits.hold(key)
         self._follow_pressure()

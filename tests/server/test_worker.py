@@ -76,6 +76,13 @@ class FakeJournal:
         for tell in self.callbacks:
             tell()
 
+    def put_many(self, queued: list[bytes], queued_bytes: int) -> None:
+        for key, entry in zip(queued[::2], queued[1::2], strict=True):
+            self.put(key, entry)
+
+    def is_busy(self) -> bool:
+        return False
+
     def put(self, key: bytes, entry: Entry) -> None:
         ready = wire_bytes_of(entry)
         self.stored(key, flags_of(ready), deadline_of(entry), 0, value_of(ready))

@@ -66,6 +66,7 @@ class BinaryProtocol(BinaryFastPath):
         if reply:
             self.out.append(reply)
             return True
+        self.turn_bytes = 0
         self._run(data)
         return False
 
@@ -80,6 +81,7 @@ class BinaryProtocol(BinaryFastPath):
                 self._held = data[position:]
                 return False
             data = data[position:]
+        self.turn_bytes = 0
         self._run(data)
         return False
 
@@ -88,12 +90,11 @@ class BinaryProtocol(BinaryFastPath):
         """Whether all commands are allowed: no login is needed, or the client has logged in."""
         return self.login is None or self.login.succeeded
 
-    def _run(self, data: bytes) -> None:
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
         """Carry out requests until the input or the turn is used up."""
-        position, size, unpack = 0, len(data), HEAD.unpack_from
-        self.turn_bytes = 0
+        size, unpack = len(data), HEAD.unpack_from
         self._start_turn()
-        for _ in repeat(None, self._requests_per_turn):
+        for _ in repeat(None, self._requests_per_turn - done):
             if size - position < HEAD_BYTES:
                 break
             fields = unpack(data, position)

@@ -1,0 +1,275 @@
+"""The store's table, as the compiled requests use it: look a key up, store an entry, note a read.
+
+Under the GIL no other thread runs between two calls into the interpreter. So what other threads may change is read once
+after each such call (`refresh`), and no lock need be taken: it is enough that nobody holds it. Whatever is not simple is
+left to the Python store.
+"""
+
+cdef enum:  # the layout of entries, from memcache_kv/store/entry.py
+    PLAIN = 10
+    EXPIRING = 0
+    WITH_CAS = 1
+    LINE_END_BYTES = 2
+    EXPIRING_BYTES = 5
+    WITH_CAS_BYTES = 13
+    PLAIN_LIMIT_BYTES = 4096
+    KEY_LIMIT_BYTES = 250
+    RELATIVE_LIMIT_SECONDS = 60 * 60 * 24 * 30
+    LONG_PAST = 1
+
+cdef enum:  # the marks of keys that were read, from memcache_kv/store/s3fifo.py
+    PLACE_SHIFT = 6
+    SIGN_SHIFT = 40
+
+cdef enum:
+    COPIED_BYTES = 64 * 1024  # larger values are sent from where they are, by the Python protocols
+    OUT_BYTES = (1 << 20) + 256 * (PLAIN_LIMIT_BYTES + 300) + COPIED_BYTES  # a turn's replies, and the last of them
+    TURN_BYTES = 1 << 20
+
+cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
+cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/writer.py
+
+cdef struct Shard:
+    PyObject** table
+    PyObject* is_locked  # the method `locked` of its lock
+    PyObject** used_bytes
+    PyObject** check_at_bytes
+    PyObject** expiring
+    PyObject** total_items
+    PyObject** flushed
+    PyObject** marks
+    PyObject** is_ordered
+
+cdef struct Counts:
+    Py_ssize_t hits
+    Py_ssize_t misses
+    Py_ssize_t sets
+    Py_ssize_t bytes_read
+    Py_ssize_t bytes_written
+
+cdef Py_ssize_t ITEM_WIRE_BYTES = offset_of(Item, "wire_bytes")
+cdef Py_ssize_t ITEM_DEADLINE = offset_of(Item, "deadline")
+
+
+cdef struct Found:
+    # What an entry holds, as far as replies need it.
+    const char* wire  # without the last line end
+    Py_ssize_t size
+    const char* tail  # the metadata of a small entry: its last 5 or 13 bytes; NULL for a plain one
+    int kind
+
+
+cdef class Table:
+    """A store, its counters and its journal, and the replies to the present requests.
+
+    One thread uses it. Call `refresh` whenever the interpreter may have run other threads, and `settle` before it may.
+    """
+
+    cdef object store, counters, clock, observers, journal
+    cdef Shard* shards
+    cdef Py_ssize_t mask
+    cdef char* out
+    cdef Py_ssize_t size
+    cdef Counts counts
+    cdef object now_object
+    cdef int64_t now, started
+    cdef bint is_usable  # whether requests may be carried out here at all
+    cdef bint may_store  # whether the journal takes records
+    cdef bint has_flushed, marks_reads, journal_is_free
+    cdef list _queued  # for the journal: keys and entries in turn
+    cdef Py_ssize_t _queued_bytes
+
+    def __cinit__(self):
+        self.shards, self.out = NULL, NULL
+
+    def __init__(self, store, counters, observers, journal):
+        self.store, self.counters, self.observers = store, counters, observers
+        self.clock, self.journal = store.clock, journal
+        self.mask = store.mask
+        self._queued = []
+        self.out = <char*>malloc(OUT_BYTES)
+        self.shards = <Shard*>calloc(self.mask + 1, sizeof(Shard))
+        if self.out is NULL or self.shards is NULL:
+            raise MemoryError
+        for number, shard in enumerate(store.shards):
+            self._find_slots(&self.shards[<Py_ssize_t>number], shard)
+        self.refresh()
+
+    def __dealloc__(self):
+        cdef Py_ssize_t number
+        if self.shards is not NULL:
+            for number in range(self.mask + 1):
+                Py_XDECREF(self.shards[number].is_locked)
+        free(self.shards)
+        free(self.out)
+
+    cdef int _find_slots(self, Shard* places, object shard) except -1:
+        """Find the attributes of a shard. It lives as long as the store."""
+        is_locked = shard.lock.locked
+        Py_INCREF(is_locked)
+        places.is_locked = <PyObject*>is_locked
+        places.table = slot_named(shard, "table")
+        places.used_bytes = slot_named(shard, "used_bytes")
+        places.check_at_bytes = slot_named(shard, "check_at_bytes")
+        places.expiring = slot_named(shard, "expiring")
+        places.total_items = slot_named(shard, "total_items")
+        places.flushed = slot_named(shard, "flushed")
+        places.marks = slot_named(shard.order, "marks")
+        places.is_ordered = slot_named(shard.order, "is_kept")
+        return 0
+
+    # Between the interpreter's threads and this one
+
+    cdef int refresh(self) except -1:
+        """Read what other threads may have changed."""
+        store = self.store
+        self.now_object = self.clock.now
+        self.now, self.started = self.now_object, self.clock.started
+        self.is_usable = not self.observers.active and not store.keeps_access_metadata and store.log is self.journal
+        self.has_flushed, self.marks_reads = store.has_flushed, store.records_access
+        self.may_store = self.journal is None or not self.journal.refuses
+        self.journal_is_free = self.journal is None or not self.journal.is_busy()
+        return 0
+
+    cdef int settle(self) except -1:
+        """Hand the counts to the counters, and the records to the journal."""
+        cdef Counts counts = self.counts
+        memset(&self.counts, 0, sizeof(Counts))
+        counters = self.counters
+        if counts.bytes_read:
+            counters.bytes_read += counts.bytes_read
+        if counts.bytes_written:
+            counters.bytes_written += counts.bytes_written
+        if counts.hits or counts.misses:
+            counters.count_gets(counts.hits, counts.misses)
+        if counts.sets:
+            counters.cmd_set += counts.sets
+        if self._queued:
+            queued, self._queued = self._queued, []
+            queued_bytes, self._queued_bytes = self._queued_bytes, 0
+            self.journal.put_many(queued, queued_bytes)
+        return 0
+
+    # Reading
+
+    cdef inline Shard* shard_of(self, object key) except NULL:
+        return &self.shards[PyObject_Hash(key) & self.mask]
+
+    cdef inline PyObject* find(self, object key) except? NULL:
+        """Return a key's entry, expired or not; NULL if it has none."""
+        return PyDict_GetItemWithError(<object>self.shard_of(key).table[0], key)
+
+    cdef inline void mark(self, object key) except *:
+        """Note that a key was read, as `S3Fifo.mark` does."""
+        cdef Py_hash_t number = PyObject_Hash(key)
+        marks = <object>self.shards[number & self.mask].marks[0]
+        PyByteArray_AS_STRING(marks)[number >> PLACE_SHIFT & PyByteArray_GET_SIZE(marks) - 1] = (
+            <char>(number >> SIGN_SHIFT & 0xFF | 1)
+        )
+
+    cdef inline bint describe(self, PyObject* entry, Found* found) except -1:
+        """Say what a live entry holds. Return False if it has expired, or if the Python protocols must handle it."""
+        cdef Py_ssize_t deadline
+        if PyBytes_CheckExact(<object>entry):
+            found.wire, found.size = PyBytes_AS_STRING(<object>entry), PyBytes_GET_SIZE(<object>entry)
+            found.kind, found.tail = found.wire[found.size - 1], NULL
+            if found.kind == PLAIN:
+                found.size -= LINE_END_BYTES
+                return True
+            found.size -= EXPIRING_BYTES if found.kind == EXPIRING else WITH_CAS_BYTES
+            found.tail = found.wire + found.size
+            deadline = read32(found.tail + (0 if found.kind == EXPIRING else 8))
+        else:
+            wire_bytes = <object>slot(entry, ITEM_WIRE_BYTES)[0]
+            found.wire, found.size = PyBytes_AS_STRING(wire_bytes), PyBytes_GET_SIZE(wire_bytes) - LINE_END_BYTES
+            found.kind, found.tail = ITEM, NULL
+            if found.size > COPIED_BYTES:
+                return False
+            deadline = PyLong_AsSsize_t(<object>slot(entry, ITEM_DEADLINE)[0])
+        return not 0 < deadline <= self.now
+
+    # Storing
+
+    cdef bint put(self, object key, object entry) except -1:
+        """Set a small value, as `Store.put` does. Return False if the journal rejects it."""
+        cdef Shard* shard = self.shard_of(key)
+        cdef PyObject* old
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(entry), old_size
+        if not self.journal_is_free or <object>PyObject_CallNoArgs(<object>shard.is_locked) is not False:
+            return self.put_by_store(key, entry)
+        table = <object>shard.table[0]
+        old = PyDict_GetItemWithError(table, key)
+        if old is NULL:
+            if <object>shard.is_ordered[0] is not False or PyDict_Size(<object>shard.flushed[0]):
+                return self.put_by_store(key, entry)
+            add_to_slot(shard.used_bytes, PyBytes_GET_SIZE(key) + size + ENTRY_COST)
+        elif not PyBytes_CheckExact(<object>old):
+            return self.put_by_store(key, entry)
+        else:
+            old_size = PyBytes_GET_SIZE(<object>old)
+            if old_size != size:
+                add_to_slot(shard.used_bytes, size - old_size)
+            if has_deadline(<object>old):
+                add_to_slot(shard.expiring, -1)
+            if self.marks_reads:
+                self.mark(key)
+        if has_deadline(entry):
+            add_to_slot(shard.expiring, 1)
+        PyDict_SetItem(table, key, entry)
+        add_to_slot(shard.total_items, 1)
+        if self.journal is not None:
+            self._queued.append(key)
+            self._queued.append(entry)
+            self._queued_bytes += PyBytes_GET_SIZE(key) + size + QUEUED_OVERHEAD_BYTES
+        if PyLong_AsSsize_t(<object>shard.used_bytes[0]) > PyLong_AsSsize_t(<object>shard.check_at_bytes[0]):
+            self.settle()
+            self.store.make_room(key)
+            self.refresh()
+        return True
+
+    cdef bint put_by_store(self, object key, object entry) except -1:
+        """Have the store set a value. Return False if the journal rejects it."""
+        self.settle()
+        try:
+            self.store.put(key, entry)
+        except WritesRejected:
+            return False
+        finally:
+            self.refresh()
+        return True
+
+    # Replies
+
+    cdef inline void reply(self, const char* text, Py_ssize_t size) noexcept:
+        memcpy(self.out + self.size, text, size)
+        self.size += size
+
+
+cdef enum:
+    ITEM = 2  # a kind of entry, besides the last bytes of small ones
+
+
+cdef inline uint32_t read32(const char* data) noexcept:
+    """Return four bytes in network order as a number."""
+    cdef const unsigned char* each = <const unsigned char*>data
+    return <uint32_t>each[0] << 24 | <uint32_t>each[1] << 16 | <uint32_t>each[2] << 8 | each[3]
+
+
+cdef inline void write32(char* data, uint32_t number) noexcept:
+    data[0], data[1] = <char>(number >> 24), <char>(number >> 16)
+    data[2], data[3] = <char>(number >> 8), <char>number
+
+
+cdef inline bint has_deadline(object entry) noexcept:
+    """Tell whether a small entry has an expiry time."""
+    cdef const char* end = PyBytes_AS_STRING(entry) + PyBytes_GET_SIZE(entry)
+    return (end - 1)[0] != PLAIN and read32(end - EXPIRING_BYTES) != 0
+
+
+cdef inline int64_t deadline_from(int64_t exptime, int64_t now, int64_t started) noexcept:
+    """Return the deadline for an exptime that is not negative, as `absolute_deadline` does."""
+    if exptime == 0:
+        return 0
+    if exptime <= RELATIVE_LIMIT_SECONDS:
+        return now + exptime
+    return exptime if exptime > started else LONG_PAST

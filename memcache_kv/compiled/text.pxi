@@ -1,0 +1,192 @@
+"""The requests of the text protocol that are carried out here: `get` of one or many keys, and `set`.
+
+Each function returns False, without having done anything, if the request is not in its common form; the Python protocol
+then carries it out.
+"""
+
+cdef enum:
+    LINE_FEED = 10
+    RETURN = 13
+    SPACE = 32
+    ZERO = 48
+    NINE = 57
+    KEYS_AT_ONCE = 256  # a get of more keys is carried out in parts, by the Python protocol
+
+
+cdef Py_ssize_t run_text(
+    Table table, const char* data, Py_ssize_t size, Py_ssize_t most, bint may_write, Py_ssize_t* done
+) except -1:
+    """Carry out requests, up to the first that is not in its common form or incomplete, and at most so many.
+
+    Returns the position after them; adds their number to `done`.
+    """
+    cdef Py_ssize_t position = 0, after, block_size
+    cdef const char* line
+    cdef const char* feed
+    cdef const char* end
+    while position < size and done[0] < most and table.size <= TURN_BYTES and table.is_usable:
+        line = data + position
+        feed = <const char*>memchr(line, LINE_FEED, size - position)
+        if feed is NULL:
+            break
+        end = feed - 1 if feed > line and (feed - 1)[0] == RETURN else feed
+        after = feed + 1 - data
+        if end - line < 5:
+            break
+        if memcmp(line, b"get ", 4) == 0:
+            if not text_get(table, line + 4, end):
+                break
+        elif memcmp(line, b"set ", 4) == 0 and may_write:
+            block_size = text_set(table, line + 4, end, feed + 1, data + size)
+            if block_size == 0:
+                break
+            after += block_size
+        else:
+            break
+        position = after
+        done[0] += 1
+    return position
+
+
+cdef bint text_get(Table table, const char* key, const char* end) except -1:
+    """get <key>*; key: the rest of the line."""
+    cdef Py_ssize_t before = table.size, hits = 0, misses = 0
+    cdef const char* stop
+    cdef bint found
+    while True:
+        stop = <const char*>memchr(key, SPACE, end - key)
+        if stop is NULL:
+            stop = end
+        if not 0 < stop - key <= KEY_LIMIT_BYTES or hits + misses == KEYS_AT_ONCE:
+            break
+        found = False
+        if not answer_key(table, key, stop - key, &found):
+            break
+        hits += found
+        misses += not found
+        if stop == end:
+            table.reply(b"END\r\n", 5)
+            table.counts.hits += hits
+            table.counts.misses += misses
+            return True
+        key = stop + 1
+    table.size = before
+    return False
+
+
+cdef inline bint answer_key(Table table, const char* key, Py_ssize_t size, bint* is_found) except -1:
+    """Append a key's VALUE, if it has one, to the replies. Return False if the Python protocol must handle the key."""
+    cdef Found found
+    cdef PyObject* entry
+    name = PyBytes_FromStringAndSize(key, size)
+    entry = table.find(name)
+    if entry is NULL:
+        return not table.has_flushed
+    if not table.describe(entry, &found) or table.size > OUT_BYTES - COPIED_BYTES - 2 * KEY_LIMIT_BYTES:
+        return False
+    if table.marks_reads:
+        table.mark(name)
+    is_found[0] = True
+    table.reply(b"VALUE ", 6)
+    table.reply(key, size)
+    table.reply(found.wire, found.size)
+    table.reply(b"\r\n", 2)
+    return True
+
+
+cdef Py_ssize_t text_set(
+    Table table, const char* key, const char* end, const char* block, const char* stop
+) except -1:
+    """set <key> <flags> <exptime> <length> [noreply]; key: the rest of the line; stop: the end of all input.
+
+    Returns how many bytes the data block takes, with its line end; 0 for a request that is not carried out here.
+    """
+    cdef const char* word = <const char*>memchr(key, SPACE, end - key)
+    cdef const char* flags
+    cdef const char* length_word
+    cdef int64_t exptime, length, deadline
+    cdef Py_ssize_t key_size, flags_size, length_size
+    cdef bint is_quiet
+    if word is NULL or not 0 < word - key <= KEY_LIMIT_BYTES:
+        return 0
+    key_size = word - key
+    flags = word + 1
+    if read_number(&word, end) < 0 or word == end:
+        return 0
+    flags_size = word - flags
+    exptime = read_number(&word, end)
+    length_word = word + 1
+    if exptime < 0 or word == end:
+        return 0
+    length = read_number(&word, end)
+    length_size = word - length_word
+    is_quiet = word != end
+    if length < 0 or (is_quiet and not (end - word == 8 and memcmp(word, b" noreply", 8) == 0)):
+        return 0
+    if stop - block < length + LINE_END_BYTES or block[length] != RETURN or block[length + 1] != LINE_FEED:
+        return 0
+    deadline = deadline_from(exptime, table.now, table.started)
+    name = PyBytes_FromStringAndSize(key, key_size)
+    if not store_value(table, name, flags, flags_size, length_word, length_size, block, length, deadline):
+        return 0
+    if not is_quiet:
+        table.reply(b"STORED\r\n", 8)
+    return length + LINE_END_BYTES
+
+
+cdef bint store_value(
+    Table table, object key, const char* flags, Py_ssize_t flags_size, const char* length_word, Py_ssize_t length_size,
+    const char* block, Py_ssize_t length, int64_t deadline,
+) except -1:
+    """Store a value. flags, length_word: the words of the request, which become a part of the entry."""
+    cdef Py_ssize_t head_size = flags_size + length_size + 4
+    cdef Py_ssize_t end_size = EXPIRING_BYTES if deadline else LINE_END_BYTES
+    cdef bint is_small = head_size + length + LINE_END_BYTES <= PLAIN_LIMIT_BYTES
+    cdef char* place
+    if not table.may_store:
+        return False
+    if not is_small:
+        end_size = LINE_END_BYTES
+        if table.store.exceeds_limit(PyBytes_GET_SIZE(key), length, flags[0] != ZERO):
+            return False
+    entry = PyBytes_FromStringAndSize(NULL, head_size + length + end_size)
+    place = PyBytes_AS_STRING(entry)
+    place[0] = SPACE
+    memcpy(place + 1, flags, flags_size)
+    place += 1 + flags_size
+    place[0] = SPACE
+    memcpy(place + 1, length_word, length_size)
+    place += 1 + length_size
+    memcpy(place, b"\r\n", LINE_END_BYTES)
+    memcpy(place + LINE_END_BYTES, block, length)
+    place += LINE_END_BYTES + length
+    if end_size == EXPIRING_BYTES:
+        write32(place, deadline)
+        place[4] = EXPIRING
+    else:
+        memcpy(place, b"\r\n", LINE_END_BYTES)
+    if is_small:
+        is_stored = table.put(key, entry)
+    else:
+        is_stored = table.put_by_store(key, Item(entry, deadline, 0, table.now))
+    table.counts.sets += is_stored
+    return is_stored
+
+
+cdef inline int64_t read_number(const char** place, const char* end) noexcept:
+    """Read a number of at most nine digits, without zeros before it, after the space at `place`; -1 if it is not one.
+
+    Moves `place` to the space or the end after it.
+    """
+    cdef const char* digit = place[0] + 1
+    cdef const char* start = digit
+    cdef int64_t number = 0
+    while digit < end and ZERO <= digit[0] <= NINE and digit - start < 10:
+        number = 10 * number + digit[0] - ZERO
+        digit += 1
+    if digit == start or digit - start > 9 or (start[0] == ZERO and digit - start > 1):
+        return -1
+    if digit < end and digit[0] != SPACE:
+        return -1
+    place[0] = digit
+    return number
