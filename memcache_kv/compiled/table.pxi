@@ -49,14 +49,17 @@ cdef struct Counts:
 
 cdef Py_ssize_t ITEM_WIRE_BYTES = offset_of(Item, "wire_bytes")
 cdef Py_ssize_t ITEM_DEADLINE = offset_of(Item, "deadline")
+cdef Py_ssize_t ITEM_CAS = offset_of(Item, "cas")
+cdef Py_ssize_t ITEM_STATE = offset_of(Item, "state")
 
 
 cdef struct Found:
     # What an entry holds, as far as replies need it.
-    const char* wire  # without the last line end
+    const char* wire  # flags, length and value, without the last line end
     Py_ssize_t size
-    const char* tail  # the metadata of a small entry: its last 5 or 13 bytes; NULL for a plain one
-    int kind
+    uint32_t deadline
+    uint64_t cas  # 0 if it has none
+    int state  # stale or won
 
 
 cdef class Table:
@@ -65,7 +68,7 @@ cdef class Table:
     One thread uses it. Call `refresh` whenever the interpreter may have run other threads, and `settle` before it may.
     """
 
-    cdef object store, counters, clock, observers, journal
+    cdef object store, counters, clock, observers, journal, cas_ids
     cdef Shard* shards
     cdef Py_ssize_t mask
     cdef char* out
@@ -126,6 +129,7 @@ cdef class Table:
         self.now_object = self.clock.now
         self.now, self.started = self.now_object, self.clock.started
         self.is_usable = not self.observers.active and not store.keeps_access_metadata and store.log is self.journal
+        self.cas_ids = store.cas_ids if store.gives_cas else None
         self.has_flushed, self.marks_reads = store.has_flushed, store.records_access
         self.may_store = self.journal is None or not self.journal.refuses
         self.journal_is_free = self.journal is None or not self.journal.is_busy()
@@ -169,29 +173,53 @@ cdef class Table:
 
     cdef inline bint describe(self, PyObject* entry, Found* found) except -1:
         """Say what a live entry holds. Return False if it has expired, or if the Python protocols must handle it."""
-        cdef Py_ssize_t deadline
+        cdef const char* end
+        found.deadline, found.cas, found.state = 0, 0, 0
         if PyBytes_CheckExact(<object>entry):
             found.wire, found.size = PyBytes_AS_STRING(<object>entry), PyBytes_GET_SIZE(<object>entry)
-            found.kind, found.tail = found.wire[found.size - 1], NULL
-            if found.kind == PLAIN:
+            end = found.wire + found.size - 1
+            if end[0] == PLAIN:
                 found.size -= LINE_END_BYTES
                 return True
-            found.size -= EXPIRING_BYTES if found.kind == EXPIRING else WITH_CAS_BYTES
-            found.tail = found.wire + found.size
-            deadline = read32(found.tail + (0 if found.kind == EXPIRING else 8))
-        else:
-            wire_bytes = <object>slot(entry, ITEM_WIRE_BYTES)[0]
-            found.wire, found.size = PyBytes_AS_STRING(wire_bytes), PyBytes_GET_SIZE(wire_bytes) - LINE_END_BYTES
-            found.kind, found.tail = ITEM, NULL
-            if found.size > COPIED_BYTES:
-                return False
-            deadline = PyLong_AsSsize_t(<object>slot(entry, ITEM_DEADLINE)[0])
-        return not 0 < deadline <= self.now
+            found.deadline = read32(end - 4)
+            if end[0] == WITH_CAS:
+                found.cas = read64(end - 12)
+            found.size -= WITH_CAS_BYTES if end[0] == WITH_CAS else EXPIRING_BYTES
+            return not 0 < found.deadline <= self.now
+        return self._describe_item(entry, found)
+
+    cdef bint _describe_item(self, PyObject* entry, Found* found) except -1:
+        cdef int64_t deadline = PyLong_AsSsize_t(<object>slot(entry, ITEM_DEADLINE)[0])
+        wire_bytes = <object>slot(entry, ITEM_WIRE_BYTES)[0]
+        found.wire, found.size = PyBytes_AS_STRING(wire_bytes), PyBytes_GET_SIZE(wire_bytes) - LINE_END_BYTES
+        if found.size > COPIED_BYTES or 0 < deadline <= self.now or deadline > UINT32_MAX:
+            return False
+        found.deadline, found.cas = deadline, <object>slot(entry, ITEM_CAS)[0]
+        found.state = <object>slot(entry, ITEM_STATE)[0]
+        return True
+
+    cdef inline bint has_cas(self, PyObject* entry) except -1:
+        """Tell whether an entry has a CAS id."""
+        if PyBytes_CheckExact(<object>entry):
+            return PyBytes_AS_STRING(<object>entry)[PyBytes_GET_SIZE(<object>entry) - 1] == WITH_CAS
+        return <object>slot(entry, ITEM_CAS)[0] != 0
+
+    cdef object give_cas(self, object key):
+        """Have the store give a key's entry a CAS id, and return it; None if the Python protocol must do it."""
+        if self.cas_ids is None:
+            return None
+        self.settle()
+        entry = self.store.gets(key)
+        self.refresh()
+        return entry
 
     # Storing
 
-    cdef bint put(self, object key, object entry) except -1:
-        """Set a small value, as `Store.put` does. Return False if the journal rejects it."""
+    cdef bint put(self, object key, object entry, bint is_new) except -1:
+        """Set a small value, as `Store.put` does. Return False if the journal rejects it.
+
+        is_new: whether the value counts as a stored item.
+        """
         cdef Shard* shard = self.shard_of(key)
         cdef PyObject* old
         cdef Py_ssize_t size = PyBytes_GET_SIZE(entry), old_size
@@ -216,7 +244,8 @@ cdef class Table:
         if has_deadline(entry):
             add_to_slot(shard.expiring, 1)
         PyDict_SetItem(table, key, entry)
-        add_to_slot(shard.total_items, 1)
+        if is_new:
+            add_to_slot(shard.total_items, 1)
         if self.journal is not None:
             self._queued.append(key)
             self._queued.append(entry)
@@ -238,15 +267,31 @@ cdef class Table:
             self.refresh()
         return True
 
+    cdef bint delete(self, object key, bint* was_there) except -1:
+        """Have the store remove a key, and count it. Return False if the journal rejects that."""
+        if not self.may_store:
+            return False
+        self.settle()
+        try:
+            was_there[0] = self.store.delete(key) is not None
+        except WritesRejected:
+            return False
+        finally:
+            self.refresh()
+        if was_there[0]:
+            self.counters.delete_hits += 1
+        else:
+            self.counters.delete_misses += 1
+        return True
+
     # Replies
+
+    cdef inline void reply_number(self, uint64_t number) noexcept:
+        self.size += write_number(self.out + self.size, number)
 
     cdef inline void reply(self, const char* text, Py_ssize_t size) noexcept:
         memcpy(self.out + self.size, text, size)
         self.size += size
-
-
-cdef enum:
-    ITEM = 2  # a kind of entry, besides the last bytes of small ones
 
 
 cdef inline uint32_t read32(const char* data) noexcept:
@@ -258,6 +303,29 @@ cdef inline uint32_t read32(const char* data) noexcept:
 cdef inline void write32(char* data, uint32_t number) noexcept:
     data[0], data[1] = <char>(number >> 24), <char>(number >> 16)
     data[2], data[3] = <char>(number >> 8), <char>number
+
+
+cdef inline uint64_t read64(const char* data) noexcept:
+    return <uint64_t>read32(data) << 32 | read32(data + 4)
+
+
+cdef inline void write64(char* data, uint64_t number) noexcept:
+    write32(data, <uint32_t>(number >> 32))
+    write32(data + 4, <uint32_t>number)
+
+
+cdef inline Py_ssize_t write_number(char* place, uint64_t number) noexcept:
+    """Write a decimal number; return its length."""
+    cdef char digits[20]
+    cdef Py_ssize_t size = 0
+    while True:
+        size += 1
+        digits[20 - size] = <char>(ZERO + number % 10)
+        number //= 10
+        if number == 0:
+            break
+    memcpy(place, digits + 20 - size, size)
+    return size
 
 
 cdef inline bint has_deadline(object entry) noexcept:

@@ -31,25 +31,45 @@ cdef Py_ssize_t run_text(
             break
         end = feed - 1 if feed > line and (feed - 1)[0] == RETURN else feed
         after = feed + 1 - data
-        if end - line < 5:
+        block_size = text_request(table, line, end, feed + 1, data + size, may_write)
+        if block_size < 0:
             break
-        if memcmp(line, b"get ", 4) == 0:
-            if not text_get(table, line + 4, end):
-                break
-        elif memcmp(line, b"set ", 4) == 0 and may_write:
-            block_size = text_set(table, line + 4, end, feed + 1, data + size)
-            if block_size == 0:
-                break
-            after += block_size
-        else:
-            break
-        position = after
+        position = after + block_size
         done[0] += 1
     return position
 
 
-cdef bint text_get(Table table, const char* key, const char* end) except -1:
-    """get <key>*; key: the rest of the line."""
+cdef Py_ssize_t text_request(
+    Table table, const char* line, const char* end, const char* block, const char* stop, bint may_write
+) except -2:
+    """Carry out a request. Return the length of its data block; -1 if it is not carried out here."""
+    cdef Py_ssize_t size = end - line, block_size = 0
+    cdef bint is_done = False
+    if size < 4:
+        is_done = size == 2 and block - line == 4 and memcmp(line, b"mn", 2) == 0  # shorter lines are errors
+        if is_done:
+            table.reply(b"MN\r\n", 4)
+    elif memcmp(line, b"get ", 4) == 0:
+        is_done = text_get(table, line + 4, end, False)
+    elif memcmp(line, b"mg ", 3) == 0:
+        is_done = meta_get(table, line + 3, end)
+    elif size > 5 and memcmp(line, b"gets ", 5) == 0:
+        is_done = text_get(table, line + 5, end, True)
+    elif not may_write:
+        return -1
+    elif memcmp(line, b"set ", 4) == 0:
+        block_size = text_set(table, line + 4, end, block, stop)
+        is_done = block_size > 0
+    elif memcmp(line, b"ms ", 3) == 0:
+        block_size = meta_set(table, line + 3, end, block, stop)
+        is_done = block_size > 0
+    elif memcmp(line, b"md ", 3) == 0:
+        is_done = meta_delete(table, line + 3, end)
+    return block_size if is_done else -1
+
+
+cdef bint text_get(Table table, const char* key, const char* end, bint with_cas) except -1:
+    """get <key>* and gets <key>*; key: the rest of the line."""
     cdef Py_ssize_t before = table.size, hits = 0, misses = 0
     cdef const char* stop
     cdef bint found
@@ -60,7 +80,7 @@ cdef bint text_get(Table table, const char* key, const char* end) except -1:
         if not 0 < stop - key <= KEY_LIMIT_BYTES or hits + misses == KEYS_AT_ONCE:
             break
         found = False
-        if not answer_key(table, key, stop - key, &found):
+        if not answer_key(table, key, stop - key, with_cas, &found):
             break
         hits += found
         misses += not found
@@ -74,14 +94,20 @@ cdef bint text_get(Table table, const char* key, const char* end) except -1:
     return False
 
 
-cdef inline bint answer_key(Table table, const char* key, Py_ssize_t size, bint* is_found) except -1:
+cdef bint answer_key(Table table, const char* key, Py_ssize_t size, bint with_cas, bint* is_found) except -1:
     """Append a key's VALUE, if it has one, to the replies. Return False if the Python protocol must handle the key."""
     cdef Found found
     cdef PyObject* entry
+    cdef const char* line_end
     name = PyBytes_FromStringAndSize(key, size)
     entry = table.find(name)
     if entry is NULL:
         return not table.has_flushed
+    if with_cas and not table.has_cas(entry):
+        given = table.give_cas(name)
+        entry = <PyObject*>given
+        if given is None:
+            return False
     if not table.describe(entry, &found) or table.size > OUT_BYTES - COPIED_BYTES - 2 * KEY_LIMIT_BYTES:
         return False
     if table.marks_reads:
@@ -89,6 +115,13 @@ cdef inline bint answer_key(Table table, const char* key, Py_ssize_t size, bint*
     is_found[0] = True
     table.reply(b"VALUE ", 6)
     table.reply(key, size)
+    if with_cas:
+        line_end = <const char*>memchr(found.wire, RETURN, found.size)
+        table.reply(found.wire, line_end - found.wire)
+        table.reply(b" ", 1)
+        table.reply_number(found.cas)
+        found.size -= line_end - found.wire
+        found.wire = line_end
     table.reply(found.wire, found.size)
     table.reply(b"\r\n", 2)
     return True
@@ -123,7 +156,7 @@ cdef Py_ssize_t text_set(
     is_quiet = word != end
     if length < 0 or (is_quiet and not (end - word == 8 and memcmp(word, b" noreply", 8) == 0)):
         return 0
-    if stop - block < length + LINE_END_BYTES or block[length] != RETURN or block[length + 1] != LINE_FEED:
+    if not is_block(block, stop, length):
         return 0
     deadline = deadline_from(exptime, table.now, table.started)
     name = PyBytes_FromStringAndSize(key, key_size)
@@ -166,11 +199,16 @@ cdef bint store_value(
     else:
         memcpy(place, b"\r\n", LINE_END_BYTES)
     if is_small:
-        is_stored = table.put(key, entry)
+        is_stored = table.put(key, entry, True)
     else:
         is_stored = table.put_by_store(key, Item(entry, deadline, 0, table.now))
     table.counts.sets += is_stored
     return is_stored
+
+
+cdef inline bint is_block(const char* block, const char* stop, Py_ssize_t length) noexcept:
+    """Tell whether a whole data block of this length is there, with its line end."""
+    return stop - block >= length + LINE_END_BYTES and block[length] == RETURN and block[length + 1] == LINE_FEED
 
 
 cdef inline int64_t read_number(const char** place, const char* end) noexcept:

@@ -13,9 +13,9 @@ from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem, PyDict_Size
 from cpython.object cimport PyObject, PyObject_Hash
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset, strerror
+from libc.string cimport memchr, memcmp, memcpy, memset, strchr, strerror
 
 from memcache_kv.compiled.slots cimport (
     PyLong_AsSsize_t, add_to_slot, offset_of, set_slot, slot, slot_named
@@ -52,31 +52,70 @@ cdef extern from *:
 
 include "table.pxi"
 include "text.pxi"
+include "meta.pxi"
+include "binary.pxi"
 
 cdef enum:
     READ_BYTES = 16 * 1024
     EVENTS_AT_ONCE = 256  # more are served in the next turn, so that other threads run in between
 
 
+ctypedef Py_ssize_t (*Run)(Table, const char*, Py_ssize_t, Py_ssize_t, bint, Py_ssize_t*) except -1
+
+
+cdef class Requests(Table):
+    """Carries out requests that a protocol got in other ways: bytes in, bytes out. Used by one thread."""
+
+    def run_text(self, session, bytes data, Py_ssize_t position, Py_ssize_t most):
+        """Carry out requests of the text protocol from `position` on, and at most so many; add the replies to `out`.
+
+        Stops at the first request that is not in its common form. Returns the position after the last one, and their
+        number.
+        """
+        return self._run(run_text, session, data, position, most)
+
+    def run_binary(self, session, bytes data, Py_ssize_t position, Py_ssize_t most):
+        """Carry out requests of the binary protocol, as `run_text` does."""
+        return self._run(run_binary, session, data, position, most)
+
+    cdef object _run(self, Run run, object session, bytes data, Py_ssize_t position, Py_ssize_t most):
+        cdef Py_ssize_t done = 0
+        self.refresh()
+        self.size = 0
+        try:
+            position += run(
+                self, PyBytes_AS_STRING(data) + position, PyBytes_GET_SIZE(data) - position, most,
+                session.takes_small_sets, &done,
+            )
+        finally:
+            if self.size:
+                session.out.append(PyBytes_FromStringAndSize(self.out, self.size))
+            session.turn_bytes += self.size
+            self.settle()
+        return position, done
+
+
 cdef class Turn:
     """The turns of one worker, which alone uses it.
 
-    context, table, poller: the worker's. Connection, TextProtocol: the classes of what it serves; reading: the state in
-    which requests are read. acts: the worker, whose methods handle everything else.
+    requests, by_fd, poller: the worker's. connection_class, text_class, binary_class: the classes of what it serves;
+    reading: the state in which requests are read. acts: the worker, whose methods handle everything else.
     """
 
     cdef Table table
     cdef object poller, acts, reading, by_fd
-    cdef type text
+    cdef type text, binary
     cdef int epoll_fd
     cdef int fds[EVENTS_AT_ONCE]
     cdef char data[READ_BYTES]
     cdef Py_ssize_t _state, _protocol, _tls, _last_active, _unsent
-    cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write
+    cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
-    def __init__(self, context, by_fd, poller, acts, connection_class, text_class, reading):
-        self.table = Table(context.store, context.counters, context.observers, context.journal)
-        self.by_fd, self.poller, self.acts, self.reading, self.text = by_fd, poller, acts, reading, text_class
+    def __init__(
+        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, reading
+    ):
+        self.table, self.by_fd, self.poller, self.acts, self.reading = requests, by_fd, poller, acts, reading
+        self.text, self.binary, self._login = text_class, binary_class, offset_of(binary_class, "login")
         self.epoll_fd = poller.fileno() if HAS_EPOLL and hasattr(poller, "fileno") else -1
         self._state, self._protocol = offset_of(connection_class, "state"), offset_of(connection_class, "protocol")
         self._tls, self._unsent = offset_of(connection_class, "tls"), offset_of(connection_class, "unsent")
@@ -84,7 +123,7 @@ cdef class Turn:
         self._held, self._mid_block = offset_of(text_class, "_held"), offset_of(text_class, "_mid_block")
         self._out, self._turn_bytes = offset_of(text_class, "out"), offset_of(text_class, "turn_bytes")
         self._requests = offset_of(text_class, "_requests_per_turn")
-        self._may_write = offset_of(text_class, "_takes_small_sets")
+        self._may_write = offset_of(text_class, "takes_small_sets")
 
     def serve_ready(self, double timeout_seconds):
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events."""
@@ -130,7 +169,12 @@ cdef class Turn:
     cdef bint _is_ready(self, object connection) noexcept:
         """Tell whether a connection's next bytes begin a request that may be carried out here."""
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
-        if type(protocol) is not self.text or <object>slot(<PyObject*>connection, self._tls)[0] is not None:
+        if <object>slot(<PyObject*>connection, self._tls)[0] is not None:
+            return False
+        if type(protocol) is self.binary:
+            if <object>slot(<PyObject*>protocol, self._login)[0] is not None:
+                return False
+        elif type(protocol) is not self.text:
             return False
         held = <object>slot(<PyObject*>protocol, self._held)[0]
         if not PyBytes_CheckExact(held) or PyBytes_GET_SIZE(held):
@@ -153,6 +197,7 @@ cdef class Turn:
 
     cdef int _serve_or_fail(self, int fd, object connection) except -1:
         cdef Table table = self.table
+        cdef Run run
         cdef Py_ssize_t size = recv(fd, self.data, READ_BYTES, 0), position, done = 0
         if size <= 0:
             if size < 0 and errno in (EAGAIN, EINTR):
@@ -166,7 +211,8 @@ cdef class Turn:
         table.size = 0
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
-        position = run_text(
+        run = run_text if type(protocol) is self.text else run_binary
+        position = run(
             table, self.data, size, PyLong_AsSsize_t(<object>slot(<PyObject*>protocol, self._requests)[0]),
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )

@@ -47,7 +47,7 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_list_bytes", "_takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
+        "_list_bytes", "takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
         "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ class Session:
         self.highest_class = highest_class(context.settings.admin_commands, self.origin, user_class)
         self.checked_commands = TO_CHECK[self.highest_class, context.audit is not None]
         """The commands that need a check of their class."""
-        self._takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
+        self.takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
 
     def admits(self, command_class: CommandClass, describe: Callable[[], bytes]) -> bool:
         """Return whether the client may use a command of this class.

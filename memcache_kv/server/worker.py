@@ -12,8 +12,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Logins, client_network
-from memcache_kv.compiled import ACCELERATED
 from memcache_kv.protocol import Context
+from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
 from memcache_kv.protocol.text.framing import TextProtocol
@@ -43,6 +43,7 @@ from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
+    from memcache_kv.compiled.turn import Requests
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -120,15 +121,17 @@ class Worker(ServerThread):
         self._commit_by = 0.0
         """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
         self._turn_began_at = 0.0
-        self._serve_ready = self._compiled_turn() if ACCELERATED else self.serve_ready
+        self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
 
-    def _compiled_turn(self) -> Callable[[float], int]:
+    def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
         from memcache_kv.compiled.turn import Turn
 
-        return Turn(self.context, self._table.by_fd, self._poller, self, Connection, TextProtocol, READING).serve_ready
+        return Turn(
+            requests, self._table.by_fd, self._poller, self, Connection, TextProtocol, BinaryProtocol, READING
+        ).serve_ready
 
     # For other threads
 

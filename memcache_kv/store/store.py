@@ -92,7 +92,7 @@ class Store:
         """How many seconds the wall clock is ahead, as far as the log knows."""
         self.has_flushed = False
         """Whether any shard may still know keys that a flush removed."""
-        self._cas_ids = itertools.count(1)
+        self.cas_ids = itertools.count(1)
         self._limits = Limits(self.shards, clock, limit_bytes, max_items, evicts)
         self._garbage = self._limits.garbage
         self.backlog = self._limits.backlog
@@ -320,7 +320,7 @@ class Store:
 
     def next_cas(self) -> int:
         """Return a new CAS id; 0 if the store gives none."""
-        return next(self._cas_ids) if self.gives_cas else 0
+        return next(self.cas_ids) if self.gives_cas else 0
 
     def has_cas(self, entry: Entry, cas: int | None) -> bool:
         """Tell whether an entry has this CAS id. Where none are given all have 0; otherwise none has 0."""
@@ -408,7 +408,7 @@ class Store:
 
     def _assign_cas_locked(self, key: bytes) -> int:
         """Give the key's present value a CAS id."""
-        cas = next(self._cas_ids)
+        cas = next(self.cas_ids)
         if self.log is not None:
             self.log.cas_assigned(key, cas)
         return cas
@@ -506,7 +506,7 @@ class Store:
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be `first`, which is above all ids given before a restart."""
-        self._cas_ids = itertools.count(first)
+        self.cas_ids = itertools.count(first)
 
     # Limits
 

@@ -62,12 +62,16 @@ class BinaryProtocol(BinaryFastPath):
         """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self._mid_block or self.observers.active or (self.login is not None and not self.is_open):
             return self.observers.observe(partial(self._receive_general, data))
-        reply = self._answer_fast(data)
-        if reply:
+        self.turn_bytes = 0
+        requests, position, done = self.context.requests, 0, 0
+        if requests is not None:
+            position, done = requests.run_binary(self, data, 0, self._requests_per_turn)
+            if position == len(data):
+                return True
+        elif reply := self._answer_fast(data):
             self.out.append(reply)
             return True
-        self.turn_bytes = 0
-        self._run(data)
+        self._run(data, position, done)
         return False
 
     def _receive_general(self, data: bytes) -> bool:
