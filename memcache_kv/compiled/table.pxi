@@ -68,11 +68,11 @@ cdef class Table:
     One thread uses it. Call `refresh` whenever the interpreter may have run other threads, and `settle` before it may.
     """
 
-    cdef object store, counters, clock, observers, journal, cas_ids
+    cdef object store, counters, observers, journal, cas_ids
     cdef Shard* shards
     cdef Py_ssize_t mask
     cdef char* out
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size, room  # the replies' length; the length beyond which no other request is carried out
     cdef Counts counts
     cdef object now_object
     cdef int64_t now, started
@@ -87,7 +87,7 @@ cdef class Table:
 
     def __init__(self, store, counters, observers, journal):
         self.store, self.counters, self.observers = store, counters, observers
-        self.clock, self.journal = store.clock, journal
+        self.journal = journal
         self.mask = store.mask
         self._queued = []
         self.out = <char*>malloc(OUT_BYTES)
@@ -125,9 +125,9 @@ cdef class Table:
 
     cdef int refresh(self) except -1:
         """Read what other threads may have changed."""
-        store = self.store
-        self.now_object = self.clock.now
-        self.now, self.started = self.now_object, self.clock.started
+        store, clock = self.store, self.store.clock
+        self.now_object = clock.now
+        self.now, self.started = self.now_object, clock.started
         self.is_usable = not self.observers.active and not store.keeps_access_metadata and store.log is self.journal
         self.cas_ids = store.cas_ids if store.gives_cas else None
         self.has_flushed, self.marks_reads = store.has_flushed, store.records_access

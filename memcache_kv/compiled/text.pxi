@@ -24,7 +24,7 @@ cdef Py_ssize_t run_text(
     cdef const char* line
     cdef const char* feed
     cdef const char* end
-    while position < size and done[0] < most and table.size <= TURN_BYTES and table.is_usable:
+    while position < size and done[0] < most and table.size <= table.room and table.is_usable:
         line = data + position
         feed = <const char*>memchr(line, LINE_FEED, size - position)
         if feed is NULL:

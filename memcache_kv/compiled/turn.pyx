@@ -81,7 +81,7 @@ cdef class Requests(Table):
     cdef object _run(self, Run run, object session, bytes data, Py_ssize_t position, Py_ssize_t most):
         cdef Py_ssize_t done = 0
         self.refresh()
-        self.size = 0
+        self.size, self.room = 0, TURN_BYTES - session.turn_bytes
         try:
             position += run(
                 self, PyBytes_AS_STRING(data) + position, PyBytes_GET_SIZE(data) - position, most,
@@ -208,7 +208,7 @@ cdef class Turn:
             self.acts.close_by_client(connection)
             return table.refresh()
         table.counts.bytes_read += size
-        table.size = 0
+        table.size, table.room = 0, TURN_BYTES
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
         run = run_text if type(protocol) is self.text else run_binary

@@ -101,6 +101,9 @@ class BinaryProtocol(BinaryFastPath):
         for _ in repeat(None, self._requests_per_turn - done):
             if size - position < HEAD_BYTES:
                 break
+            if self.turn_bytes > TURN_BYTES:
+                self.paused = True
+                break
             fields = unpack(data, position)
             if not self.observers.takes_lines and self.is_open:
                 stop = position + HEAD_BYTES + fields[3]
@@ -109,9 +112,6 @@ class BinaryProtocol(BinaryFastPath):
                     self.out.append(reply)
                     self.turn_bytes += len(reply)
                     position = stop
-                    if self.turn_bytes > TURN_BYTES:
-                        self.paused = True
-                        break
                     continue
             stop = self._carry_out(data, position, fields)
             if not stop:

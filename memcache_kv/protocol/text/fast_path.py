@@ -87,11 +87,15 @@ class FastPath(Session):
     def _run_fast(self, data: bytes, position: int, most: int) -> tuple[int, int]:
         """Carry out requests from `position` on, up to the first that is not in its common form, and at most so many.
 
-        Returns the position after them and their number. The most frequent cases are written out, as calls cost time.
+        Returns the position after them and their number.
         """
         requests = self.context.requests
         if requests is not None and not self.observers.active:
             return requests.run_text(self, data, position, most)
+        return self._run_interpreted(data, position, most)
+
+    def _run_interpreted(self, data: bytes, position: int, most: int) -> tuple[int, int]:
+        """Do so without the compiled modules. The most frequent cases are written out, as calls cost time."""
         if len(data) - position > PLAIN_LIMIT_BYTES and self._begins_large(data, position):
             return self._store_large(data, position)
         split = (data[position:] if position else data).split(b"\r\n", min(LINES, most))

@@ -125,6 +125,9 @@ class TextProtocol(FastPath):
         left = self._requests_per_turn - done
         self._start_turn()
         while left > 0:
+            if self.turn_bytes > TURN_BYTES:
+                self.paused = position < len(data)
+                break
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
