@@ -27,7 +27,7 @@ cdef Py_ssize_t run_binary(
     cdef Py_ssize_t position = 0, body_size, key_size
     cdef const unsigned char* head
     cdef bint is_done
-    while done[0] < most and table.size <= table.room and table.is_usable and size - position >= HEAD_BYTES:
+    while done[0] < most and table.may_go_on() and size - position >= HEAD_BYTES:
         head = <const unsigned char*>data + position
         body_size, key_size = read32(<const char*>head + 8), head[2] << 8 | head[3]
         if head[0] != REQUEST_MAGIC or body_size > size - position - HEAD_BYTES or key_size > KEY_LIMIT_BYTES:

@@ -1,4 +1,4 @@
-"""The meta commands that are carried out here: `mg`, `ms` and `md` with common flags, and `mn`.
+"""The meta commands `mg` and `ms` with common flags; `changes.pxi` has `md` and `ma`.
 
 As in `text.pxi`, False or 0 is returned for a request that the Python protocol must carry out.
 """
@@ -166,20 +166,3 @@ cdef Py_ssize_t meta_set(Table table, const char* key, const char* end, const ch
         table.reply(b"HD", 2)
         reply_identity(table, &flags, key, key_size)
     return length + LINE_END_BYTES
-
-
-cdef bint meta_delete(Table table, const char* key, const char* end) except -1:
-    """md <key> <flags>*; key: the rest of the line."""
-    cdef Flags flags
-    cdef bint was_there
-    cdef const char* stop = <const char*>memchr(key, SPACE, end - key)
-    if stop is NULL:
-        stop = end
-    if not 0 < stop - key <= KEY_LIMIT_BYTES or not read_flags(stop, end, b"kq", &flags):
-        return False
-    if not table.delete(PyBytes_FromStringAndSize(key, stop - key), &was_there):
-        return False
-    if not was_there or not flags.letters & letter_bit(b"q"):
-        table.reply(b"HD" if was_there else b"NF", 2)
-        reply_identity(table, &flags, key, stop - key)
-    return True

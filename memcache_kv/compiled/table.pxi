@@ -22,10 +22,12 @@ cdef enum:  # the marks of keys that were read, from memcache_kv/store/s3fifo.py
     SIGN_SHIFT = 40
 
 cdef enum:
+    SMALL_ITEM_BYTES = 512  # an item with the longest key and a value of some digits is smaller, in memcached too
     COPIED_BYTES = 64 * 1024  # larger values are sent from where they are, by the Python protocols
     OUT_BYTES = (1 << 20) + 256 * (PLAIN_LIMIT_BYTES + 300) + COPIED_BYTES  # a turn's replies, and the last of them
     TURN_BYTES = 1 << 20
 
+cdef double TURN_SECONDS = 0.002
 cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
 cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/writer.py
 
@@ -44,6 +46,10 @@ cdef struct Counts:
     Py_ssize_t hits
     Py_ssize_t misses
     Py_ssize_t sets
+    Py_ssize_t incr_hits
+    Py_ssize_t incr_misses
+    Py_ssize_t decr_hits
+    Py_ssize_t decr_misses
     Py_ssize_t bytes_read
     Py_ssize_t bytes_written
 
@@ -76,6 +82,9 @@ cdef class Table:
     cdef Counts counts
     cdef object now_object
     cdef int64_t now, started
+    cdef bint is_time_up
+    cdef double left_at  # when the store was first called in this connection's turn; 0 before
+    cdef bint counts_small  # whether a number of a few digits is never kept in chunks
     cdef bint is_usable  # whether requests may be carried out here at all
     cdef bint may_store  # whether the journal takes records
     cdef bint has_flushed, marks_reads, journal_is_free
@@ -89,6 +98,7 @@ cdef class Table:
         self.store, self.counters, self.observers = store, counters, observers
         self.journal = journal
         self.mask = store.mask
+        self.counts_small = max(store.sizes.chunks) >= SMALL_ITEM_BYTES
         self._queued = []
         self.out = <char*>malloc(OUT_BYTES)
         self.shards = <Shard*>calloc(self.mask + 1, sizeof(Shard))
@@ -148,11 +158,36 @@ cdef class Table:
             counters.count_gets(counts.hits, counts.misses)
         if counts.sets:
             counters.cmd_set += counts.sets
+        if counts.incr_hits or counts.incr_misses or counts.decr_hits or counts.decr_misses:
+            counters.incr_hits += counts.incr_hits
+            counters.incr_misses += counts.incr_misses
+            counters.decr_hits += counts.decr_hits
+            counters.decr_misses += counts.decr_misses
         if self._queued:
             queued, self._queued = self._queued, []
             queued_bytes, self._queued_bytes = self._queued_bytes, 0
             self.journal.put_many(queued, queued_bytes)
         return 0
+
+    cdef int begin(self, Py_ssize_t room) except -1:
+        """Begin a connection's turn, whose replies may have so many bytes before the last."""
+        self.size, self.room, self.is_time_up, self.left_at = 0, room, False, 0
+        return 0
+
+    cdef inline bint may_go_on(self) noexcept:
+        """Tell whether another request may be carried out here."""
+        return self.is_usable and not self.is_time_up and self.size <= self.room
+
+    cdef int leave(self) except -1:
+        """Let the store carry out a part of a request, which takes longer and may run other threads."""
+        if self.left_at == 0:
+            self.left_at = monotonic_seconds()
+        return self.settle()
+
+    cdef int come_back(self) except -1:
+        """Continue after that. The connection's turn ends if its time is used up."""
+        self.is_time_up = monotonic_seconds() - self.left_at > TURN_SECONDS
+        return self.refresh()
 
     # Reading
 
@@ -208,9 +243,9 @@ cdef class Table:
         """Have the store give a key's entry a CAS id, and return it; None if the Python protocol must do it."""
         if self.cas_ids is None:
             return None
-        self.settle()
+        self.leave()
         entry = self.store.gets(key)
-        self.refresh()
+        self.come_back()
         return entry
 
     # Storing
@@ -251,37 +286,51 @@ cdef class Table:
             self._queued.append(entry)
             self._queued_bytes += PyBytes_GET_SIZE(key) + size + QUEUED_OVERHEAD_BYTES
         if PyLong_AsSsize_t(<object>shard.used_bytes[0]) > PyLong_AsSsize_t(<object>shard.check_at_bytes[0]):
-            self.settle()
+            self.leave()
             self.store.make_room(key)
-            self.refresh()
+            self.come_back()
         return True
 
     cdef bint put_by_store(self, object key, object entry) except -1:
         """Have the store set a value. Return False if the journal rejects it."""
-        self.settle()
+        self.leave()
         try:
             self.store.put(key, entry)
         except WritesRejected:
             return False
         finally:
-            self.refresh()
+            self.come_back()
         return True
 
     cdef bint delete(self, object key, bint* was_there) except -1:
         """Have the store remove a key, and count it. Return False if the journal rejects that."""
         if not self.may_store:
             return False
-        self.settle()
+        self.leave()
         try:
             was_there[0] = self.store.delete(key) is not None
         except WritesRejected:
             return False
         finally:
-            self.refresh()
+            self.come_back()
         if was_there[0]:
             self.counters.delete_hits += 1
         else:
             self.counters.delete_misses += 1
+        return True
+
+    cdef bint touch(self, object key, int64_t deadline, bint* was_there) except -1:
+        """Have the store give a key another deadline, and count it. Return False if the journal rejects that."""
+        if not self.may_store:
+            return False
+        self.leave()
+        try:
+            was_there[0] = self.store.touch(key, deadline) is not None
+        except WritesRejected:
+            return False
+        finally:
+            self.come_back()
+        self.counters.count_touches(was_there[0], not was_there[0])
         return True
 
     # Replies
@@ -332,6 +381,23 @@ cdef inline bint has_deadline(object entry) noexcept:
     """Tell whether a small entry has an expiry time."""
     cdef const char* end = PyBytes_AS_STRING(entry) + PyBytes_GET_SIZE(entry)
     return (end - 1)[0] != PLAIN and read32(end - EXPIRING_BYTES) != 0
+
+
+cdef object small_entry(const char* words, Py_ssize_t words_size, const char* value, Py_ssize_t size, uint32_t deadline):
+    """Return the entry of a value without a CAS id. words: what stands before the value."""
+    cdef Py_ssize_t end_size = EXPIRING_BYTES if deadline else LINE_END_BYTES
+    entry = PyBytes_FromStringAndSize(NULL, words_size + size + end_size)
+    cdef char* place = PyBytes_AS_STRING(entry)
+    memcpy(place, words, words_size)
+    if size:
+        memcpy(place + words_size, value, size)
+    place += words_size + size
+    if deadline:
+        write32(place, deadline)
+        place[4] = EXPIRING
+    else:
+        memcpy(place, b"\r\n", LINE_END_BYTES)
+    return entry
 
 
 cdef inline int64_t deadline_from(int64_t exptime, int64_t now, int64_t started) noexcept:

@@ -24,7 +24,7 @@ cdef Py_ssize_t run_text(
     cdef const char* line
     cdef const char* feed
     cdef const char* end
-    while position < size and done[0] < most and table.size <= table.room and table.is_usable:
+    while position < size and done[0] < most and table.may_go_on():
         line = data + position
         feed = <const char*>memchr(line, LINE_FEED, size - position)
         if feed is NULL:
@@ -63,9 +63,25 @@ cdef Py_ssize_t text_request(
     elif memcmp(line, b"ms ", 3) == 0:
         block_size = meta_set(table, line + 3, end, block, stop)
         is_done = block_size > 0
-    elif memcmp(line, b"md ", 3) == 0:
-        is_done = meta_delete(table, line + 3, end)
+    else:
+        is_done = text_change(table, line, end)
     return block_size if is_done else -1
+
+
+cdef bint text_change(Table table, const char* line, const char* end) except -1:
+    """Carry out a request that changes an item and has no data block."""
+    cdef Py_ssize_t size = end - line
+    if memcmp(line, b"md ", 3) == 0:
+        return meta_delete(table, line + 3, end)
+    if memcmp(line, b"ma ", 3) == 0:
+        return meta_count(table, line + 3, end)
+    if size > 7 and memcmp(line, b"delete ", 7) == 0:
+        return text_delete(table, line + 7, end)
+    if size > 6 and memcmp(line, b"touch ", 6) == 0:
+        return text_touch(table, line + 6, end)
+    if size > 5 and (memcmp(line, b"incr ", 5) == 0 or memcmp(line, b"decr ", 5) == 0):
+        return text_count(table, line + 5, end, line[0] == b"i")
+    return False
 
 
 cdef bint text_get(Table table, const char* key, const char* end, bint with_cas) except -1:
@@ -154,7 +170,7 @@ cdef Py_ssize_t text_set(
     length = read_number(&word, end)
     length_size = word - length_word
     is_quiet = word != end
-    if length < 0 or (is_quiet and not (end - word == 8 and memcmp(word, b" noreply", 8) == 0)):
+    if length < 0 or (is_quiet and not is_noreply(word, end)):
         return 0
     if not is_block(block, stop, length):
         return 0
@@ -172,36 +188,21 @@ cdef bint store_value(
     const char* block, Py_ssize_t length, int64_t deadline,
 ) except -1:
     """Store a value. flags, length_word: the words of the request, which become a part of the entry."""
-    cdef Py_ssize_t head_size = flags_size + length_size + 4
-    cdef Py_ssize_t end_size = EXPIRING_BYTES if deadline else LINE_END_BYTES
-    cdef bint is_small = head_size + length + LINE_END_BYTES <= PLAIN_LIMIT_BYTES
-    cdef char* place
+    cdef char words[64]
+    cdef Py_ssize_t size = flags_size + length_size + 4
     if not table.may_store:
         return False
-    if not is_small:
-        end_size = LINE_END_BYTES
-        if table.store.exceeds_limit(PyBytes_GET_SIZE(key), length, flags[0] != ZERO):
-            return False
-    entry = PyBytes_FromStringAndSize(NULL, head_size + length + end_size)
-    place = PyBytes_AS_STRING(entry)
-    place[0] = SPACE
-    memcpy(place + 1, flags, flags_size)
-    place += 1 + flags_size
-    place[0] = SPACE
-    memcpy(place + 1, length_word, length_size)
-    place += 1 + length_size
-    memcpy(place, b"\r\n", LINE_END_BYTES)
-    memcpy(place + LINE_END_BYTES, block, length)
-    place += LINE_END_BYTES + length
-    if end_size == EXPIRING_BYTES:
-        write32(place, deadline)
-        place[4] = EXPIRING
+    words[0] = SPACE
+    memcpy(words + 1, flags, flags_size)
+    words[flags_size + 1] = SPACE
+    memcpy(words + flags_size + 2, length_word, length_size)
+    memcpy(words + size - LINE_END_BYTES, b"\r\n", LINE_END_BYTES)
+    if size + length + LINE_END_BYTES <= PLAIN_LIMIT_BYTES:
+        is_stored = table.put(key, small_entry(words, size, block, length, deadline), True)
+    elif table.store.exceeds_limit(PyBytes_GET_SIZE(key), length, flags[0] != ZERO):
+        return False
     else:
-        memcpy(place, b"\r\n", LINE_END_BYTES)
-    if is_small:
-        is_stored = table.put(key, entry, True)
-    else:
-        is_stored = table.put_by_store(key, Item(entry, deadline, 0, table.now))
+        is_stored = table.put_by_store(key, Item(small_entry(words, size, block, length, 0), deadline, 0, table.now))
     table.counts.sets += is_stored
     return is_stored
 

@@ -27,6 +27,12 @@ from memcache_kv.store.entry import ENTRY_COST_BYTES, Item
 cdef extern from *:
     """
     #include <sys/socket.h>
+    #include <time.h>
+    static inline double monotonic_seconds(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec + now.tv_nsec * 1e-9;
+    }
     #ifdef __linux__
     #include <sys/epoll.h>
     #define HAS_EPOLL 1
@@ -49,11 +55,13 @@ cdef extern from *:
     Py_ssize_t recv(int fd, void* data, size_t size, int flags) nogil
     Py_ssize_t send(int fd, const void* data, size_t size, int flags) nogil
     object PyObject_CallNoArgs(object function)
+    double monotonic_seconds() nogil
 
 include "table.pxi"
 include "text.pxi"
 include "meta.pxi"
 include "binary.pxi"
+include "changes.pxi"
 
 cdef enum:
     READ_BYTES = 16 * 1024
@@ -70,7 +78,7 @@ cdef class Requests(Table):
         """Carry out requests of the text protocol from `position` on, and at most so many; add the replies to `out`.
 
         Stops at the first request that is not in its common form. Returns the position after the last one, and their
-        number.
+        number, or `most` if the time of the turn is used up.
         """
         return self._run(run_text, session, data, position, most)
 
@@ -81,7 +89,7 @@ cdef class Requests(Table):
     cdef object _run(self, Run run, object session, bytes data, Py_ssize_t position, Py_ssize_t most):
         cdef Py_ssize_t done = 0
         self.refresh()
-        self.size, self.room = 0, TURN_BYTES - session.turn_bytes
+        self.begin(TURN_BYTES - session.turn_bytes)
         try:
             position += run(
                 self, PyBytes_AS_STRING(data) + position, PyBytes_GET_SIZE(data) - position, most,
@@ -92,7 +100,7 @@ cdef class Requests(Table):
                 session.out.append(PyBytes_FromStringAndSize(self.out, self.size))
             session.turn_bytes += self.size
             self.settle()
-        return position, done
+        return position, most if self.is_time_up else done
 
 
 cdef class Turn:
@@ -198,7 +206,7 @@ cdef class Turn:
     cdef int _serve_or_fail(self, int fd, object connection) except -1:
         cdef Table table = self.table
         cdef Run run
-        cdef Py_ssize_t size = recv(fd, self.data, READ_BYTES, 0), position, done = 0
+        cdef Py_ssize_t size = recv(fd, self.data, READ_BYTES, 0), position, most, done = 0
         if size <= 0:
             if size < 0 and errno in (EAGAIN, EINTR):
                 return 0
@@ -208,16 +216,17 @@ cdef class Turn:
             self.acts.close_by_client(connection)
             return table.refresh()
         table.counts.bytes_read += size
-        table.size, table.room = 0, TURN_BYTES
+        table.begin(TURN_BYTES)
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
         run = run_text if type(protocol) is self.text else run_binary
+        most = PyLong_AsSsize_t(<object>slot(<PyObject*>protocol, self._requests)[0])
         position = run(
-            table, self.data, size, PyLong_AsSsize_t(<object>slot(<PyObject*>protocol, self._requests)[0]),
+            table, self.data, size, most,
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )
         if position < size:
-            return self._hand_over(connection, protocol, position, size, done)
+            return self._hand_over(connection, protocol, position, size, most if table.is_time_up else done)
         return self._send(fd, connection) if table.size else 0
 
     cdef int _send(self, int fd, object connection) except -1:
