@@ -266,17 +266,17 @@ cdef class Table:
             if <object>shard.is_ordered[0] is not False or PyDict_Size(<object>shard.flushed[0]):
                 return self.put_by_store(key, entry)
             add_to_slot(shard.used_bytes, PyBytes_GET_SIZE(key) + size + ENTRY_COST)
-        elif not PyBytes_CheckExact(<object>old):
+        elif not PyBytes_CheckExact(<object>old) or 0 < deadline_of(<object>old) <= self.now:
             return self.put_by_store(key, entry)
         else:
             old_size = PyBytes_GET_SIZE(<object>old)
             if old_size != size:
                 add_to_slot(shard.used_bytes, size - old_size)
-            if has_deadline(<object>old):
+            if deadline_of(<object>old):
                 add_to_slot(shard.expiring, -1)
             if self.marks_reads:
                 self.mark(key)
-        if has_deadline(entry):
+        if deadline_of(entry):
             add_to_slot(shard.expiring, 1)
         PyDict_SetItem(table, key, entry)
         if is_new:
@@ -377,10 +377,10 @@ cdef inline Py_ssize_t write_number(char* place, uint64_t number) noexcept:
     return size
 
 
-cdef inline bint has_deadline(object entry) noexcept:
-    """Tell whether a small entry has an expiry time."""
+cdef inline uint32_t deadline_of(object entry) noexcept:
+    """Return a small entry's expiry time; 0 if it never expires."""
     cdef const char* end = PyBytes_AS_STRING(entry) + PyBytes_GET_SIZE(entry)
-    return (end - 1)[0] != PLAIN and read32(end - EXPIRING_BYTES) != 0
+    return 0 if (end - 1)[0] == PLAIN else read32(end - EXPIRING_BYTES)
 
 
 cdef object small_entry(const char* words, Py_ssize_t words_size, const char* value, Py_ssize_t size, uint32_t deadline):

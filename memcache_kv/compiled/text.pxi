@@ -89,6 +89,8 @@ cdef bint text_get(Table table, const char* key, const char* end, bint with_cas)
     cdef Py_ssize_t before = table.size, hits = 0, misses = 0
     cdef const char* stop
     cdef bint found
+    if with_cas and not are_keys(key, end):  # giving an item a CAS id is a change
+        return False
     while True:
         stop = <const char*>memchr(key, SPACE, end - key)
         if stop is NULL:
@@ -108,6 +110,18 @@ cdef bint text_get(Table table, const char* key, const char* end, bint with_cas)
         key = stop + 1
     table.size = before
     return False
+
+
+cdef bint are_keys(const char* key, const char* end) noexcept:
+    """Tell whether all words are valid keys."""
+    cdef const char* stop
+    while True:
+        stop = <const char*>memchr(key, SPACE, end - key)
+        if stop is NULL:
+            return 0 < end - key <= KEY_LIMIT_BYTES
+        if not 0 < stop - key <= KEY_LIMIT_BYTES:
+            return False
+        key = stop + 1
 
 
 cdef bint answer_key(Table table, const char* key, Py_ssize_t size, bint with_cas, bint* is_found) except -1:

@@ -15,7 +15,6 @@ from memcache_kv.store.entry import (
     PLAIN_LIMIT_BYTES,
     SLOT_BYTES,
     STALE,
-    WITH_CAS,
     WON,
     Entry,
     Item,
@@ -236,9 +235,11 @@ class Store:
             table = shard.table
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
-            if is_alike and old[-1] == entry[-1] != WITH_CAS:  # type: ignore[index]
+            if is_alike and old[-1] == entry[-1] == PLAIN:  # type: ignore[index]
                 table[key] = entry  # a faster `put_locked`: nothing to count here
             else:
+                if old is not None and 0 < deadline_of(old) <= self.clock.now:
+                    old = shard.live_locked(key, self.clock.now, reclaims=True)
                 shard.put_locked(key, entry)
             if old is not None and self._limits.under_pressure:
                 shard.order.mark(key)
