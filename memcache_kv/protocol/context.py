@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from memcache_kv.compiled import ACCELERATED
+from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
@@ -70,10 +70,10 @@ class Context:
     """The counts of items by size, as this worker made them."""
 
     requests: Requests | None = field(init=False, default=None)
-    """Carries out requests in their common form; None if nothing compiled is in use."""
+    """Carries out requests in their common form; None if nothing compiled is in use, or without the GIL."""
 
     def __post_init__(self) -> None:
-        if ACCELERATED:
+        if ACCELERATED and HAS_GIL:
             from memcache_kv.compiled.turn import Requests
 
             self.requests = Requests(self.store, self.counters, self.observers, self.journal)
