@@ -20,6 +20,7 @@ cdef enum:  # the layout of entries, from memcache_kv/store/entry.py
 cdef enum:  # the marks of keys that were read, from memcache_kv/store/s3fifo.py
     PLACE_SHIFT = 6
     SIGN_SHIFT = 40
+    PRINT_SHIFT = 40
 
 cdef enum:
     SMALL_ITEM_BYTES = 512  # an item with the longest key and a value of some digits is smaller, in memcached too
@@ -41,6 +42,9 @@ cdef struct Shard:
     PyObject** flushed
     PyObject** marks
     PyObject** is_ordered
+    PyObject** ghosts
+    PyObject** small
+    PyObject** main
 
 cdef struct Counts:
     Py_ssize_t hits
@@ -129,6 +133,8 @@ cdef class Table:
         places.flushed = slot_named(shard, "flushed")
         places.marks = slot_named(shard.order, "marks")
         places.is_ordered = slot_named(shard.order, "is_kept")
+        places.ghosts = slot_named(shard.order, "ghosts")
+        places.small, places.main = slot_named(shard.order, "small"), slot_named(shard.order, "main")
         return 0
 
     # Between the interpreter's threads and this one
@@ -263,8 +269,10 @@ cdef class Table:
         table = <object>shard.table[0]
         old = PyDict_GetItemWithError(table, key)
         if old is NULL:
-            if <object>shard.is_ordered[0] is not False or PyDict_Size(<object>shard.flushed[0]):
+            if PyDict_Size(<object>shard.flushed[0]):
                 return self.put_by_store(key, entry)
+            if <object>shard.is_ordered[0] is True:
+                self._order(shard, key)
             add_to_slot(shard.used_bytes, PyBytes_GET_SIZE(key) + size + ENTRY_COST)
         elif not PyBytes_CheckExact(<object>old) or 0 < deadline_of(<object>old) <= self.now:
             return self.put_by_store(key, entry)
@@ -290,6 +298,21 @@ cdef class Table:
             self.store.make_room(key)
             self.come_back()
         return True
+
+    cdef int _order(self, Shard* shard, object key) except -1:
+        """Give a new key its place in the eviction order, as `S3Fifo.add` does."""
+        cdef Py_buffer ghosts
+        cdef uint16_t* ghost
+        cdef Py_hash_t number = PyObject_Hash(key)
+        cdef uint16_t sign = <uint16_t>(number >> PRINT_SHIFT & 0xFFFF | 1)
+        PyObject_GetBuffer(<object>shard.ghosts[0], &ghosts, PyBUF_WRITABLE)
+        ghost = <uint16_t*>ghosts.buf + (number >> PLACE_SHIFT & ghosts.len // <Py_ssize_t>sizeof(uint16_t) - 1)
+        queue = <object>shard.main[0] if ghost[0] == sign else <object>shard.small[0]
+        if ghost[0] == sign:
+            ghost[0] = 0
+        PyBuffer_Release(&ghosts)
+        queue.append(key)
+        return 0
 
     cdef bint put_by_store(self, object key, object entry) except -1:
         """Have the store set a value. Return False if the journal rejects it."""

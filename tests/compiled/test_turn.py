@@ -130,7 +130,7 @@ def described(store: Store) -> list[object]:
             [(key, type(entry), wire_bytes_of(entry), deadline_of(entry), cas_of(entry), state_of(entry))
              for key, entry in shard.table.items()],
             shard.used_bytes, shard.expiring, shard.total_items, shard.get_expired, shard.evictions,
-            shard.order.marks, list(shard.order.small), list(shard.order.main),
+            shard.order.marks, shard.order.ghosts, list(shard.order.small), list(shard.order.main),
         )
         for shard in store.shards
     ]  # fmt: skip
