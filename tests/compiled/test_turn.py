@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
 from memcache_kv.protocol.binary.frames import Opcode
@@ -23,7 +24,8 @@ from tests.protocol.spellings import all_spelled, line_ends
 from tests.protocol.text.test_fast_path import KEYS, REQUESTS
 from tests.server.test_worker import Serving
 
-pytest.importorskip("memcache_kv.compiled.turn", exc_type=ImportError)
+if not (ACCELERATED and HAS_GIL):
+    pytest.skip("the compiled turn is not in use", allow_module_level=True)
 
 MANY = 200
 Step = tuple[str, object]
