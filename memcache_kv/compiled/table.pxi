@@ -1,6 +1,7 @@
 """The store's table, as the compiled requests use it: look a key up, store an entry, note a read.
 
-Under the GIL no other thread runs between two calls into the interpreter. So what other threads may change is read once
+Under the GIL no other thread runs while no Python code does: calls of C functions, and attributes without properties,
+do not give it up. So what other threads may change is read once
 after each such call (`refresh`), and no lock need be taken: it is enough that nobody holds it. Whatever is not simple is
 left to the Python store.
 """
@@ -80,7 +81,7 @@ cdef class Table:
 
     cdef object store, counters, observers, journal, cas_ids
     cdef Shard* shards
-    cdef Py_ssize_t mask
+    cdef Py_ssize_t mask, largest_bytes
     cdef char* out
     cdef Py_ssize_t size, room  # the replies' length; the length beyond which no other request is carried out
     cdef Counts counts
@@ -101,7 +102,7 @@ cdef class Table:
     def __init__(self, store, counters, observers, journal):
         self.store, self.counters, self.observers = store, counters, observers
         self.journal = journal
-        self.mask = store.mask
+        self.mask, self.largest_bytes = store.mask, store.largest_bytes
         self.counts_small = max(store.sizes.chunks) >= SMALL_ITEM_BYTES
         self._queued = []
         self.out = <char*>malloc(OUT_BYTES)
@@ -148,12 +149,15 @@ cdef class Table:
         self.cas_ids = store.cas_ids if store.gives_cas else None
         self.has_flushed, self.marks_reads = store.has_flushed, store.records_access
         self.may_store = self.journal is None or not self.journal.refuses
-        self.journal_is_free = self.journal is None or not self.journal.is_busy()
+        self.journal_is_free = self.journal is None or not (
+            self.journal.unstamped_second or self.journal.queue_lock.locked()
+        )
         return 0
 
     cdef int settle(self) except -1:
         """Hand the counts to the counters, and the records to the journal."""
         cdef Counts counts = self.counts
+        cdef bint wakes = self._queued_bytes > 0 and self._queue()
         memset(&self.counts, 0, sizeof(Counts))
         counters = self.counters
         if counts.bytes_read:
@@ -169,11 +173,29 @@ cdef class Table:
             counters.incr_misses += counts.incr_misses
             counters.decr_hits += counts.decr_hits
             counters.decr_misses += counts.decr_misses
-        if self._queued:
-            queued, self._queued = self._queued, []
-            queued_bytes, self._queued_bytes = self._queued_bytes, 0
-            self.journal.put_many(queued, queued_bytes)
+        if wakes:
+            self.journal.wake_up()
         return 0
+
+    cdef bint _queue(self) except -1:
+        """Queue the records, as `Journal.put` does. Return whether the journal's thread must be woken up.
+
+        No statement here may run Python code: another thread could queue a later record of the same key before.
+        """
+        journal = self.journal
+        PyList_SetSlice(journal.queue, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, self._queued)
+        journal.queued_bytes += self._queued_bytes
+        journal.position += PyList_GET_SIZE(self._queued) // 2
+        if journal.queued_bytes > journal.queue_limit_bytes:
+            journal.may_delay = True
+        if journal.may_delay:
+            journal.positions[get_ident()] = journal.position
+        clear_list(self._queued)
+        self._queued_bytes = 0
+        if journal.is_awake:
+            return False
+        journal.is_awake = True
+        return True
 
     cdef int begin(self, Py_ssize_t room) except -1:
         """Begin a connection's turn, whose replies may have so many bytes before the last."""
@@ -259,13 +281,14 @@ cdef class Table:
     cdef bint put(self, object key, object entry, bint is_new) except -1:
         """Set a small value, as `Store.put` does. Return False if the journal rejects it.
 
-        is_new: whether the value counts as a stored item.
+        is_new: whether the value counts as a stored item. Otherwise it depends on the old one, and False is returned too
+        if another thread may change that.
         """
         cdef Shard* shard = self.shard_of(key)
         cdef PyObject* old
         cdef Py_ssize_t size = PyBytes_GET_SIZE(entry), old_size
         if not self.journal_is_free or <object>PyObject_CallNoArgs(<object>shard.is_locked) is not False:
-            return self.put_by_store(key, entry)
+            return is_new and self.put_by_store(key, entry)  # a new number depends on the old one, which may change
         table = <object>shard.table[0]
         old = PyDict_GetItemWithError(table, key)
         if old is NULL:
@@ -314,11 +337,14 @@ cdef class Table:
         queue.append(key)
         return 0
 
-    cdef bint put_by_store(self, object key, object entry) except -1:
-        """Have the store set a value. Return False if the journal rejects it."""
+    cdef bint put_by_store(self, object key, object entry, int64_t deadline=-1) except -1:
+        """Have the store set a value. Return False if the journal rejects it.
+
+        deadline: given if `entry` is not an entry, but the wire bytes of a large value.
+        """
         self.leave()
         try:
-            self.store.put(key, entry)
+            self.store.put(key, entry if deadline < 0 else Item(entry, deadline, 0, self.now))
         except WritesRejected:
             return False
         finally:

@@ -213,10 +213,10 @@ cdef bint store_value(
     memcpy(words + size - LINE_END_BYTES, b"\r\n", LINE_END_BYTES)
     if size + length + LINE_END_BYTES <= PLAIN_LIMIT_BYTES:
         is_stored = table.put(key, small_entry(words, size, block, length, deadline), True)
-    elif table.store.exceeds_limit(PyBytes_GET_SIZE(key), length, flags[0] != ZERO):
+    elif PyBytes_GET_SIZE(key) + length + (FLAGS_BYTES if flags[0] != ZERO else 0) > table.largest_bytes:
         return False
     else:
-        is_stored = table.put_by_store(key, Item(small_entry(words, size, block, length, 0), deadline, 0, table.now))
+        is_stored = table.put_by_store(key, small_entry(words, size, block, length, 0), deadline)
     table.counts.sets += is_stored
     return is_stored
 

@@ -12,6 +12,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem, PyDict_Size
 from cpython.object cimport PyObject, PyObject_Hash
+from cpython.list cimport PyList_GET_SIZE, PyList_SetSlice
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t, uint64_t
@@ -21,6 +22,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strchr, strerror
 from memcache_kv.compiled.slots cimport (
     PyLong_AsSsize_t, add_to_slot, offset_of, set_slot, slot, slot_named
 )
+
+from threading import get_ident
 
 from memcache_kv.errors import WritesRejected
 from memcache_kv.store.entry import ENTRY_COST_BYTES, Item
@@ -33,6 +36,9 @@ cdef extern from *:
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         return now.tv_sec + now.tv_nsec * 1e-9;
+    }
+    static inline int clear_list(PyObject *list) {
+        return PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, NULL);
     }
     #ifdef __linux__
     #include <sys/epoll.h>
@@ -57,6 +63,8 @@ cdef extern from *:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags) nogil
     object PyObject_CallNoArgs(object function)
     double monotonic_seconds() nogil
+    const Py_ssize_t PY_SSIZE_T_MAX
+    int clear_list(list each) except -1
 
 include "table.pxi"
 include "text.pxi"
@@ -97,10 +105,10 @@ cdef class Requests(Table):
                 session.takes_small_sets, &done,
             )
         finally:
+            self.settle()
             if self.size:
                 session.out.append(PyBytes_FromStringAndSize(self.out, self.size))
             session.turn_bytes += self.size
-            self.settle()
         return position, most if self.is_time_up else done
 
 
@@ -212,7 +220,7 @@ cdef class Turn:
             if size < 0 and errno in (EAGAIN, EINTR):
                 return 0
             if size < 0:
-                raise OSError(errno, strerror(errno).decode())
+                self._fail()
             table.settle()
             self.acts.close_by_client(connection)
             return table.refresh()
@@ -236,26 +244,32 @@ cdef class Turn:
         cdef Py_ssize_t sent = send(fd, table.out, table.size, MSG_NOSIGNAL)
         if sent < 0:
             if errno not in (EAGAIN, EINTR):
-                raise OSError(errno, strerror(errno).decode())
+                self._fail()
             sent = 0
         table.counts.bytes_written += sent
         if sent < table.size:
+            table.settle()
             rest = memoryview(PyBytes_FromStringAndSize(table.out + sent, table.size - sent))
             set_slot(slot(<PyObject*>connection, self._unsent), rest)
-            table.settle()
             self.acts.await_socket(connection)
             table.refresh()
         return 0
+
+    cdef int _fail(self) except -1:
+        """Raise the error of the last system call."""
+        cdef int code = errno
+        self.table.settle()
+        raise OSError(code, strerror(code).decode())
 
     cdef int _hand_over(
         self, object connection, object protocol, Py_ssize_t position, Py_ssize_t size, Py_ssize_t done
     ) except -1:
         """Let the connection's protocol carry out the rest of the input, and the worker send all replies."""
         cdef Table table = self.table
+        table.settle()
         rest = PyBytes_FromStringAndSize(self.data + position, size - position)
         set_slot(slot(<PyObject*>protocol, self._turn_bytes), table.size)
         if table.size:
             (<list>slot(<PyObject*>protocol, self._out)[0]).append(PyBytes_FromStringAndSize(table.out, table.size))
-        table.settle()
         self.acts.serve_rest(connection, rest, done)
         return table.refresh()

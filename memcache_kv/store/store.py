@@ -74,7 +74,7 @@ class Store:
         self.max_items = max_items
         self.evicts = evicts
         self.gives_cas = gives_cas
-        self._largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
+        self.largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
         """The largest sum of the lengths of key and value, and of the flags if they are not 0."""
         self.sizes = sizes
         self.shards = [Shard(sizes) for _ in range(count)]
@@ -517,7 +517,7 @@ class Store:
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
         """Tell the same from the lengths. As in memcached, the item's header is included."""
-        return key_bytes + value_bytes + (4 if flags else 0) > self._largest_bytes
+        return key_bytes + value_bytes + (4 if flags else 0) > self.largest_bytes
 
     @property
     def limit_bytes(self) -> int:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from struct import pack as pack_numbers
-from threading import Thread
+from threading import Lock, Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
+from memcache_kv.journal.writer import QUEUED_OVERHEAD_BYTES
 from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.store import Store
@@ -35,22 +36,36 @@ class Recorder:
     """A journal that keeps what it gets. It rejects writes while `refuses` is set."""
 
     def __init__(self) -> None:
-        self.records: list[tuple[object, ...]] = []
+        self.kept: list[tuple[object, ...]] = []
         self.refuses = False
         self.refusals = 0
         self.may_delay = False
+        self.queue: list[bytes] = []
+        self.queue_lock, self.queued_bytes, self.queue_limit_bytes = Lock(), 0, 1 << 30
+        self.position = 0
+        self.positions: dict[int, int] = {}
+        self.is_awake, self.unstamped_second = True, 0
 
-    def is_busy(self) -> bool:
-        return False
-
-    def put_many(self, queued: list[bytes], queued_bytes: int) -> None:
-        for key, entry in zip(queued[::2], queued[1::2], strict=True):
-            self.put(key, entry)
-        assert queued_bytes == sum(map(len, queued)) + 32 * len(queued)
+    @property
+    def records(self) -> list[tuple[object, ...]]:
+        """What it got, in order."""
+        queue = list(self.queue)
+        assert self.queued_bytes == sum(map(len, queue)) + QUEUED_OVERHEAD_BYTES * len(queue) // 2
+        assert self.position == len(queue) // 2
+        self.queue.clear()
+        self.position = self.queued_bytes = 0
+        for key, entry in zip(queue[::2], queue[1::2], strict=True):
+            self.keep(key, entry)
+        return self.kept
 
     def put(self, key: bytes, entry: Entry) -> None:
+        assert self.records is self.kept
+        self.keep(key, entry)
+
+    def keep(self, key: bytes, entry: Entry) -> None:
         wire_bytes = wire_bytes_of(entry)
-        self.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state_of(entry))
+        what = flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state_of(entry)
+        self.kept.append(("stored", key, *what))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
         self.records.append(("stored", key, flags, deadline, cas, value, state))
@@ -329,6 +344,7 @@ def test_bytes_are_counted_the_same() -> None:
         serving = Serving(is_interpreted=is_interpreted)
         talk(serving, b"set a 0 0 1\r\nx\r\nget a b\r\nmg a v\r\ndelete a\r\nversion\r\nget a\r\n", 10)
         serving.close()
+        serving.worker.close()
         counts = serving.around.counts()
         counted.append((counts["bytes_read"], counts["bytes_written"]))
     assert counted[0] == counted[1]

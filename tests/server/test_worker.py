@@ -46,6 +46,10 @@ class FakeJournal:
         self.may_delay = True
         self.average_sync_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
+        self.queue: list[bytes] = []
+        self.queue_lock, self.queued_bytes, self.queue_limit_bytes = threading.Lock(), 0, 1 << 30
+        self.positions: dict[int, int] = {}
+        self.is_awake, self.unstamped_second = True, 0
 
     def must_wait(self, position: int) -> bool:
         return self.reached < position
@@ -75,13 +79,6 @@ class FakeJournal:
         self.reached = position
         for tell in self.callbacks:
             tell()
-
-    def put_many(self, queued: list[bytes], queued_bytes: int) -> None:
-        for key, entry in zip(queued[::2], queued[1::2], strict=True):
-            self.put(key, entry)
-
-    def is_busy(self) -> bool:
-        return False
 
     def put(self, key: bytes, entry: Entry) -> None:
         ready = wire_bytes_of(entry)
