@@ -5,22 +5,15 @@ The result is the same, byte by byte, as that of `queue_lines` in memcache_kv/jo
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy, strlen
 
 from memcache_kv.compiled.crc32 cimport Tables, crc32, fill_tables
-from memcache_kv.compiled.json_text cimport NOT_TEXT, base64_size, text_size, write_base64, write_text
-
-cdef enum:  # the layout of entries, from memcache_kv/store/entry.py
-    PLAIN = 10
-    EXPIRING = 0
-    WITH_CAS = 1
-    LINE_END_BYTES = 2
-    EXPIRING_BYTES = 5
-    WITH_CAS_BYTES = 13
-    STALE = 2
-    WON = 4
+from memcache_kv.compiled.entry cimport EXPIRING, EXPIRING_BYTES, LINE_END_BYTES, PLAIN, STALE, WITH_CAS, WITH_CAS_BYTES, WON
+from memcache_kv.compiled.json_text cimport (
+    NOT_TEXT, base64_size, digits_of, text_size, write_base64, write_hex, write_number, write_text,
+)
 
 cdef enum:
     ENCODED = 10  # the only byte of what stands in place of a key before a line that is encoded already
@@ -55,7 +48,7 @@ def encode_queue(list queue, int64_t wall_ahead):
     the list meanwhile.
     """
     cdef Py_ssize_t count = len(queue) // 2, total = 0
-    cdef unsigned char* out = NULL
+    cdef unsigned char* out
     cdef Line* lines = <Line*>malloc(count * sizeof(Line) + 1)
     if lines is NULL:
         raise MemoryError
@@ -63,16 +56,28 @@ def encode_queue(list queue, int64_t wall_ahead):
         if not _describe(queue, lines, count, &total):
             return None
         if total < SMALL_BYTES:
-            out = _encode(lines, count, wall_ahead, &total)
-        else:
-            with nogil:
-                out = _encode(lines, count, wall_ahead, &total)
-        if out is NULL:
+            return _encode_small(lines, count, wall_ahead)
+        with nogil:
+            total = _measure_all(lines, count, wall_ahead)
+        if total < 0:
             return None
-        return PyBytes_FromStringAndSize(<char*>out, total)
+        encoded = PyBytes_FromStringAndSize(NULL, total)
+        out = <unsigned char*>PyBytes_AS_STRING(encoded)
+        with nogil:
+            _write_all(out, lines, count)
+        return encoded
     finally:
         free(lines)
-        free(out)
+
+
+cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead):
+    """Do the same without letting other threads in."""
+    cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead)
+    if total < 0:
+        return None
+    encoded = PyBytes_FromStringAndSize(NULL, total)
+    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count)
+    return encoded
 
 
 cdef bint _describe(list queue, Line* lines, Py_ssize_t count, Py_ssize_t* total) except -1:
@@ -97,24 +102,17 @@ cdef bint _describe(list queue, Line* lines, Py_ssize_t count, Py_ssize_t* total
     return True
 
 
-cdef unsigned char* _encode(Line* lines, Py_ssize_t count, int64_t wall_ahead, Py_ssize_t* total) noexcept nogil:
-    """Return the lines in memory that the caller frees; NULL if that is not possible."""
-    cdef unsigned char* out
-    cdef unsigned char* end
-    cdef Py_ssize_t index
-    total[0] = 0
+# How long a line is
+
+
+cdef Py_ssize_t _measure_all(Line* lines, Py_ssize_t count, int64_t wall_ahead) noexcept nogil:
+    """Return the length of all lines; -1 if an entry has an unknown form."""
+    cdef Py_ssize_t index, total = 0
     for index in range(count):
         if not _measure(lines + index, wall_ahead):
-            return NULL
-        total[0] += _line_size(lines + index)
-    out = end = <unsigned char*>malloc(total[0] + 1)
-    if out is not NULL:
-        for index in range(count):
-            end = _write_line(end, lines + index)
-    return out
-
-
-# How long a line is
+            return -1
+        total += _line_size(lines + index)
+    return total
 
 
 cdef bint _measure(Line* line, int64_t wall_ahead) noexcept nogil:
@@ -191,26 +189,24 @@ cdef void _measure_piece(Piece* piece) noexcept nogil:
         piece.json_size = base64_size(piece.size)
 
 
-cdef int _digits(uint64_t number) noexcept nogil:
-    cdef int count = 1
-    while number >= 10:
-        number //= 10
-        count += 1
-    return count
-
-
 cdef inline Py_ssize_t _field_size(const char* name, uint64_t number) noexcept nogil:
     """Return the length of a field, which is left out if the number is 0."""
-    return <Py_ssize_t>strlen(name) + _digits(number) if number else 0
+    return <Py_ssize_t>strlen(name) + digits_of(number) if number else 0
 
 
 cdef Py_ssize_t _line_size(const Line* line) noexcept nogil:
     if line.is_encoded:
         return line.value.size
-    return <Py_ssize_t>strlen(b'{"crc":"00000000","len":,\n') + _digits(line.body_size) + line.body_size
+    return <Py_ssize_t>strlen(b'{"crc":"00000000","len":,\n') + digits_of(line.body_size) + line.body_size
 
 
 # Writing it
+
+
+cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t index
+    for index in range(count):
+        out = _write_line(out, lines + index)
 
 
 cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept nogil:
@@ -222,7 +218,7 @@ cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept n
         return out + line.value.size
     out = crc = _write(out, b'{"crc":"')
     out = _write(out + 8, b'","len":')
-    out = body = _write(_write_number(out, line.body_size), b",")
+    out = body = _write(write_number(out, line.body_size), b",")
     out = _write_piece(_write(out, b'"op":"set","key'), &line.key)
     out = _write_field(out, b',"flags":', line.flags)
     out = _write_field(out, b',"exp":', line.exp)
@@ -233,7 +229,7 @@ cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept n
     if line.state & WON:
         out = _write(out, b',"won":true')
     out = _write(out, b"}")
-    _write_hex(crc, crc32(CRC_TABLES, body, out - body))
+    write_hex(crc, crc32(CRC_TABLES, body, out - body))
     return _write(out, b"\n")
 
 
@@ -252,19 +248,4 @@ cdef unsigned char* _write_piece(unsigned char* out, const Piece* piece) noexcep
 
 
 cdef inline unsigned char* _write_field(unsigned char* out, const char* name, uint64_t number) noexcept nogil:
-    return _write_number(_write(out, name), number) if number else out
-
-
-cdef unsigned char* _write_number(unsigned char* out, uint64_t number) noexcept nogil:
-    cdef int count = _digits(number), index
-    for index in range(count - 1, -1, -1):
-        out[index] = <unsigned char>b"0" + number % 10
-        number //= 10
-    return out + count
-
-
-cdef void _write_hex(unsigned char* out, uint32_t number) noexcept nogil:
-    cdef int index
-    for index in range(7, -1, -1):
-        out[index] = b"0123456789abcdef"[number & 0xF]
-        number >>= 4
+    return write_number(_write(out, name), number) if number else out

@@ -1,10 +1,11 @@
-"""Keys and values as JSON: which bytes are text, and how text and other bytes are written."""
+"""Texts and numbers of JSON, without the interpreter: written as the journal has them, and read back."""
 
-from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memchr, memcpy
 
 cdef enum:
     NOT_TEXT = -1
+    UNKNOWN = -2  # a form that the journal's writer does not use
     WORD = 8
 
 
@@ -133,3 +134,153 @@ cdef inline unsigned char* write_base64(unsigned char* out, const unsigned char*
         out[3] = digits[third & 0x3F] if at + 2 < size else b"="
         out += 4
     return out
+
+
+cdef inline int digits_of(uint64_t number) noexcept nogil:
+    """Return how many digits a number has."""
+    cdef int count = 1
+    while number >= 10:
+        number //= 10
+        count += 1
+    return count
+
+
+cdef inline unsigned char* write_number(unsigned char* out, uint64_t number) noexcept nogil:
+    """Write a number."""
+    cdef int count = digits_of(number), index
+    for index in range(count - 1, -1, -1):
+        out[index] = <unsigned char>b"0" + number % 10
+        number //= 10
+    return out + count
+
+
+cdef inline void write_hex(unsigned char* out, uint32_t number) noexcept nogil:
+    """Write eight hexadecimal digits."""
+    cdef int index
+    for index in range(7, -1, -1):
+        out[index] = b"0123456789abcdef"[number & 0xF]
+        number >>= 4
+
+
+# Reading
+
+
+cdef inline int read_number(const unsigned char* data, Py_ssize_t size, uint64_t* number) noexcept nogil:
+    """Read a positive number. Returns how many digits it has; 0 if it begins with 0 or has more than 19."""
+    cdef int count = 0
+    number[0] = 0
+    while count < size and b"0" <= data[count] <= b"9":
+        if count == 19:
+            return 0
+        number[0] = number[0] * 10 + data[count] - <unsigned char>b"0"
+        count += 1
+    return count if number[0] and data[0] != b"0" else 0
+
+
+cdef inline int _hex_digit(unsigned char byte) noexcept nogil:
+    if b"0" <= byte <= b"9":
+        return byte - <unsigned char>b"0"
+    return byte - <unsigned char>b"a" + 10 if b"a" <= byte <= b"f" else UNKNOWN
+
+
+cdef inline int _unescaped(const unsigned char* data, Py_ssize_t size, int* length) noexcept nogil:
+    """Return the character of an escape, and how long that is; UNKNOWN if the writer does not use this escape."""
+    cdef unsigned char kind = data[1] if size > 1 else 0
+    cdef int code
+    length[0] = 2
+    if kind == b'"' or kind == b"\\":
+        return kind
+    for code in range(8, 14):
+        if kind == b"btn.fr"[code - 8] and kind != b".":
+            return code
+    length[0] = 6
+    if kind != b"u" or size < 6 or data[2] != b"0" or data[3] != b"0" or not b"0" <= data[4] <= b"1":
+        return UNKNOWN
+    code = _hex_digit(data[5])
+    return UNKNOWN if code == UNKNOWN else (data[4] - <unsigned char>b"0") * 16 + code
+
+
+cdef inline Py_ssize_t read_text(const unsigned char* data, Py_ssize_t size, Py_ssize_t* text_bytes) noexcept nogil:
+    """Return where the text of a JSON string ends, at its quote, and the text's length without escapes; or UNKNOWN."""
+    cdef Py_ssize_t at = 0, plain, stop
+    cdef int length
+    text_bytes[0] = 0
+    while at < size:
+        plain = plain_size(data + at, size - at)
+        at += plain
+        text_bytes[0] += plain
+        stop = min(at + WORD, size)
+        while at < stop:
+            if data[at] == b'"':
+                return at
+            length = 1
+            if data[at] == b"\\":
+                if _unescaped(data + at, size - at, &length) == UNKNOWN:
+                    return UNKNOWN
+                text_bytes[0] += 1
+            else:
+                if data[at] >= 0x80:
+                    length = character_size(data + at, size - at)
+                if not length or data[at] < 0x20:
+                    return UNKNOWN
+                text_bytes[0] += length
+            at += length
+    return UNKNOWN
+
+
+cdef inline unsigned char* unescape(unsigned char* out, const unsigned char* data, Py_ssize_t size) noexcept nogil:
+    """Write the text that `read_text` has found in this part of a JSON string."""
+    cdef const unsigned char* end = data + size
+    cdef const unsigned char* escape
+    cdef int length = 0
+    while True:
+        escape = <const unsigned char*>memchr(data, b"\\", end - data)
+        size = (end if escape is NULL else escape) - data
+        memcpy(out, data, size)
+        out += size
+        if escape is NULL:
+            return out
+        out[0] = _unescaped(escape, end - escape, &length)
+        out += 1
+        data = escape + length
+
+
+cdef inline int _base64_digit(unsigned char byte) noexcept nogil:
+    if b"A" <= byte <= b"Z":
+        return byte - <unsigned char>b"A"
+    if b"a" <= byte <= b"z":
+        return byte - <unsigned char>b"a" + 26
+    if b"0" <= byte <= b"9":
+        return byte - <unsigned char>b"0" + 52
+    return 62 if byte == b"+" else 63 if byte == b"/" else UNKNOWN
+
+
+cdef inline Py_ssize_t read_base64(const unsigned char* data, Py_ssize_t size, Py_ssize_t* data_bytes) noexcept nogil:
+    """Return where base64 in a JSON string ends, at its quote, and how many bytes it stands for; or UNKNOWN."""
+    cdef Py_ssize_t at = 0, padding = 0
+    while at < size and _base64_digit(data[at]) != UNKNOWN:
+        at += 1
+    while at < size and data[at] == b"=" and padding < 2:
+        at += 1
+        padding += 1
+    if at == size or data[at] != b'"' or at % 4:
+        return UNKNOWN
+    if padding and _base64_digit(data[at - padding - 1]) & (0xF if padding == 2 else 0x3):
+        return UNKNOWN  # bits that stand for nothing
+    data_bytes[0] = at // 4 * 3 - padding
+    return at
+
+
+cdef inline void decode_base64(unsigned char* out, const unsigned char* data, Py_ssize_t data_bytes) noexcept nogil:
+    """Write the bytes that `read_base64` has found."""
+    cdef unsigned char* end = out + data_bytes
+    cdef int first, second, third
+    while out < end:
+        first, second, third = _base64_digit(data[0]), _base64_digit(data[1]), _base64_digit(data[2])
+        out[0] = first << 2 | second >> 4
+        if end - out > 1:
+            out[1] = second << 4 | third >> 2
+        if end - out > 2:
+            out[2] = third << 6 | _base64_digit(data[3])
+        data += 4
+        out += 3

@@ -19,6 +19,7 @@ import msgspec
 from memcache_kv.store.entry import (
     FETCHED,
     PLAIN,
+    PLAIN_LIMIT_BYTES,
     SPACE,
     STALE,
     WITH_CAS,
@@ -27,6 +28,7 @@ from memcache_kv.store.entry import (
     cas_of,
     deadline_of,
     flags_of,
+    make_entry,
     moved,
     state_of,
     value_of,
@@ -320,3 +322,50 @@ def decode_line(line: bytes) -> Record:
     if record.cas > LAST_CAS:
         raise ValueError(f"the record has an unknown form: there is no CAS id {record.cas}")
     return record
+
+
+_LINE = re.compile(
+    rb'(?:(\{"crc":"........","len":\d++,)("op":"set","key":"([!#-[\]-~\x80-\xff]++)",'
+    rb'(?:"flags":(0|[1-9]\d*+),)?+(?:"exp":(0|[1-9]\d*+),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
+    rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
+)
+"""A line: either the parts of a `set` of text without escapes, or the whole line, which must be decoded as JSON."""
+
+
+def decode_lines(block: bytes) -> tuple[list[bytes], list[bytes | None]]:
+    """Return keys and their entries. For a line that was not checked: the line without its line feed, and None.
+
+    block: complete lines. The entries are those of `set` records of text without JSON escapes: the most common ones,
+    which are read without decoding the JSON. Every entry returned is of type bytes. Raises ValueError if such a line is
+    damaged.
+    """
+    if not _is_text(block):
+        lines = block[:-1].split(b"\n")
+        return lines, [None] * len(lines)
+    keys: list[bytes] = []
+    entries: list[bytes | None] = []
+    for head, body, key, flags, exp, value, other in _LINE.findall(block):
+        entry: Entry | None = None
+        if head:
+            if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
+                raise ValueError
+            wire_bytes = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
+            entry = make_entry(key, wire_bytes, int(exp)) if exp else wire_bytes
+        if isinstance(entry, bytes):
+            keys.append(key)
+            entries.append(entry)
+        else:
+            keys.append(other or head + body)
+            entries.append(None)
+    return keys, entries
+
+
+def _is_text(block: bytes) -> bool:
+    """Tell whether a block is valid UTF-8, which `_LINE` takes for granted."""
+    if block.isascii():
+        return True
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
+from memcache_kv.journal.codec import encode_queue
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.encoding import encode_queue
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import (

@@ -64,10 +64,11 @@ def test_a_special_character_is_found_at_any_place(special: bytes) -> None:
     assert journal_encoder.encode_queue(queue, 0) == queue_lines(queue)
 
 
-@pytest.mark.parametrize("size", [*range(2000), 4095, 65536, 1 << 20])
-def test_a_value_of_any_length_makes_the_same_line(size: int) -> None:
-    queue = flat([(b"key", Item(pack(0, byte * size))) for byte in (b"x", b"\xff")])
-    assert journal_encoder.encode_queue(queue, 0) == queue_lines(queue)
+@pytest.mark.parametrize("byte", [b"x", b"\xff"])
+def test_a_value_of_any_length_makes_the_same_line(byte: bytes) -> None:
+    for size in (*range(2000), 4095, 65536, 1 << 20):
+        queue: list[Entry] = [b"key", Item(pack(0, byte * size))]
+        assert journal_encoder.encode_queue(queue, 0) == queue_lines(queue)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The encoder in use, compiled or not."""
 
-from memcache_kv.journal.encoding import encode_queue
+from memcache_kv.journal.codec import encode_queue
 from memcache_kv.journal.record import ENCODED, parse_line, queue_lines
 from memcache_kv.store.entry import Entry, Item, make_entry, pack
 
