@@ -5,6 +5,7 @@ With MEMCACHE_KV_PURE=1 in the environment none of them is imported.
 """
 
 import os
+import sys
 from importlib.util import find_spec
 
 PURE_VARIABLE = "MEMCACHE_KV_PURE"
@@ -12,6 +13,9 @@ PURE_VARIABLE = "MEMCACHE_KV_PURE"
 
 ACCELERATED = os.environ.get(PURE_VARIABLE) != "1" and find_spec(f"{__name__}.journal_encoder") is not None
 """Whether this process uses the compiled modules. An installation has all of them or none."""
+
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether one thread at a time runs Python code. The compiled turn relies on that."""
 
 FLAVOR = "compiled" if ACCELERATED else "pure Python"
 """What the log and `--version` call that."""

@@ -80,6 +80,9 @@ class Journal:
     When a write or an fsync fails, `refuses` becomes true: the store rejects all writes, and clients that wait for a
     record get an error. Queued records stay in the queue and are written again every second, until that succeeds.
 
+    The compiled requests queue their records themselves, as `put` does, with the attributes from `queue` to
+    `unstamped_second`. They hold the GIL meanwhile, after they have found that nobody holds `queue_lock`.
+
     Call `start` to start the thread; tests call `step` instead. Hold `pause_writing` while using the files.
 
     directory: the locked directory.
@@ -140,11 +143,11 @@ class Journal:
         self._watchers: list[Callable[[], None]] = []
         self.may_delay = fsync is Fsync.ALWAYS
         """Whether a write may have to wait. If false, `own_position` and `must_wait` need not be called."""
-        self._positions: dict[int, int] = {}
+        self.positions: dict[int, int] = {}
         """For each thread, the position of its last write."""
-        self._lock = threading.Lock()
+        self.queue_lock = threading.Lock()
         self._wake = threading.Event()
-        self._is_awake = fsync is Fsync.ALWAYS
+        self.is_awake = fsync is Fsync.ALWAYS
         """Whether the thread needs no wake-up for a new record: it got one, or (always) `commit` gives it."""
         self._closing = False
         self._unsynced_since = 0.0
@@ -169,7 +172,7 @@ class Journal:
         self.files.open(self.start_line(stepped=self.stepped(0)))
 
     def _begin_queue(self) -> None:
-        self._queue: list[Entry] = []
+        self.queue: list[Entry] = []
         """Keys and entries in turn, or ENCODED and lines."""
         self._unsynced: list[bytes] = []
         """The lines that are written but not synced. They are written again if their fsync fails."""
@@ -178,7 +181,7 @@ class Journal:
         """Whether the file may not grow any more, by a limit of the file system or of the process."""
 
     def _begin_time(self, stepped: int | None) -> None:
-        self._new_second = 0
+        self.unstamped_second = 0
         """The second that has begun since the last record; 0 if none has."""
         self._stamped_second = int(self._unix_time())
         """The last second that a record gives."""
@@ -240,22 +243,22 @@ class Journal:
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Record the same for an entry. It is encoded later, many at once, which is faster."""
-        lock = self._lock
+        lock = self.queue_lock
         lock.acquire()  # faster than `with`
         try:
-            if self._new_second:
+            if self.unstamped_second:
                 self._stamp_locked()
-            self._queue += (key, entry)
+            self.queue += (key, entry)
             self.queued_bytes += len(key) + len(entry) + QUEUED_OVERHEAD_BYTES
             self.position += 1
             if self.queued_bytes > self.queue_limit_bytes:
                 self.may_delay = True
             if self.may_delay:
-                self._positions[get_ident()] = self.position
+                self.positions[get_ident()] = self.position
         finally:
             lock.release()
-        if not self._is_awake:
-            self._is_awake = True
+        if not self.is_awake:
+            self.is_awake = True
             self._wake.set()
 
     def deleted(self, key: bytes) -> None:
@@ -288,20 +291,24 @@ class Journal:
 
         Called while all keys are locked. Records in the queue belong to the time before, so they are encoded now.
         """
-        with self._lock:
-            seconds, queue = wall_ahead - self._wall_ahead, self._queue
+        with self.queue_lock:
+            seconds, queue = wall_ahead - self._wall_ahead, self.queue
             if queue:
-                self._queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
+                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
             self._stepped_before = self._stepped_before or 0
-            self._wall_ahead, self._new_second = wall_ahead, now
+            self._wall_ahead, self.unstamped_second = wall_ahead, now
             self._stamp_locked()
         self._wake.set()
         way = "forward" if seconds > 0 else "back"
         self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
 
+    def wake_up(self) -> None:
+        """Have the thread write what is queued."""
+        self._wake.set()
+
     def new_second(self, now: int) -> None:
         """Let the next record be preceded by the time: it was made at this unix time or later."""
-        self._new_second = now
+        self.unstamped_second = now
 
     # For clients that wait
 
@@ -317,7 +324,7 @@ class Journal:
 
     def own_position(self) -> int:
         """Return the position of the calling thread's last write while `may_delay` was true; 0 for none."""
-        return self._positions.get(get_ident(), 0)
+        return self.positions.get(get_ident(), 0)
 
     def commit(self) -> None:
         """Have all queued records written now. Called by a thread that waits for them, after all its other work.
@@ -403,7 +410,7 @@ class Journal:
             time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / 8)
         else:
             time.sleep(GATHER_SECONDS)
-            self._is_awake = False
+            self.is_awake = False
 
     def _try_step(self) -> None:
         """Do what is due. A bug here must cost the clients no more than the journal."""
@@ -488,8 +495,8 @@ class Journal:
 
     def _take(self) -> Batch:
         """Take all records from the queue and encode them. Those taken before have been written or put back."""
-        with self._lock:
-            queue, self._queue = self._queue, []
+        with self.queue_lock:
+            queue, self.queue = self.queue, []
             position, queued_bytes = self.position, self.queued_bytes
             began, self._queue_ahead = self._queue_ahead, self._wall_ahead
         try:
@@ -504,19 +511,19 @@ class Journal:
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
         slices = []
         for start in range(0, len(queue), step):
-            if start and get_ident() not in self._positions:
+            if start and get_ident() not in self.positions:
                 time.sleep(ENCODE_PAUSE_SECONDS)
             slices.append(encode_queue(queue[start : start + step], wall_ahead))
         return b"".join(slices)
 
     def _put_back(self, queue: list[Entry], wall_ahead: int) -> None:
-        with self._lock:
-            self._queue[:0] = queue
+        with self.queue_lock:
+            self.queue[:0] = queue
             self._queue_ahead = wall_ahead
 
     def _count_written(self, batch: Batch) -> None:
         self.written = batch.position
-        with self._lock:
+        with self.queue_lock:
             self.queued_bytes -= batch.queued_bytes
             self.may_delay = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
@@ -624,18 +631,18 @@ class Journal:
 
     def _stamp_time(self, at_once: bool = False) -> None:
         """Record the time without a write, if that is due and the disk works."""
-        with self._lock:
-            passed = self._new_second - self._stamped_second
-            if self._new_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
+        with self.queue_lock:
+            passed = self.unstamped_second - self._stamped_second
+            if self.unstamped_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
                 longer = min(2 * self._stamp_interval_seconds, MAX_STAMP_INTERVAL_SECONDS)
                 self._stamp_locked()
                 self._stamp_interval_seconds = longer
 
     def _stamp_locked(self) -> None:
         ahead = self._wall_ahead
-        stamp = line_of(Record("time", at=self._new_second + ahead, stepped=self.stepped(ahead)))
-        self._stamped_second, self._new_second, self._stamp_interval_seconds = self._new_second, 0, 1
-        self._queue += (ENCODED, stamp)
+        stamp = line_of(Record("time", at=self.unstamped_second + ahead, stepped=self.stepped(ahead)))
+        self._stamped_second, self.unstamped_second, self._stamp_interval_seconds = self.unstamped_second, 0, 1
+        self.queue += (ENCODED, stamp)
         self.queued_bytes += len(stamp) + QUEUED_OVERHEAD_BYTES
         self.position += 1
 

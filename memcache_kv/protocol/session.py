@@ -48,7 +48,7 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_list_bytes", "_takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_time_part",
+        "_list_bytes", "takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_time_part",
         "_turn_ends_at", "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block",
         "_store_wire_bytes",
     )  # fmt: skip
@@ -119,7 +119,7 @@ class Session:
         self.highest_class = highest_class(context.settings.admin_commands, self.origin, user_class)
         self.checked_commands = TO_CHECK[self.highest_class, context.audit is not None]
         """The commands that need a check of their class."""
-        self._takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
+        self.takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
 
     def admits(self, command_class: CommandClass, describe: Callable[[], bytes]) -> bool:
         """Return whether the client may use a command of this class.
@@ -150,8 +150,18 @@ class Session:
         """
         raise NotImplementedError
 
-    def _run(self, data: bytes) -> None:
-        """Carry out requests until the input or the turn is used up."""
+    def receive_rest(self, data: bytes, done: int) -> None:
+        """Carry out the rest of an input whose first `done` requests were carried out elsewhere.
+
+        Their replies are in `out`, and `turn_bytes` is set. Call it only where `receive` would find nothing held.
+        """
+        self._run(data, 0, done)
+
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
+        """Carry out requests from `position` on until the input or the turn is used up.
+
+        done: how many requests of this turn were carried out already.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -175,8 +185,8 @@ class Session:
         """Continue; return False, as `_receive_general` does."""
         data, self._held = bytes(self._held), b""
         self.paused = False
+        self.turn_bytes = 0
         if self._more is not None:
-            self.turn_bytes = 0
             self._start_turn()
             try:
                 self._more()

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.protocol import Context
+from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
+from memcache_kv.protocol.text.framing import TextProtocol
 from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import (
     CLOSING,
@@ -43,6 +45,7 @@ from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
+    from memcache_kv.compiled.turn import Requests
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -69,7 +72,7 @@ class Worker(ServerThread):
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
-        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers",
+        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "_turn_began_at",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -115,9 +118,18 @@ class Worker(ServerThread):
         self._stopping = False
         self._commit_by = 0.0
         """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
+        self._turn_began_at = 0.0
+        self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
+
+    def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
+        from memcache_kv.compiled.turn import Turn
+
+        return Turn(
+            requests, self._table.by_fd, self._poller, self, Connection, TextProtocol, BinaryProtocol, READING
+        ).serve_ready
 
     # For other threads
 
@@ -182,64 +194,115 @@ class Worker(ServerThread):
             self._poller.close()
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Wait for events, serve each connection that has one, then do what is due.
+        """Wait for events, serve each connection that has one, then do what is due."""
+        events = self._serve_ready(timeout_seconds)
+        self._do_what_is_due(events > 0)
+        seconds = time.monotonic() - self._turn_began_at
+        if seconds > SHORT_TURN_SECONDS:
+            self.context.turns.end(seconds, events)
 
-        Connections in READING are served here. If the fast path carries out everything, no further call is needed, with
-        or without TLS and a journal.
+    def serve_ready(self, timeout_seconds: float) -> int:
+        """Wait for events for at most so long, and serve each connection that has one. Return the number of events.
+
+        The compiled turn does the same.
         """
+        connections = self._table.by_fd
         events = self._poller.poll(timeout_seconds)
-        if len(events) >= CROWD or self._limits.is_crowded:
-            self._limits.count_ready(len(events) + len(self._table.paused))
-        if self._clock.tick():
-            self.context.store.new_second()
-        started_at = self._clock.ticked_at  # other threads tick too
-        connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
-        journal = self._journal
-        last_change = journal.own_position if journal is not None and journal.may_delay else None
+        self.begin_turn(len(events))
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
-                self._handle(fd, connection)
-                continue
-            reply, protocol, tls = b"", connection.protocol, connection.tls
-            try:
-                data = read(fd, protocol.want) if tls is None else tls.read(READ_BYTES)
-                if not data:
-                    self._close(connection, "normal" if protocol.watcher is None else "error")
-                    continue
-                if len(data) == FIRST_READ_BYTES:
-                    data = connection.read_rest(data)
-                counters.bytes_read += len(data)
-                connection.last_active = now
-                before = 0 if last_change is None else last_change()
-                was_fast = protocol.receive(data)
-                if last_change is not None and (position := last_change()) != before:
-                    self._answer_once_saved(connection, position)
-                    continue
-                if not was_fast:
-                    self._answer(connection)
-                    continue
-                out = protocol.out
-                if not out:  # all had noreply
-                    continue
-                reply = out[0] if len(out) == 1 else b"".join(out)
-                out.clear()
-                count = write(fd, reply) if tls is None else tls.write(reply)
-                counters.bytes_written += count
-                if count != len(reply):
-                    connection.unsent = memoryview(reply)[count:]
-                    self._enter(connection, WAITING_FOR_SOCKET)
-            except BlockingIOError:
-                connection.unsent = memoryview(reply) if reply else None
-                self._attempt(self._wait_for_socket, connection)
-            except OSError as error:
-                self._broken(connection, error)
-            except Exception as error:  # a bug or no memory: the other connections are still served
-                self._drop(connection, error)
-        self._do_what_is_due(bool(events))
-        seconds = time.monotonic() - started_at
-        if seconds > SHORT_TURN_SECONDS:
-            self.context.turns.end(seconds, len(events))
+                self.handle(fd, connection)
+            else:
+                self.serve(connection)
+        return len(events)
+
+    # For the part of a turn that may be compiled
+
+    def begin_turn(self, events: int) -> None:
+        """Note the time and the number of events, as the wait for them is over."""
+        if events >= CROWD or self._limits.is_crowded:
+            self._limits.count_ready(events + len(self._table.paused))
+        if self._clock.tick():
+            self.context.store.new_second()
+        self._turn_began_at = self._clock.ticked_at  # other threads tick too
+
+    def handle(self, fd: int, connection: Connection | None) -> None:
+        """Handle an event of the pipe, or of a connection that is not READING."""
+        if connection is not None:
+            self._attempt(self._handlers[connection.state], connection)
+        elif fd == self._wake_up.fd:
+            self._serve_other_threads()
+
+    def serve(self, connection: Connection) -> None:
+        """Read once from a connection that is READING, carry out its requests and send the replies.
+
+        If the fast path carries out everything, no further call is needed, with or without TLS and a journal.
+        """
+        fd, protocol, tls, journal, reply = connection.fd, connection.protocol, connection.tls, self._journal, b""
+        try:
+            data = os.read(fd, protocol.want) if tls is None else tls.read(READ_BYTES)
+            if not data:
+                self.close_by_client(connection)
+                return
+            if len(data) == FIRST_READ_BYTES:
+                data = connection.read_rest(data)
+            self._counters.bytes_read += len(data)
+            connection.last_active = self._clock.now
+            before = journal.own_position() if journal is not None and journal.may_delay else None
+            was_fast = protocol.receive(data)
+            if journal is not None and before is not None and (position := journal.own_position()) != before:
+                self._answer_once_saved(connection, position)
+                return
+            if not was_fast:
+                self._answer(connection)
+                return
+            out = protocol.out
+            if not out:  # all had noreply
+                return
+            reply = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            count = os.write(fd, reply) if tls is None else tls.write(reply)
+            self._counters.bytes_written += count
+            if count != len(reply):
+                connection.unsent = memoryview(reply)[count:]
+                self._enter(connection, WAITING_FOR_SOCKET)
+        except BlockingIOError:
+            connection.unsent = memoryview(reply) if reply else None
+            self._attempt(self._wait_for_socket, connection)
+        except OSError as error:
+            self.broken(connection, error)
+        except Exception as error:  # a bug or no memory: the other connections are still served
+            self.drop(connection, error)
+
+    def serve_rest(self, connection: Connection, data: bytes, done: int) -> None:
+        """Carry out the rest of what was read, after `done` requests, and send all replies."""
+        connection.protocol.receive_rest(data, done)
+        self._answer(connection)
+
+    def await_socket(self, connection: Connection) -> None:
+        """Wait until the socket accepts the unsent replies."""
+        self._enter(connection, WAITING_FOR_SOCKET)
+
+    def close_by_client(self, connection: Connection) -> None:
+        """Close a connection whose client has closed it."""
+        self._close(connection, "normal" if connection.protocol.watcher is None else "error")
+
+    def drop(self, connection: Connection, error: Exception) -> None:
+        """Close a connection after an unexpected error, and log the error."""
+        self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
+        self._close(connection)
+
+    def broken(self, connection: Connection, error: OSError) -> None:
+        """Close a connection after a failed read or write, and log the error."""
+        if self._tls is not None and self._tls.has_failed(error):
+            self._tls.count("proto_errors")
+            self.context.log.event(f"<{connection.fd} TLS failed: {error}")
+        else:
+            self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
+        self._close(connection)
+
+    # What is due
 
     def _do_what_is_due(self, had_events: bool) -> None:
         """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""
@@ -272,19 +335,12 @@ class Worker(ServerThread):
         if self._table.awaiting_memory:
             self._holders.end_long_waits()
 
-    def _handle(self, fd: int, connection: Connection | None) -> None:
-        """Handle an event of the pipe, or of a connection that is not READING."""
-        if connection is not None:
-            self._attempt(self._handlers[connection.state], connection)
-        elif fd == self._wake_up.fd:
-            self._serve_other_threads()
-
     def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
         """Call `act` with a connection; after an unexpected error, close only that connection."""
         try:
             act(connection)
         except Exception as error:
-            self._drop(connection, error)
+            self.drop(connection, error)
 
     def _serve_other_threads(self) -> None:
         """Handle requests of other threads: adopt sockets, resume protocols, send replies that the journal releases."""
@@ -332,7 +388,7 @@ class Worker(ServerThread):
                     if connection.state is WAITING_FOR_JOURNAL:
                         self._release(connection)
                 except Exception as error:
-                    self._drop(connection, error)
+                    self.drop(connection, error)
 
     def _close_idle(self) -> None:
         """Close the connections that have been idle for too long. Checks once a second."""
@@ -418,20 +474,6 @@ class Worker(ServerThread):
         self.context.totals.close()  # before the client can notice the close
         connection.socket.close()
 
-    def _drop(self, connection: Connection, error: Exception) -> None:
-        """Close a connection after an unexpected error, and log the error."""
-        self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
-        self._close(connection)
-
-    def _broken(self, connection: Connection, error: OSError) -> None:
-        """Close a connection after a failed read or write, and log the error."""
-        if self._tls is not None and self._tls.has_failed(error):
-            self._tls.count("proto_errors")
-            self.context.log.event(f"<{connection.fd} TLS failed: {error}")
-        else:
-            self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
-        self._close(connection)
-
     def _enter(self, connection: Connection, state: State) -> None:
         """Put a connection into a state, and count what it keeps there. It may be closed for memory then."""
         self._table.enter(connection, state)
@@ -504,7 +546,7 @@ class Worker(ServerThread):
         try:
             connection.send()
         except OSError as error:
-            self._broken(connection, error)
+            self.broken(connection, error)
             return
         protocol = connection.protocol
         if connection.unsent is not None:

@@ -45,7 +45,7 @@ class S3Fifo:
     `start`.
     """
 
-    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "_ghosts")
+    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "ghosts")
 
     def __init__(self) -> None:
         self.second_chances = 0
@@ -61,7 +61,7 @@ class S3Fifo:
         self.marks = bytearray(1)
         """A mark for each key that was read, at the index that its hash gives. A set of keys would take far more
         memory."""
-        self._ghosts = array("H", (0,))
+        self.ghosts = array("H", (0,))
         self.small: deque[bytes] = deque()
         self.main: deque[bytes] = deque()
 
@@ -80,7 +80,7 @@ class S3Fifo:
         while len(self.marks) < max(MIN_MARKS, count * MARKS_PER_ITEM):
             self.marks = max(self.marks * 2, bytearray(MIN_MARKS), key=len)
             ghosts = int(len(self.marks) * GHOSTS_PER_MARK)
-            self._ghosts = self._ghosts * 2 if len(self._ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
+            self.ghosts = self.ghosts * 2 if len(self.ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
 
     def mark(self, key: bytes) -> None:
         """Note that a key was read."""
@@ -100,7 +100,7 @@ class S3Fifo:
 
     def add(self, key: bytes) -> None:
         """Add a key that was not in the table."""
-        number, ghosts = hash(key), self._ghosts
+        number, ghosts = hash(key), self.ghosts
         place = number >> PLACE_SHIFT & len(ghosts) - 1
         if ghosts[place] == number >> PRINT_SHIFT & 0xFFFF | 1:
             ghosts[place] = 0
@@ -138,7 +138,7 @@ class S3Fifo:
 
     def _leave_ghost(self, key: bytes) -> None:
         """Remember an evicted key, in place of any other ghost at the same index."""
-        number, ghosts = hash(key), self._ghosts
+        number, ghosts = hash(key), self.ghosts
         ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
 
     def tidy(self, table: dict[bytes, Entry]) -> None:

@@ -17,7 +17,6 @@ from memcache_kv.store.entry import (
     SLOT_BYTES,
     STALE,
     TRACKED,
-    WITH_CAS,
     WON,
     Entry,
     Item,
@@ -77,7 +76,7 @@ class Store:
         self.max_items = max_items
         self.evicts = evicts
         self.gives_cas = gives_cas
-        self._largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
+        self.largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
         """The largest sum of the lengths of key and value, and of the flags if they are not 0."""
         self.sizes = sizes
         self.shards = [Shard(sizes) for _ in range(count)]
@@ -89,9 +88,9 @@ class Store:
         """The unix time of a flush that waits; 0 if none does."""
         self._wall_ahead = 0
         """How many seconds the wall clock is ahead, as far as the log knows."""
-        self._has_flushed = False
+        self.has_flushed = False
         """Whether any shard may still know keys that a flush removed."""
-        self._cas_ids = itertools.count(1)
+        self.cas_ids = itertools.count(1)
         self._limits = Limits(self.shards, clock, limit_bytes, max_items, evicts)
         self._garbage = self._limits.garbage
         self.backlog = self._limits.backlog
@@ -108,7 +107,7 @@ class Store:
         """Return the live entry of a key, or None. Records the read."""
         entry = self.tables[hash(key) & self.mask].get(key)
         if entry is None:
-            return self._missed(key) if self._has_flushed else None
+            return self._missed(key) if self.has_flushed else None
         if entry.__class__ is not bytes or entry[-1] != PLAIN:
             if 0 < deadline_of(entry) <= self.clock.now:
                 shard = self._shard(key)
@@ -165,7 +164,7 @@ class Store:
 
     def was_flushed(self, key: bytes) -> bool:
         """Tell whether the last flush removed this key, and no command has looked for it since."""
-        return self._has_flushed and key in self._shard(key).flushed
+        return self.has_flushed and key in self._shard(key).flushed
 
     def peek(self, key: bytes) -> Entry | None:
         """Return the live entry of a key, or None, without recording a read."""
@@ -246,9 +245,11 @@ class Store:
             table = shard.table
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
-            if is_alike and old[-1] == entry[-1] != WITH_CAS:  # type: ignore[index]
+            if is_alike and old[-1] == entry[-1] == PLAIN:  # type: ignore[index]
                 table[key] = entry  # a faster `put_locked`: nothing to count here
             else:
+                if old is not None and 0 < deadline_of(old) <= self.clock.now:
+                    old = shard.live_locked(key, self.clock.now, reclaims=True)
                 if old.__class__ is Item and old.state & TRACKED:
                     entry = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, TRACKED)
                 shard.put_locked(key, entry)
@@ -260,7 +261,7 @@ class Store:
         finally:
             lock.release()
         if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+            self.make_room(key)
 
     def store(self, mode: Mode, key: bytes, wire_bytes: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
         """Carry out a storage command of the text protocol.
@@ -334,7 +335,7 @@ class Store:
 
     def next_cas(self) -> int:
         """Return a new CAS id; 0 if the store gives none."""
-        return next(self._cas_ids) if self.gives_cas else 0
+        return next(self.cas_ids) if self.gives_cas else 0
 
     def has_cas(self, entry: Entry, cas: int | None) -> bool:
         """Tell whether an entry has this CAS id. Where none are given all have 0; otherwise none has 0."""
@@ -422,7 +423,7 @@ class Store:
 
     def _assign_cas_locked(self, key: bytes) -> int:
         """Give the key's present value a CAS id."""
-        cas = next(self._cas_ids)
+        cas = next(self.cas_ids)
         if self.log is not None:
             self.log.cas_assigned(key, cas)
         return cas
@@ -450,7 +451,7 @@ class Store:
                 return  # another thread has carried it out or replaced it
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
-                self._has_flushed = True
+                self.has_flushed = True
                 for number, shard in enumerate(self.shards):
                     self._garbage.add(shard.used_bytes, *shard.clear_locked())
                     self.tables[number] = shard.table
@@ -470,9 +471,9 @@ class Store:
 
         The flag is reset first, because a flush that runs meanwhile sets it again.
         """
-        if not self._has_flushed:
+        if not self.has_flushed:
             return
-        self._has_flushed = False
+        self.has_flushed = False
         for shard in self.shards:
             self._garbage.add(0, shard.forget_flushed())
         self.backlog.set()
@@ -520,7 +521,7 @@ class Store:
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be `first`, which is above all ids given before a restart."""
-        self._cas_ids = itertools.count(first)
+        self.cas_ids = itertools.count(first)
 
     # Limits
 
@@ -530,7 +531,7 @@ class Store:
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
         """Tell the same from the lengths. As in memcached, the item's header is included."""
-        return key_bytes + value_bytes + (4 if flags else 0) > self._largest_bytes
+        return key_bytes + value_bytes + (4 if flags else 0) > self.largest_bytes
 
     @property
     def limit_bytes(self) -> int:
@@ -601,9 +602,9 @@ class Store:
     def _check_room(self, shard: Shard, key: bytes) -> None:
         """Evict items if this shard has grown enough for a check of the limits."""
         if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+            self.make_room(key)
 
-    def _make_room(self, key: bytes) -> None:
+    def make_room(self, key: bytes) -> None:
         """Evict what the limits demand, but never `key`, which needs the room."""
         self._limits.hold(key)
         self._follow_pressure()

@@ -101,7 +101,7 @@ class BinaryFastPath(Session):
         key, value, store = data[HEAD_BYTES + SET_EXTRAS_BYTES : value_at], data[value_at:], self.store
         if cas or extras_bytes != SET_EXTRAS_BYTES or len(data) != HEAD_BYTES + body_bytes or len(key) != key_bytes:
             return b""
-        if not self._takes_small_sets or len(value) > LARGEST_FAST_BYTES or not is_text_key(key):
+        if not self.takes_small_sets or len(value) > LARGEST_FAST_BYTES or not is_text_key(key):
             return b""
         flags, exptime = STORING.unpack_from(data, HEAD_BYTES)
         cas = store.next_cas()
