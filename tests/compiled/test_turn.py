@@ -159,7 +159,9 @@ CHANGES = st.one_of(
     st.builds(b"%b %b %b%b".__mod__, st.tuples(
         st.sampled_from([b"incr", b"decr", b"touch"]), KEYS, NUMBERS, st.sampled_from([b"", b"", b" noreply", b" x"])
     )),
-    st.builds(b"delete %b%b".__mod__, st.tuples(KEYS | st.just(b"noreply"), st.sampled_from([b"", b" noreply", b" 0", b" "]))),
+    st.builds(b"delete %b%b".__mod__, st.tuples(
+        KEYS | st.just(b"noreply"), st.sampled_from([b"", b" noreply", b" 0", b" "])
+    )),
     st.builds(b"%b %b%b".__mod__, st.tuples(
         st.sampled_from([b"md", b"ma", b"mg"]), KEYS,
         st.lists(st.sampled_from([b" q", b" v", b" k", b" O9", b" D5", b" x", b" I", b" c", b" t", b" T9"]), max_size=3)
