@@ -22,6 +22,8 @@ cdef bint take_words(const char** place, const char* end, const char** word, bin
     place[0] += key_size
     if not 0 < key_size <= KEY_LIMIT_BYTES or (word is not NULL and stop is NULL):
         return False
+    if stop is NULL and key_size == 7 and memcmp(end - 7, b"noreply", 7) == 0:  # the key asks for no reply
+        return False
     if word is not NULL:
         word[0] = stop
         stop = <const char*>memchr(stop + 1, SPACE, end - stop - 1)

@@ -9,5 +9,7 @@ cdef enum:
     WITH_CAS_BYTES = 13
     PLAIN_LIMIT_BYTES = 4096
     LAST_DEADLINE = 0xFFFFFFFF
+    FETCHED = 1
     STALE = 2
     WON = 4
+    TRACKED = 8

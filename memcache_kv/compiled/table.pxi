@@ -1,26 +1,14 @@
 """The store's table, as the compiled requests use it: look a key up, store an entry, note a read.
 
-Under the GIL no other thread runs while no Python code does: calls of C functions, and attributes without properties,
-do not give it up. So what other threads may change is read once
-after each such call (`refresh`), and no lock need be taken: it is enough that nobody holds it. Whatever is not simple is
-left to the Python store.
+Under the GIL no other thread runs while no Python code does: calls of C functions, and attributes that are no properties,
+do not give it up. So what other threads may change is read once after Python code has run (`refresh`), and no lock need
+be taken: it is enough that nobody holds it. Whatever is not simple is left to the Python store.
 """
 
-cdef enum:  # the layout of entries, from memcache_kv/store/entry.py
-    PLAIN = 10
-    EXPIRING = 0
-    WITH_CAS = 1
-    LINE_END_BYTES = 2
-    EXPIRING_BYTES = 5
-    WITH_CAS_BYTES = 13
-    PLAIN_LIMIT_BYTES = 4096
+cdef enum:  # from memcache_kv/store/entry.py
     KEY_LIMIT_BYTES = 250
     RELATIVE_LIMIT_SECONDS = 60 * 60 * 24 * 30
     LONG_PAST = 1
-    FETCHED = 1
-    STALE = 2
-    WON = 4
-    TRACKED = 8
 
 cdef enum:  # the marks of keys that were read, from memcache_kv/store/s3fifo.py
     PLACE_SHIFT = 6

@@ -19,6 +19,10 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strchr, strerror
 
+from memcache_kv.compiled.entry cimport (
+    EXPIRING, EXPIRING_BYTES, FETCHED, LINE_END_BYTES, PLAIN, PLAIN_LIMIT_BYTES, STALE, TRACKED, WITH_CAS,
+    WITH_CAS_BYTES, WON
+)
 from memcache_kv.compiled.slots cimport (
     PyLong_AsSsize_t, add_to_slot, offset_of, set_slot, slot, slot_named
 )

@@ -159,7 +159,9 @@ CHANGES = st.one_of(
     st.builds(b"%b %b %b%b".__mod__, st.tuples(
         st.sampled_from([b"incr", b"decr", b"touch"]), KEYS, NUMBERS, st.sampled_from([b"", b"", b" noreply", b" x"])
     )),
-    st.builds(b"delete %b%b".__mod__, st.tuples(KEYS, st.sampled_from([b"", b" noreply", b" 0", b" "]))),
+    st.builds(b"delete %b%b".__mod__, st.tuples(
+        KEYS | st.just(b"noreply"), st.sampled_from([b"", b" noreply", b" 0", b" "])
+    )),
     st.builds(b"%b %b%b".__mod__, st.tuples(
         st.sampled_from([b"md", b"ma", b"mg"]), KEYS,
         st.lists(st.sampled_from([b" q", b" v", b" k", b" O9", b" D5", b" x", b" I", b" c", b" t", b" T9"]), max_size=3)
@@ -300,8 +302,11 @@ def test_a_real_journal_gets_the_same(tmp_path: Path) -> None:
 # Through sockets
 
 
-def talk(serving: Serving, data: bytes, size: int) -> bytes:
-    """Send requests in pieces of this size, and no more; return all replies."""
+def talk(serving: Serving, data: bytes, size: int) -> bytes | None:
+    """Send requests in pieces of this size, and no more; return all replies.
+
+    Returns None if the server closed the connection before it had read all, as replies may be lost then.
+    """
     client = serving.connect()
 
     def send() -> None:
@@ -313,11 +318,13 @@ def talk(serving: Serving, data: bytes, size: int) -> bytes:
     sender = Thread(target=send)
     sender.start()
     replies = bytearray()
+    is_whole = False
     with suppress(ConnectionResetError):
         while part := client.recv(1 << 16):
             replies += part
+        is_whole = True
     sender.join()
-    return bytes(replies)
+    return bytes(replies) if is_whole else None
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -335,7 +342,8 @@ def test_what_comes_through_a_socket_is_answered_the_same(requests: list[bytes],
         depend_on_time = {"longest_turn_us": 0, "bytes_read": 0}  # what follows an error may be read or not
         counts = serving.around.counts() | depend_on_time
         answers.append((replies, sorted(counts.items())))
-    assert answers[0] == answers[1]
+    if all(None not in replies for replies, _ in answers):
+        assert answers[0] == answers[1]
 
 
 def test_bytes_are_counted_the_same() -> None:
@@ -344,7 +352,6 @@ def test_bytes_are_counted_the_same() -> None:
         serving = Serving(is_interpreted=is_interpreted)
         talk(serving, b"set a 0 0 1\r\nx\r\nget a b\r\nmg a v\r\ndelete a\r\nversion\r\nget a\r\n", 10)
         serving.close()
-        serving.worker.close()
         counts = serving.around.counts()
         counted.append((counts["bytes_read"], counts["bytes_written"]))
     assert counted[0] == counted[1]

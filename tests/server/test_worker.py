@@ -122,6 +122,7 @@ class Serving:
             self.around.renew_requests()
         if is_interpreted:
             self.around.context.requests = None
+        self.is_closed = False
         self.totals = self.around.context.totals
         self.worker = Worker(self.around.context, None if users is None else Logins(users))
         self.worker.start()
@@ -167,6 +168,9 @@ class Serving:
             client.close()
         if self.worker.is_alive():
             self.stop()
+        if not self.is_closed:
+            self.is_closed = True
+            self.worker.close()
 
 
 MakeServing = Callable[..., Serving]
