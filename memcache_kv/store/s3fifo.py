@@ -45,13 +45,15 @@ class S3Fifo:
     `start`.
     """
 
-    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "ghosts")
+    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "was_marked", "ghosts")
 
     def __init__(self) -> None:
         self.second_chances = 0
         """How many times an eviction skipped an item because it had been read."""
         self.was_promoted = False
         """Whether the last victim was in the main queue: so it was read or overwritten once, or had come back."""
+        self.was_marked = False
+        """Whether the last victim was read since its last turn."""
         self.stop()
 
     def stop(self) -> None:
@@ -125,21 +127,20 @@ class S3Fifo:
             elif key in table:
                 number = hash(key)
                 place = number >> PLACE_SHIFT & last_mark
-                if marks[place] != number >> SIGN_SHIFT & 0xFF | 1 or not chances or 0 < deadline_of(table[key]) <= now:
+                is_marked = marks[place] == number >> SIGN_SHIFT & 0xFF | 1
+                if not is_marked or not chances or 0 < deadline_of(table[key]) <= now:
                     break
                 marks[place] = 0
                 chances -= 1
                 self.second_chances += 1
                 main.append(key)
-        self.was_promoted = not is_small
-        if is_small:
-            self._leave_ghost(key)
+        self.was_promoted, self.was_marked = not is_small, is_marked
+        if is_marked:
+            marks[place] = 0
+        if is_small:  # leave a ghost, in place of any other at the same index
+            ghosts = self.ghosts
+            ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
         return key
-
-    def _leave_ghost(self, key: bytes) -> None:
-        """Remember an evicted key, in place of any other ghost at the same index."""
-        number, ghosts = hash(key), self.ghosts
-        ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
 
     def tidy(self, table: dict[bytes, Entry]) -> None:
         """Remove the places of deleted keys once there are more of them than items, which is rare."""

@@ -232,23 +232,23 @@ class Shard:
         return gained
 
     def _evict_key_locked(self, key: bytes, now: int) -> int:
-        before, order = self.used_bytes, self.order
-        unseen = not order.is_marked(key)
-        entry = self._take_locked(key)
-        assert entry is not None
-        if not unseen:
-            order.unmark(key)
+        order, entry = self.order, self.table.pop(key)
+        deadline, freed = deadline_of(entry), len(key) + len(entry) + ENTRY_COST_BYTES
+        self.used_bytes -= freed
         counts = self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))]
-        deadline = deadline_of(entry)
-        if 0 < deadline <= now:
-            counts.reclaimed += 1
-            return before - self.used_bytes
-        counts.evicted_nonzero += deadline > 0
+        if deadline:
+            self.expiring -= 1
+            if deadline <= now:
+                counts.reclaimed += 1
+                return freed
+            counts.evicted_nonzero += 1
         if isinstance(entry, Item):
             counts.evicted_idle_seconds = now - entry.accessed
         counts.evictions += 1
-        counts.evicted_unseen += unseen
+        counts.evicted_unseen += not order.was_marked
         if self.on_eviction is not None:
-            was_read = bool(entry.state & FETCHED) if isinstance(entry, Item) else order.was_promoted or not unseen
+            was_read = (
+                bool(entry.state & FETCHED) if isinstance(entry, Item) else order.was_promoted or order.was_marked
+            )
             self.on_eviction(key, entry, was_read)
-        return before - self.used_bytes
+        return freed

@@ -15,6 +15,11 @@ REQUESTS_PER_TURN = 100
 REQUEST = b"version\r\n"
 
 
+@pytest.fixture(autouse=True)
+def turns_without_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memcache_kv.protocol.session.TURN_SECONDS", 1e9)
+
+
 class Crowd:
     """The connections of a worker, as far as their turns go, at a time that stands still."""
 

@@ -1,5 +1,6 @@
 """Freeing in slices: a flush, a lower limit and large values do a bounded part of the work at a time."""
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,15 @@ def test_flushes_of_an_empty_store_make_no_work(memory: int) -> None:
         store.flush()
     assert sys.getallocatedblocks() - before < 100
     assert free_all(store) == 1
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """Let the garbage collector free nothing of other tests meanwhile."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_what_a_flush_removed_is_freed_a_few_items_at_a_time(store: Store) -> None:
