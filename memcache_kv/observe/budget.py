@@ -20,10 +20,14 @@ class _Turn(threading.local):
     began = 0.0
     """The thread's CPU time up to which the budget was charged."""
     lines = 0
+    seen_at, seen_cpu = 0.0, 0.0
+    """The time and the thread's CPU time when the last turn began."""
 
 
 class Budget:
-    """Limit the CPU time of turns in which requests are observed to LINES_SHARE of the time.
+    """Limit the CPU time of turns in which requests are observed to LINES_SHARE of the time in which a thread is busy.
+
+    The time in which it is idle is free, so that no lines are lost where nobody would wait for them.
 
     monotonic: the clock; cpu: the calling thread's CPU time; both in seconds. As only CPU time is charged, no lines are
     lost because the machine runs something else.
@@ -44,10 +48,12 @@ class Budget:
 
     def begin_turn(self) -> bool:
         """Begin to measure a turn of the calling thread; return whether its requests may be observed."""
-        is_open = self._monotonic() >= self._free_at
-        if is_open:
-            self._turn.began = self._cpu()
-        return is_open
+        turn, now, cpu = self._turn, self._monotonic(), self._cpu()
+        idle_seconds = now - turn.seen_at - (cpu - turn.seen_cpu)
+        if idle_seconds > 0:
+            self._free_at -= idle_seconds / LINES_SHARE
+        turn.seen_at, turn.seen_cpu, turn.began = now, cpu, cpu
+        return now >= self._free_at
 
     def end_turn(self) -> bool:
         """Charge for the turn so far; return whether there is time for more."""

@@ -30,10 +30,11 @@ def test_what_was_not_used_is_kept_for_a_while() -> None:
 def test_over_a_long_time_no_more_than_the_share_is_spent() -> None:
     times = Times()
     spent, turn = 0.0, 1 / 1024
-    for _ in range(100_000):
+    for _ in range(100_000):  # of a thread that is always busy
+        is_open = times.budget.begin_turn()
         times.now += turn
-        if times.budget.begin_turn():
-            times.cpu += turn
+        times.cpu += turn
+        if is_open:
             spent += turn
             times.budget.end_turn()
     passed = 100_000 * turn
@@ -45,6 +46,15 @@ def test_time_in_which_the_thread_did_not_run_is_not_charged() -> None:
     assert times.budget.begin_turn()
     times.now += 1000
     assert times.budget.end_turn()
+
+
+def test_an_idle_moment_pays_for_a_flood_before() -> None:
+    times = Times()
+    times.work(0)
+    assert not times.work(CREDIT_SECONDS * LINES_SHARE + 0.001)
+    assert not times.budget.begin_turn()
+    times.now += 0.0011
+    assert times.budget.begin_turn()
 
 
 def test_a_long_turn_ends_after_some_lines() -> None:
