@@ -138,7 +138,8 @@ GENERAL = {
     "lru_crawler_starts": "how often the crawler has started",
     "lru_maintainer_juggles": NO_SEGMENTS,
     "malloc_fails": ZERO + "a failed allocation ends that connection and is logged",
-    "log_worker_dropped": "lines for `watch` that were not made, as they may take a twentieth of the time only",
+    "log_worker_dropped": "lines for `watch` that were not made, as they may take only a twentieth of the time in "
+    "which a worker is busy",
     "log_worker_written": "lines written for `watch`",
     "log_watcher_skipped": "lines dropped because a watcher did not read fast enough",
     "log_watcher_sent": "lines sent to watchers",
