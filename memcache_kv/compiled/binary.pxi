@@ -39,7 +39,7 @@ cdef Py_ssize_t run_binary(
             is_done = may_write and key_size > 0 and head[4] == STORING_BYTES
             is_done = is_done and binary_set(table, head, key_size, body_size - STORING_BYTES - key_size)
         elif head[1] == DELETE or head[1] == DELETEQ:
-            is_done = may_write and key_size > 0 and body_size == key_size and head[4] == 0
+            is_done = may_write and key_size > 0 and body_size == key_size and head[4] == 0 and not table.is_observed
             is_done = is_done and binary_delete(table, head, key_size)
         elif head[1] == NOOP and body_size == 0:
             is_done = head[4] == 0 and key_size == 0
@@ -51,6 +51,7 @@ cdef Py_ssize_t run_binary(
             break
         position += HEAD_BYTES + body_size
         done[0] += 1
+        table.counts.requests += 1
     return position
 
 
@@ -83,6 +84,8 @@ cdef bint binary_get(Table table, const unsigned char* head, Py_ssize_t key_size
         if table.has_flushed:
             return False
         table.counts.misses += 1
+        if table.counts_prefixes:
+            note_lookup(table, key, key_size, False)
         if head[1] == GET:
             reply_head(table, head, NOT_FOUND, 0, 0, 9, 0)
             table.reply(b"Not found", 9)
@@ -95,6 +98,8 @@ cdef bint binary_get(Table table, const unsigned char* head, Py_ssize_t key_size
     if table.marks_reads:
         table.mark(name)
     table.counts.hits += 1
+    if table.counts_prefixes:
+        note_lookup(table, key, key_size, True)
     value = <const char*>memchr(found.wire, LINE_FEED, found.size) + 1
     value_size = found.wire + found.size - value
     reply_head(table, head, 0, FLAGS_BYTES, named_size, FLAGS_BYTES + named_size + value_size, found.cas)
@@ -134,6 +139,8 @@ cdef bint binary_set(Table table, const unsigned char* head, Py_ssize_t key_size
     if not table.put(PyBytes_FromStringAndSize(key, key_size), entry, True):
         return False
     table.counts.sets += 1
+    if table.counts_prefixes:
+        add_prefix(table.stored, table.delimiter, key, key_size)
     if head[1] == SET:
         reply_head(table, head, 0, 0, 0, 0, cas)
     return True

@@ -77,10 +77,13 @@ cdef bint meta_get(Table table, const char* key, const char* end) except -1:
     if entry is NULL:
         if table.has_flushed:
             return False
+        if table.counts_prefixes:
+            note_lookup(table, key, stop - key, False)
         if not flags.letters & letter_bit(b"q"):
             table.reply(b"EN", 2)
             reply_identity(table, &flags, key, stop - key)
         table.counts.misses += 1
+        table.counts.lookups += 1
         return True
     if not table.describe(entry, &found) or found.state:
         return False
@@ -90,6 +93,9 @@ cdef bint meta_get(Table table, const char* key, const char* end) except -1:
         table.mark(name)
     reply_fields(table, &flags, &found, key, stop - key)
     table.counts.hits += 1
+    table.counts.lookups += 1
+    if table.counts_prefixes:
+        note_lookup(table, key, stop - key, True)
     return True
 
 

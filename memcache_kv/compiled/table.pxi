@@ -49,6 +49,8 @@ cdef struct Counts:
     Py_ssize_t decr_misses
     Py_ssize_t bytes_read
     Py_ssize_t bytes_written
+    Py_ssize_t requests
+    Py_ssize_t lookups  # that watchers would see
 
 cdef Py_ssize_t ITEM_WIRE_BYTES = offset_of(Item, "wire_bytes")
 cdef Py_ssize_t ITEM_DEADLINE = offset_of(Item, "deadline")
@@ -86,6 +88,9 @@ cdef class Table:
     cdef bint is_usable  # whether requests may be carried out here at all
     cdef bint may_store  # whether the journal takes records
     cdef bint has_flushed, marks_reads, journal_is_free
+    cdef bint is_observed, counts_prefixes
+    cdef bytes delimiter  # of prefixes
+    cdef list looked_up, missed, stored  # the prefixes of the present requests' keys
     cdef list _queued  # for the journal: keys and entries in turn
     cdef Py_ssize_t _queued_bytes
 
@@ -98,6 +103,8 @@ cdef class Table:
         self.mask, self.largest_bytes = store.mask, store.largest_bytes
         self.counts_small = max(store.sizes.chunks) >= SMALL_ITEM_BYTES
         self._queued = []
+        self.delimiter = observers.prefixes.delimiter
+        self.looked_up, self.missed, self.stored = [], [], []
         self.out = <char*>malloc(OUT_BYTES)
         self.shards = <Shard*>calloc(self.mask + 1, sizeof(Shard))
         if self.out is NULL or self.shards is NULL:
@@ -138,7 +145,10 @@ cdef class Table:
         store, clock = self.store, self.store.clock
         self.now_object = clock.now
         self.now, self.started = self.now_object, clock.started
-        self.is_usable = not self.observers.active and store.log is self.journal
+        observers = self.observers
+        self.is_observed = observers.active
+        self.counts_prefixes = self.is_observed and observers.prefixes.counting
+        self.is_usable = not observers.takes_lines and store.log is self.journal
         self.cas_ids = store.cas_ids if store.gives_cas else None
         self.has_flushed, self.marks_reads = store.has_flushed, store.records_access
         self.may_store = self.journal is None or not self.journal.refuses
@@ -166,6 +176,8 @@ cdef class Table:
             counters.incr_misses += counts.incr_misses
             counters.decr_hits += counts.decr_hits
             counters.decr_misses += counts.decr_misses
+        if self.is_observed and counts.requests:
+            report(self, &counts)
         if wakes:
             self.journal.wake_up()
         return 0
@@ -193,6 +205,9 @@ cdef class Table:
     cdef int begin(self, Py_ssize_t room) except -1:
         """Begin a connection's turn, whose replies may have so many bytes before the last."""
         self.size, self.room, self.is_time_up, self.left_at = 0, room, False, 0
+        if PyList_GET_SIZE(self.looked_up) + PyList_GET_SIZE(self.stored) > PREFIXES_AT_ONCE:
+            self.settle()
+            self.refresh()
         return 0
 
     cdef inline bint may_go_on(self) noexcept:

@@ -36,6 +36,7 @@ cdef Py_ssize_t run_text(
             break
         position = after + block_size
         done[0] += 1
+        table.counts.requests += 1
     return position
 
 
@@ -71,6 +72,8 @@ cdef Py_ssize_t text_request(
 cdef bint text_change(Table table, const char* line, const char* end) except -1:
     """Carry out a request that changes an item and has no data block."""
     cdef Py_ssize_t size = end - line
+    if table.is_observed:
+        return False
     if memcmp(line, b"md ", 3) == 0:
         return meta_delete(table, line + 3, end)
     if memcmp(line, b"ma ", 3) == 0:
@@ -87,28 +90,36 @@ cdef bint text_change(Table table, const char* line, const char* end) except -1:
 cdef bint text_get(Table table, const char* key, const char* end, bint with_cas) except -1:
     """get <key>* and gets <key>*; key: the rest of the line."""
     cdef Py_ssize_t before = table.size, hits = 0, misses = 0
+    cdef Py_ssize_t looked_up = PyList_GET_SIZE(table.looked_up), missed = PyList_GET_SIZE(table.missed)
     cdef const char* stop
     cdef bint found
-    if with_cas and not are_keys(key, end):  # giving an item a CAS id is a change
+    if not are_keys(key, end):  # reading an item notes that, giving it a CAS id is a change: none of it for an error
+        return False
+    if with_cas and table.counts_prefixes:  # what was counted could not be taken back
         return False
     while True:
         stop = <const char*>memchr(key, SPACE, end - key)
         if stop is NULL:
             stop = end
-        if not 0 < stop - key <= KEY_LIMIT_BYTES or hits + misses == KEYS_AT_ONCE:
+        if hits + misses == KEYS_AT_ONCE:
             break
         found = False
         if not answer_key(table, key, stop - key, with_cas, &found):
             break
         hits += found
         misses += not found
+        if table.counts_prefixes:
+            note_lookup(table, key, stop - key, found)
         if stop == end:
             table.reply(b"END\r\n", 5)
             table.counts.hits += hits
             table.counts.misses += misses
+            table.counts.lookups += hits + misses
             return True
         key = stop + 1
     table.size = before
+    if table.counts_prefixes:
+        del table.looked_up[looked_up:], table.missed[missed:]
     return False
 
 
@@ -218,6 +229,8 @@ cdef bint store_value(
     else:
         is_stored = table.put_by_store(key, small_entry(words, size, block, length, 0), deadline)
     table.counts.sets += is_stored
+    if is_stored and table.counts_prefixes:
+        add_prefix(table.stored, table.delimiter, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
     return is_stored
 
 

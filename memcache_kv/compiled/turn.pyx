@@ -34,6 +34,7 @@ from memcache_kv.store.entry import ENTRY_COST_BYTES, Item
 
 cdef extern from *:
     """
+    #include <string.h>
     #include <sys/socket.h>
     #include <time.h>
     static inline double monotonic_seconds(void) {
@@ -67,10 +68,12 @@ cdef extern from *:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags) nogil
     object PyObject_CallNoArgs(object function)
     double monotonic_seconds() nogil
+    void* memmem(const void* text, size_t text_size, const void* part, size_t part_size)
     const Py_ssize_t PY_SSIZE_T_MAX
     int clear_list(list each) except -1
 
 include "table.pxi"
+include "observed.pxi"
 include "text.pxi"
 include "meta.pxi"
 include "binary.pxi"

@@ -10,6 +10,8 @@ LINES_SHARE = 0.05
 """The part of the time that lines may take. With what else an active observer costs, it stays within a tenth."""
 CREDIT_SECONDS = 1.0
 """The time for which an unused share is kept: after a quiet second, a twentieth of its work may come at once."""
+REOPENED_SECONDS = 0.2
+"""The time whose share is there at least when somebody begins to observe."""
 LINES_BETWEEN_CHECKS = 64
 """The number of lines after which the time is looked at again."""
 
@@ -20,14 +22,10 @@ class _Turn(threading.local):
     began = 0.0
     """The thread's CPU time up to which the budget was charged."""
     lines = 0
-    seen_at, seen_cpu = 0.0, 0.0
-    """The time and the thread's CPU time when the last turn began."""
 
 
 class Budget:
-    """Limit the CPU time of turns in which requests are observed to LINES_SHARE of the time in which a thread is busy.
-
-    The time in which it is idle is free, so that no lines are lost where nobody would wait for them.
+    """Limit the CPU time of turns in which requests are observed to LINES_SHARE of the time.
 
     monotonic: the clock; cpu: the calling thread's CPU time; both in seconds. As only CPU time is charged, no lines are
     lost because the machine runs something else.
@@ -46,14 +44,16 @@ class Budget:
         """When the share of the time that passed until then will have paid for all that was charged."""
         self._turn = _Turn()
 
+    def reopen(self) -> None:
+        """Let the next turns make some lines, whatever was charged before."""
+        self._free_at = min(self._free_at, self._monotonic() - REOPENED_SECONDS)
+
     def begin_turn(self) -> bool:
         """Begin to measure a turn of the calling thread; return whether its requests may be observed."""
-        turn, now, cpu = self._turn, self._monotonic(), self._cpu()
-        idle_seconds = now - turn.seen_at - (cpu - turn.seen_cpu)
-        if idle_seconds > 0:
-            self._free_at -= idle_seconds / LINES_SHARE
-        turn.seen_at, turn.seen_cpu, turn.began = now, cpu, cpu
-        return now >= self._free_at
+        is_open = self._monotonic() >= self._free_at
+        if is_open:
+            self._turn.began = self._cpu()
+        return is_open
 
     def end_turn(self) -> bool:
         """Charge for the turn so far; return whether there is time for more."""

@@ -87,7 +87,7 @@ class Worker(ServerThread):
         super().__init__("worker")
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
-        self._watchers = context.observers.watchers
+        self._observers, self._watchers = context.observers, context.observers.watchers
         self._tls = tls
         self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
@@ -226,6 +226,8 @@ class Worker(ServerThread):
         if self._clock.tick():
             self.context.store.new_second()
         self._turn_began_at = self._clock.ticked_at  # other threads tick too
+        if self._observers.active:
+            self._observers.begin_turn()
 
     def handle(self, fd: int, connection: Connection | None) -> None:
         """Handle an event of the pipe, or of a connection that is not READING."""

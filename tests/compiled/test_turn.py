@@ -16,9 +16,12 @@ from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
 from memcache_kv.journal.writer import QUEUED_OVERHEAD_BYTES
+from memcache_kv.observe.budget import LINES_SHARE, Budget
+from memcache_kv.observe.observers import Observers
+from memcache_kv.observe.watchers import REQUEST_STREAMS
 from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES
-from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import JOURNALED, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.store import Store
 from tests.protocol.binary.binary_packets import BinaryConversation, Packet
 from tests.protocol.context_factory import Conversation, Surroundings
@@ -65,11 +68,11 @@ class Recorder:
 
     def keep(self, key: bytes, entry: Entry) -> None:
         wire_bytes = wire_bytes_of(entry)
-        what = flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state_of(entry)
-        self.kept.append(("stored", key, *what))
+        what = flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes)
+        self.kept.append(("stored", key, *what, state_of(entry) & JOURNALED))
 
     def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
-        self.records.append(("stored", key, flags, deadline, cas, value, state))
+        self.records.append(("stored", key, flags, deadline, cas, value, state & JOURNALED))
 
     def deleted(self, key: bytes) -> None:
         self.records.append(("deleted", key))
@@ -96,8 +99,10 @@ class Recorder:
 class Side:
     """A server of which a text and a binary connection are used: with compiled code or without it."""
 
-    def __init__(self, is_compiled: bool, options: Settings | None = None) -> None:
+    def __init__(self, is_compiled: bool, options: Settings | None = None, is_watched: bool = False) -> None:
         self.around = Surroundings(options, shards=2)
+        if is_watched:
+            self.around.context.observers = watched(self.around.context.observers)
         self.journal = Recorder()
         self.around.store.log = self.around.context.journal = self.journal  # type: ignore[assignment]
         self.around.renew_requests()
@@ -138,7 +143,17 @@ class Side:
             self.journal.refusals,
             b"".join(self.around.context.observers.prefixes.dump()),
             self.around.context.observers.active,
+            self.around.context.observers.watchers.dropped,
         )
+
+
+def watched(observers: Observers) -> Observers:
+    """Observers like these, with a watcher of all requests, and without any time for lines."""
+    cpu = iter([0.0] + [2 * LINES_SHARE] * 1_000_000)
+    closed = Observers(observers.log, observers.prefixes, observers.watchers, Budget(lambda: 0.0, lambda: next(cpu)))
+    assert closed.watchers.add(REQUEST_STREAMS, lambda: None)
+    assert closed.observe(lambda: closed.takes_lines)
+    return closed
 
 
 def described(store: Store) -> list[object]:
@@ -246,6 +261,26 @@ def test_any_requests_do_the_same(steps: list[Step]) -> None:
 @given(scripts, st.sampled_from([1, 2, 3]))
 def test_short_turns_do_the_same(steps: list[Step], requests: int) -> None:
     compare(lambda is_compiled: Side(is_compiled, Settings(max_reqs_per_event=requests)), steps)
+
+
+@slowly
+@given(scripts)
+def test_while_watchers_must_wait_the_same_is_counted(steps: list[Step]) -> None:
+    compare(lambda is_compiled: Side(is_compiled, is_watched=True), steps)
+
+
+def test_requests_that_are_observed_are_compiled() -> None:
+    side = Side(True, is_watched=True)
+    side.take(("other", b"stats detail on\r\n"))
+    requests = side.around.context.requests
+    assert requests is not None
+    for data in (b"set a:1 0 0 1\r\nx\r\n", b"get a:1 b:2\r\n", b"mg a:1 v\r\n", b"ms a:1 1\r\nx\r\n"):
+        assert requests.run_text(side.text.protocol, data, 0, 9) == (len(data), 1)
+    get = Packet(Opcode.GET, b"a:1").to_bytes()
+    assert requests.run_binary(side.binary.protocol, get, 0, 9) == (0, 0)  # it has no CAS id yet
+    assert b"".join(side.around.context.observers.prefixes.dump()) == (
+        b"PREFIX a get 2 hit 2 set 2 del 0\r\nPREFIX b get 1 hit 0 set 0 del 0\r\nEND\r\n"
+    )
 
 
 @slowly

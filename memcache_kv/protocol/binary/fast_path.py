@@ -111,7 +111,5 @@ class BinaryFastPath(Session):
             return b""
         self.counters.cmd_set += 1
         if self.observers.active:
-            self.observers.pass_over(0, 1, 1)
-            if self.observers.prefixes.counting:
-                self.observers.prefixes.stored(key)
+            self.observers.pass_over_set(key)
         return SET_REPLY_HEAD + data[OPAQUE_AT:CAS_AT] + cas.to_bytes(8, "big")

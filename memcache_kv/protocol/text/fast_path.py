@@ -90,7 +90,7 @@ class FastPath(Session):
         Returns the position after them and their number.
         """
         requests = self.context.requests
-        if requests is not None and not self.observers.active:
+        if requests is not None:
             return requests.run_text(self, data, position, most)
         return self._run_interpreted(data, position, most)
 
@@ -191,6 +191,8 @@ class FastPath(Session):
         except WritesRejected:  # the general path raises it again and replies
             return position, 0
         self.counters.cmd_set += 1
+        if self.observers.active:
+            self.observers.pass_over_set(key)
         self.out.append(b"STORED\r\n")
         return stop, 1
 
