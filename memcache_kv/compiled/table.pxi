@@ -18,7 +18,9 @@ cdef enum:  # the marks of keys that were read, from memcache_kv/store/s3fifo.py
 cdef enum:
     SMALL_ITEM_BYTES = 512  # an item with the longest key and a value of some digits is smaller, in memcached too
     COPIED_BYTES = 64 * 1024  # larger values are sent from where they are, by the Python protocols
-    OUT_BYTES = (1 << 20) + 256 * (PLAIN_LIMIT_BYTES + 300) + COPIED_BYTES  # a turn's replies, and the last of them
+    REPLIES_AT_ONCE = 64 * 1024  # a wave that has more of them sends them, and goes on
+    OUT_BYTES = (1 << 20) + 256 * (PLAIN_LIMIT_BYTES + 300) + COPIED_BYTES + REPLIES_AT_ONCE
+    # a turn's replies and the last of them, after those to other connections of the wave
     TURN_BYTES = 1 << 20
 
 cdef double TURN_SECONDS = 0.002
@@ -204,7 +206,7 @@ cdef class Table:
 
     cdef int begin(self, Py_ssize_t room) except -1:
         """Begin a connection's turn, whose replies may have so many bytes before the last."""
-        self.size, self.room, self.is_time_up, self.left_at = 0, room, False, 0
+        self.room, self.is_time_up, self.left_at = self.size + room, False, 0
         if PyList_GET_SIZE(self.looked_up) + PyList_GET_SIZE(self.stored) > PREFIXES_AT_ONCE:
             self.settle()
             self.refresh()

@@ -1,8 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """A worker's turn: wait for events, and serve the connections whose requests are in their common form.
 
+The connections are served in waves: a wave reads from all its members, carries out their requests, and sends the replies.
+The interpreter is given up while the turn waits, and while a wave reads and sends.
+
 Everything else goes to the Python code, in order: the protocols carry out what is not known here, and the worker handles
-all states but READING. The interpreter is given up only while the turn waits, as reads and writes never block.
+all states but READING. No Python code that may close a connection runs while replies to others are not sent.
 
 The module relies on the GIL (see `table.pxi`), and is not used where there is none.
 """
@@ -79,8 +82,9 @@ include "meta.pxi"
 include "binary.pxi"
 include "changes.pxi"
 
+include "wave.pxi"
+
 cdef enum:
-    READ_BYTES = 16 * 1024
     EVENTS_AT_ONCE = 256  # more are served in the next turn, so that other threads run in between
 
 
@@ -105,6 +109,7 @@ cdef class Requests(Table):
     cdef object _run(self, Run run, object session, bytes data, Py_ssize_t position, Py_ssize_t most):
         cdef Py_ssize_t done = 0
         self.refresh()
+        self.size = 0
         self.begin(TURN_BYTES - session.turn_bytes)
         try:
             position += run(
@@ -116,6 +121,7 @@ cdef class Requests(Table):
             if self.size:
                 session.out.append(PyBytes_FromStringAndSize(self.out, self.size))
             session.turn_bytes += self.size
+            self.size = 0
         return position, most if self.is_time_up else done
 
 
@@ -131,7 +137,10 @@ cdef class Turn:
     cdef type text, binary
     cdef int epoll_fd
     cdef int fds[EVENTS_AT_ONCE]
-    cdef char data[READ_BYTES]
+    cdef Member members[WAVE_MEMBERS]
+    cdef char inputs[INPUT_BYTES]
+    cdef int sent  # how many members of the wave have got their replies
+    cdef double began  # when the first reply was begun that is not sent
     cdef Py_ssize_t _state, _protocol, _tls, _last_active, _unsent
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
@@ -151,23 +160,16 @@ cdef class Turn:
 
     def serve_ready(self, double timeout_seconds):
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events."""
-        cdef int number, count = self._wait(timeout_seconds)
-        cdef PyObject* connection
+        cdef int number = 0, gathered, count = self._wait(timeout_seconds)
         self.acts.begin_turn(count)
         self.table.refresh()
-        cdef bint is_compiled = self.table.journal is None or not self.table.journal.may_delay
-        for number in range(count):
-            connection = PyDict_GetItemWithError(self.by_fd, self.fds[number])
-            if connection is NULL or <object>slot(connection, self._state)[0] is not self.reading:
-                self.table.settle()
-                self.acts.handle(self.fds[number], None if connection is NULL else <object>connection)
-                self.table.refresh()
-            elif is_compiled and self._is_ready(<object>connection):
-                self._serve(self.fds[number], <object>connection)
+        while number < count:
+            gathered = self._gather(number, count)
+            if gathered:
+                number += self._serve_wave(gathered)
             else:
-                self.table.settle()
-                self.acts.serve(<object>connection)
-                self.table.refresh()
+                self._leave_to_worker(self.fds[number])
+                number += 1
         self.table.settle()
         return count
 
@@ -205,78 +207,182 @@ cdef class Turn:
             return False
         return self.table.is_usable and <object>slot(<PyObject*>protocol, self._mid_block)[0] is False
 
-    cdef int _serve(self, int fd, object connection) except -1:
-        """Read from a connection once, carry out its requests and send the replies."""
+    cdef int _leave_to_worker(self, int fd) except -1:
+        """Let the worker handle an event."""
+        cdef PyObject* found = PyDict_GetItemWithError(self.by_fd, fd)
+        connection = None if found is NULL else <object>found
+        self.table.settle()
+        if found is not NULL and <object>slot(found, self._state)[0] is self.reading:
+            self.acts.serve(connection)
+        else:
+            self.acts.handle(fd, connection)
+        return self.table.refresh()
+
+    cdef int _gather(self, int first, int count) except -1:
+        """Make a wave of the connections from `first` on, up to one that the worker must serve. Return their number."""
+        cdef PyObject* connection
+        cdef Member* member
+        cdef int number = first
+        if self.table.journal is not None and self.table.journal.may_delay:
+            return 0
+        while number < count and number - first < WAVE_MEMBERS:
+            connection = PyDict_GetItemWithError(self.by_fd, self.fds[number])
+            if connection is NULL or <object>slot(connection, self._state)[0] is not self.reading:
+                break
+            if not self._is_ready(<object>connection):
+                break
+            member = &self.members[number - first]
+            Py_INCREF(<object>connection)
+            member.connection, member.fd, member.reply_size = connection, self.fds[number], 0
+            number += 1
+        return number - first
+
+    cdef int _serve_wave(self, int gathered) except -1:
+        """Read from the members, carry out their requests and send the replies. Return how many were served."""
+        cdef int number, count
+        self.table.settle()
+        with nogil:
+            count = read_inputs(self.members, gathered, self.inputs)
+        self.table.refresh()
+        self.sent = 0
+        for number in range(count):
+            if self.table.size == 0:
+                self.sent, self.began = number, monotonic_seconds()
+            elif self._is_due():
+                self._send(number)
+            self._answer(number)
+        self._send(count)
+        for number in range(gathered):
+            Py_XDECREF(self.members[number].connection)
+        return count
+
+    cdef bint _is_due(self) noexcept:
+        """Tell whether the replies so far must be sent before other requests are carried out."""
+        return self.table.size > REPLIES_AT_ONCE or monotonic_seconds() - self.began > WAVE_SECONDS
+
+    cdef int _answer(self, int number) except -1:
+        """Carry out the requests of a member."""
+        cdef Member* member = &self.members[number]
+        connection = <object>member.connection
+        if <object>slot(member.connection, self._state)[0] is not self.reading:
+            return 0  # another member's requests have closed it
         try:
-            self._serve_or_fail(fd, connection)
-        except OSError as error:
-            self.table.settle()
-            self.acts.broken(connection, error)
-            self.table.refresh()
+            self._answer_or_fail(number, connection)
         except Exception as error:
-            self.table.settle()
-            self.acts.drop(connection, error)
-            self.table.refresh()
+            self.table.size = member.reply_start
+            self._send(number)
+            self._give_up(connection, error)
         return 0
 
-    cdef int _serve_or_fail(self, int fd, object connection) except -1:
+    cdef int _answer_or_fail(self, int number, object connection) except -1:
         cdef Table table = self.table
+        cdef Member* member = &self.members[number]
         cdef Run run
-        cdef Py_ssize_t size = recv(fd, self.data, READ_BYTES, 0), position, most, done = 0
-        if size <= 0:
-            if size < 0 and errno in (EAGAIN, EINTR):
-                return 0
-            if size < 0:
-                self._fail()
-            table.settle()
-            self.acts.close_by_client(connection)
-            return table.refresh()
-        table.counts.bytes_read += size
+        cdef Py_ssize_t position, most, done = 0
+        cdef const char* data = self.inputs + member.input_start
+        member.reply_start = table.size
+        if member.input_size <= 0:
+            return self._end_input(number, connection)
+        table.counts.bytes_read += member.input_size
         table.begin(TURN_BYTES)
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
         run = run_text if type(protocol) is self.text else run_binary
         most = PyLong_AsSsize_t(<object>slot(<PyObject*>protocol, self._requests)[0])
         position = run(
-            table, self.data, size, most,
+            table, data, member.input_size, most,
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )
-        if position < size:
-            return self._hand_over(connection, protocol, position, size, most if table.is_time_up else done)
-        return self._send(fd, connection) if table.size else 0
-
-    cdef int _send(self, int fd, object connection) except -1:
-        """Send the replies. What the socket does not accept stays with the connection."""
-        cdef Table table = self.table
-        cdef Py_ssize_t sent = send(fd, table.out, table.size, MSG_NOSIGNAL)
-        if sent < 0:
-            if errno not in (EAGAIN, EINTR):
-                self._fail()
-            sent = 0
-        table.counts.bytes_written += sent
-        if sent < table.size:
-            table.settle()
-            rest = memoryview(PyBytes_FromStringAndSize(table.out + sent, table.size - sent))
-            set_slot(slot(<PyObject*>connection, self._unsent), rest)
-            self.acts.await_socket(connection)
-            table.refresh()
+        if position < member.input_size:
+            return self._hand_over(number, connection, protocol, position, most if table.is_time_up else done)
+        member.reply_size = table.size - member.reply_start
         return 0
 
-    cdef int _fail(self) except -1:
-        """Raise the error of the last system call."""
-        cdef int code = errno
+    cdef int _end_input(self, int number, object connection) except -1:
+        """Close a connection whose client has closed it, or which is broken, unless there was only nothing to read."""
+        cdef Member* member = &self.members[number]
+        if member.input_size in (-EAGAIN, -EINTR):
+            return 0
+        self._send(number)
         self.table.settle()
-        raise OSError(code, strerror(code).decode())
+        if member.input_size == 0:
+            self.acts.close_by_client(connection)
+        else:
+            self.acts.broken(connection, system_error(-member.input_size))
+        return self.table.refresh()
 
     cdef int _hand_over(
-        self, object connection, object protocol, Py_ssize_t position, Py_ssize_t size, Py_ssize_t done
+        self, int number, object connection, object protocol, Py_ssize_t position, Py_ssize_t done
     ) except -1:
-        """Let the connection's protocol carry out the rest of the input, and the worker send all replies."""
+        """Let the connection's protocol carry out the rest of the input, and the worker send all replies.
+
+        The members before it get their replies first, as this may take longer, and may close connections.
+        """
         cdef Table table = self.table
+        cdef Member* member = &self.members[number]
+        cdef Py_ssize_t size = table.size - member.reply_start
+        replies = PyBytes_FromStringAndSize(table.out + member.reply_start, size) if size else None
+        rest = PyBytes_FromStringAndSize(self.inputs + member.input_start + position, member.input_size - position)
+        table.size = member.reply_start
+        self._send(number)
+        if <object>slot(member.connection, self._state)[0] is not self.reading:
+            return 0  # the memory that another member keeps has closed it
         table.settle()
-        rest = PyBytes_FromStringAndSize(self.data + position, size - position)
-        set_slot(slot(<PyObject*>protocol, self._turn_bytes), table.size)
-        if table.size:
-            (<list>slot(<PyObject*>protocol, self._out)[0]).append(PyBytes_FromStringAndSize(table.out, table.size))
+        set_slot(slot(<PyObject*>protocol, self._turn_bytes), size)
+        if replies is not None:
+            (<list>slot(<PyObject*>protocol, self._out)[0]).append(replies)
+        member.reply_start = 0
         self.acts.serve_rest(connection, rest, done)
         return table.refresh()
+
+    cdef int _send(self, int end) except -1:
+        """Send the replies to the members before `end`. What a socket does not accept stays with its connection.
+
+        Other threads run meanwhile, but only this one closes the connections: their descriptors remain theirs.
+        """
+        cdef Table table = self.table
+        cdef int number, first = self.sent
+        self.sent = end
+        if table.size == 0:
+            return 0
+        table.settle()
+        with nogil:
+            table.counts.bytes_written += send_replies(self.members + first, end - first, table.out)
+        table.refresh()
+        table.size = 0
+        for number in range(first, end):
+            if self.members[number].reply_sent < self.members[number].reply_size:
+                self._keep_rest(&self.members[number])
+        return 0
+
+    cdef int _keep_rest(self, Member* member) except -1:
+        """Keep what a socket has not accepted, or close the connection if it is broken."""
+        connection = <object>member.connection
+        if <object>slot(member.connection, self._state)[0] is not self.reading:
+            return 0  # the memory that another member keeps has closed it
+        self.table.settle()
+        try:
+            if member.error not in (0, EAGAIN, EINTR):
+                raise system_error(member.error)
+            rest = PyBytes_FromStringAndSize(
+                self.table.out + member.reply_start + member.reply_sent, member.reply_size - member.reply_sent
+            )
+            set_slot(slot(member.connection, self._unsent), memoryview(rest))
+            self.acts.await_socket(connection)
+        except Exception as error:
+            self._give_up(connection, error)
+        return self.table.refresh()
+
+    cdef int _give_up(self, object connection, object error) except -1:
+        """Close a connection after an error."""
+        self.table.settle()
+        if isinstance(error, OSError):
+            self.acts.broken(connection, error)
+        else:
+            self.acts.drop(connection, error)
+        return self.table.refresh()
+
+
+cdef object system_error(int code):
+    """Return the exception of a failed system call."""
+    return OSError(code, strerror(code).decode())
