@@ -133,7 +133,7 @@ cdef class Turn:
     """
 
     cdef Table table
-    cdef object poller, acts, reading, by_fd
+    cdef object poller, acts, reading, by_fd, nothing
     cdef type text, binary
     cdef int epoll_fd
     cdef int fds[EVENTS_AT_ONCE]
@@ -141,7 +141,7 @@ cdef class Turn:
     cdef char inputs[INPUT_BYTES]
     cdef int sent  # how many members of the wave have got their replies
     cdef double began  # when the first reply was begun that is not sent
-    cdef Py_ssize_t _state, _protocol, _tls, _last_active, _unsent
+    cdef Py_ssize_t _state, _protocol, _tls, _last_active, _unsent, _counted_bytes
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
     def __init__(
@@ -153,6 +153,7 @@ cdef class Turn:
         self._state, self._protocol = offset_of(connection_class, "state"), offset_of(connection_class, "protocol")
         self._tls, self._unsent = offset_of(connection_class, "tls"), offset_of(connection_class, "unsent")
         self._last_active = offset_of(connection_class, "last_active")
+        self._counted_bytes, self.nothing = offset_of(connection_class, "counted_bytes"), 0
         self._held, self._mid_block = offset_of(text_class, "_held"), offset_of(text_class, "_mid_block")
         self._out, self._turn_bytes = offset_of(text_class, "out"), offset_of(text_class, "turn_bytes")
         self._requests = offset_of(text_class, "_requests_per_turn")
@@ -193,7 +194,13 @@ cdef class Turn:
         return count
 
     cdef bint _is_ready(self, object connection) noexcept:
-        """Tell whether a connection's next bytes begin a request that may be carried out here."""
+        """Tell whether a connection's next bytes begin a request that may be carried out here.
+
+        Where memory is short, the worker may close any connection that counts for it, or stop reading from it, while
+        it serves another one: such a connection is no member of a wave.
+        """
+        if <object>slot(<PyObject*>connection, self._counted_bytes)[0] is not self.nothing:
+            return False
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
         if <object>slot(<PyObject*>connection, self._tls)[0] is not None:
             return False
@@ -265,7 +272,7 @@ cdef class Turn:
         cdef Member* member = &self.members[number]
         connection = <object>member.connection
         if <object>slot(member.connection, self._state)[0] is not self.reading:
-            return 0  # another member's requests have closed it
+            return 0  # serving another member has closed it
         try:
             self._answer_or_fail(number, connection)
         except Exception as error:
@@ -326,7 +333,7 @@ cdef class Turn:
         table.size = member.reply_start
         self._send(number)
         if <object>slot(member.connection, self._state)[0] is not self.reading:
-            return 0  # the memory that another member keeps has closed it
+            return 0  # serving another member has closed it
         table.settle()
         set_slot(slot(<PyObject*>protocol, self._turn_bytes), size)
         if replies is not None:
@@ -359,7 +366,7 @@ cdef class Turn:
         """Keep what a socket has not accepted, or close the connection if it is broken."""
         connection = <object>member.connection
         if <object>slot(member.connection, self._state)[0] is not self.reading:
-            return 0  # the memory that another member keeps has closed it
+            return 0  # serving another member has closed it
         self.table.settle()
         try:
             if member.error not in (0, EAGAIN, EINTR):

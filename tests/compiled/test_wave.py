@@ -1,0 +1,344 @@
+"""Many connections that are ready at once: each gets its own replies, whatever becomes of the others."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from memcache_kv.compiled import ACCELERATED, HAS_GIL
+from memcache_kv.protocol import TextProtocol
+from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.session import READ_BYTES
+from memcache_kv.server.connection import CLOSING, READING, WAITING_FOR_SOCKET, Connection
+from memcache_kv.store import Mode
+from memcache_kv.store.entry import pack
+from tests.compiled.test_turn import Recorder
+from tests.protocol.context_factory import Surroundings
+
+if not (ACCELERATED and HAS_GIL):
+    pytest.skip("the compiled turn is not in use", allow_module_level=True)
+
+from memcache_kv.compiled.turn import Turn
+
+END = b"END\r\n"
+
+
+class Events:
+    """A poller that reports the events of a test."""
+
+    def __init__(self) -> None:
+        self.ready: list[int] = []
+
+    def poll(self, timeout_seconds: float) -> list[tuple[int, int]]:
+        return [(fd, 1) for fd in self.ready]
+
+
+class Server:
+    """Connections and their turns; in place of a worker, it does what the test says while it serves one of them."""
+
+    def __init__(self) -> None:
+        self.around = Surroundings()
+        self.journal = Recorder()
+        self.around.store.log = self.around.context.journal = self.journal  # type: ignore[assignment]
+        self.around.renew_requests()
+        self.events = Events()
+        self.by_fd: dict[int, Connection] = {}
+        self.clients: list[socket.socket] = []
+        self.connections: list[Connection] = []
+        self.served: list[Connection] = []
+        self.closed: list[tuple[Connection, object]] = []
+        self.while_serving: Callable[[Connection], None] = lambda connection: None
+        self.while_waiting: Callable[[Connection], None] = lambda connection: None
+        assert self.around.context.requests is not None
+        self.turn = Turn(
+            self.around.context.requests,
+            self.by_fd,
+            self.events,
+            self,
+            Connection,
+            TextProtocol,
+            BinaryProtocol,
+            READING,
+        )
+
+    def connect(self, count: int = 1) -> None:
+        for _ in range(count):
+            theirs, ours = socket.socketpair()
+            theirs.setblocking(False)
+            ours.setblocking(False)
+            self.clients.append(theirs)
+            connection = Connection(ours, TextProtocol(self.around.context, ours.fileno()), 0)
+            self.connections.append(connection)
+            self.by_fd[connection.fd] = connection
+
+    def keep(self, key: bytes, value: bytes) -> None:
+        self.around.store.log = None
+        self.around.store.store(Mode.SET, key, pack(0, value))
+        self.around.store.log = self.journal
+
+    def serve_all(self) -> None:
+        """Serve all connections in one turn."""
+        self.events.ready = [connection.fd for connection in self.connections]
+        assert self.turn.serve_ready(0) == len(self.connections)
+
+    def reply(self, number: int) -> bytes:
+        """What a client has got."""
+        pieces = bytearray()
+        with suppress(BlockingIOError, ConnectionResetError):
+            while piece := self.clients[number].recv(1 << 20):
+                pieces += piece
+        return bytes(pieces)
+
+    def shut(self, connection: Connection, why: object = None) -> None:
+        self.closed.append((connection, why))
+        if connection.state is not CLOSING:
+            del self.by_fd[connection.fd]
+            connection.enter(CLOSING)
+            connection.socket.close()
+
+    # What the turn calls
+
+    def begin_turn(self, events: int) -> None:
+        """Do nothing: the clock stands still."""
+
+    def handle(self, fd: int, connection: Connection | None) -> None:
+        raise AssertionError("no connection is in another state")
+
+    def serve(self, connection: Connection) -> None:
+        connection.protocol.receive(connection.socket.recv(READ_BYTES))
+        connection.send()
+
+    def serve_rest(self, connection: Connection, data: bytes, done: int) -> None:
+        assert connection.state is READING
+        self.served.append(connection)
+        self.while_serving(connection)
+        connection.protocol.receive_rest(data, done)
+        connection.send()
+
+    def await_socket(self, connection: Connection) -> None:
+        connection.enter(WAITING_FOR_SOCKET)
+        self.while_waiting(connection)
+
+    def close_by_client(self, connection: Connection) -> None:
+        self.shut(connection, "by client")
+
+    def broken(self, connection: Connection, error: OSError) -> None:
+        self.shut(connection, type(error))
+
+    def drop(self, connection: Connection, error: Exception) -> None:
+        self.shut(connection, type(error))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    for client in made.clients:
+        client.close()
+    for connection in made.connections:
+        connection.socket.close()
+
+
+def found(key: bytes, value: bytes) -> bytes:
+    return b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (key, len(value), value)
+
+
+def test_each_connection_gets_its_own_replies(server: Server) -> None:
+    server.connect(150)
+    expected = {}
+    for number, client in enumerate(server.clients):
+        server.keep(b"key%d" % number, b"value%d" % number)
+        own = found(b"key%d" % number, b"value%d" % number)
+        requests, expected[number] = [
+            (b"get key%d\r\n" % number, own),
+            (b"set key%d 0 0 3\r\nnew\r\nget key%d\r\n" % (number, number),
+             b"STORED\r\n" + found(b"key%d" % number, b"new")),
+            (b"get key%d\r\nadd other%d 0 0 1\r\nx\r\nget key%d\r\n" % (number, number, number),
+             own + b"STORED\r\n" + own),
+            (b"get key%d\r\nget ke" % number, own),
+            (b"set key%d 0 0 3 noreply\r\nnew\r\n" % number, b""),
+            (b"get key%d\r\nnonsense\r\n" % number, own + b"ERROR\r\n"),
+        ][number % 6]  # fmt: skip
+        client.sendall(requests)
+    server.serve_all()
+    replies = {number: server.reply(number) for number in expected}
+    assert replies == expected
+    assert server.around.counters.bytes_written == sum(map(len, replies.values()))
+    assert not server.closed
+    assert len(server.served) == 75
+
+
+def test_the_next_turn_continues_what_was_incomplete(server: Server) -> None:
+    server.connect(9)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"set %d 0 0 3\r\n%d" % (number, number) + b"ab\r\n" * (number % 2))
+    server.serve_all()
+    assert [server.reply(number) for number in range(9)] == [b"", b"STORED\r\n"] * 4 + [b""]
+    for client in server.clients[::2]:
+        client.sendall(b"cd\r\n")
+    server.serve_all()
+    assert [server.reply(number) for number in range(9)] == [b"STORED\r\n", b""] * 4 + [b"STORED\r\n"]
+
+
+def test_inputs_that_do_not_fit_together_are_all_read(server: Server) -> None:
+    server.connect(7)
+    requests = READ_BYTES // len(b"get %200d\r\n" % 0)
+    for number, client in enumerate(server.clients):
+        key = b"%0200d" % number
+        server.keep(key, b"%d" % number)
+        client.sendall(b"get %b\r\n" % key * requests)
+    server.serve_all()
+    for number in range(7):
+        assert server.reply(number) == found(b"%0200d" % number, b"%d" % number) * requests
+    assert not server.served
+
+
+def test_replies_that_do_not_fit_together_are_all_sent(server: Server) -> None:
+    server.connect(40)
+    for number, client in enumerate(server.clients):
+        server.keep(b"key%d" % number, bytes([65 + number]) * 30_000)
+        client.sendall(b"get key%d key%d\r\n" % (number, number))
+    server.serve_all()
+    for number in range(40):
+        each = found(b"key%d" % number, bytes([65 + number]) * 30_000).removesuffix(END)
+        assert server.reply(number) == 2 * each + END
+    assert not server.served
+
+
+def test_who_does_not_read_holds_up_nobody(server: Server) -> None:
+    server.keep(b"big", b"x" * 60_000)
+    server.keep(b"small", b"y")
+    server.connect(9)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"get small\r\n" if number % 2 else b"get " + b" ".join([b"big"] * 16) + b"\r\n")
+    server.serve_all()
+    for number in range(1, 9, 2):
+        assert server.reply(number) == found(b"small", b"y")
+        assert server.connections[number].state is READING
+    for number in range(0, 9, 2):
+        connection = server.connections[number]
+        assert connection.state is WAITING_FOR_SOCKET
+        assert connection.unsent is not None
+        whole = found(b"big", b"x" * 60_000).removesuffix(END) * 16 + END
+        assert server.reply(number) + bytes(connection.unsent) == whole
+
+
+def test_who_is_gone_is_closed_and_nobody_else(server: Server) -> None:
+    server.connect(9)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"get a\r\n")
+        if number % 3 == 1:
+            client.close()  # its request is still there: only sending fails
+        elif number % 3 == 2:
+            client.shutdown(socket.SHUT_WR)
+    server.serve_all()
+    assert [why for _, why in server.closed] == [BrokenPipeError] * 3
+    assert [server.reply(number) for number in (0, 2, 3, 5, 6, 8)] == [END] * 6
+    server.connections = [each for each in server.connections if each.state is READING]
+    server.serve_all()
+    assert [why for _, why in server.closed[3:]] == ["by client"] * 3
+    assert [each.state for each in server.connections] == [READING, CLOSING] * 3
+
+
+def test_a_failed_read_closes_only_its_connection(server: Server) -> None:
+    server.connect(3)
+    for connection, client in zip(server.connections, server.clients, strict=True):
+        connection.socket.send(b"never read")
+        client.sendall(b"get a\r\n")
+    assert server.connections[1].socket.recv(100) == b"get a\r\n"
+    server.clients[1].close()  # with unread input: the other end gets an error
+    server.serve_all()
+    assert server.closed == [(server.connections[1], ConnectionResetError)]
+    assert server.reply(0) == server.reply(2) == b"never read" + END
+
+
+def test_an_error_drops_only_its_connection(server: Server) -> None:
+    def fail(connection: Connection) -> None:
+        raise ValueError
+
+    server.connect(5)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"get a\r\nnonsense\r\n" if number == 2 else b"get a\r\n")
+    server.while_serving = fail
+    server.serve_all()
+    assert server.closed == [(server.connections[2], ValueError)]
+    assert [server.reply(number) for number in (0, 1, 3, 4)] == [END] * 4
+
+
+def test_replies_are_sent_before_others_are_served_by_python(server: Server) -> None:
+    seen = []
+    server.connect(6)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"nonsense\r\n" if number == 4 else b"set %d 0 0 1\r\nx\r\n" % number)
+    server.while_serving = lambda connection: seen.extend([server.reply(0), server.reply(3), server.reply(5)])
+    server.serve_all()
+    assert seen == [b"STORED\r\n", b"STORED\r\n", b""]
+    assert server.reply(5) == b"STORED\r\n"
+
+
+def test_records_are_queued_before_others_are_served_by_python(server: Server) -> None:
+    seen = []
+    server.connect(3)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"nonsense\r\n" if number == 2 else b"set %d 0 0 1 noreply\r\nx\r\n" % number)
+    server.while_serving = lambda connection: seen.extend(server.journal.queue[::2])
+    server.serve_all()
+    assert seen == [b"0", b"1"]
+
+
+def test_who_is_closed_while_another_is_served_is_not_served(server: Server) -> None:
+    taken: list[socket.socket] = []
+
+    def close_others(connection: Connection) -> None:
+        for other in (server.connections[1], server.connections[4]):
+            server.shut(other)
+            taken.extend(socket.socketpair())  # they take the free descriptors
+
+    server.connect(6)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"nonsense\r\n" if number == 3 else b"set %d 0 0 1\r\nx\r\n" % number)
+    server.while_serving = close_others
+    server.serve_all()
+    replies = [server.reply(number) for number in range(6)]
+    assert replies == [b"STORED\r\n", b"STORED\r\n", b"STORED\r\n", b"ERROR\r\n", b"", b"STORED\r\n"]
+    assert sorted(server.journal.queue[::2]) == [b"0", b"1", b"2", b"5"]
+    for each in taken:
+        each.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            each.recv(1)
+    for each in taken:
+        each.close()
+
+
+def test_who_is_closed_while_another_waits_is_left_alone(server: Server) -> None:
+    server.keep(b"big", b"x" * 60_000)
+    server.connect(3)
+    for client in server.clients:
+        client.sendall(b"get " + b" ".join([b"big"] * 16) + b"\r\n")
+    closing = server.connections[1]
+    closing.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.connections[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.while_waiting = lambda connection: server.shut(closing) if connection is server.connections[0] else None
+    server.serve_all()
+    assert server.closed == [(closing, None)]
+    assert closing.unsent is None
+    assert server.connections[0].state is server.connections[2].state is WAITING_FOR_SOCKET
+
+
+def test_who_counts_for_memory_is_left_to_the_worker(server: Server) -> None:
+    served = []
+    server.connect(3)
+    server.connections[1].counted_bytes = 100_000
+    for client in server.clients:
+        client.sendall(b"get a\r\n")
+    serve = server.serve
+
+    def note(connection: Connection) -> None:
+        served.append(connection)
+        serve(connection)
+
+    server.serve = note  # type: ignore[method-assign]
+    server.serve_all()
+    assert served == [server.connections[1]]
+    assert [server.reply(number) for number in range(3)] == [END] * 3
