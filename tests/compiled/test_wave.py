@@ -312,18 +312,17 @@ def test_who_is_closed_while_another_is_served_is_not_served(server: Server) -> 
 
 
 def test_who_is_closed_while_another_waits_is_left_alone(server: Server) -> None:
-    server.keep(b"big", b"x" * 60_000)
+    server.keep(b"big", b"x" * 20_000)
     server.connect(3)
-    for client in server.clients:
-        client.sendall(b"get " + b" ".join([b"big"] * 16) + b"\r\n")
-    closing = server.connections[1]
-    closing.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server.connections[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server.while_waiting = lambda connection: server.shut(closing) if connection is server.connections[0] else None
+    for connection, client in zip(server.connections, server.clients, strict=True):
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.sendall(b"get big\r\n")
+    first, closing, last = server.connections
+    server.while_waiting = lambda connection: server.shut(closing) if connection is first else None
     server.serve_all()
     assert server.closed == [(closing, None)]
     assert closing.unsent is None
-    assert server.connections[0].state is server.connections[2].state is WAITING_FOR_SOCKET
+    assert first.state is last.state is WAITING_FOR_SOCKET
 
 
 def test_who_counts_for_memory_is_left_to_the_worker(server: Server) -> None:
