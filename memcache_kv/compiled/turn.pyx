@@ -253,10 +253,10 @@ cdef class Turn:
         self.table.refresh()
         self.sent = 0
         for number in range(count):
+            if self.table.size and self._is_due():
+                self._send(number)
             if self.table.size == 0:
                 self.sent, self.began = number, monotonic_seconds()
-            elif self._is_due():
-                self._send(number)
             self._answer(number)
         self._send(count)
         for number in range(gathered):

@@ -115,6 +115,9 @@ class Server:
         self.while_serving(connection)
         connection.protocol.receive_rest(data, done)
         connection.send()
+        while connection.protocol.paused:  # the time of its turn was used up
+            connection.protocol.resume()
+            connection.send()
 
     def await_socket(self, connection: Connection) -> None:
         connection.enter(WAITING_FOR_SOCKET)
