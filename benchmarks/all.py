@@ -28,6 +28,7 @@ from benchmarks.part_eviction import eviction
 from benchmarks.part_latency import fairness, tails
 from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
+from benchmarks.part_recorded import recorded
 from benchmarks.part_start import start
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
 from benchmarks.pipelined_load import UnexpectedReplyError
@@ -44,6 +45,7 @@ examples:
 PARTS: dict[str, Part] = {
     "loads": loads,
     "eviction": eviction,
+    "recorded": recorded,
     "memory": memory,
     "connections": connections,
     "fairness": fairness,
