@@ -32,6 +32,7 @@ from benchmarks.part_recorded import recorded
 from benchmarks.part_start import start
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
 from benchmarks.pipelined_load import UnexpectedReplyError
+from benchmarks.recorded_traces import INTERRUPTED
 from benchmarks.rounds import Tell
 from benchmarks.workloads import NO_MEMCASLAP, LoadError, memcaslap_program
 from clients.local_server import ServerStartError
@@ -90,14 +91,21 @@ def effort_of(options: argparse.Namespace) -> Effort:
 
 
 def measure(names: Sequence[str], effort: Effort, console: Console) -> dict[str, Findings]:
-    """Run the parts one after the other; one that breaks off leaves its reason, and the others go on."""
+    """Run the parts one after the other; one that breaks off leaves its reason, and the others go on.
+
+    Ctrl-C ends the part that runs and leaves out the rest; what was found before is returned.
+    """
     found = {}
     columns = (TextColumn("{task.fields[part]}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console, refresh_per_second=2) as progress:
         task = progress.add_task("", total=len(names), part="")
         for name in names:
             progress.update(task, part=name)
-            found[name] = run_part(name, effort, lambda text: progress.update(task, description=text))
+            try:
+                found[name] = run_part(name, effort, lambda text: progress.update(task, description=text))
+            except KeyboardInterrupt:
+                progress.console.print(f"interrupted at {name}", markup=False)
+                break
             progress.advance(task)
     return found
 
@@ -182,6 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(target_section([target for each in found.values() for target in each.targets]).as_table())
     write(options.output, found, notes)
     console.print(f"written to {options.output}", markup=False)
+    if len(found) < len(options.only):
+        return INTERRUPTED
     return 0 if all(findings.sections[0].columns for findings in found.values()) else 1
 
 
