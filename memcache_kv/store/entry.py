@@ -30,9 +30,9 @@ SLOT_BYTES = 77
 """The approximate memory of a table slot. It varies from 58 to 117, as a full dict grows to two to four times its
 size."""
 
-ENTRY_COST_BYTES = 97 + SLOT_BYTES
+ENTRY_COST_BYTES = 95 + SLOT_BYTES
 """The memory of an entry besides its key and wire bytes: the headers of two bytes objects with rounding (82), its place
-in the eviction queue (8), its read mark and ghost (7), the table slot. Tests compare this estimate with resident
+in the eviction queue (8), its read mark and ghost (5), the table slot. Tests compare this estimate with resident
 sizes."""
 
 ITEM_COST_BYTES = 112

@@ -8,7 +8,7 @@ from typing import Final
 
 from memcache_kv.store.entry import Entry, deadline_of
 
-SMALL_PART: Final = 0.15
+SMALL_PART: Final = 0.12
 """The part of all items in the small queue. A larger part would evict items from main too early, in favour of items
 that are read once."""
 CHANCES_PER_EVICTION: Final = 8
@@ -17,9 +17,9 @@ TURNS: Final = 3
 """How many turns in main a read is worth. A mark's two lowest bits count them."""
 MARKS_PER_ITEM: Final = 4
 """At least; at most twice as many. If two keys share a mark, it belongs to the one that was read last."""
-GHOSTS_PER_MARK: Final = 1 / 4
-"""There are one to two times as many ghosts as items. More would remember keys that come back too rarely to deserve a
-place in main."""
+GHOSTS_PER_MARK: Final = 1 / 8
+"""There are half to one times as many ghosts as items. With more, a loop over twice as many keys as there is room for
+would bring so many of them to main that none stays until it comes again."""
 MIN_MARKS: Final = 1 << 12
 PLACE_SHIFT: Final = 6
 """The lowest bits of the hash chose one of at most 64 shards, and are the same for all keys of a shard."""
@@ -38,7 +38,7 @@ class S3Fifo:
     A new key enters the small queue. If it was not read by the time it reaches the end, it is evicted. If it was read,
     it enters main. At the end of main, a key gets another turn, up to three times after it was read last. An evicted
     key leaves a ghost; if it is stored again while that exists, it enters main at once. So keys that are read once, as
-    in a scan, pass through a sixth of the items and evict none of the others.
+    in a scan, pass through an eighth of the items and evict none of the others.
 
     A deleted key leaves its place in a queue, which is skipped later. If the key is stored again, it has two places,
     and the first that is reached counts. The key is then evicted as early as if it had been overwritten, or moves to
