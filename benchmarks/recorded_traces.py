@@ -228,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TraceError as error:
         console.print(str(error), markup=False)
         return 1
+    except BrokenPipeError:  # who reads the keys has enough of them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
     except KeyboardInterrupt:
         console.print("interrupted")
         return INTERRUPTED

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import lzma
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,24 @@ def test_a_key_that_comes_twice_in_a_row_is_hit_the_second_time() -> None:
         outcome: Outcome = replay.run([(b"a", 10), (b"a", 10), (b"b", 10), (b"a", 10)])
         replay.close()
     assert (outcome.requests, outcome.hits) == (4, 2)
+
+
+def test_who_reads_the_keys_may_stop_early(tmp_path: Path, cache: Path) -> None:
+    numbers = b"".join(number.to_bytes(4, "big") for number in range(100_000))
+    source = tmp_path / "made.trace.xz"
+    source.write_bytes(lzma.compress(numbers))
+    program = f"""
+import pathlib, sys
+from benchmarks import recorded_traces
+from tests.benchmarks.test_recorded_traces import a_trace
+source = pathlib.Path({str(source)!r})
+recorded_traces.RECORDED["made"] = a_trace(source.as_uri(), source.read_bytes())
+sys.exit(recorded_traces.main(["made", "--print"]))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert (process.returncode, "Traceback" in said) == (0, False)
