@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.charts import Bars
 from benchmarks.contenders import BASELINE, OURS, both
-from benchmarks.durability_report import COUNT, Column, Section
+from benchmarks.durability_report import COUNT, Column, Figure, Section
 from benchmarks.part_eviction import HIT_RATIO, Replayed, replay_at
 from benchmarks.parts import QUICK, Effort, Findings
 from benchmarks.recorded_traces import RECORDED, TraceError
@@ -19,7 +19,7 @@ FOOTPRINT_BYTES = 128 << 20
 OVERHEAD_BYTES = 100
 LEAST_VALUE_BYTES = 50
 SAME = 0.0005
-"""A difference that counts for nothing: two replays of one trace at memcached differ by this."""
+"""A smaller lag than this counts as none: two replays of a trace at one server differ by as much."""
 COLUMNS = (
     Column("trace"), Column("-m", COUNT), Column(OURS, HIT_RATIO), Column(BASELINE, HIT_RATIO),
     Column("difference", "{:+.4f}"), *(Column(name, HIT_RATIO) for name in POLICIES),
@@ -41,20 +41,29 @@ def recorded(effort: Effort, tell: Tell) -> Findings:
     section.notes.append("all keys would take 128 MB; the policies have room for as many items as memcache_kv held")
     if simulator() is None:
         section.notes.append(NO_SIMULATOR)
+    return _findings(section)
+
+
+def _findings(section: Section) -> Findings:
+    """Compare with memcached, and draw the rows of one size of memory."""
     findings = Findings([section])
     leads = [float(row[4]) for row in section.rows if row[4] is not None]
     if leads:
         findings.aim("recorded traces: smallest lead over memcached", min(leads), -SAME, at_least=True)
     charted = [row for row in section.rows if row[1] == CHARTED_MEGABYTES]
-    series = {
-        column.name: [float(row[number] or 0) for row in charted]
-        for number, column in enumerate(COLUMNS)
-        if column.name in {OURS, BASELINE, *POLICIES} and all(row[number] is not None for row in charted)
-    }
     if charted:
-        title = f"Hit ratio by recorded trace, -m {CHARTED_MEGABYTES}"
-        findings.charts["hit_ratio_recorded"] = Bars(title, "hit ratio", [str(row[0]) for row in charted], series)
+        findings.charts["hit_ratio_recorded"] = _bars(charted)
     return findings
+
+
+def _bars(rows: list[tuple[Figure, ...]]) -> Bars:
+    series = {
+        column.name: [float(row[number] or 0) for row in rows]
+        for number, column in enumerate(COLUMNS)
+        if column.name in {OURS, BASELINE, *POLICIES} and all(row[number] is not None for row in rows)
+    }
+    title = f"Hit ratio by recorded trace, -m {CHARTED_MEGABYTES}"
+    return Bars(title, "hit ratio", [str(row[0]) for row in rows], series)
 
 
 def value_bytes(keys: int) -> int:

@@ -101,6 +101,8 @@ class Recorded:
         """Read the keys that were asked for, in their order. Raises TraceError."""
         try:
             data = self.path.read_bytes()
+        except FileNotFoundError as error:
+            raise TraceError("it is not there; python -m benchmarks.recorded_traces fetches it") from error
         except OSError as error:
             raise TraceError(f"cannot read it: {error}") from error
         self.check(data)
