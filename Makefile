@@ -3,19 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := memcache_kv clients benchmarks tests
 
-.PHONY: help test test-long check coverage audit dist test-sdist bench
+.PHONY: help test test-pure test-long check coverage audit dist test-sdist bench
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-# The virtual environment with all extras, made anew when the dependencies change.
-.venv/ready: pyproject.toml
+# The virtual environment with all extras, made anew when the dependencies or the sources of the compiled modules change.
+.venv/ready: pyproject.toml $(wildcard memcache_kv/compiled/*.py[xd]) memcache_kv/compiled/build.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -e '.[dev,checks]'
 	touch $@
 
 test: .venv/ready  ## the tests, but for the long ones: what to run before a commit
 	$(BIN)/python -m pytest -n 4
+
+test-pure: .venv/ready  ## the same without the compiled modules
+	MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4
 
 test-long: .venv/ready  ## the long tests: kills, crash points, faults, memory, large differential runs
 	$(BIN)/python -m pytest -n 4 -m long
@@ -29,13 +32,14 @@ check: .venv/ready  ## lint, format, types, and bandit's look for unsafe code
 # Servers of these tests are other processes, which coverage does not see.
 SUBPROCESSES := integration crash concurrency clients faults differential fuzz
 
+# Compiled code counts for nothing, so the Python code is in use.
 coverage: .venv/ready  ## the share of lines and branches that tests in the test process reach
-	$(BIN)/python -m pytest -n 4 -q --cov --cov-fail-under=85 $(SUBPROCESSES:%=--ignore tests/%)
+	MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4 -q --cov --cov-fail-under=85 $(SUBPROCESSES:%=--ignore tests/%)
 
 audit: .venv/ready  ## known vulnerabilities of the installed packages; ALLOW_OFFLINE=1 passes where it cannot ask
 	$(BIN)/python .ci/audit.py $(if $(ALLOW_OFFLINE),--allow-offline)
 
-dist: .venv/ready  ## the source distribution and the wheel, in dist/
+dist: .venv/ready  ## the source distribution, and the wheel for this Python and machine, in dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
@@ -44,5 +48,5 @@ test-sdist:  ## unpack the source distribution of `make dist` elsewhere, and run
 	tar -xzf "$$1" -C "$$folder" --strip-components 1; cd "$$folder"; \
 	line=$$(grep -m1 -E '^python3 -m venv .*pytest' README.md); echo "+ $$line"; bash -euo pipefail -c "$$line"
 
-bench: .venv/ready  ## every figure of docs/explanation/performance.md; takes an hour and an idle machine
+bench: .venv/ready  ## every figure of docs/explanation/performance.md; takes half an hour and an idle machine
 	$(BIN)/python -m benchmarks.all

@@ -1,6 +1,8 @@
 """Measure everything that memcache_kv is compared by, with memcached beside it in the same run.
 
 Writes benchmarks.json, benchmarks.md and the plots as *.svg. What cannot be run here is left out, with the reason.
+Loads, TLS, profile, threads and durability are measured for each interpreter, with its compiled modules and without
+them (MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its environment has it.
 Load and servers share this machine's cores: figures are worth comparing within a run, on an otherwise idle machine.
 """
 
@@ -13,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 if not __package__:
@@ -23,28 +26,41 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.contenders import NO_MEMCACHED, machine_line, memcached_program
 from benchmarks.durability_report import Column, Section
+from benchmarks.page import update
 from benchmarks.part_connections import connections
+from benchmarks.part_durability import always, replaying, rewriting
 from benchmarks.part_eviction import eviction
 from benchmarks.part_latency import fairness, tails
 from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
 from benchmarks.part_recorded import recorded
+from benchmarks.part_profile import request_times
 from benchmarks.part_start import start
+from benchmarks.part_tls import tls
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
 from benchmarks.pipelined_load import UnexpectedReplyError
 from benchmarks.recorded_traces import INTERRUPTED
 from benchmarks.rounds import Tell
+from benchmarks.ways import ways_of
 from benchmarks.workloads import NO_MEMCASLAP, LoadError, memcaslap_program
 from clients.local_server import ServerStartError
 
 EXAMPLES = """\
 examples:
-  python -m benchmarks.all --output found             everything, about 45 minutes
-  python -m benchmarks.all --quick                    the same, shorter and less sure, about 5 minutes
+  python -m benchmarks.all --output found             everything, about 20 minutes
+  python -m benchmarks.all --quick                    the same, shorter and less sure, about 6 minutes
+  python -m benchmarks.all --python .venv/bin/python --python .venv313/bin/python --page
+                                                      two interpreters, into the documentation; under 30 minutes
   MEMCACHED=/opt/memcached/bin/memcached python -m benchmarks.all --only loads,memory --rounds 3"""
 
 PARTS: dict[str, Part] = {
     "loads": loads,
+    "tls": tls,
+    "profile": request_times,
+    "threads": threads,
+    "always": always,
+    "replay": replaying,
+    "rewrite": rewriting,
     "eviction": eviction,
     "recorded": recorded,
     "memory": memory,
@@ -52,7 +68,6 @@ PARTS: dict[str, Part] = {
     "fairness": fairness,
     "tails": tails,
     "start": start,
-    "threads": threads,
     "curves": curves,
 }
 ERRORS = (LoadError, ServerStartError, UnexpectedReplyError, OSError)
@@ -71,6 +86,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("found"), metavar="DIR", help="(default: ./found)")
     parser.add_argument("--rounds", type=int, metavar="N", help="alternating rounds of each load (default 5)")
     parser.add_argument(
+        "--python", action="append", metavar="PATH", help="an interpreter that runs memcache_kv (default: this one);"
+        " may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--page", action="store_true", help="write the figures into the documentation, too")
+    parser.add_argument(
         "--overwrites", type=int, metavar="N", help=f"of the churned memory (default {FULL.overwrites:,})"
     )
     return parser.parse_args(arguments)
@@ -87,6 +107,7 @@ def _parts(text: str) -> list[str]:
 def effort_of(options: argparse.Namespace) -> Effort:
     """Tell how much is to be measured."""
     effort = QUICK if options.quick else FULL
+    effort = replace(effort, ways=tuple(ways_of(options.python or [sys.executable])))
     return replace(effort, rounds=options.rounds or effort.rounds, overwrites=options.overwrites or effort.overwrites)
 
 
@@ -129,11 +150,12 @@ def skipped() -> list[str]:
 
 def target_section(targets: Sequence[Target]) -> Section:
     """List the targets beside what was found."""
-    columns = (Column("target"), Column("found", "{:,.4g}"), Column("bound"), Column("met"))
+    columns = (Column("target"), Column("way"), Column("found", "{:,.4g}"), Column("bound"), Column("met"))
     section = Section("targets", columns)
+    met = {None: "", True: "yes", False: "NO"}
     for target in targets:
-        bound = f"{'>=' if target.at_least else '<='} {target.bound:g}"
-        section.rows.append((target.name, target.found, bound, "yes" if target.met else "NO"))
+        bound = "" if target.bound is None else f"{'>=' if target.at_least else '<='} {target.bound:g}"
+        section.rows.append((target.name, target.way, target.found, bound, met[target.met]))
     return section
 
 
@@ -149,20 +171,20 @@ def as_markdown(found: dict[str, Findings], notes: Sequence[str]) -> str:
 
 
 def as_json(found: dict[str, Findings], notes: Sequence[str]) -> str:
-    """Spell everything as JSON."""
+    """Spell everything as JSON, as `benchmarks.page` reads it.
+
+    The notes go with each part, as the documents may show parts of several runs.
+    """
     parts = {
         name: {
-            "sections": {section.title: _section(section) for section in findings.sections},
+            "notes": list(notes),
+            "sections": [section.as_dict() for section in findings.sections],
             "targets": [{**vars(target), "met": target.met} for target in findings.targets],
+            "charts": {file: chart.title for file, chart in findings.charts.items()},
         }
         for name, findings in found.items()
     }
-    return json.dumps({"notes": list(notes), "parts": parts}, indent=2) + "\n"
-
-
-def _section(section: Section) -> dict[str, object]:
-    names = [column.name for column in section.columns]
-    return {"rows": [dict(zip(names, row, strict=True)) for row in section.rows], "notes": section.notes}
+    return json.dumps({"parts": parts}, indent=1) + "\n"
 
 
 def write(directory: Path, found: dict[str, Findings], notes: Sequence[str]) -> None:
@@ -175,13 +197,29 @@ def write(directory: Path, found: dict[str, Findings], notes: Sequence[str]) -> 
             (directory / f"{name}.svg").write_text(chart.svg())
 
 
+def notes_of(effort: Effort) -> list[str]:
+    """Tell of what the figures are."""
+    ways = [f"{index}: {way.label}" for index, way in enumerate(effort.ways, 1)]
+    return [
+        f"measured on {date.today():%Y-%m-%d}: {machine_line()}; load before: {os.getloadavg()[0]:.1f}",
+        f"{effort.rounds} rounds of {effort.seconds} s; memcache_kv in these ways: {'; '.join(ways)}",
+        "figures that name no way are of this interpreter",
+        *skipped(),
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables and write the files."""
     options = parse_arguments(arguments)
     console = Console()
-    effort = effort_of(options)
-    notes = [machine_line(), f"load before: {os.getloadavg()[0]:.1f}", f"{effort}", *skipped()]
+    try:
+        effort = effort_of(options)
+    except LoadError as error:
+        print(f"{error}", file=sys.stderr)
+        return 1
+    notes, began = notes_of(effort), time.monotonic()
     found = measure(options.only, effort, console)
+    notes.append(f"all parts took {time.monotonic() - began:.0f} s")
     for findings in found.values():
         for section in findings.sections:
             console.print(section.as_table())
@@ -192,6 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"written to {options.output}", markup=False)
     if len(found) < len(options.only):
         return INTERRUPTED
+    if options.page:
+        update(options.output)
+        console.print("and into the documentation", markup=False)
     return 0 if all(findings.sections[0].columns for findings in found.values()) else 1
 
 

@@ -9,11 +9,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.durability_servers import SERVER_CORES, put_on_cores
-from clients.local_server import LocalServer, default_command
+from benchmarks.ways import Way, this_way
+from clients.address import Address
+from clients.local_server import LocalServer, answers, default_command
 
 MEMORY_MEGABYTES = 1024
 STATS_SECONDS = 30
@@ -37,10 +39,14 @@ def memcached_program() -> str | None:
     return shutil.which(os.environ.get("MEMCACHED") or "memcached")
 
 
-def ours(*flags: str, memory: int = MEMORY_MEGABYTES, name: str = OURS, journal: bool = False) -> Contender:
-    """Describe memcache_kv, run by this interpreter."""
+def ours(
+    *flags: str, memory: int = MEMORY_MEGABYTES, name: str = OURS, journal: bool = False, way: Way | None = None
+) -> Contender:
+    """Describe memcache_kv, run by this interpreter or in a given way, which the name tells then."""
     sync = ("--fsync", "everysec") if journal else ()
-    return Contender(name, (*default_command(), "-m", str(memory), *sync, *flags), journal)
+    command = default_command() if way is None else way.command
+    named = name if way is None else way.named(name)
+    return Contender(named, (*command, "-m", str(memory), *sync, *flags), journal)
 
 
 def memcached(*flags: str, memory: int = MEMORY_MEGABYTES, name: str = BASELINE) -> list[Contender]:
@@ -59,20 +65,23 @@ def both(*flags: str, memory: int = MEMORY_MEGABYTES) -> list[Contender]:
 
 
 @contextlib.contextmanager
-def running(contender: Contender, apart: bool = False) -> Iterator[LocalServer]:
+def running(
+    contender: Contender, apart: bool = False, is_ready: Callable[[Address], bool] = answers
+) -> Iterator[LocalServer]:
     """Start a server, and stop it at the end of the block.
 
     apart: whether it leaves the last core to the load.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark.") as directory:
         arguments = ["--journal", directory] if contender.journal else []
-        with LocalServer(contender.command, arguments) as server:
+        with LocalServer(contender.command, arguments, is_ready) as server:
             if apart:
-                _put_threads_on_cores(server.pid)
+                put_threads_on_cores(server.pid)
             yield server
 
 
-def _put_threads_on_cores(pid: int) -> None:
+def put_threads_on_cores(pid: int) -> None:
+    """Leave the last core to the load."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         put_on_cores(int(thread), SERVER_CORES)
 
@@ -98,7 +107,4 @@ def machine_line() -> str:
         output = subprocess.run([program, "-V"], capture_output=True, text=True, check=False).stdout
         match = re.search(r"memcached (\S+)", output)
         version = f", memcached {match[1]}" if match else ""
-    return (
-        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()},"
-        f" {platform.python_implementation()} {platform.python_version()}{version}"
-    )
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, {this_way().label}{version}"

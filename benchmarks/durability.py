@@ -24,7 +24,7 @@ from benchmarks.durability_compaction import compaction
 from benchmarks.durability_replay import replay
 from benchmarks.durability_report import Section, as_json, as_markdown
 from benchmarks.durability_rounds import Tell, always, everysec
-from benchmarks.durability_servers import machine_line, redis_program, strace_program
+from benchmarks.durability_servers import NO_REDIS, machine_line, redis_program, strace_program
 from benchmarks.workloads import LoadError
 from clients.local_server import ServerStartError
 
@@ -64,7 +64,7 @@ PARTS: dict[str, Part] = {
 def skipped() -> list[str]:
     """Say what cannot be run here, and what would change that."""
     if redis_program() is None:
-        return ["Redis skipped: redis-server not found; install it or set REDIS_SERVER to its path"]
+        return [NO_REDIS]
     if strace_program() is None:
         return ["the count of Redis' fsyncs, and Redis on a slow disk, skipped: strace not found"]
     return []

@@ -8,13 +8,14 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from benchmarks.durability_report import COUNT, RATIO, SECONDS, Column, Figure, Section
 from benchmarks.durability_rounds import Tell
 from benchmarks.durability_servers import OURS, REDIS, ServerProcess, Start, ours, redis, redis_program
+from benchmarks.ways import Way
 from benchmarks.workloads import LoadError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
 
@@ -80,12 +81,15 @@ def rewrite(server: ServerProcess) -> float:
     return time.monotonic() - began
 
 
-def replay(directory: Path, rounds: int, count: int, tell: Tell) -> Section:
-    """Compare the starts from a log, and from what a rewrite made of it."""
+def replay(directory: Path, rounds: int, count: int, tell: Tell, ways: Sequence[Way] = ()) -> Section:
+    """Compare the starts from a log, and from what a rewrite made of it.
+
+    ways: those that read our journal; this interpreter's if none are given.
+    """
     section = Section(f"replay: {count:,} records, all of other keys, 36 + 35 bytes", COLUMNS)
     with tempfile.TemporaryDirectory(prefix="durability.", dir=directory) as name:
         files = Path(name)
-        starts: dict[str, Start] = {OURS: ours(files / OURS)}
+        starts = {way.named(OURS): ours(files / OURS, way=way) for way in ways} or {OURS: ours(files / OURS)}
         tell("writing the journal")
         write_journal(files / OURS, count)
         if redis_program():
@@ -101,7 +105,7 @@ def replay(directory: Path, rounds: int, count: int, tell: Tell) -> Section:
 
 
 def _rewrite_all(starts: dict[str, Start], files: Path, tell: Tell) -> None:
-    for name, start in starts.items():
+    for name, start in {start.kind.name: start for start in starts.values()}.items():
         tell(f"rewriting: {name}")
         with ServerProcess(start, files / "log") as server:
             rewrite(server)
@@ -115,7 +119,10 @@ def _rows(
         for name, start in starts.items():
             tell(f"replay of the {read}, round {number + 1} of {rounds}: {name}")
             samples[name].append(_measure(start, files, count))
-    return [_row(read, name, count, own, samples.get(REDIS), files / name) for name, own in samples.items()]
+    return [
+        _row(read, name, count, own, samples.get(REDIS), files / starts[name].kind.name)
+        for name, own in samples.items()
+    ]
 
 
 def _measure(start: Start, files: Path, count: int) -> Sample:

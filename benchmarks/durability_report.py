@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rich.table import Table
 
@@ -39,6 +40,17 @@ class Section:
     def cells(self) -> list[list[str]]:
         """Spell all rows."""
         return [[column.spell(each) for column, each in zip(self.columns, row, strict=True)] for row in self.rows]
+
+    def as_dict(self) -> dict[str, object]:
+        """Give what `from_dict` makes the section of again, for JSON."""
+        columns = [[column.name, column.form] for column in self.columns]
+        return {"title": self.title, "columns": columns, "rows": [list(row) for row in self.rows], "notes": self.notes}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Section:
+        """Make the section that `as_dict` gave."""
+        columns = tuple(Column(name, form) for name, form in found["columns"])
+        return cls(found["title"], columns, [tuple(row) for row in found["rows"]], found["notes"])
 
     def as_table(self) -> Table:
         """Lay the rows out for a terminal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from benchmarks.durability_servers import (
     redis_program,
     strace_program,
 )
+from benchmarks.ways import Way
 
 WARM_UP_SECONDS = 0.5
 CONNECTIONS = 48
@@ -139,6 +140,21 @@ def _beside_itself(name: str, writes: float, samples: Samples) -> tuple[Figure, 
     )
 
 
+def always_beside_redis(directory: Path, ways: Sequence[Way], rounds: int, seconds: float, tell: Tell) -> Section:
+    """Compare servers that answer a write once it is on disk, on this disk alone."""
+    section = Section(f"always: {CONNECTIONS} connections, writes only", ALWAYS_COLUMNS)
+    contenders = [Contender(way.named(OURS), _always(way)) for way in ways]
+    if redis_program():
+        contenders.append(Contender(REDIS, lambda files: redis(files, "always")))
+    samples = take_turns(contenders, directory, rounds, seconds, 1.0, tell)
+    section.rows += [_per_sync("as it is", name, samples) for name in samples]
+    return section
+
+
+def _always(way: Way) -> Callable[[Path], Start]:
+    return lambda files: ours(files, "always", way=way)
+
+
 def always(directory: Path, rounds: int, seconds: float, tell: Tell) -> Section:
     """Compare servers that answer a write once it is on disk, on this disk and on one that is slower."""
     section = Section(f"always: {CONNECTIONS} connections, writes only", ALWAYS_COLUMNS)
@@ -158,7 +174,7 @@ def always(directory: Path, rounds: int, seconds: float, tell: Tell) -> Section:
 
 def _per_sync(disk: str, name: str, samples: Samples) -> tuple[Figure, ...]:
     own = samples[name]
-    pairs = list(zip(own, samples[REDIS], strict=True)) if REDIS in samples and name == OURS else []
+    pairs = list(zip(own, samples[REDIS], strict=True)) if REDIS in samples and not name.startswith(REDIS) else []
     counted = [(sample.per_second, sample.syncs_per_second) for sample in own if sample.syncs_per_second]
     return (
         disk,

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.ways import Way, this_way
 from benchmarks.workloads import LoadError
 from clients.local_server import ServerStartError, free_port
 
@@ -37,6 +38,7 @@ SERVER_CORES, LOADER_CORES = CORES[:-1], CORES[-1:]
 core idles: then it is their sum that is measured."""
 OURS = "memcache_kv"
 REDIS = "Redis"
+NO_REDIS = "Redis skipped: redis-server not found; install it or set REDIS_SERVER to its path"
 
 SLOW_DISK = f"""\
 import sys, time
@@ -175,13 +177,17 @@ class ServerProcess:
         return f"the server {what}: {shlex.join(self._command)}\nit said: {self.said()[-2000:] or '(nothing)'}"
 
 
-def ours(directory: Path | None, fsync: str = "everysec", slow: bool = False) -> Start:
-    """Start memcache_kv, with its journal in a directory or without one."""
+def ours(directory: Path | None, fsync: str = "everysec", slow: bool = False, way: Way | None = None) -> Start:
+    """Start memcache_kv, with its journal in a directory or without one.
+
+    way: by this interpreter if there is none.
+    """
     program = ("-c", SLOW_DISK) if slow else ("-m", "memcache_kv")
     journal = () if directory is None else ("--journal", str(directory), "--fsync", fsync, "--compact-ratio", "0")
     user = ("-u", "root") if os.geteuid() == 0 else ()
     memory = ("-m", str(MEMORY_MEGABYTES))
-    return Start(KINDS[OURS], (sys.executable, *program, "-l", HOST, *user, *memory, *journal), "-p")
+    arguments = (*program, "-l", HOST, *user, *memory, *journal)
+    return Start(KINDS[OURS], way.run(*arguments) if way else (sys.executable, *arguments), "-p")
 
 
 def redis(directory: Path, fsync: str | None, preamble: bool = True, trace: Sequence[str] = ()) -> Start:
@@ -236,6 +242,17 @@ def put_on_cores(pid: int, cores: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
+def on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """Run this thread, and what it starts, on these cores."""
+    before = os.sched_getaffinity(0)
+    put_on_cores(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def loading(server: ServerProcess, apart: bool = False, **options: float) -> Iterator[Loader]:
     """Store all keys, then load a server while the block runs. Raises LoadError.
 
@@ -274,7 +291,7 @@ def machine_line(directory: Path) -> str:
         version = re.search(r"v=(\S+)", output)
     return (
         f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()},"
-        f" {platform.python_implementation()} {platform.python_version()}"
+        f" {this_way().label}"
         f"{f', Redis {version[1]}' if version else ''}, files on {file_system(directory)},"
         f" load before: {os.getloadavg()[0]:.1f}"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.contenders import OURS, both, running
 from benchmarks.durability_report import COUNT, RATIO, Column, Section
-from benchmarks.part_latency import MILLISECONDS, Latencies, latencies, median_of, rounds_of
+from benchmarks.part_latency import LATENCY_ROUNDS, MILLISECONDS, Latencies, latencies, median_of
 from benchmarks.parts import Effort, Findings
 from benchmarks.rounds import Tell
 from benchmarks.workloads import LoadError
@@ -75,7 +75,7 @@ def _open(effort: Effort, count: int, tell: Tell) -> Section:
 
 def _active(server: LocalServer, effort: Effort) -> Latencies:
     seconds = max(effort.seconds / 2, 1)
-    return median_of([latencies(server, seconds, connections=ACTIVE) for _ in rounds_of(effort)])
+    return median_of([latencies(server, seconds, connections=ACTIVE) for _ in range(LATENCY_ROUNDS)])
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ TAIL_CONNECTIONS = 50
 FAIR_RATE = 2000
 FAIR_CONNECTIONS = 20
 GRACE_SECONDS = 60
-LEAST_ROUNDS = 3
+LATENCY_ROUNDS = 3
 NOTHING = "nothing"
 APART = "the load has a core to itself, and the server the others; medians of several rounds"
 TAIL_COLUMNS = (
@@ -97,11 +97,6 @@ def median_of(rounds: Sequence[Latencies]) -> Latencies:
     return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
-def rounds_of(effort: Effort) -> range:
-    """Tell how often latencies are measured: always so often that there is a median."""
-    return range(max(effort.rounds, LEAST_ROUNDS))
-
-
 def tails(effort: Effort, tell: Tell) -> Findings:
     """Measure the latencies at a fixed rate and at full speed."""
     section = Section(f"latencies in ms: {TAIL_CONNECTIONS} connections, 10 % sets", TAIL_COLUMNS)
@@ -122,7 +117,7 @@ def tails(effort: Effort, tell: Tell) -> Findings:
 
 def _tails_of(name: str, rate: int, effort: Effort, tell: Tell) -> dict[str, Latencies]:
     found: dict[str, list[Latencies]] = {}
-    for number in rounds_of(effort):
+    for number in range(LATENCY_ROUNDS):
         for contender in both():
             tell(f"tails, {name}, round {number + 1}: {contender.name}")
             with running(contender, apart=True) as server:
@@ -181,7 +176,7 @@ def _store_big(server: LocalServer) -> None:
 def _disturbed(server: LocalServer, name: str, effort: Effort, tell: Tell) -> dict[str, tuple[Latencies, float]]:
     """Measure every disturbance in every round; return its latencies, and how often it was answered in a round."""
     found: dict[str, list[tuple[Latencies, int]]] = {}
-    for number in rounds_of(effort):
+    for number in range(LATENCY_ROUNDS):
         for kind in (NOTHING, *REQUESTS):
             tell(f"fairness, {kind}, round {number + 1}: {name}")
             found.setdefault(kind, []).append(_small_gets(server, kind, max(effort.seconds / 2, 1)))

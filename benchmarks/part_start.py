@@ -40,7 +40,7 @@ def start(effort: Effort, tell: Tell) -> Findings:
     for name, times in found.items():
         section.rows.append((name, statistics.median(times), min(times), max(times)))
     findings = Findings([section])
-    findings.aim("start: ms to the first answer", statistics.median(found[OURS]), 150)
+    findings.aim("start: ms to the first answer", statistics.median(found[OURS]), 120)
     return findings
 
 

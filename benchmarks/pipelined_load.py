@@ -1,7 +1,7 @@
 """Load a server over many connections with many requests in flight on each; print the operations done.
 
 Run as its own process, so that its work is not counted as the server's:
-python -m benchmarks.pipelined_load PORT SECONDS [--depth N] [--connections N] [--sets SHARE] [--meta]
+python -m benchmarks.pipelined_load PORT SECONDS [--depth N] [--connections N] [--sets SHARE] [--meta] [--tls]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import random
 import select
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -33,12 +34,26 @@ class Batch:
     reply_bytes: int
 
 
+def connect(port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    """Open a connection, with TLS where there is a context for it."""
+    connection = socket.create_connection((HOST, port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return tls.wrap_socket(connection) if tls else connection
+
+
+def trusting_context() -> ssl.SSLContext:
+    """Make a context that takes any certificate: the server is our own."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Connection:
     """Keep one batch in flight after the other."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection((HOST, port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.socket = connect(port, tls)
         self._awaited_bytes = 0
 
     def send(self, batch: Batch) -> None:
@@ -47,12 +62,20 @@ class Connection:
         self.socket.sendall(batch.requests)
 
     def receive(self) -> bool:
-        """Receive what is there; return whether the batch is answered. Raises UnexpectedReplyError."""
+        """Receive what is there; return whether the batch is answered. Raises UnexpectedReplyError.
+
+        With TLS that is at least one record, and more if they have been decrypted already.
+        """
+        self._take()
+        while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            self._take()
+        return self._awaited_bytes == 0
+
+    def _take(self) -> None:
         data = self.socket.recv(1 << 20)
         self._awaited_bytes -= len(data)
         if not data or self._awaited_bytes < 0:
             raise UnexpectedReplyError("the reply is too long" if data else "the server hung up")
-        return self._awaited_bytes == 0
 
 
 @dataclass(frozen=True)
@@ -79,9 +102,9 @@ META = Dialect(
 )
 
 
-def fill(port: int) -> None:
+def fill(port: int, tls: ssl.SSLContext | None = None) -> None:
     """Store every key once, so that each get hits."""
-    with socket.create_connection((HOST, port)) as connection:
+    with connect(port, tls) as connection:
         for first in range(0, KEYS, 500):
             keys = range(first, first + 500)
             connection.sendall(
@@ -107,10 +130,10 @@ def _make_batch(rng: random.Random, dialect: Dialect, depth: int, set_share: flo
     return Batch(b"".join(requests), reply_bytes)
 
 
-def run(port: int, seconds: float, batches: list[Batch], count: int) -> int:
+def run(port: int, seconds: float, batches: list[Batch], count: int, tls: ssl.SSLContext | None = None) -> int:
     """Load the server for the given time over this many connections; return the number of answered batches."""
     poller = select.epoll()
-    connections = [Connection(port) for _ in range(count)]
+    connections = [Connection(port, tls) for _ in range(count)]
     by_descriptor = {connection.socket.fileno(): connection for connection in connections}
     for index, connection in enumerate(connections):
         poller.register(connection.socket.fileno(), select.EPOLLIN)
@@ -136,6 +159,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--depth", type=int, default=32, metavar="N", help="requests in flight on each (default 32)")
     parser.add_argument("--connections", type=int, default=20, metavar="N", help="(default 20)")
     parser.add_argument("--sets", type=float, default=0.1, metavar="SHARE", help="(default 0.1)")
+    parser.add_argument("--tls", action="store_true", help="connect with TLS; any certificate will do")
     parser.add_argument("--meta", action="store_true", help="mg and ms instead of get and set")
     return parser.parse_args(arguments)
 
@@ -144,9 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fill, load and print; return the exit status."""
     options = parse_arguments(arguments)
     batches = make_batches(META if options.meta else CLASSIC, options.depth, options.sets)
-    fill(options.port)
+    tls = trusting_context() if options.tls else None
+    fill(options.port, tls)
     try:
-        print(run(options.port, options.seconds, batches, options.connections) * options.depth)
+        print(run(options.port, options.seconds, batches, options.connections, tls) * options.depth)
     except (OSError, UnexpectedReplyError) as error:
         print(f"the load broke off: {error}", file=sys.stderr)
         return 1

@@ -101,6 +101,8 @@ WORKLOADS = (
     ),
     pipelined("pipe32", "90 % get, 10 % set, 100-byte values, 20 connections, 32 requests in flight on each"),
     pipelined("pipe32set", "50 % get, 50 % set, otherwise as pipe32", "--sets", "0.5"),
+    pipelined("meta32", "`mg` and `ms`, otherwise as pipe32", "--meta"),
+    pipelined("meta32set", "`mg` and `ms`, otherwise as pipe32set", "--meta", "--sets", "0.5"),
     Workload(
         "big10k",
         "10,240-byte values, otherwise as get90",

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -34,6 +34,25 @@ def default_command() -> list[str]:
     return [sys.executable, "-m", "memcache_kv"]
 
 
+def answers(address: Address) -> bool:
+    """Tell whether a server accepts a connection and answers `version`."""
+    try:
+        with address.connect(1.0) as connection:
+            connection.sendall(b"version\r\n")
+            return connection.recv(100).startswith(b"VERSION")
+    except OSError:
+        return False
+
+
+def accepts(address: Address) -> bool:
+    """Tell whether a server accepts a connection: enough for one that wants TLS or a login first."""
+    try:
+        address.connect(1.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_port() -> int:
     """Find a loopback port that nobody listens on right now."""
     with socket.socket() as listener:
@@ -42,11 +61,24 @@ def free_port() -> int:
 
 
 class LocalServer:
-    """Run one server process; as a context manager, the process never outlives the block."""
+    """Run one server process; as a context manager, the process never outlives the block.
 
-    def __init__(self, command: Sequence[str], arguments: Sequence[str] = ()) -> None:
+    is_ready: tells whether a server at this address serves. tls_port: where it listens with TLS besides, if the
+    arguments ask for it.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        arguments: Sequence[str] = (),
+        is_ready: Callable[[Address], bool] = answers,
+        tls_port: int | None = None,
+    ) -> None:
+        """Start the server."""
         self.address = Address(DEFAULT_HOST, free_port())
-        self.command = [*command, "-p", str(self.address.port), "-l", self.address.host, *arguments]
+        host, port = self.address.host, self.address.port
+        listen = host if tls_port is None else f"notls:{host}:{port},{host}:{tls_port}"
+        self.command = [*command, "-p", str(port), "-l", listen, *arguments]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop and kill
         started = time.monotonic()
         self._process = subprocess.Popen(
@@ -57,7 +89,7 @@ class LocalServer:
             env=_environment(),
         )
         try:
-            self._wait_until_ready(started + START_TIMEOUT_SECONDS)
+            self._wait_until_ready(started + START_TIMEOUT_SECONDS, is_ready)
         except BaseException:
             self.kill()
             raise
@@ -96,14 +128,22 @@ class LocalServer:
 
     def resident_bytes(self) -> int:
         """Measure the memory of the process and its children (VmRSS)."""
-        return sum(_resident_bytes(pid) for pid in _process_tree(self.pid))
+        return sum(_kibibytes_of(pid, "VmRSS") * 1024 for pid in _process_tree(self.pid))
+
+    def peak_resident_bytes(self) -> int:
+        """Measure the most memory that the first process has had since `forget_peak` (VmHWM)."""
+        return _kibibytes_of(self.pid, "VmHWM") * 1024
+
+    def forget_peak(self) -> None:
+        """Let the peak of the memory begin anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def cpu_seconds(self) -> float:
         """Measure the user and system time of the process and its children so far."""
         return sum(_cpu_seconds(pid) for pid in _process_tree(self.pid))
 
-    def _wait_until_ready(self, deadline: float) -> None:
-        while not _answers(self.address):
+    def _wait_until_ready(self, deadline: float, is_ready: Callable[[Address], bool]) -> None:
+        while not is_ready(self.address):
             if self._process.poll() is not None:
                 raise ServerStartError(self._failure(f"ended with status {self._process.returncode}"))
             if time.monotonic() > deadline:
@@ -114,16 +154,6 @@ class LocalServer:
         self._output.seek(0)
         said = self._output.read()[-2000:].decode("utf-8", "backslashreplace").strip() or "(nothing)"
         return f"the server {what}; run it by hand to see why: {shlex.join(self.command)}\nit said: {said}"
-
-
-def _answers(address: Address) -> bool:
-    """Tell whether a server accepts a connection and answers `version`."""
-    try:
-        with address.connect(1.0) as connection:
-            connection.sendall(b"version\r\n")
-            return connection.recv(100).startswith(b"VERSION")
-    except OSError:
-        return False
 
 
 def _environment() -> dict[str, str]:
@@ -149,9 +179,9 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_SECOND if fields else 0.0
 
 
-def _resident_bytes(pid: int) -> int:
-    match = re.search(r"VmRSS:\s+(\d+) kB", _read_proc(pid, "status"))
-    return int(match[1]) * 1024 if match else 0
+def _kibibytes_of(pid: int, name: str) -> int:
+    match = re.search(rf"{name}:\s+(\d+) kB", _read_proc(pid, "status"))
+    return int(match[1]) if match else 0
 
 
 def _read_proc(pid: int, name: str) -> str:

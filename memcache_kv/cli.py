@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import CONFIG_VARIABLE, Settings, add_options, load_settings
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.observe.log import Log
@@ -70,8 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
         "-V",
         "--version",
         action="version",
-        version=f"memcached {PROTOCOL_VERSION}\nmemcache_kv {VERSION}",
-        help="print the versions and exit",
+        version=f"memcached {PROTOCOL_VERSION}\nmemcache_kv {VERSION} ({FLAVOR})",
+        help="print the versions, and whether compiled modules are in use, and exit",
     )
     parser.add_argument("-i", "--license", action=_License, nargs=0, help="print the licence and exit")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from memcache_kv.compiled import PURE_VARIABLE
+
 PATIENCE_SECONDS = 60.0
 """After this, what should have happened counts as not happening."""
 
@@ -29,9 +31,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without our variables, and with these."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MEMCACHE_KV_")}
-    return clean | variables
+    """This process's environment without our settings, and with these variables."""
+    ours = {name for name in os.environ if name.startswith("MEMCACHE_KV_")} - {PURE_VARIABLE}
+    return {name: value for name, value in os.environ.items() if name not in ours} | variables
 
 
 def run_to_its_end(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

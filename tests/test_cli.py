@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
+from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import OPTIONS, Protection, Settings
 from memcache_kv.errors import ConfigError
 from memcache_kv.server import process
@@ -57,7 +58,10 @@ def test_the_version_is_memcacheds_and_ours(flag: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         main([flag])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.splitlines() == [f"memcached {PROTOCOL_VERSION}", f"memcache_kv {VERSION}"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"memcached {PROTOCOL_VERSION}",
+        f"memcache_kv {VERSION} ({FLAVOR})",
+    ]
 
 
 @pytest.mark.parametrize(

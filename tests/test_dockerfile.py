@@ -61,14 +61,21 @@ def test_only_known_instructions_are_used(instructions: Instructions) -> None:
 
 
 def test_the_base_is_a_slim_python_the_package_supports(instructions: Instructions) -> None:
-    match = re.fullmatch(r"python:3\.(\d+)-slim", instructions["FROM"][0])
+    match = re.fullmatch(r"python:3\.(\d+)-slim", instructions["FROM"][-1])
     assert match is not None
     assert int(match[1]) >= 11
 
 
+def test_a_python_of_the_same_version_compiles_the_wheel(instructions: Instructions) -> None:
+    compiling, base = instructions["FROM"]
+    assert compiling == f"{base.removesuffix('-slim')} AS build"
+    assert "COPY --from=build /wheels /wheels" in (ROOT / "Dockerfile").read_text()
+    assert "memcache-kv --version | grep -F '(compiled)'" in instructions["RUN"][-1]
+
+
 def test_the_server_runs_as_a_numeric_user_that_owns_the_directory_for_a_journal(instructions: Instructions) -> None:
     assert instructions["USER"] == ["11211:11211"]
-    [run] = instructions["RUN"]
+    run = instructions["RUN"][-1]
     assert "groupadd --system --gid 11211 memcache_kv" in run
     assert re.search("useradd --system --uid 11211 --gid 11211 .* memcache_kv ", run)
     assert "install -d -o 11211 -g 11211 /data" in run
@@ -81,7 +88,8 @@ def test_port_and_stop_signal_are_declared(instructions: Instructions) -> None:
 
 
 def test_everything_copied_exists_and_is_not_ignored(instructions: Instructions) -> None:
-    sources = [word for arguments in instructions["COPY"] for word in arguments.split()[:-1]]
+    copied = [arguments for arguments in instructions["COPY"] if not arguments.startswith("--from=")]
+    sources = [word for arguments in copied for word in arguments.split()[:-1]]
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
     for source in sources:
         assert (ROOT / source).exists(), f"{source} is copied into the image and is not there"
@@ -91,7 +99,8 @@ def test_everything_copied_exists_and_is_not_ignored(instructions: Instructions)
 def test_what_the_build_needs_is_copied(instructions: Instructions) -> None:
     copied = " ".join(instructions["COPY"])
     assert all(name in copied for name in ("pyproject.toml", "README.md", "LICENSE", "memcache_kv"))
-    assert "pip install --no-cache-dir '.[auth,progress]'" in instructions["RUN"][0]
+    assert "pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ." in instructions["RUN"][0]
+    assert 'pip install --no-cache-dir "$1[auth,progress]"' in instructions["RUN"][-1]
 
 
 def test_a_journal_is_kept_only_where_it_is_asked_for(instructions: Instructions) -> None:

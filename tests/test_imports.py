@@ -24,7 +24,7 @@ MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 
 LAYERS = [
-    {"errors", "version", "clock", "threads"},
+    {"errors", "version", "clock", "threads", "compiled"},
     {"config"},
     {"store"},
     {"observe", "progress"},

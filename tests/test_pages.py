@@ -37,7 +37,10 @@ UNTESTED = {
         "10.0.0.5 is not an address of this machine; tests/integration/test_tls.py has such listeners",
     "behind_a_proxy.md: defaults": "HAProxy",
     "behind_a_proxy.md: stream {": "nginx",
-    "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes 45 minutes",
+    "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
+    "where_the_time_goes.md: MEMCACHED=/path/to/memcached python -m benchmarks.profile --only get90,pipe32":
+        "tests/benchmarks profile a server",
+    "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""
 

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = shutil.ignore_patterns(
-    "__pycache__", "*.py[cod]", "*.egg-info", "PKG-INFO", "build", "dist", "data", ".git", ".venv", ".coverage*",
-    ".hypothesis", ".*_cache",
+    "__pycache__", "*.py[cod]", "*.so", "*.egg-info", "PKG-INFO", "build", "dist", "data", ".git", ".venv",
+    ".coverage*", ".hypothesis", ".*_cache",
 )  # fmt: skip
 """What a clone gets by being used, and what a source distribution has beside the repository's files."""
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from memcache_kv.commands.caller import Caller, observe_creation, observe_lookup
 from memcache_kv.store.entry import (
+    TRACKED,
     Entry,
     cas_of,
     deadline_of,
@@ -115,7 +116,7 @@ def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, En
     amount = request.amount if request.is_up else -request.amount
     number = max(0, number + amount) & LARGEST_NUMBER
     digits = b"%d" % number
-    state = state_of(old) if len(digits) <= length else 0
+    state = state_of(old) if len(digits) <= length else state_of(old) & TRACKED
     wire_bytes = pack(flags_of(before), digits.ljust(length))
     deadline = deadline_of(old) if request.deadline is None else request.deadline
     cas = _next_cas(store, request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from memcache_kv.commands.caller import Caller, observe_lookup
-from memcache_kv.store.entry import STALE, WON, Entry, cas_of, deadline_of, pack, state_of, wire_bytes_of
+from memcache_kv.store.entry import STALE, TRACKED, WON, Entry, cas_of, deadline_of, pack, state_of, wire_bytes_of
 from memcache_kv.store.store import Store
 from memcache_kv.store.writes import Outcome
 
@@ -76,7 +76,7 @@ def _remainder(store: Store, request: Deletion, old: Entry) -> Entry | None:
     wire_bytes, deadline, cas, state = wire_bytes_of(old), deadline_of(old), cas_of(old), state_of(old)
     before: Entry | None = old
     if request.empties:
-        wire_bytes, deadline, state, before = pack(request.flags, b""), 0, 0, None
+        wire_bytes, deadline, state, before = pack(request.flags, b""), 0, state & TRACKED, None
     if request.deadline is not None:
         deadline = request.deadline
     if request.invalidates:

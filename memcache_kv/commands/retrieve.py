@@ -10,7 +10,18 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from memcache_kv.commands.caller import Caller, observe_fetch, observe_lookup
-from memcache_kv.store.entry import FETCHED, STALE, WON, Entry, cas_of, deadline_of, pack, state_of, wire_bytes_of
+from memcache_kv.store.entry import (
+    FETCHED,
+    STALE,
+    TRACKED,
+    WON,
+    Entry,
+    cas_of,
+    deadline_of,
+    pack,
+    state_of,
+    wire_bytes_of,
+)
 from memcache_kv.store.store import Store
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
@@ -37,12 +48,11 @@ def get_with_cas(caller: Caller, key: bytes) -> Entry | None:
 def inspect(caller: Caller, key: bytes) -> Entry | None:
     """Return a key's item for me, or None. This does not count as a read of the item.
 
-    The first call makes the store keep access metadata for every item.
+    The item is tracked from now on.
     """
-    caller.store.keep_access_metadata()
     caller.counters.cmd_meta += 1
     observe_lookup(caller, key)
-    return caller.store.get_with_cas(key)
+    return caller.store.get_tracked(key)
 
 
 class Retrieval(NamedTuple):
@@ -126,8 +136,6 @@ def _retrieved(store: Store, request: Retrieval) -> Retrieved | None:
 def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
     """Retrieve an item, and change or create it, under the key's lock."""
     key, found = request.key, None
-    if request.wants_access_metadata:
-        store.keep_access_metadata()
 
     def decide(old: Entry | None) -> Entry | None:
         nonlocal found
@@ -140,7 +148,7 @@ def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
     expires = request.deadline is not None and 0 < request.deadline <= store.clock.now
     if not store.update(key, decide, forgets=expires) or found is None:
         return None
-    if store.records_access and request.is_read and not request.is_cut_short:
+    if request.is_read and not request.is_cut_short:
         store.record_access(key, found.entry)
     return found
 
@@ -148,14 +156,15 @@ def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
 def _made(store: Store, request: Retrieval, deadline: int) -> Retrieved:
     """Create the missing item with an empty value."""
     cas = request.new_cas or (store.next_cas() if request.needs_cas else 0)
-    state = 0 if request.is_cut_short else WON
+    state = (0 if request.is_cut_short else WON) | TRACKED * request.wants_access_metadata
     entry = store.renewed(request.key, pack(0, b""), deadline, cas, state)
     return Retrieved(entry, 0, store.clock.now, wins=True, is_made=True)
 
 
 def _changed(store: Store, request: Retrieval, old: Entry) -> Retrieved:
     """Return the item with its new deadline, CAS id and state; with the old entry if none of them changes."""
-    before, state, cas = deadline_of(old), state_of(old), cas_of(old)
+    before, cas = deadline_of(old), cas_of(old)
+    state = store.tracked_state(request.key, old) if request.wants_access_metadata else state_of(old)
     deadline = before if request.deadline is None else request.deadline
     if request.needs_cas and not cas:
         cas = store.next_cas()
@@ -163,9 +172,9 @@ def _changed(store: Store, request: Retrieval, old: Entry) -> Retrieved:
     wins = not is_won and (is_stale or _runs_out(request, deadline if request.recaches_after_touch else before))
     after = state | WON if wins and not request.is_cut_short else state
     new = old
-    if (deadline, cas, after) != (before, cas_of(old), state):
+    if (deadline, cas, after) != (before, cas_of(old), state_of(old)):
         new = store.renewed(request.key, wire_bytes_of(old), deadline, cas, after, old)
-    return Retrieved(new, before, store.accessed_at(old), bool(state & FETCHED), is_won, is_stale, wins)
+    return Retrieved(new, before, store.accessed_at(new), bool(state & FETCHED), is_won, is_stale, wins)
 
 
 def _runs_out(request: Retrieval, deadline: int) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from memcache_kv.compiled import PURE_VARIABLE
 from memcache_kv.config.memcached_options import MIB as MIB
 from memcache_kv.config.memcached_options import TlsOptions, Unused
 from memcache_kv.errors import EX_USAGE as EX_USAGE
@@ -497,7 +498,8 @@ def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -
     """Return the settings among the variables by their long names, without the variables that Kubernetes sets."""
     known = {option.variable: option.name for option in OPTIONS}
     ours = {name: value for name, value in environ.items() if name.startswith(VARIABLE_PREFIX)}
-    ours.pop(CONFIG_VARIABLE, None)
+    for other in (CONFIG_VARIABLE, PURE_VARIABLE):
+        ours.pop(other, None)
     foreign = [
         name
         for name, value in ours.items()

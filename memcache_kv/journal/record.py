@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import repeat
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from itertools import compress, repeat
+from typing import Annotated, Literal, NamedTuple, TypeAlias, cast
 from zlib import crc32
 
 import msgspec
 
 from memcache_kv.store.entry import (
+    JOURNALED,
     PLAIN,
+    PLAIN_LIMIT_BYTES,
     SPACE,
     STALE,
     WITH_CAS,
     WON,
+    Entry,
     cas_of,
     deadline_of,
     flags_of,
+    make_entry,
     moved,
+    state_of,
     value_of,
     wire_bytes_of,
 )
@@ -147,6 +152,9 @@ class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set",
     value64: bytes | None = None
 
 
+ENCODED = b"\n"
+"""Stands in a queue in place of a key, before a line, or several, that are encoded already. No entry of type bytes has
+such a key."""
 MIN_BATCH_LINES = 12
 """Fewer lines than this are faster to encode one by one."""
 _SET = b'"op":"set",'
@@ -156,14 +164,35 @@ _NO_FLAGS = b"0"[0]
 """The byte after an entry's first space if the client's flags are 0."""
 
 
+def queue_lines(queue: list[Entry], wall_ahead: int = 0) -> bytes:
+    """Return queued keys and entries as the lines of `set` records.
+
+    queue: keys and entries in turn, or ENCODED and a line, which is returned as it is. wall_ahead: how many seconds the
+    wall clock, by which expiry times are written, is ahead of the clock of the entries.
+    """
+    keys, entries = cast(list[bytes], queue[0::2]), queue[1::2]
+    are_small = [key != ENCODED and entry.__class__ is bytes for key, entry in zip(keys, entries, strict=True)]
+    small = cast(list[bytes], [*compress(entries, are_small)])
+    lines = set_lines([*compress(keys, are_small)], small, wall_ahead)
+    if len(small) == len(entries):
+        return lines
+    made = iter(lines.splitlines(keepends=True))
+    pairs = zip(keys, entries, are_small, strict=True)
+    return b"".join([next(made) if is_small else _other_line(key, entry, wall_ahead) for key, entry, is_small in pairs])
+
+
+def _other_line(key: bytes, entry: Entry, wall_ahead: int) -> bytes:
+    """Return a line that is encoded already, or that of an Item."""
+    return entry if key == ENCODED and isinstance(entry, bytes) else entry_line(key, entry, wall_ahead)
+
+
 def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> bytes:
     """Return the `set` records of these keys and entries, which must be of type bytes, as lines.
 
-    The result is the same as with `set_line` for each of them, but faster for many. wall_ahead: how many seconds the
-    wall clock, by which expiry times are written, is ahead of the clock of the entries.
+    The result is the same as with `entry_line` for each of them, but faster for many.
     """
     if len(entries) < MIN_BATCH_LINES:
-        return b"".join(map(_entry_line, keys, entries, repeat(wall_ahead)))
+        return b"".join(map(entry_line, keys, entries, repeat(wall_ahead)))
     flags: Iterable[int] = repeat(0)
     deadlines = ids = flags
     others = [entry for entry in entries if entry[-1] != PLAIN or entry[2] != SPACE or entry[1] != _NO_FLAGS]
@@ -180,9 +209,12 @@ def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> b
     return _framed_sets(_encoder.encode_lines(list(sets)))
 
 
-def _entry_line(key: bytes, entry: bytes, wall_ahead: int) -> bytes:
+def entry_line(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
+    """Return the `set` record of any entry as a line."""
+    wire_bytes = wire_bytes_of(entry)
     deadline = moved(deadline_of(entry), wall_ahead)
-    return set_line(key, flags_of(entry), deadline, cas_of(entry), value_of(wire_bytes_of(entry)))
+    state = state_of(entry) & JOURNALED
+    return set_line(key, flags_of(wire_bytes), deadline, cas_of(entry), value_of(wire_bytes), state)
 
 
 def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | None]]:
@@ -210,7 +242,7 @@ def _framed_sets(objects: bytes) -> bytes:
 
 
 def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
-    """Return a `set` record as a line. For many entries of type bytes, `set_lines` is faster.
+    """Return a `set` record as a line. For many entries, `queue_lines` is faster.
 
     exp: unix time of expiry by the wall clock, or 0. cas: 0 for none. state: the bits STALE and WON.
     """
@@ -290,3 +322,50 @@ def decode_line(line: bytes) -> Record:
     if record.cas > LAST_CAS:
         raise ValueError(f"the record has an unknown form: there is no CAS id {record.cas}")
     return record
+
+
+_LINE = re.compile(
+    rb'(?:(\{"crc":"........","len":\d++,)("op":"set","key":"([!#-[\]-~\x80-\xff]++)",'
+    rb'(?:"flags":(0|[1-9]\d*+),)?+(?:"exp":(0|[1-9]\d*+),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
+    rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
+)
+"""A line: either the parts of a `set` of text without escapes, or the whole line, which must be decoded as JSON."""
+
+
+def decode_lines(block: bytes) -> tuple[list[bytes], list[bytes | None]]:
+    """Return keys and their entries. For a line that was not checked: the line without its line feed, and None.
+
+    block: complete lines. The entries are those of `set` records of text without JSON escapes: the most common ones,
+    which are read without decoding the JSON. Every entry returned is of type bytes. Raises ValueError if such a line is
+    damaged.
+    """
+    if not _is_text(block):
+        lines = block[:-1].split(b"\n")
+        return lines, [None] * len(lines)
+    keys: list[bytes] = []
+    entries: list[bytes | None] = []
+    for head, body, key, flags, exp, value, other in _LINE.findall(block):
+        entry: Entry | None = None
+        if head:
+            if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
+                raise ValueError
+            wire_bytes = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
+            entry = make_entry(key, wire_bytes, int(exp)) if exp else wire_bytes
+        if isinstance(entry, bytes):
+            keys.append(key)
+            entries.append(entry)
+        else:
+            keys.append(other or head + body)
+            entries.append(None)
+    return keys, entries
+
+
+def _is_text(block: bytes) -> bool:
+    """Tell whether a block is valid UTF-8, which `_LINE` takes for granted."""
+    if block.isascii():
+        return True
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

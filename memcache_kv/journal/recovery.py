@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 from memcache_kv.errors import JournalCorrupt, JournalError
+from memcache_kv.journal.codec import decode_block
 from memcache_kv.journal.disk import Disk, write_all
 from memcache_kv.journal.manifest import Manifest, Part, check_version
 from memcache_kv.journal.record import LINE_HEAD, UNLIMITED, Record, Room, decode_line, parse_line
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
-    PLAIN_LIMIT_BYTES,
+    PLAIN,
+    WITH_CAS,
     Entry,
     cas_of,
     deadline_of,
@@ -33,12 +34,6 @@ CAS_RUN_BITS = 32
 crash is never given again."""
 CAS_RUN = 1 << CAS_RUN_BITS
 
-LINE = re.compile(
-    rb'(?:(\{"crc":"........","len":\d++,)("op":"set","key":"([!#-[\]-~\x80-\xff]++)",'
-    rb'(?:"flags":(0|[1-9]\d*+),)?+(?:"exp":(0|[1-9]\d*+),)?+"value":"([ !#-[\]-~\x80-\xff]{0,%d}+)"\})'
-    rb"|([^\n]*+))\n" % (PLAIN_LIMIT_BYTES // 2)
-)
-"""A line: either the parts of a `set` of text without escapes, or the whole line, which must be decoded as JSON."""
 NEW_DEADLINE = re.compile(rb'"op":"(?:touch|mark)",')
 """Occurs only in records that change a key's deadline: inside JSON strings the quotation marks are escaped."""
 STEPPED = re.compile(rb'"stepped":(-?\d++)')
@@ -342,18 +337,13 @@ class Survey:
 
     def apply_block(self, block: bytes) -> None:
         """Check a block of complete lines. Raises ValueError at the first invalid record."""
-        if not _is_text(block):
-            for line in block[:-1].split(b"\n"):
-                self._check(line)
-            self.found.records += block.count(b"\n")
-            return
-        found = LINE.findall(block)
-        for head, body, *_, other in found:
-            if not head:
-                self._check(other)
-            elif head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
-                raise ValueError
-        self.found.records += len(found)
+        keys, entries = decode_block(block)
+        for key, entry in zip(keys, entries, strict=True):
+            if entry is None:
+                self._check(key)
+            elif entry[-1] == WITH_CAS:
+                _count_cas(cas_of(entry), self.found)
+        self.found.records += len(keys)
 
 
 class Replay:
@@ -401,33 +391,22 @@ class Replay:
                 self._change(key, deadline=moved(deadline_of(entry), seconds))
 
     def apply_block(self, block: bytes) -> None:
-        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record.
-
-        Most lines are the `set` of a key and a small value without JSON escapes. These are read without decoding the
-        JSON.
-        """
-        if not _is_text(block):
-            self.apply([parse_line(line) for line in block[:-1].split(b"\n")])
-            return
-        store, expired, put = self._store, self._expired.table, self._store.restore_live
-        now = store.clock.now
-        found = LINE.findall(block)
-        for head, body, key, flags, exp, value, other in found:
-            if not head:
-                self._apply(parse_line(other))
+        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record."""
+        keys, entries = decode_block(block)
+        expired, put, now = self._expired.table, self._store.restore_live, self._store.clock.now
+        for key, entry in zip(keys, entries, strict=True):
+            if entry is None:
+                self._apply(parse_line(key))
                 continue
-            if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
-                raise ValueError
-            if not (flags or exp or (expired and key in expired)):
-                put(key, b" 0 %d\r\n%b\r\n" % (len(value), value))
-                continue
-            wire_bytes = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
-            deadline = int(exp or 0)
-            if (expired and key in expired) or 0 < deadline <= now:
-                self._keep(key, make_entry(key, wire_bytes, deadline, accessed=now))
+            kind = entry[-1]
+            if kind == WITH_CAS:
+                _count_cas(cas_of(entry), self.found)
+            is_live = kind == PLAIN or not 0 < deadline_of(entry) <= now
+            if is_live and not (expired and key in expired):
+                put(key, entry)
             else:
-                put(key, make_entry(key, wire_bytes, deadline) if deadline else wire_bytes)
-        self.found.records += len(found)
+                self._keep(key, entry)
+        self.found.records += len(keys)
 
     def _apply(self, record: Record) -> None:
         """Apply a record."""
@@ -495,26 +474,21 @@ class Replay:
         self._keep(key, changed)
 
 
-def _is_text(block: bytes) -> bool:
-    """Tell whether a block is valid UTF-8, which LINE takes for granted."""
-    if block.isascii():
-        return True
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _count(record: Record, found: Recovered) -> None:
     """Update the totals from a record. Raises JournalError if its format is newer than this program."""
-    if found.last_cas < record.cas <= found.last_cas + CAS_RUN or record.op == "start":
-        found.last_cas = max(found.last_cas, record.cas)
+    _count_cas(record.cas, found)
     if record.op == "start":
+        found.last_cas = max(found.last_cas, record.cas)
         check_version(record.version)
         found.room = record.room
     if record.op in ("start", "time", "end"):
         found.last_at = record.at or found.last_at
+
+
+def _count_cas(cas: int, found: Recovered) -> None:
+    """Update the highest CAS id that the store gave."""
+    if found.last_cas < cas <= found.last_cas + CAS_RUN:
+        found.last_cas = cas
 
 
 def _find_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:

@@ -6,16 +6,17 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from itertools import compress
 from threading import get_ident
 from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
+from memcache_kv.journal.codec import encode_queue
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
 from memcache_kv.journal.record import (
+    ENCODED,
     FORMAT_VERSION,
     UNLIMITED,
     Record,
@@ -24,9 +25,8 @@ from memcache_kv.journal.record import (
     mark_record,
     put_key,
     set_line,
-    set_lines,
 )
-from memcache_kv.store.entry import Entry, cas_of, deadline_of, flags_of, moved, value_of, wire_bytes_of
+from memcache_kv.store.entry import Entry, moved
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
@@ -45,9 +45,6 @@ FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
 QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
-ENCODED = b"\n"
-"""Stands in the queue in place of a key, before lines that are encoded already. No entry of type bytes has such a
-key."""
 QUEUED_OVERHEAD_BYTES = 64
 """What a queued record counts besides its key and entry; about what its line needs besides them."""
 MAX_STAMP_INTERVAL_SECONDS = 60
@@ -57,7 +54,6 @@ RECORDS_AT_ONCE = 384
 """How many small records are encoded before other threads get their turn."""
 ENCODE_SLICE_BYTES = 128 * 1024
 """Fewer records are encoded at once if they are longer than this together."""
-MIN_RECORDS_AT_ONCE = 16
 ENCODE_PAUSE_SECONDS = 0.00005
 """The least time for which other threads get their turn then."""
 
@@ -83,6 +79,9 @@ class Journal:
 
     When a write or an fsync fails, `refuses` becomes true: the store rejects all writes, and clients that wait for a
     record get an error. Queued records stay in the queue and are written again every second, until that succeeds.
+
+    The compiled requests queue their records themselves, as `put` does, with the attributes from `queue` to
+    `unstamped_second`. They hold the GIL meanwhile, after they have found that nobody holds `queue_lock`.
 
     Call `start` to start the thread; tests call `step` instead. Hold `pause_writing` while using the files.
 
@@ -144,11 +143,11 @@ class Journal:
         self._watchers: list[Callable[[], None]] = []
         self.may_delay = fsync is Fsync.ALWAYS
         """Whether a write may have to wait. If false, `own_position` and `must_wait` need not be called."""
-        self._positions: dict[int, int] = {}
+        self.positions: dict[int, int] = {}
         """For each thread, the position of its last write."""
-        self._lock = threading.Lock()
+        self.queue_lock = threading.Lock()
         self._wake = threading.Event()
-        self._is_awake = fsync is Fsync.ALWAYS
+        self.is_awake = fsync is Fsync.ALWAYS
         """Whether the thread needs no wake-up for a new record: it got one, or (always) `commit` gives it."""
         self._closing = False
         self._unsynced_since = 0.0
@@ -173,7 +172,7 @@ class Journal:
         self.files.open(self.start_line(stepped=self.stepped(0)))
 
     def _begin_queue(self) -> None:
-        self._queue: list[bytes] = []
+        self.queue: list[Entry] = []
         """Keys and entries in turn, or ENCODED and lines."""
         self._unsynced: list[bytes] = []
         """The lines that are written but not synced. They are written again if their fsync fails."""
@@ -182,7 +181,7 @@ class Journal:
         """Whether the file may not grow any more, by a limit of the file system or of the process."""
 
     def _begin_time(self, stepped: int | None) -> None:
-        self._new_second = 0
+        self.unstamped_second = 0
         """The second that has begun since the last record; 0 if none has."""
         self._stamped_second = int(self._unix_time())
         """The last second that a record gives."""
@@ -243,27 +242,23 @@ class Journal:
         self._append(set_line(key, flags, self._by_wall(deadline), cas, value, state))
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Record the same for an entry. Entries of type bytes are encoded later, many at once, which is faster."""
-        if entry.__class__ is not bytes:
-            wire_bytes = wire_bytes_of(entry)
-            self.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes))
-            return
-        lock = self._lock
+        """Record the same for an entry. It is encoded later, many at once, which is faster."""
+        lock = self.queue_lock
         lock.acquire()  # faster than `with`
         try:
-            if self._new_second:
+            if self.unstamped_second:
                 self._stamp_locked()
-            self._queue += (key, entry)
+            self.queue += (key, entry)
             self.queued_bytes += len(key) + len(entry) + QUEUED_OVERHEAD_BYTES
             self.position += 1
             if self.queued_bytes > self.queue_limit_bytes:
                 self.may_delay = True
             if self.may_delay:
-                self._positions[get_ident()] = self.position
+                self.positions[get_ident()] = self.position
         finally:
             lock.release()
-        if not self._is_awake:
-            self._is_awake = True
+        if not self.is_awake:
+            self.is_awake = True
             self._wake.set()
 
     def deleted(self, key: bytes) -> None:
@@ -296,20 +291,24 @@ class Journal:
 
         Called while all keys are locked. Records in the queue belong to the time before, so they are encoded now.
         """
-        with self._lock:
-            seconds, queue = wall_ahead - self._wall_ahead, self._queue
+        with self.queue_lock:
+            seconds, queue = wall_ahead - self._wall_ahead, self.queue
             if queue:
-                self._queue = [ENCODED, encoded(queue[0::2], queue[1::2], self._wall_ahead)]
+                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
             self._stepped_before = self._stepped_before or 0
-            self._wall_ahead, self._new_second = wall_ahead, now
+            self._wall_ahead, self.unstamped_second = wall_ahead, now
             self._stamp_locked()
         self._wake.set()
         way = "forward" if seconds > 0 else "back"
         self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
 
+    def wake_up(self) -> None:
+        """Have the thread write what is queued."""
+        self._wake.set()
+
     def new_second(self, now: int) -> None:
         """Let the next record be preceded by the time: it was made at this unix time or later."""
-        self._new_second = now
+        self.unstamped_second = now
 
     # For clients that wait
 
@@ -325,7 +324,7 @@ class Journal:
 
     def own_position(self) -> int:
         """Return the position of the calling thread's last write while `may_delay` was true; 0 for none."""
-        return self._positions.get(get_ident(), 0)
+        return self.positions.get(get_ident(), 0)
 
     def commit(self) -> None:
         """Have all queued records written now. Called by a thread that waits for them, after all its other work.
@@ -411,7 +410,7 @@ class Journal:
             time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / 8)
         else:
             time.sleep(GATHER_SECONDS)
-            self._is_awake = False
+            self.is_awake = False
 
     def _try_step(self) -> None:
         """Do what is due. A bug here must cost the clients no more than the journal."""
@@ -496,8 +495,8 @@ class Journal:
 
     def _take(self) -> Batch:
         """Take all records from the queue and encode them. Those taken before have been written or put back."""
-        with self._lock:
-            queue, self._queue = self._queue, []
+        with self.queue_lock:
+            queue, self.queue = self.queue, []
             position, queued_bytes = self.position, self.queued_bytes
             began, self._queue_ahead = self._queue_ahead, self._wall_ahead
         try:
@@ -506,26 +505,25 @@ class Journal:
             self._put_back(queue, began)
             raise
 
-    def _encoded(self, queue: list[bytes], queued_bytes: int, wall_ahead: int) -> bytes:
+    def _encoded(self, queue: list[Entry], queued_bytes: int, wall_ahead: int) -> bytes:
         """Encode queued records. Pauses now and then, except in a worker, whose clients wait for it."""
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
-        step = 2 * max(MIN_RECORDS_AT_ONCE, min(RECORDS_AT_ONCE, fitting))
+        step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
         slices = []
         for start in range(0, len(queue), step):
-            if start and get_ident() not in self._positions:
+            if start and get_ident() not in self.positions:
                 time.sleep(ENCODE_PAUSE_SECONDS)
-            part = queue[start : start + step]
-            slices.append(encoded(part[0::2], part[1::2], wall_ahead))
+            slices.append(encode_queue(queue[start : start + step], wall_ahead))
         return b"".join(slices)
 
-    def _put_back(self, queue: list[bytes], wall_ahead: int) -> None:
-        with self._lock:
-            self._queue[:0] = queue
+    def _put_back(self, queue: list[Entry], wall_ahead: int) -> None:
+        with self.queue_lock:
+            self.queue[:0] = queue
             self._queue_ahead = wall_ahead
 
     def _count_written(self, batch: Batch) -> None:
         self.written = batch.position
-        with self._lock:
+        with self.queue_lock:
             self.queued_bytes -= batch.queued_bytes
             self.may_delay = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
 
@@ -633,18 +631,18 @@ class Journal:
 
     def _stamp_time(self, at_once: bool = False) -> None:
         """Record the time without a write, if that is due and the disk works."""
-        with self._lock:
-            passed = self._new_second - self._stamped_second
-            if self._new_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
+        with self.queue_lock:
+            passed = self.unstamped_second - self._stamped_second
+            if self.unstamped_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
                 longer = min(2 * self._stamp_interval_seconds, MAX_STAMP_INTERVAL_SECONDS)
                 self._stamp_locked()
                 self._stamp_interval_seconds = longer
 
     def _stamp_locked(self) -> None:
         ahead = self._wall_ahead
-        stamp = line_of(Record("time", at=self._new_second + ahead, stepped=self.stepped(ahead)))
-        self._stamped_second, self._new_second, self._stamp_interval_seconds = self._new_second, 0, 1
-        self._queue += (ENCODED, stamp)
+        stamp = line_of(Record("time", at=self.unstamped_second + ahead, stepped=self.stepped(ahead)))
+        self._stamped_second, self.unstamped_second, self._stamp_interval_seconds = self.unstamped_second, 0, 1
+        self.queue += (ENCODED, stamp)
         self.queued_bytes += len(stamp) + QUEUED_OVERHEAD_BYTES
         self.position += 1
 
@@ -652,16 +650,3 @@ class Journal:
 def queue_limit_bytes(items_bytes: int) -> int:
     """Return the limit of the journal's queue for a server whose items may take `items_bytes`."""
     return max(MIN_QUEUE_LIMIT_BYTES, min(QUEUE_LIMIT_BYTES, int(items_bytes * QUEUE_PART)))
-
-
-def encoded(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
-    """Return the lines of queued records: of keys and entries, or as they are where ENCODED is in place of a key.
-
-    wall_ahead: how many seconds the wall clock is ahead of the clock of the entries.
-    """
-    if ENCODED not in keys:
-        return set_lines(keys, entries, wall_ahead)
-    are_sets = [key != ENCODED for key in keys]
-    lines = set_lines([*compress(keys, are_sets)], [*compress(entries, are_sets)], wall_ahead)
-    made = iter(lines.splitlines(keepends=True))
-    return b"".join([next(made) if is_set else entry for entry, is_set in zip(entries, are_sets, strict=True)])

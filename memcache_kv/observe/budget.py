@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
-LINES_SHARE = 0.1
-"""The part of the time that observed requests may take."""
+LINES_SHARE = 0.05
+"""The part of the time that lines may take. With what else an active observer costs, it stays within a tenth."""
 CREDIT_SECONDS = 1.0
-"""The time for which an unused share is kept: after a quiet second, a tenth of a second's work may come at once."""
+"""The time for which an unused share is kept: after a quiet second, a twentieth of its work may come at once."""
+REOPENED_SECONDS = 0.2
+"""The time whose share is there at least when somebody begins to observe."""
 LINES_BETWEEN_CHECKS = 64
 """The number of lines after which the time is looked at again."""
 
@@ -41,6 +43,10 @@ class Budget:
         self._free_at = monotonic() - CREDIT_SECONDS
         """When the share of the time that passed until then will have paid for all that was charged."""
         self._turn = _Turn()
+
+    def reopen(self) -> None:
+        """Let the next turns make some lines, whatever was charged before."""
+        self._free_at = min(self._free_at, self._monotonic() - REOPENED_SECONDS)
 
     def begin_turn(self) -> bool:
         """Begin to measure a turn of the calling thread; return whether its requests may be observed."""

@@ -37,8 +37,8 @@ class Observers:
         self.log = log
         self.prefixes = prefixes if prefixes is not None else Prefixes()
         self.watchers = watchers if watchers is not None else Watchers(Clock())
-        self.watchers.follow(self.refresh)
         self._budget = budget if budget is not None else Budget()
+        self.watchers.follow(self.refresh)
         self.active = False
         """Whether anything observes single requests."""
         self.takes_lines = False
@@ -50,7 +50,11 @@ class Observers:
         self.refresh()
 
     def refresh(self) -> None:
-        """Set `active` to whether anything observes single requests now."""
+        """Set `active` to whether anything observes single requests now.
+
+        Who has just begun to observe gets lines, even right after a flood.
+        """
+        self._budget.reopen()
         self._has_lines = self.log.verbosity > 1 or self.watchers.is_watched(*REQUEST_STREAMS)
         self.takes_lines = self._has_lines
         self.active = self._has_lines or self.prefixes.counting
@@ -66,6 +70,11 @@ class Observers:
         self.refresh()
 
     # The budget
+
+    def begin_turn(self) -> None:
+        """Note that the calling thread begins a turn: there may be time for lines again."""
+        if self._has_lines:
+            self.takes_lines = self._budget.begin_turn()
 
     def observe(self, act: Callable[[], bool]) -> bool:
         """Carry out requests, with lines about them if there is time, and charge for the time that this takes."""
@@ -89,6 +98,12 @@ class Observers:
         self.watchers.drop(Stream.MUTATIONS, stores)
         if self.log.verbosity > 1:
             self._unlogged += requests
+
+    def pass_over_set(self, key: bytes) -> None:
+        """Count a set of the fast path, as `pass_over` does, and its key."""
+        self.pass_over(0, 1, 1)
+        if self.prefixes.counting:
+            self.prefixes.stored(key)
 
     def _may_write(self, stream: Stream) -> bool:
         """Return whether to make a line of this stream; if it is watched and there is no time, count it as dropped."""

@@ -28,11 +28,11 @@ class Prefixes:
 
     def __init__(self, delimiter: str = ":", counting: bool = False) -> None:
         self.counting = counting
-        self._delimiter = delimiter.encode()
+        self.delimiter = delimiter.encode()
         self._counts: dict[bytes, list[int]] = {}
         self._lock = threading.Lock()
-        end = re.escape(self._delimiter)
-        self._heads = re.compile(rb"\n((?:get|mg|set|ms) %b)(?! )%b" % (_before(self._delimiter), end)).findall
+        end = re.escape(self.delimiter)
+        self._heads = re.compile(rb"\n((?:get|mg|set|ms) %b)(?! )%b" % (_before(self.delimiter), end)).findall
         """Finds what stands before the delimiter in each line, if there is one in the key."""
         self._recent: frozenset[bytes] = frozenset()
         """What it found in the last batch, if that was little."""
@@ -56,14 +56,22 @@ class Prefixes:
 
     def fetched_together(self, keys: Iterable[bytes], missed: Iterable[bytes]) -> None:
         """Count lookups of many keys, and those of them that found nothing."""
-        delimiter = self._delimiter
-        gets = Counter([key.partition(delimiter)[0] for key in keys if delimiter in key])
-        misses = Counter([key.partition(delimiter)[0] for key in missed if delimiter in key])
+        delimiter = self.delimiter
+        self.count_together(
+            [key.partition(delimiter)[0] for key in keys if delimiter in key],
+            [key.partition(delimiter)[0] for key in missed if delimiter in key],
+        )
+
+    def count_together(self, looked_up: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes] = ()) -> None:
+        """Count lookups of keys with these prefixes, those of them that found nothing, and storage commands."""
+        gets, misses, sets = Counter(looked_up), Counter(missed), Counter(stored)
         with self._lock:
             for prefix, number in gets.items():
                 counts = self._of_prefix_locked(prefix)
                 counts[GET] += number
                 counts[HIT] += number - misses[prefix]
+            for prefix, number in sets.items():
+                self._of_prefix_locked(prefix)[SET] += number
 
     def requested(self, requests: list[bytes], missed: list[bytes]) -> None:
         """Count lines of the text protocol, each a `get`, `mg`, `set` or `ms` of one key, without their line ends.
@@ -71,10 +79,10 @@ class Prefixes:
         missed: the keys that were not found.
         """
         text = b"\n" + b"\n".join(requests)
-        if self._delimiter not in text:
+        if self.delimiter not in text:
             return
         numbers = self._counted(text, len(requests))
-        misses = Counter([key.partition(self._delimiter)[0] for key in missed if self._delimiter in key])
+        misses = Counter([key.partition(self.delimiter)[0] for key in missed if self.delimiter in key])
         with self._lock:
             for head, number in numbers.items():
                 if not number:
@@ -94,7 +102,7 @@ class Prefixes:
 
         Mostly the heads are those of the batch before. If they account for all requests, no others are looked for.
         """
-        numbers = {head: text.count(b"\n%b%b" % (head, self._delimiter)) for head in self._recent}
+        numbers = {head: text.count(b"\n%b%b" % (head, self.delimiter)) for head in self._recent}
         if sum(numbers.values()) == requests:
             return numbers
         heads = self._heads(text)
@@ -127,7 +135,7 @@ class Prefixes:
 
     def _of_locked(self, key: bytes) -> list[int]:
         """Return the counts of a key's prefix, or counts that nobody reads for a key that is not counted."""
-        prefix, delimiter, _ = key.partition(self._delimiter)
+        prefix, delimiter, _ = key.partition(self.delimiter)
         return self._of_prefix_locked(prefix) if delimiter else [0, 0, 0, 0]
 
     def _of_prefix_locked(self, prefix: bytes) -> list[int]:

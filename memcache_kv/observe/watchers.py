@@ -12,7 +12,7 @@ from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
 from memcache_kv.store import Entry, Mode, Outcome
-from memcache_kv.store.entry import FETCHED, deadline_of, length_of, state_of, wire_bytes_of
+from memcache_kv.store.entry import deadline_of, length_of, wire_bytes_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
 from memcache_kv.store.writes import Write
@@ -224,10 +224,10 @@ class Watchers:
         clsid, size = self._class_of(key, wire_bytes_of(entry)), length_of(wire_bytes_of(entry))
         self._write(Stream.DELETIONS, f"deleted key={_encoded(key)} cmd={command} clsid={clsid} size={size}")
 
-    def evicted(self, key: bytes, entry: Entry, accessed: int) -> None:
-        """Report an eviction. accessed: the unix time when the item was last read or stored."""
+    def evicted(self, key: bytes, entry: Entry, accessed: int, was_read: bool) -> None:
+        """Report an eviction. accessed: the unix time when the item was last read or stored, as far as it is known."""
         now, deadline = self._clock.now, deadline_of(entry)
-        fetched = "yes" if state_of(entry) & FETCHED else "no"
+        fetched = "yes" if was_read else "no"
         ttl = deadline - now if deadline else -1
         clsid = self._class_of(key, wire_bytes_of(entry))
         self._write(

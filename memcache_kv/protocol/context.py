@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
@@ -18,6 +19,7 @@ from memcache_kv.store.store import Store
 from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
+    from memcache_kv.compiled.turn import Requests
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.observe.audit import AuditLog
 
@@ -67,6 +69,13 @@ class Context:
     census: Census = field(init=False)
     """The counts of items by size, as this worker made them."""
 
+    requests: Requests | None = field(init=False, default=None)
+    """Carries out requests in their common form; None if nothing compiled is in use, or without the GIL."""
+
     def __post_init__(self) -> None:
+        if ACCELERATED and HAS_GIL:
+            from memcache_kv.compiled.turn import Requests
+
+            self.requests = Requests(self.store, self.counters, self.observers, self.journal)
         self.census = Census(self.store, self.settings.track_sizes)
         self.turns = Turns(self.counters, self.log)

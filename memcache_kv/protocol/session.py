@@ -21,7 +21,8 @@ READ_BYTES = 16 * 1024
 FIRST_READ_BYTES = 470
 """How much a read asks for until a client sends more at once. The interpreter allocates a result of this size faster
 than a larger one, which needs malloc."""
-LARGEST_READ_BYTES = 1 << 20
+LARGEST_READ_BYTES = 1 << 17
+"""How much a read asks for at most: the other connections wait while that much is copied."""
 LINE_END_BYTES = 2
 TURN_BYTES = 1 << 20
 """Once the replies have this many bytes, they are sent before the next request is carried out."""
@@ -47,8 +48,9 @@ class Session:
     __slots__ = (
         "context", "store", "counters", "observers", "fd", "out", "closing", "paused", "want", "watcher",
         "close_reason", "turn_bytes", "origin", "user", "highest_class", "checked_commands",
-        "_list_bytes", "_takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_turn_ends_at",
-        "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block", "_store_wire_bytes",
+        "_list_bytes", "takes_small_sets", "_held", "_more", "_chunks", "_requests_per_turn", "_time_part",
+        "_turn_ends_at", "_command", "_mid_block", "_swallow_bytes", "_missing_bytes", "_head", "_block",
+        "_store_wire_bytes",
     )  # fmt: skip
 
     _added_end: ClassVar[bytes] = b""
@@ -82,7 +84,7 @@ class Session:
         self._more: Callable[[], None] | None = None
         """Continues a reply that takes more than one turn."""
         self._chunks: Iterator[bytes] = iter(())
-        self._requests_per_turn = context.settings.max_reqs_per_event
+        self._requests_per_turn, self._time_part = context.settings.max_reqs_per_event, 1.0
         self._turn_ends_at = 0.0
         """The monotonic time at which this turn's time is used up. A turn of the fast path alone does not set it."""
         self._command = ""
@@ -117,7 +119,7 @@ class Session:
         self.highest_class = highest_class(context.settings.admin_commands, self.origin, user_class)
         self.checked_commands = TO_CHECK[self.highest_class, context.audit is not None]
         """The commands that need a check of their class."""
-        self._takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
+        self.takes_small_sets = context.store.takes_small_sets and self.highest_class > CommandClass.READ
 
     def admits(self, command_class: CommandClass, describe: Callable[[], bytes]) -> bool:
         """Return whether the client may use a command of this class.
@@ -148,8 +150,18 @@ class Session:
         """
         raise NotImplementedError
 
-    def _run(self, data: bytes) -> None:
-        """Carry out requests until the input or the turn is used up."""
+    def receive_rest(self, data: bytes, done: int) -> None:
+        """Carry out the rest of an input whose first `done` requests were carried out elsewhere.
+
+        Their replies are in `out`, and `turn_bytes` is set. Call it only where `receive` would find nothing held.
+        """
+        self._run(data, 0, done)
+
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
+        """Carry out requests from `position` on until the input or the turn is used up.
+
+        done: how many requests of this turn were carried out already.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -173,8 +185,8 @@ class Session:
         """Continue; return False, as `_receive_general` does."""
         data, self._held = bytes(self._held), b""
         self.paused = False
+        self.turn_bytes = 0
         if self._more is not None:
-            self.turn_bytes = 0
             self._start_turn()
             try:
                 self._more()
@@ -190,9 +202,9 @@ class Session:
             self._run(data)
         return False
 
-    def limit_turn(self, requests: int) -> None:
-        """Carry out so many requests in one turn at most, from the next turn on."""
-        self._requests_per_turn = requests
+    def limit_turn(self, requests: int, time_part: float) -> None:
+        """Carry out at most this many requests in one turn, in this part of TURN_SECONDS, from the next turn on."""
+        self._requests_per_turn, self._time_part = requests, time_part
 
     def answer_chunks(self, chunks: Iterator[bytes]) -> None:
         """Reply with these chunks, which are produced one by one: in each turn as many as it has time and room for.
@@ -215,14 +227,14 @@ class Session:
         self._chunks = iter(())
 
     def _start_turn(self) -> None:
-        self._turn_ends_at = monotonic() + TURN_SECONDS
+        self._turn_ends_at = monotonic() + TURN_SECONDS * self._time_part
 
     def _is_time_up(self, command: str) -> bool:
         """Tell whether this turn's time is used up; if so, report the command that was carried out last."""
         overrun = monotonic() - self._turn_ends_at
         if overrun < 0:
             return False
-        self.context.turns.overran(self.fd, command, overrun + TURN_SECONDS)
+        self.context.turns.overran(self.fd, command, overrun + TURN_SECONDS * self._time_part)
         return True
 
     # Writes that the journal rejects
@@ -263,6 +275,11 @@ class Session:
         if self._swallow_bytes:
             return "conn_swallow"
         return "conn_nread" if self._mid_block else "conn_read"
+
+    @property
+    def is_amid_request(self) -> bool:
+        """Whether the session holds an incomplete request."""
+        return bool(self._held) or self._mid_block
 
     @property
     def held_bytes(self) -> int:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from memcache_kv.config.memcached_options import MIB
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import READING, WAITING_FOR_MEMORY, Connection
 from memcache_kv.server.connection_table import ConnectionTable
+from memcache_kv.server.turn_limits import TurnLimits
 from memcache_kv.stats.connections import ConnectionMemory
-
-if TYPE_CHECKING:
-    from memcache_kv.protocol.session import Session
 
 UNCOUNTED_BYTES = 4096
 """A connection that keeps less is not counted: nearly all do, and no work is spent on them."""
 SHARE_OF_FREE = 16
 """While memory is short, a connection may keep this part of what is free. Above it, no more input is read."""
-SHORT_REQUESTS = 16
-"""The requests that a connection carries out in one turn while memory is short: their replies are kept together."""
 RELIEF_PART = 7 / 8
 """Beyond the limit, the largest connections are closed until all others keep no more than this part of it."""
 WAIT_SECONDS = 2.0
@@ -40,13 +35,13 @@ class Holders:
         table: ConnectionTable,
         close: Callable[[Connection], None],
         log: Log,
-        requests_per_turn: int,
+        limits: TurnLimits,
     ) -> None:
         self._memory = memory
         self._table = table
         self._close = close
         self._log = log
-        self._requests_per_turn = requests_per_turn
+        self._limits = limits
         self._counted: dict[Connection, None] = {}
         self._is_short = False
         """Whether this worker's connections were last told that memory is short."""
@@ -76,11 +71,6 @@ class Holders:
             del self._counted[connection]
         self._memory.add(change)
 
-    def limit_turn(self, protocol: Session) -> None:
-        """Limit the turns of a new protocol, if memory is short."""
-        if self._is_short:
-            protocol.limit_turn(min(SHORT_REQUESTS, self._requests_per_turn))
-
     def must_wait(self, connection: Connection) -> bool:
         """Return whether no more input is read from a connection, as it keeps too much of it while memory is short."""
         memory = self._memory
@@ -101,9 +91,7 @@ class Holders:
         if memory.is_short == self._is_short:
             return
         self._is_short = memory.is_short
-        requests = min(SHORT_REQUESTS, self._requests_per_turn) if self._is_short else self._requests_per_turn
-        for connection in self._table.by_fd.values():
-            connection.protocol.limit_turn(requests)
+        self._limits.set_memory_short(self._is_short)
         if self._is_short:
             for connection in [c for c in self._counted if c.state is READING and self.must_wait(c)]:
                 self.hold_back(connection)

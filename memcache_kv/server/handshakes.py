@@ -30,31 +30,27 @@ class Handshakes:
     def __init__(self, tls: Tls | None, log: Log) -> None:
         self._tls = tls
         self._log = log
-        self._ready: dict[Connection, None] = {}
+        self.ready: dict[Connection, None] = {}
+        """The handshakes that can go on without waiting for their clients."""
 
     def start(self, connection: Connection) -> None:
         """Start the time limit of a handshake."""
         connection.give_up_at = time.monotonic() + HANDSHAKE_SECONDS
 
-    @property
-    def has_ready(self) -> bool:
-        """Whether a handshake can go on without waiting for its client."""
-        return bool(self._ready)
-
     def add_ready(self, connection: Connection) -> None:
         """Remember that a connection's handshake can go on. The first one that is added goes on first."""
-        self._ready[connection] = None
+        self.ready[connection] = None
 
     def take_ready(self) -> list[Connection]:
         """Return those whose handshakes go on in this turn, and forget them. The others stay for later turns."""
-        taken = list(islice(self._ready, STEPS_PER_TURN))
+        taken = list(islice(self.ready, STEPS_PER_TURN))
         for connection in taken:
-            del self._ready[connection]
+            del self.ready[connection]
         return taken
 
     def forget(self, connection: Connection) -> None:
         """Forget a connection that is being closed."""
-        self._ready.pop(connection, None)
+        self.ready.pop(connection, None)
 
     def step(self, connection: Connection) -> bool:
         """Continue as far as the socket allows; return whether the handshake is over. Raises OSError if it fails."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
+from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import Settings, split_class_prefix
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.observe.log import Log
@@ -34,6 +35,7 @@ from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.sizes import size_classes
 from memcache_kv.store.time import Time
+from memcache_kv.version import VERSION
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
@@ -240,6 +242,7 @@ class Server:
             listener.start()
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
+        self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")
         self.log.say(f"listening on {', '.join(self.addresses)}")
 
     def reload(self) -> None:
@@ -370,13 +373,12 @@ class Server:
     def _streams_changed(self) -> None:
         """Report evictions to the watchers while somebody watches them."""
         if self.watchers.is_watched(Stream.EVICTIONS):
-            self.store.keep_access_metadata()
             self.store.watch_evictions(self._evicted)
         else:
             self.store.watch_evictions(None)
 
-    def _evicted(self, key: bytes, entry: Entry) -> None:
-        self.watchers.evicted(key, entry, self.store.accessed_at(entry))
+    def _evicted(self, key: bytes, entry: Entry, was_read: bool) -> None:
+        self.watchers.evicted(key, entry, self.store.accessed_at(entry), was_read)
 
     def _hand_over(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
         next(self._turns).adopt(sock, listener_class)

@@ -74,8 +74,8 @@ class LoginThrottle:
         self._connections = connections
         self._addresses = addresses
         self._seconds = seconds
-        self._strangers: dict[int, tuple[Stranger, LoginAttempts]] = {}
-        """Those without a login yet, by their descriptors."""
+        self.strangers: dict[int, tuple[Stranger, LoginAttempts]] = {}
+        """The connections without a login yet, by number."""
         self._check_overdue_at = 0.0
 
     def attempts(self, sock: socket.socket) -> LoginAttempts | None:
@@ -85,7 +85,7 @@ class LoginThrottle:
         fd = sock.fileno()
         stranger = Stranger(self, fd, time.monotonic() + self._seconds)
         attempts = LoginAttempts(self._logins, client_network(peer_of(sock)), stranger)
-        self._strangers[fd] = stranger, attempts
+        self.strangers[fd] = stranger, attempts
         return attempts
 
     def secured(self, fd: int) -> None:
@@ -100,7 +100,7 @@ class LoginThrottle:
 
     def closed(self, fd: int) -> None:
         """Forget a connection that is closed."""
-        self._strangers.pop(fd, None)
+        self.strangers.pop(fd, None)
 
     def hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
         """Add this many seconds to the delay of a connection's replies."""
@@ -109,7 +109,7 @@ class LoginThrottle:
             connection.protocol.closing = True
         if seconds:
             connection.held_until = max(connection.held_until, time.monotonic()) + seconds
-            self._strangers[fd][0].give_up_at += seconds
+            self.strangers[fd][0].give_up_at += seconds
 
     def await_check(self, fd: int) -> None:
         """Hold a connection's replies back until its check is over."""
@@ -118,7 +118,7 @@ class LoginThrottle:
 
     def holds(self, connection: Connection) -> bool:
         """Return whether the connection's replies must still wait. After a check, resume its protocol."""
-        _, attempts = self._strangers.get(connection.fd, (None, None))
+        _, attempts = self.strangers.get(connection.fd, (None, None))
         if (attempts is not None and attempts.is_checking) or connection.held_until > time.monotonic():
             return True
         connection.held_until = 0.0
@@ -133,11 +133,11 @@ class LoginThrottle:
     def overdue(self) -> list[Connection]:
         """Return those that have taken too long to log in. They are looked for once in OVERDUE_CHECK_SECONDS."""
         now = time.monotonic()
-        if not self._seconds or not self._strangers or now < self._check_overdue_at:
+        if not self._seconds or not self.strangers or now < self._check_overdue_at:
             return []
         self._check_overdue_at = now + OVERDUE_CHECK_SECONDS
         found = []
-        for fd, (stranger, attempts) in self._strangers.items():
+        for fd, (stranger, attempts) in self.strangers.items():
             if attempts.is_checking:
                 stranger.give_up_at += OVERDUE_CHECK_SECONDS
             elif stranger.give_up_at <= now:

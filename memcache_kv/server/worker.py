@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.protocol import Context
+from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
+from memcache_kv.protocol.text.framing import TextProtocol
 from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import (
     CLOSING,
@@ -31,16 +33,19 @@ from memcache_kv.server.connection import (
     origin_of,
     set_tcp_options,
 )
-from memcache_kv.server.connection_memory import UNCOUNTED_BYTES, Holders
+from memcache_kv.server.connection_memory import Holders
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.handshakes import Handshakes
 from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
+from memcache_kv.server.turn_limits import CROWD, TurnLimits
 from memcache_kv.stats.connections import ConnectionStatus
+from memcache_kv.stats.turns import SHORT_TURN_SECONDS
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
+    from memcache_kv.compiled.turn import Requests
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -66,8 +71,8 @@ class Worker(ServerThread):
 
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
-        "_poller", "_wake_up", "_table", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted", "_to_resume",
-        "_stopping", "_commit_by", "_addresses",
+        "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
+        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "_turn_began_at",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -82,7 +87,7 @@ class Worker(ServerThread):
         super().__init__("worker")
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
-        self._watchers = context.observers.watchers
+        self._observers, self._watchers = context.observers, context.observers.watchers
         self._tls = tls
         self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
@@ -90,13 +95,8 @@ class Worker(ServerThread):
         self._poller = new_poller()
         self._wake_up = WakeUp(self._poller)
         self._table = ConnectionTable(self._poller)
-        self._holders = Holders(
-            context.connection_memory,
-            self._table,
-            self._close,
-            context.log,
-            context.settings.max_reqs_per_event,
-        )
+        self._limits = TurnLimits(self._table, context.clock, context.settings.max_reqs_per_event)
+        self._holders = Holders(context.connection_memory, self._table, self._close, context.log, self._limits)
         context.connection_memory.follow(self.wake)
         self._handlers: dict[State, Callable[[Connection], None]] = {
             HANDSHAKE: self._queue_handshake,
@@ -111,15 +111,25 @@ class Worker(ServerThread):
         self._throttle = LoginThrottle(
             logins, context.log, self._table.by_fd, self.wake, self._addresses, context.settings.login_timeout
         )
+        self._strangers = self._throttle.strangers
         self._adopted: deque[tuple[socket.socket, CommandClass | None]] = deque()
         self._to_resume: deque[int] = deque()
         """The numbers of connections whose `resume` is due."""
         self._stopping = False
         self._commit_by = 0.0
         """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
+        self._turn_began_at = 0.0
+        self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
+
+    def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
+        from memcache_kv.compiled.turn import Turn
+
+        return Turn(
+            requests, self._table.by_fd, self._poller, self, Connection, TextProtocol, BinaryProtocol, READING
+        ).serve_ready
 
     # For other threads
 
@@ -172,7 +182,7 @@ class Worker(ServerThread):
         """Serve until `stop`; then send pending replies. Close the connections, after an error too."""
         try:
             while not self._stopping:
-                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.has_ready else IDLE_SECONDS)
+                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.ready else IDLE_SECONDS)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
@@ -184,60 +194,117 @@ class Worker(ServerThread):
             self._poller.close()
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Wait for events, serve each connection that has one, then do what is due.
+        """Wait for events, serve each connection that has one, then do what is due."""
+        events = self._serve_ready(timeout_seconds)
+        self._do_what_is_due(events > 0)
+        seconds = time.monotonic() - self._turn_began_at
+        if seconds > SHORT_TURN_SECONDS:
+            self.context.turns.end(seconds, events)
 
-        Connections in READING are served here. If the fast path carries out everything, no further call is needed, with
-        or without TLS and a journal.
+    def serve_ready(self, timeout_seconds: float) -> int:
+        """Wait for events for at most so long, and serve each connection that has one. Return the number of events.
+
+        The compiled turn does the same.
         """
+        connections = self._table.by_fd
         events = self._poller.poll(timeout_seconds)
-        if self._clock.tick():
-            self.context.store.new_second()
-        started_at = self._clock.ticked_at  # other threads tick too
-        connections, counters, read, write, now = self._table.by_fd, self._counters, os.read, os.write, self._clock.now
-        journal = self._journal
-        last_change = journal.own_position if journal is not None and journal.may_delay else None
+        self.begin_turn(len(events))
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
-                self._handle(fd, connection)
-                continue
-            reply, protocol, tls = b"", connection.protocol, connection.tls
-            try:
-                data = read(fd, protocol.want) if tls is None else tls.read(READ_BYTES)
-                if not data:
-                    self._close(connection, "normal" if protocol.watcher is None else "error")
-                    continue
-                if len(data) == FIRST_READ_BYTES:
-                    data = connection.read_rest(data)
-                counters.bytes_read += len(data)
-                connection.last_active = now
-                before = 0 if last_change is None else last_change()
-                was_fast = protocol.receive(data)
-                if last_change is not None and (position := last_change()) != before:
-                    self._answer_once_saved(connection, position)
-                    continue
-                if not was_fast:
-                    self._answer(connection)
-                    continue
-                out = protocol.out
-                if not out:  # all had noreply
-                    continue
-                reply = out[0] if len(out) == 1 else b"".join(out)
-                out.clear()
-                count = write(fd, reply) if tls is None else tls.write(reply)
-                counters.bytes_written += count
-                if count != len(reply):
-                    connection.unsent = memoryview(reply)[count:]
-                    self._enter(connection, WAITING_FOR_SOCKET)
-            except BlockingIOError:
-                connection.unsent = memoryview(reply) if reply else None
-                self._attempt(self._wait_for_socket, connection)
-            except OSError as error:
-                self._broken(connection, error)
-            except Exception as error:  # a bug or no memory: the other connections are still served
-                self._drop(connection, error)
-        self._do_what_is_due(bool(events))
-        self.context.turns.end(time.monotonic() - started_at, len(events))
+                self.handle(fd, connection)
+            else:
+                self.serve(connection)
+        return len(events)
+
+    # For the part of a turn that may be compiled
+
+    def begin_turn(self, events: int) -> None:
+        """Note the time and the number of events, as the wait for them is over."""
+        if events >= CROWD or self._limits.is_crowded:
+            self._limits.count_ready(events + len(self._table.paused))
+        if self._clock.tick():
+            self.context.store.new_second()
+        self._turn_began_at = self._clock.ticked_at  # other threads tick too
+        if self._observers.active:
+            self._observers.begin_turn()
+
+    def handle(self, fd: int, connection: Connection | None) -> None:
+        """Handle an event of the pipe, or of a connection that is not READING."""
+        if connection is not None:
+            self._attempt(self._handlers[connection.state], connection)
+        elif fd == self._wake_up.fd:
+            self._serve_other_threads()
+
+    def serve(self, connection: Connection) -> None:
+        """Read once from a connection that is READING, carry out its requests and send the replies.
+
+        If the fast path carries out everything, no further call is needed, with or without TLS and a journal.
+        """
+        fd, protocol, tls, journal, reply = connection.fd, connection.protocol, connection.tls, self._journal, b""
+        try:
+            data = os.read(fd, protocol.want) if tls is None else tls.read(READ_BYTES)
+            if not data:
+                self.close_by_client(connection)
+                return
+            if len(data) == FIRST_READ_BYTES:
+                data = connection.read_rest(data)
+            self._counters.bytes_read += len(data)
+            connection.last_active = self._clock.now
+            before = journal.own_position() if journal is not None and journal.may_delay else None
+            was_fast = protocol.receive(data)
+            if journal is not None and before is not None and (position := journal.own_position()) != before:
+                self._answer_once_saved(connection, position)
+                return
+            if not was_fast:
+                self._answer(connection)
+                return
+            out = protocol.out
+            if not out:  # all had noreply
+                return
+            reply = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            count = os.write(fd, reply) if tls is None else tls.write(reply)
+            self._counters.bytes_written += count
+            if count != len(reply):
+                connection.unsent = memoryview(reply)[count:]
+                self._enter(connection, WAITING_FOR_SOCKET)
+        except BlockingIOError:
+            connection.unsent = memoryview(reply) if reply else None
+            self._attempt(self._wait_for_socket, connection)
+        except OSError as error:
+            self.broken(connection, error)
+        except Exception as error:  # a bug or no memory: the other connections are still served
+            self.drop(connection, error)
+
+    def serve_rest(self, connection: Connection, data: bytes, done: int) -> None:
+        """Carry out the rest of what was read, after `done` requests, and send all replies."""
+        connection.protocol.receive_rest(data, done)
+        self._answer(connection)
+
+    def await_socket(self, connection: Connection) -> None:
+        """Wait until the socket accepts the unsent replies."""
+        self._enter(connection, WAITING_FOR_SOCKET)
+
+    def close_by_client(self, connection: Connection) -> None:
+        """Close a connection whose client has closed it."""
+        self._close(connection, "normal" if connection.protocol.watcher is None else "error")
+
+    def drop(self, connection: Connection, error: Exception) -> None:
+        """Close a connection after an unexpected error, and log the error."""
+        self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
+        self._close(connection)
+
+    def broken(self, connection: Connection, error: OSError) -> None:
+        """Close a connection after a failed read or write, and log the error."""
+        if self._tls is not None and self._tls.has_failed(error):
+            self._tls.count("proto_errors")
+            self.context.log.event(f"<{connection.fd} TLS failed: {error}")
+        else:
+            self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
+        self._close(connection)
+
+    # What is due
 
     def _do_what_is_due(self, had_events: bool) -> None:
         """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""
@@ -249,14 +316,15 @@ class Worker(ServerThread):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
-        for connection in self._throttle.overdue():
-            self._close_stranger(connection)
+        if self._strangers:
+            for connection in self._throttle.overdue():
+                self._close_stranger(connection)
         if self._table.waiting:
             self._end_waits()
 
     def _end_waits(self) -> None:
         """Continue handshakes, and end the waits that end by the clock."""
-        if self._handshakes.has_ready:
+        if self._handshakes.ready:
             for connection in self._handshakes.take_ready():
                 self._attempt(self._continue_handshake, connection)
         if self._table.handshaking:
@@ -269,19 +337,12 @@ class Worker(ServerThread):
         if self._table.awaiting_memory:
             self._holders.end_long_waits()
 
-    def _handle(self, fd: int, connection: Connection | None) -> None:
-        """Handle an event of the pipe, or of a connection that is not READING."""
-        if connection is not None:
-            self._attempt(self._handlers[connection.state], connection)
-        elif fd == self._wake_up.fd:
-            self._serve_other_threads()
-
     def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
         """Call `act` with a connection; after an unexpected error, close only that connection."""
         try:
             act(connection)
         except Exception as error:
-            self._drop(connection, error)
+            self.drop(connection, error)
 
     def _serve_other_threads(self) -> None:
         """Handle requests of other threads: adopt sockets, resume protocols, send replies that the journal releases."""
@@ -329,7 +390,7 @@ class Worker(ServerThread):
                     if connection.state is WAITING_FOR_JOURNAL:
                         self._release(connection)
                 except Exception as error:
-                    self._drop(connection, error)
+                    self.drop(connection, error)
 
     def _close_idle(self) -> None:
         """Close the connections that have been idle for too long. Checks once a second."""
@@ -391,7 +452,7 @@ class Worker(ServerThread):
     def _settle(self, fd: int, protocol: Session) -> None:
         """Set a connection's protocol, once its first byte has decided which."""
         self._table.by_fd[fd].protocol = protocol
-        self._holders.limit_turn(protocol)
+        self._limits.apply(protocol)
 
     def _close(self, connection: Connection, reason: str = "error") -> None:
         """Close a connection and release its resources; do nothing if it is already closed."""
@@ -414,20 +475,6 @@ class Worker(ServerThread):
         self._addresses.close(connection.fd)
         self.context.totals.close()  # before the client can notice the close
         connection.socket.close()
-
-    def _drop(self, connection: Connection, error: Exception) -> None:
-        """Close a connection after an unexpected error, and log the error."""
-        self.context.log.failure_rarely(f"<{connection.fd} dropped after an error of the server", error)
-        self._close(connection)
-
-    def _broken(self, connection: Connection, error: OSError) -> None:
-        """Close a connection after a failed read or write, and log the error."""
-        if self._tls is not None and self._tls.has_failed(error):
-            self._tls.count("proto_errors")
-            self.context.log.event(f"<{connection.fd} TLS failed: {error}")
-        else:
-            self.context.log.event(f"<{connection.fd} broken: {error.strerror or error}")
-        self._close(connection)
 
     def _enter(self, connection: Connection, state: State) -> None:
         """Put a connection into a state, and count what it keeps there. It may be closed for memory then."""
@@ -501,7 +548,7 @@ class Worker(ServerThread):
         try:
             connection.send()
         except OSError as error:
-            self._broken(connection, error)
+            self.broken(connection, error)
             return
         protocol = connection.protocol
         if connection.unsent is not None:
@@ -513,7 +560,7 @@ class Worker(ServerThread):
         else:
             if connection.state is not READING:
                 self._table.enter(connection, READING)
-            if connection.counted_bytes or protocol.held_bytes > UNCOUNTED_BYTES or protocol.watcher is not None:
+            if connection.counted_bytes or protocol.is_amid_request or protocol.watcher is not None:
                 self._count_input(connection)
 
     def _count_input(self, connection: Connection) -> None:

@@ -179,7 +179,7 @@ class Tally:
 
     def finish(self, counts: Counts) -> None:
         """Put the result into `counts`."""
-        sizes, since = self._store.sizes, self._store.access_metadata_since
+        sizes, since = self._store.sizes, self._store.clock.started
         for length, number in self._lengths.items():
             self._add_sized(sizes.bytes_with_header(abs(length), has_flags=length < 0), number, since)
         counts.classes, counts.sizes = self._items, self._sizes

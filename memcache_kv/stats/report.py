@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from memcache_kv.compiled import ACCELERATED
 from memcache_kv.stats.census import Census, Counts
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
@@ -35,6 +36,8 @@ Walk: TypeAlias = Iterator[list[Row]]
 
 OWN_PREFIX = "memcache_kv_"
 """The prefix of the names that memcached does not have."""
+OWN = b"memcache_kv"
+"""The argument of `stats` for the report that memcached does not have: its own tests count the lines of `stats`."""
 CONNECTIONS_AT_ONCE = 32
 SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields", "longest_turn_us")
 """Counters that memcached reports elsewhere than with the others."""
@@ -118,8 +121,6 @@ def general(context: ReportedServer) -> Report:
     yield from _log(context)
     yield from _items(context)
     yield from _lru(context)
-    yield OWN_PREFIX + "longest_turn_us", counters.longest_turn_us
-    yield from _connection_memory(context.connection_memory)
     yield from _journal(context)
     yield from _strangers(context)
 
@@ -269,10 +270,14 @@ def _strangers(context: ReportedServer) -> Report:
         yield OWN_PREFIX + "log_dropped_lines", dropped_lines
 
 
-def _connection_memory(memory: ConnectionMemory) -> Report:
+def own(context: ReportedServer) -> Report:
+    """Yield the rows of `stats memcache_kv`: what `stats` of memcached has no room for."""
+    memory = context.connection_memory
+    yield f"{OWN_PREFIX}longest_turn_us", total(context.all_counters).longest_turn_us
     yield f"{OWN_PREFIX}connection_memory", memory.used_bytes
     yield f"{OWN_PREFIX}connection_memory_limit", memory.limit_bytes
     yield f"{OWN_PREFIX}connections_closed_for_memory", memory.closed
+    yield f"{OWN_PREFIX}accelerated", int(ACCELERATED)
 
 
 def _journal(context: ReportedServer) -> Report:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from memcache_kv.observe.log import Log
 from memcache_kv.stats.counters import Counters
 
+SHORT_TURN_SECONDS = 0.001
+"""A turn that takes less need not be reported."""
 SLOW_SECONDS = 0.05
 """A turn of the loop that takes longer is logged."""
 

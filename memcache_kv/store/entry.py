@@ -8,7 +8,7 @@ An entry is one of these:
 - plain: the wire bytes alone, for a small value without expiry time and CAS id;
 - *marked* bytes: metadata replaces the last line end, and the last byte says which: CAS id, deadline and WITH_CAS, or
   deadline and EXPIRING. The last byte of a plain entry is the line feed, so one byte tells the three forms apart;
-- an `Item`, for large values, for keys that a text command can't contain, and for items with access metadata.
+- an `Item`, for large values, for keys that a text command can't contain, and for tracked items (`TRACKED`).
 
 An `Item` takes 112 bytes more than bytes do, and the garbage collector would have to visit it; marked bytes take 3 or
 11 more. An entry is replaced by one assignment, so a reader without a lock sees the old entry or the new one.
@@ -62,6 +62,11 @@ STALE = 2
 fresh value (protocol.txt, "Stale items")."""
 WON = 4
 """State bit: a client has won."""
+TRACKED = 8
+"""State bit: a client has asked when the item was last read, or whether it was. A value that replaces it is tracked
+too."""
+JOURNALED = STALE | WON
+"""The state bits that the journal has."""
 
 
 class Item:
@@ -80,9 +85,9 @@ class Item:
         self.cas = cas
         """The CAS id; 0 until a client asks for one."""
         self.accessed = accessed
-        """Unix time at which the item was stored or, if the store keeps access metadata, last read."""
+        """Unix time at which the item was last read, or stored if it was never read."""
         self.state = state
-        """The bits FETCHED, STALE and WON."""
+        """The bits FETCHED, STALE, WON and TRACKED."""
 
     def __len__(self) -> int:
         """Return the item's size in bytes, the object included, so that `len` works for any entry."""
@@ -142,7 +147,7 @@ def deadline_of(entry: Entry) -> int:
 
 
 def state_of(entry: Entry) -> int:
-    """Return the entry's state: the bits FETCHED, STALE and WON."""
+    """Return the entry's state: the bits FETCHED, STALE, WON and TRACKED."""
     return entry.state if isinstance(entry, Item) else 0
 
 

@@ -56,7 +56,7 @@ class Limits:
         self._tells_evictions = False
         self._check_every_bytes = 0
         self._held_bytes = 0
-        """What was used after the last check."""
+        """What was used after the last check, or when the limit was changed."""
         self.set_limit(limit_bytes)
 
     @property
@@ -70,8 +70,12 @@ class Limits:
         return sum(len(shard.table) for shard in self._shards)
 
     def set_limit(self, limit_bytes: int) -> None:
-        """Change the memory limit. If it is exceeded, items are evicted from now on, a few at a time."""
+        """Change the memory limit. If it is exceeded, items are evicted from now on, a few at a time.
+
+        What was stored before the change is not evicted at the cost of the next write.
+        """
         self.limit_bytes = limit_bytes
+        self._held_bytes = self.used_bytes
         self.reserve(0)
         self._check_soon()
 

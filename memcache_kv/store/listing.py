@@ -14,14 +14,12 @@ from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
 from memcache_kv.store.entry import (
-    FETCHED,
     Entry,
     cas_of,
     deadline_of,
     flags_of,
     is_plain_key,
     length_of,
-    state_of,
     wire_bytes_of,
 )
 from memcache_kv.store.store import Store
@@ -100,7 +98,7 @@ def _meta_line(store: Store, key: bytes, entry: Entry) -> bytes:
         deadline_of(entry) or -1,
         store.accessed_at(entry),
         cas_of(entry),
-        b"yes" if state_of(entry) & FETCHED else b"no",
+        b"yes" if store.was_read(key, entry) else b"no",
         store.class_of(key, entry),
         store.size_of(key, entry),
         flags_of(wire_bytes_of(entry)),

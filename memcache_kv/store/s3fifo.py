@@ -8,7 +8,7 @@ from typing import Final
 
 from memcache_kv.store.entry import Entry, deadline_of
 
-SMALL_PART: Final = 0.12
+SMALL_PART: Final = 0.1
 """The part of all items in the small queue. A larger part would evict items from main too early, in favour of items
 that are read once."""
 CHANCES_PER_EVICTION: Final = 8
@@ -18,8 +18,8 @@ TURNS: Final = 3
 MARKS_PER_ITEM: Final = 4
 """At least; at most twice as many. If two keys share a mark, it belongs to the one that was read last."""
 GHOSTS_PER_MARK: Final = 1 / 8
-"""There are half to one times as many ghosts as items. With more, a loop over twice as many keys as there is room for
-would bring so many of them to main that none stays until it comes again."""
+"""There are half to one times as many ghosts as items. More would remember keys that come back too rarely to deserve a
+place in main."""
 MIN_MARKS: Final = 1 << 12
 PLACE_SHIFT: Final = 6
 """The lowest bits of the hash chose one of at most 64 shards, and are the same for all keys of a shard."""
@@ -33,12 +33,12 @@ SLACK: Final = 64
 
 
 class S3Fifo:
-    """S3-FIFO: two queues of keys, marks for keys that were read, and ghosts of keys that were evicted.
+    """S3-FIFO: two queues of keys, marks for keys that were read, and ghosts of keys that were evicted unread.
 
-    A new key enters the small queue. If it was not read by the time it reaches the end, it is evicted. If it was read,
-    it enters main. At the end of main, a key gets another turn, up to three times after it was read last. An evicted
-    key leaves a ghost; if it is stored again while that exists, it enters main at once. So keys that are read once, as
-    in a scan, pass through an eighth of the items and evict none of the others.
+    A new key enters the small queue. If it was not read by the time it reaches the end, it is evicted and leaves a
+    ghost. If it was read, or if it is stored again while its ghost exists, it enters main. At the end of main, a key
+    gets another turn, up to three times after it was read last. So keys that are read once, as in a scan, pass through
+    a tenth of the items and evict none of the others.
 
     A deleted key leaves its place in a queue, which is skipped later. If the key is stored again, it has two places,
     and the first that is reached counts. The key is then evicted as early as if it had been overwritten, or moves to
@@ -48,11 +48,15 @@ class S3Fifo:
     `start`.
     """
 
-    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "_ghosts")
+    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "was_marked", "ghosts")
 
     def __init__(self) -> None:
         self.second_chances = 0
         """How many times an eviction skipped an item because it had been read."""
+        self.was_promoted = False
+        """Whether the last victim was in the main queue: so it was read or overwritten once, or had come back."""
+        self.was_marked = False
+        """Whether the last victim was read since its last turn."""
         self.stop()
 
     def stop(self) -> None:
@@ -62,7 +66,7 @@ class S3Fifo:
         self.marks = bytearray(1)
         """A mark for each key that was read, at the index that its hash gives. A set of keys would take far more
         memory."""
-        self._ghosts = array("H", (0,))
+        self.ghosts = array("H", (0,))
         self.small: deque[bytes] = deque()
         self.main: deque[bytes] = deque()
 
@@ -81,7 +85,7 @@ class S3Fifo:
         while len(self.marks) < max(MIN_MARKS, count * MARKS_PER_ITEM):
             self.marks = max(self.marks * 2, bytearray(MIN_MARKS), key=len)
             ghosts = int(len(self.marks) * GHOSTS_PER_MARK)
-            self._ghosts = self._ghosts * 2 if len(self._ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
+            self.ghosts = self.ghosts * 2 if len(self.ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
 
     def mark(self, key: bytes) -> None:
         """Record that a key was read."""
@@ -101,7 +105,7 @@ class S3Fifo:
 
     def add(self, key: bytes) -> None:
         """Add a key that was not in the table."""
-        number, ghosts = hash(key), self._ghosts
+        number, ghosts = hash(key), self.ghosts
         place = number >> PLACE_SHIFT & len(ghosts) - 1
         if ghosts[place] == number >> PRINT_SHIFT & 0xFFFF | 1:
             ghosts[place] = 0
@@ -127,15 +131,19 @@ class S3Fifo:
                 number = hash(key)
                 place = number >> PLACE_SHIFT & last_mark
                 mark = marks[place]
-                turns = mark - (number >> SIGN_SHIFT & SIGN_MASK)
-                if not 0 < turns <= TURNS or not chances or 0 < deadline_of(table[key]) <= now:
+                is_marked = 0 < mark - (number >> SIGN_SHIFT & SIGN_MASK) <= TURNS
+                if not is_marked or not chances or 0 < deadline_of(table[key]) <= now:
                     break
                 marks[place] = 0 if is_small else mark - 1
                 chances -= 1
                 self.second_chances += 1
                 main.append(key)
-        ghosts = self._ghosts
-        ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
+        self.was_promoted, self.was_marked = not is_small, is_marked
+        if is_marked:
+            marks[place] = 0
+        if is_small:  # leave a ghost, in place of any other at the same index
+            ghosts = self.ghosts
+            ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
         return key
 
     def tidy(self, table: dict[bytes, Entry]) -> None:

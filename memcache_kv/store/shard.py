@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 
-from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry, Item, deadline_of, wire_bytes_of
+from memcache_kv.store.entry import ENTRY_COST_BYTES, FETCHED, Entry, Item, deadline_of, wire_bytes_of
 from memcache_kv.store.garbage import cleared, emptied
 from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
-Evicted = Callable[[bytes, Entry], None]
-"""Called with a key and its entry that were evicted, while the shard's lock is held: it must return at once."""
+Evicted = Callable[[bytes, Entry, bool], None]
+"""Called with a key and its entry that were evicted, and whether the entry was read as far as that is known, while the
+shard's lock is held: it must return at once."""
 
 
 class Shard:
@@ -23,7 +24,7 @@ class Shard:
     Any thread may read `table` without the lock; a flush puts another dict in its place. Everything else, and every
     change, needs `lock`; methods that expect it held end in `_locked`. No method takes another lock.
 
-    `order` chooses the items to evict. It is kept only while memory is scarce (`Store.under_pressure`).
+    `order` chooses the items to evict. It is kept only while memory is scarce (`Limits.under_pressure`).
     """
 
     __slots__ = (
@@ -163,13 +164,15 @@ class Shard:
     def clear_locked(self) -> list[Iterator[int]]:
         """Replace the table by an empty one; the old one's keys are remembered for a while, in `flushed`.
 
-        Returns what must be freed little by little (`Garbage.add`).
+        Returns what must be freed little by little (`Garbage.add`): nothing where there is nothing, so that a packet
+        full of flushes makes no work.
         """
-        piles = [emptied(self.table, self.used_bytes, self.lock), cleared(self.flushed)]
+        piles = [emptied(self.table, self.used_bytes, self.lock)] if self.table else []
+        piles += [cleared(self.flushed)] if self.flushed else []
         self.flush_freed += len(self.table)
         self.flushed, self.table = self.table, {}
         if self.order.is_kept:
-            piles += (cleared(self.order.small), cleared(self.order.main))
+            piles += [cleared(order) for order in (self.order.small, self.order.main) if order]
             self.order.start(self.table)
         self.used_bytes = self.expiring = self.check_at_bytes = 0
         return piles
@@ -229,22 +232,23 @@ class Shard:
         return gained
 
     def _evict_key_locked(self, key: bytes, now: int) -> int:
-        before, order = self.used_bytes, self.order
-        unseen = not order.is_marked(key)
-        entry = self._take_locked(key)
-        assert entry is not None
-        if not unseen:
-            order.unmark(key)
+        order, entry = self.order, self.table.pop(key)
+        deadline, freed = deadline_of(entry), len(key) + len(entry) + ENTRY_COST_BYTES
+        self.used_bytes -= freed
         counts = self.classes[self._sizes.class_of_item(key, wire_bytes_of(entry))]
-        deadline = deadline_of(entry)
-        if 0 < deadline <= now:
-            counts.reclaimed += 1
-            return before - self.used_bytes
-        counts.evicted_nonzero += deadline > 0
+        if deadline:
+            self.expiring -= 1
+            if deadline <= now:
+                counts.reclaimed += 1
+                return freed
+            counts.evicted_nonzero += 1
         if isinstance(entry, Item):
             counts.evicted_idle_seconds = now - entry.accessed
         counts.evictions += 1
-        counts.evicted_unseen += unseen
+        counts.evicted_unseen += not order.was_marked
         if self.on_eviction is not None:
-            self.on_eviction(key, entry)
-        return before - self.used_bytes
+            was_read = (
+                bool(entry.state & FETCHED) if isinstance(entry, Item) else order.was_promoted or order.was_marked
+            )
+            self.on_eviction(key, entry, was_read)
+        return freed

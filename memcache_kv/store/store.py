@@ -11,11 +11,12 @@ from memcache_kv.errors import WritesRejected
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     FETCHED,
+    JOURNALED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
     SLOT_BYTES,
     STALE,
-    WITH_CAS,
+    TRACKED,
     WON,
     Entry,
     Item,
@@ -75,24 +76,21 @@ class Store:
         self.max_items = max_items
         self.evicts = evicts
         self.gives_cas = gives_cas
-        self._largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
+        self.largest_bytes = item_limit_bytes - ITEM_HEADER_BYTES + (0 if gives_cas else CAS_BYTES)
         """The largest sum of the lengths of key and value, and of the flags if they are not 0."""
         self.sizes = sizes
         self.shards = [Shard(sizes) for _ in range(count)]
         self.mask = count - 1
         self.tables = [shard.table for shard in self.shards]
-        self.keeps_access_metadata = False
-        """Whether the time of the last access is kept for each item (`keep_access_metadata`)."""
-        self.access_metadata_since = clock.now
         self.records_access = False
-        """Whether a read must call `record_access`, for either reason: memory is scarce, or its time is kept."""
+        """Whether memory is so scarce that every read must call `record_access`. A read of an Item always must."""
         self.flush_at = 0
         """The unix time of a flush that waits; 0 if none does."""
         self._wall_ahead = 0
         """How many seconds the wall clock is ahead, as far as the log knows."""
-        self._has_flushed = False
+        self.has_flushed = False
         """Whether any shard may still know keys that a flush removed."""
-        self._cas_ids = itertools.count(1)
+        self.cas_ids = itertools.count(1)
         self._limits = Limits(self.shards, clock, limit_bytes, max_items, evicts)
         self._garbage = self._limits.garbage
         self.backlog = self._limits.backlog
@@ -109,12 +107,15 @@ class Store:
         """Return the live entry of a key, or None. Records the read."""
         entry = self.tables[hash(key) & self.mask].get(key)
         if entry is None:
-            return self._missed(key) if self._has_flushed else None
-        if (entry.__class__ is not bytes or entry[-1] != PLAIN) and 0 < deadline_of(entry) <= self.clock.now:
-            shard = self._shard(key)
-            with shard.lock:
-                return shard.live_locked(key, self.clock.now)
-        if self.records_access:
+            return self._missed(key) if self.has_flushed else None
+        if entry.__class__ is not bytes or entry[-1] != PLAIN:
+            if 0 < deadline_of(entry) <= self.clock.now:
+                shard = self._shard(key)
+                with shard.lock:
+                    return shard.live_locked(key, self.clock.now)
+            if self.records_access or entry.__class__ is not bytes:
+                self.record_access(key, entry)
+        elif self.records_access:
             self.record_access(key, entry)
         return entry
 
@@ -163,22 +164,42 @@ class Store:
 
     def was_flushed(self, key: bytes) -> bool:
         """Tell whether the last flush removed this key, and no command has looked for it since."""
-        return self._has_flushed and key in self._shard(key).flushed
+        return self.has_flushed and key in self._shard(key).flushed
 
     def peek(self, key: bytes) -> Entry | None:
         """Return the live entry of a key, or None, without recording a read."""
         entry = self.tables[hash(key) & self.mask].get(key)
         return None if entry is None or 0 < deadline_of(entry) <= self.clock.now else entry
 
-    def keep_access_metadata(self) -> None:
-        """Record each item's last access, and whether it was read, from now on. Costs memory and time."""
-        if not self.keeps_access_metadata:
-            self.access_metadata_since = self.clock.now
-            self.keeps_access_metadata = self.records_access = True
+    def get_tracked(self, key: bytes) -> Entry | None:
+        """Return the live entry of a key with its CAS id, and track it from now on, without recording a read."""
+        shard = self._shard(key)
+        with shard.lock:
+            entry = shard.live_locked(key, self.clock.now)
+            if entry is None:
+                return None
+            cas, state = cas_of(entry), self.tracked_state(key, entry)
+            if not cas and self.gives_cas:
+                cas = self._assign_cas_locked(key)
+            if (cas, state) != (cas_of(entry), state_of(entry)):
+                entry = self.renewed(key, wire_bytes_of(entry), deadline_of(entry), cas, state, entry)
+                shard.put_locked(key, entry)
+        self._check_room(shard, key)
+        return entry
+
+    def tracked_state(self, key: bytes, entry: Entry) -> int:
+        """Return the state that an entry has when it is tracked."""
+        return state_of(entry) | TRACKED | FETCHED * self.was_read(key, entry)
+
+    def was_read(self, key: bytes, entry: Entry) -> bool:
+        """Tell whether a read of this entry of the key is known: from an Item's state, or from the key's read mark."""
+        if isinstance(entry, Item):
+            return bool(entry.state & FETCHED)
+        return self._shard(key).order.is_marked(key)
 
     def accessed_at(self, entry: Entry) -> int:
-        """Return the unix time of an entry's last access, or when recording began if there was none since."""
-        return entry.accessed if isinstance(entry, Item) else self.access_metadata_since
+        """Return the unix time of an entry's last access; the server's start if it is not known."""
+        return entry.accessed if isinstance(entry, Item) else self.clock.started
 
     def size_of(self, key: bytes, entry: Entry) -> int:
         """Return the memory that a key and its entry take, by the accounting of `entry.py`."""
@@ -190,21 +211,13 @@ class Store:
 
     def record_access(self, key: bytes, entry: Entry) -> None:
         """Record that this entry of the key was read."""
-        if self._limits.under_pressure:
+        if self.records_access:
             number = hash(key)
             marks = self.shards[number & self.mask].order.marks
             marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | TURNS  # `mark`
-        if not self.keeps_access_metadata:
-            return
         if isinstance(entry, Item):
             entry.accessed = self.clock.now
             entry.state |= FETCHED
-            return
-        shard = self._shard(key)
-        with shard.lock:
-            if shard.table.get(key) is entry:
-                item = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, FETCHED)
-                shard.put_locked(key, item)
 
     def _with_cas(self, key: bytes, entry: Entry, cas: int) -> Entry:
         if isinstance(entry, Item):
@@ -213,8 +226,6 @@ class Store:
 
     def _entry(self, key: bytes, wire_bytes: bytes, deadline: int, cas: int = 0, state: int = 0) -> Entry:
         """Return the entry of a value that is stored now."""
-        if self.keeps_access_metadata:
-            return Item(wire_bytes, deadline, cas, self.clock.now, state)
         return make_entry(key, wire_bytes, deadline, cas, self.clock.now, state)
 
     # Changing
@@ -228,19 +239,21 @@ class Store:
         shard, log = self.shards[hash(key) & self.mask], self.log
         if log is not None and log.refuses:
             raise WritesRejected
-        if self.keeps_access_metadata and not isinstance(entry, Item):
-            entry = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now)
         lock = shard.lock
         lock.acquire()  # faster than `with`
         try:
             table = shard.table
             old = table.get(key)
             is_alike = old.__class__ is bytes and entry.__class__ is bytes and len(old) == len(entry)
-            if is_alike and old[-1] == entry[-1] != WITH_CAS:  # type: ignore[index]
+            if is_alike and old[-1] == entry[-1] == PLAIN:  # type: ignore[index]
                 table[key] = entry  # a faster `put_locked`: nothing to count here
             else:
+                if old is not None and 0 < deadline_of(old) <= self.clock.now:
+                    old = shard.live_locked(key, self.clock.now, reclaims=True)
+                if old.__class__ is Item and old.state & TRACKED:
+                    entry = Item(wire_bytes_of(entry), deadline_of(entry), cas_of(entry), self.clock.now, TRACKED)
                 shard.put_locked(key, entry)
-            if old is not None and self._limits.under_pressure:
+            if old is not None and self.records_access:
                 shard.order.mark(key)
             shard.total_items += 1
             if log is not None:
@@ -248,7 +261,7 @@ class Store:
         finally:
             lock.release()
         if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+            self.make_room(key)
 
     def store(self, mode: Mode, key: bytes, wire_bytes: bytes, deadline: int = 0, cas: int = 0) -> Outcome:
         """Carry out a storage command of the text protocol.
@@ -280,6 +293,8 @@ class Store:
                 shard.count_no_memory_locked(key, wire_bytes)
                 return Outcome.NO_MEMORY, None
             cas = write.new_cas or (self.next_cas() if write.needs_cas else 0)
+            if old is not None:
+                state |= state_of(old) & TRACKED
             entry = self._entry(key, wire_bytes, deadline, cas if self.gives_cas else 0, state)
             self._put_locked(shard, key, entry)
             shard.total_items += 1
@@ -320,7 +335,7 @@ class Store:
 
     def next_cas(self) -> int:
         """Return a new CAS id; 0 if the store gives none."""
-        return next(self._cas_ids) if self.gives_cas else 0
+        return next(self.cas_ids) if self.gives_cas else 0
 
     def has_cas(self, entry: Entry, cas: int | None) -> bool:
         """Tell whether an entry has this CAS id. Where none are given all have 0; otherwise none has 0."""
@@ -332,7 +347,8 @@ class Store:
         """Return an entry for `update`. If it has the same value as `old`, pass that: its access metadata are kept."""
         if isinstance(old, Item):
             return Item(wire_bytes, deadline, cas, old.accessed, state)
-        return self._entry(key, wire_bytes, deadline, cas, state)
+        accessed = self.clock.now if old is None else self.accessed_at(old)
+        return make_entry(key, wire_bytes, deadline, cas, accessed, state)
 
     @staticmethod
     def _refusal(write: Write, old: Entry | None) -> Outcome | None:
@@ -357,18 +373,18 @@ class Store:
         return joined(first, second, flags_of(before))
 
     def _put_locked(self, shard: Shard, key: bytes, entry: Entry) -> None:
-        if shard.put_locked(key, entry) and self._limits.under_pressure:
+        if shard.put_locked(key, entry) and self.records_access:
             shard.order.mark(key)
         if self.log is not None:
             wire_bytes = wire_bytes_of(entry)
-            state = state_of(entry) & ~FETCHED
+            state = state_of(entry) & JOURNALED
             self.log.stored(key, flags_of(wire_bytes), deadline_of(entry), cas_of(entry), value_of(wire_bytes), state)
 
     def _mark_locked(self, shard: Shard, key: bytes, old: Entry, new: Entry) -> None:
         """Store the same value with another deadline, CAS id or state."""
         shard.put_locked(key, new)
-        before = (deadline_of(old), cas_of(old), state_of(old) & ~FETCHED)
-        after = (deadline_of(new), cas_of(new), state_of(new) & ~FETCHED)
+        before = (deadline_of(old), cas_of(old), state_of(old) & JOURNALED)
+        after = (deadline_of(new), cas_of(new), state_of(new) & JOURNALED)
         if self.log is not None and before != after:
             self.log.marked(key, *after)
 
@@ -395,11 +411,10 @@ class Store:
             cas = cas_of(old)
             if with_cas and not cas and self.gives_cas:
                 cas = self._assign_cas_locked(key)
-            entry = self._entry(
-                key, wire_bytes_of(old), deadline, cas, state_of(old) | (FETCHED if self.keeps_access_metadata else 0)
-            )
+            state = old.state | FETCHED if isinstance(old, Item) else 0
+            entry = self._entry(key, wire_bytes_of(old), deadline, cas, state)
             shard.put_locked(key, entry)
-            if self._limits.under_pressure:
+            if self.records_access:
                 shard.order.mark(key)
             if self.log is not None:
                 self.log.touched(key, deadline)
@@ -408,7 +423,7 @@ class Store:
 
     def _assign_cas_locked(self, key: bytes) -> int:
         """Give the key's present value a CAS id."""
-        cas = next(self._cas_ids)
+        cas = next(self.cas_ids)
         if self.log is not None:
             self.log.cas_assigned(key, cas)
         return cas
@@ -436,7 +451,7 @@ class Store:
                 return  # another thread has carried it out or replaced it
             self.flush_at = at if at > self.clock.now else 0
             if not self.flush_at:
-                self._has_flushed = True
+                self.has_flushed = True
                 for number, shard in enumerate(self.shards):
                     self._garbage.add(shard.used_bytes, *shard.clear_locked())
                     self.tables[number] = shard.table
@@ -456,9 +471,9 @@ class Store:
 
         The flag is reset first, because a flush that runs meanwhile sets it again.
         """
-        if not self._has_flushed:
+        if not self.has_flushed:
             return
-        self._has_flushed = False
+        self.has_flushed = False
         for shard in self.shards:
             self._garbage.add(0, shard.forget_flushed())
         self.backlog.set()
@@ -506,7 +521,7 @@ class Store:
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be `first`, which is above all ids given before a restart."""
-        self._cas_ids = itertools.count(first)
+        self.cas_ids = itertools.count(first)
 
     # Limits
 
@@ -516,7 +531,7 @@ class Store:
 
     def exceeds_limit(self, key_bytes: int, value_bytes: int, flags: int) -> bool:
         """Tell the same from the lengths. As in memcached, the item's header is included."""
-        return key_bytes + value_bytes + (4 if flags else 0) > self._largest_bytes
+        return key_bytes + value_bytes + (4 if flags else 0) > self.largest_bytes
 
     @property
     def limit_bytes(self) -> int:
@@ -587,15 +602,15 @@ class Store:
     def _check_room(self, shard: Shard, key: bytes) -> None:
         """Evict items if this shard has grown enough for a check of the limits."""
         if shard.used_bytes > shard.check_at_bytes:
-            self._make_room(key)
+            self.make_room(key)
 
-    def _make_room(self, key: bytes) -> None:
+    def make_room(self, key: bytes) -> None:
         """Evict what the limits demand, but never `key`, which needs the room."""
         self._limits.hold(key)
         self._follow_pressure()
 
     def _follow_pressure(self) -> None:
-        self.records_access = self._limits.under_pressure or self.keeps_access_metadata
+        self.records_access = self._limits.under_pressure
 
     def deadline(self, exptime: int) -> int:
         """Return the deadline, by this store's clock, for the exptime that a client sent."""

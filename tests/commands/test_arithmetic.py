@@ -5,7 +5,7 @@ import pytest
 from memcache_kv.commands import arithmetic
 from memcache_kv.commands.arithmetic import Arithmetic, Counted
 from memcache_kv.store import Item, Outcome, Store
-from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, pack, state_of
+from memcache_kv.store.entry import FETCHED, STALE, TRACKED, WON, cas_of, deadline_of, pack, state_of
 from tests.commands.asking import Asking, add_to, allocated_by
 from tests.fake_clock import FakeClock
 from tests.protocol.command_cases import CONDITIONAL_CASES, KEY, PLAIN_CASES, CommandCase, Count, Result, check
@@ -75,7 +75,18 @@ def test_no_memory_makes_nothing_and_counts_nothing() -> None:
 def test_a_number_counted_in_its_place_keeps_its_state(asking: Asking, amount: int, state: int) -> None:
     asking.store.put(b"k", Item(pack(0, b"10"), 0, 3, 0, STALE | WON))
     add_to(asking.store, b"k", amount)
-    entry = asking.store.get(b"k")
+    entry = asking.store.kept(b"k")
+    assert entry is not None
+    assert state_of(entry) == state
+
+
+@pytest.mark.parametrize(("amount", "state"), [(1, TRACKED | FETCHED), (90, TRACKED)])
+def test_a_tracked_number_stays_tracked_and_a_longer_one_was_not_read(asking: Asking, amount: int, state: int) -> None:
+    asking.store.put(b"k", pack(0, b"10"))
+    asking.store.get_tracked(b"k")
+    asking.store.get(b"k")
+    add_to(asking.store, b"k", amount)
+    entry = asking.store.kept(b"k")
     assert entry is not None
     assert state_of(entry) == state
 

@@ -264,7 +264,7 @@ def test_of_many_who_read_a_stale_item_one_wins() -> None:
 def test_reads_that_are_noted_do_not_lose_writes() -> None:
     store = Store(FakeClock(), shards=1)
     store.put(b"k", pack(0, b"0"))
-    store.keep_access_metadata()
+    store.get_tracked(b"k")
 
     def read() -> None:
         for _ in range(ROUNDS):

@@ -20,8 +20,6 @@ OLD_SIZE_LIMIT = 1 << 19
 """Of the old memcached: with a smaller one it crashes."""
 FIRST_CAS = 1000
 """CAS ids begin here, so that a literal 1 is lower than any."""
-ASK_FOR_METADATA = b"mg a h l\r\n"
-"""Whether items were read is known of those stored since somebody asked for it."""
 LONGEST_LIFE_SECONDS = 50_000_000
 """A memcached whose clock was moved further is started anew: its times have 32 bits."""
 MARK = re.compile(rb"VERSION \d+\.\d+\.\d+\r\n\Z")
@@ -98,7 +96,6 @@ class Inside:
         self.around.clock.now = self.now
         self.around.clock.started = self.now
         self.conversation = Conversation(self.around)
-        self.conversation.feed(ASK_FOR_METADATA)
 
     def move(self, seconds: int) -> None:
         self.now += seconds
@@ -149,7 +146,6 @@ class Outside:
         for _ in range(FIRST_CAS // 100):
             self._told(b"set a 0 0 1\r\nx\r\n" * 100)
             self._told(b"gets a\r\n")
-        self._told(ASK_FOR_METADATA)
         self._read_time()
 
     def _read_time(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 
+from memcache_kv.store.entry import KEY_LIMIT_BYTES
 from tests.differential import words
 from tests.differential.differences import is_omitted
 from tests.differential.words import K251, WIDE, keys, line_ends
@@ -15,7 +16,10 @@ LARGEST_BLOCK = 70_000
 LARGEST_LENGTH = 2**31 - 3
 """A length up to here is believed, so that a stream would have to be as long."""
 
+META = (b"mg", b"ms", b"ma")
 STORAGE = (b"set",) * 6 + (b"add", b"replace", b"append", b"prepend", b"cas", b"cas")
+STORING = tuple([command] for command in {*STORAGE, *META})
+"""The first words of requests that may make an item."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,21 @@ class Request:
             return 0
         match = re.match(rb"[+\-0]*(\d{1,19})", words[place])
         return int(match[1]) if match else 0
+
+    @property
+    def asks_for_access(self) -> bool:
+        """Whether its reply may say if an item was read."""
+        words = self.words
+        return words[:1] == [b"me"] or (words[:1] == [b"mg"] and any(word[:1] == b"h" for word in words[2:]))
+
+    @property
+    def question(self) -> "Request | None":
+        """A mg that asks whether the item that this may store was read, without being a read itself."""
+        words = self.words
+        if words[:1] not in STORING or len(words) < 2 or len(words[1]) > KEY_LIMIT_BYTES:
+            return None
+        is_encoded = words[0] in META and b"b" in words[2:]
+        return Request(b"mg %b h u%b" % (words[1], b" b" if is_encoded else b""))
 
     @property
     def is_endless(self) -> bool:

@@ -1,6 +1,6 @@
 """Streams: batches of requests with time passing between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -83,6 +83,19 @@ class Flushes:
         return [self.move(1), ordered] if first else [ordered]
 
 
+def with_questions(steps: list[Step]) -> list[Step]:
+    """The steps, with a question about each item behind what may store it if any request asks for access metadata."""
+    batches = [step for step in steps if isinstance(step, Batch)]
+    if not any(request.asks_for_access for batch in batches for request in batch.requests):
+        return steps
+    return [replace(step, requests=_questioned(step)) if isinstance(step, Batch) else step for step in steps]
+
+
+def _questioned(batch: Batch) -> tuple[Request, ...]:
+    pairs = ((request, request.question) for request in batch.requests)
+    return tuple(one for pair in pairs for one in pair if one is not None)
+
+
 def _parted(batch: Batch) -> list[Batch]:
     """Batches in which only the first request may be one that has to be sent alone."""
     parts: list[list[Request]] = []
@@ -123,7 +136,7 @@ def streams(draw: st.DrawFn, kinds: st.SearchStrategy[Request], timed: bool) -> 
             steps.append(flushes.move(draw(st.sampled_from(MOVES))))
         for step in flushes.batch(batch) if timed else [batch]:
             steps += _parted(step) if isinstance(step, Batch) else [step]
-    return tuple(steps)
+    return tuple(with_questions(steps))
 
 
 def kinds(is_old: bool) -> dict[str, st.SearchStrategy[Request]]:

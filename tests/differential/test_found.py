@@ -11,8 +11,11 @@ FOUND = {
         b"CLIENT_ERROR bad token in command line format\r\n",
     ),
     "bad client flags alone": (b"ms a 1 Fx\r\n0\r\n", b"CLIENT_ERROR bad command line format\r\n"),
-    "a bare mg is a read": (b"ms a 1\r\nx\r\nmg a\r\nmg a h\r\n", b"HD\r\nHD\r\nHD h1\r\n"),
-    "a get is a read": (b"ms a 1 \r\nx\r\nget a\r\nmg a h\r\n", b"HD\r\nVALUE a 0 1\r\nx\r\nEND\r\nHD h1\r\n"),
+    "a bare mg is a read": (b"ms a 1\r\nx\r\nmg a h u\r\nmg a\r\nmg a h\r\n", b"HD\r\nHD h0\r\nHD\r\nHD h1\r\n"),
+    "a get is a read": (
+        b"ms a 1 \r\nx\r\nmg a h u\r\nget a\r\nmg a h\r\n",
+        b"HD\r\nHD h0\r\nVALUE a 0 1\r\nx\r\nEND\r\nHD h1\r\n",
+    ),
     "a replacing ms does not fill in": (b"ms a 1 MR N0\r\n0\r\n", b"NS\r\n"),
     "an appending ms fills in": (b"ms a 1 MA N0\r\n0\r\n", b"HD\r\n"),
     "no item has the id 0 for mg": (b"mg a v C0 N0\r\n", b"VA 0 W\r\n\r\n"),

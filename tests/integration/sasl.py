@@ -1,6 +1,5 @@
 """Servers that demand a SASL login of the binary protocol, for the tests with real clients."""
 
-import os
 import socket
 import subprocess
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.wire import DEADLINE, OURS, free_port, poll_until, server_command
+from tests.program import environment
 
 USER, PASSWORD = "foo", "bär secret"
 OTHER_USER, OTHER_PASSWORD = "baaaz", "quux"
@@ -36,7 +36,6 @@ class SaslServer:
         users.write_text("".join(self._lines(kind)), encoding="utf-8")
         users.chmod(0o600)
         (directory / "memcached.conf").write_text("mech_list: plain\n")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("MEMCACHE_KV_")}
         flags = ["-S", "-Y", str(users)] if kind == OURS else ["-S"]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -44,7 +43,7 @@ class SaslServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env=clean | {"SASL_CONF_PATH": str(directory), "MEMCACHED_SASL_PWDB": str(users)},
+            env=environment() | {"SASL_CONF_PATH": str(directory), "MEMCACHED_SASL_PWDB": str(users)},
         )
         try:
             poll_until(self._listens, "the server listens")

@@ -218,4 +218,5 @@ def test_every_test_that_the_table_names_is_there() -> None:
     assert len(named) > 10
     for word in named:
         path, _, name = word.partition("::")
-        assert f"def {name}(" in (root.parent / path).read_text(), word
+        text = (root.parent / path).read_text()
+        assert not name or f"def {name}(" in text, word

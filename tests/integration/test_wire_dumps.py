@@ -65,6 +65,7 @@ def test_metadump_tells_the_facts_of_an_item(wire: Wire) -> None:
         (b"set dead 0 -1 3\r\nabc\r\n", b"STORED\r\n"),
         (b"set a/\xfc%&=~b 0 0 1\r\nx\r\n", b"STORED\r\n"),
     )
+    assert wire.ask(b"mg mortal l\r\n").startswith(b"HD l")  # from now on ours records when it is read
     cas = wire.cas_of(b"mortal")
     rows = {
         row[1]: row for line in dump(wire, b"lru_crawler metadump all", b"END\r\n") if (row := META_LINE.match(line))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+from tests.program import environment
+
 OURS = "ours"
 MEMCACHED = "memcached"
 
@@ -97,7 +99,7 @@ class RunningServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MEMCACHE_KV_")},
+            env=environment(),
         )
 
     def _ready(self, process: "subprocess.Popen[bytes]") -> bool:

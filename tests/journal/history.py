@@ -14,7 +14,7 @@ from memcache_kv.journal import Fsync, Journal, JournalDirectory, Recovered, rec
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Item, Mode, Store
 from memcache_kv.store.entry import (
-    FETCHED,
+    JOURNALED,
     STALE,
     WON,
     cas_of,
@@ -64,7 +64,7 @@ def shown(store: Store) -> Visible:
 
 
 def _rare(entry: bytes | Item) -> tuple[int, int, int]:
-    return deadline_of(entry), cas_of(entry), state_of(entry) & ~FETCHED
+    return deadline_of(entry), cas_of(entry), state_of(entry) & JOURNALED
 
 
 class History:

@@ -159,11 +159,13 @@ def test_rare_facts_are_kept(kept: Kept) -> None:
 
 
 def test_that_somebody_read_an_item_is_not_kept(kept: Kept) -> None:
-    kept.store.keep_access_metadata()
+    kept.set(b"a")
+    kept.store.get_tracked(b"a")
     kept.set(b"a")
     kept.store.get(b"a")
     kept.rewrite()
     assert [record for record in records_in(kept.path) if record.op == "set"] == [Record("set", "a", value="value")]
+    assert isinstance(kept.close().kept(b"a"), bytes)
 
 
 def test_what_has_expired_is_left_out(kept: Kept) -> None:
@@ -226,7 +228,7 @@ def test_many_items_are_written_a_few_at_a_time(kept: Kept, monkeypatch: pytest.
 def test_large_items_are_written_one_at_a_time_and_synced_in_between(
     kept: Kept, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "ITEMS_AT_ONCE", 100)
+    monkeypatch.setattr(compaction, "REWRITE_SLICE_BYTES", 64 * 1024)
     monkeypatch.setattr(compaction, "SYNC_BYTES", 150_000)
     for number in range(10):
         kept.set(b"%d" % number, b"x" * 70_000)
@@ -579,10 +581,10 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
 def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_traceback(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, verbosity: int
 ) -> None:
-    def fail(key: bytes, entry: object, wall_ahead: int) -> bytes:
+    def fail(queue: list[object], wall_ahead: int) -> bytes:
         raise ValueError("ours")
 
-    monkeypatch.setattr(compaction, "record_of", fail)
+    monkeypatch.setattr(compaction, "encode_queue", fail)
     kept.set(b"a")
     with compacting(kept, verbosity=verbosity) as (compactor, said):
         assert compactor.request()

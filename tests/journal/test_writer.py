@@ -167,18 +167,18 @@ def test_fewer_large_entries_are_encoded_at_once(path: Path, pauses: list[float]
     for number in range(320):
         run.journal.put(b"%d" % number, pack(0, bytes(4000)))
     run.step()
-    assert 320 * 4000 / writer.ENCODE_SLICE_BYTES - 1 <= len(pauses) < 320 / writer.MIN_RECORDS_AT_ONCE
+    assert 320 * 4000 / writer.ENCODE_SLICE_BYTES - 1 <= len(pauses) < 320 / 16
     run.close()
 
 
 def test_what_could_not_be_encoded_stays_queued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(path)
 
-    def fail(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> bytes:
+    def fail(queue: list[object], wall_ahead: int) -> bytes:
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "set_lines", fail)
+        patched.setattr(writer, "encode_queue", fail)
         run.journal.put(b"a", pack(0, b"1"))
         with pytest.raises(MemoryError):
             run.step()

@@ -1,6 +1,6 @@
 """The share of the time that lines about requests may take."""
 
-from memcache_kv.observe.budget import CREDIT_SECONDS, LINES_BETWEEN_CHECKS, LINES_SHARE, Budget
+from memcache_kv.observe.budget import CREDIT_SECONDS, LINES_BETWEEN_CHECKS, LINES_SHARE, REOPENED_SECONDS, Budget
 
 
 class Times:
@@ -31,9 +31,10 @@ def test_over_a_long_time_no_more_than_the_share_is_spent() -> None:
     times = Times()
     spent, turn = 0.0, 1 / 1024
     for _ in range(100_000):
+        is_open = times.budget.begin_turn()
         times.now += turn
-        if times.budget.begin_turn():
-            times.cpu += turn
+        times.cpu += turn
+        if is_open:
             spent += turn
             times.budget.end_turn()
     passed = 100_000 * turn
@@ -45,6 +46,17 @@ def test_time_in_which_the_thread_did_not_run_is_not_charged() -> None:
     assert times.budget.begin_turn()
     times.now += 1000
     assert times.budget.end_turn()
+
+
+def test_who_begins_to_observe_after_a_flood_gets_lines() -> None:
+    times = Times()
+    times.work(0)
+    assert not times.work(CREDIT_SECONDS * LINES_SHARE + 1)
+    assert not times.budget.begin_turn()
+    times.budget.reopen()
+    assert times.work(0.9 * REOPENED_SECONDS * LINES_SHARE)
+    assert not times.work(0.2 * REOPENED_SECONDS * LINES_SHARE)
+    assert not times.budget.begin_turn()
 
 
 def test_a_long_turn_ends_after_some_lines() -> None:

@@ -17,7 +17,7 @@ from memcache_kv.observe.watchers import WATCHERS_LIMIT, Stream, Watcher, Watche
 from memcache_kv.server.server import Server
 from memcache_kv.server.worker import Worker
 from memcache_kv.store import Item, Mode, Outcome
-from memcache_kv.store.entry import FETCHED, LONG_PAST, Entry, pack
+from memcache_kv.store.entry import LONG_PAST, Entry, pack
 from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.integration.wire import poll_until
@@ -123,14 +123,14 @@ def test_a_deletion_tells_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "text"),
+    ("entry", "was_read", "text"),
     [
-        (pack(0, b"four"), "fetch=no ttl=-1 la=9"),
-        (Item(pack(0, b"four"), NOW + 30, state=FETCHED), "fetch=yes ttl=30 la=9"),
+        (pack(0, b"four"), False, "fetch=no ttl=-1 la=9"),
+        (Item(pack(0, b"four"), NOW + 30), True, "fetch=yes ttl=30 la=9"),
     ],
 )
-def test_an_eviction_tells_whether_the_item_was_of_use(entry: Entry, text: str) -> None:
-    line = line_about(lambda w: w.evicted(b"k", entry, NOW - 9), Stream.EVICTIONS)
+def test_an_eviction_tells_whether_the_item_was_of_use(entry: Entry, was_read: bool, text: str) -> None:
+    line = line_about(lambda w: w.evicted(b"k", entry, NOW - 9, was_read), Stream.EVICTIONS)
     assert line == f"type=eviction key=k {text} clsid=1 size=4"
 
 

@@ -61,6 +61,12 @@ class Surroundings:
             tcp_port=PORT,
         )
 
+    def renew_requests(self) -> None:
+        """Let the compiled code know the journal that the context has now, if there is compiled code."""
+        context = self.context
+        if context.requests is not None:
+            context.requests = type(context.requests)(self.store, self.counters, context.observers, context.journal)
+
     def note_stop(self) -> None:
         self.stops += 1
 

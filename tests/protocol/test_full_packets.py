@@ -1,10 +1,13 @@
 """One packet of 16 KiB full of one command, for every command, against a server that holds much.
 
 What is measured is processor time. A packet may cost 50 ms more than the same packet costs on an empty server. Where
-the reply itself is long, no single turn may take 50 ms, and the packet is given up after some turns.
+the reply itself is long, no single turn may take 50 ms, and the packet is given up after some turns. Once the
+connection is closed, all of the memory must be free again.
 """
 
+import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -26,13 +29,16 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 ITEMS, PREFIXES, CONNECTIONS = 1_000_000, 1 << 16, 900
 CPU_SECONDS = 0.05
 GIVEN_UP_AFTER_TURNS = 200
+FREED_PART = 0.9
+LEFT_BYTES = 32 * 1024
+"""What may be allocated in the process after a packet that was not before: interned numbers, new entries, counts."""
 
 TEXT = {
     b"get": b"get key0", b"gets": b"gets key0", b"gat": b"gat 0 key0", b"gats": b"gats 0 key0",
     b"set": b"set s 0 0 1\r\nx", b"add": b"add s 0 0 1\r\nx", b"replace": b"replace s 0 0 1\r\nx",
     b"append": b"append s 0 0 1\r\nx", b"prepend": b"prepend s 0 0 1\r\nx", b"cas": b"cas s 0 0 1 5\r\nx",
     b"delete": b"delete d", b"incr": b"incr n 1", b"decr": b"decr n 1", b"touch": b"touch key0 0",
-    b"mg": b"mg key0 v", b"ms": b"ms s 1\r\nx", b"md": b"md d", b"ma": b"ma n", b"mn": b"mn",
+    b"mg": b"mg key0 h l t v", b"me": b"me key0", b"ms": b"ms s 1\r\nx", b"md": b"md d", b"ma": b"ma n", b"mn": b"mn",
     b"version": b"version", b"stats": b"stats", b"journal": b"journal compact", b"refresh_certs": b"refresh_certs",
     b"lru_crawler": b"lru_crawler crawl all", b"lru": b"lru mode flat", b"slabs": b"slabs automove 0",
     b"debugtime": b"debugtime p", b"verbosity": b"verbosity 0",
@@ -41,9 +47,9 @@ TEXT = {
 """A request of each command whose reply is short."""
 ONCE = {b"quit", b"shutdown", b"watch"}
 """Commands that end the requests of a connection: a packet carries out one of them."""
-OF_THE_STORE = {b"flush_all", b"me"}
-"""Commands whose cost for a million items is the store's: `flush_all` clears the tables, and `me` begins to keep access
-times. They are held by the tests of the store."""
+FLUSHES = {b"flush_all": b"flush_all\r\n"}
+BINARY_FLUSHES = {op: Packet(op).to_bytes() for op in (Opcode.FLUSH, Opcode.FLUSHQ)}
+"""Commands that leave no items for the tests after them."""
 MORE = [
     b"stats items", b"stats slabs", b"stats sizes", b"stats settings", b"stats reset", b"stats detail off",
     b"lru_crawler tocrawl 0", b"lru_crawler sleep 100", b"lru_crawler enable", b"get " + b"k " * 1000 + b"k",
@@ -72,7 +78,6 @@ BINARY = {
     **{op: Packet(op, b"PLAIN", b"", b"x") for op in (Opcode.SASL_AUTH, Opcode.SASL_STEP)},
 }
 BINARY_ONCE = {Opcode.QUIT, Opcode.QUITQ}
-BINARY_OF_THE_STORE = {Opcode.FLUSH, Opcode.FLUSHQ}
 STAT_WORDS = [b"items", b"slabs", b"sizes", b"settings", b"reset", b"detail off"]
 
 
@@ -156,7 +161,19 @@ def is_cheap(
         if extra[-1] < CPU_SECONDS:
             break
     assert min(extra) < CPU_SECONDS
+    assert left_bytes(session_of(full), packet) < LEFT_BYTES
     return replies
+
+
+def left_bytes(session: Session, packet: bytes, most_turns: int = 1 << 30) -> int:
+    """How many bytes are still allocated once a packet is answered and its connection closed."""
+    tracemalloc.start()
+    try:
+        Cost(session, packet, most_turns)
+        del session
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 def text_session(around: Surroundings) -> Session:
@@ -173,8 +190,8 @@ def turns_with_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_is_here() -> None:
-    assert TEXT.keys() | ONCE | OF_THE_STORE == KEYED.keys() | KEYLESS.keys() | ADMIN_COMMANDS.keys()
-    assert BINARY.keys() | BINARY_ONCE | BINARY_OF_THE_STORE == OPCODE_COMMANDS.keys()
+    assert TEXT.keys() | ONCE | FLUSHES.keys() == KEYED.keys() | KEYLESS.keys() | ADMIN_COMMANDS.keys()
+    assert BINARY.keys() | BINARY_ONCE | BINARY_FLUSHES.keys() == OPCODE_COMMANDS.keys()
 
 
 @pytest.mark.parametrize("line", [*TEXT.values(), *MORE], ids=lambda line: line[:24].decode())
@@ -211,6 +228,7 @@ def test_a_long_reply_is_whole_and_its_turns_are_short(line: bytes, full: Surrou
     for cost in (one, many):
         assert cost.longest_seconds < CPU_SECONDS
         assert cost.largest_turn_bytes < 2 << 20
+    assert left_bytes(text_session(full), packet, GIVEN_UP_AFTER_TURNS) < LEFT_BYTES
 
 
 def test_a_binary_dump_of_prefixes_is_whole_and_its_turns_are_short(full: Surroundings) -> None:
@@ -220,3 +238,31 @@ def test_a_binary_dump_of_prefixes_is_whole_and_its_turns_are_short(full: Surrou
     assert cost.reply.count(b"PREFIX ") == PREFIXES
     many = Cost(binary_session(full), packet_of(request)[0], GIVEN_UP_AFTER_TURNS)
     assert max(cost.longest_seconds, many.longest_seconds) < CPU_SECONDS
+    assert left_bytes(binary_session(full), request) < LEFT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("session_of", "request_bytes"),
+    [(text_session, FLUSHES[b"flush_all"]), *((binary_session, request) for request in BINARY_FLUSHES.values())],
+    ids=["text", "binary", "binary-quiet"],
+)
+def test_a_packet_of_flushes_is_cheap_and_its_memory_comes_back_in_slices(
+    session_of: Callable[[Surroundings], Session], request_bytes: bytes
+) -> None:
+    own = surroundings(ITEMS)
+    filled = sys.getallocatedblocks()
+    cost = Cost(session_of(own), packet_of(request_bytes)[0])
+    assert (cost.is_whole, cost.held_bytes, len(own.store)) == (True, 0, 0)
+    assert cost.longest_seconds < CPU_SECONDS
+    slowest = 0.0
+    while own.store.backlog.is_set():
+        own.store.backlog.clear()
+        began = time.process_time()
+        while own.store.free_some():
+            now = time.process_time()
+            slowest, began = max(slowest, now - began), now
+    assert slowest < CPU_SECONDS
+    own.store.forget_flushed()
+    while own.store.free_some():
+        pass
+    assert filled - sys.getallocatedblocks() > FREED_PART * ITEMS  # their keys; all have the same value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from memcache_kv.compiled import PURE_VARIABLE
 from memcache_kv.config.memcached_options import KIB, MIB, TlsOptions, Unused
 from memcache_kv.config.settings import (
     OPTIONS,
@@ -164,7 +165,8 @@ OTHERS = f"""
 | `--config FILE` | read settings from this TOML file |
 | `{VARIABLE_PREFIX}CONFIG` | the same |
 | `-h`, `--help` | print the flags and exit |
-| `-V`, `--version` | print the versions and exit |
+| `-V`, `--version` | print the versions, and whether compiled modules are in use, and exit |
+| `{PURE_VARIABLE}=1` | use no compiled modules; when it is set for an installation, compile none |
 | `{PORT_FILE_VARIABLE}` | memcached's variable: write the ports that the server listens on to this file |
 | `{SASL_FILE_VARIABLE}` | memcached's variable: the users file for `-S`, if `-Y` names none |
 

@@ -23,6 +23,7 @@ from tests.reference.statistics_words import (
     CONNECTION,
     GENERAL,
     HEADS,
+    OWN,
     PREFIXES,
     SETTINGS,
     SLAB_TOTALS,
@@ -39,7 +40,7 @@ def statistics_page() -> str:
         full = _answers(_all_flags(Path(folder)))
     return "".join(
         HEADS[what] + _section(full[what], plain[what], words)
-        for what, words in (("", GENERAL), ("settings", SETTINGS), ("items", CLASS_ITEMS),
+        for what, words in (("", GENERAL), ("memcache_kv", OWN), ("settings", SETTINGS), ("items", CLASS_ITEMS),
                             ("slabs", CLASS_SLABS | SLAB_TOTALS), ("conns", CONNECTION))
     ) + HEADS["sizes"] + HEADS["detail"] + table(("name", "meaning"), PREFIXES.items())  # fmt: skip
 
@@ -73,7 +74,7 @@ def _condition(name: str, plain: Iterable[str]) -> str:
 def _answers(flags: Mapping[str, Any]) -> dict[str, list[str]]:
     """Ask a server with these flags for everything; the names of the lines, without the numbers of class or socket."""
     with _serving(flags) as port:
-        return {what: _names(port, what) for what in ("", "settings", "items", "slabs", "conns")}
+        return {what: _names(port, what) for what in ("", "memcache_kv", "settings", "items", "slabs", "conns")}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ meaning than in memcached.
 ## `stats`
 
 """,
+    "memcache_kv": "\n## `stats memcache_kv`\n\nmemcached has no such report.\n\n",
     "settings": "\n## `stats settings`\n\n",
     "items": """
 ## `stats items`
@@ -137,7 +138,8 @@ GENERAL = {
     "lru_crawler_starts": "how often the crawler has started",
     "lru_maintainer_juggles": NO_SEGMENTS,
     "malloc_fails": ZERO + "a failed allocation ends that connection and is logged",
-    "log_worker_dropped": "lines for `watch` that were not made, as they may take a tenth of the time only",
+    "log_worker_dropped": "lines for `watch` that were not made, as they may take only a twentieth of the time in "
+    "which a worker is busy",
     "log_worker_written": "lines written for `watch`",
     "log_watcher_skipped": "lines dropped because a watcher did not read fast enough",
     "log_watcher_sent": "lines sent to watchers",
@@ -165,12 +167,7 @@ GENERAL = {
     "moves_within_lru": "items that eviction spared because they had been read",
     "direct_reclaims": "the same as `evictions`",
     "lru_bumps_dropped": NO_SEGMENTS,
-    "memcache_kv_longest_turn_us": "the longest time between two looks of a worker for new input, in microseconds",
     "memcache_kv_journal_records": "records written or queued since the start",
-    "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
-    "that keeps less than 4 KiB is not counted",
-    "memcache_kv_connection_memory_limit": "`--connection-memory`, in bytes",
-    "memcache_kv_connections_closed_for_memory": "connections closed because that limit was near or exceeded",
     "memcache_kv_journal_replayed_records": "records read at the start",
     "memcache_kv_journal_bytes": "bytes in the journal's files",
     "memcache_kv_journal_base_bytes": "bytes in its base file",
@@ -190,6 +187,16 @@ GENERAL = {
     "memcache_kv_journal_compaction_seconds": "seconds that the last rewrite took",
     "memcache_kv_login_timeouts": "connections closed because they did not log in within `--login-timeout`",
     "memcache_kv_log_dropped_lines": "lines of the log that were dropped because they could not be written fast enough",
+}
+
+OWN = {
+    "memcache_kv_longest_turn_us": "the longest turn of a worker, in which it reads no connection, in microseconds; "
+    "0 while all took less than 1,000",
+    "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
+    "that keeps less than 4 KiB is not counted",
+    "memcache_kv_connection_memory_limit": "`--connection-memory`, in bytes",
+    "memcache_kv_connections_closed_for_memory": "connections closed because that limit was near or exceeded",
+    "memcache_kv_accelerated": "1 if the compiled modules are in use",
 }
 
 SETTINGS = {

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,8 @@ from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.protocol.session import SPARE_BLOCK_PART
 from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server.connection import Connection, State
-from memcache_kv.server.connection_memory import RELIEF_PART, SHARE_OF_FREE, SHORT_REQUESTS, UNCOUNTED_BYTES
+from memcache_kv.server.connection_memory import RELIEF_PART, SHARE_OF_FREE, UNCOUNTED_BYTES
+from memcache_kv.server.turn_limits import SHORT_REQUESTS
 from memcache_kv.stats.connections import SHORT_PART, ConnectionMemory
 from tests.program import poll_until
 from tests.protocol.binary.binary_packets import Packet
@@ -140,15 +142,16 @@ def test_large_requests_wait_for_memory_and_small_ones_do_not(
     memory, large = memory_of(serving), serving.connect()
     free = SHARE_OF_FREE * BLOCK_BYTES // 2
     memory.add(memory.limit_bytes - free)
-    large.sendall(HALF_SET[: BLOCK_BYTES * 3 // 4])
+    sender = threading.Thread(target=large.sendall, args=(HALF_SET + b"v\r\n",))
+    sender.start()  # it has to wait until the server reads again
     poll_until(lambda: serving.states() == [State.WAITING_FOR_MEMORY], "it waits for memory")
     kept = memory.used_bytes
-    large.sendall(HALF_SET[BLOCK_BYTES * 3 // 4 :] + b"v\r\n")
     small = serving.connect()
     ask(small, b"set b 0 0 4000\r\n" + SMALL + b"\r\nget small\r\n", STORED + SMALL_REPLY)
     assert memory.used_bytes == kept, "nothing more was read"
     memory.add(free - memory.limit_bytes)
     assert read(large, len(STORED)) == STORED
+    sender.join()
     assert memory.closed == 0
 
 

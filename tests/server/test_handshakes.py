@@ -106,11 +106,11 @@ def test_a_turn_takes_a_few_handshakes_further_and_the_others_keep_their_place(
         handshakes.add_ready(each.connection)
     handshakes.forget(pairs[1].connection)
     first, third, fourth, fifth = (pairs[number].connection for number in (0, 2, 3, 4))
-    assert handshakes.has_ready
+    assert handshakes.ready
     assert handshakes.take_ready() == [first, third]
     assert handshakes.take_ready() == [fourth, fifth]
     assert handshakes.take_ready() == []
-    assert not handshakes.has_ready
+    assert not handshakes.ready
     for each in pairs:
         each.close()
 

@@ -46,6 +46,10 @@ class FakeJournal:
         self.may_delay = True
         self.average_sync_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
+        self.queue: list[bytes] = []
+        self.queue_lock, self.queued_bytes, self.queue_limit_bytes = threading.Lock(), 0, 1 << 30
+        self.positions: dict[int, int] = {}
+        self.is_awake, self.unstamped_second = True, 0
 
     def must_wait(self, position: int) -> bool:
         return self.reached < position
@@ -103,7 +107,11 @@ class Serving:
     """A running worker, and clients of it."""
 
     def __init__(
-        self, settings: Settings | None = None, journal: FakeJournal | None = None, users: Users | None = None
+        self,
+        settings: Settings | None = None,
+        journal: FakeJournal | None = None,
+        users: Users | None = None,
+        is_interpreted: bool = False,
     ) -> None:
         self.around = Surroundings(settings)
         clock = Clock()
@@ -111,6 +119,10 @@ class Serving:
         if journal is not None:
             self.around.context.journal = journal  # type: ignore[assignment]
             self.around.store.log = journal
+            self.around.renew_requests()
+        if is_interpreted:
+            self.around.context.requests = None
+        self.is_closed = False
         self.totals = self.around.context.totals
         self.worker = Worker(self.around.context, None if users is None else Logins(users))
         self.worker.start()
@@ -156,21 +168,27 @@ class Serving:
             client.close()
         if self.worker.is_alive():
             self.stop()
+        if not self.is_closed:
+            self.is_closed = True
+            self.worker.close()
 
 
 MakeServing = Callable[..., Serving]
 
 
-@pytest.fixture(params=["best poller", "selector"])
+@pytest.fixture(params=["best poller", "selector", "interpreted"])
 def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeServing]:
     maker = SelectorPoller if request.param == "selector" else new_poller
     monkeypatch.setattr(worker_module, "new_poller", maker)
     made: list[Serving] = []
 
     def make(
-        settings: Settings | None = None, journal: FakeJournal | None = None, users: Users | None = None
+        settings: Settings | None = None,
+        journal: FakeJournal | None = None,
+        users: Users | None = None,
+        is_interpreted: bool = False,
     ) -> Serving:
-        made.append(Serving(settings, journal, users))
+        made.append(Serving(settings, journal, users, is_interpreted or request.param == "interpreted"))
         return made[-1]
 
     yield make
@@ -731,13 +749,14 @@ def test_a_client_that_sends_much_at_once_is_read_from_in_large_pieces_at_once_a
 ) -> None:
     asked: list[int] = []
     really_read = os.read
+    serving = serve(is_interpreted=True)
 
     def note_and_read(fd: int, size: int) -> bytes:
         asked.append(size)
         return really_read(fd, size)
 
     monkeypatch.setattr(os, "read", note_and_read)
-    client = serve().connect()
+    client = serving.connect()
     ask(client, b"mn\r\n", b"MN\r\n")
     ask(client, b"mn\r\n" * 1000, b"MN\r\n" * 1000)
     ask(client, b"mn\r\n", b"MN\r\n")
@@ -843,6 +862,7 @@ def test_a_fault_costs_its_connection_alone(serve: MakeServing, monkeypatch: pyt
         return receive(protocol, data)
 
     monkeypatch.setattr(TextProtocol, "receive", fail_on_fault)
+    monkeypatch.setattr(TextProtocol, "receive_rest", lambda protocol, data, done: fail_on_fault(protocol, data))
     unlucky.sendall(b"fault\r\n")
     assert unlucky.recv(1) == b""
     ask(other, b"version\r\n", VERSION)

@@ -39,6 +39,7 @@ def test_a_slow_turn_without_a_slow_request_says_how_many_had_input(around: Surr
 def test_what_is_logged_of_a_request_is_its_name_alone(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "TURN_SECONDS", -1.0)
     monkeypatch.setattr(turns_module, "SLOW_SECONDS", -10.0)
+    around.context.requests = None  # the compiled code has a constant
     conversation = Conversation(around)
     conversation.feed(b"delete secret\r\n")
     around.context.turns.end(0.0, 1)

@@ -42,9 +42,8 @@ def test_a_plain_item_is_told_of_as_far_as_it_is_known(store: Store) -> None:
 
 def test_an_item_with_facts_is_told_of_with_them(store: Store) -> None:
     clock = store.clock
-    store.keep_access_metadata()
     put(store, b"k", ttl=1000)
-    cas = store.gets(b"k")
+    cas = store.get_tracked(b"k")
     assert cas is not None
     clock.shift(30)
     store.get(b"k")

@@ -1,5 +1,6 @@
 """Freeing in slices: a flush, a lower limit and large values do a bounded part of the work at a time."""
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -51,6 +52,28 @@ def test_a_flush_itself_frees_nothing_and_hides_everything(store: Store) -> None
     assert before - sys.getallocatedblocks() < 100
     assert store.get(b"7") is None
     assert (len(store), store.used_bytes, list(store.items())) == (0, 0, [])
+
+
+@pytest.mark.parametrize("memory", [MIB, 1 << 30], ids=["with an eviction order", "without"])
+def test_flushes_of_an_empty_store_make_no_work(memory: int) -> None:
+    store = filled(Store(FakeClock(), shards=4, limit_bytes=memory))
+    for _ in range(3):
+        store.flush()
+    free_all(store)
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        store.flush()
+    assert sys.getallocatedblocks() - before < 100
+    assert free_all(store) == 1
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """Let the garbage collector free nothing of other tests meanwhile."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_what_a_flush_removed_is_freed_a_few_items_at_a_time(store: Store) -> None:
@@ -117,6 +140,13 @@ def test_a_lower_limit_costs_one_write_a_few_evictions(store: Store) -> None:
     assert slices > (before - len(store)) / (2 * EVICTED_AT_ONCE)
     assert store.used_bytes <= MIB
     assert store.get(b"new") == pack(0, b"v")
+
+
+def test_what_was_stored_under_a_high_limit_is_not_evicted_by_the_next_write() -> None:
+    store = filled(Store(FakeClock(), shards=64, limit_bytes=1 << 30), 5 * ITEMS)
+    store.set_limit(MIB)
+    store.put(b"one more", pack(0, b"v"))
+    assert len(store) > 5 * ITEMS - 2 * EVICTED_AT_ONCE
 
 
 def test_a_lower_limit_holds_by_writes_alone(store: Store) -> None:

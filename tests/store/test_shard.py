@@ -6,7 +6,17 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.store.entry import ENTRY_COST_BYTES, ITEM_COST_BYTES, Entry, Item, deadline_of, make_entry, pack
+from memcache_kv.store.entry import (
+    ENTRY_COST_BYTES,
+    FETCHED,
+    ITEM_COST_BYTES,
+    TRACKED,
+    Entry,
+    Item,
+    deadline_of,
+    make_entry,
+    pack,
+)
 from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, MIN_MARKS, PLACE_SHIFT
 from memcache_kv.store.shard import Shard
 
@@ -183,6 +193,19 @@ def test_what_was_read_is_spared_once() -> None:
     shard.evict(1, NOW, b"")
     assert not shard.table
     assert (shard.second_chances, shard.evictions, shard.evicted_unseen) == (1, 3, 3)
+
+
+def test_an_eviction_says_whether_the_item_was_read_as_far_as_that_is_known() -> None:
+    read, unread, tracked, tracked_and_read = keys_there = numbered(4)
+    shard = filled(*keys_there)
+    put(shard, tracked, Item(pack(0, b"x"), state=TRACKED))
+    put(shard, tracked_and_read, Item(pack(0, b"x"), state=TRACKED | FETCHED))
+    shard.order.mark(read)
+    shard.order.mark(tracked)  # as an overwrite does
+    told: dict[bytes, bool] = {}
+    shard.on_eviction = lambda key, entry, was_read: told.update({key: was_read})
+    shard.evict(EVERYTHING, NOW, b"")
+    assert told == {read: True, unread: False, tracked: False, tracked_and_read: True}
 
 
 def test_what_is_read_again_and_again_outlives_what_is_not() -> None:

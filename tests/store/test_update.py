@@ -3,7 +3,18 @@
 import pytest
 
 from memcache_kv.store import Entry, Item, Mode, Outcome, Store
-from memcache_kv.store.entry import FETCHED, STALE, cas_of, deadline_of, pack, state_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import (
+    FETCHED,
+    STALE,
+    TRACKED,
+    cas_of,
+    deadline_of,
+    make_entry,
+    pack,
+    state_of,
+    value_of,
+    wire_bytes_of,
+)
 from memcache_kv.store.writes import Write
 from tests.fake_clock import FakeClock
 from tests.store.test_store import HeardLog
@@ -151,45 +162,100 @@ def test_a_value_without_an_id_is_later_than_every_id_that_was_given(store: Stor
     assert written(store, Mode.CAS, b"4", cas=1000, takes_older=True) == (Outcome.EXISTS, b"")
 
 
-# Facts about access
+# Access metadata
 
 
-def test_nothing_is_noted_of_reads_before_somebody_asks(store: Store) -> None:
+def test_nothing_is_recorded_of_the_read_of_an_item_that_is_not_tracked(store: Store) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.get(b"k")
     assert isinstance(kept(store, b"k"), bytes)
 
 
-def test_from_then_on_each_item_says_when_it_was_read(store: Store, clock: FakeClock) -> None:
-    store.put(b"old", wire_bytes(b"1"))
-    store.put(b"timed", Item(wire_bytes(b"1"), clock.now + 50, 0, clock.now))
+@pytest.mark.parametrize("entry", [wire_bytes(b"1"), Item(wire_bytes(b"1"), 0, 0, 1_000)])
+def test_a_tracked_item_says_when_it_was_read(store: Store, clock: FakeClock, entry: Entry) -> None:
     clock.advance(10)
-    store.keep_access_metadata()
-    store.put(b"new", wire_bytes(b"1"))
-    began = clock.now
-    assert [store.accessed_at(kept(store, key)) for key in (b"old", b"timed", b"new")] == [began, began - 10, began]
+    store.put(b"k", entry)
+    store.get_tracked(b"k")
+    began = store.accessed_at(kept(store, b"k"))
+    assert began == (entry.accessed if isinstance(entry, Item) else clock.started)
     clock.advance(3)
-    for key in (b"old", b"timed", b"new"):
-        assert not state_of(kept(store, key)) & FETCHED
-        store.get(key)
-        assert store.accessed_at(kept(store, key)) == clock.now
-        assert state_of(kept(store, key)) & FETCHED
-
-
-def test_a_peek_is_no_read(store: Store, clock: FakeClock) -> None:
-    store.keep_access_metadata()
-    store.put(b"k", wire_bytes(b"1"))
-    clock.advance(3)
+    store.get_tracked(b"k")
     store.peek(b"k")
-    assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now - 3, 0)
-
-
-def test_a_value_stored_anew_was_not_read(store: Store) -> None:
-    store.keep_access_metadata()
-    store.put(b"k", wire_bytes(b"1"))
+    assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (began, TRACKED)
     store.get(b"k")
-    store.put(b"k", wire_bytes(b"2"))
-    assert state_of(kept(store, b"k")) == 0
+    assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now, TRACKED | FETCHED)
+
+
+def test_nothing_tracks_a_missing_key(store: Store) -> None:
+    assert store.get_tracked(b"k") is None
+    store.put(b"k", wire_bytes(b"1"))
+    assert isinstance(kept(store, b"k"), bytes)
+
+
+def replaced(store: Store, how: str) -> None:
+    """Put another value in the place of a tracked one, or change what it has."""
+    if how == "put":
+        store.put(b"k", wire_bytes(b"2"))
+    elif how == "put longer":
+        store.put(b"k", make_entry(b"k", wire_bytes(b"22"), store.clock.now + 50))
+    else:
+        store.store(Mode[how], b"k", wire_bytes(b"2"), cas=cas_of(kept(store, b"k")))
+
+
+@pytest.mark.parametrize("how", ["put", "put longer", "SET", "REPLACE", "APPEND", "PREPEND", "CAS"])
+def test_a_value_that_replaces_a_tracked_one_is_tracked_and_was_not_read(
+    store: Store, clock: FakeClock, how: str
+) -> None:
+    store.put(b"k", wire_bytes(b"1"))
+    store.get_tracked(b"k")
+    store.get(b"k")
+    clock.advance(3)
+    replaced(store, how)
+    assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now, TRACKED)
+
+
+def test_a_touch_is_a_read_of_a_tracked_item(store: Store, clock: FakeClock) -> None:
+    store.put(b"k", wire_bytes(b"1"))
+    store.get_tracked(b"k")
+    clock.advance(3)
+    store.touch(b"k", clock.now + 50)
+    assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now, TRACKED | FETCHED)
+
+
+def test_a_deleted_key_is_not_tracked_any_more(store: Store) -> None:
+    store.put(b"k", wire_bytes(b"1"))
+    store.get_tracked(b"k")
+    store.delete(b"k")
+    store.put(b"k", wire_bytes(b"1"))
+    assert isinstance(kept(store, b"k"), bytes)
+
+
+def test_the_log_hears_nothing_of_tracking(store: Store, log: HeardLog) -> None:
+    store.put(b"k", wire_bytes(b"1"))
+    store.gets(b"k")
+    before = list(log.heard)
+    store.get_tracked(b"k")
+    store.get(b"k")
+    store.update(b"k", lambda old: store.renewed(b"k", wire_bytes(b"1"), 0, 1, TRACKED | FETCHED, old))
+    assert log.heard == before
+    store.store(Mode.SET, b"k", wire_bytes(b"2"))
+    store.update(b"k", lambda old: store.renewed(b"k", wire_bytes(b"2"), 0, 7, TRACKED | FETCHED | STALE, old))
+    assert log.heard[len(before) :] == [("stored", b"k", 0, 0, 0, b"2"), ("marked", b"k", 0, 7, STALE)]
+
+
+def test_under_pressure_a_read_before_the_first_request_is_known(clock: FakeClock) -> None:
+    store = Store(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, shards=1)
+    number = 0
+    while not store.records_access:
+        store.put(b"%d" % number, wire_bytes(b"x" * 4000))
+        number += 1
+    store.put(b"read", wire_bytes(b"1"))
+    store.put(b"unread", wire_bytes(b"1"))
+    store.get(b"read")
+    assert [state_of(entry) for key in (b"read", b"unread") if (entry := store.get_tracked(key))] == [
+        TRACKED | FETCHED,
+        TRACKED,
+    ]
 
 
 # What a flush took
@@ -221,7 +287,7 @@ def test_whoever_watches_is_told_of_each_eviction_with_the_write_that_made_it(cl
     for number in range(100):
         store.store(Mode.SET, b"%d" % number, wire_bytes(b"x" * BIG))
     evicted: list[bytes] = []
-    store.watch_evictions(lambda key, entry: evicted.append(key))
+    store.watch_evictions(lambda key, entry, was_read: evicted.append(key))
     store.store(Mode.SET, b"one more", wire_bytes(b"x" * BIG))
     assert evicted
     assert all(store.kept(key) is None for key in evicted)

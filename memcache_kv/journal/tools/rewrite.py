@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Self
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.compaction import record_of
 from memcache_kv.journal.disk import Disk, File, write_all
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
@@ -26,7 +25,7 @@ from memcache_kv.journal.manifest import (
     number_of,
     replace_manifest,
 )
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
+from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of
 from memcache_kv.journal.recovery import Progress
 from memcache_kv.store.store import Store
 
@@ -124,7 +123,7 @@ def write_base(new: NewPart, store: Store, cas: int, progress: Progress | None =
         new.write(line_of(Record("flush", at=store.flush_at)))
         count += 1
     for key, entry in store.items():
-        new.write(record_of(key, entry))
+        new.write(entry_line(key, entry))
         count += 1
         if progress is not None and count % 1000 == 0:
             progress(count, len(store), count)

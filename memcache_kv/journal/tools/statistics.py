@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memcache_kv.journal.compaction import record_of
+from memcache_kv.journal.record import entry_line
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.record_times import RecordTimes
@@ -101,7 +101,7 @@ def _count_records(found: Statistics, snapshot: Snapshot, replay: Replay, progre
 
 def _count_items(found: Statistics, store: Store, delimiter: bytes) -> None:
     for key, entry in store.items():
-        size = len(record_of(key, entry))
+        size = len(entry_line(key, entry))
         found.live_items += 1
         found.live_bytes += size
         prefix, delimited, _ = key.partition(delimiter)

@@ -239,6 +239,8 @@ def _stat(protocol: ServerPacketResponder, request: Request) -> None:
         _send_report(protocol, request, settings_report.settings(context))
     elif what.startswith(b"detail"):
         _detail(protocol, request, what.removeprefix(b"detail"))
+    elif what == report.OWN:
+        _send_report(protocol, request, report.own(context))
     elif what in report.WALKS:
         protocol.answer_chunks(_in_packets(request, report.WALKS[what](context)))
     else:

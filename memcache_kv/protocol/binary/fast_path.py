@@ -101,7 +101,7 @@ class BinaryFastPath(Session):
         key, value, store = data[HEAD_BYTES + SET_EXTRAS_BYTES : value_at], data[value_at:], self.store
         if cas or extras_bytes != SET_EXTRAS_BYTES or len(data) != HEAD_BYTES + body_bytes or len(key) != key_bytes:
             return b""
-        if not self._takes_small_sets or len(value) > LARGEST_FAST_BYTES or not is_text_key(key):
+        if not self.takes_small_sets or len(value) > LARGEST_FAST_BYTES or not is_text_key(key):
             return b""
         flags, exptime = STORING.unpack_from(data, HEAD_BYTES)
         cas = store.next_cas()
@@ -111,7 +111,5 @@ class BinaryFastPath(Session):
             return b""
         self.counters.cmd_set += 1
         if self.observers.active:
-            self.observers.pass_over(0, 1, 1)
-            if self.observers.prefixes.counting:
-                self.observers.prefixes.stored(key)
+            self.observers.pass_over_set(key)
         return SET_REPLY_HEAD + data[OPAQUE_AT:CAS_AT] + cas.to_bytes(8, "big")

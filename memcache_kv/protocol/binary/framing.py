@@ -62,11 +62,16 @@ class BinaryProtocol(BinaryFastPath):
         """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self._mid_block or self.observers.active or (self.login is not None and not self.is_open):
             return self.observers.observe(partial(self._receive_general, data))
-        reply = self._answer_fast(data)
-        if reply:
+        self.turn_bytes = 0
+        requests, position, done = self.context.requests, 0, 0
+        if requests is not None:
+            position, done = requests.run_binary(self, data, 0, self._requests_per_turn)
+            if position == len(data):
+                return True
+        elif reply := self._answer_fast(data):
             self.out.append(reply)
             return True
-        self._run(data)
+        self._run(data, position, done)
         return False
 
     def _receive_general(self, data: bytes) -> bool:
@@ -80,6 +85,7 @@ class BinaryProtocol(BinaryFastPath):
                 self._held = data[position:]
                 return False
             data = data[position:]
+        self.turn_bytes = 0
         self._run(data)
         return False
 
@@ -88,13 +94,15 @@ class BinaryProtocol(BinaryFastPath):
         """Whether all commands are allowed: no login is needed, or the client has logged in."""
         return self.login is None or self.login.succeeded
 
-    def _run(self, data: bytes) -> None:
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
         """Carry out requests until the input or the turn is used up."""
-        position, size, unpack = 0, len(data), HEAD.unpack_from
-        self.turn_bytes = 0
+        size, unpack = len(data), HEAD.unpack_from
         self._start_turn()
-        for _ in repeat(None, self._requests_per_turn):
+        for _ in repeat(None, self._requests_per_turn - done):
             if size - position < HEAD_BYTES:
+                break
+            if self.turn_bytes > TURN_BYTES:
+                self.paused = True
                 break
             fields = unpack(data, position)
             if not self.observers.takes_lines and self.is_open:
@@ -104,9 +112,6 @@ class BinaryProtocol(BinaryFastPath):
                     self.out.append(reply)
                     self.turn_bytes += len(reply)
                     position = stop
-                    if self.turn_bytes > TURN_BYTES:
-                        self.paused = True
-                        break
                     continue
             stop = self._carry_out(data, position, fields)
             if not stop:

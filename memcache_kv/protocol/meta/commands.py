@@ -35,11 +35,9 @@ from memcache_kv.protocol.replies import (
     TOO_LARGE,
 )
 from memcache_kv.store.entry import (
-    FETCHED,
     Entry,
     cas_of,
     deadline_of,
-    state_of,
     value_of,
     wire_bytes_of,
 )
@@ -438,7 +436,7 @@ def me(protocol: LineResponder, words: list[bytes]) -> None:
             deadline - now if deadline else -1,
             now - store.accessed_at(entry),
             cas_of(entry),
-            b"yes" if state_of(entry) & FETCHED else b"no",
+            b"yes" if store.was_read(key, entry) else b"no",
             store.class_of(key, entry),
             store.size_of(key, entry),
         )

@@ -10,7 +10,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from memcache_kv.protocol.meta.flags import OPAQUE_LIMIT_BYTES
-from memcache_kv.store.entry import LINE_FEED, PLAIN_LIMIT_BYTES, Item, deadline_of, is_text_key, wire_bytes_of
+from memcache_kv.store.entry import (
+    LINE_FEED,
+    PLAIN_LIMIT_BYTES,
+    STALE,
+    WON,
+    Item,
+    deadline_of,
+    is_text_key,
+    wire_bytes_of,
+)
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.responder import FormReader
@@ -88,7 +97,9 @@ def answer_mg(protocol: FormReader, rest: bytes) -> bool:
     if plan is None or LINE_FEED in rest or not is_text_key(key):
         return False
     entry = protocol.store.get(key)
-    if entry is None or isinstance(entry, Item):
+    if entry is None:
+        return False
+    if isinstance(entry, Item) and (len(entry) > PLAIN_LIMIT_BYTES or entry.state & (STALE | WON)):
         return False
     wire_bytes = wire_bytes_of(entry)
     size_at, line_end = wire_bytes.index(b" ", 1), wire_bytes.index(b"\r")

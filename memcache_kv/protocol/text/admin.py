@@ -45,6 +45,8 @@ def stats(protocol: TextResponder, words: list[bytes]) -> None:
         protocol.answer_chunks(report.in_text(report.connections(context, protocol.fd)))
     elif b"extstore".startswith(what):
         _send_report(protocol, iter(()))  # no value is on flash
+    elif what == report.OWN:
+        _send_report(protocol, report.own(context))
     elif what in report.WALKS:
         protocol.answer_chunks(report.in_text(report.WALKS[what](context)))
     else:

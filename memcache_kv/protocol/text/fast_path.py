@@ -69,11 +69,10 @@ NO_FORM = SetForm(b"", -1, b"", ())
 class FastPath(Session):
     """The fast path of a text connection."""
 
-    __slots__ = ("_lines_at_once", "_words", "_parsed_at", "_form", "_missed")
+    __slots__ = ("_words", "_parsed_at", "_form", "_missed")
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
-        self._lines_at_once = min(LINES, self._requests_per_turn)
         self._missed: list[bytes] = []
         """Keys that the present batch did not find, while they are observed."""
 
@@ -85,19 +84,21 @@ class FastPath(Session):
         self._words, self._parsed_at, self._form = b"", 0, NO_FORM
         """The last words after a set's key, the second in which they were parsed, and what they say."""
 
-    def limit_turn(self, requests: int) -> None:
-        """Carry out at most this many requests in one turn, from the next turn on."""
-        super().limit_turn(requests)
-        self._lines_at_once = min(LINES, requests)
+    def _run_fast(self, data: bytes, position: int, most: int) -> tuple[int, int]:
+        """Carry out requests from `position` on, up to the first that is not in its common form, and at most so many.
 
-    def _run_fast(self, data: bytes, position: int) -> tuple[int, int]:
-        """Carry out requests from `position` on, up to the first that is not in its common form.
-
-        Returns the position after them and their number. The most frequent cases are written out, as calls cost time.
+        Returns the position after them and their number.
         """
+        requests = self.context.requests
+        if requests is not None:
+            return requests.run_text(self, data, position, most)
+        return self._run_interpreted(data, position, most)
+
+    def _run_interpreted(self, data: bytes, position: int, most: int) -> tuple[int, int]:
+        """Do so without the compiled modules. The most frequent cases are written out, as calls cost time."""
         if len(data) - position > PLAIN_LIMIT_BYTES and self._begins_large(data, position):
             return self._store_large(data, position)
-        split = (data[position:] if position else data).split(b"\r\n", self._lines_at_once)
+        split = (data[position:] if position else data).split(b"\r\n", min(LINES, most))
         stop = len(data) - len(split.pop())
         out, store, lines = self.out, self.store, iter(split)
         tables, mask, block = store.tables, store.mask, NO_BLOCK
@@ -190,6 +191,8 @@ class FastPath(Session):
         except WritesRejected:  # the general path raises it again and replies
             return position, 0
         self.counters.cmd_set += 1
+        if self.observers.active:
+            self.observers.pass_over_set(key)
         self.out.append(b"STORED\r\n")
         return stop, 1
 
@@ -234,7 +237,7 @@ class FastPath(Session):
 
     def form_now(self, words: bytes) -> SetForm:
         """Parse the words after a set's key. A relative exptime counts from now."""
-        if len(words) > LONGEST_TAIL_BYTES or not self._takes_small_sets:
+        if len(words) > LONGEST_TAIL_BYTES or not self.takes_small_sets:
             return NO_FORM
         clock = self.store.clock
         self._words, self._parsed_at, self._form = words, clock.now, set_form(words, clock.now, clock.started)

@@ -72,7 +72,7 @@ class TextProtocol(FastPath):
         if self._held or self._mid_block or self.observers.active:
             return self.observers.observe(partial(self._receive_general, data))
         self.turn_bytes = 0
-        position, done = self._run_fast(data, 0)
+        position, done = self._run_fast(data, 0, self._requests_per_turn)
         if position == len(data):
             return self.turn_bytes <= JOINED_BYTES
         self._run(data, position, done)
@@ -90,7 +90,7 @@ class TextProtocol(FastPath):
                 return False
             data = data[position:]
         self.turn_bytes = 0
-        position, done = (0, 0) if self.observers.takes_lines else self._run_fast(data, 0)
+        position, done = (0, 0) if self.observers.takes_lines else self._run_fast(data, 0, self._requests_per_turn)
         if position == len(data):
             return self.turn_bytes <= JOINED_BYTES
         self._run(data, position, done)
@@ -125,6 +125,9 @@ class TextProtocol(FastPath):
         left = self._requests_per_turn - done
         self._start_turn()
         while left > 0:
+            if self.turn_bytes > TURN_BYTES:
+                self.paused = position < len(data)
+                break
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 break
@@ -139,12 +142,8 @@ class TextProtocol(FastPath):
                 self._is_time_up(self._command)
                 self.paused = self._more is not None or position < len(data)
                 break
-            if (
-                left >= self._lines_at_once
-                and not self.observers.takes_lines
-                and data[position : position + 3] in FAST_COMMANDS
-            ):
-                position, done = self._run_fast(data, position)
+            if left > 0 and not self.observers.takes_lines and data[position : position + 3] in FAST_COMMANDS:
+                position, done = self._run_fast(data, position, left)
                 left -= done
         if position < len(data) and not self.closing:
             self._keep(data[position:] if position else data)

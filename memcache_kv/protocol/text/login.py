@@ -37,6 +37,11 @@ class GuardedTextProtocol(TextProtocol):
         """Length of the expected data block with user and password, including its line end; 0 before its line."""
 
     @property
+    def is_amid_request(self) -> bool:
+        """Whether the session holds an incomplete login or request."""
+        return bool(self._before_login) or super().is_amid_request
+
+    @property
     def held_bytes(self) -> int:
         """How many bytes of an incomplete login or request the session holds."""
         return len(self._before_login) + super().held_bytes

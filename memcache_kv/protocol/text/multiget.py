@@ -10,6 +10,7 @@ from memcache_kv.store.entry import (
     EXPIRING,
     EXPIRING_BYTES,
     PLAIN,
+    PLAIN_LIMIT_BYTES,
     Entry,
     Item,
     expiring_end,
@@ -75,7 +76,7 @@ def _of_bare(session: Session, keys: list[bytes], entries: list[Entry | None]) -
 
 
 def _of_any(session: Session, keys: list[bytes], entries: list[Entry | None]) -> list[bytes] | None:
-    """Return the pieces of the reply; None if a key has an Item, which may be large."""
+    """Return the pieces of the reply; None if a key has a large value."""
     store, counters, pieces, missed = session.store, session.counters, list[bytes](), list[bytes]()
     expired = expiring_end(store.clock.now)
     for key, entry in zip(keys, entries, strict=True):
@@ -85,7 +86,7 @@ def _of_any(session: Session, keys: list[bytes], entries: list[Entry | None]) ->
             if store.records_access:
                 store.record_access(key, entry)
             pieces += (b"VALUE ", key, entry[:-EXPIRING_BYTES], b"\r\n")
-        elif isinstance(entry, Item):
+        elif isinstance(entry, Item) and len(entry) > PLAIN_LIMIT_BYTES:
             return None
         elif (live := store.get(key)) is None:
             missed.append(key)

@@ -8,7 +8,7 @@ import pytest
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.session import LARGEST_READ_BYTES, READ_BYTES, TURN_BYTES
 from memcache_kv.store import Mode
-from memcache_kv.store.entry import Item, pack
+from memcache_kv.store.entry import FETCHED, TRACKED, Item, pack
 from tests.protocol.binary import spelled
 from tests.protocol.binary.binary_cases import (
     AUTH_ERROR,
@@ -349,7 +349,7 @@ def rows(replies: list[Reply]) -> dict[bytes, bytes]:
     return {reply.key: reply.value for reply in replies[:-1]}
 
 
-@pytest.mark.parametrize("what", [b"", b"settings", b"settingsx", b"items", b"slabs"])
+@pytest.mark.parametrize("what", [b"", b"settings", b"settingsx", b"items", b"slabs", b"memcache_kv"])
 def test_stat_tells_the_rows_of_the_text_protocol(what: bytes) -> None:
     conversation = BinaryConversation()
     conversation.ask(storing(O.SET))
@@ -417,16 +417,18 @@ def test_requests_count_for_their_prefix(ask: Callable[[], list[Packet]], noted:
     assert b"".join(conversation.around.context.observers.prefixes.dump()) == noted + b"END\r\n"
 
 
-def test_a_read_is_noted_for_the_eviction() -> None:
+@pytest.mark.parametrize("packet", [Packet(O.GET, b"a"), Packet(O.GETK, b"a"), touching(O.GAT), touching(O.TOUCH)])
+def test_a_read_of_a_tracked_item_is_recorded(packet: Packet) -> None:
     conversation = BinaryConversation()
-    store = conversation.around.store
-    store.keep_access_metadata()
+    store, clock = conversation.around.store, conversation.around.clock
     conversation.ask(storing(O.SET))
-    conversation.around.clock.advance(5)
-    conversation.ask(Packet(O.GET, b"a"))
+    store.get_tracked(b"a")
+    conversation.ask(storing(O.SET))
+    clock.advance(5)
+    conversation.ask(packet)
     entry = store.peek(b"a")
     assert isinstance(entry, Item)
-    assert entry.accessed == conversation.around.clock.now
+    assert (entry.accessed, entry.state) == (clock.now, TRACKED | FETCHED)
 
 
 # What every protocol can do

@@ -95,8 +95,54 @@ META = [
     ),
     Case(
         "h after a get",
-        b"mg z h\r\nms a 3 F5 E100\r\nfoo\r\nget a\r\nmg a h\r\n",
-        b"EN\r\nHD\r\nVALUE a 5 3\r\nfoo\r\nEND\r\nHD h1\r\n",
+        b"ms a 3 F5 E100\r\nfoo\r\nmg a h u\r\nget a\r\nmg a h\r\n",
+        b"HD\r\nHD h0\r\nVALUE a 5 3\r\nfoo\r\nEND\r\nHD h1\r\n",
+    ),
+    Case(
+        "h after a multiget",
+        b"ms a 3\r\nfoo\r\nms b 1\r\nx\r\nmg a h u\r\nget b a\r\nmg a h\r\nget a b\r\n",
+        b"HD\r\nHD\r\nHD h0\r\nVALUE b 0 1\r\nx\r\nVALUE a 0 3\r\nfoo\r\nEND\r\nHD h1\r\n"
+        b"VALUE a 0 3\r\nfoo\r\nVALUE b 0 1\r\nx\r\nEND\r\n",
+    ),
+    Case(
+        "h after a mg without it",
+        b"ms a 3 F5\r\nfoo\r\nmg a h u\r\nmg a f k s t v\r\nmg a h u\r\n",
+        b"HD\r\nHD h0\r\nVA 3 f5 ka s3 t-1\r\nfoo\r\nHD h1\r\n",
+    ),
+    Case(
+        "h after a touch and a get that touches",
+        b"ms a 1\r\nx\r\nms b 1\r\nx\r\nmg a h u\r\nmg b h u\r\ntouch a 50\r\ngat 50 b\r\nmg a h t u\r\nmg b h t u\r\n",
+        b"HD\r\nHD\r\nHD h0\r\nHD h0\r\nTOUCHED\r\nVALUE b 0 1\r\nx\r\nEND\r\nHD h1 t50\r\nHD h1 t50\r\n",
+    ),
+    Case(
+        "h of a value that replaces another",
+        b"ms a 1\r\nx\r\nmg a h\r\nms a 1\r\ny\r\nmg a h u\r\nset a 0 0 2\r\nzz\r\nget a\r\nmg a h\r\n",
+        b"HD\r\nHD h0\r\nHD\r\nHD h0\r\nSTORED\r\nVALUE a 0 2\r\nzz\r\nEND\r\nHD h1\r\n",
+    ),
+    Case(
+        "h of a value that another is joined to",
+        b"ms a 1\r\nx\r\nmg a h\r\nappend a 0 0 1\r\ny\r\nget a\r\nmg a h u\r\nms a 1 MP\r\nw\r\nmg a h v\r\n",
+        b"HD\r\nHD h0\r\nSTORED\r\nVALUE a 0 2\r\nxy\r\nEND\r\nHD h1\r\nHD\r\nVA 3 h0\r\nwxy\r\n",
+    ),
+    Case(
+        "h of a number that grows",
+        b"ms a 1\r\n8\r\nmg a h\r\nincr a 5\r\nget a\r\nmg a h u\r\nincr a 90\r\nmg a h v\r\n",
+        b"HD\r\nHD h0\r\n13\r\nVALUE a 0 2\r\n13\r\nEND\r\nHD h1\r\n103\r\nVA 3 h0\r\n103\r\n",
+    ),
+    Case(
+        "h of an item that was invalidated",
+        b"ms a 1\r\nx\r\nmg a h\r\nmd a I\r\nmg a h\r\nmg a h u\r\n",
+        b"HD\r\nHD h0\r\nHD\r\nHD h1 X W\r\nHD h1 Z X\r\n",
+    ),
+    Case(
+        "h of an item that was emptied",
+        b"ms a 1\r\nx\r\nmg a h\r\nmd a x\r\nget a\r\nmg a h\r\nmd a x\r\nmg a h s u\r\n",
+        b"HD\r\nHD h0\r\nHD\r\nVALUE a 0 0\r\n\r\nEND\r\nHD h1\r\nHD\r\nHD h0 s0\r\n",
+    ),
+    Case(
+        "h of a key that was deleted",
+        b"ms a 1\r\nx\r\nmg a h\r\ndelete a\r\nms a 1\r\ny\r\nmg a h\r\nget a\r\nmg a h\r\n",
+        b"HD\r\nHD h0\r\nDELETED\r\nHD\r\nHD h0\r\nVALUE a 0 1\r\ny\r\nEND\r\nHD h1\r\n",
     ),
     Case(
         "base64 key",

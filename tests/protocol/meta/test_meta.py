@@ -21,25 +21,34 @@ def pass_time(talk: Conversation, seconds: int) -> None:
 
 
 def test_l_is_the_time_since_it_was_last_read_or_stored(talk: Conversation) -> None:
-    talk.feed(b"mg other l\r\nset a 0 0 1\r\nx\r\n")
+    talk.feed(b"set a 0 0 1\r\nx\r\nmg a l u\r\nset a 0 0 1\r\nx\r\n")
     pass_time(talk, 5)
     assert talk.feed(b"mg a l u\r\nmg a l\r\nmg a l\r\n") == b"HD l5\r\nHD l5\r\nHD l0\r\n"
     pass_time(talk, 3)
     assert talk.feed(b"get a\r\nmg a l\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\nHD l0\r\n"
 
 
-def test_of_what_was_stored_before_somebody_asked_it_is_the_time_since_then(talk: Conversation) -> None:
+def test_l_counts_from_the_start_of_the_server_until_a_read_is_recorded(talk: Conversation) -> None:
+    pass_time(talk, 30)
     talk.feed(b"set a 0 0 1\r\nx\r\n")
-    pass_time(talk, 100)
-    assert talk.feed(b"mg b l\r\n") == b"EN\r\n"
+    pass_time(talk, 70)
+    assert talk.feed(b"mg a l h u\r\n") == b"HD l100 h0\r\n"
     pass_time(talk, 5)
-    assert talk.feed(b"mg a l h\r\n") == b"HD l5 h0\r\n"
+    assert talk.feed(b"mg a l h\r\nmg a l h\r\n") == b"HD l105 h0\r\nHD l0 h1\r\n"
+
+
+def test_a_request_about_one_key_changes_no_other(talk: Conversation) -> None:
+    talk.feed(b"ms a 1\r\nx\r\nms b 1\r\nx\r\nms c 1 T100\r\nx\r\n")
+    table = {key: talk.around.store.kept(key) for key in (b"b", b"c")}
+    talk.feed(b"mg a h l t\r\nme a\r\nmg none h l\r\nme none\r\nmg b t\r\nget b c\r\nmg b v\r\nmg c t\r\n")
+    for key, entry in table.items():
+        assert talk.around.store.kept(key) is entry
 
 
 def test_an_item_with_a_ttl_does_so_too(talk: Conversation) -> None:
     talk.feed(b"ms a 1 T500\r\nx\r\n")
     pass_time(talk, 100)
-    assert talk.feed(b"mg a l t\r\n") == b"HD l0 t400\r\n"
+    assert talk.feed(b"mg a l t\r\n") == b"HD l100 t400\r\n"
     pass_time(talk, 5)
     assert talk.feed(b"mg a l t\r\n") == b"HD l5 t395\r\n"
 
@@ -78,12 +87,17 @@ def test_what_has_just_expired_has_no_time_left(talk: Conversation) -> None:
 
 
 def test_me_tells_what_is_known(talk: Conversation) -> None:
-    talk.feed(b"me a\r\nms a 3 T60\r\nfoo\r\n")
-    pass_time(talk, 5)
+    pass_time(talk, 10)
+    talk.feed(b"ms a 3 T60\r\nfoo\r\n")
+    first = talk.feed(b"me a\r\n")
     size = talk.around.store.used_bytes
-    assert talk.feed(b"me a\r\n") == b"ME a exp=55 la=5 cas=1 fetch=no cls=1 size=%d\r\n" % size
+    assert first == b"ME a exp=60 la=10 cas=1 fetch=no cls=1 size=%d\r\n" % size
+    pass_time(talk, 5)
+    talk.feed(b"ms a 3 T60\r\nfoo\r\n")
+    pass_time(talk, 5)
+    assert talk.feed(b"me a\r\n") == b"ME a exp=55 la=5 cas=2 fetch=no cls=1 size=%d\r\n" % size
     talk.feed(b"get a\r\n")
-    assert talk.feed(b"me YQ== b\r\n") == b"ME YQ== exp=55 la=0 cas=1 fetch=yes cls=1 size=%d\r\n" % size
+    assert talk.feed(b"me YQ== b\r\n") == b"ME YQ== exp=55 la=0 cas=2 fetch=yes cls=1 size=%d\r\n" % size
 
 
 def test_a_value_too_large_takes_the_old_one_with_it() -> None:

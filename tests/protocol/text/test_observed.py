@@ -29,6 +29,7 @@ class Scene:
         budget = Budget(lambda: self.now, lambda: self.cpu)
         self.observers = Observers(before.log, Prefixes(delimiter), before.watchers, budget)
         context.observers = self.observers
+        self.around.renew_requests()
         self.protocol: Session = TextProtocol(context, 7)
 
     def watch(self, *streams: Stream) -> Watcher:

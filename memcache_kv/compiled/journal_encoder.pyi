@@ -1,0 +1,3 @@
+from typing import Any
+
+def encode_queue(queue: list[Any], wall_ahead: int) -> bytes | None: ...

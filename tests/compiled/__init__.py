@@ -1,0 +1,1 @@
+"""Tests of the compiled modules: they do the same as their Python counterparts."""
