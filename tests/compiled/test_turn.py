@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from struct import pack as pack_numbers
 from threading import Lock, Thread
@@ -148,8 +148,8 @@ class Side:
 
 
 def watched(observers: Observers) -> Observers:
-    """Observers like these, with a watcher of all requests, and without any time for lines."""
-    cpu = iter([0.0] + [2 * LINES_SHARE] * 1_000_000)
+    """Observers like these, with a watcher of all requests, and with no more time for lines than when it is added."""
+    cpu = count(step=2 * LINES_SHARE)
     closed = Observers(observers.log, observers.prefixes, observers.watchers, Budget(lambda: 0.0, lambda: next(cpu)))
     assert closed.watchers.add(REQUEST_STREAMS, lambda: None)
     assert closed.observe(lambda: closed.takes_lines)
@@ -271,7 +271,7 @@ def test_while_watchers_must_wait_the_same_is_counted(steps: list[Step]) -> None
 
 def test_requests_that_are_observed_are_compiled() -> None:
     side = Side(True, is_watched=True)
-    side.take(("other", b"stats detail on\r\n"))
+    side.take(("other", b"stats detail on\r\nversion\r\n"))  # the second uses up the time that there is at first
     requests = side.around.context.requests
     assert requests is not None
     for data in (b"set a:1 0 0 1\r\nx\r\n", b"get a:1 b:2\r\n", b"mg a:1 v\r\n", b"ms a:1 1\r\nx\r\n"):
