@@ -33,8 +33,8 @@ from benchmarks.part_eviction import eviction
 from benchmarks.part_latency import fairness, tails
 from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
-from benchmarks.part_recorded import recorded
 from benchmarks.part_profile import request_times
+from benchmarks.part_recorded import recorded
 from benchmarks.part_start import start
 from benchmarks.part_tls import tls
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
@@ -91,6 +91,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--page", action="store_true", help="write the figures into the documentation, too")
     parser.add_argument(
+        "--requests", type=int, metavar="N", help=f"of each trace for the hit ratios (default {FULL.requests:,})"
+    )
+    parser.add_argument(
         "--overwrites", type=int, metavar="N", help=f"of the churned memory (default {FULL.overwrites:,})"
     )
     return parser.parse_args(arguments)
@@ -108,7 +111,12 @@ def effort_of(options: argparse.Namespace) -> Effort:
     """Tell how much is to be measured."""
     effort = QUICK if options.quick else FULL
     effort = replace(effort, ways=tuple(ways_of(options.python or [sys.executable])))
-    return replace(effort, rounds=options.rounds or effort.rounds, overwrites=options.overwrites or effort.overwrites)
+    return replace(
+        effort,
+        rounds=options.rounds or effort.rounds,
+        requests=options.requests or effort.requests,
+        overwrites=options.overwrites or effort.overwrites,
+    )
 
 
 def measure(names: Sequence[str], effort: Effort, console: Console) -> dict[str, Findings]:
