@@ -40,10 +40,12 @@ def answer_keys(session: Session, keys: list[bytes]) -> bytes | None:
 def _pieces(session: Session, keys: list[bytes]) -> list[bytes] | None:
     """Return the pieces of the reply; None if a key is not valid or has a large value."""
     store, counters, pieces, missed = session.store, session.counters, list[bytes](), list[bytes]()
+    if not all(map(is_text_key, keys)):
+        return None
     for key, entry in zip(keys, store.kept_many(keys), strict=True):
         if entry.__class__ is bytes and entry[-1] == PLAIN:
             pieces += (b"VALUE ", key, entry)
-        elif not is_text_key(key) or (isinstance(entry, Item) and len(entry) > PLAIN_LIMIT_BYTES):
+        elif isinstance(entry, Item) and len(entry) > PLAIN_LIMIT_BYTES:
             return None
         elif (live := store.get(key)) is None:
             missed.append(key)
