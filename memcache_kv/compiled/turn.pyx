@@ -78,6 +78,7 @@ include "text.pxi"
 include "meta.pxi"
 include "binary.pxi"
 include "changes.pxi"
+include "held.pxi"
 
 cdef enum:
     READ_BYTES = 16 * 1024
@@ -123,10 +124,12 @@ cdef class Turn:
     """The turns of one worker, which alone uses it.
 
     requests, by_fd, poller: the worker's. connection_class, text_class, binary_class: the classes of what it serves;
-    reading: the state in which requests are read. acts: the worker, whose methods handle everything else.
+    reading: the state in which requests are read. acts: the worker, whose methods handle everything else. held: keeps the
+    replies that wait for the journal.
     """
 
     cdef Table table
+    cdef Held held
     cdef object poller, acts, reading, by_fd
     cdef type text, binary
     cdef int epoll_fd
@@ -136,8 +139,10 @@ cdef class Turn:
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
     def __init__(
-        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, reading
+        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, reading,
+        Held held,
     ):
+        self.held = held
         self.table, self.by_fd, self.poller, self.acts, self.reading = requests, by_fd, poller, acts, reading
         self.text, self.binary, self._login = text_class, binary_class, offset_of(binary_class, "login")
         self.epoll_fd = poller.fileno() if HAS_EPOLL and hasattr(poller, "fileno") else -1
@@ -155,20 +160,21 @@ cdef class Turn:
         cdef PyObject* connection
         self.acts.begin_turn(count)
         self.table.refresh()
-        cdef bint is_compiled = self.table.journal is None or not self.table.journal.may_delay
+        self.held.begin_turn()
         for number in range(count):
             connection = PyDict_GetItemWithError(self.by_fd, self.fds[number])
             if connection is NULL or <object>slot(connection, self._state)[0] is not self.reading:
                 self.table.settle()
                 self.acts.handle(self.fds[number], None if connection is NULL else <object>connection)
                 self.table.refresh()
-            elif is_compiled and self._is_ready(<object>connection):
+            elif self._is_ready(<object>connection):
                 self._serve(self.fds[number], <object>connection)
             else:
                 self.table.settle()
                 self.acts.serve(<object>connection)
                 self.table.refresh()
         self.table.settle()
+        self.held.end_turn()
         return count
 
     cdef int _wait(self, double timeout_seconds) except -1:
@@ -222,6 +228,7 @@ cdef class Turn:
     cdef int _serve_or_fail(self, int fd, object connection) except -1:
         cdef Table table = self.table
         cdef Run run
+        cdef bint must_wait
         cdef Py_ssize_t size = recv(fd, self.data, READ_BYTES, 0), position, most, done = 0
         if size <= 0:
             if size < 0 and errno in (EAGAIN, EINTR):
@@ -233,6 +240,7 @@ cdef class Turn:
             return table.refresh()
         table.counts.bytes_read += size
         table.begin(TURN_BYTES)
+        self.held.begin(table)
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
         run = run_text if type(protocol) is self.text else run_binary
@@ -241,8 +249,12 @@ cdef class Turn:
             table, self.data, size, most,
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )
+        must_wait = self.held.must_wait(table)
         if position < size:
-            return self._hand_over(connection, protocol, position, size, most if table.is_time_up else done)
+            done = most if table.is_time_up else done
+            return self._hand_over(connection, protocol, position, size, done, must_wait)
+        if must_wait:
+            return self.held.keep(connection, table.out, table.size)
         return self._send(fd, connection) if table.size else 0
 
     cdef int _send(self, int fd, object connection) except -1:
@@ -269,14 +281,17 @@ cdef class Turn:
         raise OSError(code, strerror(code).decode())
 
     cdef int _hand_over(
-        self, object connection, object protocol, Py_ssize_t position, Py_ssize_t size, Py_ssize_t done
+        self, object connection, object protocol, Py_ssize_t position, Py_ssize_t size, Py_ssize_t done, bint must_wait
     ) except -1:
-        """Let the connection's protocol carry out the rest of the input, and the worker send all replies."""
+        """Let the connection's protocol carry out the rest of the input, and the worker send all replies.
+
+        must_wait: whether they must wait for the journal in any case.
+        """
         cdef Table table = self.table
         table.settle()
         rest = PyBytes_FromStringAndSize(self.data + position, size - position)
         set_slot(slot(<PyObject*>protocol, self._turn_bytes), table.size)
         if table.size:
             (<list>slot(<PyObject*>protocol, self._out)[0]).append(PyBytes_FromStringAndSize(table.out, table.size))
-        self.acts.serve_rest(connection, rest, done)
+        self.acts.serve_rest(connection, rest, done, must_wait)
         return table.refresh()

@@ -46,7 +46,7 @@ class FakeJournal:
         self.refusals = 0
         self.refuses = False
         self.may_delay = True
-        self.average_sync_seconds = 0.0
+        self.average_sync_seconds = self.gather_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
         self.queue: list[bytes] = []
         self.queue_lock, self.queued_bytes, self.queue_limit_bytes = threading.Lock(), 0, 1 << 30
