@@ -1,3 +1,6 @@
 from typing import Any
 
 def encode_queue(queue: list[Any], wall_ahead: int) -> bytes | None: ...
+def take_live(
+    table: dict[bytes, Any], keys: list[bytes], now: int, most_items: int, most_bytes: int
+) -> list[Any]: ...
