@@ -25,15 +25,18 @@ cdef enum:
 
 cdef enum:
     TOGETHER = 16  # items whose memory is fetched at the same time
+    PORTION_BYTES = 32 * 1024  # after so many bytes, a thread that must not hold up others lets them use the processor
 
 cdef extern from *:
     """
+    #include <sched.h>
     static inline int cut_list(PyObject *list, Py_ssize_t size) {
         return PyList_SetSlice(list, size, PY_SSIZE_T_MAX, NULL);
     }
     """
     PyObject* PyList_GET_ITEM(object each, Py_ssize_t index)  # borrowed, unlike that of Cython
     int cut_list(list each, Py_ssize_t size) except -1
+    int sched_yield() nogil
     void prefetch "__builtin_prefetch" (const void* place)
 
 cdef Tables CRC_TABLES
@@ -57,11 +60,12 @@ cdef struct Line:
     Py_ssize_t body_size  # the length that the line states
 
 
-def encode_queue(list queue, int64_t wall_ahead):
+def encode_queue(list queue, int64_t wall_ahead, bint gives_way=False):
     """Return queued keys and entries as lines; None if an entry has an unknown form.
 
-    queue: keys and entries in turn, or b"\\n" and a line. wall_ahead: as for `queue_lines`. Other threads must not change
-    the list meanwhile.
+    queue: keys and entries in turn, or b"\\n" and a line. wall_ahead: as for `queue_lines`. gives_way: whether other
+    threads may use the processor now and then, because nobody waits for the result. Other threads must not change the
+    list meanwhile.
     """
     cdef Py_ssize_t count = len(queue) // 2, total = 0
     cdef unsigned char* out
@@ -74,13 +78,13 @@ def encode_queue(list queue, int64_t wall_ahead):
         if total < SMALL_BYTES:
             return _encode_small(lines, count, wall_ahead)
         with nogil:
-            total = _measure_all(lines, count, wall_ahead)
+            total = _measure_all(lines, count, wall_ahead, gives_way)
         if total < 0:
             return None
         encoded = PyBytes_FromStringAndSize(NULL, total)
         out = <unsigned char*>PyBytes_AS_STRING(encoded)
         with nogil:
-            _write_all(out, lines, count)
+            _write_all(out, lines, count, gives_way)
         return encoded
     finally:
         free(lines)
@@ -88,11 +92,11 @@ def encode_queue(list queue, int64_t wall_ahead):
 
 cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead):
     """Do the same without letting other threads in."""
-    cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead)
+    cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead, False)
     if total < 0:
         return None
     encoded = PyBytes_FromStringAndSize(NULL, total)
-    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count)
+    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count, False)
     return encoded
 
 
@@ -173,13 +177,16 @@ cdef int64_t _deadline_of(object entry) except? -1:
 # How long a line is
 
 
-cdef Py_ssize_t _measure_all(Line* lines, Py_ssize_t count, int64_t wall_ahead) noexcept nogil:
+cdef Py_ssize_t _measure_all(Line* lines, Py_ssize_t count, int64_t wall_ahead, bint gives_way) noexcept nogil:
     """Return the length of all lines; -1 if an entry has an unknown form."""
-    cdef Py_ssize_t index, total = 0
+    cdef Py_ssize_t index, total = 0, next_stop = PORTION_BYTES
     for index in range(count):
         if not _measure(lines + index, wall_ahead):
             return -1
         total += _line_size(lines + index)
+        if gives_way and total > next_stop:
+            next_stop = total + PORTION_BYTES
+            sched_yield()
     return total
 
 
@@ -271,10 +278,14 @@ cdef Py_ssize_t _line_size(const Line* line) noexcept nogil:
 # Writing it
 
 
-cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count) noexcept nogil:
+cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count, bint gives_way) noexcept nogil:
     cdef Py_ssize_t index
+    cdef unsigned char* next_stop = out + PORTION_BYTES
     for index in range(count):
         out = _write_line(out, lines + index)
+        if gives_way and out > next_stop:
+            next_stop = out + PORTION_BYTES
+            sched_yield()
 
 
 cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept nogil:
