@@ -78,7 +78,7 @@ def encode_queue(list queue, int64_t wall_ahead, bint gives_way=False):
         if total < SMALL_BYTES:
             return _encode_small(lines, count, wall_ahead)
         with nogil:
-            total = _measure_all(lines, count, wall_ahead, gives_way)
+            total = _measure_all(lines, count, wall_ahead)
         if total < 0:
             return None
         encoded = PyBytes_FromStringAndSize(NULL, total)
@@ -92,7 +92,7 @@ def encode_queue(list queue, int64_t wall_ahead, bint gives_way=False):
 
 cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead):
     """Do the same without letting other threads in."""
-    cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead, False)
+    cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead)
     if total < 0:
         return None
     encoded = PyBytes_FromStringAndSize(NULL, total)
@@ -177,16 +177,13 @@ cdef int64_t _deadline_of(object entry) except? -1:
 # How long a line is
 
 
-cdef Py_ssize_t _measure_all(Line* lines, Py_ssize_t count, int64_t wall_ahead, bint gives_way) noexcept nogil:
+cdef Py_ssize_t _measure_all(Line* lines, Py_ssize_t count, int64_t wall_ahead) noexcept nogil:
     """Return the length of all lines; -1 if an entry has an unknown form."""
-    cdef Py_ssize_t index, total = 0, next_stop = PORTION_BYTES
+    cdef Py_ssize_t index, total = 0
     for index in range(count):
         if not _measure(lines + index, wall_ahead):
             return -1
         total += _line_size(lines + index)
-        if gives_way and total > next_stop:
-            next_stop = total + PORTION_BYTES
-            sched_yield()
     return total
 
 
