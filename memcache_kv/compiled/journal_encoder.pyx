@@ -25,18 +25,15 @@ cdef enum:
 
 cdef enum:
     TOGETHER = 16  # items whose memory is fetched at the same time
-    PORTION_BYTES = 32 * 1024  # after so many bytes, a thread that must not hold up others lets them use the processor
 
 cdef extern from *:
     """
-    #include <sched.h>
     static inline int cut_list(PyObject *list, Py_ssize_t size) {
         return PyList_SetSlice(list, size, PY_SSIZE_T_MAX, NULL);
     }
     """
     PyObject* PyList_GET_ITEM(object each, Py_ssize_t index)  # borrowed, unlike that of Cython
     int cut_list(list each, Py_ssize_t size) except -1
-    int sched_yield() nogil
     void prefetch "__builtin_prefetch" (const void* place)
 
 cdef Tables CRC_TABLES
@@ -60,12 +57,11 @@ cdef struct Line:
     Py_ssize_t body_size  # the length that the line states
 
 
-def encode_queue(list queue, int64_t wall_ahead, bint gives_way=False):
+def encode_queue(list queue, int64_t wall_ahead):
     """Return queued keys and entries as lines; None if an entry has an unknown form.
 
-    queue: keys and entries in turn, or b"\\n" and a line. wall_ahead: as for `queue_lines`. gives_way: whether other
-    threads may use the processor now and then, because nobody waits for the result. Other threads must not change the
-    list meanwhile.
+    queue: keys and entries in turn, or b"\\n" and a line; other threads must not change it meanwhile. wall_ahead: as
+    for `queue_lines`.
     """
     cdef Py_ssize_t count = len(queue) // 2, total = 0
     cdef unsigned char* out
@@ -84,7 +80,7 @@ def encode_queue(list queue, int64_t wall_ahead, bint gives_way=False):
         encoded = PyBytes_FromStringAndSize(NULL, total)
         out = <unsigned char*>PyBytes_AS_STRING(encoded)
         with nogil:
-            _write_all(out, lines, count, gives_way)
+            _write_all(out, lines, count)
         return encoded
     finally:
         free(lines)
@@ -96,7 +92,7 @@ cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead):
     if total < 0:
         return None
     encoded = PyBytes_FromStringAndSize(NULL, total)
-    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count, False)
+    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count)
     return encoded
 
 
@@ -275,14 +271,10 @@ cdef Py_ssize_t _line_size(const Line* line) noexcept nogil:
 # Writing it
 
 
-cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count, bint gives_way) noexcept nogil:
+cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t index
-    cdef unsigned char* next_stop = out + PORTION_BYTES
     for index in range(count):
         out = _write_line(out, lines + index)
-        if gives_way and out > next_stop:
-            next_stop = out + PORTION_BYTES
-            sched_yield()
 
 
 cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept nogil:

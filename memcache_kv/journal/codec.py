@@ -39,10 +39,5 @@ if ACCELERATED:
         lines = journal_encoder.encode_queue(queue, wall_ahead)
         return queue_lines(queue, wall_ahead) if lines is None else lines
 
-    def encode_items(queue: list[Entry], wall_ahead: int = 0) -> bytes:
-        """Do the same for the items of a base, and let other threads use the processor now and then."""
-        lines = journal_encoder.encode_queue(queue, wall_ahead, gives_way=True)
-        return queue_lines(queue, wall_ahead) if lines is None else lines
-
 else:
-    encode_queue, encode_items, decode_block, take_live = queue_lines, queue_lines, decode_lines, take_live_items
+    encode_queue, decode_block, take_live = queue_lines, decode_lines, take_live_items

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.errors import JournalLost
-from memcache_kv.journal.codec import encode_items, take_live
+from memcache_kv.journal.codec import encode_queue, take_live
 from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, Room, line_of
 from memcache_kv.journal.writer import Journal
@@ -29,7 +29,7 @@ ITEMS_AT_ONCE = 500 if ACCELERATED else 100
 """Items looked up at once. Compiled, only that keeps other threads from running; otherwise encoding them does, too."""
 REWRITE_SLICE_BYTES = (128 if ACCELERATED else 64) * 1024
 """Fewer items are taken if they are longer than this together."""
-REWRITE_PAUSE_SECONDS = 0.0005 if ACCELERATED else 0.001
+REWRITE_PAUSE_SECONDS = 0.0006 if ACCELERATED else 0.001
 """How long the rewrite pauses between two slices. It bounds how fast a journal is rewritten."""
 SYNC_BYTES = 8 * 1024 * 1024
 """The base is synced after this many bytes, so that no fsync of the increment waits for a whole base."""
@@ -115,7 +115,7 @@ class Compaction:
             with shard.lock:  # no write to the shard is in progress
                 found = take_live(shard.table, keys, self._store.clock.now, ITEMS_AT_ONCE, REWRITE_SLICE_BYTES)
             self.items += len(found) // 2
-            yield encode_items(found, self._wall_ahead)
+            yield encode_queue(found, self._wall_ahead)
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None

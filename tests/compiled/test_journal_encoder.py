@@ -109,7 +109,7 @@ def test_the_lines_are_the_same_where_it_lets_other_threads_run(
     found: list[tuple[bytes, Entry]], wall_ahead: int
 ) -> None:
     queue = flat([*found, *[(b"key", pack(0, b"x" * LARGE))] * 10, *found])
-    assert journal_encoder.encode_queue(queue, wall_ahead, gives_way=True) == queue_lines(queue, wall_ahead)
+    assert journal_encoder.encode_queue(queue, wall_ahead) == queue_lines(queue, wall_ahead)
 
 
 # Taking items from the store
@@ -168,7 +168,7 @@ def test_items_that_are_replaced_or_deleted_while_they_are_encoded_stay_as_they_
     expected = queue_lines(flat([*table.items()]), 0)
     found = journal_encoder.take_live(table, [*table][::-1], 1, len(table), 1 << 30)
     encoded: list[bytes | None] = []
-    encoder = threading.Thread(target=lambda: encoded.append(journal_encoder.encode_queue(found, 0, gives_way=True)))
+    encoder = threading.Thread(target=lambda: encoded.append(journal_encoder.encode_queue(found, 0)))
     encoder.start()
     for key in [*table]:
         table[key] = pack(0, b"y" * (200 + len(key)))

@@ -655,7 +655,7 @@ def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_tracebac
     def fail(queue: list[object], wall_ahead: int) -> bytes:
         raise ValueError("ours")
 
-    monkeypatch.setattr(compaction, "encode_items", fail)
+    monkeypatch.setattr(compaction, "encode_queue", fail)
     kept.set(b"a")
     with compacting(kept, verbosity=verbosity) as (compactor, said):
         assert compactor.request()

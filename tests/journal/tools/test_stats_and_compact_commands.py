@@ -92,7 +92,7 @@ def test_an_interrupted_compaction_loses_nothing(journal: Path, run: Run, monkey
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memcache_kv.journal.compaction.encode_items", interrupt)
+    monkeypatch.setattr("memcache_kv.journal.compaction.encode_queue", interrupt)
     assert run("compact", journal).status == 130
     assert set(opened(journal).items()) == before
     assert run("verify", journal).status == 0
