@@ -22,6 +22,7 @@ from memcache_kv.store.entry import (
     absolute_deadline,
     expiring_end,
     is_text_key,
+    make_entry,
     wire_bytes_of,
 )
 
@@ -82,6 +83,8 @@ class FastPath(Session):
 
     def _run_interpreted(self, data: bytes, position: int, most: int) -> tuple[int, int]:
         """Do so without the compiled modules."""
+        if len(data) - position > PLAIN_LIMIT_BYTES and self._begins_large(data, position):
+            return self._store_large(data, position)
         split = (data[position:] if position else data).split(b"\r\n", min(LINES, most))
         stop = len(data) - len(split.pop())
         lines, block, gets, sets = iter(split), NO_BLOCK, 0, 0
@@ -173,6 +176,37 @@ class FastPath(Session):
         self.store.put(key, b"".join((head, block, value_end)))
         self.out += reply
         return True
+
+    def _begins_large(self, data: bytes, position: int) -> bool:
+        """Return whether a set of a large value begins here: splitting its value into lines would take long."""
+        if data[position : position + 4] != b"set ":
+            return False
+        words = data[position : data.find(b"\r\n", position)].split(b" ", 2)
+        return len(words) < 3 or self.form_now(words[2]) is NO_FORM
+
+    def _store_large(self, data: bytes, position: int) -> tuple[int, int]:
+        """Carry out a set of a large value if all of it is there; return what `_run_fast` does."""
+        line_end, store = data.find(b"\r\n", position), self.store
+        words = data[position:line_end].split(b" ")
+        # A length with zeros before it is not the one that the reply to a get contains.
+        if len(words) != 5 or not words[4].isdigit() or words[4][:1] == b"0" or len(words[4]) > DIGITS:
+            return position, 0
+        _, key, flags, exptime, length = words
+        head, stop = FLAG_HEADS.get(flags), line_end + 4 + int(length)
+        if head is None or not exptime.isdigit() or len(exptime) > DIGITS or data[stop - 2 : stop] != b"\r\n":
+            return position, 0
+        if not store.evicts or not is_text_key(key) or store.exceeds_limit(len(key), int(length), int(flags)):
+            return position, 0
+        wire_bytes = b"".join((head, length, memoryview(data)[line_end:stop]))
+        try:
+            store.put(key, make_entry(key, wire_bytes, store.deadline(int(exptime)), accessed=store.clock.now))
+        except WritesRejected:  # the general path raises it again and replies
+            return position, 0
+        self.counters.cmd_set += 1
+        if self.observers.active:
+            self.observers.pass_over_set(key)
+        self.out.append(b"STORED\r\n")
+        return stop, 1
 
     def form_now(self, words: bytes) -> SetForm:
         """Parse the words after a set's key. A relative exptime counts from now."""
