@@ -172,4 +172,4 @@ class Observers:
     def fetched_together(self, keys: Sequence[bytes], missed: Sequence[bytes], stored: Sequence[bytes] = ()) -> None:
         """Count keys that a fast path looked up, those that it did not find, and those that it stored, by prefix."""
         if self.prefixes.counting:
-            self.prefixes.counted_together(keys, missed, stored)
+            self.prefixes.count_keys(keys, missed, stored)

@@ -45,16 +45,16 @@ class Prefixes:
         with self._lock:
             self._of_locked(key)[DELETE] += 1
 
-    def counted_together(self, keys: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes]) -> None:
+    def count_keys(self, keys: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes]) -> None:
         """Count lookups of many keys, those of them that found nothing, and storage commands."""
-        self.count_together(
+        self.count(
             *(
                 [key.partition(self.delimiter)[0] for key in each if self.delimiter in key]
                 for each in (keys, missed, stored)
             )
         )
 
-    def count_together(self, looked_up: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes] = ()) -> None:
+    def count(self, looked_up: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes] = ()) -> None:
         """Count lookups of keys with these prefixes, those of them that found nothing, and storage commands."""
         gets, misses, sets = Counter(looked_up), Counter(missed), Counter(stored)
         with self._lock:

@@ -64,6 +64,7 @@ def test_what_was_read_once_in_small_moves_to_main() -> None:
     assert cache.evict() == b
     assert (list(cache.order.small), list(cache.order.main)) == ([c], [a])
     assert cache.order.second_chances == 1
+    assert not cache.order.is_marked(a)  # the move has used up what the read was worth
 
 
 def test_what_comes_back_while_its_ghost_is_there_goes_to_main_once() -> None:
@@ -125,17 +126,6 @@ def test_a_read_between_two_turns_begins_them_anew() -> None:
         assert cache.evict() != read
         cache.order.main.rotate(-cache.order.main.index(read))
     assert cache.order.is_marked(read)
-
-
-def test_what_a_read_in_small_was_worth_is_used_up_by_the_move_to_main() -> None:
-    cache = Cache(3)
-    a, b, c = numbered(3)
-    for key in (a, b, c):
-        cache.put(key)
-    cache.get(a)
-    assert cache.evict() == b
-    assert list(cache.order.main) == [a]
-    assert not cache.order.is_marked(a)
 
 
 def test_a_scan_does_not_push_out_what_is_asked_for_often() -> None:
