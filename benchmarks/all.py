@@ -34,10 +34,12 @@ from benchmarks.part_latency import fairness, tails
 from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
 from benchmarks.part_profile import request_times
+from benchmarks.part_recorded import recorded
 from benchmarks.part_start import start
 from benchmarks.part_tls import tls
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
 from benchmarks.pipelined_load import UnexpectedReplyError
+from benchmarks.recorded_traces import INTERRUPTED
 from benchmarks.rounds import Tell
 from benchmarks.ways import ways_of
 from benchmarks.workloads import NO_MEMCASLAP, LoadError, memcaslap_program
@@ -60,6 +62,7 @@ PARTS: dict[str, Part] = {
     "replay": replaying,
     "rewrite": rewriting,
     "eviction": eviction,
+    "recorded": recorded,
     "memory": memory,
     "connections": connections,
     "fairness": fairness,
@@ -88,6 +91,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--page", action="store_true", help="write the figures into the documentation, too")
     parser.add_argument(
+        "--requests", type=int, metavar="N", help=f"of each trace for the hit ratios (default {FULL.requests:,})"
+    )
+    parser.add_argument(
         "--overwrites", type=int, metavar="N", help=f"of the churned memory (default {FULL.overwrites:,})"
     )
     return parser.parse_args(arguments)
@@ -105,18 +111,30 @@ def effort_of(options: argparse.Namespace) -> Effort:
     """Tell how much is to be measured."""
     effort = QUICK if options.quick else FULL
     effort = replace(effort, ways=tuple(ways_of(options.python or [sys.executable])))
-    return replace(effort, rounds=options.rounds or effort.rounds, overwrites=options.overwrites or effort.overwrites)
+    return replace(
+        effort,
+        rounds=options.rounds or effort.rounds,
+        requests=options.requests or effort.requests,
+        overwrites=options.overwrites or effort.overwrites,
+    )
 
 
 def measure(names: Sequence[str], effort: Effort, console: Console) -> dict[str, Findings]:
-    """Run the parts one after the other; one that breaks off leaves its reason, and the others go on."""
+    """Run the parts one after the other; one that breaks off leaves its reason, and the others go on.
+
+    Ctrl-C ends the part that runs and leaves out the rest; what was found before is returned.
+    """
     found = {}
     columns = (TextColumn("{task.fields[part]}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console, refresh_per_second=2) as progress:
         task = progress.add_task("", total=len(names), part="")
         for name in names:
             progress.update(task, part=name)
-            found[name] = run_part(name, effort, lambda text: progress.update(task, description=text))
+            try:
+                found[name] = run_part(name, effort, lambda text: progress.update(task, description=text))
+            except KeyboardInterrupt:
+                progress.console.print(f"interrupted at {name}", markup=False)
+                break
             progress.advance(task)
     return found
 
@@ -218,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(target_section([target for each in found.values() for target in each.targets]).as_table())
     write(options.output, found, notes)
     console.print(f"written to {options.output}", markup=False)
+    if len(found) < len(options.only):
+        return INTERRUPTED
     if options.page:
         update(options.output)
         console.print("and into the documentation", markup=False)

@@ -11,6 +11,8 @@ WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 80, 20, 40, 90
 COLOURS = ("#1f6fb4", "#d9642c", "#3c9a4b", "#8a5fb0", "#7a7a7a", "#c2a11b")
 TICKS = 5
+LEGEND_GAP = 5
+"""The room between two names of the legend, box included, in characters."""
 STYLE = "text{font:12px sans-serif;fill:#333}.title{font-size:15px;font-weight:bold}"
 Points = Sequence[tuple[float, float]]
 
@@ -97,12 +99,13 @@ def _bar(x: float, width: float, y: float, colour: str) -> str:
 
 
 def _legend(names: list[str]) -> list[str]:
-    room = _inner_width() / len(names)
-    marks = []
-    for number, name in enumerate(names):
-        x = LEFT + number * room
+    """Draw a box and a name for each series. A longer name gets more room."""
+    rooms = [len(name) + LEGEND_GAP for name in names]
+    marks, x = [], float(LEFT)
+    for number, (name, room) in enumerate(zip(names, rooms, strict=True)):
         marks.append(f'<rect x="{x:.1f}" y="{HEIGHT - 22}" width="12" height="12" fill="{_colour(number)}"/>')
         marks.append(_text(x + 18, HEIGHT - 11, name, "start"))
+        x += _inner_width() * room / sum(rooms)
     return marks
 
 

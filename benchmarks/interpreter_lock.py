@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.task_clock import TaskClocks, task_clocks
+from memcache_kv.server.process import SWITCH_SECONDS
 
 SHORTEST_GAP_SECONDS, LONGEST_GAP_SECONDS = 0.0002, 0.0008
 """The times between two looks are random, so that they can't keep step with the turns of the process."""
 LAYOUT = struct.Struct("QQi")
 """The lock in CPython 3.11 to 3.14: the switch interval in µs, the last holder, and whether it is held."""
 HELD_OFFSET = LAYOUT.size - 4
+INTERVALS = 5000, int(SWITCH_SECONDS * 1e6)
+"""The switch interval of CPython in µs, and that of a server."""
 NOT_HELD = bytes(4)
 QUESTION = """\
 import ctypes, json, sys
@@ -29,7 +32,6 @@ address = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
 print(json.dumps({
     "address": address,
     "maps": open("/proc/self/maps").read(),
-    "interval": round(sys.getswitchinterval() * 1e6),
     "locks": getattr(sys, "_is_gil_enabled", lambda: True)(),
 }))
 """
@@ -145,18 +147,18 @@ def _find(memory: int, maps: str, python: str) -> int:
         raise NoLockError(f"the server does not run {file}")
     first = theirs[0].start + offset
     last = next(each.end for each in theirs if each.start <= first < each.end)
-    found = places(os.pread(memory, last - first, first), int(str(about["interval"])))
+    found = places(os.pread(memory, last - first, first))
     if len(found) != 1:
         raise NoLockError("the lock was not found: this interpreter keeps it in another form")
     return first + found[0] + HELD_OFFSET
 
 
-def places(state: bytes, interval: int) -> list[int]:
+def places(state: bytes) -> list[int]:
     """Tell where in an interpreter's state there is what looks like its lock."""
     found = []
     for place in range(0, len(state) - LAYOUT.size, 8):
         candidate, holder, held = LAYOUT.unpack_from(state, place)
-        if candidate == interval and holder > 0xFFFF and holder % 8 == 0 and held in (0, 1):
+        if candidate in INTERVALS and holder > 0xFFFF and holder % 8 == 0 and held in (0, 1):
             found.append(place)
     return found
 

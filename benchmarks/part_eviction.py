@@ -81,7 +81,7 @@ def _compare(section: Section, name: str, memory: int, effort: Effort, tell: Tel
     found = []
     for server in both(memory=memory):
         tell(f"{name}, -m {memory}: {server.name}")
-        found.append(_replay(server, requests))
+        found.append(replay_at(server, requests))
     own, *others = found
     lead = own.hit_ratio - others[0].hit_ratio if others else None
     theirs = (others[0].hit_ratio, others[0].items, others[0].mebibytes) if others else (None, None, None)
@@ -94,7 +94,8 @@ def _requests(name: str, count: int) -> list[Request]:
     return list(TRACES[name](count, int(count * KEYS_PER_REQUEST)))
 
 
-def _replay(contender: Contender, requests: list[Request]) -> Replayed:
+def replay_at(contender: Contender, requests: list[Request]) -> Replayed:
+    """Start a server, replay a trace against it and take its figures."""
     with running(contender) as server:
         idle = server.resident_bytes()
         replay = Replay(server.address)

@@ -70,8 +70,7 @@ class Replay:
     def run(self, requests: Iterable[Request], batch: int = 50) -> Outcome:
         """Replay all requests. Those of a batch are asked for at once, before any of its misses is stored."""
         began = time.monotonic()
-        source = iter(requests)
-        while chunk := list(itertools.islice(source, batch)):
+        for chunk in batches(requests, batch):
             self._replay(chunk)
         self._ask(b"version\r\n", b"\r\n")  # the last sets are done once this is answered
         self.outcome.seconds = time.monotonic() - began
@@ -83,7 +82,7 @@ class Replay:
 
     def _replay(self, chunk: list[Request]) -> None:
         found = keys_of(self._ask(b"get " + b" ".join([key for key, _ in chunk]) + b"\r\n", b"END\r\n"))
-        outcome, missed = self.outcome, {}
+        outcome, missed = self.outcome, []
         for key, size in chunk:
             outcome.requests += 1
             outcome.requested_bytes += size
@@ -91,9 +90,9 @@ class Replay:
                 outcome.hits += 1
                 outcome.hit_bytes += size
             else:
-                missed[key] = size
+                missed.append((key, size))
         filler = self._filler
-        sets = [b"set %b 0 0 %d noreply\r\n%b\r\n" % (key, size, filler[:size]) for key, size in missed.items()]
+        sets = [b"set %b 0 0 %d noreply\r\n%b\r\n" % (key, size, filler[:size]) for key, size in missed]
         self._socket.sendall(b"".join(sets))
 
     def _ask(self, request: bytes, end: bytes) -> bytes:
@@ -105,6 +104,21 @@ class Replay:
                 raise ReplayError("the server hung up")
             answer += data
         return answer
+
+
+def batches(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
+    """Make batches of at most so many requests. One ends early where a key comes again.
+
+    So that a key that was missed is stored before it is asked for again.
+    """
+    batch: dict[bytes, int] = {}
+    for key, value_bytes in requests:
+        if len(batch) == size or key in batch:
+            yield list(batch.items())
+            batch = {}
+        batch[key] = value_bytes
+    if batch:
+        yield list(batch.items())
 
 
 def keys_of(answer: bytes) -> set[bytes]:
@@ -144,7 +158,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--server", type=parse_address, default=Address(), metavar="HOST:PORT")
     parser.add_argument("--size", type=int, default=200, metavar="BYTES", help="of values without one (default 200)")
-    parser.add_argument("--batch", type=int, default=50, metavar="N", help="keys asked for at once (default 50)")
+    parser.add_argument(
+        "--batch", type=int, default=50, metavar="N", help="keys asked for at once, at most (default 50)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="end after this many requests")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)

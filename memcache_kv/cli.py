@@ -133,6 +133,7 @@ def run(settings: Settings) -> int:
     received: list[str] = []  # the main thread logs these: a signal handler could interrupt the log itself
     _handle_signals(server, received)
     memory.tune_memory()
+    process.share_interpreter()
     process.become_user(settings.user)
     if settings.lock_memory:  # after the switch: memory that root locked would count against the new user's limit
         process.lock_memory(settings.memory_limit, server.log)

@@ -1,10 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
-"""Encode the journal's queue, most of the time without the interpreter.
+"""Encode the journal's queue, most of the time without the interpreter, and take the items of a base from the store.
 
 The result is the same, byte by byte, as that of `queue_lines` in memcache_kv/journal/record.py.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.list cimport PyList_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy, strlen
@@ -19,6 +22,19 @@ cdef enum:
     ENCODED = 10  # the only byte of what stands in place of a key before a line that is encoded already
     LONGEST_FLAGS = 10
     SMALL_BYTES = 4096  # fewer bytes are encoded sooner than other threads can be let in
+
+cdef enum:
+    TOGETHER = 16  # items whose memory is fetched at the same time
+
+cdef extern from *:
+    """
+    static inline int cut_list(PyObject *list, Py_ssize_t size) {
+        return PyList_SetSlice(list, size, PY_SSIZE_T_MAX, NULL);
+    }
+    """
+    PyObject* PyList_GET_ITEM(object each, Py_ssize_t index)  # borrowed, unlike that of Cython
+    int cut_list(list each, Py_ssize_t size) except -1
+    void prefetch "__builtin_prefetch" (const void* place)
 
 cdef Tables CRC_TABLES
 fill_tables(CRC_TABLES)
@@ -44,8 +60,8 @@ cdef struct Line:
 def encode_queue(list queue, int64_t wall_ahead):
     """Return queued keys and entries as lines; None if an entry has an unknown form.
 
-    queue: keys and entries in turn, or b"\\n" and a line. wall_ahead: as for `queue_lines`. Other threads must not change
-    the list meanwhile.
+    queue: keys and entries in turn, or b"\\n" and a line; other threads must not change it meanwhile. wall_ahead: as
+    for `queue_lines`.
     """
     cdef Py_ssize_t count = len(queue) // 2, total = 0
     cdef unsigned char* out
@@ -100,6 +116,58 @@ cdef bint _describe(list queue, Line* lines, Py_ssize_t count, Py_ssize_t* total
         line.value.data, line.value.size = <unsigned char*>PyBytes_AS_STRING(entry), PyBytes_GET_SIZE(entry)
         total[0] += line.key.size + line.value.size
     return True
+
+
+# Items of a base
+
+
+def take_live(dict table, list keys, int64_t now, Py_ssize_t most_items, Py_ssize_t most_bytes):
+    """Take keys from the end of a list, and return the live ones and their entries in turn, as `take_live` in Python does.
+
+    The table's lock must be held. The memory of several items is fetched at once, because that takes the most time.
+    """
+    cdef list found = []
+    cdef PyObject* entries[TOGETHER]
+    cdef Py_ssize_t left = PyList_GET_SIZE(keys), last = max(left - most_items, 0), size = 0
+    cdef int index, count
+    while left > last and size <= most_bytes:
+        count = _look_up(table, keys, left, min(left - last, TOGETHER), entries)
+        for index in range(count):
+            left -= 1
+            if entries[index] is NULL:
+                continue
+            key, entry = keys[left], <object>entries[index]
+            if not 0 < _deadline_of(entry) <= now:
+                found.append(key)
+                found.append(entry)
+                size += PyBytes_GET_SIZE(key) + len(entry)
+                if size > most_bytes:
+                    break
+    cut_list(keys, left)
+    return found
+
+
+cdef int _look_up(dict table, list keys, Py_ssize_t end, int count, PyObject** entries) except -1:
+    """Find the entries of the `count` keys before `end`, the last key's first; NULL for those that are gone."""
+    cdef int index
+    for index in range(count):
+        prefetch(PyList_GET_ITEM(keys, end - 1 - index))
+    for index in range(count):
+        entries[index] = PyDict_GetItemWithError(table, <object>PyList_GET_ITEM(keys, end - 1 - index))
+        prefetch(entries[index])
+    for index in range(count):
+        if entries[index] is not NULL and PyBytes_CheckExact(<object>entries[index]):
+            prefetch(PyBytes_AS_STRING(<object>entries[index]) + PyBytes_GET_SIZE(<object>entries[index]) - 1)
+    return count
+
+
+cdef int64_t _deadline_of(object entry) except? -1:
+    """Return when an entry expires; 0 for never."""
+    cdef const unsigned char* end
+    if not PyBytes_CheckExact(entry):
+        return entry.deadline
+    end = <const unsigned char*>PyBytes_AS_STRING(entry) + PyBytes_GET_SIZE(entry)
+    return 0 if (end - 1)[0] == PLAIN else _big_endian(end - EXPIRING_BYTES, 4)
 
 
 # How long a line is

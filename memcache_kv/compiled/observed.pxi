@@ -16,7 +16,7 @@ cdef int add_prefix(list prefixes, bytes delimiter, const char* key, Py_ssize_t 
 
 
 cdef int note_lookup(Table table, const char* key, Py_ssize_t size, bint is_found) except -1:
-    """Note the prefix of a key that a request of several keys or one looked up."""
+    """Note the prefix of a key that was looked up."""
     add_prefix(table.looked_up, table.delimiter, key, size)
     if not is_found:
         add_prefix(table.missed, table.delimiter, key, size)
@@ -28,6 +28,6 @@ cdef int report(Table table, Counts* counts) except -1:
     table.observers.pass_over(counts.lookups, counts.sets, counts.requests)
     if table.looked_up or table.stored:
         prefixes = table.observers.prefixes
-        prefixes.count_together(table.looked_up, table.missed, table.stored)
+        prefixes.count(table.looked_up, table.missed, table.stored)
         table.looked_up, table.missed, table.stored = [], [], []
     return 0

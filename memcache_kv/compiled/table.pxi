@@ -13,6 +13,7 @@ cdef enum:  # from memcache_kv/store/entry.py
 cdef enum:  # the marks of keys that were read, from memcache_kv/store/s3fifo.py
     PLACE_SHIFT = 6
     SIGN_SHIFT = 40
+    TURNS = 3
     PRINT_SHIFT = 40
 
 cdef enum:
@@ -241,7 +242,7 @@ cdef class Table:
         cdef Py_hash_t number = PyObject_Hash(key)
         marks = <object>self.shards[number & self.mask].marks[0]
         PyByteArray_AS_STRING(marks)[number >> PLACE_SHIFT & PyByteArray_GET_SIZE(marks) - 1] = (
-            <char>(number >> SIGN_SHIFT & 0xFF | 1)
+            <char>(number >> SIGN_SHIFT & 0xFF | TURNS)
         )
 
     cdef inline bint describe(self, PyObject* entry, Found* found) except -1:

@@ -5,6 +5,19 @@ class Requests:
     def run_text(self, session: Any, data: bytes, position: int, most: int) -> tuple[int, int]: ...
     def run_binary(self, session: Any, data: bytes, position: int, most: int) -> tuple[int, int]: ...
 
+class Held:
+    def __init__(
+        self,
+        journal: Any,
+        acts: Any,
+        connections: Any,
+        connection_class: type[Any],
+        session_class: type[Any],
+        reading: Any,
+        waiting: Any,
+    ) -> None: ...
+    def release(self) -> None: ...
+
 class Turn:
     def __init__(
         self,
@@ -16,5 +29,6 @@ class Turn:
         text_class: type[Any],
         binary_class: type[Any],
         reading: Any,
+        held: Held,
     ) -> None: ...
     def serve_ready(self, timeout_seconds: float) -> int: ...

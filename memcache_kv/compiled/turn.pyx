@@ -81,8 +81,8 @@ include "text.pxi"
 include "meta.pxi"
 include "binary.pxi"
 include "changes.pxi"
-
 include "wave.pxi"
+include "held.pxi"
 
 cdef enum:
     EVENTS_AT_ONCE = 256  # more are served in the next turn, so that other threads run in between
@@ -129,15 +129,18 @@ cdef class Turn:
     """The turns of one worker, which alone uses it.
 
     requests, by_fd, poller: the worker's. connection_class, text_class, binary_class: the classes of what it serves;
-    reading: the state in which requests are read. acts: the worker, whose methods handle everything else.
+    reading: the state in which requests are read. acts: the worker, whose methods handle everything else. held: keeps the
+    replies that wait for the journal.
     """
 
     cdef Table table
+    cdef Held held
     cdef object poller, acts, reading, by_fd, nothing
     cdef type text, binary
     cdef int epoll_fd
     cdef int fds[EVENTS_AT_ONCE]
     cdef Member members[WAVE_MEMBERS]
+    cdef Reply replies[WAVE_MEMBERS]  # to the member with the same number
     cdef char inputs[INPUT_BYTES]
     cdef int sent  # how many members of the wave have got their replies
     cdef double began  # when the first reply was begun that is not sent
@@ -145,8 +148,10 @@ cdef class Turn:
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
     def __init__(
-        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, reading
+        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, reading,
+        Held held,
     ):
+        self.held = held
         self.table, self.by_fd, self.poller, self.acts, self.reading = requests, by_fd, poller, acts, reading
         self.text, self.binary, self._login = text_class, binary_class, offset_of(binary_class, "login")
         self.epoll_fd = poller.fileno() if HAS_EPOLL and hasattr(poller, "fileno") else -1
@@ -163,7 +168,7 @@ cdef class Turn:
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events."""
         cdef int number = 0, gathered, count = self._wait(timeout_seconds)
         self.acts.begin_turn(count)
-        self.table.refresh()
+        self._refresh()
         while number < count:
             gathered = self._gather(number, count)
             if gathered:
@@ -172,7 +177,13 @@ cdef class Turn:
                 self._leave_to_worker(self.fds[number])
                 number += 1
         self.table.settle()
+        self.held.end_turn()
         return count
+
+    cdef int _refresh(self) except -1:
+        """Read what other threads or the worker may have changed."""
+        self.table.refresh()
+        return self.held.refresh()
 
     cdef int _wait(self, double timeout_seconds) except -1:
         """Wait for events; put the descriptors into `fds` and return their number."""
@@ -223,24 +234,22 @@ cdef class Turn:
             self.acts.serve(connection)
         else:
             self.acts.handle(fd, connection)
-        return self.table.refresh()
+        return self._refresh()
 
     cdef int _gather(self, int first, int count) except -1:
         """Make a wave of the connections from `first` on, up to one that the worker must serve. Return their number."""
         cdef PyObject* connection
-        cdef Member* member
         cdef int number = first
-        if self.table.journal is not None and self.table.journal.may_delay:
-            return 0
         while number < count and number - first < WAVE_MEMBERS:
             connection = PyDict_GetItemWithError(self.by_fd, self.fds[number])
             if connection is NULL or <object>slot(connection, self._state)[0] is not self.reading:
                 break
             if not self._is_ready(<object>connection):
                 break
-            member = &self.members[number - first]
             Py_INCREF(<object>connection)
-            member.connection, member.fd, member.reply_size = connection, self.fds[number], 0
+            self.members[number - first].connection = connection
+            self.members[number - first].fd = self.replies[number - first].fd = self.fds[number]
+            self.replies[number - first].size = 0
             number += 1
         return number - first
 
@@ -250,7 +259,7 @@ cdef class Turn:
         self.table.settle()
         with nogil:
             count = read_inputs(self.members, gathered, self.inputs)
-        self.table.refresh()
+        self._refresh()
         self.sent = 0
         for number in range(count):
             if self.table.size and self._is_due():
@@ -276,7 +285,7 @@ cdef class Turn:
         try:
             self._answer_or_fail(number, connection)
         except Exception as error:
-            self.table.size = member.reply_start
+            self.replies[number].size, self.table.size = 0, self.replies[number].data - self.table.out
             self._send(number)
             self._give_up(connection, error)
         return 0
@@ -284,25 +293,33 @@ cdef class Turn:
     cdef int _answer_or_fail(self, int number, object connection) except -1:
         cdef Table table = self.table
         cdef Member* member = &self.members[number]
+        cdef Reply* reply = &self.replies[number]
         cdef Run run
+        cdef bint must_wait
         cdef Py_ssize_t position, most, done = 0
-        cdef const char* data = self.inputs + member.input_start
-        member.reply_start = table.size
+        reply.data = table.out + table.size
         if member.input_size <= 0:
             return self._end_input(number, connection)
         table.counts.bytes_read += member.input_size
         table.begin(TURN_BYTES)
+        self.held.begin(table)
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
         run = run_text if type(protocol) is self.text else run_binary
         most = PyLong_AsSsize_t(<object>slot(<PyObject*>protocol, self._requests)[0])
         position = run(
-            table, data, member.input_size, most,
+            table, member.input, member.input_size, most,
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )
+        must_wait = self.held.must_wait(table)
+        reply.size = table.out + table.size - reply.data
         if position < member.input_size:
-            return self._hand_over(number, connection, protocol, position, most if table.is_time_up else done)
-        member.reply_size = table.size - member.reply_start
+            done = most if table.is_time_up else done
+            return self._hand_over(number, connection, protocol, position, done, must_wait)
+        if must_wait:
+            self.held.keep(connection, reply.data, reply.size)
+            table.size -= reply.size
+            reply.size = 0
         return 0
 
     cdef int _end_input(self, int number, object connection) except -1:
@@ -316,21 +333,23 @@ cdef class Turn:
             self.acts.close_by_client(connection)
         else:
             self.acts.broken(connection, system_error(-member.input_size))
-        return self.table.refresh()
+        return self._refresh()
 
     cdef int _hand_over(
-        self, int number, object connection, object protocol, Py_ssize_t position, Py_ssize_t done
+        self, int number, object connection, object protocol, Py_ssize_t position, Py_ssize_t done, bint must_wait
     ) except -1:
         """Let the connection's protocol carry out the rest of the input, and the worker send all replies.
 
         The members before it get their replies first, as this may take longer, and may close connections.
+        must_wait: whether the replies must wait for the journal in any case.
         """
         cdef Table table = self.table
         cdef Member* member = &self.members[number]
-        cdef Py_ssize_t size = table.size - member.reply_start
-        replies = PyBytes_FromStringAndSize(table.out + member.reply_start, size) if size else None
-        rest = PyBytes_FromStringAndSize(self.inputs + member.input_start + position, member.input_size - position)
-        table.size = member.reply_start
+        cdef Py_ssize_t size = self.replies[number].size
+        replies = PyBytes_FromStringAndSize(self.replies[number].data, size) if size else None
+        rest = PyBytes_FromStringAndSize(member.input + position, member.input_size - position)
+        table.size -= size
+        self.replies[number].size = 0
         self._send(number)
         if <object>slot(member.connection, self._state)[0] is not self.reading:
             return 0  # serving another member has closed it
@@ -338,9 +357,8 @@ cdef class Turn:
         set_slot(slot(<PyObject*>protocol, self._turn_bytes), size)
         if replies is not None:
             (<list>slot(<PyObject*>protocol, self._out)[0]).append(replies)
-        member.reply_start = 0
-        self.acts.serve_rest(connection, rest, done)
-        return table.refresh()
+        self.acts.serve_rest(connection, rest, done, must_wait)
+        return self._refresh()
 
     cdef int _send(self, int end) except -1:
         """Send the replies to the members before `end`. What a socket does not accept stays with its connection.
@@ -354,31 +372,29 @@ cdef class Turn:
             return 0
         table.settle()
         with nogil:
-            table.counts.bytes_written += send_replies(self.members + first, end - first, table.out)
-        table.refresh()
+            table.counts.bytes_written += send_replies(self.replies + first, end - first)
+        self._refresh()
         table.size = 0
         for number in range(first, end):
-            if self.members[number].reply_sent < self.members[number].reply_size:
-                self._keep_rest(&self.members[number])
+            if self.replies[number].sent < self.replies[number].size:
+                self._keep_rest(&self.members[number], &self.replies[number])
         return 0
 
-    cdef int _keep_rest(self, Member* member) except -1:
+    cdef int _keep_rest(self, Member* member, Reply* reply) except -1:
         """Keep what a socket has not accepted, or close the connection if it is broken."""
         connection = <object>member.connection
         if <object>slot(member.connection, self._state)[0] is not self.reading:
             return 0  # serving another member has closed it
         self.table.settle()
         try:
-            if member.error not in (0, EAGAIN, EINTR):
-                raise system_error(member.error)
-            rest = PyBytes_FromStringAndSize(
-                self.table.out + member.reply_start + member.reply_sent, member.reply_size - member.reply_sent
-            )
+            if reply.error not in (0, EAGAIN, EINTR):
+                raise system_error(reply.error)
+            rest = PyBytes_FromStringAndSize(reply.data + reply.sent, reply.size - reply.sent)
             set_slot(slot(member.connection, self._unsent), memoryview(rest))
             self.acts.await_socket(connection)
         except Exception as error:
             self._give_up(connection, error)
-        return self.table.refresh()
+        return self._refresh()
 
     cdef int _give_up(self, object connection, object error) except -1:
         """Close a connection after an error."""
@@ -387,9 +403,4 @@ cdef class Turn:
             self.acts.broken(connection, error)
         else:
             self.acts.drop(connection, error)
-        return self.table.refresh()
-
-
-cdef object system_error(int code):
-    """Return the exception of a failed system call."""
-    return OSError(code, strerror(code).decode())
+        return self._refresh()

@@ -1,4 +1,4 @@
-"""What a wave does without the interpreter: read from its connections, and send them their replies."""
+"""What is done without the interpreter: read from many connections, and send replies to many."""
 
 cdef enum:
     READ_BYTES = 16 * 1024
@@ -8,15 +8,18 @@ cdef enum:
 cdef double WAVE_SECONDS = 0.0002  # after so long the replies so far are sent, and the wave goes on
 
 cdef struct Member:
-    # A connection of a wave, with the places of its input and of its replies.
+    # A connection of a wave, with its input.
     PyObject* connection  # a reference
     int fd
-    int error  # of sending; 0 for none
-    Py_ssize_t input_start
+    const char* input
     Py_ssize_t input_size  # 0 at the end of the input; the error as a negative number
-    Py_ssize_t reply_start
-    Py_ssize_t reply_size
-    Py_ssize_t reply_sent
+
+cdef struct Reply:
+    int fd
+    int error  # 0 for none
+    const char* data
+    Py_ssize_t size  # 0 if there is nothing to send
+    Py_ssize_t sent
 
 
 cdef int read_inputs(Member* members, int count, char* inputs) noexcept nogil:
@@ -27,26 +30,31 @@ cdef int read_inputs(Member* members, int count, char* inputs) noexcept nogil:
         if used > INPUT_BYTES - READ_BYTES:
             return number
         size = recv(members[number].fd, inputs + used, READ_BYTES, 0)
-        members[number].input_start = used
+        members[number].input = inputs + used
         members[number].input_size = size if size >= 0 else -errno
         if size > 0:
             used += size
     return count
 
 
-cdef Py_ssize_t send_replies(Member* members, int count, const char* replies) noexcept nogil:
-    """Send each member its replies, as far as the socket accepts them. Return how many bytes all accepted."""
-    cdef int number
-    cdef Member* member
-    cdef Py_ssize_t size, total = 0
+cdef Py_ssize_t send_replies(Reply* replies, Py_ssize_t count) noexcept nogil:
+    """Send each reply, as far as its socket accepts it. Return how many bytes all accepted."""
+    cdef Py_ssize_t number, size, total = 0
+    cdef Reply* reply
     for number in range(count):
-        member = &members[number]
-        member.reply_sent = member.error = 0
-        if member.reply_size:
-            size = send(member.fd, replies + member.reply_start, member.reply_size, MSG_NOSIGNAL)
-            if size < 0:
-                member.error = errno
-            else:
-                member.reply_sent = size
-                total += size
+        reply = &replies[number]
+        reply.sent = reply.error = 0
+        if reply.size == 0:
+            continue
+        size = send(reply.fd, reply.data, reply.size, MSG_NOSIGNAL)
+        if size < 0:
+            reply.error = errno
+        else:
+            reply.sent = size
+            total += size
     return total
+
+
+cdef object system_error(int code):
+    """Return the exception of a failed system call."""
+    return OSError(code, strerror(code).decode())

@@ -1,14 +1,38 @@
-"""The encoder and the decoder in use: the compiled ones, or the Python ones."""
+"""What reads and writes a journal's lines: the compiled functions, or the Python ones."""
 
 from __future__ import annotations
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.journal.record import decode_lines, queue_lines
-from memcache_kv.store.entry import Entry
+from memcache_kv.store.entry import Entry, deadline_of
+
+
+def take_live_items(
+    table: dict[bytes, Entry], keys: list[bytes], now: int, most_items: int, most_bytes: int
+) -> list[Entry]:
+    """Take keys from the end of a list, and return the live ones and their entries in turn.
+
+    The table's lock must be held. most_items: how many keys are taken; fewer if they and their entries are longer than
+    `most_bytes` together. The last one may make them longer.
+    """
+    found: list[Entry] = []
+    taken = size = 0
+    for key in keys[: -most_items - 1 : -1]:
+        taken += 1
+        entry = table.get(key)
+        if entry is not None and not 0 < deadline_of(entry) <= now:
+            found += (key, entry)
+            size += len(key) + len(entry)
+            if size > most_bytes:
+                break
+    del keys[len(keys) - taken :]
+    return found
+
 
 if ACCELERATED:
     from memcache_kv.compiled import journal_encoder
     from memcache_kv.compiled.journal_decoder import decode_block as decode_block
+    from memcache_kv.compiled.journal_encoder import take_live as take_live
 
     def encode_queue(queue: list[Entry], wall_ahead: int = 0) -> bytes:
         """Return queued keys and entries as lines, as `queue_lines` does."""
@@ -16,4 +40,4 @@ if ACCELERATED:
         return queue_lines(queue, wall_ahead) if lines is None else lines
 
 else:
-    encode_queue, decode_block = queue_lines, decode_lines
+    encode_queue, decode_block, take_live = queue_lines, decode_lines, take_live_items

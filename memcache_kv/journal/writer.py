@@ -39,6 +39,8 @@ QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
 MIN_QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
 QUEUE_PART = 1 / 16
 """The limit of a journal's queue is this part of the memory for items, within the two limits above."""
+GATHER_PART = 8
+"""always: more writes are waited for in this part of an fsync's time."""
 QUICK_SYNC_SECONDS = 0.001
 """always: if fsyncs take less than this on average, the worker itself makes them at the end of its turn."""
 FILE_CHECK_SECONDS = 1.0
@@ -337,6 +339,15 @@ class Journal:
         else:
             self._wake.set()
 
+    @property
+    def gather_seconds(self) -> float:
+        """How long a worker waits for more writes to commit, if none comes meanwhile: a part of the time of an fsync.
+
+        Where that is long, the journal's thread waits instead.
+        """
+        average = self.average_sync_seconds
+        return average / GATHER_PART if average < QUICK_SYNC_SECONDS else 0.0
+
     def watch(self, callback: Callable[[], None]) -> None:
         """Call this function on the writer's thread after every step that it made."""
         self._watchers.append(callback)
@@ -407,7 +418,7 @@ class Journal:
         their next writes.
         """
         if self.fsync is Fsync.ALWAYS:
-            time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / 8)
+            time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / GATHER_PART)
         else:
             time.sleep(GATHER_SECONDS)
             self.is_awake = False

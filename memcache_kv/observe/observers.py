@@ -169,7 +169,7 @@ class Observers:
         if self.prefixes.counting:
             self.prefixes.deleted(key)
 
-    def fetched_together(self, keys: Sequence[bytes], missed: Sequence[bytes]) -> None:
-        """Count keys that a fast path looked up, and those of them that it did not find, by prefix."""
+    def fetched_together(self, keys: Sequence[bytes], missed: Sequence[bytes], stored: Sequence[bytes] = ()) -> None:
+        """Count keys that a fast path looked up, those that it did not find, and those that it stored, by prefix."""
         if self.prefixes.counting:
-            self.prefixes.fetched_together(keys, missed)
+            self.prefixes.count_keys(keys, missed, stored)

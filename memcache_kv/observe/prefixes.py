@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
@@ -13,9 +12,6 @@ PREFIXES_AT_ONCE = 256
 """The number of prefixes in one piece of the dump."""
 
 GET, HIT, SET, DELETE = range(4)
-STORE_WORDS = frozenset((b"set", b"ms"))
-FEW = 4
-"""Up to so many different prefixes are counted one by one, which takes less time than a Counter."""
 
 
 class Prefixes:
@@ -31,11 +27,6 @@ class Prefixes:
         self.delimiter = delimiter.encode()
         self._counts: dict[bytes, list[int]] = {}
         self._lock = threading.Lock()
-        end = re.escape(self.delimiter)
-        self._heads = re.compile(rb"\n((?:get|mg|set|ms) %b)(?! )%b" % (_before(self.delimiter), end)).findall
-        """Finds what stands before the delimiter in each line, if there is one in the key."""
-        self._recent: frozenset[bytes] = frozenset()
-        """What it found in the last batch, if that was little."""
 
     def fetched(self, key: bytes, found: bool) -> None:
         """Count a lookup of a key, and whether it was found."""
@@ -54,15 +45,16 @@ class Prefixes:
         with self._lock:
             self._of_locked(key)[DELETE] += 1
 
-    def fetched_together(self, keys: Iterable[bytes], missed: Iterable[bytes]) -> None:
-        """Count lookups of many keys, and those of them that found nothing."""
-        delimiter = self.delimiter
-        self.count_together(
-            [key.partition(delimiter)[0] for key in keys if delimiter in key],
-            [key.partition(delimiter)[0] for key in missed if delimiter in key],
+    def count_keys(self, keys: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes]) -> None:
+        """Count lookups of many keys, those of them that found nothing, and storage commands."""
+        self.count(
+            *(
+                [key.partition(self.delimiter)[0] for key in each if self.delimiter in key]
+                for each in (keys, missed, stored)
+            )
         )
 
-    def count_together(self, looked_up: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes] = ()) -> None:
+    def count(self, looked_up: Iterable[bytes], missed: Iterable[bytes], stored: Iterable[bytes] = ()) -> None:
         """Count lookups of keys with these prefixes, those of them that found nothing, and storage commands."""
         gets, misses, sets = Counter(looked_up), Counter(missed), Counter(stored)
         with self._lock:
@@ -72,46 +64,6 @@ class Prefixes:
                 counts[HIT] += number - misses[prefix]
             for prefix, number in sets.items():
                 self._of_prefix_locked(prefix)[SET] += number
-
-    def requested(self, requests: list[bytes], missed: list[bytes]) -> None:
-        """Count lines of the text protocol, each a `get`, `mg`, `set` or `ms` of one key, without their line ends.
-
-        missed: the keys that were not found.
-        """
-        text = b"\n" + b"\n".join(requests)
-        if self.delimiter not in text:
-            return
-        numbers = self._counted(text, len(requests))
-        misses = Counter([key.partition(self.delimiter)[0] for key in missed if self.delimiter in key])
-        with self._lock:
-            for head, number in numbers.items():
-                if not number:
-                    continue
-                command, _, prefix = head.partition(b" ")
-                counts = self._of_prefix_locked(prefix)
-                if command in STORE_WORDS:
-                    counts[SET] += number
-                else:
-                    counts[GET] += number
-                    counts[HIT] += number
-            for prefix, number in misses.items():
-                self._of_prefix_locked(prefix)[HIT] -= number
-
-    def _counted(self, text: bytes, requests: int) -> Mapping[bytes, int]:
-        """Return how often each head occurs in these lines: what stands before the delimiter in the key.
-
-        Mostly the heads are those of the batch before. If they account for all requests, no others are looked for.
-        """
-        numbers = {head: text.count(b"\n%b%b" % (head, self.delimiter)) for head in self._recent}
-        if sum(numbers.values()) == requests:
-            return numbers
-        heads = self._heads(text)
-        different = set(heads)
-        if len(different) > FEW:
-            self._recent = frozenset()
-            return Counter(heads)
-        self._recent = frozenset(different)
-        return {head: heads.count(head) for head in different}
 
     def clear(self) -> None:
         """Remove all counts, as `stats reset` does."""
@@ -146,9 +98,3 @@ class Prefixes:
             if len(self._counts) < MAX_PREFIXES:
                 self._counts[prefix] = counts
         return counts
-
-
-def _before(delimiter: bytes) -> bytes:
-    """Return the regular expression of a key's part before the delimiter."""
-    end = re.escape(delimiter)
-    return b"[^ \\n%b]*+" % end if len(delimiter) == 1 else b"(?:(?!%b)[^ \\n])*+" % end

@@ -45,7 +45,7 @@ from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
-    from memcache_kv.compiled.turn import Requests
+    from memcache_kv.compiled.turn import Held, Requests
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -73,6 +73,7 @@ class Worker(ServerThread):
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
         "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "_turn_began_at",
+        "_held", "_quiet_until",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -118,17 +119,22 @@ class Worker(ServerThread):
         self._stopping = False
         self._commit_by = 0.0
         """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
+        self._quiet_until = 0.0
+        """Until when more writes may come that share the next fsync, in monotonic seconds."""
         self._turn_began_at = 0.0
+        self._held: Held | None = None
+        """Keeps replies for the compiled turn until the journal has their writes."""
         self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
 
     def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
-        from memcache_kv.compiled.turn import Turn
+        from memcache_kv.compiled.turn import Held, Turn
 
+        self._held = held = Held(self._journal, self, self._table, Connection, Session, READING, WAITING_FOR_JOURNAL)
         return Turn(
-            requests, self._table.by_fd, self._poller, self, Connection, TextProtocol, BinaryProtocol, READING
+            requests, self._table.by_fd, self._poller, self, Connection, TextProtocol, BinaryProtocol, READING, held
         ).serve_ready
 
     # For other threads
@@ -277,10 +283,40 @@ class Worker(ServerThread):
         except Exception as error:  # a bug or no memory: the other connections are still served
             self.drop(connection, error)
 
-    def serve_rest(self, connection: Connection, data: bytes, done: int) -> None:
-        """Carry out the rest of what was read, after `done` requests, and send all replies."""
+    def serve_rest(self, connection: Connection, data: bytes, done: int, must_wait: bool) -> None:
+        """Carry out the rest of what was read, after `done` requests, and send all replies.
+
+        must_wait: whether these requests have changed something that the journal must save first.
+        """
+        journal = self._journal
+        before = 0 if journal is None else journal.own_position()
         connection.protocol.receive_rest(data, done)
-        self._answer(connection)
+        if journal is not None and (must_wait or journal.own_position() != before):
+            self._answer_once_saved(connection, journal.own_position())
+        else:
+            self._answer(connection)
+
+    def hold(self, connection: Connection) -> None:
+        """Let a connection wait for the journal, whose `release_at` is set."""
+        self._attempt(self._wait_for_journal, connection)
+
+    def await_journal(self, count: int) -> None:
+        """Have the journal save what so many more connections wait for."""
+        journal = self._journal
+        assert journal is not None
+        journal.waits += count
+        if not self._commit_by:
+            self._commit_by = time.monotonic() + journal.average_sync_seconds
+        if journal.refuses or not journal.must_wait(journal.own_position()):  # it may move without a wake-up
+            self._release_saved()
+
+    def release(self, connection: Connection) -> None:
+        """Send a connection's replies, or the error, after its wait for the journal."""
+        try:  # not `_attempt`, for speed: with `--fsync always` every write comes here
+            if connection.state is WAITING_FOR_JOURNAL:
+                self._release(connection)
+        except Exception as error:
+            self.drop(connection, error)
 
     def await_socket(self, connection: Connection) -> None:
         """Wait until the socket accepts the unsent replies."""
@@ -312,7 +348,7 @@ class Worker(ServerThread):
             for connection in list(self._table.paused):
                 if connection.state is PAUSED:  # another one's turn may have closed it for memory
                     self._attempt(self._resume, connection)
-        if self._commit_by and (not had_events or time.monotonic() > self._commit_by):
+        if self._commit_by and self._commit_is_due(had_events):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
@@ -370,11 +406,23 @@ class Worker(ServerThread):
             if connection.state is READING:
                 self._enter(connection, PAUSED)
 
-    def _commit(self) -> None:
-        """Have the journal save the writes of the last turns, and send the replies that waited for them.
+    def _commit_is_due(self, had_events: bool) -> bool:
+        """Tell whether no more writes are expected to share the next fsync.
 
-        This happens when a turn had no events, or after the average time of an fsync, so that many writes share one.
+        That is so once every connection waits, once none has sent anything for a part of the time of an fsync, and
+        after the whole of that time.
         """
+        journal, table = self._journal, self._table
+        assert journal is not None
+        if len(table.awaiting_journal) == len(table.by_fd):
+            return True
+        now = time.monotonic()
+        if had_events:
+            self._quiet_until = now + journal.gather_seconds
+        return now > self._commit_by or (not had_events and now >= self._quiet_until)
+
+    def _commit(self) -> None:
+        """Have the journal save the writes of the last turns, and send the replies that waited for them."""
         assert self._journal is not None
         self._commit_by = 0.0
         self._journal.commit()
@@ -382,15 +430,14 @@ class Worker(ServerThread):
 
     def _release_saved(self) -> None:
         """Send the replies whose writes the journal has saved or rejected."""
-        journal = self._journal
-        if journal is not None:
-            waiting = self._table.awaiting_journal
-            for connection in [c for c in waiting if journal.refuses or not journal.must_wait(c.release_at)]:
-                try:  # not `_attempt`, for speed: with `--fsync always` every write comes here
-                    if connection.state is WAITING_FOR_JOURNAL:
-                        self._release(connection)
-                except Exception as error:
-                    self.drop(connection, error)
+        journal, waiting = self._journal, self._table.awaiting_journal
+        if journal is None or not waiting:
+            return
+        if self._held is not None and not journal.refuses:
+            self._held.release()
+            return
+        for connection in [c for c in waiting if journal.refuses or not journal.must_wait(c.release_at)]:
+            self.release(connection)
 
     def _close_idle(self) -> None:
         """Close the connections that have been idle for too long. Checks once a second."""
@@ -525,12 +572,15 @@ class Worker(ServerThread):
             return
         journal.waits += 1
         connection.release_at = position
-        self._enter(connection, WAITING_FOR_JOURNAL)
+        self._wait_for_journal(connection)
         if not self._commit_by:
             self._commit_by = time.monotonic() + journal.average_sync_seconds
         has_moved = journal.refuses or not journal.must_wait(position)  # it may move without a wake-up
         if has_moved and connection.state is WAITING_FOR_JOURNAL:
             self._release(connection)
+
+    def _wait_for_journal(self, connection: Connection) -> None:
+        self._enter(connection, WAITING_FOR_JOURNAL)
 
     def _release(self, connection: Connection) -> None:
         """Send the replies after the wait for the journal; send an error instead if the journal rejected the write."""

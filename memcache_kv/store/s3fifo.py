@@ -13,6 +13,8 @@ SMALL_PART: Final = 0.1
 that are read once."""
 CHANCES_PER_EVICTION: Final = 8
 """How many items that were read may be skipped to find one to evict, so that no write waits for a long scan."""
+TURNS: Final = 3
+"""How many turns in main a read is worth. A mark's two lowest bits count them."""
 MARKS_PER_ITEM: Final = 4
 """At least; at most twice as many. If two keys share a mark, it belongs to the one that was read last."""
 GHOSTS_PER_MARK: Final = 1 / 8
@@ -22,7 +24,8 @@ MIN_MARKS: Final = 1 << 12
 PLACE_SHIFT: Final = 6
 """The lowest bits of the hash chose one of at most 64 shards, and are the same for all keys of a shard."""
 SIGN_SHIFT: Final = 40
-"""The position in the hash of the 7 bits that identify a mark's key. A mark's lowest bit is always set."""
+"""The position in the hash of the byte whose 6 highest bits identify a mark's key."""
+SIGN_MASK: Final = 0xFF & ~TURNS
 PRINT_SHIFT: Final = 40
 """The position in the hash of the 15 bits that identify a ghost's key."""
 SLACK: Final = 64
@@ -34,8 +37,8 @@ class S3Fifo:
 
     A new key enters the small queue. If it was not read by the time it reaches the end, it is evicted and leaves a
     ghost. If it was read, or if it is stored again while its ghost exists, it enters main. At the end of main, a key
-    that was read since its last turn gets another turn. So keys that are read once, as in a scan, pass through a tenth
-    of the items and evict none of the others.
+    gets another turn, up to three times after it was read last. So keys that are read once, as in a scan, pass through
+    a tenth of the items and evict none of the others.
 
     A deleted key leaves its place in a queue, which is skipped later. If the key is stored again, it has two places,
     and the first that is reached counts. The key is then evicted as early as if it had been overwritten, or moves to
@@ -85,15 +88,15 @@ class S3Fifo:
             self.ghosts = self.ghosts * 2 if len(self.ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
 
     def mark(self, key: bytes) -> None:
-        """Note that a key was read."""
+        """Record that a key was read."""
         marks = self.marks  # this one, as another thread may put a longer one in its place
         number = hash(key)
-        marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | 1
+        marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | TURNS
 
     def is_marked(self, key: bytes) -> bool:
-        """Tell whether a key was read since it was stored, or since its last turn."""
+        """Tell whether a key was read since it was stored, and has not used up the turns that it got for that."""
         number, marks = hash(key), self.marks
-        return marks[number >> PLACE_SHIFT & len(marks) - 1] == number >> SIGN_SHIFT & 0xFF | 1
+        return 0 < marks[number >> PLACE_SHIFT & len(marks) - 1] - (number >> SIGN_SHIFT & SIGN_MASK) <= TURNS
 
     def unmark(self, key: bytes) -> None:
         """Remove a key's mark."""
@@ -127,10 +130,11 @@ class S3Fifo:
             elif key in table:
                 number = hash(key)
                 place = number >> PLACE_SHIFT & last_mark
-                is_marked = marks[place] == number >> SIGN_SHIFT & 0xFF | 1
+                mark = marks[place]
+                is_marked = 0 < mark - (number >> SIGN_SHIFT & SIGN_MASK) <= TURNS
                 if not is_marked or not chances or 0 < deadline_of(table[key]) <= now:
                     break
-                marks[place] = 0
+                marks[place] = 0 if is_small else mark - 1
                 chances -= 1
                 self.second_chances += 1
                 main.append(key)

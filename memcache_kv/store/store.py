@@ -33,7 +33,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 from memcache_kv.store.limits import Limits, choose_shards
-from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT
+from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT, TURNS
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
@@ -214,7 +214,7 @@ class Store:
         if self.records_access:
             number = hash(key)
             marks = self.shards[number & self.mask].order.marks
-            marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | 1  # `mark`
+            marks[number >> PLACE_SHIFT & len(marks) - 1] = number >> SIGN_SHIFT & 0xFF | TURNS  # `mark`
         if isinstance(entry, Item):
             entry.accessed = self.clock.now
             entry.state |= FETCHED

@@ -1,9 +1,13 @@
-"""The compiled encoder makes the lines of the Python one, byte by byte."""
+"""The compiled encoder makes the lines of the Python one, byte by byte, and takes the same items from the store."""
+
+import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from memcache_kv.journal.codec import take_live_items
 from memcache_kv.journal.record import ENCODED, queue_lines
 from memcache_kv.store.entry import FETCHED, LAST_DEADLINE, STALE, WON, Entry, Item, make_entry, pack
 
@@ -19,17 +23,24 @@ SURROGATES = st.integers(0xD800, 0xDFFF).map(lambda code: chr(code).encode(error
 BROKEN = st.tuples(TEXTS, st.sampled_from([b"\x80", b"\xc0\x80", b"\xe0\x80\x80", b"\xf4\x90\x80\x80", b"\xff"]), TEXTS)
 PIECES = TEXTS | ESCAPED | SURROGATES | st.binary(max_size=60) | BROKEN.map(b"".join)
 LONG = st.tuples(PIECES, st.integers(0, LARGE)).map(lambda drawn: (drawn[0] * LARGE)[: drawn[1]])
+Take = Callable[[dict[bytes, Entry], list[bytes], int, int, int], list[Entry]]
 WALL_STEPS = st.just(0) | st.integers(-(2**33), 2**33)
 
 
 @st.composite
-def pairs(draw: st.DrawFn) -> tuple[bytes, Entry]:
-    """A key and its entry of any form, or a line."""
-    if draw(st.integers(0, 9)) == 0:
-        return ENCODED, draw(st.binary(min_size=1, max_size=60))
+def items(draw: st.DrawFn) -> tuple[bytes, Entry]:
+    """A key and its entry of any form."""
     key, value = draw(PIECES), draw(PIECES | LONG)
     wire_bytes = pack(draw(st.just(0) | st.integers(0, 2**32 - 1)), value)
     return key, make_entry(key, wire_bytes, draw(DEADLINES), draw(st.just(0) | NUMBERS), 0, draw(STATES))
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[bytes, Entry]:
+    """An item, or a line that is encoded already."""
+    if draw(st.integers(0, 9)) == 0:
+        return ENCODED, draw(st.binary(min_size=1, max_size=60))
+    return draw(items())
 
 
 def flat(found: list[tuple[bytes, Entry]]) -> list[Entry]:
@@ -90,3 +101,77 @@ def test_a_value_of_any_length_makes_the_same_line(byte: bytes) -> None:
 )
 def test_an_unknown_form_is_left_to_the_python_encoder(entry: Entry) -> None:
     assert journal_encoder.encode_queue([b"key", pack(0, b"x"), b"other", entry], 0) is None
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(pairs(), max_size=30), WALL_STEPS)
+def test_the_lines_are_the_same_where_it_lets_other_threads_run(
+    found: list[tuple[bytes, Entry]], wall_ahead: int
+) -> None:
+    queue = flat([*found, *[(b"key", pack(0, b"x" * LARGE))] * 10, *found])
+    assert journal_encoder.encode_queue(queue, wall_ahead) == queue_lines(queue, wall_ahead)
+
+
+# Taking items from the store
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(items(), max_size=60), st.data())
+def test_the_items_taken_are_those_that_the_python_function_takes(
+    found: list[tuple[bytes, Entry]], data: st.DataObject
+) -> None:
+    """Of a table from which some keys have gone since they were listed; some have expired."""
+    table = dict(found)
+    keys = [*table][::-1]
+    for key in data.draw(st.sets(st.sampled_from(keys))) if keys else ():
+        del table[key]
+    now = data.draw(st.just(0) | DEADLINES)
+    most_items, most_bytes = data.draw(st.integers(1, 70)), data.draw(st.integers(0, 3 * LARGE))
+    others = keys.copy()
+    while keys or others:
+        taken = journal_encoder.take_live(table, keys, now, most_items, most_bytes)
+        assert taken == take_live_items(table, others, now, most_items, most_bytes)
+        assert keys == others
+
+
+@pytest.mark.parametrize("take", [journal_encoder.take_live, take_live_items])
+@pytest.mark.parametrize(
+    ("entry", "is_taken"),
+    [
+        (make_entry(b"key", pack(0, b"x"), 10), False),
+        (make_entry(b"key", pack(0, b"x"), 11), True),
+        (make_entry(b"key", pack(0, b"x"), 10, 7), False),
+        (make_entry(b"key", pack(0, b"x"), 0, 7), True),
+        (make_entry(b"key", pack(0, b"x"), LAST_DEADLINE, 7), True),
+        (make_entry(b"a key", pack(0, b"x"), 10), False),
+        (make_entry(b"a key", pack(0, b"x"), 11, 7, 0, STALE), True),
+    ],
+)
+def test_what_has_expired_is_not_taken(take: Take, entry: Entry, is_taken: bool) -> None:
+    keys = [b"key"]
+    assert take({b"key": entry}, keys, 10, 100, 100) == [b"key", entry] * is_taken
+    assert keys == []
+
+
+@pytest.mark.parametrize("take", [journal_encoder.take_live, take_live_items])
+def test_the_first_item_that_makes_them_too_long_is_the_last(take: Take) -> None:
+    table: dict[bytes, Entry] = {b"%d" % number: pack(0, b"x" * 100) for number in range(100)}
+    keys = [*table][::-1]
+    assert take(table, keys, 1, 100, 250)[::2] == [b"0", b"1", b"2"]
+    assert take(table, keys, 1, 5, 250_000)[::2] == [b"3", b"4", b"5", b"6", b"7"]
+    assert keys == [*table][:7:-1]
+
+
+def test_items_that_are_replaced_or_deleted_while_they_are_encoded_stay_as_they_were() -> None:
+    table: dict[bytes, Entry] = {b"%d" % number: pack(0, b"%d" % number * 200) for number in range(2000)}
+    table |= {b"item %d" % number: Item(pack(0, b"%d" % number * 2000), 0, number) for number in range(500)}
+    expected = queue_lines(flat([*table.items()]), 0)
+    found = journal_encoder.take_live(table, [*table][::-1], 1, len(table), 1 << 30)
+    encoded: list[bytes | None] = []
+    encoder = threading.Thread(target=lambda: encoded.append(journal_encoder.encode_queue(found, 0)))
+    encoder.start()
+    for key in [*table]:
+        table[key] = pack(0, b"y" * (200 + len(key)))
+    table.clear()
+    encoder.join()
+    assert encoded == [expected]

@@ -16,7 +16,7 @@ from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
 from memcache_kv.journal.writer import QUEUED_OVERHEAD_BYTES
-from memcache_kv.observe.budget import LINES_SHARE, Budget
+from memcache_kv.observe.budget import Budget
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import REQUEST_STREAMS
 from memcache_kv.protocol.binary.frames import Opcode
@@ -147,12 +147,26 @@ class Side:
         )
 
 
+class Spent(Budget):
+    """A budget that never has time for a line."""
+
+    def begin_turn(self) -> bool:
+        return False
+
+    def end_turn(self) -> bool:
+        return False
+
+    def has_time_after_line(self) -> bool:
+        return False
+
+
 def watched(observers: Observers) -> Observers:
     """Observers like these, with a watcher of all requests, and without any time for lines."""
-    cpu = iter([0.0] + [2 * LINES_SHARE] * 1_000_000)
-    closed = Observers(observers.log, observers.prefixes, observers.watchers, Budget(lambda: 0.0, lambda: next(cpu)))
+    closed = Observers(observers.log, observers.prefixes, observers.watchers, Spent())
     assert closed.watchers.add(REQUEST_STREAMS, lambda: None)
-    assert closed.observe(lambda: closed.takes_lines)
+    closed.begin_turn()
+    assert closed.active
+    assert not closed.takes_lines
     return closed
 
 
@@ -272,6 +286,7 @@ def test_while_watchers_must_wait_the_same_is_counted(steps: list[Step]) -> None
 def test_requests_that_are_observed_are_compiled() -> None:
     side = Side(True, is_watched=True)
     side.take(("other", b"stats detail on\r\n"))
+    side.around.context.observers.begin_turn()
     requests = side.around.context.requests
     assert requests is not None
     for data in (b"set a:1 0 0 1\r\nx\r\n", b"get a:1 b:2\r\n", b"mg a:1 v\r\n", b"ms a:1 1\r\nx\r\n"):

@@ -9,8 +9,9 @@ import pytest
 from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
-from memcache_kv.protocol.session import READ_BYTES
-from memcache_kv.server.connection import CLOSING, READING, WAITING_FOR_SOCKET, Connection
+from memcache_kv.protocol.session import READ_BYTES, Session
+from memcache_kv.server.connection import CLOSING, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, Connection
+from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.store import Mode
 from memcache_kv.store.entry import pack
 from tests.compiled.test_turn import Recorder
@@ -19,7 +20,7 @@ from tests.protocol.context_factory import Surroundings
 if not (ACCELERATED and HAS_GIL):
     pytest.skip("the compiled turn is not in use", allow_module_level=True)
 
-from memcache_kv.compiled.turn import Turn
+from memcache_kv.compiled.turn import Held, Turn
 
 END = b"END\r\n"
 
@@ -34,23 +35,40 @@ class Events:
         return [(fd, 1) for fd in self.ready]
 
 
+class Journal(Recorder):
+    """A journal that has saved what the test says."""
+
+    saved = 0
+
+    def own_position(self) -> int:
+        return self.position
+
+    def must_wait(self, position: int) -> bool:
+        return self.saved < position
+
+
 class Server:
     """Connections and their turns; in place of a worker, it does what the test says while it serves one of them."""
 
     def __init__(self) -> None:
         self.around = Surroundings()
-        self.journal = Recorder()
+        self.journal = Journal()
         self.around.store.log = self.around.context.journal = self.journal  # type: ignore[assignment]
         self.around.renew_requests()
         self.events = Events()
-        self.by_fd: dict[int, Connection] = {}
+        self.context = self.around.context
+        self.table = ConnectionTable(self.events)  # type: ignore[arg-type]
+        self.by_fd = self.table.by_fd
         self.clients: list[socket.socket] = []
         self.connections: list[Connection] = []
         self.served: list[Connection] = []
         self.closed: list[tuple[Connection, object]] = []
+        self.must_wait: list[bool] = []
+        self.awaited = 0
         self.while_serving: Callable[[Connection], None] = lambda connection: None
         self.while_waiting: Callable[[Connection], None] = lambda connection: None
         assert self.around.context.requests is not None
+        self.held = Held(self.journal, self, self.table, Connection, Session, READING, WAITING_FOR_JOURNAL)
         self.turn = Turn(
             self.around.context.requests,
             self.by_fd,
@@ -60,6 +78,7 @@ class Server:
             TextProtocol,
             BinaryProtocol,
             READING,
+            self.held,
         )
 
     def connect(self, count: int = 1) -> None:
@@ -109,15 +128,22 @@ class Server:
         connection.protocol.receive(connection.socket.recv(READ_BYTES))
         connection.send()
 
-    def serve_rest(self, connection: Connection, data: bytes, done: int) -> None:
+    def serve_rest(self, connection: Connection, data: bytes, done: int, must_wait: bool) -> None:
         assert connection.state is READING
         self.served.append(connection)
+        self.must_wait.append(must_wait)
         self.while_serving(connection)
         connection.protocol.receive_rest(data, done)
         connection.send()
         while connection.protocol.paused:  # the time of its turn was used up
             connection.protocol.resume()
             connection.send()
+
+    def hold(self, connection: Connection) -> None:
+        self.table.enter(connection, WAITING_FOR_JOURNAL)
+
+    def await_journal(self, count: int) -> None:
+        self.awaited += count
 
     def await_socket(self, connection: Connection) -> None:
         connection.enter(WAITING_FOR_SOCKET)
@@ -344,3 +370,48 @@ def test_who_counts_for_memory_is_left_to_the_worker(server: Server) -> None:
     server.serve_all()
     assert served == [server.connections[1]]
     assert [server.reply(number) for number in range(3)] == [END] * 3
+
+
+def test_only_the_replies_of_who_has_changed_something_wait_for_the_journal(server: Server) -> None:
+    server.journal.may_delay = True
+    server.connect(150)
+    server.keep(b"read", b"x")
+    own = {0: b"", 1: found(b"read", b"x"), 2: b"STORED\r\n" + found(b"read", b"x")}
+    requests = {0: b"set a 0 0 1 noreply\r\nx\r\n", 1: b"get read\r\n", 2: b"set b 0 0 1\r\nx\r\nget read\r\n"}
+    for number, client in enumerate(server.clients):
+        client.sendall(requests[number % 3])
+    server.serve_all()
+    assert [server.reply(number) for number in range(150)] == [b"", own[1], b""] * 50
+    assert [each.state for each in server.connections] == [WAITING_FOR_JOURNAL, READING, WAITING_FOR_JOURNAL] * 50
+    assert len(server.table.awaiting_journal) == server.table.waiting == server.awaited == 100
+    server.held.release()
+    assert [server.reply(number) for number in range(150)] == [b""] * 150
+    server.journal.saved = server.journal.position
+    server.held.release()
+    assert [server.reply(number) for number in range(150)] == [own[0], b"", own[2]] * 50
+    assert {each.state for each in server.connections} == {READING}
+    assert server.around.counters.bytes_written == 50 * (len(own[1]) + len(own[2]))
+
+
+def test_who_is_handed_over_waits_for_its_own_write_alone(server: Server) -> None:
+    server.journal.may_delay = True
+    server.connect(4)
+    writes, reads = b"set a 0 0 1\r\nx\r\nversion\r\n", b"get b\r\nversion\r\n"
+    for number, client in enumerate(server.clients):
+        client.sendall(reads if number % 2 else writes)
+    server.serve_all()
+    assert server.must_wait == [True, False, True, False]
+
+
+def test_a_reply_that_waits_is_not_sent_with_those_of_others(server: Server) -> None:
+    server.journal.may_delay = True
+    server.keep(b"big", b"x" * 60_000)
+    server.connect(6)
+    for number, client in enumerate(server.clients):
+        client.sendall(b"get big\r\n" if number % 2 else b"set a%d 0 0 1\r\nx\r\n" % number)
+    server.serve_all()
+    replies = [server.reply(number) for number in range(6)]
+    assert replies == [b"", found(b"big", b"x" * 60_000)] * 3
+    server.journal.saved = server.journal.position
+    server.held.release()
+    assert [server.reply(number) for number in range(6)] == [b"STORED\r\n", b""] * 3

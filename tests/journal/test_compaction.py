@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
-from memcache_kv.journal.record import Record, line_of
+from memcache_kv.journal.record import Record, line_of, queue_lines
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
-from memcache_kv.store.entry import STALE, WON, make_entry, pack
+from memcache_kv.store.entry import FETCHED, STALE, WON, Entry, deadline_of, make_entry, pack
 from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, wait_until
@@ -122,6 +122,77 @@ def test_the_base_is_what_is_kept_and_nothing_else(kept: Kept) -> None:
     assert names_in(kept.path) == {MANIFEST_NAME, base_name(2), increment_name(2)}
     ops = [record.op for record in records_in(kept.path)]
     assert ops == ["start", *["set"] * 40, "end", "start"]
+    assert shown(kept.close()) == shown(kept.store)
+
+
+PIECES = st.text(max_size=20).map(str.encode) | st.binary(max_size=20)
+DEADLINES = st.just(0) | st.integers(STARTED - 5, STARTED + 5) | st.integers(0, 2**62 - 1)
+
+
+@st.composite
+def items(draw: st.DrawFn) -> tuple[bytes, Entry]:
+    """A key and its entry of any form."""
+    key, value = draw(PIECES), draw(PIECES | st.just(b"long" * 2000))
+    cas, state = (
+        draw(st.just(0) | st.integers(0, 2**64 - 1)),
+        draw(st.sampled_from([0, 0, FETCHED, STALE, STALE | WON])),
+    )
+    wire_bytes = pack(draw(st.just(0) | st.integers(0, 2**32 - 1)), value)
+    return key, make_entry(key, wire_bytes, draw(DEADLINES), cas, STARTED, state)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(items(), max_size=40).map(dict), st.sampled_from([0, 3600, -3600]), st.sampled_from([1, 3, 500]))
+def test_the_base_has_the_lines_of_the_python_encoder_in_the_order_of_the_table(
+    table: dict[bytes, Entry], wall_ahead: int, items_at_once: int
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "ITEMS_AT_ONCE", items_at_once)
+        kept = Kept(Path(directory, "journal"))
+        kept.journal.follow_wall(STARTED, wall_ahead)
+        lines = []
+        for key, entry in table.items():
+            shard = kept.store.shards[len(key) % 2]
+            with shard.lock:
+                shard.put_locked(key, entry)
+        for shard in kept.store.shards:
+            live = [pair for pair in shard.table.items() if not 0 < deadline_of(pair[1]) <= STARTED]
+            lines.append(queue_lines([each for pair in live for each in pair], wall_ahead))
+        work = kept.rewrite()
+        _, *sets, _ = (kept.path / base_name(2)).read_bytes().splitlines(keepends=True)
+        assert b"".join(sets) == b"".join(lines)
+        assert work.items == len(sets)
+        kept.close()
+
+
+@pytest.mark.parametrize("items_at_once", [1, 7, 500])
+def test_what_happens_to_later_items_between_two_slices_is_in_the_base(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, items_at_once: int
+) -> None:
+    """Only the listed keys are in it, each with the entry of the time at which its slice is taken."""
+    monkeypatch.setattr(compaction, "ITEMS_AT_ONCE", items_at_once)
+    for number in range(40):
+        kept.set(b"%02d" % number)
+    order = [key for shard in kept.store.shards for key in shard.table]
+    first = len(kept.store.shards[0].table)
+    taken = min(items_at_once, first)
+    work = Compaction(kept.journal, kept.store).steps()
+    next(work)
+    for key in order[::3]:
+        kept.store.delete(key)
+    for key in order[1::3]:
+        kept.set(key, b"new")
+    for _ in work:
+        pass
+    expected = [
+        (key, b"value" if place < taken or place % 3 == 2 else b"new")
+        for place, key in enumerate(order)
+        if place < taken or place % 3
+    ]
+    records = records_in(kept.path)
+    base = [(record.key_bytes(), record.value_bytes()) for record in records[: len(expected) + 1] if record.op == "set"]
+    assert base == expected
+    assert records[len(expected) + 1].op == "end"
     assert shown(kept.close()) == shown(kept.store)
 
 

@@ -9,6 +9,7 @@ import pytest
 from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
+from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.server import Server
 from memcache_kv.store.entry import ITEM_COST_BYTES
 
@@ -28,7 +29,10 @@ ASKED = {
 
 
 @pytest.fixture
-def service() -> Iterator[Server]:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(
+        MemoryWatch, "check", lambda watch: None
+    )  # the memory of this process is that of other tests too
     settings = Settings(port=0, listen=("127.0.0.1",), memory_limit=2 * MIB, max_item_size=MIB // 16, threads=1)
     made = Server(settings, log=Log(0, io.StringIO()))
     made.start()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import bcrypt
 import pytest
@@ -19,6 +20,7 @@ from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
+from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.connection import State
 from memcache_kv.server.poller import SelectorPoller, new_poller
@@ -44,7 +46,7 @@ class FakeJournal:
         self.refusals = 0
         self.refuses = False
         self.may_delay = True
-        self.average_sync_seconds = 0.0
+        self.average_sync_seconds = self.gather_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
         self.queue: list[bytes] = []
         self.queue_lock, self.queued_bytes, self.queue_limit_bytes = threading.Lock(), 0, 1 << 30
@@ -640,19 +642,23 @@ def test_a_hash_is_checked_beside_the_loop_and_the_right_password_is_let_in(
 
 
 def test_who_does_not_log_in_is_closed_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = [0.0]
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(throttle_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0]))
     path = tmp_path / "users"
     path.write_bytes(b"ann:x\n")
-    serving = Serving(Settings(login_timeout=1, auth_file=path), users=Users(path))
+    serving = Serving(Settings(login_timeout=600, auth_file=path), users=Users(path))
     logged_in = serving.connect()
     ask(logged_in, b"set a 0 0 5\r\nann x\r\n", STORED)
     strangers = [serving.connect() for _ in range(3)]
     strangers[1].sendall(b"set a 0 0 500\r\nhalf a login")
+    poll_until(lambda: len(serving.states()) == 4, "all are connected")
+    ahead[0] = 601.0
     for stranger in strangers:
         assert read_to_the_end(stranger) == b""
     said = ask_to_the_end(logged_in, b"stats\r\nquit\r\n")
     assert b"STAT memcache_kv_login_timeouts 3\r\n" in said
-    assert serving.around.logged == ["closed a connection from unix: it did not log in within 1 seconds"]
+    assert serving.around.logged == ["closed a connection from unix: it did not log in within 600 seconds"]
     serving.close()
 
 

@@ -1,7 +1,7 @@
 """S3-FIFO: which key is the next to go."""
 
 from memcache_kv.store.entry import Entry, make_entry
-from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, SLACK, S3Fifo
+from memcache_kv.store.s3fifo import CHANCES_PER_EVICTION, SLACK, TURNS, S3Fifo
 from memcache_kv.store.shard import Shard
 from tests.store.test_shard import NOW, numbered
 
@@ -64,6 +64,7 @@ def test_what_was_read_once_in_small_moves_to_main() -> None:
     assert cache.evict() == b
     assert (list(cache.order.small), list(cache.order.main)) == ([c], [a])
     assert cache.order.second_chances == 1
+    assert not cache.order.is_marked(a)  # the move has used up what the read was worth
 
 
 def test_what_comes_back_while_its_ghost_is_there_goes_to_main_once() -> None:
@@ -80,20 +81,51 @@ def test_what_comes_back_while_its_ghost_is_there_goes_to_main_once() -> None:
     assert not cache.order.main
 
 
-def test_what_left_main_unread_has_no_ghost() -> None:
-    cache = Cache(30)
-    keys = numbered(31)
-    for key in keys[:30]:
+def in_main(keys: list[bytes]) -> Cache:
+    """Make a cache that is full, with all these keys in main, and none of them read since."""
+    cache = Cache(len(keys))
+    for key in keys:
         cache.put(key)
         cache.get(key)
-    for _ in range(3):
-        cache.evict()
-    while cache.order.small:
-        cache.evict()
+    cache.order.small.clear()
+    cache.order.main.extend(keys)
+    for key in keys:
+        cache.order.unmark(key)
+    return cache
+
+
+def test_what_left_main_unread_has_no_ghost() -> None:
+    cache = in_main(numbered(30))
     gone = cache.evict()
-    assert gone is not None
+    assert gone == numbered(1)[0]
     cache.put(gone)
     assert list(cache.order.small) == [gone]
+
+
+def test_a_read_in_main_is_worth_three_turns_however_often_it_is_repeated() -> None:
+    read, *others = numbered(CHANCES_PER_EVICTION)
+    cache = in_main([read, *others])
+    cache.get(read)
+    cache.get(read)
+    gone = []
+    for _ in range(TURNS):
+        assert cache.order.is_marked(read)
+        gone.append(cache.evict())
+        cache.order.main.rotate(-cache.order.main.index(read))
+    assert gone == others[:TURNS]
+    assert not cache.order.is_marked(read)
+    assert cache.evict() == read
+    assert cache.order.second_chances == TURNS
+
+
+def test_a_read_between_two_turns_begins_them_anew() -> None:
+    read, *others = numbered(3 * TURNS)
+    cache = in_main([read, *others])
+    for _ in range(2 * TURNS):
+        cache.get(read)
+        assert cache.evict() != read
+        cache.order.main.rotate(-cache.order.main.index(read))
+    assert cache.order.is_marked(read)
 
 
 def test_a_scan_does_not_push_out_what_is_asked_for_often() -> None:

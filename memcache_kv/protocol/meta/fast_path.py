@@ -16,6 +16,7 @@ from memcache_kv.store.entry import (
     STALE,
     WON,
     Item,
+    after_flags,
     deadline_of,
     is_text_key,
     wire_bytes_of,
@@ -88,6 +89,9 @@ def answer_mg(protocol: FormReader, rest: bytes) -> bool:
     is not in its common form.
     """
     key, _, asked = rest.partition(b" ")
+    if asked == b"v" and (entry := protocol.store.get(key)).__class__ is bytes and is_text_key(key):
+        protocol.out += (b"VA ", after_flags(wire_bytes_of(entry)))
+        return True
     opaque = b""
     if _O in asked:
         opaque, asked = _without_opaque(asked)

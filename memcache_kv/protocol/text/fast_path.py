@@ -1,8 +1,7 @@
 r"""The fast path of the text protocol: gets, and sets of small values, in their common form, one or many at once.
 
 Requests in any other form take the general path (`framing.py`, `classic.py`), which gives the same replies, but more
-slowly. Each step of the interpreter costs time, and a byte costs almost nothing: so `split` and `join` handle many
-requests in one step, and one look-up replaces several checks.
+slowly. With the compiled modules, these carry out the same requests and more.
 """
 
 from __future__ import annotations
@@ -10,29 +9,23 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from memcache_kv.auth.access import CommandClass, Origin
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.meta.fast_path import NO_BLOCK, answer_mg, store_ms
 from memcache_kv.protocol.session import TURN_BYTES, Session
 from memcache_kv.protocol.text import multiget
 from memcache_kv.store.entry import (
-    EXPIRING,
-    EXPIRING_BYTES,
     LAST_DEADLINE,
     PLAIN,
     PLAIN_LIMIT_BYTES,
     SPACE,
-    Entry,
     absolute_deadline,
-    after_flags,
     expiring_end,
     is_text_key,
     make_entry,
     wire_bytes_of,
 )
 
-G, S = b"gs"
 LINES = 128
 """How many lines are split at once. A request in another form stops the fast path, and its split lines are wasted."""
 FAST_COMMANDS = frozenset((b"get", b"set", b"mg ", b"ms "))
@@ -69,20 +62,14 @@ NO_FORM = SetForm(b"", -1, b"", ())
 class FastPath(Session):
     """The fast path of a text connection."""
 
-    __slots__ = ("_words", "_parsed_at", "_form", "_missed")
+    __slots__ = ("_looked_up", "_missed", "_stored")
 
     def __init__(self, context: Context, fd: int = 0) -> None:
         super().__init__(context, fd)
+        self._looked_up: list[bytes] = []
+        """Keys of the present batch, while prefixes are counted: looked up one by one, not found, and stored."""
         self._missed: list[bytes] = []
-        """Keys that the present batch did not find, while they are observed."""
-
-    def permit(
-        self, origin: Origin | None = None, user: bytes | None = None, user_class: CommandClass | None = None
-    ) -> None:
-        """Set which commands the client may use; see `Session.permit`."""
-        super().permit(origin, user, user_class)
-        self._words, self._parsed_at, self._form = b"", 0, NO_FORM
-        """The last words after a set's key, the second in which they were parsed, and what they say."""
+        self._stored: list[bytes] = []
 
     def _run_fast(self, data: bytes, position: int, most: int) -> tuple[int, int]:
         """Carry out requests from `position` on, up to the first that is not in its common form, and at most so many.
@@ -95,75 +82,100 @@ class FastPath(Session):
         return self._run_interpreted(data, position, most)
 
     def _run_interpreted(self, data: bytes, position: int, most: int) -> tuple[int, int]:
-        """Do so without the compiled modules. The most frequent cases are written out, as calls cost time."""
+        """Do so without the compiled modules."""
         if len(data) - position > PLAIN_LIMIT_BYTES and self._begins_large(data, position):
             return self._store_large(data, position)
         split = (data[position:] if position else data).split(b"\r\n", min(LINES, most))
         stop = len(data) - len(split.pop())
-        out, store, lines = self.out, self.store, iter(split)
-        tables, mask, block = store.tables, store.mask, NO_BLOCK
-        hits = sets = others = 0
+        lines, block, gets, sets = iter(split), NO_BLOCK, 0, 0
         try:
             for line in lines:
-                command, _, key = line.partition(b" ")
-                if command == b"get":
-                    entry = tables[hash(key) & mask].get(key)
-                    if entry.__class__ is bytes and entry[-1] == PLAIN:  # so the key has no space or line feed
-                        if store.records_access:
-                            store.record_access(key, entry)
-                        out += (b"VALUE ", key, entry, b"END\r\n")
-                        hits += 1
-                    elif self._answer_other_get(key, entry):
-                        others += 1
-                    else:
-                        break
-                elif command == b"mg":
-                    name, _, flags = key.partition(b" ")
-                    entry = tables[hash(name) & mask].get(name) if flags == b"v" else None
-                    if entry.__class__ is bytes and entry[-1] == PLAIN and not store.records_access:
-                        out += (b"VA ", after_flags(entry))
-                    elif not answer_mg(self, key):
-                        break
-                    hits += 1
-                elif command == b"set":
-                    key, _, words = key.partition(b" ")
-                    is_same = words == self._words and store.clock.now == self._parsed_at
-                    head, value_bytes, value_end, reply = self._form if is_same else self.form_now(words)
-                    block = next(lines, NO_BLOCK)
-                    if len(block) != value_bytes or not is_text_key(key):
-                        break
-                    store.put(key, b"".join((head, block, value_end)))
-                    out += reply
-                    sets, block = sets + 1, NO_BLOCK
-                elif command == b"ms" and store_ms(self, key, block := next(lines, NO_BLOCK)):
-                    sets, block = sets + 1, NO_BLOCK
-                else:
+                command, _, rest = line.partition(b" ")
+                if (command == b"get" and self._answer_get(rest)) or (command == b"mg" and self._answer_mg(rest)):
+                    gets += 1
+                    continue
+                if command != b"set" and command != b"ms":
                     break
+                block = next(lines, NO_BLOCK)
+                if not (self._store_set(rest, block) if command == b"set" else store_ms(self, rest, block)):
+                    break
+                sets, block = sets + 1, NO_BLOCK
+                if self.observers.prefixes.counting:
+                    self._stored.append(rest.partition(b" ")[0])
             else:
                 line = NO_BLOCK
         except WritesRejected:
             pass  # the general path raises it again and replies
-        counters = self.counters
-        counters.cmd_get += hits
-        counters.get_hits += hits
-        counters.cmd_set += sets
+        self.counters.cmd_set += sets
         if self.observers.active:
-            self._report(split[: hits + others + 2 * sets], sets, others)
+            self._report(gets, sets)
         left = 0 if line is NO_BLOCK else sum(len(each) + 2 for each in (line, block, *lines) if each is not NO_BLOCK)
-        return stop - left, hits + sets + others
+        return stop - left, gets + sets
 
-    def _report(self, lines: list[bytes], sets: int, others: int) -> None:
-        """Report the requests of this batch to the observers.
+    def _report(self, gets: int, sets: int) -> None:
+        """Report the requests of this batch to the observers. A get of several keys reports its keys itself."""
+        self.observers.pass_over(gets, sets, gets + sets)
+        self.observers.fetched_together(self._looked_up, self._missed, self._stored)
+        self._looked_up, self._missed, self._stored = [], [], []
 
-        lines: whole requests; sets: how many store; others: how many may be gets of several keys, which report their
-        keys themselves.
+    def _answer_get(self, keys: bytes) -> bool:
+        """Reply to a get; keys: the words after the command. Return False, without doing anything, for another form."""
+        if SPACE in keys:
+            return self._answer_keys(keys)
+        store, counters = self.store, self.counters
+        entry = store.tables[hash(keys) & store.mask].get(keys)
+        if entry.__class__ is bytes and entry[-1] == PLAIN:  # so the key has no line feed
+            if store.records_access:
+                store.record_access(keys, entry)
+            self.out += (b"VALUE ", keys, entry, b"END\r\n")
+            counters.get_hits += 1
+        elif self.turn_bytes > TURN_BYTES or not is_text_key(keys):
+            return False
+        elif (live := store.get(keys)) is None:
+            self.out.append(b"END\r\n")
+            counters.get_misses += 1
+            if self.observers.prefixes.counting:
+                self._missed.append(keys)
+        else:
+            self.out += (b"VALUE ", keys, wire_bytes_of(live), b"END\r\n")
+            self.turn_bytes += len(live)
+            counters.get_hits += 1
+        counters.cmd_get += 1
+        if self.observers.prefixes.counting:
+            self._looked_up.append(keys)
+        return True
+
+    def _answer_mg(self, rest: bytes) -> bool:
+        """Reply to a mg that hits; return what `_answer_get` does."""
+        if not answer_mg(self, rest):
+            return False
+        self.counters.cmd_get += 1
+        self.counters.get_hits += 1
+        if self.observers.prefixes.counting:
+            self._looked_up.append(rest.partition(b" ")[0])
+        return True
+
+    def _answer_keys(self, keys: bytes) -> bool:
+        """Reply to a get of several keys in one turn; return what `_answer_get` does."""
+        reply = multiget.answer_line(self, keys) if self.turn_bytes <= TURN_BYTES else None
+        if reply is None:
+            return False
+        self.out.append(reply)
+        self.turn_bytes += len(reply)
+        return True
+
+    def _store_set(self, rest: bytes, block: bytes) -> bool:
+        """Store a small value; rest: the words after the command. Return False, doing nothing, for another form.
+
+        Raises WritesRejected.
         """
-        observers, missed = self.observers, self._missed
-        self._missed = []
-        requests = len(lines) - sets
-        observers.pass_over(requests - sets, sets, requests)
-        if observers.prefixes.counting:
-            observers.prefixes.requested(_of_one_key(lines) if sets or others else lines, missed)
+        key, _, words = rest.partition(b" ")
+        head, value_bytes, value_end, reply = self.form_now(words)
+        if len(block) != value_bytes or not is_text_key(key):
+            return False
+        self.store.put(key, b"".join((head, block, value_end)))
+        self.out += reply
+        return True
 
     def _begins_large(self, data: bytes, position: int) -> bool:
         """Return whether a set of a large value begins here: splitting its value into lines would take long."""
@@ -196,64 +208,12 @@ class FastPath(Session):
         self.out.append(b"STORED\r\n")
         return stop, 1
 
-    def _answer_other_get(self, keys: bytes, entry: Entry | None) -> bool:
-        """Reply to a get of several keys, or of one key whose entry is not plain.
-
-        keys: the words after the command; entry: the entry of the key, if there is only one. Returns False, without
-        doing anything, if the request has another form or the turn is used up.
-        """
-        if self.turn_bytes > TURN_BYTES:
-            return False
-        if SPACE in keys:
-            reply = multiget.answer_line(self, keys)
-            if reply is None:
-                return False
-            self.out.append(reply)
-            self.turn_bytes += len(reply)
-            return True
-        store, counters = self.store, self.counters
-        if (
-            entry.__class__ is bytes
-            and entry[-1] == EXPIRING
-            and entry[-EXPIRING_BYTES:] > expiring_end(store.clock.now)
-        ):
-            if store.records_access:
-                store.record_access(keys, entry)
-            self.out += (b"VALUE ", keys, entry[:-EXPIRING_BYTES], b"\r\nEND\r\n")
-            counters.get_hits += 1
-        elif not is_text_key(keys):
-            return False
-        elif (live := store.get(keys)) is None:
-            counters.get_misses += 1
-            if self.observers.active:
-                self._missed.append(keys)
-            self.out.append(b"END\r\n")
-        else:
-            counters.get_hits += 1
-            self.out += (b"VALUE ", keys, wire_bytes_of(live), b"END\r\n")
-            self.turn_bytes += len(live)
-        counters.cmd_get += 1
-        return True
-
     def form_now(self, words: bytes) -> SetForm:
         """Parse the words after a set's key. A relative exptime counts from now."""
         if len(words) > LONGEST_TAIL_BYTES or not self.takes_small_sets:
             return NO_FORM
         clock = self.store.clock
-        self._words, self._parsed_at, self._form = words, clock.now, set_form(words, clock.now, clock.started)
-        return self._form
-
-
-def _of_one_key(lines: list[bytes]) -> list[bytes]:
-    """Return the lines of those requests of the fast path that name one key, without data blocks."""
-    requests, rest = list[bytes](), iter(lines)
-    for line in rest:
-        if line[0] == S or line[1] == S:  # set or ms
-            next(rest)  # its data block
-        elif line[0] == G and line.count(b" ") > 1:
-            continue
-        requests.append(line)
-    return requests
+        return set_form(words, clock.now, clock.started)
 
 
 @lru_cache(FORMS_KEPT)
