@@ -26,7 +26,7 @@ cdef enum:
 
 cdef double TURN_SECONDS = 0.002
 cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
-cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/writer.py
+cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/record_queue.py
 
 cdef struct Shard:
     PyObject** table

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
@@ -15,18 +14,8 @@ from memcache_kv.journal.codec import encode_queue
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
-from memcache_kv.journal.record import (
-    ENCODED,
-    FORMAT_VERSION,
-    UNLIMITED,
-    Record,
-    Room,
-    line_of,
-    mark_record,
-    put_key,
-    set_line,
-)
-from memcache_kv.store.entry import Entry, moved
+from memcache_kv.journal.record import ENCODED, UNLIMITED, Room
+from memcache_kv.journal.record_queue import Batch, RecordQueue
 from memcache_kv.threads import OnFault, ServerThread
 
 GATHER_SECONDS = 0.008
@@ -47,11 +36,6 @@ FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
 QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
-QUEUED_OVERHEAD_BYTES = 64
-"""What a queued record counts besides its key and entry; about what its line needs besides them."""
-MAX_STAMP_INTERVAL_SECONDS = 60
-"""While no record is written, the time is recorded after one second, then after twice as long each time, up to this. If
-the clock is set back while no server runs, the next start assumes that no more time than this is missing."""
 RECORDS_AT_ONCE = 384
 """How many small records are encoded before other threads get their turn."""
 ENCODE_SLICE_BYTES = 128 * 1024
@@ -60,19 +44,7 @@ ENCODE_PAUSE_SECONDS = 0.00005
 """The least time for which other threads get their turn then."""
 
 
-class Batch(NamedTuple):
-    """The records that were taken from the queue, encoded."""
-
-    data: bytes
-    position: int
-    """The journal's position after these records are written."""
-    queued_bytes: int
-    """What they count in the queue until then."""
-    wall_ahead: int
-    """How many seconds the wall clock was ahead before the first of them."""
-
-
-class Journal:
+class Journal(RecordQueue):
     """An append-only log of writes, and the thread that writes its records in groups.
 
     Any thread may call the methods of WriteLog (`stored` and so on); they queue a record and return. `position` after a
@@ -123,40 +95,25 @@ class Journal:
         stepped: int | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        self.queue_limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
+        limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
+        super().__init__(last_cas, room, limit_bytes, say, unix_time, stepped, delays=fsync is Fsync.ALWAYS)
         self.fsync = fsync
-        self.last_cas = last_cas
-        self.room = room
-        self.position = 0
-        """The number of records queued so far."""
         self.written = 0
         self.synced = 0
-        """How many of them are written, and how many are on disk."""
-        self.queued_bytes = 0
+        """How many of the queued records are written, and how many are on disk."""
         self.unsynced_bytes = 0
         self.failure: JournalFailed | JournalLost | None = None
         """The reason why nothing can be written; None if writing works."""
         self.fault: BaseException | None = None
         """The exception that ended the thread. Only a bug does that."""
-        self.refuses = False
         self.pause_writing = threading.RLock()
-        self._say, self._on_fault = say, on_fault
-        self._monotonic, self._unix_time = monotonic, unix_time
+        self._on_fault, self._monotonic = on_fault, monotonic
         self._watchers: list[Callable[[], None]] = []
-        self.may_delay = fsync is Fsync.ALWAYS
-        """Whether a write may have to wait. If false, `own_position` and `must_wait` need not be called."""
-        self.positions: dict[int, int] = {}
-        """For each thread, the position of its last write."""
-        self.queue_lock = threading.Lock()
-        self._wake = threading.Event()
-        self.is_awake = fsync is Fsync.ALWAYS
-        """Whether the thread needs no wake-up for a new record: it got one, or (always) `commit` gives it."""
         self._closing = False
         self._unsynced_since = 0.0
         self._checked_at = self._failed_at = monotonic()
         self._thread: ServerThread | None = None
-        self._begin_queue()
-        self._begin_time(stepped)
+        self._begin_unsynced()
         self._begin_counts()
         self._prepare = prepare
         self.files = JournalFiles(directory, manifest, self.start_line)
@@ -173,30 +130,12 @@ class Journal:
             self._prepare()
         self.files.open(self.start_line(stepped=self.stepped(0)))
 
-    def _begin_queue(self) -> None:
-        self.queue: list[Entry] = []
-        """Keys and entries in turn, or ENCODED and lines."""
+    def _begin_unsynced(self) -> None:
         self._unsynced: list[bytes] = []
         """The lines that are written but not synced. They are written again if their fsync fails."""
         self._sync_failed = False
         self._file_is_full = False
         """Whether the file may not grow any more, by a limit of the file system or of the process."""
-
-    def _begin_time(self, stepped: int | None) -> None:
-        self.unstamped_second = 0
-        """The second that has begun since the last record; 0 if none has."""
-        self._stamped_second = int(self._unix_time())
-        """The last second that a record gives."""
-        self._stamp_interval_seconds = 1
-        """How long after it the next one is recorded if nothing else is written."""
-        self._stepped_before = stepped
-        self._wall_ahead = 0
-        """How many seconds the wall clock is ahead of the store's clock. The deadlines of queued entries move by
-        this."""
-        self._queue_ahead = 0
-        """The same at the time of the first record in the queue."""
-        self.rotated_ahead = 0
-        """The same at the time of the last `rotate`."""
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -210,107 +149,6 @@ class Journal:
         """How many writes were rejected since the start."""
         self.failures = 0
         """How many times the disk began to fail."""
-
-    def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
-        """Return the start record of a file.
-
-        after: the length of the previous file in bytes, if no manifest has it yet. stepped: the sum of the wall clock's
-        steps in seconds, if it has changed (see the method `stepped`).
-        """
-        now = int(self._unix_time())
-        limit, items = self.room
-        record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
-        record.stepped, record.after = stepped, after
-        return line_of(record)
-
-    def set_room(self, room: Room) -> None:
-        """Record that the journal's live items need this much room."""
-        if room != self.room:
-            self.room = room
-            self._append(self.start_line())
-
-    def widen_room(self, limit_bytes: int) -> None:
-        """Record that the store may now use this many bytes, so that a server with less may lack room for its items."""
-        self.set_room(self.room.joined(self.room._replace(limit_bytes=limit_bytes)))
-
-    def stepped(self, wall_ahead: int) -> int | None:
-        """Return the sum of the wall clock's steps when it is `wall_ahead` seconds ahead; None if there was none."""
-        return None if self._stepped_before is None else self._stepped_before + wall_ahead
-
-    # WriteLog
-
-    def stored(self, key: bytes, flags: int, deadline: int, cas: int, value: bytes, state: int = 0) -> None:
-        """Record that this value is now stored for the key."""
-        self._append(set_line(key, flags, self._by_wall(deadline), cas, value, state))
-
-    def put(self, key: bytes, entry: Entry) -> None:
-        """Record the same for an entry. It is encoded later, many at once, which is faster."""
-        lock = self.queue_lock
-        lock.acquire()  # faster than `with`
-        try:
-            if self.unstamped_second:
-                self._stamp_locked()
-            self.queue += (key, entry)
-            self.queued_bytes += len(key) + len(entry) + QUEUED_OVERHEAD_BYTES
-            self.position += 1
-            if self.queued_bytes > self.queue_limit_bytes:
-                self.may_delay = True
-            if self.may_delay:
-                self.positions[get_ident()] = self.position
-        finally:
-            lock.release()
-        if not self.is_awake:
-            self.is_awake = True
-            self._wake.set()
-
-    def deleted(self, key: bytes) -> None:
-        """Record that the key has no value any more."""
-        self._append(line_of(put_key(Record("delete"), key)))
-
-    def touched(self, key: bytes, deadline: int) -> None:
-        """Record the key's new deadline."""
-        self._append(line_of(put_key(Record("touch", exp=self._by_wall(deadline)), key)))
-
-    def cas_assigned(self, key: bytes, cas: int) -> None:
-        """Record that the key's present value was given this CAS id.
-
-        Does nothing while the disk fails, since a read may give an id: the next run's ids are all higher anyway.
-        """
-        if not self.refuses:
-            self._append(line_of(put_key(Record("cas", cas=cas), key)))
-
-    def marked(self, key: bytes, deadline: int, cas: int, state: int) -> None:
-        """Record the deadline, CAS id and state of the key's present value."""
-        self._append(line_of(put_key(mark_record(self._by_wall(deadline), cas, state), key)))
-
-    def flushed(self, at: int) -> None:
-        """Record a flush of all items, at once (0) or at a unix time."""
-        self._append(line_of(Record("flush", at=self._by_wall(at))))
-        self._wake.set()  # a flush that fell due has no client that waits for it
-
-    def follow_wall(self, now: int, wall_ahead: int) -> None:
-        """Record a step of the wall clock, and write later expiry times by its new time.
-
-        Called while all keys are locked. Records in the queue belong to the time before, so they are encoded now.
-        """
-        with self.queue_lock:
-            seconds, queue = wall_ahead - self._wall_ahead, self.queue
-            if queue:
-                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
-            self._stepped_before = self._stepped_before or 0
-            self._wall_ahead, self.unstamped_second = wall_ahead, now
-            self._stamp_locked()
-        self._wake.set()
-        way = "forward" if seconds > 0 else "back"
-        self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
-
-    def wake_up(self) -> None:
-        """Have the thread write what is queued."""
-        self._wake.set()
-
-    def new_second(self, now: int) -> None:
-        """Let the next record be preceded by the time: it was made at this unix time or later."""
-        self.unstamped_second = now
 
     # For clients that wait
 
@@ -488,13 +326,13 @@ class Journal:
     def _write(self) -> None:
         """Write the queued records. Raises OSError; then they are still in the queue."""
         batch = self._take()
-        data = batch.data
+        data = self._encoded(batch)
         if not data:
             return
         try:
             self.files.append(data)
         except OSError as error:
-            self._put_back([ENCODED, data], batch.wall_ahead)
+            self._put_back([ENCODED, data], batch.began_ahead)
             self._file_is_full = error.errno == errno.EFBIG
             raise
         if self.synced == self.written:
@@ -504,33 +342,24 @@ class Journal:
             self.unsynced_bytes += len(data)
         self._count_written(batch)
 
-    def _take(self) -> Batch:
-        """Take all records from the queue and encode them. Those taken before have been written or put back."""
-        with self.queue_lock:
-            queue, self.queue = self.queue, []
-            position, queued_bytes = self.position, self.queued_bytes
-            began, self._queue_ahead = self._queue_ahead, self._wall_ahead
-        try:
-            return Batch(self._encoded(queue, queued_bytes, self._queue_ahead), position, queued_bytes, began)
-        except BaseException:
-            self._put_back(queue, began)
-            raise
+    def _encoded(self, batch: Batch) -> bytes:
+        """Encode queued records; if that fails, they are back in the queue.
 
-    def _encoded(self, queue: list[Entry], queued_bytes: int, wall_ahead: int) -> bytes:
-        """Encode queued records. Pauses now and then, except in a worker, whose clients wait for it."""
-        fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
+        Pauses now and then, except in a worker, whose clients wait for it.
+        """
+        queue = batch.queue
+        fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
         slices = []
-        for start in range(0, len(queue), step):
-            if start and get_ident() not in self.positions:
-                time.sleep(ENCODE_PAUSE_SECONDS)
-            slices.append(encode_queue(queue[start : start + step], wall_ahead))
+        try:
+            for start in range(0, len(queue), step):
+                if start and get_ident() not in self.positions:
+                    time.sleep(ENCODE_PAUSE_SECONDS)
+                slices.append(encode_queue(queue[start : start + step], batch.wall_ahead))
+        except BaseException:
+            self._put_back(queue, batch.began_ahead)
+            raise
         return b"".join(slices)
-
-    def _put_back(self, queue: list[Entry], wall_ahead: int) -> None:
-        with self.queue_lock:
-            self.queue[:0] = queue
-            self._queue_ahead = wall_ahead
 
     def _count_written(self, batch: Batch) -> None:
         self.written = batch.position
@@ -587,12 +416,13 @@ class Journal:
         if waits:
             self._sync()
         batch = self._take()
+        data = self._encoded(batch)
         try:
-            number = self.files.rotate(batch.data) if waits else self.files.rotate_unsynced(batch.data)
+            number = self.files.rotate(data) if waits else self.files.rotate_unsynced(data)
         except (OSError, JournalLost):
-            self._put_back([ENCODED, batch.data], batch.wall_ahead)
+            self._put_back([ENCODED, data], batch.began_ahead)
             raise
-        self.rotated_ahead = batch.wall_ahead
+        self.rotated_ahead = batch.began_ahead
         self._count_written(batch)
         if waits:
             self._all_synced()
@@ -631,31 +461,6 @@ class Journal:
     def _recovered(self) -> None:
         self.failure, self.refuses = None, False
         self._say(f"the journal is written again, after {self._monotonic() - self._failed_at:.0f} s")
-
-    # The queue
-
-    def _append(self, line: bytes) -> None:
-        self.put(ENCODED, line)
-
-    def _by_wall(self, deadline: int) -> int:
-        return moved(deadline, self._wall_ahead) if self._wall_ahead else deadline
-
-    def _stamp_time(self, at_once: bool = False) -> None:
-        """Record the time without a write, if that is due and the disk works."""
-        with self.queue_lock:
-            passed = self.unstamped_second - self._stamped_second
-            if self.unstamped_second and not self.refuses and (at_once or passed >= self._stamp_interval_seconds):
-                longer = min(2 * self._stamp_interval_seconds, MAX_STAMP_INTERVAL_SECONDS)
-                self._stamp_locked()
-                self._stamp_interval_seconds = longer
-
-    def _stamp_locked(self) -> None:
-        ahead = self._wall_ahead
-        stamp = line_of(Record("time", at=self.unstamped_second + ahead, stepped=self.stepped(ahead)))
-        self._stamped_second, self.unstamped_second, self._stamp_interval_seconds = self.unstamped_second, 0, 1
-        self.queue += (ENCODED, stamp)
-        self.queued_bytes += len(stamp) + QUEUED_OVERHEAD_BYTES
-        self.position += 1
 
 
 def queue_limit_bytes(items_bytes: int) -> int:

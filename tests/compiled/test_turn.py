@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
-from memcache_kv.journal.writer import QUEUED_OVERHEAD_BYTES
+from memcache_kv.journal.record_queue import QUEUED_OVERHEAD_BYTES
 from memcache_kv.observe.budget import Budget
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import REQUEST_STREAMS
