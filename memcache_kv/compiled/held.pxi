@@ -17,7 +17,7 @@ cdef class Held:
 
     cdef object journal, acts, connections, awaiting, reading, waiting, zero
     cdef list _found  # the connections of this turn whose replies must wait
-    cdef bint may_delay
+    cdef bint must_save  # whether there is a journal
     cdef Py_ssize_t _before, _own  # the length of the queue and the own position before a connection's requests
     cdef PyObject** _count
     cdef Py_ssize_t _fd, _state, _protocol, _tls, _unsent, _watched, _release_at, _held_until, _counted
@@ -27,6 +27,7 @@ cdef class Held:
         self.journal, self.acts, self.connections = journal, acts, connections
         self.awaiting, self._count = connections.awaiting_journal, slot_named(connections, "waiting")
         self.reading, self.waiting, self.zero = reading, waiting, 0
+        self.must_save = journal is not None
         self._found = []
         self._fd, self._state = offset_of(connection_class, "fd"), offset_of(connection_class, "state")
         self._protocol, self._tls = offset_of(connection_class, "protocol"), offset_of(connection_class, "tls")
@@ -42,8 +43,7 @@ cdef class Held:
 
     cdef int refresh(self) except -1:
         """Read what other threads or the worker may have changed."""
-        self.may_delay = self.journal is not None and self.journal.may_delay
-        if self.may_delay:
+        if self.must_save:
             self._own = self.journal.own_position()
         return 0
 
@@ -51,14 +51,18 @@ cdef class Held:
         """Begin the requests of a connection."""
         self._before = PyList_GET_SIZE(table._queued)
 
-    cdef bint must_wait(self, Table table) except -1:
+    cdef bint has_changed(self, Table table) except -1:
         """Tell whether the requests since `begin` have changed something. Some that have not are taken for it."""
         cdef Py_ssize_t before = self._own
-        if not self.may_delay:
+        if not self.must_save:
             return False
         if table.left_at != 0:
             self._own = self.journal.own_position()
         return self._own != before or PyList_GET_SIZE(table._queued) > self._before
+
+    cdef bint append(self) except -1:
+        """Have the journal write what is queued. Return whether the replies to it may be sent."""
+        return self.journal.append()
 
     cdef int keep(self, object connection, const char* data, Py_ssize_t size) except -1:
         """Keep the replies of a connection, whose requests are all carried out, until the journal has its writes."""

@@ -163,7 +163,8 @@ cdef class Table:
     cdef int settle(self) except -1:
         """Hand the counts to the counters, and the records to the journal."""
         cdef Counts counts = self.counts
-        cdef bint wakes = self._queued_bytes > 0 and self._queue()
+        if self._queued_bytes > 0:
+            self._queue()
         memset(&self.counts, 0, sizeof(Counts))
         counters = self.counters
         if counts.bytes_read:
@@ -181,12 +182,10 @@ cdef class Table:
             counters.decr_misses += counts.decr_misses
         if self.is_observed and counts.requests:
             report(self, &counts)
-        if wakes:
-            self.journal.wake_up()
         return 0
 
-    cdef bint _queue(self) except -1:
-        """Queue the records, as `Journal.put` does. Return whether the journal's thread must be woken up.
+    cdef int _queue(self) except -1:
+        """Queue the records, as `Journal.put` does.
 
         No statement here may run Python code: another thread could queue a later record of the same key before.
         """
@@ -194,16 +193,10 @@ cdef class Table:
         PyList_SetSlice(journal.queue, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, self._queued)
         journal.queued_bytes += self._queued_bytes
         journal.position += PyList_GET_SIZE(self._queued) // 2
-        if journal.queued_bytes > journal.queue_limit_bytes:
-            journal.may_delay = True
-        if journal.may_delay:
-            journal.positions[get_ident()] = journal.position
+        journal.positions[get_ident()] = journal.position
         clear_list(self._queued)
         self._queued_bytes = 0
-        if journal.is_awake:
-            return False
-        journal.is_awake = True
-        return True
+        return 0
 
     cdef int begin(self, Py_ssize_t room) except -1:
         """Begin a connection's turn, whose replies may have so many bytes before the last."""

@@ -143,6 +143,7 @@ cdef class Turn:
     cdef Reply replies[WAVE_MEMBERS]  # to the member with the same number
     cdef char inputs[INPUT_BYTES]
     cdef int sent  # how many members of the wave have got their replies
+    cdef bint has_changed  # whether one of the others has changed something
     cdef double began  # when the first reply was begun that is not sent
     cdef Py_ssize_t _state, _protocol, _tls, _last_active, _unsent, _counted_bytes
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
@@ -250,6 +251,7 @@ cdef class Turn:
             self.members[number - first].connection = connection
             self.members[number - first].fd = self.replies[number - first].fd = self.fds[number]
             self.replies[number - first].size = 0
+            self.members[number - first].has_changed = False
             number += 1
         return number - first
 
@@ -260,11 +262,11 @@ cdef class Turn:
         with nogil:
             count = read_inputs(self.members, gathered, self.inputs)
         self._refresh()
-        self.sent = 0
+        self.sent, self.has_changed = 0, False
         for number in range(count):
             if self.table.size and self._is_due():
                 self._send(number)
-            if self.table.size == 0:
+            if self.table.size == 0 and not self.has_changed:
                 self.sent, self.began = number, monotonic_seconds()
             self._answer(number)
         self._send(count)
@@ -295,7 +297,7 @@ cdef class Turn:
         cdef Member* member = &self.members[number]
         cdef Reply* reply = &self.replies[number]
         cdef Run run
-        cdef bint must_wait
+        cdef bint has_changed
         cdef Py_ssize_t position, most, done = 0
         reply.data = table.out + table.size
         if member.input_size <= 0:
@@ -311,15 +313,13 @@ cdef class Turn:
             table, member.input, member.input_size, most,
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )
-        must_wait = self.held.must_wait(table)
+        has_changed = self.held.has_changed(table)
         reply.size = table.out + table.size - reply.data
         if position < member.input_size:
             done = most if table.is_time_up else done
-            return self._hand_over(number, connection, protocol, position, done, must_wait)
-        if must_wait:
-            self.held.keep(connection, reply.data, reply.size)
-            table.size -= reply.size
-            reply.size = 0
+            return self._hand_over(number, connection, protocol, position, done, has_changed)
+        if has_changed:
+            self.has_changed = member.has_changed = True
         return 0
 
     cdef int _end_input(self, int number, object connection) except -1:
@@ -336,12 +336,12 @@ cdef class Turn:
         return self._refresh()
 
     cdef int _hand_over(
-        self, int number, object connection, object protocol, Py_ssize_t position, Py_ssize_t done, bint must_wait
+        self, int number, object connection, object protocol, Py_ssize_t position, Py_ssize_t done, bint has_changed
     ) except -1:
         """Let the connection's protocol carry out the rest of the input, and the worker send all replies.
 
         The members before it get their replies first, as this may take longer, and may close connections.
-        must_wait: whether the replies must wait for the journal in any case.
+        has_changed: whether the requests before may have changed something.
         """
         cdef Table table = self.table
         cdef Member* member = &self.members[number]
@@ -357,7 +357,7 @@ cdef class Turn:
         set_slot(slot(<PyObject*>protocol, self._turn_bytes), size)
         if replies is not None:
             (<list>slot(<PyObject*>protocol, self._out)[0]).append(replies)
-        self.acts.serve_rest(connection, rest, done, must_wait)
+        self.acts.serve_rest(connection, rest, done, has_changed)
         return self._refresh()
 
     cdef int _send(self, int end) except -1:
@@ -368,9 +368,11 @@ cdef class Turn:
         cdef Table table = self.table
         cdef int number, first = self.sent
         self.sent = end
-        if table.size == 0:
+        if table.size == 0 and not self.has_changed:
             return 0
         table.settle()
+        if self.has_changed:
+            self._save(first, end)
         with nogil:
             table.counts.bytes_written += send_replies(self.replies + first, end - first)
         self._refresh()
@@ -378,6 +380,23 @@ cdef class Turn:
         for number in range(first, end):
             if self.replies[number].sent < self.replies[number].size:
                 self._keep_rest(&self.members[number], &self.replies[number])
+        return 0
+
+    cdef int _save(self, int first, int end) except -1:
+        """Have the journal write what these members have changed. If it can't at once, keep their replies until it has.
+
+        The other replies are sent nevertheless.
+        """
+        cdef int number
+        self.has_changed = False
+        if self.held.append():
+            return 0
+        for number in range(first, end):
+            if self.members[number].has_changed:
+                self.held.keep(
+                    <object>self.members[number].connection, self.replies[number].data, self.replies[number].size
+                )
+                self.replies[number].size = 0
         return 0
 
     cdef int _keep_rest(self, Member* member, Reply* reply) except -1:

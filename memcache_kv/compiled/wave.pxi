@@ -13,6 +13,7 @@ cdef struct Member:
     int fd
     const char* input
     Py_ssize_t input_size  # 0 at the end of the input; the error as a negative number
+    bint has_changed  # whether its requests may have changed something
 
 cdef struct Reply:
     int fd

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from memcache_kv.errors import JournalLost
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
@@ -30,12 +31,21 @@ StartLine = Callable[[int], bytes]
 or else 0."""
 
 
+class Following(NamedTuple):
+    """A file that is created to become the next increment."""
+
+    number: int
+    path: Path
+    file: File
+
+
 class JournalFiles:
     """The base and the increments of a journal. Records are appended to the last increment.
 
-    Not thread-safe: the caller holds the journal's lock for files. All methods raise OSError as the disk does, and may
-    be retried then. Those that swap files raise JournalLost if the directory's lock is no longer ours. Call `open`
-    first; nothing is written before, and no other method may be called until it succeeds.
+    Not thread-safe: the caller holds the journal's lock for files. Only `append` and `continue_in` are called under the
+    Appender's lock, so one thread may append while another one syncs or creates files. All methods raise OSError as the
+    disk does, and may be retried then. Those that swap files raise JournalLost if the directory's lock is no longer
+    ours. Call `open` first; nothing is written before, and no other method may be called until it succeeds.
 
     directory: the locked directory. manifest: the manifest of the journal to continue; None starts a new journal.
     start_line: returns the first record of a file that is started later.
@@ -147,8 +157,9 @@ class JournalFiles:
         could not write, and report success next time. Continue with `replace_tail`.
         """
         self._sync_closed(first)
+        size = self.bytes  # more may be appended meanwhile
         self.file.sync()
-        self.synced_bytes = self.bytes
+        self.synced_bytes = size
         self.finish_swap()
 
     @property
@@ -181,54 +192,52 @@ class JournalFiles:
                 self.disk.remove(self.directory / self.obsolete[-1])
             self.obsolete.pop()
 
-    def rotate(self, data: bytes = b"") -> int:
-        """Continue in a new increment that begins with the records `data`. Returns its number.
-
-        All records appended so far must have been synced.
-        """
-        return self._go_on_with(data, [*self.closed, Part(self.name, self.synced_bytes)])
-
-    def rotate_unsynced(self, data: bytes) -> int:
-        """Continue in a new increment without waiting for the disk, and return its number. A later manifest names it.
-
-        Until then, the increment's start record gives the length of the previous increment, which must be complete.
-        """
-        if self._is_torn:
-            self.file.truncate(self.bytes)
-            self._is_torn = False
+    def create_next(self) -> Following:
+        """Create the file of the next increment, for `continue_in`. Nothing waits for the disk."""
         number, path = self._next_increment()
-        whole = self._start_line(self.bytes) + data
         file = self.disk.create(path)
+        self._identities[path.name] = self._identity(path.name)
+        return Following(number, path, file)
+
+    def continue_in(self, following: Following) -> None:
+        """Append to another increment from now on, without waiting for the disk. A later manifest names it.
+
+        Until then, its start record gives the length of the previous increment, which must be complete. Raises OSError;
+        then the new file is gone.
+        """
+        path, file = following.path, following.file
         try:
-            write_all(file, whole)
+            if self._is_torn:
+                self.file.truncate(self.bytes)
+                self._is_torn = False
+            first_line = self._start_line(self.bytes)
+            write_all(file, first_line)
         except OSError:
             self._give_up(path, file)
             raise
         self._unsynced[self.name] = self.synced_bytes
         self.closed = [*self.closed, Part(self.name, self.bytes)]
         self.file.close()
-        self.name, self.bytes, self.synced_bytes, self.file = path.name, len(whole), 0, file
-        self._identities[path.name] = self._identity(path.name)
+        self.name, self.bytes, self.synced_bytes, self.file = path.name, len(first_line), 0, file
         self._names_unsynced = True
-        return number
 
     def replace_tail(self, data: bytes | None) -> None:
         """Continue in a new increment that begins with the records that may not be on disk.
 
-        data: these records; None reads them back from the files, where they most likely still are.
+        Nobody may append meanwhile. data: these records, or more of the last ones; None reads them back from the files,
+        where they most likely still are.
         """
-        if data is not None:
-            self.rotate(data)
-            return
         parts = [*self.closed, Part(self.name, self.bytes)]
         synced = {self.name: self.synced_bytes} | self._unsynced
         at, first = next((at, part) for at, part in enumerate(parts) if part.name in synced)
         known = Part(first.name, synced[first.name])
-        tails = [self._tail(first.name, known.bytes, first.bytes)]
-        tails += [
-            self._tail(part.name, 0, part.bytes) for part in parts[at + 1 :]
-        ]  # all of them, synced or not, in their order
-        self._go_on_with(b"".join(tails), [*parts[:at], known])
+        if data is None:
+            tails = [self._tail(first.name, known.bytes, first.bytes)]
+            tails += [
+                self._tail(part.name, 0, part.bytes) for part in parts[at + 1 :]
+            ]  # all of them, synced or not, in their order
+            data = b"".join(tails)
+        self._go_on_with(data, [*parts[:at], known])
 
     def _tail(self, name: str, start: int, end: int) -> bytes:
         tail, position = [], 0
@@ -246,9 +255,9 @@ class JournalFiles:
             self.disk.remove(path)  # left by an attempt that failed
         return number, path
 
-    def _go_on_with(self, data: bytes, closed: list[Part]) -> int:
+    def _go_on_with(self, data: bytes, closed: list[Part]) -> None:
         """Start a new increment after the increments `closed`, which replace the present ones."""
-        number, path = self._next_increment()
+        _, path = self._next_increment()
         file, size = self._create(path.name, self._start_line(0) + data)
         before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file)
         gone = {part.name for part in self.closed} | {self.name}
@@ -265,7 +274,6 @@ class JournalFiles:
         before[-1].close()
         self._names_unsynced = True
         self.finish_swap()
-        return number
 
     def _create(self, name: str, data: bytes) -> tuple[File, int]:
         """Create a durable increment with these records. Returns the open file and its length."""

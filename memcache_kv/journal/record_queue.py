@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     position: int
     """The journal's position after these records are written."""
     queued_bytes: int
-    """What they count in the queue until then."""
+    """What they count in the queue."""
     began_ahead: int
     """How many seconds the wall clock was ahead before the first of them."""
     wall_ahead: int
@@ -53,7 +53,7 @@ class RecordQueue:
     Expiry times are written by the wall clock. The store's clock does not follow the wall clock's steps; `follow_wall`
     tells the queue how far the two are apart.
 
-    last_cas, room: stored in the start records. limit_bytes: when more than this waits, clients that write must wait.
+    last_cas, room: stored in the start records. limit_bytes: the limit of what is kept in memory.
     The other parameters are those of Journal.
     """
 
@@ -65,7 +65,6 @@ class RecordQueue:
         say: Callable[[str], None],
         unix_time: Callable[[], float],
         stepped: int | None,
-        delays: bool,
     ) -> None:
         self.last_cas = last_cas
         self.room = room
@@ -81,12 +80,8 @@ class RecordQueue:
         self.refuses = False
         """Whether the journal takes no writes, as the disk fails."""
         self._say, self._unix_time = say, unix_time
-        self.may_delay = delays
-        """Whether a write may have to wait. If false, `own_position` and `must_wait` need not be called."""
         self._wake = threading.Event()
         """Set when the journal's thread has something to do."""
-        self.is_awake = delays
-        """Whether the thread needs no wake-up for a new record: it got one, or somebody waits and gives it."""
         self._begin_time(stepped)
 
     def _begin_time(self, stepped: int | None) -> None:
@@ -100,7 +95,7 @@ class RecordQueue:
         self._wall_ahead = 0
         """How many seconds the wall clock is ahead of the store's clock. The deadlines of queued entries move by
         this."""
-        self._queue_ahead = 0
+        self.queue_ahead = 0
         """The same at the time of the first record in the queue."""
         self.rotated_ahead = 0
         """The same at the time of the last rotation."""
@@ -147,15 +142,9 @@ class RecordQueue:
             self.queue += (key, entry)
             self.queued_bytes += len(key) + len(entry) + QUEUED_OVERHEAD_BYTES
             self.position += 1
-            if self.queued_bytes > self.queue_limit_bytes:
-                self.may_delay = True
-            if self.may_delay:
-                self.positions[get_ident()] = self.position
+            self.positions[get_ident()] = self.position
         finally:
             lock.release()
-        if not self.is_awake:
-            self.is_awake = True
-            self._wake.set()
 
     def deleted(self, key: bytes) -> None:
         """Record that the key has no value any more."""
@@ -198,27 +187,30 @@ class RecordQueue:
         way = "forward" if seconds > 0 else "back"
         self._say(f"the system's clock was set {way} by {abs(seconds)} s; items expire as if it had not been")
 
-    def wake_up(self) -> None:
-        """Have the thread write what is queued."""
-        self._wake.set()
-
     def new_second(self, now: int) -> None:
         """Let the next record be preceded by the time: it was made at this unix time or later."""
         self.unstamped_second = now
 
+    def own_position(self) -> int:
+        """Return the position of the calling thread's last write; 0 for none."""
+        return self.positions.get(get_ident(), 0)
+
     # Taking them
 
-    def _take(self) -> Batch:
+    def take(self) -> Batch:
         """Take all records from the queue. Those taken before have been written or put back."""
         with self.queue_lock:
             queue, self.queue = self.queue, []
-            began, self._queue_ahead = self._queue_ahead, self._wall_ahead
-            return Batch(queue, self.position, self.queued_bytes, began, self._queue_ahead)
+            size, self.queued_bytes = self.queued_bytes, 0
+            began, self.queue_ahead = self.queue_ahead, self._wall_ahead
+            return Batch(queue, self.position, size, began, self.queue_ahead)
 
-    def _put_back(self, queue: list[Entry], wall_ahead: int) -> None:
+    def put_back(self, batch: Batch) -> None:
+        """Put records back that could not be written, before those that were queued since."""
         with self.queue_lock:
-            self.queue[:0] = queue
-            self._queue_ahead = wall_ahead
+            self.queue[:0] = batch.queue
+            self.queued_bytes += batch.queued_bytes
+            self.queue_ahead = batch.began_ahead
 
     def _append(self, line: bytes) -> None:
         self.put(ENCODED, line)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable
-from threading import get_ident
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
-from memcache_kv.journal.codec import encode_queue
+from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
-from memcache_kv.journal.record import ENCODED, UNLIMITED, Room
-from memcache_kv.journal.record_queue import Batch, RecordQueue
+from memcache_kv.journal.record import UNLIMITED, Room
+from memcache_kv.journal.record_queue import RecordQueue
 from memcache_kv.threads import OnFault, ServerThread
 
-GATHER_SECONDS = 0.008
-"""How long records are gathered before one write, if no client waits for it. A `kill -9` under everysec or never loses
-the records of this time, and of the time to encode and write them and to finish an fsync in progress."""
+GATHER_SECONDS = 0.001
+"""always: the longest time for which the thread waits for more writes before an fsync."""
 SYNC_SECONDS = 0.9
 """everysec: an fsync starts when the oldest record not yet on disk is this old. The rest of the second is for the
 fsync."""
@@ -36,28 +33,22 @@ FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
 QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
-RECORDS_AT_ONCE = 384
-"""How many small records are encoded before other threads get their turn."""
-ENCODE_SLICE_BYTES = 128 * 1024
-"""Fewer records are encoded at once if they are longer than this together."""
-ENCODE_PAUSE_SECONDS = 0.00005
-"""The least time for which other threads get their turn then."""
 
 
 class Journal(RecordQueue):
-    """An append-only log of writes, and the thread that writes its records in groups.
+    """An append-only log of writes, and the thread that syncs its records in groups.
 
-    Any thread may call the methods of WriteLog (`stored` and so on); they queue a record and return. `position` after a
-    write is the position that the journal must reach before the write may be acknowledged: until then
-    `must_wait(position)` is true. Callbacks given to `watch` are called on the writer's thread after every step.
+    Any thread may call the methods of the queue (`stored` and so on). A write may be acknowledged once it is written,
+    or synced under `always`: until then, `must_wait` of its position is true. So that a client need not wait for the
+    thread, a worker calls `append` before it sends its replies, or, if that has not written everything, `commit` after
+    all its other work. Callbacks given to `watch` are called on the writer's thread when it has come further.
 
     When a write or an fsync fails, `refuses` becomes true: the store rejects all writes, and clients that wait for a
     record get an error. Queued records stay in the queue and are written again every second, until that succeeds.
 
-    The compiled requests queue their records themselves, as `put` does, with the attributes from `queue` to
-    `unstamped_second`. They hold the GIL meanwhile, after they have found that nobody holds `queue_lock`.
-
-    Call `start` to start the thread; tests call `step` instead. Hold `pause_writing` while using the files.
+    Call `start` to start the thread; tests call `step` instead. `files_lock` is held while files are synced, created
+    and swapped, which takes long; the lock of the Appender, while records are written, which takes little. The first
+    one is taken first.
 
     directory: the locked directory.
     fsync: when records are synced.
@@ -67,14 +58,11 @@ class Journal(RecordQueue):
     say: called with a line for the log when trouble begins or ends.
     on_fault: called with the exception that ends the thread; nothing is written after that.
     monotonic, unix_time: the clocks, in seconds.
-    queue_limit_bytes: when more than this waits to be written, clients that write wait for the disk. Written lines
-      that are not synced are kept in memory too, and are synced at once when they reach this size.
+    queue_limit_bytes: written lines that are not synced are kept in memory, and are synced at once when they reach this
+      size. At twice this size, clients that write wait for the disk.
     stepped: the sum of the wall clock's steps before this run, in seconds; None if there was none.
     prepare: does what must be done in the directory before anything is written, and may raise OSError. If it is
       given and an existing journal can't be written, that is a failure as above: both are retried.
-
-    Expiry times are written by the wall clock. The store's clock does not follow the wall clock's steps; `follow_wall`
-    tells the journal how far the two are apart.
 
     Raises JournalFailed if the files can't be opened or the start record can't be written, except as described for
     `prepare`.
@@ -96,27 +84,22 @@ class Journal(RecordQueue):
         prepare: Callable[[], None] | None = None,
     ) -> None:
         limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
-        super().__init__(last_cas, room, limit_bytes, say, unix_time, stepped, delays=fsync is Fsync.ALWAYS)
+        super().__init__(last_cas, room, limit_bytes, say, unix_time, stepped)
         self.fsync = fsync
-        self.written = 0
-        self.synced = 0
-        """How many of the queued records are written, and how many are on disk."""
-        self.unsynced_bytes = 0
         self.failure: JournalFailed | JournalLost | None = None
         """The reason why nothing can be written; None if writing works."""
         self.fault: BaseException | None = None
         """The exception that ended the thread. Only a bug does that."""
-        self.pause_writing = threading.RLock()
+        self.files_lock = threading.RLock()
         self._on_fault, self._monotonic = on_fault, monotonic
         self._watchers: list[Callable[[], None]] = []
         self._closing = False
-        self._unsynced_since = 0.0
         self._checked_at = self._failed_at = monotonic()
         self._thread: ServerThread | None = None
-        self._begin_unsynced()
         self._begin_counts()
         self._prepare = prepare
         self.files = JournalFiles(directory, manifest, self.start_line)
+        self._appender = Appender(self, self.files, fsync is not Fsync.NEVER, monotonic)
         try:
             self._open()
         except OSError as error:
@@ -129,13 +112,6 @@ class Journal(RecordQueue):
         if self._prepare is not None:
             self._prepare()
         self.files.open(self.start_line(stepped=self.stepped(0)))
-
-    def _begin_unsynced(self) -> None:
-        self._unsynced: list[bytes] = []
-        """The lines that are written but not synced. They are written again if their fsync fails."""
-        self._sync_failed = False
-        self._file_is_full = False
-        """Whether the file may not grow any more, by a limit of the file system or of the process."""
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -152,19 +128,37 @@ class Journal(RecordQueue):
 
     # For clients that wait
 
+    @property
+    def written(self) -> int:
+        """How many of the queued records are written."""
+        return self._appender.written
+
+    @property
+    def synced(self) -> int:
+        """How many of the queued records are on disk."""
+        return self._appender.synced
+
     def must_wait(self, position: int) -> bool:
         """Tell whether a client whose write is at this position must still wait for its reply.
 
-        Under `always`, a client may wait for a write that fails: nothing is known then about whether it reached the
-        disk.
+        A client may wait for a write that fails: nothing is known then about whether the journal has it.
+        """
+        return (self.synced if self.fsync is Fsync.ALWAYS else self._appender.written) < position
+
+    def append(self) -> bool:
+        """Write the queued records, if that is enough for a reply and takes little time; return whether it was done.
+
+        Called by a worker before it sends replies to clients that have written.
         """
         if self.fsync is Fsync.ALWAYS:
-            return self.synced < position
-        return self.queued_bytes > self.queue_limit_bytes and not self.refuses
-
-    def own_position(self) -> int:
-        """Return the position of the calling thread's last write while `may_delay` was true; 0 for none."""
-        return self.positions.get(get_ident(), 0)
+            return False
+        try:
+            if self._appender.append_at_once():
+                return True
+        except OSError as error:
+            self._fail(error)
+        self._wake.set()
+        return False
 
     def commit(self) -> None:
         """Have all queued records written now. Called by a thread that waits for them, after all its other work.
@@ -172,7 +166,9 @@ class Journal(RecordQueue):
         Under `always` with short fsyncs, the caller writes and syncs them itself, instead of waiting for the journal's
         thread. This may block for an fsync.
         """
-        if self.fsync is Fsync.ALWAYS and self.average_sync_seconds < QUICK_SYNC_SECONDS and not self.refuses:
+        if self.fsync is not Fsync.ALWAYS:
+            self.append()
+        elif self.average_sync_seconds < QUICK_SYNC_SECONDS and not self.refuses:
             self._try_step()
         else:
             self._wake.set()
@@ -184,10 +180,10 @@ class Journal(RecordQueue):
         Where that is long, the journal's thread waits instead.
         """
         average = self.average_sync_seconds
-        return average / GATHER_PART if average < QUICK_SYNC_SECONDS else 0.0
+        return average / GATHER_PART if self.fsync is Fsync.ALWAYS and average < QUICK_SYNC_SECONDS else 0.0
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Call this function on the writer's thread after every step that it made."""
+        """Call this function on the writer's thread when it has written or synced something, or failed."""
         self._watchers.append(callback)
 
     @property
@@ -203,7 +199,7 @@ class Journal(RecordQueue):
     @property
     def lag_seconds(self) -> float:
         """How long the oldest record has been written without being on disk; 0 if there is none."""
-        return 0.0 if self.synced == self.written else self._monotonic() - self._unsynced_since
+        return 0.0 if self.synced == self.written else self._monotonic() - self._appender.unsynced_since
 
     # The thread
 
@@ -223,7 +219,7 @@ class Journal(RecordQueue):
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        with self.pause_writing:
+        with self.files_lock:
             self.step(closing=True)
             try:
                 if self.files.is_open:
@@ -250,16 +246,12 @@ class Journal(RecordQueue):
             self._try_step()
 
     def _gather(self) -> None:
-        """Wait for more records, which are then written together.
+        """Under `always`, wait for more records, which then share an fsync.
 
-        Under `always` this takes a part of an fsync's time, so that the clients that just got their replies can send
-        their next writes.
+        This takes a part of an fsync's time, so that the clients that just got replies can send their next writes.
         """
         if self.fsync is Fsync.ALWAYS:
-            time.sleep(min(self.average_sync_seconds, GATHER_SECONDS) / GATHER_PART)
-        else:
-            time.sleep(GATHER_SECONDS)
-            self.is_awake = False
+            time.sleep(min(self.average_sync_seconds / GATHER_PART, GATHER_SECONDS))
 
     def _try_step(self) -> None:
         """Do what is due. A bug here must cost the clients no more than the journal."""
@@ -277,12 +269,15 @@ class Journal(RecordQueue):
         """Return how long there is nothing to do if no record is queued."""
         due = self._checked_at + FILE_CHECK_SECONDS
         if self.fsync is Fsync.EVERYSEC and self.synced < self.written and not self.refuses:
-            due = min(due, self._unsynced_since + SYNC_SECONDS)
-        return max(0.0, due - self._monotonic())
+            due = min(due, self._appender.unsynced_since + SYNC_SECONDS)
+        return min(max(0.0, due - self._monotonic()), SYNC_SECONDS)  # a worker may write something meanwhile
 
     def step(self, closing: bool = False) -> None:
         """Write queued records and sync what is due; check the files, and retry after a failure, once a second."""
-        with self.pause_writing:
+        if self.fsync is not Fsync.ALWAYS and not self.refuses:
+            self._append_first()
+        self._appender.is_left_alone = True
+        with self.files_lock:
             now = self._monotonic()
             looks = closing or now - self._checked_at >= FILE_CHECK_SECONDS
             if looks:
@@ -294,6 +289,18 @@ class Journal(RecordQueue):
                     self._write_and_sync(closing)
             except (OSError, JournalLost) as error:
                 self._fail(error)
+        self._appender.is_left_alone = False
+        self._report_progress()
+
+    def _append_first(self) -> None:
+        """Write what clients wait for, before anything that takes longer."""
+        try:
+            if self._appender.append():
+                self._report_progress()
+        except OSError as error:
+            self._fail(error)
+
+    def _report_progress(self) -> None:
         for callback in self._watchers:
             callback()
 
@@ -306,11 +313,11 @@ class Journal(RecordQueue):
         self._stamp_time()
 
     def _write_and_sync(self, closing: bool) -> None:
-        if self._sync_failed:
+        if self._appender.has_failed:
             self._write_again()
-        if self._file_is_full:
+        if self._appender.is_full:
             self._begin_increment()
-        self._write()
+        self._appender.append()
         if self.refuses or closing or self._sync_is_due():
             self._sync()
         if self.refuses:
@@ -319,61 +326,17 @@ class Journal(RecordQueue):
     def _sync_is_due(self) -> bool:
         if self.synced == self.written or self.fsync is Fsync.NEVER:
             return False
-        if self.fsync is Fsync.ALWAYS or self.unsynced_bytes > self.queue_limit_bytes:
+        if self.fsync is Fsync.ALWAYS or self._appender.unsynced_bytes > self.queue_limit_bytes:
             return True
-        return self._monotonic() - self._unsynced_since >= SYNC_SECONDS
+        return self._monotonic() - self._appender.unsynced_since >= SYNC_SECONDS
 
-    def _write(self) -> None:
-        """Write the queued records. Raises OSError; then they are still in the queue."""
-        batch = self._take()
-        data = self._encoded(batch)
-        if not data:
-            return
-        try:
-            self.files.append(data)
-        except OSError as error:
-            self._put_back([ENCODED, data], batch.began_ahead)
-            self._file_is_full = error.errno == errno.EFBIG
-            raise
-        if self.synced == self.written:
-            self._unsynced_since = self._monotonic()
-        if self.fsync is not Fsync.NEVER:
-            self._unsynced.append(data)
-            self.unsynced_bytes += len(data)
-        self._count_written(batch)
-
-    def _encoded(self, batch: Batch) -> bytes:
-        """Encode queued records; if that fails, they are back in the queue.
-
-        Pauses now and then, except in a worker, whose clients wait for it.
-        """
-        queue = batch.queue
-        fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
-        step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
-        slices = []
-        try:
-            for start in range(0, len(queue), step):
-                if start and get_ident() not in self.positions:
-                    time.sleep(ENCODE_PAUSE_SECONDS)
-                slices.append(encode_queue(queue[start : start + step], batch.wall_ahead))
-        except BaseException:
-            self._put_back(queue, batch.began_ahead)
-            raise
-        return b"".join(slices)
-
-    def _count_written(self, batch: Batch) -> None:
-        self.written = batch.position
-        with self.queue_lock:
-            self.queued_bytes -= batch.queued_bytes
-            self.may_delay = self.fsync is Fsync.ALWAYS or self.queued_bytes > self.queue_limit_bytes
-
-    def _sync(self, first: int = 0) -> None:
-        """Sync the records that were written, from the increment of this number on."""
-        began = time.perf_counter()
+    def _sync(self, first: int = 0) -> Extent:
+        """Sync the records that were written before, from the increment of this number on. Others append meanwhile."""
+        extent, began = self._appender.extent, time.perf_counter()
         try:
             self.files.sync(first)
         except OSError:
-            self._sync_failed = True
+            self._appender.sync_failed()
             raise
         took = time.perf_counter() - began
         self.sync_seconds += took
@@ -381,53 +344,40 @@ class Journal(RecordQueue):
         self.average_sync_seconds += (took - self.average_sync_seconds) / 8
         self.syncs += 1
         if self.files.is_synced:
-            self._all_synced()
-
-    def _all_synced(self) -> None:
-        self.synced = self.written
-        self._unsynced.clear()
-        self.unsynced_bytes = 0
+            self._appender.synced_up_to(extent)
+        return extent
 
     def _write_again(self) -> None:
-        """Write to a new increment the records that the old one may have lost when its fsync failed."""
-        self.files.replace_tail(None if self.fsync is Fsync.NEVER else b"".join(self._unsynced))
-        self._sync_failed = False
-        self._all_synced()
+        """Write to a new increment the records that the old one may have lost when its fsync failed.
+
+        Nobody appends anything meanwhile.
+        """
+        extent = self._appender.extent
+        self.files.replace_tail(None if self.fsync is Fsync.NEVER else self._appender.unsynced)
+        self._appender.go_on_with_new_file(extent)
 
     # For the rewrite
 
     def rotate(self) -> int:
         """Continue in a new increment and return its number. All records from now on are in it or in a later one.
 
-        Under `never` this does not wait for the disk. Raises OSError and JournalLost.
+        Others append to the old one until the new one is there. Raises OSError and JournalLost.
         """
-        with self.pause_writing:
+        with self.files_lock:
             return self._begin_increment()
 
     def _begin_increment(self) -> int:
         """Start a new increment. If nothing can be written to the old one, it begins with the queued records."""
         if not self.files.is_open:
             self._open()
-        if self._sync_failed:
+        if self._appender.has_failed:
             self._write_again()
-        if not self.refuses:
-            self._write()
-        waits = self.fsync is not Fsync.NEVER or self.refuses
-        if waits:
-            self._sync()
-        batch = self._take()
-        data = self._encoded(batch)
-        try:
-            number = self.files.rotate(data) if waits else self.files.rotate_unsynced(data)
-        except (OSError, JournalLost):
-            self._put_back([ENCODED, data], batch.began_ahead)
-            raise
-        self.rotated_ahead = batch.began_ahead
-        self._count_written(batch)
-        if waits:
-            self._all_synced()
-        self._file_is_full = False
-        return number
+        following = self.files.create_next()
+        with self._appender.lock:
+            self.files.continue_in(following)
+            self.rotated_ahead = self.queue_ahead
+            self._appender.is_full = False
+        return following.number
 
     def adopt(self, number: int, size: int) -> None:
         """Let a base, which has its final name, replace all files before the increment of its number.
@@ -435,13 +385,13 @@ class Journal(RecordQueue):
         size: its length in bytes. All writes that the base may include are synced first, so that no later write is on
         disk without an earlier one. Raises OSError and JournalLost.
         """
-        with self.pause_writing:
-            if self._sync_failed:
+        with self.files_lock:
+            if self._appender.has_failed:
                 self._write_again()
-            self._write()
-            self._sync(number)
+            self._appender.append()
+            extent = self._sync(number)
             self.files.adopt_base(number, size)
-            self._all_synced()
+            self._appender.synced_up_to(extent)
 
     # A disk that fails
 

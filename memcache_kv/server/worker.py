@@ -73,7 +73,7 @@ class Worker(ServerThread):
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
         "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "_turn_began_at",
-        "_held", "_quiet_until",
+        "_held", "_quiet_until", "_unsaved",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -121,6 +121,8 @@ class Worker(ServerThread):
         """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
         self._quiet_until = 0.0
         """Until when more writes may come that share the next fsync, in monotonic seconds."""
+        self._unsaved: list[Connection] = []
+        """The connections whose requests in this turn have changed something, and whose replies are not sent yet."""
         self._turn_began_at = 0.0
         self._held: Held | None = None
         """Keeps replies for the compiled turn until the journal has their writes."""
@@ -257,10 +259,10 @@ class Worker(ServerThread):
                 data = connection.read_rest(data)
             self._counters.bytes_read += len(data)
             connection.last_active = self._clock.now
-            before = journal.own_position() if journal is not None and journal.may_delay else None
+            before = 0 if journal is None else journal.own_position()
             was_fast = protocol.receive(data)
-            if journal is not None and before is not None and (position := journal.own_position()) != before:
-                self._answer_once_saved(connection, position)
+            if journal is not None and journal.own_position() != before:
+                self._unsaved.append(connection)
                 return
             if not was_fast:
                 self._answer(connection)
@@ -283,16 +285,16 @@ class Worker(ServerThread):
         except Exception as error:  # a bug or no memory: the other connections are still served
             self.drop(connection, error)
 
-    def serve_rest(self, connection: Connection, data: bytes, done: int, must_wait: bool) -> None:
+    def serve_rest(self, connection: Connection, data: bytes, done: int, has_changed: bool) -> None:
         """Carry out the rest of what was read, after `done` requests, and send all replies.
 
-        must_wait: whether these requests have changed something that the journal must save first.
+        has_changed: whether these requests may have changed something that the journal must save first.
         """
         journal = self._journal
         before = 0 if journal is None else journal.own_position()
         connection.protocol.receive_rest(data, done)
-        if journal is not None and (must_wait or journal.own_position() != before):
-            self._answer_once_saved(connection, journal.own_position())
+        if journal is not None and (has_changed or journal.own_position() != before):
+            self._unsaved.append(connection)
         else:
             self._answer(connection)
 
@@ -343,7 +345,9 @@ class Worker(ServerThread):
     # What is due
 
     def _do_what_is_due(self, had_events: bool) -> None:
-        """Do the rest of a turn: resume paused connections, commit, and handle what is due by the clock."""
+        """Do the rest of a turn: answer writes, resume paused connections, commit, and do what is due by the clock."""
+        if self._unsaved:
+            self._answer_unsaved()
         if self._table.paused:
             for connection in list(self._table.paused):
                 if connection.state is PAUSED:  # another one's turn may have closed it for memory
@@ -558,18 +562,30 @@ class Worker(ServerThread):
         journal = self._journal
         before = 0 if journal is None else journal.own_position()
         connection.protocol.resume()
-        if journal is not None and (position := journal.own_position()) != before:
-            self._answer_once_saved(connection, position)
+        if journal is not None and journal.own_position() != before and not journal.append():
+            self._answer_once_saved(connection)
         else:
             self._answer(connection)
 
-    def _answer_once_saved(self, connection: Connection, position: int) -> None:
-        """Send the replies once the journal has reached `position`."""
+    def _answer_unsaved(self) -> None:
+        """Have the journal write what this turn's requests have changed, and send their replies; or let these wait."""
+        assert self._journal is not None
+        unsaved, self._unsaved = self._unsaved, []
+        answer = self._answer if self._journal.append() else self._answer_once_saved
+        for connection in unsaved:
+            if connection.state is not CLOSING:  # another one's turn may have closed it for memory
+                self._attempt(answer, connection)
+
+    def _answer_once_saved(self, connection: Connection) -> None:
+        """Send the replies once the journal has the writes."""
         journal = self._journal
         assert journal is not None
+        position = journal.own_position()
         if not journal.must_wait(position):
             self._answer(connection)
             return
+        if connection.state is WAITING_FOR_MEMORY:
+            self._enter(connection, READING)
         journal.waits += 1
         connection.release_at = position
         self._wait_for_journal(connection)

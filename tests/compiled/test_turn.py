@@ -43,12 +43,11 @@ class Recorder:
         self.kept: list[tuple[object, ...]] = []
         self.refuses = False
         self.refusals = 0
-        self.may_delay = False
         self.queue: list[bytes] = []
         self.queue_lock, self.queued_bytes, self.queue_limit_bytes = Lock(), 0, 1 << 30
         self.position = 0
         self.positions: dict[int, int] = {}
-        self.is_awake, self.unstamped_second = True, 0
+        self.unstamped_second = 0
 
     @property
     def records(self) -> list[tuple[object, ...]]:

@@ -15,7 +15,6 @@ from unittest.mock import patch
 from memcache_kv.errors import JournalCorrupt, JournalError, WritesRejected
 from memcache_kv.journal import Fsync, Journal, compaction
 from memcache_kv.journal.compaction import Compaction
-from memcache_kv.journal.writer import GATHER_SECONDS
 from memcache_kv.store import Entry, Mode, Store
 from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, wire_bytes_of
 from memcache_kv.store.writes import Write
@@ -28,7 +27,7 @@ from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk
 KEYS = (b"a", b"b", b"c", "käse".encode(), b"\xff\xfe key")
 STARTED = 1_700_000_000
 SLICE_SECONDS = 0.02
-PROMISE_SECONDS = 1.0 + GATHER_SECONDS
+PROMISE_SECONDS = 1.0
 """everysec: what is older than this is on disk."""
 LOSSES = (Loss.ORDERED, Loss.ANY_NAMES, Loss.ANY_NAMES, Loss.KILLED)
 WAITS_BEFORE_START = (0, 0, 0, 1, 2, 5, 2000)

@@ -45,13 +45,12 @@ class FakeJournal:
         self.waits = 0
         self.refusals = 0
         self.refuses = False
-        self.may_delay = True
         self.average_sync_seconds = self.gather_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
         self.queue: list[bytes] = []
         self.queue_lock, self.queued_bytes, self.queue_limit_bytes = threading.Lock(), 0, 1 << 30
         self.positions: dict[int, int] = {}
-        self.is_awake, self.unstamped_second = True, 0
+        self.unstamped_second = 0
 
     def must_wait(self, position: int) -> bool:
         return self.reached < position
@@ -61,6 +60,10 @@ class FakeJournal:
 
     def own_position(self) -> int:
         return self.position
+
+    def append(self) -> bool:
+        """Tell whether the test has let it come so far."""
+        return self.reached >= self.position
 
     def commit(self) -> None:
         """Do nothing: the test says how far it comes."""

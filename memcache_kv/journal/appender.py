@@ -1,0 +1,164 @@
+"""Appending queued records to the journal's file. Nothing here waits for the disk."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from memcache_kv.journal.codec import encode_queue
+from memcache_kv.journal.files import JournalFiles
+from memcache_kv.journal.record import ENCODED
+from memcache_kv.journal.record_queue import Batch, RecordQueue
+
+RECORDS_AT_ONCE = 384
+"""How many small records are encoded before other threads get their turn."""
+ENCODE_SLICE_BYTES = 128 * 1024
+"""Fewer records are encoded at once if they are longer than this together."""
+ENCODE_PAUSE_SECONDS = 0.00005
+"""The least time for which other threads get their turn then."""
+HAND_OVER_BYTES = 256 * 1024
+"""A worker leaves more queued bytes than this to the journal's thread, if that has nothing else to do."""
+UNSYNCED_LIMITS = 2
+"""Clients that write wait while the lines that are not synced take this many times the limit of the queue."""
+
+
+class Extent(NamedTuple):
+    """How far the journal was written at some moment."""
+
+    position: int
+    lines: int
+    """How many of the kept lines."""
+    at: float
+
+
+class Appender:
+    """Appends records in the order of the queue, one thread at a time, and keeps the lines that are not synced.
+
+    Whoever changes the file that is appended to, or `has_failed`, holds `lock`. It is held while records are taken,
+    encoded and written; nobody who holds it waits for the disk. The journal's lock for files is taken before it.
+
+    keeps_lines: whether lines are kept until they are synced. monotonic: the clock, in seconds.
+    """
+
+    def __init__(
+        self, queue: RecordQueue, files: JournalFiles, keeps_lines: bool, monotonic: Callable[[], float]
+    ) -> None:
+        self.lock = threading.Lock()
+        self.written = 0
+        self.synced = 0
+        """How many of the queued records are written, and how many are on disk."""
+        self.unsynced_since = 0.0
+        """When the oldest record was written that is not on disk."""
+        self.unsynced_bytes = 0
+        """The length of the kept lines."""
+        self.has_failed = False
+        """Whether an fsync of the present file has failed, so that nothing may be appended to it."""
+        self.is_full = False
+        """Whether the file may not grow any more, by a limit of the file system or of the process."""
+        self.is_left_alone = False
+        """Whether the journal's thread is busy, so that nothing can be left to it."""
+        self._queue = queue
+        self._files = files
+        self._keeps_lines = keeps_lines
+        self._monotonic = monotonic
+        self._unsynced: list[bytes] = []
+
+    def append_at_once(self) -> bool:
+        """Append all queued records, unless that may take long. Returns whether they are written.
+
+        For a worker, before it sends the replies. Raises OSError; then they are still in the queue.
+        """
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            queue = self._queue
+            if self.has_failed or self.is_full or queue.refuses:
+                return False
+            if self.unsynced_bytes > UNSYNCED_LIMITS * queue.queue_limit_bytes:
+                return False
+            if queue.queued_bytes > HAND_OVER_BYTES and not self.is_left_alone:
+                return False
+            self._append(pauses=False)
+            return True
+        finally:
+            self.lock.release()
+
+    def append(self) -> bool:
+        """Append all queued records. Returns whether there were any.
+
+        Does nothing while the present file may not be appended to. Raises OSError; then they are still in the queue.
+        """
+        with self.lock:
+            return not (self.has_failed or self.is_full) and self._append(pauses=True)
+
+    def _append(self, pauses: bool) -> bool:
+        batch = self._queue.take()
+        if not batch.queue:
+            return False
+        data = self._encoded(batch, pauses)
+        try:
+            self._files.append(data)
+        except OSError as error:
+            self._queue.put_back(batch._replace(queue=[ENCODED, data]))
+            self.is_full = error.errno == errno.EFBIG
+            raise
+        if self.synced == self.written:
+            self.unsynced_since = self._monotonic()
+        if self._keeps_lines:
+            self._unsynced.append(data)
+            self.unsynced_bytes += len(data)
+        self.written = batch.position
+        return True
+
+    def _encoded(self, batch: Batch, pauses: bool) -> bytes:
+        """Encode queued records; if that fails, they are back in the queue. pauses: whether other threads go first."""
+        queue = batch.queue
+        fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
+        step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
+        try:
+            if len(queue) <= step:
+                return encode_queue(queue, batch.wall_ahead)
+            slices = []
+            for start in range(0, len(queue), step):
+                if start and pauses:
+                    time.sleep(ENCODE_PAUSE_SECONDS)
+                slices.append(encode_queue(queue[start : start + step], batch.wall_ahead))
+        except BaseException:
+            self._queue.put_back(batch)
+            raise
+        return b"".join(slices)
+
+    # What is on disk
+
+    @property
+    def extent(self) -> Extent:
+        """How far the journal is written. An fsync that begins after this was read brings all of it to the disk."""
+        with self.lock:
+            return Extent(self.written, len(self._unsynced), self._monotonic())
+
+    @property
+    def unsynced(self) -> bytes:
+        """The lines that are written but not synced. They are written again if their fsync fails."""
+        return b"".join(self._unsynced)
+
+    def sync_failed(self) -> None:
+        """Append nothing to the present file any more."""
+        with self.lock:
+            self.has_failed = True
+
+    def go_on_with_new_file(self, extent: Extent) -> None:
+        """Append again after a failed fsync: a new file holds what was written, and is on disk."""
+        self.synced_up_to(extent)
+        with self.lock:
+            self.has_failed = False
+
+    def synced_up_to(self, extent: Extent) -> None:
+        """Count as synced what was written at some moment, or a part of it."""
+        with self.lock:
+            done = self._unsynced[: extent.lines]
+            del self._unsynced[: extent.lines]
+            self.unsynced_bytes -= sum(map(len, done))
+            self.synced, self.unsynced_since = max(self.synced, extent.position), extent.at
