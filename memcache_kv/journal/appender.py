@@ -86,13 +86,14 @@ class Appender:
         finally:
             self.lock.release()
 
-    def append(self) -> bool:
+    def append(self, pauses: bool = True) -> bool:
         """Append all queued records. Returns whether there were any.
 
         Does nothing while the present file may not be appended to. Raises OSError; then they are still in the queue.
+        pauses: whether other threads get their turn now and then.
         """
         with self.lock:
-            return not (self.has_failed or self.is_full) and self._append(pauses=True)
+            return not (self.has_failed or self.is_full) and self._append(pauses)
 
     def _append(self, pauses: bool) -> bool:
         batch = self._queue.take()
@@ -114,7 +115,7 @@ class Appender:
         return True
 
     def _encoded(self, batch: Batch, pauses: bool) -> bytes:
-        """Encode queued records; if that fails, they are back in the queue. pauses: whether other threads go first."""
+        """Encode queued records; if that fails, they are back in the queue."""
         queue = batch.queue
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))

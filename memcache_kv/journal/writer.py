@@ -154,6 +154,8 @@ class Journal(RecordQueue):
             return False
         try:
             if self._appender.append_at_once():
+                if self._appender.unsynced_bytes > self.queue_limit_bytes:
+                    self._wake.set()
                 return True
         except OSError as error:
             self._fail(error)
@@ -169,7 +171,7 @@ class Journal(RecordQueue):
         if self.fsync is not Fsync.ALWAYS:
             self.append()
         elif self.average_sync_seconds < QUICK_SYNC_SECONDS and not self.refuses:
-            self._try_step()
+            self._try_step(pauses=False)
         else:
             self._wake.set()
 
@@ -253,10 +255,10 @@ class Journal(RecordQueue):
         if self.fsync is Fsync.ALWAYS:
             time.sleep(min(self.average_sync_seconds / GATHER_PART, GATHER_SECONDS))
 
-    def _try_step(self) -> None:
+    def _try_step(self, pauses: bool = True) -> None:
         """Do what is due. A bug here must cost the clients no more than the journal."""
         try:
-            self.step()
+            self.step(pauses=pauses)
         except Exception as error:
             self._end_by_fault(THREAD_NAME, error)
 
@@ -272,8 +274,11 @@ class Journal(RecordQueue):
             due = min(due, self._appender.unsynced_since + SYNC_SECONDS)
         return min(max(0.0, due - self._monotonic()), SYNC_SECONDS)  # a worker may write something meanwhile
 
-    def step(self, closing: bool = False) -> None:
-        """Write queued records and sync what is due; check the files, and retry after a failure, once a second."""
+    def step(self, closing: bool = False, pauses: bool = True) -> None:
+        """Write queued records and sync what is due; check the files, and retry after a failure, once a second.
+
+        pauses: whether other threads get their turn now and then, as no client of this one waits.
+        """
         if self.fsync is not Fsync.ALWAYS and not self.refuses:
             self._append_first()
         self._appender.is_left_alone = True
@@ -286,7 +291,7 @@ class Journal(RecordQueue):
                 if looks:
                     self._check_files()
                 if not self.refuses or looks:
-                    self._write_and_sync(closing)
+                    self._write_and_sync(closing, pauses)
             except (OSError, JournalLost) as error:
                 self._fail(error)
         self._appender.is_left_alone = False
@@ -312,12 +317,12 @@ class Journal(RecordQueue):
             self._open()
         self._stamp_time()
 
-    def _write_and_sync(self, closing: bool) -> None:
+    def _write_and_sync(self, closing: bool, pauses: bool) -> None:
         if self._appender.has_failed:
             self._write_again()
         if self._appender.is_full:
             self._begin_increment()
-        self._appender.append()
+        self._appender.append(pauses)
         if self.refuses or closing or self._sync_is_due():
             self._sync()
         if self.refuses:
@@ -372,6 +377,8 @@ class Journal(RecordQueue):
             self._open()
         if self._appender.has_failed:
             self._write_again()
+        if not self.refuses:
+            self._appender.append()
         following = self.files.create_next()
         with self._appender.lock:
             self.files.continue_in(following)

@@ -16,6 +16,7 @@ from memcache_kv.store.entry import pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, broken, no_space, wait_until
 from tests.journal.history import replay, shown
 from tests.journal.journals import FIRST, STARTED, Run, keys_in, manifest_in, names_in, serving_journal
+from tests.journal.test_files import write_base
 
 POLICIES = list(Fsync)
 SYNCED = [Fsync.ALWAYS, Fsync.EVERYSEC]
@@ -462,7 +463,8 @@ def test_a_lost_manifest_is_back_after_a_swap(path: Path) -> None:
     (path / MANIFEST_NAME).unlink()
     run.look()
     assert run.journal.refuses
-    run.journal.rotate()
+    number = run.journal.rotate()
+    run.journal.adopt(number, write_base(run.journal.files, number, b"before"))
     run.look()
     assert not run.journal.refuses
     run.close()

@@ -122,7 +122,7 @@ def failing_in_turn(path: Path, disk: Disk, prepare: Act, swap: Act) -> Iterator
         yield run, failed
         run.crash()
         if not has_failed:
-            assert operation > 3
+            assert operation > 2
             return
 
 
@@ -172,7 +172,7 @@ def since(disk: Disk, act: Callable[[], object]) -> list[tuple[str, str]]:
 
 
 def test_a_new_increment_is_on_disk_with_its_name_before_a_manifest_names_it(run: Run, disk: Disk) -> None:
-    done = since(disk, run.journal.files.rotate)
+    done = since(disk, lambda: replace_tail(run))
     name, temporary = increment_name(3), f"{MANIFEST_NAME}.tmp"
     expected = [
         ("create", name), ("write", name), ("sync", name), ("sync_directory", "journal"),
@@ -204,7 +204,8 @@ def test_a_base_has_its_name_on_disk_before_it_is_adopted(run: Run, disk: Disk) 
 def test_a_rotation_goes_on_in_the_next_increment(run: Run) -> None:
     assert run.journal.rotate() == 3
     sizes = {name: (run.path / name).stat().st_size for name in (FIRST, increment_name(2), increment_name(3))}
-    assert {part.name: part.bytes for part in manifest_in(run.path).increments} == sizes
+    known = sizes | {increment_name(3): 0}  # it is not synced yet
+    assert {part.name: part.bytes for part in manifest_in(run.path).increments} == known
     assert run.journal.files.total_bytes == sum(sizes.values())
     run.store(b"c")
     run.step()
@@ -304,8 +305,8 @@ def test_a_rotation_over_half_a_record_leaves_that_out(run: Run, disk: Disk) -> 
     disk.errors["truncate"] = broken()
     with pytest.raises(OSError, match="No space"):
         run.journal.files.append(value(b"c"))
-    disk.room = None
-    run.journal.files.rotate()
+    disk.mend()
+    run.journal.rotate()
     run.journal.files.append(value(b"d"))
     run.journal.files.sync()
     assert keys_found(run) == {b"a", b"b", b"d"}

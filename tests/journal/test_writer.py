@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.errors import JournalFailed
-from memcache_kv.journal import Fsync, Journal, JournalDirectory, writer
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, appender, writer
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.writer import SYNC_SECONDS, queue_limit_bytes
 from memcache_kv.store.entry import STALE, WON, Item, make_entry, pack
@@ -148,16 +148,20 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("fsync", "count"), [(Fsync.EVERYSEC, 3), (Fsync.ALWAYS, 0)])
+@pytest.mark.parametrize("is_worker", [False, True])
 def test_many_entries_are_encoded_with_pauses_unless_the_worker_does_it(
-    path: Path, fsync: Fsync, count: int, pauses: list[float]
+    path: Path, is_worker: bool, pauses: list[float]
 ) -> None:
-    run = Run(path, fsync)
-    keys = [b"%d" % number for number in range(3 * writer.RECORDS_AT_ONCE + 1)]
+    run = Run(path)
+    run.journal.average_sync_seconds = 0.0
+    keys = [b"%d" % number for number in range(3 * appender.RECORDS_AT_ONCE + 1)]
     for key in keys:
         run.journal.put(key, pack(0, b"value"))
-    run.step()
-    assert pauses == [writer.ENCODE_PAUSE_SECONDS] * count
+    if is_worker:
+        run.journal.commit()
+    else:
+        run.step()
+    assert pauses == [appender.ENCODE_PAUSE_SECONDS] * (0 if is_worker else 3)
     assert keys_in(path) == keys
     run.close()
 
@@ -167,7 +171,7 @@ def test_fewer_large_entries_are_encoded_at_once(path: Path, pauses: list[float]
     for number in range(320):
         run.journal.put(b"%d" % number, pack(0, bytes(4000)))
     run.step()
-    assert 320 * 4000 / writer.ENCODE_SLICE_BYTES - 1 <= len(pauses) < 320 / 16
+    assert 320 * 4000 / appender.ENCODE_SLICE_BYTES - 1 <= len(pauses) < 320 / 16
     run.close()
 
 
@@ -178,7 +182,7 @@ def test_what_could_not_be_encoded_stays_queued(path: Path, monkeypatch: pytest.
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "encode_queue", fail)
+        patched.setattr(appender, "encode_queue", fail)
         run.journal.put(b"a", pack(0, b"1"))
         with pytest.raises(MemoryError):
             run.step()
@@ -290,33 +294,89 @@ def test_always_does_not_release_what_was_written_during_a_sync(path: Path, disk
 
 
 @pytest.mark.parametrize("fsync", LAZY)
-def test_everysec_and_never_hold_nobody_while_the_disk_is_slow(path: Path, disk: Disk, fsync: Fsync) -> None:
-    with serving_journal(path, fsync) as journal:
-        disk.stall_writes()
+def test_everysec_and_never_hold_a_change_until_it_is_written(path: Path, disk: Disk, fsync: Fsync) -> None:
+    run = Run(path, fsync)
+    run.store(b"a")
+    assert run.journal.must_wait(1)
+    assert run.journal.append()
+    assert not run.journal.must_wait(1)
+    assert keys_in(path) == [b"a"]
+    assert (run.journal.synced, disk.syncs) == (0, 1)
+    run.close()
+
+
+def test_what_is_written_is_not_enough_for_always(path: Path) -> None:
+    run = Run(path)
+    run.store(b"a")
+    assert not run.journal.append()
+    assert run.journal.written == 0
+    run.close()
+
+
+def test_others_write_while_an_fsync_is_under_way(path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.01)
+    with serving_journal(path, Fsync.EVERYSEC) as journal:
+        disk.stall_syncs()
         store(journal, b"a")
-        assert disk.at_write.wait(PATIENCE_SECONDS)
-        assert not journal.must_wait(journal.position)
-        assert journal.lag_records == 1
-        disk.may_write.set()
+        assert disk.at_sync.wait(PATIENCE_SECONDS)
+        store(journal, b"b")
+        assert not journal.must_wait(2)
+        assert keys_in(path) == [b"a", b"b"]
+        synced: list[int] = []
+        journal.watch(lambda: synced.append(journal.synced))
+        disk.may_sync.set()
+        wait_until(lambda: journal.synced == 2, "both are on disk")
+        assert synced[0] == 1
 
 
 @pytest.mark.parametrize("fsync", LAZY)
-def test_more_than_the_queue_may_hold_makes_clients_wait_until_it_is_written(
-    path: Path, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
+def test_where_another_thread_writes_a_worker_leaves_the_rest_to_the_journal(
+    path: Path, disk: Disk, fsync: Fsync
 ) -> None:
-    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
-    run = Run(path, fsync)
-    journal = run.journal
-    run.store(b"a")
-    assert not journal.must_wait(journal.position)
-    run.store(*(b"%d" % number for number in range(20)))
-    assert journal.queued_bytes > 500
-    assert journal.must_wait(journal.position)
-    told: list[bool] = []
-    journal.watch(lambda: told.append(journal.must_wait(journal.position)))
+    with serving_journal(path, fsync) as journal:
+        disk.stall_writes()
+        first = threading.Thread(target=store, args=(journal, b"a"))
+        first.start()
+        assert disk.at_write.wait(PATIENCE_SECONDS)
+        journal.stored(b"b", 0, 0, 0, b"value")
+        assert not journal.append()
+        assert journal.must_wait(2)
+        disk.may_write.set()
+        wait_until(lambda: not journal.must_wait(2), "the journal has written both")
+        first.join(PATIENCE_SECONDS)
+        assert keys_in(path) == [b"a", b"b"]
+
+
+def test_a_worker_leaves_much_to_the_journal_unless_that_is_busy(
+    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender, "HAND_OVER_BYTES", 1000)
+    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.01)
+    run = Run(path, Fsync.EVERYSEC)
+    run.journal.stored(b"a", 0, 0, 0, bytes(1000))
+    assert not run.journal.append()
     run.step()
-    assert journal.queued_bytes == 0
-    assert told == [False]
+    assert not run.journal.must_wait(1)
+    disk.stall_syncs()
+    run.ticks.now += 1
+    run.journal.start()
+    assert disk.at_sync.wait(PATIENCE_SECONDS)
+    run.journal.stored(b"b", 0, 0, 0, bytes(1000))
+    assert run.journal.append()
+    disk.may_sync.set()
+    run.close()
+
+
+def test_clients_wait_while_too_much_is_not_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
+    run = Run(path, Fsync.EVERYSEC)
+    run.store(*(b"%d" % number for number in range(20)))
+    assert run.journal.append()
+    run.store(b"a")
+    assert not run.journal.append()
+    assert run.journal.must_wait(21)
+    run.step()
+    assert (run.journal.written, run.journal.synced) == (21, 21)
     run.close()
 
 
@@ -326,17 +386,18 @@ def test_the_queue_is_a_sixteenth_of_the_items_memory_within_bounds(items_mib: i
 
 
 @pytest.mark.parametrize("fsync", LAZY)
-def test_nobody_waits_for_a_queue_that_a_failed_disk_does_not_take(
-    path: Path, disk: Disk, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
+def test_what_a_failed_disk_does_not_take_is_kept_and_written_later(path: Path, disk: Disk, fsync: Fsync) -> None:
     run = Run(path, fsync)
-    run.store(*(b"%d" % number for number in range(20)))
+    run.store(b"a")
     disk.errors["write"] = no_space()
-    run.step()
-    assert run.journal.queued_bytes > 500
-    assert not run.journal.must_wait(run.journal.position)
+    assert not run.journal.append()
+    assert run.journal.refuses
+    assert "No space left" in run.said[0]
     disk.mend()
+    assert not run.journal.append()
+    run.look()
+    assert not run.journal.refuses
+    assert keys_in(path) == [b"a"]
     run.close()
 
 
@@ -380,26 +441,10 @@ def test_watchers_are_told_after_the_sync(path: Path, disk: Disk) -> None:
         assert seen[0] == (1, 2)
 
 
-@pytest.mark.parametrize("fsync", LAZY)
-def test_only_where_somebody_may_have_to_wait_is_it_noted_who_changed_what(
-    path: Path, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "QUEUE_LIMIT_BYTES", 500)
-    run = Run(path, fsync)
-    run.store(b"a")
-    assert (run.journal.may_delay, run.journal.own_position()) == (False, 0)
-    run.store(*(b"%d" % number for number in range(20)))
-    assert (run.journal.may_delay, run.journal.own_position()) == (True, 21)
-    run.step()
-    assert not run.journal.may_delay
-    run.close()
-
-
 def test_where_an_fsync_is_short_whoever_waits_does_it_itself(path: Path) -> None:
     run = Run(path)
     run.journal.average_sync_seconds = 0.0
     run.store(b"a")
-    assert run.journal.may_delay
     run.journal.commit()
     assert run.journal.synced == 1
     run.journal.average_sync_seconds = 1.0
@@ -457,11 +502,10 @@ def test_everysec_syncs_at_once_when_it_keeps_too_much_in_memory(
     run = Run(path, Fsync.EVERYSEC)
     run.store(b"a")
     run.step()
-    assert 0 < run.journal.unsynced_bytes <= 500
     assert run.journal.synced == 0
     run.store(*(b"%d" % number for number in range(10)))
     run.step()
-    assert (run.journal.synced, run.journal.unsynced_bytes) == (11, 0)
+    assert run.journal.synced == 11
     run.close()
 
 
@@ -473,7 +517,6 @@ def test_never_counts_what_is_written_as_done_and_syncs_at_the_end_only(path: Pa
         run.look()
         assert run.journal.lag_records == 0
     assert disk.syncs == 1
-    assert run.journal.unsynced_bytes == 0  # it promises nothing, so it keeps nothing to write again
     run.close()
     assert disk.syncs == 2
     assert disk.durable[FIRST] == (path / FIRST).stat().st_size
