@@ -159,6 +159,8 @@ class Journal(RecordQueue):
                 return True
         except OSError as error:
             self._fail(error)
+        except Exception as error:  # a bug must cost the clients no more than the journal
+            self._end_by_fault(THREAD_NAME, error)
         self._wake.set()
         return False
 

@@ -22,7 +22,7 @@ FAILING = {
     "listener": "memcache_kv.server.listener.MemcacheServer.get_request",
     "listener, of datagrams": "memcache_kv.server.udp.UdpServer.get_request",
     "journal": "memcache_kv.journal.writer.Journal._gather",
-    "journal, in a step": "memcache_kv.journal.writer.Journal._write",
+    "journal, in a step": "memcache_kv.journal.writer.Journal._write_and_sync",
     "compactor": "memcache_kv.journal.compaction.Compactor.is_due",
     "crawler": "memcache_kv.store.crawler.Crawler._round",
     "memory": "memcache_kv.server.memory.MemoryWatch.check",
