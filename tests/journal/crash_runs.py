@@ -32,8 +32,11 @@ PROMISE_SECONDS = 1.0
 LOSSES = (Loss.ORDERED, Loss.ANY_NAMES, Loss.ANY_NAMES, Loss.KILLED)
 WAITS_BEFORE_START = (0, 0, 0, 1, 2, 5, 2000)
 STEPS = (15, 45)
+MEANWHILE = 0.05
+"""How often a worker changes something and appends it while another thread waits for an operation of the disk."""
 WEIGHTS = {
-    "change": 40,
+    "change": 30,
+    "change and append": 20,
     "several changes": 8,
     "gets": 6,
     "a moment passes": 12,
@@ -126,6 +129,8 @@ class CrashRun:
         self.acknowledged = 0
         self.done: list[str] = []
         self._serial = 0
+        self._is_serving = False
+        """Whether a worker may change something."""
         self._lost_power = False
         """Whether the power has failed since the journal was last begun."""
         self._started: Started
@@ -156,10 +161,18 @@ class CrashRun:
     # Crashing
 
     def _listen(self) -> None:
-        self.disk.before, self.disk.failed = self._crash, self._failed
+        self.disk.before, self.disk.failed = self._operate, self._failed
 
     def _failed(self) -> None:
         self.failed_at = self.clock.seconds
+
+    def _operate(self) -> None:
+        """Crash before an operation, and let a worker go on while it takes its time."""
+        self._crash()
+        if self._is_serving and self.rng.random() < MEANWHILE:
+            self._is_serving = False  # its own operations take no time
+            self._change_and_append()
+            self._is_serving = True
 
     def _crash(self) -> None:
         """Crash here, on a copy of the disk, and look into what is found."""
@@ -218,6 +231,7 @@ class CrashRun:
     def _actions(self) -> dict[str, Callable[[], None]]:
         return {
             "change": self._change,
+            "change and append": self._change_and_append,
             "several changes": self._several_changes,
             "gets": self._gets,
             "a moment passes": lambda: self._pass(self.rng.uniform(0, 0.3)),
@@ -252,6 +266,17 @@ class CrashRun:
                 self._store.new_second()
                 self._note()
             self._write()
+
+    def _change_and_append(self) -> None:
+        """Change something, as a worker does before it replies."""
+        assert self.journal is not None
+        self._change()
+        self._note()
+        position = self.journal.position  # another worker may go on meanwhile
+        if self.journal.append():
+            self.totals.by["appended by a worker"] += 1
+            if self.journal.must_wait(position):
+                raise Violation("a worker has appended all, and must wait")
 
     def _several_changes(self) -> None:
         for _ in range(self.rng.randint(2, 6)):
@@ -352,6 +377,7 @@ class CrashRun:
         """Stop and start; where the disk does not let the journal be closed, that is as if it were killed."""
         assert self.journal is not None
         self._abandon()
+        self._is_serving = False
         try:
             self.journal.close()
         except JournalError:
@@ -362,7 +388,7 @@ class CrashRun:
 
     def _restart_after_crash(self) -> None:
         """Go on with what a crash leaves."""
-        self._compaction = None
+        self._compaction, self._is_serving = None, False
         self.disk.end_process()
         if self.rng.random() < 0.5:
             self._lost_power = True
@@ -393,6 +419,7 @@ class CrashRun:
         self.made_at = [clock.seconds]
         started.store.new_second()
         self._note()
+        self._is_serving = True
 
 
 def without_reading(table: dict[bytes, tuple[bytes, int, int, int, int]]) -> object:

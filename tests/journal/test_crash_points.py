@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.journal import Fsync, Journal, Recovered, recovery, writer
+from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.disk import write_all
 from memcache_kv.journal.files import JournalFiles
 from tests.journal.crash_checks import Violation
@@ -162,6 +163,21 @@ class AdoptsTooEarly(Journal):
 def test_the_check_finds_an_acknowledgement_before_the_fsync(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "JournalFiles", SyncsNothing)
     finds_a_violation(seed, Rig(policies=(Fsync.ALWAYS,)))
+
+
+class SyncsWhatCameLater(Appender):
+    """Takes what was written during an fsync for synced by it."""
+
+    def synced_up_to(self, extent: Extent) -> None:
+        """Count all that is written by now."""
+        super().synced_up_to(self.extent)
+
+
+def test_the_check_finds_a_record_that_was_written_during_an_fsync_and_counts_as_synced(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "Appender", SyncsWhatCameLater)
+    finds_a_violation(seed, Rig(policies=(Fsync.EVERYSEC,)))
 
 
 @pytest.mark.parametrize("files", [BelievesTheSecondSync, ForgetsTheTail])
