@@ -5,6 +5,7 @@ import re
 import select
 import shutil
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,11 +69,13 @@ def has_reply(client: socket.socket) -> bool:
 # Acknowledged means durable
 
 
-@pytest.mark.parametrize(
-    "request_bytes",
-    [b"set a 0 0 1\r\n2\r\n", b"incr a 1\r\n", b"append a 0 0 1\r\n2\r\n", b"delete a\r\n", b"touch a 100\r\n",
-     b"gets a\r\n", b"flush_all\r\n", b"set a 0 0 5000\r\n" + b"x" * 5000 + b"\r\n"],
-)  # fmt: skip
+CHANGES = [
+    b"set a 0 0 1\r\n2\r\n", b"incr a 1\r\n", b"append a 0 0 1\r\n2\r\n", b"delete a\r\n", b"touch a 100\r\n",
+    b"gets a\r\n", b"flush_all\r\n", b"set a 0 0 5000\r\n" + b"x" * 5000 + b"\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("request_bytes", CHANGES)
 def test_always_answers_a_change_only_when_it_is_on_disk(tmp_path: Path, disk: Disk, request_bytes: bytes) -> None:
     with serving(tmp_path) as service, connect(service) as client, connect(service) as reader:
         ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
@@ -84,6 +87,65 @@ def test_always_answers_a_change_only_when_it_is_on_disk(tmp_path: Path, disk: D
         disk.may_sync.set()
         assert client.recv(100)
         assert disk.durable[FIRST] == (tmp_path / FIRST).stat().st_size
+
+
+OTHER_CHANGES = [
+    b"ms a 1\r\n2\r\n", b"ma a\r\n", b"md a\r\n", b"mg a T100 v\r\n", b"gat 100 a\r\n", b"decr a 1\r\n",
+    b"set a 0 0 1 noreply\r\n2\r\nversion\r\n", b"ms a 1 q\r\n2\r\nmn\r\n",
+    struct.pack("!BBHBBHIIQ", 0x80, 0x11, 1, 8, 0, 0, 10, 0, 0) + bytes(8) + b"a2" + struct.pack("!BB22x", 0x80, 0x0A),
+]  # fmt: skip
+"""Changes in other protocols, the silent ones with a request that is answered."""
+
+
+@pytest.mark.parametrize("fsync", [Fsync.EVERYSEC, Fsync.NEVER])
+@pytest.mark.parametrize("request_bytes", CHANGES + OTHER_CHANGES)
+def test_without_always_a_change_is_answered_only_when_it_is_written(
+    tmp_path: Path, disk: Disk, fsync: Fsync, request_bytes: bytes
+) -> None:
+    with serving(tmp_path, fsync) as service, connect(service) as setter, connect(service) as client:
+        ask(setter, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        before = (tmp_path / FIRST).stat().st_size
+        disk.stall_writes()
+        client.sendall(request_bytes)
+        assert disk.at_write.wait(PATIENCE_SECONDS)
+        assert not has_reply(client)
+        disk.may_write.set()
+        assert client.recv(100)
+        assert (tmp_path / FIRST).stat().st_size > before
+
+
+@pytest.mark.parametrize("fsync", [Fsync.EVERYSEC, Fsync.NEVER])
+def test_while_another_thread_writes_to_the_journal_readers_are_answered_and_writers_wait(
+    tmp_path: Path, disk: Disk, fsync: Fsync
+) -> None:
+    with serving(tmp_path, fsync) as service, connect(service) as client, connect(service) as reader:
+        journal = service.journal
+        assert journal is not None
+        disk.stall_writes()
+        journal.stored(b"other", 0, 0, 0, b"value")
+        other = threading.Thread(target=journal.append)
+        other.start()
+        assert disk.at_write.wait(PATIENCE_SECONDS)
+        client.sendall(b"set a 0 0 1\r\n1\r\n")
+        wait_until(lambda: journal.waits == 1, "the writer waits")
+        ask(reader, b"get a\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n")
+        assert not has_reply(client)
+        disk.may_write.set()
+        ask(client, b"", b"STORED\r\n")
+        other.join(PATIENCE_SECONDS)
+
+
+def test_under_everysec_changes_are_answered_while_an_fsync_is_under_way(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.01)
+    with serving(tmp_path, Fsync.EVERYSEC) as service, connect(service) as client:
+        disk.stall_syncs()
+        ask(client, b"set a 0 0 1\r\n1\r\n", b"STORED\r\n")
+        assert disk.at_sync.wait(PATIENCE_SECONDS)
+        ask(client, b"set b 0 0 1\r\n1\r\n", b"STORED\r\n")
+        assert b'"key":"b"' in (tmp_path / FIRST).read_bytes()
+        disk.may_sync.set()
 
 
 def test_silent_changes_are_on_disk_before_the_answer_to_what_follows_them(tmp_path: Path, disk: Disk) -> None:
