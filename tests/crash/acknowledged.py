@@ -84,7 +84,10 @@ class SlowServer(RunningServer):
 
 
 class Client:
-    """A client with so many requests in flight; `acknowledged` is the last number whose reply was read."""
+    """A client with so many requests in flight.
+
+    `acknowledged` is the last number whose reply was read or that was found after a restart.
+    """
 
     def __init__(self, name: bytes, load: Load) -> None:
         self.name = name
@@ -95,11 +98,11 @@ class Client:
         self._replies = b""
 
     def connect(self, server: RunningServer) -> None:
-        """Begin anew, with higher numbers."""
+        """Begin anew, with the numbers after the last one that is known to be stored."""
         self.socket = socket.create_connection((server.host, server.port), timeout=DEADLINE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self.acknowledged = self.sent
+        self.sent = self.acknowledged
         self._out = self._replies = b""
 
     def write(self) -> None:
@@ -187,7 +190,6 @@ class Kills:
         """Put load on the server, kill it, start it again, and look for what was acknowledged."""
         before = sum(client.acknowledged for client in self._clients)
         for client in self._clients:
-            before += client.sent - client.acknowledged
             client.connect(self.server)
         self._load()
         self.server.process.kill()
@@ -205,9 +207,10 @@ class Kills:
         by_fd = {client.socket.fileno(): client for client in self._clients}
         for fd in by_fd:
             poll.register(fd, select.POLLIN | select.POLLOUT)
+        before = sum(client.acknowledged for client in self._clients)
         end = time.monotonic() + self._rng.uniform(*LOAD_SECONDS)
         rewrites = self._rewrites()
-        while time.monotonic() < end or not any(client.acknowledged for client in self._clients):
+        while time.monotonic() < end or before == sum(client.acknowledged for client in self._clients):
             for fd, events in poll.poll(10):
                 if events & select.POLLIN:
                     assert by_fd[fd].read()
@@ -230,6 +233,7 @@ class Kills:
                 reply = wire.ask(b"get %b\r\n" % client.name)
                 found = int(reply.split(b"\r\n")[1].split()[0]) if reply.startswith(b"VALUE") else 0
                 self.lost += max(0, client.acknowledged - found)
+                client.acknowledged = found
 
     def _begin_anew_if_long(self) -> None:
         journal = self.directory / "journal"
@@ -239,6 +243,8 @@ class Kills:
         self.server.close()
         shutil.rmtree(journal)
         self.server = self._start()
+        for client in self._clients:
+            client.acknowledged = 0
         if self.load.rewrites:
             self._fill()
 
