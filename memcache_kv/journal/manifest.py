@@ -89,7 +89,7 @@ def read_manifest(directory: Path, disk: Disk) -> Manifest | None:
 
 
 def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manifest) -> Manifest:
-    """Add the increments that were started without a new manifest, as --fsync never does.
+    """Add the increments that were started without a new manifest, as every rotation does.
 
     Each of them gives the length of the file before it. If that file has another length, the machine has failed since:
     either the increment was ahead of what reached the disk, or records before it are missing. Then it is left out.
