@@ -11,7 +11,6 @@ import random
 import select
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.wire import DEADLINE, OURS, RunningServer, Wire
-from tests.program import environment
 
 STORED = b"STORED\r\n"
 LOAD_SECONDS = (0.02, 0.3)
@@ -63,24 +61,6 @@ LOADS = {
     "values of 8 MB": Load(3, 1, 8_000_000),
     "during rewrites": Load(16, 4, 1000, rewrites=True),
 }
-
-
-class SlowServer(RunningServer):
-    """A server on a disk with slow fsyncs."""
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        process = super()._launch()
-        process.kill()
-        process.wait()
-        words = process.args
-        assert isinstance(words, list)
-        return subprocess.Popen(
-            [sys.executable, "-c", SLOW_SYNCS, *words[3:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            env=environment(),
-        )
 
 
 class Client:
@@ -179,7 +159,8 @@ class Kills:
 
     def _start(self) -> RunningServer:
         flags = ("--journal", str(self.directory / "journal"), "--fsync", self.fsync, "-I", "16m")
-        return SlowServer(OURS, flags) if self.load.has_slow_syncs else RunningServer(OURS, flags)
+        program = (sys.executable, "-c", SLOW_SYNCS) if self.load.has_slow_syncs else None
+        return RunningServer(OURS, flags, program=program)
 
     def _fill(self) -> None:
         with Wire(self.server) as wire:

@@ -61,9 +61,16 @@ class RunningServer:
     """A server process of ours or memcached's, ready to be connected to."""
 
     def __init__(
-        self, kind: str, flags: Sequence[str] = (), *, host: str = "127.0.0.1", unix: str | None = None
+        self,
+        kind: str,
+        flags: Sequence[str] = (),
+        *,
+        host: str = "127.0.0.1",
+        unix: str | None = None,
+        program: Sequence[str] | None = None,
     ) -> None:
         self.kind = kind
+        self.program = server_command(kind) if program is None else program
         self.host = host
         self.unix = unix
         self.flags = tuple(flags)
@@ -93,7 +100,7 @@ class RunningServer:
             where = ["-p", str(self.port), "-l", self.host, "-U", "0", "-m", "64"]
         else:
             where = ["-s", self.unix, "-m", "64"]
-        command = [*server_command(self.kind), *where, *self.flags]
+        command = [*self.program, *where, *self.flags]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
