@@ -46,6 +46,8 @@ cdef Py_ssize_t text_request(
     """Carry out a request. Return the length of its data block; -1 if it is not carried out here."""
     cdef Py_ssize_t size = end - line, block_size = 0
     cdef bint is_done = False
+    if size > 4 and line[size - 1] == SPACE:  # mc-crusher ends its lines with one
+        end, size = end - 1, size - 1
     if size < 4:
         is_done = size == 2 and block - line == 4 and memcmp(line, b"mn", 2) == 0  # shorter lines are errors
         if is_done:

@@ -298,6 +298,23 @@ def test_requests_that_are_observed_are_compiled() -> None:
     )
 
 
+def test_a_space_at_the_end_of_a_line_leaves_it_compiled() -> None:
+    side = Side(True)
+    requests = side.around.context.requests
+    assert requests is not None
+    for data in (
+        b"set a 0 0 1 \r\n1\r\n",
+        b"get a \r\n",
+        b"get a b \r\n",
+        b"mg a v \r\n",
+        b"incr a 1 \r\n",
+        b"delete a \r\n",
+    ):
+        assert requests.run_text(side.text.protocol, data, 0, 9) == (len(data), 1)
+    for data in (b"get \r\n", b"get  \r\n", b"get a  \r\n", b"mn \r\n"):
+        assert requests.run_text(side.text.protocol, data, 0, 9) == (0, 0)
+
+
 @slowly
 @given(scripts, st.sampled_from([
     Settings(disable_cas=True), Settings(disable_evictions=True), Settings(max_item_size=10_000),
