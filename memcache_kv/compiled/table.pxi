@@ -272,7 +272,8 @@ cdef class Table:
         if found.size > COPIED_BYTES or 0 < deadline <= self.now or deadline > UINT32_MAX:
             return False
         found.deadline, found.cas, found.state = deadline, <object>slot(entry, ITEM_CAS)[0], state & (STALE | WON)
-        set_slot(slot(entry, ITEM_ACCESSED), self.now_object)
+        if <object>slot(entry, ITEM_ACCESSED)[0] is not self.now_object:
+            set_slot(slot(entry, ITEM_ACCESSED), self.now_object)
         if not state & FETCHED:
             set_slot(slot(entry, ITEM_STATE), state | FETCHED)
         return True
