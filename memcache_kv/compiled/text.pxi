@@ -229,7 +229,7 @@ cdef bint store_value(
     elif PyBytes_GET_SIZE(key) + length + (FLAGS_BYTES if flags[0] != ZERO else 0) > table.largest_bytes:
         return False
     else:
-        is_stored = table.put_by_store(key, small_entry(words, size, block, length, 0), deadline)
+        is_stored = table.put(key, table.new_item(small_entry(words, size, block, length, 0), deadline), True)
     table.counts.sets += is_stored
     if is_stored and table.counts_prefixes:
         add_prefix(table.stored, table.delimiter, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
