@@ -29,7 +29,7 @@ from memcache_kv.journal.record import (
 from memcache_kv.store.entry import Entry, moved
 from memcache_kv.threads import OnFault, ServerThread
 
-GATHER_SECONDS = 0.016
+GATHER_SECONDS = 0.008
 """How long records are gathered before one write, if no client waits for it. A `kill -9` under everysec or never loses
 the records of this time, and of the time to encode and write them and to finish an fsync in progress."""
 SYNC_SECONDS = 0.9
