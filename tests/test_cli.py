@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -337,6 +338,27 @@ def test_sigusr1_writes_the_journal_before_it_ends(tmp_path: Path) -> None:
         assert program.end(signal.SIGUSR1) == 0
     with Program("-p", "0", "--journal", str(tmp_path)) as program:
         assert program.ask(b"get a\r\n") == b"VALUE a 5 3\r\n"
+
+
+STREAMS_AT_THE_IMPORT = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "memcache_kv.cli":
+            found = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+            open(sys.argv[1], "w").write(" ".join(found))
+            os._exit(0)
+sys.meta_path.insert(0, Finder())
+from memcache_kv.__main__ import main
+main()
+"""
+
+
+def test_standard_streams_are_open_before_anything_is_imported_that_may_open_files(tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    words = [sys.executable, "-c", STREAMS_AT_THE_IMPORT, str(found)]
+    subprocess.run(["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *words], env=environment(), timeout=60, check=True)
+    assert found.read_text() == "/dev/null /dev/null /dev/null"
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
