@@ -1,5 +1,6 @@
 """Certificates and streams without a server: what blocks, what is raised, and what a failed reload leaves."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -94,10 +95,8 @@ def test_the_end_is_an_empty_read(pair: Pair) -> None:
 
 def test_an_end_without_a_goodbye_is_an_empty_read_or_a_broken_connection(pair: Pair) -> None:
     pair.handshake().client.close()
-    try:  # some releases of OpenSSL send an alert or tickets first, and find the connection broken
+    with contextlib.suppress(ConnectionError):  # some releases of OpenSSL send something first, which fails
         assert pair.stream.read(100) == b""
-    except OSError as broken:
-        assert isinstance(broken, ConnectionError)
 
 
 def test_what_the_socket_does_not_take_is_sent_later_in_full(pair: Pair) -> None:
