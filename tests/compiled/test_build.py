@@ -77,6 +77,17 @@ def test_the_build_reads_the_same_variable() -> None:
     assert ("compiled" if ACCELERATED else "pure Python") == FLAVOR
 
 
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter always has a lock")
+def test_on_a_free_threaded_interpreter_nothing_turns_the_interpreter_lock_on(tmp_path: Path) -> None:
+    flags = ("-p", "0", "-l", "127.0.0.1", "--journal", str(tmp_path / "journal"))
+    with Program(*flags, PYTHONWARNINGS="error", PYTHON_GIL="", **PROFILED) as server:
+        assert server.ask(b"set key 0 0 5\r\nvalue\r\n") == b"STORED\r\n"
+        assert server.end() == 0
+    assert b"global interpreter lock" not in server.said
+    expected = {"journal_decoder", "journal_encoder"} if ACCELERATED else set()
+    assert compiled_modules(server.said) == {f"memcache_kv.compiled.{name}" for name in expected}
+
+
 def can_compile() -> bool:
     """Tell whether there are a compiler, as an installation would find it, and Python's headers."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
