@@ -85,7 +85,10 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     Raises ConfigError.
     """
-    flags = vars(make_parser().parse_args(arguments))
+    try:
+        flags = vars(make_parser().parse_args(arguments))
+    except BrokenPipeError:  # nobody reads the help, the version or the licence
+        sys.exit(0)
     config = flags.pop("config") or os.environ.get(CONFIG_VARIABLE)
     return load_settings(flags, Path(config) if config else None, warn=Log().say)
 

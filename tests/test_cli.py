@@ -399,10 +399,12 @@ def test_a_server_runs_where_nobody_reads_its_log(tmp_path: Path) -> None:
             process.kill()
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(["-p", "70000"], 64), (["-V"], 0)])
-def test_a_status_does_not_depend_on_who_reads_what_is_said(arguments: list[str], status: int) -> None:
+@pytest.mark.parametrize(("arguments", "status"), [(["-p", "70000"], 64), (["-V"], 0), (["-h"], 0), (["-i"], 0)])
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_status_does_not_depend_on_who_reads_what_is_said(arguments: list[str], status: int, unbuffered: str) -> None:
+    variables = environment(PYTHONUNBUFFERED=unbuffered)
     with broken_pipe() as pipe:
-        done = subprocess.run(command(*arguments), env=environment(), stdout=pipe, stderr=pipe, timeout=60)
+        done = subprocess.run(command(*arguments), env=variables, stdout=pipe, stderr=pipe, timeout=60)
     assert done.returncode == status
 
 
