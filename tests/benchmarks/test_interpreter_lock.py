@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.interpreter_lock import LAYOUT, Held, InterpreterLock, NoLockError, parse_mappings, places
+from memcache_kv.compiled import HAS_GIL
 from tests.program import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read Linux' /proc")
 SPIN = "print(flush=True)\nwhile True: pass"
-HAS_LOCK = getattr(sys, "_is_gil_enabled", lambda: True)()
-with_lock = pytest.mark.skipif(not HAS_LOCK, reason="a free-threaded interpreter has no lock")
+with_lock = pytest.mark.skipif(not HAS_GIL, reason="a free-threaded interpreter has no lock")
 WAIT = "import signal\nprint(flush=True)\nsignal.pause()"
 
 
@@ -64,7 +64,7 @@ def test_a_process_that_runs_another_program_has_no_such_lock() -> None:
             other.kill()
 
 
-@pytest.mark.skipif(HAS_LOCK, reason="this interpreter has a lock")
+@pytest.mark.skipif(HAS_GIL, reason="this interpreter has a lock")
 def test_a_free_threaded_interpreter_has_no_lock() -> None:
     with pytest.raises(NoLockError, match="runs without a lock"):
         InterpreterLock(os.getpid(), sys.executable)
