@@ -35,6 +35,7 @@ from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
 from benchmarks.part_profile import request_times
 from benchmarks.part_recorded import recorded
+from benchmarks.part_saturated import saturated
 from benchmarks.part_start import start
 from benchmarks.part_tls import tls
 from benchmarks.parts import FULL, QUICK, Effort, Findings, Part, Target
@@ -55,6 +56,7 @@ examples:
 
 PARTS: dict[str, Part] = {
     "loads": loads,
+    "saturated": saturated,
     "tls": tls,
     "profile": request_times,
     "threads": threads,

@@ -1,8 +1,10 @@
-"""Entry point of `python -m memcache_kv`."""
+"""The entry point, of `memcache-kv` and of `python -m memcache_kv`."""
 
 import contextlib
 import os
 import sys
+
+from memcache_kv.streams import open_standard_streams
 
 
 def forget_working_directory() -> None:
@@ -15,8 +17,14 @@ def forget_working_directory() -> None:
             del sys.path[0]
 
 
+def main() -> int:
+    """Run the command line of this process, and return the exit status."""
+    open_standard_streams()
+    from memcache_kv import cli  # imported now, as libraries open files when they are imported
+
+    return cli.main()
+
+
 if __name__ == "__main__":
     forget_working_directory()
-    from memcache_kv.cli import main
-
     sys.exit(main())

@@ -17,6 +17,7 @@ from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.observe.log import Log
 from memcache_kv.server import memory, process
 from memcache_kv.server.server import Server
+from memcache_kv.streams import discard_broken_streams
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     Raises ConfigError.
     """
-    flags = vars(make_parser().parse_args(arguments))
+    try:
+        flags = vars(make_parser().parse_args(arguments))
+    except BrokenPipeError:  # nobody reads the help, the version or the licence
+        sys.exit(0)
     config = flags.pop("config") or os.environ.get(CONFIG_VARIABLE)
     return load_settings(flags, Path(config) if config else None, warn=Log().say)
 
@@ -94,13 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments: without the program's name; None means those of this process.
 
-    For the main thread. A server runs until a signal or the command `shutdown` ends it.
+    For the main thread, with the standard streams open. A server runs until a signal or the command `shutdown` ends it.
     """
-    process.open_standard_streams()
     try:
         return _run_command(sys.argv[1:] if arguments is None else arguments)
     finally:
-        process.discard_broken_streams()
+        discard_broken_streams()
 
 
 def _run_command(arguments: Sequence[str]) -> int:

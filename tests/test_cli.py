@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -339,6 +340,27 @@ def test_sigusr1_writes_the_journal_before_it_ends(tmp_path: Path) -> None:
         assert program.ask(b"get a\r\n") == b"VALUE a 5 3\r\n"
 
 
+STREAMS_AT_THE_IMPORT = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "memcache_kv.cli":
+            found = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+            open(sys.argv[1], "w").write(" ".join(found))
+            os._exit(0)
+sys.meta_path.insert(0, Finder())
+from memcache_kv.__main__ import main
+main()
+"""
+
+
+def test_standard_streams_are_open_before_anything_is_imported_that_may_open_files(tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    words = [sys.executable, "-c", STREAMS_AT_THE_IMPORT, str(found)]
+    subprocess.run(["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *words], env=environment(), timeout=60, check=True)
+    assert found.read_text() == "/dev/null /dev/null /dev/null"
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_a_server_runs_with_standard_streams_closed(tmp_path: Path, closed: str) -> None:
     unix, journal = tmp_path / "socket", tmp_path / "journal"
@@ -377,10 +399,12 @@ def test_a_server_runs_where_nobody_reads_its_log(tmp_path: Path) -> None:
             process.kill()
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(["-p", "70000"], 64), (["-V"], 0)])
-def test_a_status_does_not_depend_on_who_reads_what_is_said(arguments: list[str], status: int) -> None:
+@pytest.mark.parametrize(("arguments", "status"), [(["-p", "70000"], 64), (["-V"], 0), (["-h"], 0), (["-i"], 0)])
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_status_does_not_depend_on_who_reads_what_is_said(arguments: list[str], status: int, unbuffered: str) -> None:
+    variables = environment(PYTHONUNBUFFERED=unbuffered)
     with broken_pipe() as pipe:
-        done = subprocess.run(command(*arguments), env=environment(), stdout=pipe, stderr=pipe, timeout=60)
+        done = subprocess.run(command(*arguments), env=variables, stdout=pipe, stderr=pipe, timeout=60)
     assert done.returncode == status
 
 

@@ -110,7 +110,7 @@ def test_a_journal_is_kept_only_where_it_is_asked_for(instructions: Instructions
 
 
 def test_the_program_has_the_name_that_the_image_calls() -> None:
-    assert 'memcache-kv = "memcache_kv.cli:main"' in (ROOT / "pyproject.toml").read_text()
+    assert 'memcache-kv = "memcache_kv.__main__:main"' in (ROOT / "pyproject.toml").read_text()
 
 
 MODES = {

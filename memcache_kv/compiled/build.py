@@ -1,7 +1,8 @@
 """The commands with which setuptools builds the compiled modules. Nothing imports this at run time.
 
-The modules are listed in pyproject.toml. An installation has all of them or none: without a working compiler, or with
-MEMCACHE_KV_PURE=1, it has none, and the package works all the same.
+The modules are listed in pyproject.toml. An installation has all of them or none: it has none with MEMCACHE_KV_PURE=1,
+without a working compiler, or if a source has an error, and the package works all the same. In CI (CI=true) a test
+fails if nothing was compiled although there is a compiler.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import suppress
 from setuptools import Extension
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 
 def _is_pure() -> bool:
@@ -42,12 +44,12 @@ class BuildExtensions(build_ext):
         self.announce(f"memcache_kv is installed as pure Python, which is slower: {why}", logging.WARNING)
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile one module. setuptools goes on after a failure, as the modules are optional."""
+        """Compile one module. The modules are optional, so setuptools goes on after a failure that it knows."""
         try:
             super().build_extension(ext)
-        except Exception:
+        except Exception as failure:
             self.has_failed = True
-            raise
+            raise CompileError(str(failure)) from failure
 
     def _remove(self, extension: Extension) -> None:
         """Remove a module that was built now or earlier, in an editable installation beside its source too."""

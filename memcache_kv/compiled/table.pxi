@@ -26,6 +26,7 @@ cdef enum:
 
 cdef double TURN_SECONDS = 0.002
 cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
+cdef Py_ssize_t ITEM_COST = ITEM_COST_BYTES
 cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/record_queue.py
 
 cdef struct Shard:
@@ -266,7 +267,8 @@ cdef class Table:
         if found.size > COPIED_BYTES or 0 < deadline <= self.now or deadline > UINT32_MAX:
             return False
         found.deadline, found.cas, found.state = deadline, <object>slot(entry, ITEM_CAS)[0], state & (STALE | WON)
-        set_slot(slot(entry, ITEM_ACCESSED), self.now_object)
+        if <object>slot(entry, ITEM_ACCESSED)[0] is not self.now_object:
+            set_slot(slot(entry, ITEM_ACCESSED), self.now_object)
         if not state & FETCHED:
             set_slot(slot(entry, ITEM_STATE), state | FETCHED)
         return True
@@ -289,14 +291,15 @@ cdef class Table:
     # Storing
 
     cdef bint put(self, object key, object entry, bint is_new) except -1:
-        """Set a small value, as `Store.put` does. Return False if the journal rejects it.
+        """Set a value, as `Store.put` does. Return False if the journal rejects it.
 
         is_new: whether the value counts as a stored item. Otherwise it depends on the old one, and False is returned too
         if another thread may change that.
         """
         cdef Shard* shard = self.shard_of(key)
         cdef PyObject* old
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(entry), old_size
+        cdef Py_ssize_t size = size_of(<PyObject*>entry), old_size
+        cdef int64_t old_deadline
         if not self.journal_is_free or <object>PyObject_CallNoArgs(<object>shard.is_locked) is not False:
             return is_new and self.put_by_store(key, entry)  # a new number depends on the old one, which may change
         table = <object>shard.table[0]
@@ -307,17 +310,18 @@ cdef class Table:
             if <object>shard.is_ordered[0] is True:
                 self._order(shard, key)
             add_to_slot(shard.used_bytes, PyBytes_GET_SIZE(key) + size + ENTRY_COST)
-        elif not PyBytes_CheckExact(<object>old) or 0 < deadline_of(<object>old) <= self.now:
-            return self.put_by_store(key, entry)
         else:
-            old_size = PyBytes_GET_SIZE(<object>old)
+            old_deadline = deadline_of(old)
+            if 0 < old_deadline <= self.now or is_tracked(old):
+                return self.put_by_store(key, entry)
+            old_size = size_of(old)
             if old_size != size:
                 add_to_slot(shard.used_bytes, size - old_size)
-            if deadline_of(<object>old):
+            if old_deadline:
                 add_to_slot(shard.expiring, -1)
             if self.marks_reads:
                 self.mark(key)
-        if deadline_of(entry):
+        if deadline_of(<PyObject*>entry):
             add_to_slot(shard.expiring, 1)
         PyDict_SetItem(table, key, entry)
         if is_new:
@@ -347,19 +351,32 @@ cdef class Table:
         queue.append(key)
         return 0
 
-    cdef bint put_by_store(self, object key, object entry, int64_t deadline=-1) except -1:
-        """Have the store set a value. Return False if the journal rejects it.
-
-        deadline: given if `entry` is not an entry, but the wire bytes of a large value.
-        """
+    cdef bint put_by_store(self, object key, object entry) except -1:
+        """Have the store set a value. Return False if the journal rejects it."""
         self.leave()
         try:
-            self.store.put(key, entry if deadline < 0 else Item(entry, deadline, 0, self.now))
+            self.store.put(key, entry)
         except WritesRejected:
             return False
         finally:
             self.come_back()
         return True
+
+    cdef object new_item(self, object wire_bytes, int64_t deadline):
+        """Return the Item of a large value, without running Python code.
+
+        Its allocation could start the garbage collector, which may run other threads, so it is off meanwhile.
+        """
+        cdef int was_on = PyGC_Disable()
+        item = PyType_GenericAlloc(Item, 0)
+        if was_on:
+            PyGC_Enable()
+        set_slot(slot(<PyObject*>item, ITEM_WIRE_BYTES), wire_bytes)
+        set_slot(slot(<PyObject*>item, ITEM_DEADLINE), deadline)
+        set_slot(slot(<PyObject*>item, ITEM_CAS), 0)
+        set_slot(slot(<PyObject*>item, ITEM_ACCESSED), self.now_object)
+        set_slot(slot(<PyObject*>item, ITEM_STATE), 0)
+        return item
 
     cdef bint delete(self, object key, bint* was_there) except -1:
         """Have the store remove a key, and count it. Return False if the journal rejects that."""
@@ -436,10 +453,25 @@ cdef inline Py_ssize_t write_number(char* place, uint64_t number) noexcept:
     return size
 
 
-cdef inline uint32_t deadline_of(object entry) noexcept:
-    """Return a small entry's expiry time; 0 if it never expires."""
-    cdef const char* end = PyBytes_AS_STRING(entry) + PyBytes_GET_SIZE(entry)
+cdef inline int64_t deadline_of(PyObject* entry) except -1:
+    """Return an entry's expiry time; 0 if it never expires."""
+    cdef const char* end
+    if not PyBytes_CheckExact(<object>entry):
+        return PyLong_AsSsize_t(<object>slot(entry, ITEM_DEADLINE)[0])
+    end = PyBytes_AS_STRING(<object>entry) + PyBytes_GET_SIZE(<object>entry)
     return 0 if (end - 1)[0] == PLAIN else read32(end - EXPIRING_BYTES)
+
+
+cdef inline Py_ssize_t size_of(PyObject* entry) noexcept:
+    """Return what `len` of an entry does."""
+    if PyBytes_CheckExact(<object>entry):
+        return PyBytes_GET_SIZE(<object>entry)
+    return PyBytes_GET_SIZE(<object>slot(entry, ITEM_WIRE_BYTES)[0]) + ITEM_COST
+
+
+cdef inline bint is_tracked(PyObject* entry) except -1:
+    """Tell whether a value that replaces this entry must be tracked, too."""
+    return not PyBytes_CheckExact(<object>entry) and PyLong_AsSsize_t(<object>slot(entry, ITEM_STATE)[0]) & TRACKED
 
 
 cdef object small_entry(const char* words, Py_ssize_t words_size, const char* value, Py_ssize_t size, uint32_t deadline):

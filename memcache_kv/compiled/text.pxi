@@ -46,6 +46,8 @@ cdef Py_ssize_t text_request(
     """Carry out a request. Return the length of its data block; -1 if it is not carried out here."""
     cdef Py_ssize_t size = end - line, block_size = 0
     cdef bint is_done = False
+    if size > 4 and line[size - 1] == SPACE:  # mc-crusher ends its lines with one
+        end, size = end - 1, size - 1
     if size < 4:
         is_done = size == 2 and block - line == 4 and memcmp(line, b"mn", 2) == 0  # shorter lines are errors
         if is_done:
@@ -227,7 +229,7 @@ cdef bint store_value(
     elif PyBytes_GET_SIZE(key) + length + (FLAGS_BYTES if flags[0] != ZERO else 0) > table.largest_bytes:
         return False
     else:
-        is_stored = table.put_by_store(key, small_entry(words, size, block, length, 0), deadline)
+        is_stored = table.put(key, table.new_item(small_entry(words, size, block, length, 0), deadline), True)
     table.counts.sets += is_stored
     if is_stored and table.counts_prefixes:
         add_prefix(table.stored, table.delimiter, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))

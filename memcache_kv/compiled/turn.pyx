@@ -33,7 +33,7 @@ from memcache_kv.compiled.slots cimport (
 from threading import get_ident
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.store.entry import ENTRY_COST_BYTES, Item
+from memcache_kv.store.entry import ENTRY_COST_BYTES, ITEM_COST_BYTES, Item
 
 cdef extern from *:
     """
@@ -45,6 +45,7 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &now);
         return now.tv_sec + now.tv_nsec * 1e-9;
     }
+    #define PyType_GenericAlloc(kind, count) (PyType_GenericAlloc)((PyTypeObject *)(kind), count)
     static inline int clear_list(PyObject *list) {
         return PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, NULL);
     }
@@ -70,6 +71,9 @@ cdef extern from *:
     Py_ssize_t recv(int fd, void* data, size_t size, int flags) nogil
     Py_ssize_t send(int fd, const void* data, size_t size, int flags) nogil
     object PyObject_CallNoArgs(object function)
+    object PyType_GenericAlloc(object kind, Py_ssize_t count)
+    int PyGC_Disable()
+    int PyGC_Enable()
     double monotonic_seconds() nogil
     void* memmem(const void* text, size_t text_size, const void* part, size_t part_size)
     const Py_ssize_t PY_SSIZE_T_MAX

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.all import PARTS, effort_of, main, parse_arguments
 from benchmarks.charts import Bars
 from benchmarks.durability_report import Column, Section
+from benchmarks.part_saturated import NO_CRUSHER
 from benchmarks.parts import FULL, QUICK, Effort, Findings
 from benchmarks.recorded_traces import INTERRUPTED
 from benchmarks.rounds import Tell
@@ -70,9 +71,13 @@ def test_an_interpreter_that_can_not_run_the_server_ends_the_run(capsys: pytest.
 @pytest.mark.long
 def test_a_short_run_names_its_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMCACHED", "/none")
-    assert main(["--quick", "--only", "start,tls,threads,always,replay,rewrite", "--output", str(tmp_path)]) == 0
+    monkeypatch.setenv("MC_CRUSHER", "/none")
+    assert (
+        main(["--quick", "--only", "start,saturated,tls,threads,always,replay,rewrite", "--output", str(tmp_path)]) == 0
+    )
     parts = json.loads((tmp_path / "benchmarks.json").read_text())["parts"]
-    assert list(parts) == ["start", "tls", "threads", "always", "replay", "rewrite"]
+    assert parts["saturated"]["sections"][0]["notes"] == [NO_CRUSHER]
+    assert list(parts) == ["start", "saturated", "tls", "threads", "always", "replay", "rewrite"]
     labels = [way.label for way in effort_of(parse_arguments([])).ways]
     for name in ("tls", "threads", "always", "replay", "rewrite"):
         servers = {str(row) for section in parts[name]["sections"] for row in section["rows"]}

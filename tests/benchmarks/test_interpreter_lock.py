@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.interpreter_lock import LAYOUT, Held, InterpreterLock, NoLockError, parse_mappings, places
+from memcache_kv.compiled import HAS_GIL
 from tests.program import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read Linux' /proc")
 SPIN = "print(flush=True)\nwhile True: pass"
+with_lock = pytest.mark.skipif(not HAS_GIL, reason="a free-threaded interpreter has no lock")
 WAIT = "import signal\nprint(flush=True)\nsignal.pause()"
 
 
@@ -28,6 +30,7 @@ def process(program: str) -> Iterator[subprocess.Popen[bytes]]:
             found.kill()
 
 
+@with_lock
 def test_a_process_that_computes_holds_its_lock() -> None:
     with process(SPIN) as busy, InterpreterLock(busy.pid, sys.executable) as lock:
         held = lock.watch(0.1, [])
@@ -35,6 +38,7 @@ def test_a_process_that_computes_holds_its_lock() -> None:
         assert held.share == 1
 
 
+@with_lock
 def test_a_process_that_waits_does_not() -> None:
     with process(WAIT) as idle, InterpreterLock(idle.pid, sys.executable) as lock:
         give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -42,6 +46,7 @@ def test_a_process_that_waits_does_not() -> None:
             assert time.monotonic() < give_up_at
 
 
+@with_lock
 def test_looks_at_a_process_that_is_on_no_core_do_not_count() -> None:
     with process(WAIT) as idle, InterpreterLock(idle.pid, sys.executable) as lock:
         give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -49,6 +54,7 @@ def test_looks_at_a_process_that_is_on_no_core_do_not_count() -> None:
             assert time.monotonic() < give_up_at
 
 
+@with_lock
 def test_a_process_that_runs_another_program_has_no_such_lock() -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         try:
@@ -56,6 +62,12 @@ def test_a_process_that_runs_another_program_has_no_such_lock() -> None:
                 InterpreterLock(other.pid, sys.executable)
         finally:
             other.kill()
+
+
+@pytest.mark.skipif(HAS_GIL, reason="this interpreter has a lock")
+def test_a_free_threaded_interpreter_has_no_lock() -> None:
+    with pytest.raises(NoLockError, match="runs without a lock"):
+        InterpreterLock(os.getpid(), sys.executable)
 
 
 def test_an_interpreter_that_can_not_be_asked_is_reported() -> None:

@@ -2,10 +2,12 @@
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,43 @@ def is_built() -> bool:
 def test_the_build_reads_the_same_variable() -> None:
     assert f'os.environ.get("{PURE_VARIABLE}") == "1"' in Path(compiled_file).with_name("build.py").read_text()
     assert ("compiled" if ACCELERATED else "pure Python") == FLAVOR
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter always has a lock")
+def test_on_a_free_threaded_interpreter_nothing_turns_the_interpreter_lock_on(tmp_path: Path) -> None:
+    flags = ("-p", "0", "-l", "127.0.0.1", "--journal", str(tmp_path / "journal"))
+    with Program(*flags, PYTHONWARNINGS="error", PYTHON_GIL="", **PROFILED) as server:
+        assert server.ask(b"set key 0 0 5\r\nvalue\r\n") == b"STORED\r\n"
+        assert server.end() == 0
+    assert b"global interpreter lock" not in server.said
+    expected = {"journal_decoder", "journal_encoder"} if ACCELERATED else set()
+    assert compiled_modules(server.said) == {f"memcache_kv.compiled.{name}" for name in expected}
+
+
+def can_compile() -> bool:
+    """Tell whether there are a compiler, as an installation would find it, and Python's headers."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    include = [f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")]
+    try:
+        checked = subprocess.run(
+            [*compiler, *include, "-fsyntax-only", "-x", "c", "-"],
+            input=b"#include <Python.h>\n",
+            stderr=subprocess.DEVNULL,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+    except OSError:
+        return False
+    return checked.returncode == 0
+
+
+def test_in_ci_the_modules_are_compiled_where_they_can_be() -> None:
+    """An installation goes on after an error in a module's source, so that this has to tell of it."""
+    if not os.environ.get("CI"):
+        pytest.skip("an installation without compiled modules is an error in CI only")
+    if not can_compile():
+        pytest.skip("no C compiler, or no headers of Python")
+    assert is_built(), "the modules were not compiled: `pip install -v .` says why"
 
 
 # Installations
@@ -150,6 +189,19 @@ def test_an_installation_works_and_its_build_says_in_one_line_when_nothing_was_c
     assert bool(made.modules) == (flavor == "compiled")
     assert len(lines) == (flavor != "compiled")
     made.works(flavor, tmp_path / "journal")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(BUILD_SECONDS + PATIENCE_SECONDS)
+@pytest.mark.parametrize("error", ["cdef int = = 1\n", 'cdef extern from "no_such_header.h":\n    int missing\n'])
+def test_an_error_in_a_source_leaves_an_installation_without_compiled_modules(
+    source: Path, tmp_path: Path, error: str
+) -> None:
+    with (source / "memcache_kv/compiled/journal_decoder.pyx").open("a") as file:
+        file.write(error)
+    made = Installation(source, tmp_path / "installed")
+    assert not made.modules
+    assert made.said.count("memcache_kv is installed as pure Python") == 1
 
 
 @pytest.mark.long

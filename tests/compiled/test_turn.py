@@ -283,6 +283,39 @@ def test_short_turns_do_the_same(steps: list[Step], requests: int) -> None:
     compare(lambda is_compiled: Side(is_compiled, Settings(max_reqs_per_event=requests)), steps)
 
 
+LARGE_SETS: st.SearchStrategy[Step] = st.builds(
+    lambda key, exptime, size, end: ("text", b"set %b 3 %d %d%b\r\n%b\r\n" % (key, exptime, size, end, b"L" * size)),
+    st.sampled_from([b"a", b"brief", b"big", b"named", b"new"]), st.sampled_from([0, 60]),
+    st.sampled_from([1, 4076, 4077, 4078, 4079, 4080, 5000, 9000]), st.sampled_from([b"", b" noreply"]),
+)  # fmt: skip
+OTHER_STEPS: st.SearchStrategy[Step] = st.sampled_from([
+    ("text", b"get a brief big named new\r\n"), ("text", b"mg a v t h l\r\n"), ("text", b"mg big s h\r\n"),
+    ("text", b"gets a\r\n"), ("text", b"delete big\r\n"), ("text", b"touch new 5\r\n"), ("text", b"incr a 1\r\n"),
+    ("seconds", 1), ("seconds", 120), ("refuses", True), ("refuses", False), ("other", b"flush_all\r\n"),
+    ("other", b"stats detail on\r\n"),
+])  # fmt: skip
+
+
+@slowly
+@given(st.lists(LARGE_SETS | OTHER_STEPS, max_size=20))
+def test_large_values_do_the_same(steps: list[Step]) -> None:
+    compare(Side, steps)
+
+
+def test_a_large_value_is_stored_without_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = Side(True)
+    requests = side.around.context.requests
+    assert requests is not None
+
+    def fail(self: Store, key: bytes, entry: Entry) -> None:
+        raise AssertionError("the store was called")
+
+    monkeypatch.setattr(Store, "put", fail)
+    for exptime in (0, 60, 0):
+        line = b"set big 0 %d 9000\r\n%b\r\n" % (exptime, b"x" * 9000)
+        assert requests.run_text(side.text.protocol, line, 0, 9) == (len(line), 1)
+
+
 @slowly
 @given(scripts)
 def test_while_watchers_must_wait_the_same_is_counted(steps: list[Step]) -> None:
@@ -304,6 +337,23 @@ def test_requests_that_are_observed_are_compiled() -> None:
     )
 
 
+def test_a_space_at_the_end_of_a_line_leaves_it_compiled() -> None:
+    side = Side(True)
+    requests = side.around.context.requests
+    assert requests is not None
+    for data in (
+        b"set a 0 0 1 \r\n1\r\n",
+        b"get a \r\n",
+        b"get a b \r\n",
+        b"mg a v \r\n",
+        b"incr a 1 \r\n",
+        b"delete a \r\n",
+    ):
+        assert requests.run_text(side.text.protocol, data, 0, 9) == (len(data), 1)
+    for data in (b"get \r\n", b"get  \r\n", b"get a  \r\n", b"mn \r\n"):
+        assert requests.run_text(side.text.protocol, data, 0, 9) == (0, 0)
+
+
 @slowly
 @given(scripts, st.sampled_from([
     Settings(disable_cas=True), Settings(disable_evictions=True), Settings(max_item_size=10_000),
@@ -314,17 +364,18 @@ def test_any_settings_do_the_same(steps: list[Step], options: Settings) -> None:
 
 
 @settings(max_examples=MANY // 3, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.sampled_from([b"set", b"get", b"ms", b"mg", b"incr"]), st.integers(0, 400)),
+@given(st.lists(st.tuples(st.sampled_from([b"set", b"large", b"get", b"ms", b"mg", b"incr"]), st.integers(0, 400)),
                 min_size=200, max_size=900), st.sampled_from([1, 7, 100]))  # fmt: skip
 def test_evictions_are_the_same(requests: list[tuple[bytes, int]], at_once: int) -> None:
     forms = {
         b"set": b"set key%d 0 0 1000\r\n" + b"v" * 1000 + b"\r\n",
+        b"large": b"set key%d 0 50 5000\r\n" + b"v" * 5000 + b"\r\n",
         b"ms": b"ms key%d 1000 T100\r\n" + b"v" * 1000 + b"\r\n",
         b"get": b"get key%d\r\n",
         b"mg": b"mg key%d v\r\n",
         b"incr": b"incr key%d 1\r\n",
     }
-    compiled, interpreted = (Side(each, Settings(memory_limit=1 << 18, max_item_size=4096)) for each in (True, False))
+    compiled, interpreted = (Side(each, Settings(memory_limit=1 << 18, max_item_size=8192)) for each in (True, False))
     for start in range(0, len(requests), at_once):
         step = ("text", b"".join([forms[command] % number for command, number in requests[start : start + at_once]]))
         assert compiled.take(step) == interpreted.take(step)
@@ -344,6 +395,7 @@ def test_a_real_journal_gets_the_same(tmp_path: Path) -> None:
             side.take(step)
         for line in (
             b"set x 5 60 2 noreply\r\nhi\r\nincr a 4\r\ndelete b\r\n",
+            b"set large 1 0 6000\r\n%b\r\nset large 1 50 5000\r\n%b\r\n" % (b"x" * 6000, b"y" * 5000),
             b"touch v 9\r\nms y 1 T5\r\ny\r\nmd a\r\n",
         ):
             side.take(("text", line))

@@ -1,9 +1,7 @@
 """Many threads in one store, switched as often as the interpreter can."""
 
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -19,14 +17,7 @@ from tests.protocol.context_factory import Conversation, Surroundings
 THREADS = 8
 ROUNDS = 2000
 
-
-@pytest.fixture(autouse=True)
-def _frequent_switches() -> Iterator[None]:
-    """Let the interpreter switch threads hundreds of times as often as usual."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
+pytestmark = pytest.mark.usefixtures("frequent_switches")
 
 
 def check_accounting(store: Store) -> None:

@@ -133,6 +133,6 @@ values = st.one_of(
     st.sampled_from(LARGE * 4 + NEAR_THE_LIMIT),
 )
 wide_numbers = st.sampled_from((b"0", b"5", b"10", b"18446744073709551600")).map(lambda number: number.ljust(20))
-line_ends = st.sampled_from((b"\r\n",) * 12 + (b"\n",) * 3 + (b"\r\r\n",))
+line_ends = st.sampled_from((b"\r\n",) * 12 + (b"\n",) * 3 + (b" \r\n",) * 2 + (b"\r\r\n",))
 far_words = st.sampled_from(((),) * 20 + tuple((b"x",) * number for number in range(14, 24)))
 """Words behind those that a command has: noreply counts among the first 23 only."""

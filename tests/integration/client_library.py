@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import os
 import sys
+import sysconfig
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -15,14 +16,17 @@ TIMEOUT = 30.0
 """Seconds after which a client gives up; never reached in passing."""
 
 
-def require(module: str, last_python: tuple[int, int] | None = None) -> None:
+def require(module: str, last_python: tuple[int, int] | None = None, free_threaded: bool = True) -> None:
     """Skip the tests of a file where this client is not installed; fail where CI demands that it is.
 
-    `last_python` is the last version for which there is a wheel of it.
+    `last_python` is the last version for which there is a wheel of it. `free_threaded` tells whether there is one for
+    free-threaded interpreters.
     """
     if importlib.util.find_spec(module) is not None:
         return
     has_wheel = last_python is None or sys.version_info[:2] <= last_python
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        has_wheel = has_wheel and free_threaded
     if os.environ.get("CI") and has_wheel:
         pytest.fail(f"{module} is not installed: pip install -e '.[peers]'")
     pytest.skip(f"{module} is not installed (extra peers)", allow_module_level=True)

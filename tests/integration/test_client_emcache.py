@@ -14,7 +14,7 @@ from tests.integration.client_library import TIMEOUT, Loop, require
 from tests.integration.conftest import MakeServer
 from tests.integration.wire import RunningServer, Wire, poll_until
 
-require("emcache")
+require("emcache", free_threaded=False)
 
 from emcache import (  # noqa: E402
     Client,

@@ -69,7 +69,7 @@ def refused(certificates: Certificates, port: int, context: ssl.SSLContext | Non
 def test_pymemcache_works_over_tls(certificates: Certificates, start: Start, with_client: bool) -> None:
     mode = f"ssl_verify_mode={2 * with_client},ssl_ca_cert={certificates.authority}"
     program = start(suboptions=mode)
-    client = Client(("localhost", program.port), tls_context=certificates.context(with_client))
+    client = Client(("127.0.0.1", program.port), tls_context=certificates.context(with_client))
     assert client.set("a", b"x" * 100_000, noreply=False)
     assert client.get("a") == b"x" * 100_000
     assert client.delete("a", noreply=False)

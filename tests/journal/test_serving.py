@@ -32,7 +32,7 @@ from tests.program import run_to_its_end
 @contextmanager
 def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | None = None) -> Iterator[Server]:
     """Run a server on this journal; its log is in `said`."""
-    settings = Settings(port=0, listen=("127.0.0.1",), journal=directory, fsync=fsync)
+    settings = Settings(port=0, listen=("127.0.0.1",), journal=directory, fsync=fsync, threads=1)
     service = Server(settings, clock, Log(stream=io.StringIO()))
     service.start()
     try:

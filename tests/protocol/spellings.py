@@ -8,7 +8,7 @@ FORMS = (
     b"0%d", b"%011d", b"%012d", b"%020d", b"%021d", b"%022d", b"%023d", b"%099d", b"+%d", b"-%d", b"--%d", b"+0%d",
     b"\t%d", b"%d\t", b"%d\tx", b"%dx", b"%d\0", b"\0%d", b"%d.0",
 )  # fmt: skip
-LINE_ENDS = (b"\r\n",) * USUAL + (b"\n",) * 3 + (b"\r\r\n",)
+LINE_ENDS = (b"\r\n",) * USUAL + (b"\n",) * 3 + (b" \r\n",) * 3 + (b"  \r\n", b" \n", b"\r\r\n")
 
 
 def spelled(number: int) -> st.SearchStrategy[bytes]:

@@ -121,7 +121,9 @@ class FastPath(Session):
     def _answer_get(self, keys: bytes) -> bool:
         """Reply to a get; keys: the words after the command. Return False, without doing anything, for another form."""
         if SPACE in keys:
-            return self._answer_keys(keys)
+            if keys.find(b" ") < len(keys) - 1:
+                return self._answer_keys(keys)
+            keys = keys[:-1]
         store, counters = self.store, self.counters
         entry = store.tables[hash(keys) & store.mask].get(keys)
         if entry.__class__ is bytes and entry[-1] == PLAIN:  # so the key has no line feed
