@@ -7,27 +7,38 @@ durable, and so is its name, before a manifest names it. An old file is removed 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from memcache_kv.errors import JournalLost
+from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
-from memcache_kv.journal.disk import File, write_all
+from memcache_kv.journal.disk import File, last_line, write_all
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
+    START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
     Manifest,
     Part,
     base_name,
     increment_name,
+    new_id,
     number_of,
     replace_manifest,
 )
-from memcache_kv.journal.record import FORMAT_VERSION
+from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, parse_line, stated_crc
 
-StartLine = Callable[[int], bytes]
-"""Return the start record of a new file. The argument is the previous file's length in bytes if no manifest has it yet,
-or else 0."""
+
+class StartLine(Protocol):
+    """Returns the start record of a new file."""
+
+    def __call__(self, after: int = 0, follows: str = "") -> bytes:
+        """Return it as the line that would be the first of a file.
+
+        after: the previous file's length in bytes if no manifest has it yet, or else 0. follows: the checksum of that
+        file's last record, as a line states it.
+        """
 
 
 class JournalFiles:
@@ -44,6 +55,7 @@ class JournalFiles:
     def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
         self.directory = directory.path
         self.disk = directory.disk
+        self.id = manifest.id if manifest is not None and manifest.id else new_id()
         self._lock = directory
         self._start_line = start_line
         self.base: Part | None = None
@@ -55,6 +67,14 @@ class JournalFiles:
         """Its length up to the last complete record."""
         self.synced_bytes = 0
         """How much of it is on disk."""
+        self.chain = 0
+        """The checksum of its last complete record, which the next one continues."""
+        self._synced_chain = 0
+        """The checksum of the last record that is on disk."""
+        self.claimed_bytes = 0
+        """How much of it is on disk by what the manifest or a record says."""
+        self.follows = ""
+        """The checksum of the last record of the file before, as its start record states it."""
         self.is_open = False
         self.file: File
         self._is_torn = False
@@ -74,25 +94,48 @@ class JournalFiles:
             self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
             self.bytes = manifest.increments[-1].bytes
 
-    def open(self, first_line: bytes) -> None:
+    def open(self, first_line: StartLine) -> None:
         """Start writing with the start record of this run, which is on disk when this returns.
 
-        Raises OSError and JournalLost; then it may be called again.
+        A file of an older format is closed, and the next one continues it. Raises OSError and JournalLost; then it may
+        be called again.
         """
-        if self.name:
+        if not self.name:
+            data, chain = rechained(first_line(), 0)
+            self.file, self.bytes = self._create(increment_name(1), data)
+            self.name = increment_name(1)
+            self._all_known_synced(chain)
+            self._swap()
+        elif self._is_chained():
             self._continue(first_line)
         else:
-            self.file, self.bytes = self._create(increment_name(1), first_line)
-            self.name, self.synced_bytes = increment_name(1), self.bytes
-            self._swap()
+            self._leave_older_format(first_line)
         self.is_open = True
 
-    def _continue(self, first_line: bytes) -> None:
+    def _is_chained(self) -> bool:
+        """Tell whether the last file is in the present format, or has no record yet."""
+        first = self.disk.read_range(self.directory / self.name, 0, START_LIMIT_BYTES).partition(b"\n")[0]
+        return not first or parse_line(first).version >= CHAINED_VERSION
+
+    def _leave_older_format(self, first_line: StartLine) -> None:
         path = self.directory / self.name
-        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since it was read
+        self.bytes = self.disk.size(path)
         self.file = self.disk.append_to(path)
         try:
-            self.append(first_line)
+            self.file.sync()
+            self.synced_bytes, self._synced_chain = self.bytes, self._chain_at(self.name, self.bytes)
+            self._go_on_with(b"", [*self.closed, Part(self.name, self.bytes)], first_line)
+        except (OSError, JournalLost):
+            self.file.close()
+            raise
+
+    def _continue(self, first_line: StartLine) -> None:
+        path = self.directory / self.name
+        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since it was read
+        self.chain = self._chain_at(self.name, before)
+        self.file = self.disk.append_to(path)
+        try:
+            self.append(*rechained(first_line(), self.chain))
             self.sync()
             self.check_lock()
             replace_manifest(self.directory, self.disk, self.manifest)
@@ -101,6 +144,7 @@ class JournalFiles:
                 self.file.truncate(before)  # otherwise every attempt would add a line
             self.file.close()
             raise
+        self.claimed_bytes = self.bytes
         self._names_unsynced = True
         try:
             self._store_identities()
@@ -108,6 +152,15 @@ class JournalFiles:
         except OSError:
             self.file.close()
             raise
+
+    def _chain_at(self, name: str, size: int) -> int:
+        """Return the checksum of a file's last record before this offset; 0 if there is none."""
+        return stated_crc(last_line(self.disk, self.directory / name, size)) if size else 0
+
+    def _all_known_synced(self, chain: int) -> None:
+        """Begin with an increment that is on disk as it is. chain: the checksum of its last record."""
+        self.synced_bytes = self.claimed_bytes = self.bytes
+        self.chain = self._synced_chain = chain
 
     @property
     def total_bytes(self) -> int:
@@ -123,10 +176,13 @@ class JournalFiles:
     def manifest(self) -> Manifest:
         """The manifest that describes the files as they are now."""
         last = Part(self.name, self.synced_bytes)
-        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last))
+        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last), self.id)
 
-    def append(self, data: bytes) -> None:
-        """Append complete records. If that fails, the part that was written is cut off again. Raises OSError."""
+    def append(self, data: bytes, chain: int) -> None:
+        """Append complete records. If that fails, the part that was written is cut off again. Raises OSError.
+
+        They must continue the present `chain`, which becomes that of the last of them.
+        """
         if self._is_torn:
             self.file.truncate(self.bytes)
             self._is_torn = False
@@ -139,6 +195,7 @@ class JournalFiles:
                 self._is_torn = False
             raise
         self.bytes += len(data)
+        self.chain = chain
 
     def sync(self, first: int = 0) -> None:
         """Wait until all appended records are on disk, from the increment of number `first` on.
@@ -148,7 +205,7 @@ class JournalFiles:
         """
         self._sync_closed(first)
         self.file.sync()
-        self.synced_bytes = self.bytes
+        self.synced_bytes, self._synced_chain = self.bytes, self.chain
         self.finish_swap()
 
     @property
@@ -182,7 +239,7 @@ class JournalFiles:
             self.obsolete.pop()
 
     def rotate(self, data: bytes = b"") -> int:
-        """Continue in a new increment that begins with the records `data`. Returns its number.
+        """Continue in a new increment that begins with the records `data`, with new checksums. Returns its number.
 
         All records appended so far must have been synced.
         """
@@ -197,7 +254,8 @@ class JournalFiles:
             self.file.truncate(self.bytes)
             self._is_torn = False
         number, path = self._next_increment()
-        whole = self._start_line(self.bytes) + data
+        follows = _as_stated(self.chain)
+        whole, chain = rechained(self._start_line(self.bytes, follows) + data, 0)
         file = self.disk.create(path)
         try:
             write_all(file, whole)
@@ -208,6 +266,7 @@ class JournalFiles:
         self.closed = [*self.closed, Part(self.name, self.bytes)]
         self.file.close()
         self.name, self.bytes, self.synced_bytes, self.file = path.name, len(whole), 0, file
+        self.chain, self._synced_chain, self.claimed_bytes, self.follows = chain, 0, 0, follows
         self._identities[path.name] = self._identity(path.name)
         self._names_unsynced = True
         return number
@@ -246,13 +305,20 @@ class JournalFiles:
             self.disk.remove(path)  # left by an attempt that failed
         return number, path
 
-    def _go_on_with(self, data: bytes, closed: list[Part]) -> int:
-        """Start a new increment after the increments `closed`, which replace the present ones."""
+    def _go_on_with(self, data: bytes, closed: list[Part], first_line: StartLine | None = None) -> int:
+        """Start a new increment after the increments `closed`, which replace the present ones.
+
+        first_line: returns its start record, if not as for other files that are started later.
+        """
         number, path = self._next_increment()
-        file, size = self._create(path.name, self._start_line(0) + data)
+        kept = [part for part in closed if part.bytes]
+        follows = self._end_of(kept[-1]) if kept else ""
+        start = (self._start_line if first_line is None else first_line)(0, follows)
+        whole, chain = rechained(start + data, 0)
+        file, size = self._create(path.name, whole)
         before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file)
         gone = {part.name for part in self.closed} | {self.name}
-        self.closed, self._unsynced = [part for part in closed if part.bytes], {}
+        self.closed, self._unsynced = kept, {}
         self.name, self.bytes, self.synced_bytes, self.file = path.name, size, size, file
         try:
             self._replace_manifest()
@@ -260,12 +326,19 @@ class JournalFiles:
             self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file = before
             file.close()
             raise
+        self._all_known_synced(chain)
+        self.follows = follows
         self._is_torn, self._sync_error = False, None
         self.obsolete += gone - {part.name for part in self.closed}
         before[-1].close()
         self._names_unsynced = True
         self.finish_swap()
         return number
+
+    def _end_of(self, part: Part) -> str:
+        """Return what the start record behind an increment of this length states about its last record."""
+        is_present = part.name == self.name and part.bytes == self.synced_bytes
+        return _as_stated(self._synced_chain if is_present else self._chain_at(part.name, part.bytes))
 
     def _create(self, name: str, data: bytes) -> tuple[File, int]:
         """Create a durable increment with these records. Returns the open file and its length."""
@@ -383,3 +456,8 @@ class JournalFiles:
         self._replace_manifest()
         self._names_unsynced = True
         self.finish_swap()
+
+
+def _as_stated(chain: int) -> str:
+    """Return a checksum as a line states it."""
+    return f"{chain:08x}"

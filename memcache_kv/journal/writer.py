@@ -6,12 +6,13 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
-from memcache_kv.journal.codec import encode_queue
+from memcache_kv.journal.codec import encode_queue, rechained
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import Manifest
@@ -64,6 +65,8 @@ class Batch(NamedTuple):
     """The records that were taken from the queue, encoded."""
 
     data: bytes
+    chain: int
+    """The checksum of the last of them."""
     position: int
     """The journal's position after these records are written."""
     queued_bytes: int
@@ -171,7 +174,7 @@ class Journal:
         """Start writing. Raises OSError; then it must be called again."""
         if self._prepare is not None:
             self._prepare()
-        self.files.open(self.start_line(stepped=self.stepped(0)))
+        self.files.open(partial(self.start_line, stepped=self.stepped(0)))
 
     def _begin_queue(self) -> None:
         self.queue: list[Entry] = []
@@ -197,6 +200,8 @@ class Journal:
         """The same at the time of the first record in the queue."""
         self.rotated_ahead = 0
         """The same at the time of the last `rotate`."""
+        self.rotated_follows = ""
+        """What the increment that the last `rotate` began states about the file before it."""
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -211,16 +216,16 @@ class Journal:
         self.failures = 0
         """How many times the disk began to fail."""
 
-    def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
+    def start_line(self, after: int = 0, follows: str = "", stepped: int | None = None) -> bytes:
         """Return the start record of a file.
 
-        after: the length of the previous file in bytes, if no manifest has it yet. stepped: the sum of the wall clock's
-        steps in seconds, if it has changed (see the method `stepped`).
+        after: the length of the previous file in bytes, if no manifest has it yet. follows: the checksum of its last
+        record. stepped: the sum of the wall clock's steps in seconds, if it has changed (see the method `stepped`).
         """
         now = int(self._unix_time())
         limit, items = self.room
         record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
-        record.stepped, record.after = stepped, after
+        record.stepped, record.after, record.id, record.follows = stepped, after, self.files.id, follows
         return line_of(record)
 
     def set_room(self, room: Room) -> None:
@@ -296,7 +301,7 @@ class Journal:
         with self.queue_lock:
             seconds, queue = wall_ahead - self._wall_ahead, self.queue
             if queue:
-                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
+                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)[0]]
             self._stepped_before = self._stepped_before or 0
             self._wall_ahead, self.unstamped_second = wall_ahead, now
             self._stamp_locked()
@@ -487,16 +492,19 @@ class Journal:
 
     def _write(self) -> None:
         """Write the queued records. Raises OSError; then they are still in the queue."""
-        batch = self._take()
+        stamp, synced_bytes = self._synced_stamp(), self.files.synced_bytes
+        batch = self._take(stamp)
         data = batch.data
         if not data:
             return
         try:
-            self.files.append(data)
+            self.files.append(data, batch.chain)
         except OSError as error:
             self._put_back([ENCODED, data], batch.wall_ahead)
             self._file_is_full = error.errno == errno.EFBIG
             raise
+        if stamp:
+            self.files.claimed_bytes = synced_bytes
         if self.synced == self.written:
             self._unsynced_since = self._monotonic()
         if self.fsync is not Fsync.NEVER:
@@ -504,28 +512,43 @@ class Journal:
             self.unsynced_bytes += len(data)
         self._count_written(batch)
 
-    def _take(self) -> Batch:
-        """Take all records from the queue and encode them. Those taken before have been written or put back."""
+    def _synced_stamp(self) -> bytes:
+        """Return a record that says how much of the file is on disk; empty if no more is than records say already.
+
+        A start refuses damage before that place, and cuts off what is damaged behind it.
+        """
+        synced = self.files.synced_bytes
+        if self.fsync is Fsync.NEVER or synced <= self.files.claimed_bytes:
+            return b""
+        return line_of(Record("time", synced=synced))
+
+    def _take(self, stamp: bytes = b"") -> Batch:
+        """Take all records from the queue and encode them. Those taken before have been written or put back.
+
+        stamp: a record that goes before them, if there are any.
+        """
         with self.queue_lock:
             queue, self.queue = self.queue, []
             position, queued_bytes = self.position, self.queued_bytes
             began, self._queue_ahead = self._queue_ahead, self._wall_ahead
         try:
-            return Batch(self._encoded(queue, queued_bytes, self._queue_ahead), position, queued_bytes, began)
+            return Batch(*self._encoded(queue, queued_bytes, self._queue_ahead, stamp), position, queued_bytes, began)
         except BaseException:
             self._put_back(queue, began)
             raise
 
-    def _encoded(self, queue: list[Entry], queued_bytes: int, wall_ahead: int) -> bytes:
+    def _encoded(self, queue: list[Entry], queued_bytes: int, wall_ahead: int, stamp: bytes) -> tuple[bytes, int]:
         """Encode queued records. Pauses now and then, except in a worker, whose clients wait for it."""
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, queued_bytes)
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
-        slices = []
+        first, chain = rechained(stamp if queue else b"", self.files.chain)
+        slices = [first]
         for start in range(0, len(queue), step):
             if start and get_ident() not in self.positions:
                 time.sleep(ENCODE_PAUSE_SECONDS)
-            slices.append(encode_queue(queue[start : start + step], wall_ahead))
-        return b"".join(slices)
+            data, chain = encode_queue(queue[start : start + step], wall_ahead, chain)
+            slices.append(data)
+        return b"".join(slices), chain
 
     def _put_back(self, queue: list[Entry], wall_ahead: int) -> None:
         with self.queue_lock:
@@ -592,7 +615,7 @@ class Journal:
         except (OSError, JournalLost):
             self._put_back([ENCODED, batch.data], batch.wall_ahead)
             raise
-        self.rotated_ahead = batch.wall_ahead
+        self.rotated_ahead, self.rotated_follows = batch.wall_ahead, self.files.follows
         self._count_written(batch)
         if waits:
             self._all_synced()

@@ -100,7 +100,7 @@ def carry_out(
             mended[file.part.name] = undo.enter_context(NewPart(path, disk, file.part.name))
             _mend(snapshot, file, mended[file.part.name], progress)
         last = undo.enter_context(NewPart(path, disk, increment_name(next_number(path, disk))))
-        last.write(start_line(cas))
+        last.write(start_line(cas, found.manifest.id))
         parts = {file.part.name: Part(file.part.name, file.whole_bytes) for file in plan.sound}
         parts |= {name: new.finish() for name, new in mended.items()}
         manifest = _manifest(found.manifest, parts, last.finish())
@@ -127,7 +127,7 @@ def _manifest(old: Manifest, parts: dict[str, Part], last: Part) -> Manifest:
 
 def _write_empty_base(base: NewPart, cas: int) -> Part:
     """Write an empty base in place of a lost one, whose absence would count as a loss again."""
-    base.write(start_line(cas))
+    base.write(start_line(cas, ""))
     base.write(line_of(Record("end", at=int(time.time()), count=1)))
     return base.finish()
 
