@@ -128,7 +128,7 @@ class PartReader:
         try:
             first = parse_line(line)  # check the line first: a damaged version is not a newer one
         except ValueError as error:
-            raise self.damaged(str(error)) from None
+            raise (self._refused if self._follows is None else self.damaged)(str(error)) from None
         if first.op != "start":
             raise JournalCorrupt(f"{self.path} does not begin with a start record: it is not a complete journal")
         check_version(first.version)
@@ -136,10 +136,10 @@ class PartReader:
         if first.version < CHAINED_VERSION:
             self.before = UNCHAINED
             return
-        if self._journal_id and first.id != self._journal_id:
+        if self._journal_id and first.id and first.id != self._journal_id:
             raise JournalCorrupt(
-                f"{self.path} belongs to another journal ({first.id or 'without an id'}, not {self._journal_id}): put "
-                "this journal's own file back"
+                f"{self.path} belongs to another journal ({first.id}, not {self._journal_id}): put this "
+                "journal's own file back"
             )
         if self._follows is not None and first.follows != self._follows:
             raise self.damaged("the file does not continue the one before it: it is of another time, or that one is")
@@ -179,8 +179,8 @@ class PartReader:
 
     def _words(self, why: str, behind: int) -> str:
         return (
-            f"{self.path} is damaged at offset {self.offset + behind}: {why}. Put a copy back, or see what can be saved "
-            f"with `memcache-kv journal repair {self.path.parent}`"
+            f"{self.path} is damaged at offset {self.offset + behind}: {why}. Put a copy back, or see what can be "
+            f"saved with `memcache-kv journal repair {self.path.parent}`"
         )
 
 
@@ -202,7 +202,7 @@ class JournalReader:
         self._reader: PartReader | None = None
 
     @property
-    def bytes(self) -> int:
+    def read_bytes(self) -> int:
         """How much was read."""
         return self._before + (self._reader.offset if self._reader is not None else 0)
 
@@ -220,7 +220,7 @@ class JournalReader:
         """
         previous: PartReader | None = None
         for part in self._manifest.parts:
-            self._before = self.bytes
+            self._before = self.read_bytes
             self.is_in_base = part is self._manifest.base
             self._reader = reader = self._reader_of(part, previous)
             try:

@@ -248,8 +248,8 @@ def queue_lines(queue: list[Entry], wall_ahead: int = 0, chain: int = 0) -> tupl
 
 def _other_bodies(key: bytes, entry: Entry, wall_ahead: int) -> list[bytes]:
     """Return the bodies of lines that are encoded already, or that of an Item."""
-    is_encoded = key == ENCODED and isinstance(entry, bytes)
-    return _bodies_of(entry if is_encoded else entry_line(key, entry, wall_ahead))
+    encoded = entry if key == ENCODED and isinstance(entry, bytes) else entry_line(key, entry, wall_ahead)
+    return _bodies_of(encoded)
 
 
 def _set_bodies(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> list[bytes]:

@@ -100,9 +100,9 @@ def recover(
     """Apply a journal's records to a store, in order.
 
     What follows the last record that can be trusted is a tail if nothing of it is known to have been on disk: an
-    unfinished line, or lost pages. It is copied to a file beside the journal and cut off; if `cuts` is false, the caller
-    must call its `cut`. The journal goes on with the manifest in the result. progress: called after each block that was
-    read.
+    unfinished line, or lost pages. It is copied to a file beside the journal and cut off; if `cuts` is false, the
+    caller must call its `cut`. The journal goes on with the manifest in the result. progress: called after each block
+    that was read.
 
     Raises JournalCorrupt, with the file and the offset, for any other damage, and JournalError if a file can't be read
     or has a newer format.
@@ -140,8 +140,8 @@ def _read(
         total_bytes = journal.total_bytes
         for _ in journal.blocks(reading.apply_block):
             if progress is not None:
-                progress(journal.bytes, total_bytes, found.records)
-        found.bytes = journal.bytes
+                progress(journal.read_bytes, total_bytes, found.records)
+        found.bytes = journal.read_bytes
         reading.finish()
         found.tail = journal.tail
         if found.tail is not None:

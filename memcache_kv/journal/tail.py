@@ -155,9 +155,11 @@ class Tail:
                 f"{self.path.parent}: the last record was not finished; "
                 f"cut off its {self.bytes} bytes and kept them{zeros} in {self.copy}"
             )
-        aside = f"; set aside {', '.join(self.aside)}, which came after it" if self.aside else ""
-        cut = f"; cut off {self.bytes:,} bytes, about {self.lines:,} records, and kept them{zeros} in {self.copy}"
+        rest = f"; set aside {', '.join(self.aside)}, which came after it" if self.aside else ""
+        if self.bytes:
+            cut = f"; cut off {self.bytes:,} bytes, about {self.lines:,} records, and kept them{zeros} in {self.copy}"
+            rest = cut + rest
         return (
-            f"{self.path}: no valid record follows at offset {self.offset:,}, and nothing from there on is known to have "
-            f"been on disk, as after a power loss; all records before it are kept{cut if self.bytes else ''}{aside}"
+            f"{self.path}: no valid record follows at offset {self.offset:,}, and nothing from there on is known to "
+            f"have been on disk, as after a power loss; all records before it are kept{rest}"
         )

@@ -111,6 +111,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--yes", action="store_true", help="repair the journal")
     command.add_argument(
+        "--cut-at-first-damage",
+        action="store_true",
+        help="keep everything before the first damage and nothing behind it, instead of every intact record",
+    )
+    command.add_argument(
         "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
         help="do nothing if more bytes would be lost; `any` allows even an unknown loss (default: %(default)s)",
     )  # fmt: skip
@@ -196,7 +201,7 @@ def run_repair(options: argparse.Namespace) -> int:
     with _locked(options.directory) as directory:
         with _progress(options, "checking") as progress:
             found = verify(options.directory, progress)
-        plan = make_plan(found)
+        plan = make_plan(found, options.cut_at_first_damage)
         if not plan.steps:
             say("there is nothing to repair")
             return OK

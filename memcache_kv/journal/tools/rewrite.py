@@ -82,6 +82,11 @@ class NewPart:
         """The file's entry for a manifest."""
         return Part(self.name, self.bytes)
 
+    @property
+    def end(self) -> str:
+        """What the start record of the file behind it must state about its last record."""
+        return f"{self._chain:08x}"
+
     def place(self) -> None:
         """Give the file its name. The caller must sync the directory. Raises OSError."""
         self._disk.rename(self._temporary, self._path)

@@ -153,7 +153,7 @@ def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterat
     for records in reader.blocks(_records_of):
         count += len(records)
         if progress is not None:
-            progress(reader.bytes, snapshot.total_bytes, count)
+            progress(reader.read_bytes, snapshot.total_bytes, count)
         yield reader.is_in_base, records
 
 

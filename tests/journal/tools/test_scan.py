@@ -7,9 +7,11 @@ import pytest
 from memcache_kv.journal.record import Record, line_of, set_line
 from memcache_kv.journal.tools import scan as scan_module
 from memcache_kv.journal.tools.scan import Damage, Found, Tail, Whole, scan
+from tests.journal.journals import chained
 
 LINES = [set_line(b"key-%d" % number, number, 0, 0, b'a "quoted" value\n{"crc":"%d' % number) for number in range(8)]
-DATA = b"".join(LINES)
+DATA = chained(*LINES)
+LINES = DATA.splitlines(keepends=True)
 
 
 def keys_in(found: list[Found]) -> list[str]:
@@ -115,7 +117,7 @@ def test_a_file_full_of_zeros_is_damage_in_pieces_that_are_not_all_kept(monkeypa
 
 def test_a_record_longer_than_the_longest_wait_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_module, "LONGEST_WAIT_BYTES", 1000)
-    data = line_of(Record("set", key="large", value="x" * 50_000)) + LINES[0]
+    data = chained(line_of(Record("set", key="large", value="x" * 50_000)), LINES[0])
     found = list(scan(in_blocks(data, 512)))
     assert keys_in(found) == ["large", "key-0"]
     assert not damages_in(found)
