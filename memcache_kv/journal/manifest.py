@@ -64,6 +64,12 @@ class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=Tru
             return 0
         return self.named_bytes if behind == self.unnamed else part.bytes
 
+    def may_end_early(self, part: Part) -> bool:
+        """Tell whether the end of a file may not be on disk: it is the last, or was closed without waiting for that."""
+        if part is self.base:
+            return False
+        return len(self.increments) - 1 - self.increments.index(part) <= self.unnamed
+
     def up_to(self, part: Part) -> Manifest:
         """Return the manifest without the increments behind this one, which is not closed any more."""
         increments = (*self.increments[: self.increments.index(part)], Part(part.name, self.synced_bytes(part)))

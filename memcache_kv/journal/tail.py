@@ -33,7 +33,7 @@ LINE_START_BYTES = 32
 
 def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part, offset: int) -> bool:
     """Tell whether something at this offset of a file, or behind it, is known to have been on disk. Raises OSError."""
-    if part is manifest.base or manifest.synced_bytes(part) > offset:
+    if not manifest.may_end_early(part) or manifest.synced_bytes(part) > offset:
         return True
     path = directory / part.name
     return any(claimed > offset for claimed in _claims_behind(disk, path, offset, disk.size(path)))

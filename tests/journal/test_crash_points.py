@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from memcache_kv.journal import Fsync, Journal, Recovered, recovery, writer
+from memcache_kv.journal import Fsync, Journal, Recovered, writer
 from memcache_kv.journal.disk import write_all
 from memcache_kv.journal.files import JournalFiles
+from memcache_kv.journal.tail import Tail
 from tests.journal.crash_checks import Violation
 from tests.journal.crash_runs import FAULTS, Rig, play_runs
 from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk, SimulatedFile
@@ -22,7 +23,7 @@ from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk, SimulatedFi
 pytestmark = pytest.mark.long
 
 POINTS = 5000
-GARBAGE_POINTS = 1500
+PAGES_POINTS = 1500
 POINTS_TO_FIND_A_BUG = 50_000
 FAILING_SYNCS = tuple(fault for fault in FAULTS if fault[0] == ("sync",))
 FAILING_WRITES = tuple(fault for fault in FAULTS if fault[0][0] == "write" and len(fault[0]) == 2)
@@ -50,9 +51,9 @@ def test_a_crash_after_any_operation_loses_nothing_that_was_promised(
     assert min(totals.by[name] for name in ("during a compaction", "during a fault", "while changes are refused")) > 50
 
 
-def test_garbage_behind_what_was_synced_is_refused_or_cut_off_and_never_taken_for_records(seed: int) -> None:
-    totals = play_runs(seed, GARBAGE_POINTS, Rig(losses=(Loss.GARBAGE,)))
-    assert totals.points >= GARBAGE_POINTS
+def test_pages_that_are_lost_out_of_order_are_cut_off_and_refuse_no_start(seed: int) -> None:
+    totals = play_runs(seed, PAGES_POINTS, Rig(losses=(Loss.PAGES,)))
+    assert totals.points >= PAGES_POINTS
 
 
 # That the check would find what may be wrong: each of these bugs was planted.
@@ -198,10 +199,11 @@ class RemovesTooEarly(JournalFiles):
 class LeavesTornRecords(JournalFiles):
     """Appends behind what a failed write has left."""
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes, chain: int) -> None:
         """Write, and cut nothing off."""
         write_all(self.file, data)
         self.bytes += len(data)
+        self.chain = chain
 
 
 @pytest.mark.parametrize("files", [RemovesTooEarly, LeavesTornRecords])
@@ -218,7 +220,7 @@ def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytes
 
 
 def test_the_check_finds_a_torn_record_that_is_left_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "cut_tail", lambda *arguments: None)
+    monkeypatch.setattr(Tail, "cut", lambda self: None)
     finds_a_violation(seed, Rig())
 
 

@@ -58,14 +58,14 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class Unfinished:
     """The bytes after the last line feed, unless they are a record that lacks only its line feed."""
 
     offset: int
     bytes: int
 
 
-Found: TypeAlias = Whole | Damage | Tail
+Found: TypeAlias = Whole | Damage | Unfinished
 
 
 def scan(blocks: Iterable[bytes]) -> Iterator[Found]:
@@ -232,7 +232,7 @@ class _Scanner:
             behind = last.offset - offset
             if isinstance(last, Damage):
                 yield Damage(last.offset, 0, "a line feed is missing")
-        yield Tail(offset + behind, len(data) - behind)
+        yield Unfinished(offset + behind, len(data) - behind)
 
 
 def _stated_bytes(data: bytes, at: int) -> int:

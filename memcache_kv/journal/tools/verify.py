@@ -24,7 +24,7 @@ from memcache_kv.journal.manifest import (
 from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, LINE_HEAD, Record, parse_line, stated_crc
 from memcache_kv.journal.recovery import Progress
 from memcache_kv.journal.tail import is_known_synced
-from memcache_kv.journal.tools.scan import Damage, Found, Tail, Whole, scan
+from memcache_kv.journal.tools.scan import Damage, Found, Unfinished, Whole, scan
 from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
 
 
@@ -232,14 +232,14 @@ def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
     path = snapshot.directory / file.part.name
     if file.tail_at is not None:
         yield from scan(snapshot.read(path, file.tail_at))
-        yield Tail(file.tail_at, file.bytes - file.tail_at)
+        yield Unfinished(file.tail_at, file.bytes - file.tail_at)
         return
     end = snapshot.lines_end(path) if file.is_last else file.bytes
     if end == file.bytes or end < file.part.bytes:
         yield from scan(snapshot.read(path, file.bytes))
         return
     yield from scan(snapshot.read(path, end))
-    yield Tail(end, file.bytes - end)
+    yield Unfinished(end, file.bytes - end)
 
 
 def _without_records(snapshot: Snapshot, file: FileCheck, is_length_unknown: bool) -> Iterator[Damage]:
@@ -268,7 +268,7 @@ def _whole_found(file: FileCheck, found: Whole) -> Record:
     return found.records[-1]
 
 
-def _tail_found(file: FileCheck, tail: Tail) -> None:
+def _tail_found(file: FileCheck, tail: Unfinished) -> None:
     """Decide whether the bytes after the last line feed are a record that was being written."""
     if not file.is_last:
         file.damages.append(Damage(tail.offset, tail.bytes, "a record is cut off"))

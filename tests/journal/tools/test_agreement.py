@@ -17,7 +17,7 @@ from memcache_kv.journal.record import Record, framed, line_of, set_line
 from memcache_kv.journal.tools import scan, snapshot
 from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
-from tests.journal.journals import chained, make_journal, manifest_in, write_manifest
+from tests.journal.journals import as_chained, make_journal, manifest_in, write_manifest
 from tests.journal.tools.journals import Run, flip, keys, middle_of, several_files, tree
 
 Spoil = Callable[[Random, Path], None]
@@ -121,7 +121,7 @@ def craft(random: Random, path: Path) -> None:
     lines.insert(random.randint(0, len(lines)), framed(random.choice(CRAFTED)))
     if file.name.startswith("base") and random.random() < 0.7:
         lines[-1] = line_of(Record("end", at=1, count=len(lines) - 1))
-    file.write_bytes(random.choice([chained, lambda *lines: b"".join(lines)])(*lines))
+    file.write_bytes(as_chained(b"".join(lines)) if random.random() < 0.8 else b"".join(lines))
     know_lengths(path, lambda part: (path / part.name).stat().st_size)
 
 

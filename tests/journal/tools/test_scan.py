@@ -6,7 +6,7 @@ import pytest
 
 from memcache_kv.journal.record import Record, line_of, set_line
 from memcache_kv.journal.tools import scan as scan_module
-from memcache_kv.journal.tools.scan import Damage, Found, Tail, Whole, scan
+from memcache_kv.journal.tools.scan import Damage, Found, Unfinished, Whole, scan
 from tests.journal.journals import chained
 
 LINES = [set_line(b"key-%d" % number, number, 0, 0, b'a "quoted" value\n{"crc":"%d' % number) for number in range(8)]
@@ -81,7 +81,7 @@ def test_cut_pasted_and_overwritten_places_cost_only_what_they_touch() -> None:
                 untouched.append(f"key-{number}")
             at += len(line)
         rest = keys_in(found)
-        if found and isinstance(found[-1], Tail):
+        if found and isinstance(found[-1], Unfinished):
             untouched = [key for key in untouched if key != "key-7"]
         assert [key for key in untouched if key not in rest] == []
         check_it_covers(found, damaged)
@@ -91,7 +91,7 @@ def test_cut_pasted_and_overwritten_places_cost_only_what_they_touch() -> None:
 def test_an_unfinished_last_record_is_a_tail(cut: int) -> None:
     found = list(scan([DATA[:-cut]]))
     assert keys_in(found) == all_keys_but(7)
-    assert found[-1] == Tail(len(DATA) - len(LINES[7]), len(LINES[7]) - cut)
+    assert found[-1] == Unfinished(len(DATA) - len(LINES[7]), len(LINES[7]) - cut)
     assert not damages_in(found)
 
 
@@ -102,7 +102,7 @@ def test_whole_records_before_an_unfinished_one_are_found_where_only_a_line_feed
     assert damages_in(found) == [Damage(len(LINES[0] + LINES[1]) - 1, 1, "a line feed is missing")] or damages_in(
         found
     ) == [Damage(len(LINES[0] + LINES[1]) - 1, 0, "a line feed is missing")]
-    assert isinstance(found[-1], Tail)
+    assert isinstance(found[-1], Unfinished)
     check_it_covers(found, data)
 
 
