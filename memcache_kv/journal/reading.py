@@ -60,6 +60,8 @@ class PartReader:
         """The checksum of the record before that one; UNCHAINED in an older format."""
         self.last_crc: int | None = None
         """The same, whatever the format. None before the first record."""
+        self.is_unfinished = False
+        """Whether all that follows the last record is a line without its line feed."""
         self.start: Record | None = None
         """The first record."""
         self._disk = disk
@@ -228,6 +230,8 @@ class JournalReader:
                     yield from self._applied(reader, block, apply)
                 self._check_rest(part, reader)
             except JournalDamaged:
+                if reader.before == UNCHAINED and not reader.is_unfinished:
+                    raise
                 if is_known_synced(self._directory, self._disk, self._manifest, part, reader.offset):
                     raise
                 self.tail = self._tail(part, reader, previous)
@@ -275,4 +279,5 @@ class JournalReader:
         head = self._disk.read_range(reader.path, 0, len(LINE_HEAD))
         if not reader.offset and not LINE_HEAD.startswith(head):
             raise JournalCorrupt(f"{reader.path} is not a journal: its only line does not begin like a record")
+        reader.is_unfinished = True
         raise reader.damaged("a record is not finished")

@@ -312,7 +312,8 @@ def test_what_could_not_be_cut_off_is_before_anything_else_is_written(run: Run, 
             append(run, b"c")
     assert (run.path / increment_name(2)).read_bytes() == before + as_appended(run, b"c")[:30]
     disk.mend()
-    assert (run.path / increment_name(2)).read_bytes() == before + append(run, b"d")
+    appended = append(run, b"d")
+    assert (run.path / increment_name(2)).read_bytes() == before + appended
 
 
 def test_a_rotation_over_half_a_record_leaves_that_out(run: Run, disk: Disk) -> None:

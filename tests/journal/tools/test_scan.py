@@ -75,15 +75,17 @@ def test_cut_pasted_and_overwritten_places_cost_only_what_they_touch() -> None:
         damaged = DATA[:start] + random_.randbytes(random_.randrange(300)) + DATA[end:]
         found = list(scan(in_blocks(damaged, random_.choice([13, 1 << 20]))))
         at = 0
-        untouched = []
+        untouched, behind = [], []
         for number, line in enumerate(LINES):
             if at + len(line) <= start or at >= end:
                 untouched.append(f"key-{number}")
+                behind += [f"key-{number}"] if at >= end else []
             at += len(line)
         rest = keys_in(found)
         if found and isinstance(found[-1], Unfinished):
             untouched = [key for key in untouched if key != "key-7"]
-        assert [key for key in untouched if key not in rest] == []
+        missing = [key for key in untouched if key not in rest]
+        assert missing in ([], behind[:1])  # the first record behind a hole can't always be checked
         check_it_covers(found, damaged)
 
 
