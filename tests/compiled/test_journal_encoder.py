@@ -167,7 +167,7 @@ def test_items_that_are_replaced_or_deleted_while_they_are_encoded_stay_as_they_
     table |= {b"item %d" % number: Item(pack(0, b"%d" % number * 2000), 0, number) for number in range(500)}
     expected = queue_lines(flat([*table.items()]), 0)
     found = journal_encoder.take_live(table, [*table][::-1], 1, len(table), 1 << 30)
-    encoded: list[bytes | None] = []
+    encoded: list[tuple[bytes, int] | None] = []
     encoder = threading.Thread(target=lambda: encoded.append(journal_encoder.encode_queue(found, 0, 0)))
     encoder.start()
     for key in [*table]:

@@ -534,3 +534,49 @@ def test_a_fault_in_the_thread_is_told_of_and_nothing_is_taken_any_more(path: Pa
     assert told[0] is fault
     run.close()
     assert keys_in(path) == [b"a"]
+
+
+# How much is on disk
+
+
+def claims_in(path: Path) -> list[int]:
+    """What the records say about how much was on disk."""
+    return [record.synced for record in records_in(path) if record.synced]
+
+
+def test_under_always_each_batch_says_what_was_on_disk_before_it_in_few_bytes(path: Path) -> None:
+    run = Run(path, Fsync.ALWAYS)
+    sizes = []
+    for _ in range(4):
+        run.store(b"a")
+        run.step()
+        sizes.append((path / FIRST).stat().st_size)
+    assert claims_in(path) == sizes[:-1]
+    lines = (path / FIRST).read_bytes().splitlines(keepends=True)
+    assert max(len(line) for line in lines if b'"synced":' in line) <= 60
+    run.close()
+
+
+def test_under_everysec_the_first_write_after_an_fsync_says_what_is_on_disk(path: Path) -> None:
+    run = Run(path, Fsync.EVERYSEC)
+    run.store(b"a")
+    run.step()
+    run.store(b"b")
+    run.step()
+    assert claims_in(path) == []
+    size = (path / FIRST).stat().st_size
+    run.step(1.0)
+    for _ in range(3):
+        run.store(b"c")
+        run.step()
+    assert claims_in(path) == [size]
+    run.close()
+
+
+def test_under_never_no_record_says_that_anything_is_on_disk(path: Path) -> None:
+    run = Run(path, Fsync.NEVER)
+    for _ in range(3):
+        run.store(b"a")
+        run.look()
+    run.close()
+    assert claims_in(path) == []
