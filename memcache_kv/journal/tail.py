@@ -42,18 +42,17 @@ def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part,
 def _claims_behind(disk: Disk, path: Path, offset: int, size: int) -> Iterator[int]:
     """Yield how much was on disk by each record behind an offset that says so.
 
-    Records that were written again to a newer file say what was true of the older one. They stand at the newer one's
-    beginning, which is on disk as a whole, so none counts for more than its own offset.
+    A record that was written again to a newer file says what was true of the older one. It stands at the newer one's
+    beginning, which is on disk as a whole before the file is used, so damage before it is no tail either.
     """
     context = b""
     for block in read_from(disk, path, offset, size):
-        offset += len(block)
         data = context + block
         for match in _CLAIM.finditer(data):
             previous = data.rfind(b"\n", 0, match.start() - 1) + 1
             stated = _stated(data[previous : previous + LINE_START_BYTES])
             if stated is not None and crc32(match[2], stated) == int(match[1], 16):
-                yield min(int(match[3]), offset - len(data) + match.start())
+                yield int(match[3])
         context = _context(data)
 
 

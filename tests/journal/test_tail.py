@@ -129,16 +129,6 @@ def test_what_a_record_claims_counts_only_if_it_continues_its_neighbour(tmp_path
     refused(tmp_path)
 
 
-def test_what_a_record_claims_does_not_count_beyond_its_own_place(tmp_path: Path) -> None:
-    """A record that was written again to a newer file says what was true of the older one."""
-    start, claim = line_of(Record("start", version=3)), line_of(Record("time", synced=1 << 40))
-    deletes = [line_of(Record("delete", key=key)) for key in "abc"]
-    content = chained(start, claim, *deletes)
-    make_journal(tmp_path, content, known=len(start))
-    make_hole(tmp_path, b"b")
-    assert read(tmp_path)[1].tail is not None
-
-
 def test_increments_behind_a_tail_are_set_aside(tmp_path: Path) -> None:
     run = Run(tmp_path, Fsync.NEVER)
     run.store(b"a", b"b")
