@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from memcache_kv.journal import Fsync, Journal, Recovered, writer
+from memcache_kv.journal import Fsync, Journal, Recovered, reading, writer
 from memcache_kv.journal.disk import write_all
 from memcache_kv.journal.files import JournalFiles
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.tail import Tail
 from tests.journal.crash_checks import Violation
 from tests.journal.crash_runs import FAULTS, Rig, play_runs
@@ -267,3 +268,24 @@ def after_a_failed_sync(seed: int) -> bytes:
 
 def test_the_same_seed_makes_the_same_runs() -> None:
     assert str(play_runs(7, 200)) == str(play_runs(7, 200))
+
+
+def test_the_check_finds_a_start_that_is_refused_for_pages_lost_out_of_order(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "is_known_synced", lambda *arguments: True)
+    finds_a_violation(seed, Rig(losses=(Loss.PAGES,)))
+
+
+def test_the_check_finds_a_file_that_does_not_continue_the_one_before(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Journal, "start_line", start_without_end)
+    finds_a_violation(seed, Rig(often=("compact",)))
+
+
+def start_without_end(journal: Journal, after: int = 0, follows: str = "", stepped: int | None = None) -> bytes:
+    """Return a start record that does not state how the file before ends."""
+    record = Record("start", cas=journal.last_cas, version=FORMAT_VERSION, after=after, id=journal.files.id)
+    record.stepped = stepped
+    return line_of(record)

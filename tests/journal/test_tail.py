@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from memcache_kv.cli import main
 from memcache_kv.errors import JournalCorrupt
 from memcache_kv.journal import Fsync, JournalDirectory, Recovered, recover
 from memcache_kv.journal.codec import rechained
@@ -278,3 +279,21 @@ def test_all_files_of_a_journal_have_its_id(tmp_path: Path) -> None:
     assert ids[0] != ids[1]
     assert all(len(each) == 16 for found in ids for each in found)
     assert SystemDisk().size(one / FIRST) == manifest_in(one).increments[0].bytes
+
+
+@pytest.mark.parametrize("command", ["compact", "load", "export", "stats"])
+def test_the_tools_take_a_journal_with_a_tail_as_a_start_does(tmp_path: Path, command: str) -> None:
+    path, items = tmp_path / "journal", tmp_path / "items"
+    run = Run(path, Fsync.NEVER)
+    run.store(b"a", b"b")
+    run.step()
+    run.journal.rotate()
+    run.store(b"c")
+    run.step()
+    run.crash()
+    make_hole(path, b"b")
+    items.write_text("new value\n")
+    more = {"load": ["--text", str(items)], "export": ["--output", str(tmp_path / "export")]}
+    assert main(["journal", command, str(path), *more.get(command, [])]) == 0
+    assert read(path)[0] == {b"a"} | ({b"new"} if command == "load" else set())
+    assert verify(path).is_sound

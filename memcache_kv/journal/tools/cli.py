@@ -235,7 +235,9 @@ def run_compact(options: argparse.Namespace) -> int:
         store = new_store()
         with _progress(options, "reading") as progress:
             found = recover(directory.path, directory.disk, manifest, store, progress)
-        journal = Journal(directory, Fsync.NEVER, manifest, found.next_run(), room=found.room, stepped=found.stepped)
+        journal = Journal(
+            directory, Fsync.NEVER, found.manifest, found.next_run(), room=found.room, stepped=found.stepped
+        )
         before = journal.files.total_bytes
         work = Compaction(journal, store)
         try:
