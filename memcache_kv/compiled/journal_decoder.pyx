@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """Check and decode lines of the journal, the greater part of the work without the interpreter.
 
-Decodes the `set` records of small items in the form in which the journal's writer writes them. All other lines,
-damaged ones too, are left to memcache_kv/journal/record.py.
+Decodes the `set` records of small items in the form in which the journal's writer writes them. The content of all other
+records is left to memcache_kv/journal/record.py.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
@@ -21,6 +21,8 @@ from memcache_kv.compiled.json_text cimport (
 cdef enum:
     LINES_AT_ONCE = 1024
     LAST_FLAGS = 0xFFFFFFFF
+    UNCHAINED = -1
+    DAMAGED = -1
 
 cdef Tables CRC_TABLES
 fill_tables(CRC_TABLES)
@@ -46,10 +48,11 @@ cdef struct SetRecord:
     uint64_t cas
 
 
-def decode_block(bytes block):
-    """Return keys and their entries. For a line that is left to Python: the line without its line feed, and None.
+def decode_block(bytes block, int64_t before):
+    """Check lines, and return keys and their entries. For another record: the line without its line feed, and None.
 
-    block: complete lines. Every entry returned is of type bytes.
+    block: complete lines. before: as for `decode_lines`. Every entry returned is of type bytes. Raises ValueError if a
+    line is damaged.
     """
     cdef Place rest
     cdef Py_ssize_t count, index
@@ -62,7 +65,9 @@ def decode_block(bytes block):
     try:
         while rest.at < rest.end:
             with nogil:
-                count = _parse_some(&rest, records)
+                count = _parse_some(&rest, records, &before)
+            if count == DAMAGED:
+                raise ValueError
             for index in range(count):
                 _add(keys, entries, records + index)
         return keys, entries
@@ -70,16 +75,27 @@ def decode_block(bytes block):
         free(records)
 
 
-cdef Py_ssize_t _parse_some(Place* rest, SetRecord* records) noexcept nogil:
-    """Parse lines as long as there is room for records. Returns how many."""
+cdef Py_ssize_t _parse_some(Place* rest, SetRecord* records, int64_t* before) noexcept nogil:
+    """Check and parse lines as long as there is room for records. Returns how many; DAMAGED if one is damaged.
+
+    before: the checksum of the line before; becomes that of the last line, unless it is UNCHAINED.
+    """
     cdef const unsigned char* feed
+    cdef Place place
+    cdef uint32_t checksum
     cdef Py_ssize_t count = 0
     while rest.at < rest.end and count < LINES_AT_ONCE:
         feed = <const unsigned char*>memchr(rest.at, b"\n", rest.end - rest.at)
         if feed is NULL:
             feed = rest.end
         records[count].line, records[count].line_size = rest.at, feed - rest.at
-        records[count].is_known = _parse(records + count)
+        place.at, place.end = rest.at, feed
+        checksum = 0 if before[0] == UNCHAINED else <uint32_t>before[0]
+        if not _is_whole(&place, &checksum):
+            return DAMAGED
+        if before[0] != UNCHAINED:
+            before[0] = checksum
+        records[count].is_known = _parse(records + count, place)
         rest.at = feed + 1
         count += 1
     return count
@@ -88,12 +104,10 @@ cdef Py_ssize_t _parse_some(Place* rest, SetRecord* records) noexcept nogil:
 # Parsing a line: each function moves the place behind what it has read, and returns whether that was there
 
 
-cdef bint _parse(SetRecord* record) noexcept nogil:
-    """Check a line and find its parts. Returns false for a damaged line, and for any other kind or form of record."""
-    cdef Place place
-    place.at, place.end = record.line, record.line + record.line_size
+cdef bint _parse(SetRecord* record, Place place) noexcept nogil:
+    """Find the parts of a line's body. Returns false for any other kind or form of record."""
     record.flags = record.exp = record.cas = 0
-    if not _is_whole(&place) or not _skip(&place, b'"op":"set","key'):
+    if not _skip(&place, b'"op":"set","key'):
         return False
     if not _read_piece(&place, &record.key) or record.key.json_size != record.key.size or not record.key.is_text:
         return False
@@ -112,8 +126,11 @@ cdef bint _parse(SetRecord* record) noexcept nogil:
     return _wire_size(record) <= PLAIN_LIMIT_BYTES
 
 
-cdef bint _is_whole(Place* place) noexcept nogil:
-    """Check the length and checksum that a line states, in the form in which it has to state them."""
+cdef bint _is_whole(Place* place, uint32_t* checksum) noexcept nogil:
+    """Check the length and checksum that a line states, in the form in which it has to state them.
+
+    checksum: that of the line before; becomes that of this line.
+    """
     cdef const unsigned char* stated
     cdef unsigned char[8] computed
     cdef uint64_t size
@@ -125,8 +142,18 @@ cdef bint _is_whole(Place* place) noexcept nogil:
         return False
     if size != <uint64_t>(place.end - place.at):
         return False
-    write_hex(computed, crc32(CRC_TABLES, place.at, place.end - place.at))
+    write_hex(computed, crc32(CRC_TABLES, place.at, place.end - place.at, checksum[0]))
+    checksum[0] = _read_hex(stated)  # not the computed one, so that the next line does not have to wait for it
     return memcmp(stated, computed, 8) == 0
+
+
+cdef inline uint32_t _read_hex(const unsigned char* digits) noexcept nogil:
+    """Return the number with these eight digits."""
+    cdef uint32_t number = 0
+    cdef int index
+    for index in range(8):
+        number = number << 4 | ((digits[index] & 0xF) + 9 * (digits[index] >> 6))
+    return number
 
 
 cdef inline bint _skip(Place* place, const char* text) noexcept nogil:

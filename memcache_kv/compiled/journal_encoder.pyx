@@ -8,14 +8,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcpy, strlen
+from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from memcache_kv.compiled.crc32 cimport Tables, crc32, fill_tables
 from memcache_kv.compiled.entry cimport EXPIRING, EXPIRING_BYTES, LINE_END_BYTES, PLAIN, STALE, WITH_CAS, WITH_CAS_BYTES, WON
 from memcache_kv.compiled.json_text cimport (
-    NOT_TEXT, base64_size, digits_of, text_size, write_base64, write_hex, write_number, write_text,
+    NOT_TEXT, base64_size, digits_of, read_number, text_size, write_base64, write_hex, write_number, write_text,
 )
 
 cdef enum:
@@ -53,18 +53,19 @@ cdef struct Line:
     uint64_t cas
     int state
     bint is_item  # the entry has its metadata beside the wire bytes
-    bint is_encoded  # the value is the line
+    bint is_encoded  # the value is the line, or several
     Py_ssize_t body_size  # the length that the line states
 
 
-def encode_queue(list queue, int64_t wall_ahead):
-    """Return queued keys and entries as lines; None if an entry has an unknown form.
+def encode_queue(list queue, int64_t wall_ahead, uint32_t chain):
+    """Return queued keys and entries as lines and the last one's checksum; None if an entry has an unknown form.
 
-    queue: keys and entries in turn, or b"\\n" and a line; other threads must not change it meanwhile. wall_ahead: as
-    for `queue_lines`.
+    queue: keys and entries in turn, or b"\\n" and lines; other threads must not change it meanwhile. wall_ahead, chain:
+    as for `queue_lines`.
     """
     cdef Py_ssize_t count = len(queue) // 2, total = 0
     cdef unsigned char* out
+    cdef bint is_done
     cdef Line* lines = <Line*>malloc(count * sizeof(Line) + 1)
     if lines is NULL:
         raise MemoryError
@@ -72,7 +73,7 @@ def encode_queue(list queue, int64_t wall_ahead):
         if not _describe(queue, lines, count, &total):
             return None
         if total < SMALL_BYTES:
-            return _encode_small(lines, count, wall_ahead)
+            return _encode_small(lines, count, wall_ahead, chain)
         with nogil:
             total = _measure_all(lines, count, wall_ahead)
         if total < 0:
@@ -80,20 +81,60 @@ def encode_queue(list queue, int64_t wall_ahead):
         encoded = PyBytes_FromStringAndSize(NULL, total)
         out = <unsigned char*>PyBytes_AS_STRING(encoded)
         with nogil:
-            _write_all(out, lines, count)
-        return encoded
+            is_done = _write_all(out, lines, count, &chain)
+        return (encoded, chain) if is_done else None
     finally:
         free(lines)
 
 
-cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead):
+cdef _encode_small(Line* lines, Py_ssize_t count, int64_t wall_ahead, uint32_t chain):
     """Do the same without letting other threads in."""
     cdef Py_ssize_t total = _measure_all(lines, count, wall_ahead)
     if total < 0:
         return None
     encoded = PyBytes_FromStringAndSize(NULL, total)
-    _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count)
-    return encoded
+    if not _write_all(<unsigned char*>PyBytes_AS_STRING(encoded), lines, count, &chain):
+        return None
+    return encoded, chain
+
+
+def rechained(bytes data, uint32_t chain):
+    """Return lines with new checksums and the last of these, as `rechained_lines` does. Raises ValueError as it does."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef const unsigned char* old = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef bint is_done
+    copy = PyBytes_FromStringAndSize(NULL, size)
+    cdef unsigned char* out = <unsigned char*>PyBytes_AS_STRING(copy)
+    with nogil:
+        memcpy(out, old, size)
+        is_done = _rechain(out, size, &chain)
+    if not is_done:
+        raise ValueError("not complete lines of a journal")
+    return copy, chain
+
+
+cdef bint _rechain(unsigned char* line, Py_ssize_t size, uint32_t* chain) noexcept nogil:
+    """Replace the checksums of lines, which they need not fit. Returns false for anything but complete lines."""
+    cdef Py_ssize_t head = strlen(b'{"crc":"00000000","len":'), left
+    cdef uint64_t length
+    cdef unsigned char* body
+    while size:
+        if size <= head or memcmp(line, b'{"crc":"', strlen(b'{"crc":"')) != 0:
+            return False
+        if memcmp(line + head - strlen(b'","len":'), b'","len":', strlen(b'","len":')) != 0:
+            return False
+        body = line + head
+        body += read_number(body, size - head, &length) + 1
+        left = size - (body - line)
+        if body == line + head + 1 or left <= 0 or length >= <uint64_t>left:
+            return False
+        if (body - 1)[0] != b"," or body[length] != b"\n":
+            return False
+        chain[0] = crc32(CRC_TABLES, body, length, chain[0])
+        write_hex(line + strlen(b'{"crc":"'), chain[0])
+        size = left - length - 1
+        line = body + length + 1
+    return True
 
 
 cdef bint _describe(list queue, Line* lines, Py_ssize_t count, Py_ssize_t* total) except -1:
@@ -271,19 +312,25 @@ cdef Py_ssize_t _line_size(const Line* line) noexcept nogil:
 # Writing it
 
 
-cdef void _write_all(unsigned char* out, const Line* lines, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t index
+cdef bint _write_all(unsigned char* out, const Line* lines, Py_ssize_t count, uint32_t* chain) noexcept nogil:
+    """Write all lines. `chain` becomes the checksum of the last one. Returns false if an encoded line is no line."""
+    cdef Py_ssize_t index, size
     for index in range(count):
-        out = _write_line(out, lines + index)
+        if lines[index].is_encoded:
+            size = lines[index].value.size
+            memcpy(out, lines[index].value.data, size)
+            if not _rechain(out, size, chain):
+                return False
+            out += size
+        else:
+            out = _write_line(out, lines + index, chain)
+    return True
 
 
-cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept nogil:
+cdef unsigned char* _write_line(unsigned char* out, const Line* line, uint32_t* chain) noexcept nogil:
     """Write a line. Returns where it ends, as all functions below do."""
     cdef unsigned char* crc
     cdef unsigned char* body
-    if line.is_encoded:
-        memcpy(out, line.value.data, line.value.size)
-        return out + line.value.size
     out = crc = _write(out, b'{"crc":"')
     out = _write(out + 8, b'","len":')
     out = body = _write(write_number(out, line.body_size), b",")
@@ -297,7 +344,8 @@ cdef unsigned char* _write_line(unsigned char* out, const Line* line) noexcept n
     if line.state & WON:
         out = _write(out, b',"won":true')
     out = _write(out, b"}")
-    write_hex(crc, crc32(CRC_TABLES, body, out - body))
+    chain[0] = crc32(CRC_TABLES, body, out - body, chain[0])
+    write_hex(crc, chain[0])
     return _write(out, b"\n")
 
 

@@ -3,7 +3,7 @@
 cdef enum:
     READ_BYTES = 16 * 1024
     INPUT_BYTES = 2 * READ_BYTES  # of all members: more would let the first of them wait for too long
-    WAVE_MEMBERS = 64
+    WAVE_MEMBERS = 16
 
 cdef double WAVE_SECONDS = 0.0002  # after so long the replies so far are sent, and the wave goes on
 

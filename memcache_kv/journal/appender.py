@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from memcache_kv.journal.codec import encode_queue
+from memcache_kv.journal.codec import encode_queue, rechained
 from memcache_kv.journal.files import JournalFiles
-from memcache_kv.journal.record import ENCODED
+from memcache_kv.journal.record import ENCODED, Record, line_of
 from memcache_kv.journal.record_queue import Batch, RecordQueue
 
 RECORDS_AT_ONCE = 384
@@ -99,13 +99,16 @@ class Appender:
         batch = self._queue.take()
         if not batch.queue:
             return False
-        data = self._encoded(batch, pauses)
+        claim = self._claim()
+        data, chain = self._encoded(batch, claim, pauses)
         try:
-            self._files.append(data)
+            self._files.append(data, chain)
         except OSError as error:
             self._queue.put_back(batch._replace(queue=[ENCODED, data]))
             self.is_full = error.errno == errno.EFBIG
             raise
+        if claim:
+            self._files.claimed_bytes = claim.synced
         if self.synced == self.written:
             self.unsynced_since = self._monotonic()
         if self._keeps_lines:
@@ -114,23 +117,35 @@ class Appender:
         self.written = batch.position
         return True
 
-    def _encoded(self, batch: Batch, pauses: bool) -> bytes:
-        """Encode queued records; if that fails, they are back in the queue."""
+    def _claim(self) -> Record | None:
+        """Return a record that says how much of the file is on disk; None if no more is than records say already.
+
+        A start refuses damage before that place, and cuts off what is damaged behind it.
+        """
+        synced = self._files.synced_bytes
+        if not self._keeps_lines or synced <= self._files.claimed_bytes:
+            return None
+        return Record("time", synced=synced)
+
+    def _encoded(self, batch: Batch, claim: Record | None, pauses: bool) -> tuple[bytes, int]:
+        """Encode queued records, and a claim before them; if that fails, they are back in the queue."""
         queue = batch.queue
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
+        slices, chain = [], self._files.end.chain
         try:
-            if len(queue) <= step:
-                return encode_queue(queue, batch.wall_ahead)
-            slices = []
+            if claim is not None:
+                data, chain = rechained(line_of(claim), chain)
+                slices.append(data)
             for start in range(0, len(queue), step):
                 if start and pauses:
                     time.sleep(ENCODE_PAUSE_SECONDS)
-                slices.append(encode_queue(queue[start : start + step], batch.wall_ahead))
+                data, chain = encode_queue(queue[start : start + step], batch.wall_ahead, chain)
+                slices.append(data)
         except BaseException:
             self._queue.put_back(batch)
             raise
-        return b"".join(slices)
+        return b"".join(slices), chain
 
     # What is on disk
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memcache_kv.compiled import ACCELERATED
-from memcache_kv.journal.record import decode_lines, queue_lines
+from memcache_kv.journal.record import decode_lines, queue_lines, rechained_lines
 from memcache_kv.store.entry import Entry, deadline_of
 
 
@@ -32,12 +32,14 @@ def take_live_items(
 if ACCELERATED:
     from memcache_kv.compiled import journal_encoder
     from memcache_kv.compiled.journal_decoder import decode_block as decode_block
+    from memcache_kv.compiled.journal_encoder import rechained as rechained
     from memcache_kv.compiled.journal_encoder import take_live as take_live
 
-    def encode_queue(queue: list[Entry], wall_ahead: int = 0) -> bytes:
-        """Return queued keys and entries as lines, as `queue_lines` does."""
-        lines = journal_encoder.encode_queue(queue, wall_ahead)
-        return queue_lines(queue, wall_ahead) if lines is None else lines
+    def encode_queue(queue: list[Entry], wall_ahead: int = 0, chain: int = 0) -> tuple[bytes, int]:
+        """Return queued keys and entries as lines, and the checksum of the last one, as `queue_lines` does."""
+        found = journal_encoder.encode_queue(queue, wall_ahead, chain)
+        return queue_lines(queue, wall_ahead, chain) if found is None else found
 
 else:
     encode_queue, decode_block, take_live = queue_lines, decode_lines, take_live_items
+    rechained = rechained_lines

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.errors import JournalLost
-from memcache_kv.journal.codec import encode_queue, take_live
+from memcache_kv.journal.codec import encode_queue, rechained, take_live
 from memcache_kv.journal.disk import File, write_all
 from memcache_kv.journal.record import Record, Room, line_of
 from memcache_kv.journal.writer import Journal
@@ -57,6 +57,8 @@ class Compaction:
         self.replaced_bytes = 0
         """The total length of the files that the base replaces."""
         self._records = 1
+        self._chain = 0
+        """The checksum of the base's last record."""
         self._number = 0
         self._wall_ahead = 0
         """How many seconds the wall clock, by which expiry times are written, is ahead of the store's clock."""
@@ -74,15 +76,16 @@ class Compaction:
         self.replaced_bytes = self._files.closed_bytes
         self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write(self._journal.start_line(stepped=self._journal.stepped(ahead)))
+        follows = self._journal.rotated_follows
+        self._write_line(self._journal.start_line(follows=follows, stepped=self._journal.stepped(ahead)))
         if self._store.flush_at:
-            self._write(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
+            self._write_line(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
         for shard in self._store.shards:
-            for data in self._slices(shard):
-                self._write(data)
+            for data, chain in self._slices(shard):
+                self._write(data, chain)
                 yield
-        self._write(line_of(Record("end", at=self._store.clock.now + ahead, count=self._records + self.items)))
+        self._write_line(line_of(Record("end", at=self._store.clock.now + ahead, count=self._records + self.items)))
         self._file.sync()
         yield
         self._files.name_base(self._number)
@@ -106,8 +109,8 @@ class Compaction:
         if self._files.disk.free_bytes(self._files.directory) < min(most, self._files.total_bytes):
             raise OSError(errno.ENOSPC, "not enough room for a new base beside the old one")
 
-    def _slices(self, shard: Shard) -> Iterator[bytes]:
-        """Yield the records of a shard's items, a few at a time."""
+    def _slices(self, shard: Shard) -> Iterator[tuple[bytes, int]]:
+        """Yield the records of a shard's items, a few at a time, and the checksum of the last of them."""
         with shard.lock:
             keys = list(shard.table)
         keys.reverse()  # the first ones are at the end, from where each slice takes its own and lets go of them
@@ -115,11 +118,15 @@ class Compaction:
             with shard.lock:  # no write to the shard is in progress
                 found = take_live(shard.table, keys, self._store.clock.now, ITEMS_AT_ONCE, REWRITE_SLICE_BYTES)
             self.items += len(found) // 2
-            yield encode_queue(found, self._wall_ahead)
+            yield encode_queue(found, self._wall_ahead, self._chain)
 
-    def _write(self, data: bytes) -> None:
+    def _write_line(self, line: bytes) -> None:
+        self._write(*rechained(line, self._chain))
+
+    def _write(self, data: bytes, chain: int) -> None:
         assert self._file is not None
         write_all(self._file, data)
+        self._chain = chain
         self.bytes += len(data)
         self._unsynced += len(data)
         if self._unsynced > SYNC_BYTES:

@@ -141,7 +141,7 @@ class JournalDirectory:
                 self.disk.remove(self.path / name)
                 self.removed.append(name)
             else:
-                self.set_aside.append(self._set_aside(name))
+                self.set_aside.append(set_aside(self.path, self.disk, name))
 
     def _sync(self, name: str) -> None:
         file = self.disk.append_to(self.path / name)
@@ -149,15 +149,6 @@ class JournalDirectory:
             file.sync()
         finally:
             file.close()
-
-    def _set_aside(self, name: str) -> str:
-        """Rename a file so that it belongs to no journal, and return its new name."""
-        aside, number = name + UNLISTED_SUFFIX, 1
-        while aside in self.disk.names(self.path):
-            number += 1
-            aside = f"{name}{UNLISTED_SUFFIX}-{number}"
-        self.disk.rename(self.path / name, self.path / aside)
-        return aside
 
     @staticmethod
     def _is_temporary(name: str) -> bool:
@@ -179,6 +170,16 @@ class JournalDirectory:
             return parse_line(line).at
         except ValueError:
             return 0
+
+
+def set_aside(directory: Path, disk: Disk, name: str) -> str:
+    """Rename a file so that it belongs to no journal, and return its new name. Raises OSError."""
+    aside, number = name + UNLISTED_SUFFIX, 1
+    while aside in disk.names(directory):
+        number += 1
+        aside = f"{name}{UNLISTED_SUFFIX}-{number}"
+    disk.rename(directory / name, directory / aside)
+    return aside
 
 
 def has_no_records(directory: Path, disk: Disk, name: str) -> bool:

@@ -62,6 +62,9 @@ class Disk(Protocol):
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
         """Read a file from its beginning, in blocks of about a megabyte, up to `limit_bytes` in all."""
 
+    def read_range(self, path: Path, offset: int, length: int) -> bytes:
+        """Read a part of a file. Returns fewer bytes if the file ends first."""
+
     def rename(self, old: Path, new: Path) -> None:
         """Rename a file, replacing a file of that name."""
 
@@ -161,6 +164,16 @@ class SystemDisk:
                     left -= len(block)
                 yield block
 
+    def read_range(self, path: Path, offset: int, length: int) -> bytes:
+        """Read a part of a file. Returns fewer bytes if the file ends first."""
+        pieces = []
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            while length and (piece := file.read(length)):
+                pieces.append(piece)
+                length -= len(piece)
+        return b"".join(pieces)
+
     def rename(self, old: Path, new: Path) -> None:
         """Rename a file, replacing a file of that name."""
         old.replace(new)
@@ -181,6 +194,31 @@ class SystemDisk:
         """Return how many bytes may still be written to a directory's file system."""
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
+
+
+def read_from(disk: Disk, path: Path, offset: int, end: int) -> Iterator[bytes]:
+    """Read a part of a file in blocks of about a megabyte. Ends early if the file does."""
+    while offset < end and (block := disk.read_range(path, offset, min(BLOCK_BYTES, end - offset))):
+        yield block
+        offset += len(block)
+
+
+def last_line(disk: Disk, path: Path, end: int) -> bytes:
+    """Return the last of the complete lines before an offset, without its line feed, or its first megabyte.
+
+    A line feed must come right before the offset.
+    """
+    pieces: list[bytes] = []
+    end -= 1
+    while end > 0:
+        start = max(0, end - BLOCK_BYTES)
+        block = disk.read_range(path, start, end - start)
+        feed = block.rfind(b"\n")
+        pieces = [block[feed + 1 :], *pieces[:1]]
+        if feed >= 0:
+            break
+        end = start
+    return b"".join(pieces)
 
 
 def write_all(file: File, data: bytes) -> None:

@@ -7,28 +7,46 @@ durable, and so is its name, before a manifest names it. An old file is removed 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from memcache_kv.errors import JournalLost
+from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
-from memcache_kv.journal.disk import File, write_all
+from memcache_kv.journal.disk import File, last_line, write_all
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
+    START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
     Manifest,
     Part,
     base_name,
     increment_name,
+    new_id,
     number_of,
     replace_manifest,
 )
-from memcache_kv.journal.record import FORMAT_VERSION
+from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, parse_line, stated_crc
 
-StartLine = Callable[[int], bytes]
-"""Return the start record of a new file. The argument is the previous file's length in bytes if no manifest has it yet,
-or else 0."""
+
+class StartLine(Protocol):
+    """Returns the start record of a new file."""
+
+    def __call__(self, after: int = 0, follows: str = "") -> bytes:
+        """Return it as the line that would be the first of a file.
+
+        after: the previous file's length in bytes if no manifest has it yet, or else 0. follows: the checksum of that
+        file's last record, as a line states it.
+        """
+
+
+class End(NamedTuple):
+    """The place after the last complete record of a file."""
+
+    bytes: int
+    chain: int
+    """That record's checksum."""
 
 
 class Following(NamedTuple):
@@ -54,6 +72,7 @@ class JournalFiles:
     def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
         self.directory = directory.path
         self.disk = directory.disk
+        self.id = manifest.id if manifest is not None and manifest.id else new_id()
         self._lock = directory
         self._start_line = start_line
         self.base: Part | None = None
@@ -61,10 +80,16 @@ class JournalFiles:
         """All increments but the last."""
         self.name = ""
         """The name of the last increment."""
-        self.bytes = 0
-        """Its length up to the last complete record."""
+        self.end = End(0, 0)
+        """Where it ends. It is replaced as a whole, as one thread may append while another one syncs."""
         self.synced_bytes = 0
         """How much of it is on disk."""
+        self._synced_chain = 0
+        """The checksum of the last record that is on disk."""
+        self.claimed_bytes = 0
+        """How much of it is on disk by what the manifest or a record says."""
+        self.follows = ""
+        """The checksum of the last record of the file before, as its start record states it."""
         self.is_open = False
         self.file: File
         self._is_torn = False
@@ -82,27 +107,51 @@ class JournalFiles:
         """The identity of each file in the manifest, and of the manifest itself, at the last swap."""
         if manifest is not None:
             self.base, self.closed, self.name = manifest.base, [*manifest.increments[:-1]], manifest.increments[-1].name
-            self.bytes = manifest.increments[-1].bytes
+            self.end = End(manifest.increments[-1].bytes, 0)
 
-    def open(self, first_line: bytes) -> None:
+    def open(self, first_line: StartLine) -> None:
         """Start writing with the start record of this run, which is on disk when this returns.
 
-        Raises OSError and JournalLost; then it may be called again.
+        A file of an older format is closed, and the next one continues it. Raises OSError and JournalLost; then it may
+        be called again.
         """
-        if self.name:
+        if not self.name:
+            data, chain = rechained(first_line(), 0)
+            self.file, size = self._create(increment_name(1), data)
+            self.name, self.end = increment_name(1), End(size, chain)
+            self._all_known_synced()
+            self._swap()
+        elif self._is_chained():
             self._continue(first_line)
         else:
-            self.file, self.bytes = self._create(increment_name(1), first_line)
-            self.name, self.synced_bytes = increment_name(1), self.bytes
-            self._swap()
+            self._leave_older_format(first_line)
         self.is_open = True
 
-    def _continue(self, first_line: bytes) -> None:
+    def _is_chained(self) -> bool:
+        """Tell whether the last file is in the present format, or has no record yet."""
+        first = self.disk.read_range(self.directory / self.name, 0, START_LIMIT_BYTES).partition(b"\n")[0]
+        return not first or parse_line(first).version >= CHAINED_VERSION
+
+    def _leave_older_format(self, first_line: StartLine) -> None:
         path = self.directory / self.name
-        self.bytes = before = self.disk.size(path)  # an unfinished record may have been cut off since it was read
+        size = self.disk.size(path)
+        self.end = End(size, self._chain_at(self.name, size))
         self.file = self.disk.append_to(path)
         try:
-            self.append(first_line)
+            self.file.sync()
+            self.synced_bytes, self._synced_chain = self.end
+            self._go_on_with(b"", [*self.closed, Part(self.name, self.end.bytes)], first_line)
+        except (OSError, JournalLost):
+            self.file.close()
+            raise
+
+    def _continue(self, first_line: StartLine) -> None:
+        path = self.directory / self.name
+        before = self.disk.size(path)  # an unfinished record may have been cut off since it was read
+        self.end = End(before, self._chain_at(self.name, before))
+        self.file = self.disk.append_to(path)
+        try:
+            self.append(*rechained(first_line(), self.end.chain))
             self.sync()
             self.check_lock()
             replace_manifest(self.directory, self.disk, self.manifest)
@@ -111,6 +160,7 @@ class JournalFiles:
                 self.file.truncate(before)  # otherwise every attempt would add a line
             self.file.close()
             raise
+        self.claimed_bytes = self.end.bytes
         self._names_unsynced = True
         try:
             self._store_identities()
@@ -119,10 +169,19 @@ class JournalFiles:
             self.file.close()
             raise
 
+    def _chain_at(self, name: str, size: int) -> int:
+        """Return the checksum of a file's last record before this offset; 0 if there is none."""
+        return stated_crc(last_line(self.disk, self.directory / name, size)) if size else 0
+
+    def _all_known_synced(self) -> None:
+        """Begin with an increment that is on disk as it is."""
+        self.synced_bytes, self._synced_chain = self.end
+        self.claimed_bytes = self.end.bytes
+
     @property
     def total_bytes(self) -> int:
         """The length of all files together."""
-        return self.closed_bytes + self.bytes
+        return self.closed_bytes + self.end.bytes
 
     @property
     def closed_bytes(self) -> int:
@@ -133,22 +192,25 @@ class JournalFiles:
     def manifest(self) -> Manifest:
         """The manifest that describes the files as they are now."""
         last = Part(self.name, self.synced_bytes)
-        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last))
+        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last), self.id)
 
-    def append(self, data: bytes) -> None:
-        """Append complete records. If that fails, the part that was written is cut off again. Raises OSError."""
+    def append(self, data: bytes, chain: int) -> None:
+        """Append complete records. If that fails, the part that was written is cut off again. Raises OSError.
+
+        They must continue the present `chain`, which becomes that of the last of them.
+        """
         if self._is_torn:
-            self.file.truncate(self.bytes)
+            self.file.truncate(self.end.bytes)
             self._is_torn = False
         try:
             write_all(self.file, data)
         except OSError:
             self._is_torn = True
             with contextlib.suppress(OSError):  # the caller reports the first failure; the next append retries this
-                self.file.truncate(self.bytes)
+                self.file.truncate(self.end.bytes)
                 self._is_torn = False
             raise
-        self.bytes += len(data)
+        self.end = End(self.end.bytes + len(data), chain)
 
     def sync(self, first: int = 0) -> None:
         """Wait until all appended records are on disk, from the increment of number `first` on.
@@ -157,9 +219,9 @@ class JournalFiles:
         could not write, and report success next time. Continue with `replace_tail`.
         """
         self._sync_closed(first)
-        size = self.bytes  # more may be appended meanwhile
+        end = self.end  # more may be appended meanwhile
         self.file.sync()
-        self.synced_bytes = size
+        self.synced_bytes, self._synced_chain = end
         self.finish_swap()
 
     @property
@@ -208,17 +270,19 @@ class JournalFiles:
         path, file = following.path, following.file
         try:
             if self._is_torn:
-                self.file.truncate(self.bytes)
+                self.file.truncate(self.end.bytes)
                 self._is_torn = False
-            first_line = self._start_line(self.bytes)
+            follows = _as_stated(self.end.chain)
+            first_line, chain = rechained(self._start_line(self.end.bytes, follows), 0)
             write_all(file, first_line)
         except OSError:
             self._give_up(path, file)
             raise
         self._unsynced[self.name] = self.synced_bytes
-        self.closed = [*self.closed, Part(self.name, self.bytes)]
+        self.closed = [*self.closed, Part(self.name, self.end.bytes)]
         self.file.close()
-        self.name, self.bytes, self.synced_bytes, self.file = path.name, len(first_line), 0, file
+        self.name, self.end, self.synced_bytes, self.file = path.name, End(len(first_line), chain), 0, file
+        self._synced_chain, self.claimed_bytes, self.follows = 0, 0, follows
         self._names_unsynced = True
 
     def replace_tail(self, data: bytes | None) -> None:
@@ -227,7 +291,7 @@ class JournalFiles:
         Nobody may append meanwhile. data: these records, or more of the last ones; None reads them back from the files,
         where they most likely still are.
         """
-        parts = [*self.closed, Part(self.name, self.bytes)]
+        parts = [*self.closed, Part(self.name, self.end.bytes)]
         synced = {self.name: self.synced_bytes} | self._unsynced
         at, first = next((at, part) for at, part in enumerate(parts) if part.name in synced)
         known = Part(first.name, synced[first.name])
@@ -255,25 +319,39 @@ class JournalFiles:
             self.disk.remove(path)  # left by an attempt that failed
         return number, path
 
-    def _go_on_with(self, data: bytes, closed: list[Part]) -> None:
-        """Start a new increment after the increments `closed`, which replace the present ones."""
+    def _go_on_with(self, data: bytes, closed: list[Part], first_line: StartLine | None = None) -> None:
+        """Start a new increment after the increments `closed`, which replace the present ones.
+
+        first_line: returns its start record, if not as for other files that are started later.
+        """
         _, path = self._next_increment()
-        file, size = self._create(path.name, self._start_line(0) + data)
-        before = (self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file)
+        kept = [part for part in closed if part.bytes]
+        follows = self._end_of(kept[-1]) if kept else ""
+        start = (self._start_line if first_line is None else first_line)(0, follows)
+        whole, chain = rechained(start + data, 0)
+        file, size = self._create(path.name, whole)
+        before = (self.closed, self._unsynced, self.name, self.end, self.synced_bytes, self.file)
         gone = {part.name for part in self.closed} | {self.name}
-        self.closed, self._unsynced = [part for part in closed if part.bytes], {}
-        self.name, self.bytes, self.synced_bytes, self.file = path.name, size, size, file
+        self.closed, self._unsynced = kept, {}
+        self.name, self.end, self.synced_bytes, self.file = path.name, End(size, chain), size, file
         try:
             self._replace_manifest()
         except OSError:
-            self.closed, self._unsynced, self.name, self.bytes, self.synced_bytes, self.file = before
+            self.closed, self._unsynced, self.name, self.end, self.synced_bytes, self.file = before
             file.close()
             raise
+        self._all_known_synced()
+        self.follows = follows
         self._is_torn, self._sync_error = False, None
         self.obsolete += gone - {part.name for part in self.closed}
         before[-1].close()
         self._names_unsynced = True
         self.finish_swap()
+
+    def _end_of(self, part: Part) -> str:
+        """Return what the start record behind an increment of this length states about its last record."""
+        is_present = part.name == self.name and part.bytes == self.synced_bytes
+        return _as_stated(self._synced_chain if is_present else self._chain_at(part.name, part.bytes))
 
     def _create(self, name: str, data: bytes) -> tuple[File, int]:
         """Create a durable increment with these records. Returns the open file and its length."""
@@ -391,3 +469,8 @@ class JournalFiles:
         self._replace_manifest()
         self._names_unsynced = True
         self.finish_swap()
+
+
+def _as_stated(chain: int) -> str:
+    """Return a checksum as a line states it."""
+    return f"{chain:08x}"

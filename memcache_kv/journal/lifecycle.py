@@ -8,7 +8,6 @@ from typing import Protocol
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import JournalFailed, StoppedEarly
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
-from memcache_kv.journal.recovery import cut_tail
 from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
 from memcache_kv.progress import show_progress
@@ -56,6 +55,7 @@ class JournalLifecycle:
         room, is_held = Room(self._store.limit_bytes, self._store.max_items), False
         if manifest is not None:
             found = self._recover(directory, manifest)
+            manifest = found.manifest
             last_cas = found.next_run()
             self.recovered_records = found.records
             is_held = found.no_room > 0 and not room.holds(found.room)
@@ -110,17 +110,13 @@ class JournalLifecycle:
 
     def _prepare(self, directory: JournalDirectory, manifest: Manifest | None, found: Recovered) -> None:
         """Remove what a crash left, and log what was done. Raises OSError; then it is called again."""
+        tail = found.tail
+        if tail is not None and not tail.is_cut:
+            tail.cut()
+            self._log.say(tail.in_words())
         directory.clear(manifest)
-        if manifest is not None:
-            cut_tail(directory.path / manifest.increments[-1].name, directory.disk, found)
         for note in directory.notes():
             self._log.say(note)
-        if found.torn_copy is not None and found.torn_bytes:
-            self._log.say(
-                f"{directory.path}: the last record was not finished; "
-                f"cut off its {found.torn_bytes} bytes and kept them in {found.torn_copy}"
-            )
-            found.torn_bytes = 0
 
     def _say_what_was_recovered(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
         if found.set_back:

@@ -7,6 +7,7 @@ exists. See docs/reference/journal_format.md.
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import msgspec
@@ -42,11 +43,43 @@ class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=Tru
     version: int = 0
     base: Part | None = None
     increments: tuple[Part, ...] = ()
+    id: str = ""
+    """The journal to which all these files belong; empty before format 3."""
+    unnamed: int = 0
+    """How many of the last increments the manifest on disk does not name. They may not be on disk as a whole."""
+    named_bytes: int = 0
+    """If there are any: the length that the manifest on disk gives for the increment before them."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """All files in the order in which they are read."""
         return self.increments if self.base is None else (self.base, *self.increments)
+
+    def synced_bytes(self, part: Part) -> int:
+        """Return up to which length a file is known to be on disk."""
+        if part is self.base or not self.unnamed:
+            return part.bytes
+        behind = len(self.increments) - 1 - self.increments.index(part)
+        if behind < self.unnamed:
+            return 0
+        return self.named_bytes if behind == self.unnamed else part.bytes
+
+    def may_end_early(self, part: Part) -> bool:
+        """Tell whether the end of a file may not be on disk: it is the last, or was closed without waiting for that."""
+        if part is self.base:
+            return False
+        return len(self.increments) - 1 - self.increments.index(part) <= self.unnamed
+
+    def up_to(self, part: Part) -> Manifest:
+        """Return the manifest without the increments behind this one, which is not closed any more."""
+        increments = (*self.increments[: self.increments.index(part)], Part(part.name, self.synced_bytes(part)))
+        unnamed = max(0, self.unnamed - (len(self.increments) - len(increments)))
+        return Manifest(self.version, self.base, increments, self.id, unnamed, self.named_bytes * (unnamed > 0))
+
+
+def new_id() -> str:
+    """Return a name for a new journal."""
+    return secrets.token_hex(8)
 
 
 def base_name(number: int) -> str:
@@ -95,6 +128,7 @@ def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manife
     either the increment was ahead of what reached the disk, or records before it are missing. Then it is left out.
     """
     *closed, last = manifest.increments
+    named = last
     while (name := increment_name(number_of(last.name) + 1)) in names:
         try:
             after = _length_before(directory / name, disk)
@@ -104,7 +138,10 @@ def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manife
             break
         closed.append(Part(last.name, after))
         last = Part(name)
-    return Manifest(manifest.version, manifest.base, (*closed, last))
+    unnamed = len(closed) + 1 - len(manifest.increments)
+    if not unnamed:
+        return manifest
+    return Manifest(manifest.version, manifest.base, (*closed, last), manifest.id, unnamed, named.bytes)
 
 
 def _length_before(path: Path, disk: Disk) -> int:
@@ -117,7 +154,7 @@ def _length_before(path: Path, disk: Disk) -> int:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Parse a manifest's line, with its line feed.
+    """Parse a manifest's line, with its line feed. Its checksum stands for itself.
 
     Raises ValueError, which says what is wrong, and JournalError if the format is newer than this program.
     """

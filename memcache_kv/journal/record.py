@@ -2,15 +2,17 @@ r"""One record of the journal: a line of JSON that states its own length and che
 
 ``{"crc":"079ddfc5","len":44,"op":"set","key":"greeting","value":"hello"}\n``
 
-`len` counts, and `crc` (CRC-32) covers, the bytes from the `"` before `op` to the closing brace. A key or value that is
-not valid UTF-8 is in base64, as `key64` or `value64`. See docs/reference/journal_format.md.
+`len` counts, and `crc` (CRC-32) covers, the bytes from the `"` before `op` to the closing brace. That is the *body*.
+The checksum continues that of the record before it in the file, so a line that is missing, repeated or out of place
+does not fit. A key or value that is not valid UTF-8 is in base64, as `key64` or `value64`. See
+docs/reference/journal_format.md.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import compress, repeat
+from itertools import accumulate, compress, repeat
 from typing import Annotated, Literal, NamedTuple, TypeAlias, cast
 from zlib import crc32
 
@@ -35,8 +37,13 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 
-FORMAT_VERSION = 2
-"""Format 1 had one file, no manifest, and no `time` and `end` records. It can still be read."""
+FORMAT_VERSION = 3
+"""Format 1 had one file, no manifest, and no `time` and `end` records. In format 2 each checksum stood for itself. Both
+can still be read."""
+CHAINED_VERSION = 3
+"""The first format in which each checksum continues the one before it in the file."""
+UNCHAINED = -1
+"""Takes the place of the checksum before a line in a file of an older format."""
 
 LAST_CAS = (1 << 64) - 1
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -94,6 +101,12 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     the sum before, all expiry times up to here move by the difference. None: unchanged."""
     after: int = 0
     """start: the length of the previous increment, if this one may exist before a manifest names it."""
+    id: str = ""
+    """start: the journal to which the file belongs."""
+    follows: str = ""
+    """start: the checksum of the last record of the file before, in the first record of an increment or of a base."""
+    synced: Natural = 0
+    """time: the file was on disk up to this offset when the record was written; 0: nothing new is known."""
 
     @property
     def room(self) -> Room:
@@ -120,6 +133,9 @@ _decode = msgspec.json.Decoder(Record).decode
 
 LINE_HEAD = b'{"crc":"'
 """The first bytes of every line."""
+_HEAD = b'{"crc":"%08x","len":%d,'
+_FRAME = _HEAD + b"%b\n"
+CRC_DIGITS = 8
 _CRC_AT = len(LINE_HEAD)
 _LEN_AT = len('{"crc":"00000000","len":')
 
@@ -131,13 +147,59 @@ without a continuation."""
 
 
 def line_of(record: Record) -> bytes:
-    """Return a record as a line, with its checksum and line feed."""
+    """Return a record as the line that would be the first of a file, with its checksum and line feed."""
     return framed(_encode(record)[1:])
 
 
 def framed(body: bytes) -> bytes:
-    """Return a line with its checksum and line feed; `body` is the JSON object without its first brace."""
-    return b'{"crc":"%08x","len":%d,%b\n' % (crc32(body), len(body), body)
+    """Return the line that would be the first of a file; `body` is the JSON object without its first brace."""
+    return _FRAME % (crc32(body), len(body), body)
+
+
+def rechained_lines(data: bytes, chain: int) -> tuple[bytes, int]:
+    """Return lines with the checksums that they have behind a record with the checksum `chain`, and the last of these.
+
+    Raises ValueError if `data` is anything but complete lines.
+    """
+    return _chained(_bodies_of(data), chain)
+
+
+def _chained(bodies: list[bytes], chain: int) -> tuple[bytes, int]:
+    """Frame bodies in order, so that each checksum continues the one before."""
+    checksums = [*accumulate(bodies, lambda before, body: crc32(body, before), initial=chain)]
+    fields: list[int | bytes] = [0] * (3 * len(bodies))
+    fields[0::3], fields[1::3], fields[2::3] = checksums[1:], [*map(len, bodies)], bodies
+    return _FRAME * len(bodies) % tuple(fields), checksums[-1]
+
+
+def _bodies_of(data: bytes) -> list[bytes]:
+    """Take complete lines apart. Their checksums are not checked. Raises ValueError."""
+    if not data:
+        return []
+    if not data.endswith(b"\n"):
+        raise ValueError("a line is not complete")
+    return [bytes(_body_of(line)) for line in data[:-1].split(b"\n")]
+
+
+def stated_crc(line: bytes) -> int:
+    """Return the checksum that a line states, by its first bytes. Raises ValueError if it states none."""
+    digits = line[_CRC_AT : _CRC_AT + CRC_DIGITS]
+    if not line.startswith(LINE_HEAD) or len(digits) < CRC_DIGITS:
+        raise ValueError("not a record of a journal")
+    return int(digits, 16)
+
+
+def stated_bytes(head: bytes) -> int:
+    """Return how long the line is that begins like this, with its line feed; 0 if it does not state that."""
+    comma = head.find(b",", _LEN_AT, _LEN_AT + 12)
+    digits = head[_LEN_AT : max(comma, 0)]
+    return comma + 1 + int(digits) + 1 if head.startswith(LINE_HEAD) and digits.isdigit() else 0
+
+
+def last_crc(data: bytes) -> int:
+    """Return the checksum that the last of some complete lines states. Raises ValueError if it states none."""
+    start = data.rfind(b"\n", 0, -1) + 1
+    return stated_crc(data[start : start + _LEN_AT])
 
 
 class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set", gc=False):
@@ -157,42 +219,46 @@ ENCODED = b"\n"
 such a key."""
 MIN_BATCH_LINES = 12
 """Fewer lines than this are faster to encode one by one."""
-_SET = b'"op":"set",'
-"""The first bytes of a `set` record's body."""
-_SET_CRC = crc32(_SET)
 _NO_FLAGS = b"0"[0]
 """The byte after an entry's first space if the client's flags are 0."""
 
 
-def queue_lines(queue: list[Entry], wall_ahead: int = 0) -> bytes:
-    """Return queued keys and entries as the lines of `set` records.
+def queue_lines(queue: list[Entry], wall_ahead: int = 0, chain: int = 0) -> tuple[bytes, int]:
+    """Return queued keys and entries as the lines of `set` records, and the checksum of the last line.
 
-    queue: keys and entries in turn, or ENCODED and a line, which is returned as it is. wall_ahead: how many seconds the
-    wall clock, by which expiry times are written, is ahead of the clock of the entries.
+    queue: keys and entries in turn, or ENCODED and lines, which get new checksums. wall_ahead: how many seconds the
+    wall clock, by which expiry times are written, is ahead of the clock of the entries. chain: the checksum of the
+    record before; 0 at the beginning of a file.
     """
     keys, entries = cast(list[bytes], queue[0::2]), queue[1::2]
     are_small = [key != ENCODED and entry.__class__ is bytes for key, entry in zip(keys, entries, strict=True)]
     small = cast(list[bytes], [*compress(entries, are_small)])
-    lines = set_lines([*compress(keys, are_small)], small, wall_ahead)
+    made = _set_bodies([*compress(keys, are_small)], small, wall_ahead)
     if len(small) == len(entries):
-        return lines
-    made = iter(lines.splitlines(keepends=True))
-    pairs = zip(keys, entries, are_small, strict=True)
-    return b"".join([next(made) if is_small else _other_line(key, entry, wall_ahead) for key, entry, is_small in pairs])
+        return _chained(made, chain)
+    bodies: list[bytes] = []
+    left = iter(made)
+    for key, entry, is_small in zip(keys, entries, are_small, strict=True):
+        if is_small:
+            bodies.append(next(left))
+        else:
+            bodies += _other_bodies(key, entry, wall_ahead)
+    return _chained(bodies, chain)
 
 
-def _other_line(key: bytes, entry: Entry, wall_ahead: int) -> bytes:
-    """Return a line that is encoded already, or that of an Item."""
-    return entry if key == ENCODED and isinstance(entry, bytes) else entry_line(key, entry, wall_ahead)
+def _other_bodies(key: bytes, entry: Entry, wall_ahead: int) -> list[bytes]:
+    """Return the bodies of lines that are encoded already, or that of an Item."""
+    encoded = entry if key == ENCODED and isinstance(entry, bytes) else entry_line(key, entry, wall_ahead)
+    return _bodies_of(encoded)
 
 
-def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> bytes:
-    """Return the `set` records of these keys and entries, which must be of type bytes, as lines.
+def _set_bodies(keys: list[bytes], entries: list[bytes], wall_ahead: int) -> list[bytes]:
+    """Return the bodies of the `set` records of these keys and entries, which must be of type bytes.
 
     The result is the same as with `entry_line` for each of them, but faster for many.
     """
     if len(entries) < MIN_BATCH_LINES:
-        return b"".join(map(entry_line, keys, entries, repeat(wall_ahead)))
+        return _bodies_of(b"".join(map(entry_line, keys, entries, repeat(wall_ahead))))
     flags: Iterable[int] = repeat(0)
     deadlines = ids = flags
     others = [entry for entry in entries if entry[-1] != PLAIN or entry[2] != SPACE or entry[1] != _NO_FLAGS]
@@ -206,7 +272,7 @@ def set_lines(keys: list[bytes], entries: list[bytes], wall_ahead: int = 0) -> b
     else:
         values = [entry[entry.find(b"\n") + 1 : -2] for entry in entries]
     sets = map(StoredEntry, *_texts(keys), flags, deadlines, ids, *_texts(values))
-    return _framed_sets(_encoder.encode_lines(list(sets)))
+    return _encoder.encode_lines(list(sets))[1:-1].split(b"\n{")
 
 
 def entry_line(key: bytes, entry: Entry, wall_ahead: int = 0) -> bytes:
@@ -229,16 +295,6 @@ def _texts(pieces: list[bytes]) -> tuple[Iterable[str | None], Iterable[bytes | 
     seen = SNIFFED_BYTES  # `_text`, inlined
     texts = [None if not one.isascii() and _find_invalid_utf8(one, 0, seen) else _decoded(one) for one in pieces]
     return texts, [piece if text is None else None for text, piece in zip(texts, pieces, strict=True)]
-
-
-def _framed_sets(objects: bytes) -> bytes:
-    """Frame the JSON objects of `set` records, one per line, as `framed` does each of them."""
-    rests = objects[len(b"{" + _SET) : -1].split(b"\n{" + _SET)
-    fields: list[int | bytes] = [0] * (3 * len(rests))
-    fields[0::3] = map(crc32, rests, repeat(_SET_CRC))
-    fields[1::3] = [len(_SET) + length for length in map(len, rests)]
-    fields[2::3] = rests
-    return b'{"crc":"%08x","len":%d,"op":"set",%b\n' * len(rests) % tuple(fields)
 
 
 def set_line(key: bytes, flags: int, exp: int, cas: int, value: bytes, state: int = 0) -> bytes:
@@ -289,27 +345,44 @@ def put_key(record: Record, key: bytes) -> Record:
     return record
 
 
-def check_line(line: bytes) -> None:
-    """Check that a line, without its line feed, has the length and the checksum that it states.
+def check_line(line: bytes, before: int = 0) -> int:
+    """Check that a line, without its line feed, has the length and the checksum that it states. Return the checksum.
 
+    before: the checksum of the record before; 0 at the beginning of a file; UNCHAINED in a file of an older format.
     Raises ValueError, which says what is wrong.
     """
-    if not line.startswith(LINE_HEAD) or line[_CRC_AT + 8 : _LEN_AT] != b'","len":':
+    body = _body_of(line)
+    checksum = crc32(body, max(0, before))
+    if line[_CRC_AT : _CRC_AT + CRC_DIGITS] != b"%08x" % checksum:
+        raise ValueError(_why_unfit(line, body, before))
+    return checksum
+
+
+def _why_unfit(line: bytes, body: memoryview, before: int) -> str:
+    """Say why a checksum is wrong: the record may be whole, and fit another place only."""
+    if before > 0 and line[_CRC_AT : _CRC_AT + CRC_DIGITS] == b"%08x" % crc32(body):
+        return "the record is the first of a file, and this is not the beginning of one"
+    return "the record's checksum does not fit its content" + " behind the record before it" * (before > 0)
+
+
+def _body_of(line: bytes) -> memoryview:
+    """Return a line's body. Raises ValueError if it is not as long as the line states."""
+    if not line.startswith(LINE_HEAD) or line[_CRC_AT + CRC_DIGITS : _LEN_AT] != b'","len":':
         raise ValueError("not a record of a journal")
     comma = line.find(b",", _LEN_AT, _LEN_AT + 12)
     body = memoryview(line)[comma + 1 :]
     if comma < 0 or line[_LEN_AT:comma] != b"%d" % len(body):
         raise ValueError(f"the record is {len(body)} bytes long, not as many as it says")
-    if line[_CRC_AT : _CRC_AT + 8] != b"%08x" % crc32(body):
-        raise ValueError("the record's checksum does not fit its content")
+    return body
 
 
-def parse_line(line: bytes) -> Record:
+def parse_line(line: bytes, before: int = 0) -> Record:
     """Check and decode a line, without its line feed.
 
-    Raises ValueError, which says what is wrong, if the length, the checksum or the content is invalid.
+    before: as for `check_line`. Raises ValueError, which says what is wrong, if the length, the checksum or the content
+    is invalid.
     """
-    check_line(line)
+    check_line(line, before)
     return decode_line(line)
 
 
@@ -332,25 +405,32 @@ _LINE = re.compile(
 """A line: either the parts of a `set` of text without escapes, or the whole line, which must be decoded as JSON."""
 
 
-def decode_lines(block: bytes) -> tuple[list[bytes], list[bytes | None]]:
-    """Return keys and their entries. For a line that was not checked: the line without its line feed, and None.
+def decode_lines(block: bytes, before: int) -> tuple[list[bytes], list[bytes | None]]:
+    """Check lines, and return keys and their entries. For another record: the line without its line feed, and None.
 
-    block: complete lines. The entries are those of `set` records of text without JSON escapes: the most common ones,
-    which are read without decoding the JSON. Every entry returned is of type bytes. Raises ValueError if such a line is
-    damaged.
+    block: complete lines. before: the checksum of the record before them; UNCHAINED in a file of an older format. The
+    entries are those of `set` records of text without JSON escapes: the most common ones, which are read without
+    decoding the JSON. Every entry returned is of type bytes. Raises ValueError if a line is damaged.
     """
     if not _is_text(block):
         lines = block[:-1].split(b"\n")
+        for line in lines:
+            before = _next_before(check_line(line, before), before)
         return lines, [None] * len(lines)
     keys: list[bytes] = []
     entries: list[bytes | None] = []
     for head, body, key, flags, exp, value, other in _LINE.findall(block):
         entry: Entry | None = None
         if head:
-            if head != b'{"crc":"%08x","len":%d,' % (crc32(body), len(body)):
+            checksum = crc32(body, before if before > 0 else 0)
+            if head != _HEAD % (checksum, len(body)):
                 raise ValueError
             wire_bytes = b" %b %d\r\n%b\r\n" % (flags or b"0", len(value), value)
             entry = make_entry(key, wire_bytes, int(exp)) if exp else wire_bytes
+        else:
+            checksum = check_line(other, before)
+        if before != UNCHAINED:
+            before = checksum
         if isinstance(entry, bytes):
             keys.append(key)
             entries.append(entry)
@@ -358,6 +438,11 @@ def decode_lines(block: bytes) -> tuple[list[bytes], list[bytes | None]]:
             keys.append(other or head + body)
             entries.append(None)
     return keys, entries
+
+
+def _next_before(checksum: int, before: int) -> int:
+    """Return what the next line's checksum continues."""
+    return UNCHAINED if before == UNCHAINED else checksum
 
 
 def _is_text(block: bytes) -> bool:

@@ -66,6 +66,8 @@ class RecordQueue:
         unix_time: Callable[[], float],
         stepped: int | None,
     ) -> None:
+        self.id = ""
+        """The journal's id, which the start records give."""
         self.last_cas = last_cas
         self.room = room
         self.queue: list[Entry] = []
@@ -99,17 +101,19 @@ class RecordQueue:
         """The same at the time of the first record in the queue."""
         self.rotated_ahead = 0
         """The same at the time of the last rotation."""
+        self.rotated_follows = ""
+        """What the increment that the last rotation began states about the file before it."""
 
-    def start_line(self, after: int = 0, stepped: int | None = None) -> bytes:
+    def start_line(self, after: int = 0, follows: str = "", stepped: int | None = None) -> bytes:
         """Return the start record of a file.
 
-        after: the length of the previous file in bytes, if no manifest has it yet. stepped: the sum of the wall clock's
-        steps in seconds, if it has changed (see the method `stepped`).
+        after: the length of the previous file in bytes, if no manifest has it yet. follows: the checksum of its last
+        record. stepped: the sum of the wall clock's steps in seconds, if it has changed (see the method `stepped`).
         """
         now = int(self._unix_time())
         limit, items = self.room
         record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
-        record.stepped, record.after = stepped, after
+        record.stepped, record.after, record.id, record.follows = stepped, after, self.id, follows
         return line_of(record)
 
     def set_room(self, room: Room) -> None:
@@ -179,7 +183,7 @@ class RecordQueue:
         with self.queue_lock:
             seconds, queue = wall_ahead - self._wall_ahead, self.queue
             if queue:
-                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)]
+                self.queue = [ENCODED, encode_queue(queue, self._wall_ahead)[0]]
             self._stepped_before = self._stepped_before or 0
             self._wall_ahead, self.unstamped_second = wall_ahead, now
             self._stamp_locked()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from memcache_kv.errors import JournalCorrupt, JournalError
+from memcache_kv.errors import JournalError
 from memcache_kv.journal.codec import decode_block
-from memcache_kv.journal.disk import Disk, write_all
-from memcache_kv.journal.manifest import Manifest, Part, check_version
-from memcache_kv.journal.record import LINE_HEAD, UNLIMITED, Record, Room, decode_line, parse_line
+from memcache_kv.journal.disk import Disk
+from memcache_kv.journal.manifest import Manifest, check_version
+from memcache_kv.journal.reading import JournalReader, PartReader
+from memcache_kv.journal.record import UNLIMITED, Record, Room, decode_line
+from memcache_kv.journal.tail import Tail
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     PLAIN,
@@ -61,18 +63,26 @@ class Recovered:
     """The number of values that had expired and that no later record renewed."""
     no_room: int = 0
     """The number of items that the store had no room for. They stay in the journal."""
-    torn_bytes: int = 0
-    """The length of the unfinished last line; 0 if there was none."""
-    torn_at: int = 0
-    """Its offset in the last file."""
-    torn_copy: Path | None = None
-    """The file it was copied to before it was cut off."""
+    tail: Tail | None = None
+    """What follows the last record that can be trusted, if anything does."""
+    manifest: Manifest | None = None
+    """The journal's manifest once the tail is cut off."""
     last_at: int = 0
     """The last unix time in the journal."""
     stepped: int | None = None
     """The sum of the wall clock's steps in seconds, from which the next run continues. None: there was none."""
     set_back: int = 0
     """How many seconds of it are a step back since the journal's last time."""
+
+    @property
+    def torn_bytes(self) -> int:
+        """The length of the tail; 0 if there is none."""
+        return self.tail.bytes if self.tail is not None else 0
+
+    @property
+    def torn_copy(self) -> Path | None:
+        """The file to which the tail was copied before it was cut off."""
+        return self.tail.copy if self.tail is not None else None
 
     def next_run(self) -> int:
         """Return the CAS id before the first one of the next run."""
@@ -89,9 +99,10 @@ def recover(
 ) -> Recovered:
     """Apply a journal's records to a store, in order.
 
-    A last line without its line feed was being written when the process or the machine went down. It is copied to a
-    file beside the journal and cut off; if `cuts` is false, the caller must call `cut_tail`. progress: called after
-    each block that was read.
+    What follows the last record that can be trusted is a tail if nothing of it is known to have been on disk: an
+    unfinished line, or lost pages. It is copied to a file beside the journal and cut off; if `cuts` is false, the
+    caller must call its `cut`. The journal goes on with the manifest in the result. progress: called after each block
+    that was read.
 
     Raises JournalCorrupt, with the file and the offset, for any other damage, and JournalError if a file can't be read
     or has a newer format.
@@ -122,26 +133,21 @@ def _read(
     progress: Progress | None,
     cuts: bool = True,
 ) -> None:
-    last = manifest.increments[-1]
-    sizes = {part.name: part.bytes for part in manifest.parts}
     found = reading.found
+    found.manifest = manifest
+    journal = JournalReader(directory, disk, manifest)
     try:
-        sizes[last.name] = disk.size(directory / last.name)
-        for part in manifest.parts:
-            reader = PartReader(directory, disk, part, is_base=part is manifest.base, is_last=part is last)
-            for block in reader.blocks():
-                try:
-                    reading.apply_block(block)
-                except ValueError:
-                    raise reader.damage_in(block) from None
-                reader.offset += len(block)
-                if progress is not None:
-                    progress(found.bytes + reader.offset, sum(sizes.values()), found.records)
-            found.bytes += reader.offset
+        total_bytes = journal.total_bytes
+        for _ in journal.blocks(reading.apply_block):
+            if progress is not None:
+                progress(journal.read_bytes, total_bytes, found.records)
+        found.bytes = journal.read_bytes
         reading.finish()
-        _find_tail(directory / last.name, disk, reader.offset, sizes[last.name], found)
-        if cuts:
-            cut_tail(directory / last.name, disk, found)
+        found.tail = journal.tail
+        if found.tail is not None:
+            found.manifest = manifest.up_to(found.tail.part)
+            if cuts:
+                found.tail.cut()
     except OSError as error:
         raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
 
@@ -166,107 +172,6 @@ def find_renewed_keys(
                     if record.exp == 0 or record.exp > now:
                         keys.add(record.key_bytes())
     return keys
-
-
-class PartReader:
-    """Read and check one file of the journal. `batches` yields its records, about a megabyte at a time.
-
-    is_base, is_last: whether the file is the manifest's base, or its last increment. Raises JournalCorrupt, with the
-    offset, for anything but a complete record, for a file without its beginning, and for a file other than the last
-    that does not end where it should.
-    """
-
-    def __init__(self, directory: Path, disk: Disk, part: Part, is_base: bool, is_last: bool) -> None:
-        self.path = directory / part.name
-        self.offset = 0
-        """The offset of the first record that was not yielded yet."""
-        self._disk = disk
-        self._part = part
-        self._is_base = is_base
-        self._is_last = is_last
-        self._records = 0
-
-    def batches(self) -> Iterator[list[Record]]:
-        """Yield the file's records in order, in batches."""
-        for block in self.blocks():
-            try:
-                records = [parse_line(line) for line in block[:-1].split(b"\n")]
-            except ValueError:
-                raise self.damage_in(block) from None
-            self.offset += len(block)
-            yield records
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the file in blocks of complete lines, not yet checked.
-
-        The caller adds each block's length to `offset`.
-        """
-        last = b""
-        for block in self.whole_lines():
-            if not self._records:
-                self._check_start(block[: block.index(b"\n")])
-            self._records += block.count(b"\n")
-            last = block[block.rfind(b"\n", 0, -1) + 1 : -1]
-            yield block
-        self._check_end(last)
-
-    def whole_lines(self) -> Iterator[bytes]:
-        """Yield the file in blocks of complete lines without any check, and without an unfinished last line."""
-        rest: list[bytes] = []
-        for block in self._disk.read(self.path, None if self._is_last else self._part.bytes):
-            end = block.rfind(b"\n") + 1
-            if end:
-                yield b"".join((*rest, memoryview(block)[:end]))
-                rest = []
-            rest.append(block[end:])
-
-    def damage_in(self, block: bytes) -> JournalCorrupt:
-        """Return the error for the first line of a block that is not a valid record."""
-        for line in block[:-1].split(b"\n"):
-            try:
-                parse_line(line)
-            except ValueError as error:
-                return self.damaged(str(error))
-            self.offset += len(line) + 1
-        raise AssertionError("all lines are records")
-
-    def _parsed(self, line: bytes) -> Record:
-        try:
-            return decode_line(line)
-        except ValueError as error:
-            raise self.damaged(str(error)) from None
-
-    def _check_start(self, line: bytes) -> None:
-        try:
-            first = parse_line(line)  # check the line first: a damaged version is not a newer one
-        except ValueError as error:
-            raise self.damaged(str(error)) from None
-        if first.op != "start":
-            raise JournalCorrupt(f"{self.path} does not begin with a start record: it is not a complete journal")
-        check_version(first.version)
-
-    def _check_end(self, last: bytes) -> None:
-        """Check that the file ends as it should."""
-        if self._is_last:
-            if self.offset < self._part.bytes:
-                raise self.damaged(f"the file was {self._part.bytes} bytes long, and there is no record here")
-        elif self.offset != self._part.bytes:
-            raise self.damaged("a record is cut off")
-        if self._is_base and not self._is_whole_base(last):
-            raise self.damaged("it is not a complete base")
-
-    def _is_whole_base(self, last: bytes) -> bool:
-        if not last:
-            return False
-        end = self._parsed(last)
-        return end.op == "end" and end.count == self._records - 1
-
-    def damaged(self, why: str) -> JournalCorrupt:
-        """Return the error for damage at the present offset."""
-        return JournalCorrupt(
-            f"{self.path} is damaged at offset {self.offset}: {why}. Put a copy back, or see what can be saved with "
-            f"`memcache-kv journal repair {self.path.parent}`"
-        )
 
 
 class ExpiredEntries:
@@ -330,14 +235,17 @@ class Survey:
             found.stepped = (found.stepped or 0) - found.set_back
 
     def _check(self, line: bytes) -> None:
-        record = parse_line(line)
+        record = decode_line(line)
         _count(record, self.found)
         if record.stepped is not None:
             self.found.stepped = record.stepped
 
-    def apply_block(self, block: bytes) -> None:
-        """Check a block of complete lines. Raises ValueError at the first invalid record."""
-        keys, entries = decode_block(block)
+    def apply_block(self, block: bytes, before: int) -> None:
+        """Check a block of complete lines. Raises ValueError at the first invalid record.
+
+        before: the checksum of the record before, or UNCHAINED.
+        """
+        keys, entries = decode_block(block, before)
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._check(key)
@@ -390,13 +298,16 @@ class Replay:
             if table.get(key) is entry:
                 self._change(key, deadline=moved(deadline_of(entry), seconds))
 
-    def apply_block(self, block: bytes) -> None:
-        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record."""
-        keys, entries = decode_block(block)
+    def apply_block(self, block: bytes, before: int) -> None:
+        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record.
+
+        If a checksum or length is wrong, none is applied. before: the checksum of the record before, or UNCHAINED.
+        """
+        keys, entries = decode_block(block, before)
         expired, put, now = self._expired.table, self._store.restore_live, self._store.clock.now
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
-                self._apply(parse_line(key))
+                self._apply(decode_line(key))
                 continue
             kind = entry[-1]
             if kind == WITH_CAS:
@@ -489,52 +400,3 @@ def _count_cas(cas: int, found: Recovered) -> None:
     """Update the highest CAS id that the store gave."""
     if found.last_cas < cas <= found.last_cas + CAS_RUN:
         found.last_cas = cas
-
-
-def _find_tail(path: Path, disk: Disk, offset: int, size: int, found: Recovered) -> None:
-    """Store what follows the last complete line in `found`.
-
-    Raises JournalCorrupt if that is the whole file and does not begin like a record.
-    """
-    if offset == size:
-        return
-    found.torn_bytes, found.torn_at = size - offset, offset
-    whole = b"".join(disk.read(path)) if not offset else b""
-    if not offset and not LINE_HEAD.startswith(whole[: len(LINE_HEAD)]):
-        raise JournalCorrupt(f"{path} is not a journal: its only line does not begin like a record")
-
-
-def cut_tail(path: Path, disk: Disk, found: Recovered) -> None:
-    """Copy an unfinished last line to a file beside the journal, durably, then cut it off.
-
-    Does nothing if there is none. Raises OSError; then it may be called again.
-    """
-    if not found.torn_bytes or found.torn_copy is not None:
-        return
-    copy = path.with_name(f"{path.name}.torn-{time.time_ns()}")
-    _copy_from(path, disk, found.torn_at, copy)
-    file = disk.append_to(path)
-    try:
-        file.truncate(found.torn_at)
-        file.sync()
-    finally:
-        file.close()
-    found.torn_copy = copy
-
-
-def _copy_from(path: Path, disk: Disk, offset: int, copy: Path) -> None:
-    """Copy a file from an offset on to a new file that is durable, with its name, when this returns."""
-    kept = disk.create(copy)
-    try:
-        position = 0
-        for block in disk.read(path):
-            write_all(kept, block[max(0, offset - position) :])
-            position += len(block)
-        kept.sync()
-    except OSError:
-        kept.close()
-        with contextlib.suppress(OSError):
-            disk.remove(copy)
-        raise
-    kept.close()
-    disk.sync_directory(copy.parent)

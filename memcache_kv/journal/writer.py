@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
@@ -99,6 +100,7 @@ class Journal(RecordQueue):
         self._begin_counts()
         self._prepare = prepare
         self.files = JournalFiles(directory, manifest, self.start_line)
+        self.id = self.files.id
         self._appender = Appender(self, self.files, fsync is not Fsync.NEVER, monotonic)
         try:
             self._open()
@@ -111,7 +113,7 @@ class Journal(RecordQueue):
         """Start writing. Raises OSError; then it must be called again."""
         if self._prepare is not None:
             self._prepare()
-        self.files.open(self.start_line(stepped=self.stepped(0)))
+        self.files.open(partial(self.start_line, stepped=self.stepped(0)))
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -384,7 +386,7 @@ class Journal(RecordQueue):
         following = self.files.create_next()
         with self._appender.lock:
             self.files.continue_in(following)
-            self.rotated_ahead = self.queue_ahead
+            self.rotated_ahead, self.rotated_follows = self.queue_ahead, self.files.follows
             self._appender.is_full = False
         return following.number
 

@@ -1,6 +1,7 @@
 """The compiled decoder makes of any line, be it damaged, what the Python one makes of it."""
 
 import base64
+from collections.abc import Callable
 from itertools import product
 from zlib import crc32
 
@@ -10,15 +11,18 @@ from hypothesis import strategies as st
 
 from memcache_kv.journal.record import (
     FORMAT_VERSION,
+    UNCHAINED,
     Record,
+    check_line,
+    decode_line,
     decode_lines,
     entry_line,
     framed,
     line_of,
     mark_record,
-    parse_line,
     put_key,
     queue_lines,
+    rechained_lines,
 )
 from memcache_kv.store.entry import Entry, make_entry, pack, state_of, value_of, wire_bytes_of
 from tests.compiled.test_journal_encoder import DEADLINES, NUMBERS, PIECES, STATES, pairs
@@ -28,6 +32,7 @@ journal_decoder = pytest.importorskip("memcache_kv.compiled.journal_decoder", ex
 FLAGS = st.just(0) | st.integers(0, 2**32 - 1)
 
 Meaning = list[tuple[object, ...]]
+Decode = Callable[[bytes, int], tuple[list[bytes], list[bytes | None]]]
 
 
 def meaning_of(decoded: tuple[list[bytes], list[bytes | None]]) -> Meaning | str:
@@ -38,7 +43,7 @@ def meaning_of(decoded: tuple[list[bytes], list[bytes | None]]) -> Meaning | str
             found.append((key, entry))
             continue
         try:
-            record = parse_line(key)
+            record = decode_line(key)
         except ValueError:
             return "damaged"
         if record.op == "set":
@@ -55,20 +60,36 @@ def fields_of(item: Entry) -> tuple[object, ...]:
     return item.wire_bytes, item.deadline, item.cas, item.state
 
 
-def python_meaning(block: bytes) -> Meaning | str:
-    """The same from the Python decoder, which checks some lines itself."""
+def decoded_by(decode: Decode, block: bytes, before: int) -> Meaning | str:
+    """What a server makes of a block."""
     try:
-        return meaning_of(decode_lines(block))
+        return meaning_of(decode(block, before))
     except ValueError:
         return "damaged"
 
 
+def plainly(block: bytes, before: int) -> tuple[list[bytes], list[bytes | None]]:
+    """Decode with the plainest code that there is."""
+    lines = block[:-1].split(b"\n")
+    for line in lines:
+        checksum = check_line(line, before)
+        before = before if before == UNCHAINED else checksum
+    return lines, [None] * len(lines)
+
+
 def both(block: bytes) -> Meaning | str:
-    """Decode a block with both, and with the plainest code that there is, and compare."""
-    plainest: list[bytes | None] = [None] * block.count(b"\n")
-    expected = meaning_of((block[:-1].split(b"\n"), plainest))
-    assert python_meaning(block) == expected
-    assert meaning_of(journal_decoder.decode_block(block)) == expected
+    """Decode a block with both, and with the plainest code that there is, and compare; then its lines chained."""
+    expected = agreed(block, UNCHAINED)
+    if expected != "damaged":
+        assert agreed(rechained_lines(block, 77)[0], 77) == expected
+    return expected
+
+
+def agreed(block: bytes, before: int) -> Meaning | str:
+    """Decode a block in all three ways, which must agree."""
+    expected = decoded_by(plainly, block, before)
+    assert decoded_by(decode_lines, block, before) == expected
+    assert decoded_by(journal_decoder.decode_block, block, before) == expected
     return expected
 
 
@@ -102,12 +123,14 @@ LINES = set_lines() | other_lines()
 @given(st.lists(LINES, min_size=1, max_size=20))
 def test_what_was_written_is_decoded(lines: list[bytes]) -> None:
     assert both(b"".join(lines)) != "damaged"
+    chained, _ = rechained_lines(b"".join(lines), 0)
+    assert agreed(chained, 0) != "damaged"
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(pairs().filter(lambda pair: pair[0] != b"\n"), min_size=1, max_size=20))
 def test_what_the_encoder_was_given_comes_back(found: list[tuple[bytes, Entry]]) -> None:
-    decoded = both(queue_lines([each for pair in found for each in pair]))
+    decoded = agreed(queue_lines([each for pair in found for each in pair], 0, 5)[0], 5)
     assert [(key, value_of_any(entry)) for key, entry in decoded] == [  # type: ignore[str-unpack]
         (key, value_of(wire_bytes_of(entry))) for key, entry in found
     ]
@@ -117,6 +140,21 @@ def value_of_any(entry: object) -> bytes:
     wire_bytes = entry[0] if isinstance(entry, tuple) else entry
     assert isinstance(wire_bytes, bytes)
     return value_of(wire_bytes_of(wire_bytes))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(LINES, min_size=3, max_size=8, unique=True), st.data())
+def test_a_line_that_is_removed_repeated_or_moved_does_not_fit(lines: list[bytes], data: st.DataObject) -> None:
+    chained = rechained_lines(b"".join(lines), 9)[0].splitlines(keepends=True)
+    at = data.draw(st.integers(0, len(lines) - 2))
+    removed, repeated, moved = ([*chained] for _ in range(3))
+    del removed[at]
+    repeated.insert(at, repeated[at])
+    moved[at : at + 2] = moved[at + 1], moved[at]
+    for changed in (removed, repeated, moved):
+        assert agreed(b"".join(changed), 9) == "damaged"
+    assert agreed(b"".join(chained[1:]), 9) == "damaged"
+    assert agreed(b"".join(chained), 8) == "damaged"
 
 
 @settings(deadline=None, max_examples=30)
@@ -246,7 +284,7 @@ def test_common_records_are_decoded_without_python() -> None:
     for number in range(3000):
         value = (b"text", b'"escaped"\n', "ä€\U0001f600".encode(), b"\xffbinary")[number % 4]
         queue += (b"key%d" % number, make_entry(b"key", pack(number % 3, value), number % 5, number % 7))
-    assert journal_decoder.decode_block(queue_lines(queue)) == (queue[0::2], queue[1::2])
+    assert journal_decoder.decode_block(queue_lines(queue)[0], 0) == (queue[0::2], queue[1::2])
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memcache_kv.journal.codec import take_live_items
-from memcache_kv.journal.record import ENCODED, queue_lines
+from memcache_kv.journal.record import ENCODED, framed, queue_lines
 from memcache_kv.store.entry import FETCHED, LAST_DEADLINE, STALE, WON, Entry, Item, make_entry, pack
 
 journal_encoder = pytest.importorskip("memcache_kv.compiled.journal_encoder", exc_type=ImportError)
@@ -39,7 +39,7 @@ def items(draw: st.DrawFn) -> tuple[bytes, Entry]:
 def pairs(draw: st.DrawFn) -> tuple[bytes, Entry]:
     """An item, or a line that is encoded already."""
     if draw(st.integers(0, 9)) == 0:
-        return ENCODED, draw(st.binary(min_size=1, max_size=60))
+        return ENCODED, framed(b"," + draw(st.binary(max_size=60)).replace(b"\n", b"")) * draw(st.integers(1, 3))
     return draw(items())
 
 
@@ -55,7 +55,7 @@ def flat(found: list[tuple[bytes, Entry]]) -> list[Entry]:
 @example([(b"k", make_entry(b"k", pack(0, b"x"), 5))], -5)
 def test_the_lines_are_those_of_the_python_encoder(found: list[tuple[bytes, Entry]], wall_ahead: int) -> None:
     queue = flat(found)
-    assert journal_encoder.encode_queue(queue, wall_ahead) == queue_lines(queue, wall_ahead)
+    assert journal_encoder.encode_queue(queue, wall_ahead, 9) == queue_lines(queue, wall_ahead, 9)
 
 
 @pytest.mark.parametrize("lead", range(0x80, 0x100))
@@ -65,21 +65,21 @@ def test_every_pair_of_bytes_is_text_to_both_or_to_neither(lead: int) -> None:
     for second in range(0x100):
         for rest in (b"", b"a", b"\x80", b"\x80\x80", b"\x80\xc0"):
             queue += (b"key", pack(0, bytes((lead, second)) + rest))
-    assert journal_encoder.encode_queue(queue, 0) == queue_lines(queue)
+    assert journal_encoder.encode_queue(queue, 0, 9) == queue_lines(queue, 0, 9)
 
 
 @pytest.mark.parametrize("special", [b'"', b"\\", b"\n", b"\0", b"\x1f", b"\x7f", "ä".encode(), b"\xff"])
 def test_a_special_character_is_found_at_any_place(special: bytes) -> None:
     values = [b"x" * before + special + b"y" * after for before in range(20) for after in range(20)]
     queue = flat([(b"key", pack(0, value)) for value in values])
-    assert journal_encoder.encode_queue(queue, 0) == queue_lines(queue)
+    assert journal_encoder.encode_queue(queue, 0, 9) == queue_lines(queue, 0, 9)
 
 
 @pytest.mark.parametrize("byte", [b"x", b"\xff"])
 def test_a_value_of_any_length_makes_the_same_line(byte: bytes) -> None:
     for size in (*range(2000), 4095, 65536, 1 << 20):
         queue: list[Entry] = [b"key", Item(pack(0, byte * size))]
-        assert journal_encoder.encode_queue(queue, 0) == queue_lines(queue)
+        assert journal_encoder.encode_queue(queue, 0, 9) == queue_lines(queue, 0, 9)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_value_of_any_length_makes_the_same_line(byte: bytes) -> None:
     ],
 )
 def test_an_unknown_form_is_left_to_the_python_encoder(entry: Entry) -> None:
-    assert journal_encoder.encode_queue([b"key", pack(0, b"x"), b"other", entry], 0) is None
+    assert journal_encoder.encode_queue([b"key", pack(0, b"x"), b"other", entry], 0, 0) is None
 
 
 @settings(deadline=None, max_examples=200)
@@ -109,7 +109,7 @@ def test_the_lines_are_the_same_where_it_lets_other_threads_run(
     found: list[tuple[bytes, Entry]], wall_ahead: int
 ) -> None:
     queue = flat([*found, *[(b"key", pack(0, b"x" * LARGE))] * 10, *found])
-    assert journal_encoder.encode_queue(queue, wall_ahead) == queue_lines(queue, wall_ahead)
+    assert journal_encoder.encode_queue(queue, wall_ahead, 9) == queue_lines(queue, wall_ahead, 9)
 
 
 # Taking items from the store
@@ -167,8 +167,8 @@ def test_items_that_are_replaced_or_deleted_while_they_are_encoded_stay_as_they_
     table |= {b"item %d" % number: Item(pack(0, b"%d" % number * 2000), 0, number) for number in range(500)}
     expected = queue_lines(flat([*table.items()]), 0)
     found = journal_encoder.take_live(table, [*table][::-1], 1, len(table), 1 << 30)
-    encoded: list[bytes | None] = []
-    encoder = threading.Thread(target=lambda: encoded.append(journal_encoder.encode_queue(found, 0)))
+    encoded: list[tuple[bytes, int] | None] = []
+    encoder = threading.Thread(target=lambda: encoded.append(journal_encoder.encode_queue(found, 0, 0)))
     encoder.start()
     for key in [*table]:
         table[key] = pack(0, b"y" * (200 + len(key)))

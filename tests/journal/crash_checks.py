@@ -108,7 +108,8 @@ def start(disk: SimulatedDisk, clock: FakeClock) -> Started:
     manifest = directory.open()
     store, last_cas = Store(clock, shards=1), 0
     if manifest is not None:
-        last_cas = recover(JOURNAL, disk, manifest, store).next_run()
+        found = recover(JOURNAL, disk, manifest, store)
+        manifest, last_cas = found.manifest, found.next_run()
     store.start_cas_at(last_cas + 1)
     return Started(store, directory, manifest, last_cas)
 
@@ -166,14 +167,13 @@ class Inspection:
 
     def _crash_again(self) -> None:
         """Now and then, note what a power loss would leave now."""
-        if self._loss is not Loss.GARBAGE and self._rng.random() < DEEPER_CHANCE:
-            self._again.append((self._found.left_by(Loss.ANY_NAMES, self._rng), self._after_power))
+        if self._rng.random() < DEEPER_CHANCE:
+            loss = self._rng.choice((Loss.ANY_NAMES, Loss.PAGES))
+            self._again.append((self._found.left_by(loss, self._rng), self._after_power))
 
     def _go_on(self) -> None:
         """Serve with what was found, change something, and stop."""
         started = self._read(self._found, self._expected)
-        if started is None:
-            return
         journal = begin(started, self._expected.fsync)
         moments = [_moment(started.store)]
         self._after_power = replace(self._expected, moments=moments, least=0, is_new=False)
@@ -185,14 +185,12 @@ class Inspection:
         self._after_power = replace(self._after_power, least=1)
         self._read(self._found, self._after_power)
 
-    def _read(self, disk: SimulatedDisk, expected: Expectation) -> Started | None:
-        """Start a server, and see that it has what it should; None where it may refuse, and does."""
+    def _read(self, disk: SimulatedDisk, expected: Expectation) -> Started:
+        """Start a server, and see that it has what it should. Raises Violation."""
         self.starts += 1
         try:
             started = start(disk, FakeClock(int(expected.now)))
         except JournalCorrupt as error:
-            if self._loss is Loss.GARBAGE:
-                return None
             raise Violation(f"refuses to start: {error}") from None
         except JournalError as error:
             raise Violation(f"can't start: {error}") from None

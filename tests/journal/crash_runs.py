@@ -29,7 +29,7 @@ STARTED = 1_700_000_000
 SLICE_SECONDS = 0.02
 PROMISE_SECONDS = 1.0
 """everysec: what is older than this is on disk."""
-LOSSES = (Loss.ORDERED, Loss.ANY_NAMES, Loss.ANY_NAMES, Loss.KILLED)
+LOSSES = (Loss.ORDERED, Loss.ANY_NAMES, Loss.ANY_NAMES, Loss.KILLED, Loss.PAGES, Loss.PAGES)
 WAITS_BEFORE_START = (0, 0, 0, 1, 2, 5, 2000)
 STEPS = (15, 45)
 MEANWHILE = 0.05

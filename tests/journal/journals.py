@@ -7,15 +7,29 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest
+from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.disk import Disk, SystemDisk
 from memcache_kv.journal.manifest import Part, increment_name, read_manifest, replace_manifest
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, parse_line
+from memcache_kv.journal.record import (
+    CHAINED_VERSION,
+    FORMAT_VERSION,
+    UNCHAINED,
+    Record,
+    check_line,
+    decode_line,
+    line_of,
+)
 from memcache_kv.journal.writer import FILE_CHECK_SECONDS
 from memcache_kv.threads import OnFault
 
 STARTED = 1_700_000_000
 FIRST = increment_name(1)
 START = line_of(Record("start", at=STARTED, version=FORMAT_VERSION))
+
+
+def chained(*lines: bytes) -> bytes:
+    """Give lines the checksums that they have in this order from the beginning of a file on."""
+    return rechained(b"".join(lines), 0)[0]
 
 
 class Ticks:
@@ -109,7 +123,19 @@ def records_in(path: Path) -> list[Record]:
         content = (path / part.name).read_bytes()
         if part is not manifest.increments[-1]:
             content = content[: part.bytes]
-        found += map(parse_line, content.splitlines())
+        found += records_of(content)
+    return found
+
+
+def records_of(content: bytes) -> list[Record]:
+    """Return the records of a file, whose checksums must fit."""
+    before, found = 0, []
+    for line in content.splitlines():
+        checksum = check_line(line, before)
+        found.append(decode_line(line))
+        if len(found) == 1 and found[0].version < CHAINED_VERSION:
+            before = UNCHAINED
+        before = before if before == UNCHAINED else checksum
     return found
 
 
@@ -126,9 +152,18 @@ def names_in(path: Path) -> set[str]:
 def make_journal(path: Path, content: bytes, known: int = 0, name: str = FIRST) -> Path:
     """Make a journal of one increment that is known to have so many bytes; return that file."""
     path.mkdir(parents=True, exist_ok=True)
-    (path / name).write_bytes(content)
+    (path / name).write_bytes(as_chained(content))
     write_manifest(path, Manifest(FORMAT_VERSION, None, (Part(name, known),)))
     return path / name
+
+
+def as_chained(content: bytes) -> bytes:
+    """Chain the lines that a file begins with, and leave what follows them as it is."""
+    whole, feed, rest = content.rpartition(b"\n")
+    try:
+        return chained(whole + feed) + rest
+    except ValueError:
+        return content
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

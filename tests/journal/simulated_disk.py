@@ -23,7 +23,7 @@ BLOCK_BYTES = 300
 """Read at a time: little, so that records are read in pieces."""
 PLENTY_BYTES = 1 << 40
 PAGE_BYTES = 64
-"""What is lost or kept as a whole where garbage is left: small, as the files are."""
+"""What is lost or kept as a whole where pages are lost out of order: small, as the files are."""
 
 
 class Loss(enum.Enum):
@@ -33,7 +33,7 @@ class Loss(enum.Enum):
     """Of each file a beginning of what was written, of each directory the first few changes of its names."""
     ANY_NAMES = "power, any names"
     """Of each file a beginning, of each directory any of the changes."""
-    GARBAGE = "power, garbage"
+    PAGES = "power, pages out of order"
     """Of each file pages that are there, with zeros between them, of each directory any of the changes."""
     KILLED = "kill -9"
     """Everything."""
@@ -115,7 +115,7 @@ class Inode:
         """Return what is found of it after a loss."""
         if loss is Loss.KILLED:
             return self.content
-        return self._garbage(rng) if loss is Loss.GARBAGE else self._beginning(rng)
+        return self._pages(rng) if loss is Loss.PAGES else self._beginning(rng)
 
     def _beginning(self, rng: Random) -> bytes:
         """Carry out the first few pending changes, of the last perhaps a part."""
@@ -128,7 +128,7 @@ class Inode:
             content = following.onto(content, rng.randint(0, len(following.data)))
         return content
 
-    def _garbage(self, rng: Random) -> bytes:
+    def _pages(self, rng: Random) -> bytes:
         """Keep some pages of what was not synced, up to some length."""
         sure = min([len(self.durable)] + [change.size for change in self.pending if isinstance(change, Truncated)])
         whole = self.content[: rng.randint(min(sure, len(self.content)), len(self.content))]
@@ -323,6 +323,10 @@ class SimulatedDisk:
         content = self.inode(path).content[:limit_bytes]
         for start in range(0, len(content), BLOCK_BYTES):
             yield content[start : start + BLOCK_BYTES]
+
+    def read_range(self, path: Path, offset: int, length: int) -> bytes:
+        """Read a part of a file."""
+        return self.inode(path).content[offset : offset + length]
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name."""

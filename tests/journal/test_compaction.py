@@ -13,11 +13,13 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, compaction
+from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
-from memcache_kv.journal.record import Record, line_of, queue_lines
+from memcache_kv.journal.record import Record, line_of, queue_lines, stated_crc
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import FETCHED, STALE, WON, Entry, deadline_of, make_entry, pack
@@ -157,10 +159,10 @@ def test_the_base_has_the_lines_of_the_python_encoder_in_the_order_of_the_table(
                 shard.put_locked(key, entry)
         for shard in kept.store.shards:
             live = [pair for pair in shard.table.items() if not 0 < deadline_of(pair[1]) <= STARTED]
-            lines.append(queue_lines([each for pair in live for each in pair], wall_ahead))
+            lines.append(queue_lines([each for pair in live for each in pair], wall_ahead)[0])
         work = kept.rewrite()
-        _, *sets, _ = (kept.path / base_name(2)).read_bytes().splitlines(keepends=True)
-        assert b"".join(sets) == b"".join(lines)
+        start, *sets, _ = (kept.path / base_name(2)).read_bytes().splitlines(keepends=True)
+        assert b"".join(sets) == rechained(b"".join(lines), stated_crc(start))[0]
         assert work.items == len(sets)
         kept.close()
 
@@ -520,9 +522,11 @@ def test_a_rewrite_that_is_asked_for_is_done_and_told_of(kept: Kept) -> None:
         wait_until(lambda: not compactor.running, "the rewrite is over")
     assert (compactor.done, compactor.failures) == (1, 0)
     assert compactor.last_seconds > 0
-    start, item, end, begun = map(len, map(line_of, records_in(kept.path)))
+    records = records_in(kept.path)
+    records.insert(0, replace(records[0], follows=""))
+    first, start, item, end, begun = map(len, map(line_of, records))
     line = said.getvalue().splitlines()[0]
-    assert line.startswith(f"rewrote the journal: 1 items, {start + item} bytes before and {start + item + end} after,")
+    assert line.startswith(f"rewrote the journal: 1 items, {first + item} bytes before and {start + item + end} after,")
     assert line.endswith(f" s; {begun} bytes were added meanwhile")
     assert set(shown(kept.close())) == {b"a"}
 
@@ -652,7 +656,7 @@ def test_a_rewrite_that_failed_is_put_off_twice_as_long_each_time(
 def test_a_fault_in_a_rewrite_is_told_of_with_its_place_and_under_v_its_traceback(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, verbosity: int
 ) -> None:
-    def fail(queue: list[object], wall_ahead: int) -> bytes:
+    def fail(queue: list[object], wall_ahead: int, chain: int) -> tuple[bytes, int]:
         raise ValueError("ours")
 
     monkeypatch.setattr(compaction, "encode_queue", fail)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from memcache_kv.journal import Fsync, Journal, Recovered, recovery, writer
+from memcache_kv.journal import Fsync, Journal, Recovered, reading, writer
 from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.disk import write_all
-from memcache_kv.journal.files import JournalFiles
+from memcache_kv.journal.files import End, JournalFiles
+from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
+from memcache_kv.journal.tail import Tail
 from tests.journal.crash_checks import Violation
 from tests.journal.crash_runs import FAULTS, Rig, play_runs
 from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk, SimulatedFile
@@ -23,7 +25,7 @@ from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk, SimulatedFi
 pytestmark = pytest.mark.long
 
 POINTS = 5000
-GARBAGE_POINTS = 1500
+PAGES_POINTS = 1500
 POINTS_TO_FIND_A_BUG = 50_000
 FAILING_SYNCS = tuple(fault for fault in FAULTS if fault[0] == ("sync",))
 FAILING_WRITES = tuple(fault for fault in FAULTS if fault[0][0] == "write" and len(fault[0]) == 2)
@@ -51,9 +53,9 @@ def test_a_crash_after_any_operation_loses_nothing_that_was_promised(
     assert min(totals.by[name] for name in ("during a compaction", "during a fault", "while changes are refused")) > 50
 
 
-def test_garbage_behind_what_was_synced_is_refused_or_cut_off_and_never_taken_for_records(seed: int) -> None:
-    totals = play_runs(seed, GARBAGE_POINTS, Rig(losses=(Loss.GARBAGE,)))
-    assert totals.points >= GARBAGE_POINTS
+def test_pages_that_are_lost_out_of_order_are_cut_off_and_refuse_no_start(seed: int) -> None:
+    totals = play_runs(seed, PAGES_POINTS, Rig(losses=(Loss.PAGES,)))
+    assert totals.points >= PAGES_POINTS
 
 
 # That the check would find what may be wrong: each of these bugs was planted.
@@ -133,7 +135,7 @@ class SyncsNothing(JournalFiles):
 
     def sync(self, first: int = 0) -> None:
         """Do nothing."""
-        self.synced_bytes = self.bytes
+        self.synced_bytes = self.end.bytes
 
 
 class BelievesTheSecondSync(JournalFiles):
@@ -214,10 +216,10 @@ class RemovesTooEarly(JournalFiles):
 class LeavesTornRecords(JournalFiles):
     """Appends behind what a failed write has left."""
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes, chain: int) -> None:
         """Write, and cut nothing off."""
         write_all(self.file, data)
-        self.bytes += len(data)
+        self.end = End(self.end.bytes + len(data), chain)
 
 
 @pytest.mark.parametrize("files", [RemovesTooEarly, LeavesTornRecords])
@@ -234,7 +236,7 @@ def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytes
 
 
 def test_the_check_finds_a_torn_record_that_is_left_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "cut_tail", lambda *arguments: None)
+    monkeypatch.setattr(Tail, "cut", lambda self: None)
     finds_a_violation(seed, Rig())
 
 
@@ -281,3 +283,24 @@ def after_a_failed_sync(seed: int) -> bytes:
 
 def test_the_same_seed_makes_the_same_runs() -> None:
     assert str(play_runs(7, 200)) == str(play_runs(7, 200))
+
+
+def test_the_check_finds_a_start_that_is_refused_for_pages_lost_out_of_order(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "is_known_synced", lambda *arguments: True)
+    finds_a_violation(seed, Rig(losses=(Loss.PAGES,)))
+
+
+def test_the_check_finds_a_file_that_does_not_continue_the_one_before(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Journal, "start_line", start_without_end)
+    finds_a_violation(seed, Rig(often=("compact",)))
+
+
+def start_without_end(journal: Journal, after: int = 0, follows: str = "", stepped: int | None = None) -> bytes:
+    """Return a start record that does not state how the file before ends."""
+    record = Record("start", cas=journal.last_cas, version=FORMAT_VERSION, after=after, id=journal.files.id)
+    record.stepped = stepped
+    return line_of(record)

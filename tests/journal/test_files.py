@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from msgspec.structs import replace
 
 from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.journal import Fsync
+from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.disk import SystemDisk, write_all
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
-from memcache_kv.journal.record import Record, line_of, set_line
+from memcache_kv.journal.record import Record, line_of, parse_line, set_line
 from tests.journal.disk import Disk, broken, no_space
 from tests.journal.history import replay, shown
-from tests.journal.journals import FIRST, START, STARTED, Run, keys_in, make_journal, manifest_in, names_in
+from tests.journal.journals import FIRST, START, STARTED, Run, chained, keys_in, make_journal, manifest_in, names_in
 
 Act = Callable[[Run], object]
 
@@ -27,9 +29,24 @@ def value(key: bytes) -> bytes:
     return set_line(key, 0, 0, 0, b"value")
 
 
+def append(run: Run, *keys: bytes) -> bytes:
+    """Append values, and return what was or should have been appended."""
+    files = run.journal.files
+    data, chain = rechained(b"".join(map(value, keys)), files.end.chain)
+    files.append(data, chain)
+    return data
+
+
+def as_appended(run: Run, key: bytes) -> bytes:
+    """Return the line that a value would be now."""
+    return rechained(value(key), run.journal.files.end.chain)[0]
+
+
 def write_base(files: JournalFiles, number: int, *keys: bytes) -> int:
     """Write a base and give it its name, as a compaction does; return its length."""
-    data = START + b"".join(map(value, keys)) + line_of(Record("end", count=1 + len(keys)))
+    beside = files.directory / increment_name(number)
+    begun = parse_line(beside.read_bytes().partition(b"\n")[0]) if beside.exists() else Record("start")
+    data = chained(line_of(replace(begun, after=0)), *map(value, keys), line_of(Record("end", count=1 + len(keys))))
     files.base_path(number).unlink(missing_ok=True)
     file = SystemDisk().create(files.base_path(number))
     write_all(file, data)
@@ -209,13 +226,13 @@ def test_a_rotation_goes_on_in_the_next_increment(run: Run) -> None:
     assert run.journal.files.total_bytes == sum(sizes.values())
     run.store(b"c")
     run.step()
-    assert value(b"c") in (run.path / increment_name(3)).read_bytes()
+    assert keys_in(run.path) == [b"a", b"b", b"c"]
 
 
 def test_a_replaced_tail_leaves_out_of_the_old_file_what_is_not_known_to_be_on_disk(run: Run) -> None:
     files = run.journal.files
-    known = files.bytes
-    files.append(value(b"lost"))
+    known = files.end.bytes
+    append(run, b"lost")
     files.replace_tail(value(b"again"))
     assert manifest_in(run.path).increments[1].bytes == known
     assert keys_found(run) == {b"a", b"b", b"again"}
@@ -282,9 +299,9 @@ def test_what_a_failed_write_leaves_is_cut_off_at_once(run: Run, disk: Disk, roo
     before = (run.path / increment_name(2)).read_bytes()
     disk.room = room
     with pytest.raises(OSError, match="No space"):
-        run.journal.files.append(value(b"c") + value(b"d"))
+        append(run, b"c", b"d")
     assert (run.path / increment_name(2)).read_bytes() == before
-    assert run.journal.files.bytes == len(before)
+    assert run.journal.files.end.bytes == len(before)
 
 
 def test_what_could_not_be_cut_off_is_before_anything_else_is_written(run: Run, disk: Disk) -> None:
@@ -293,21 +310,21 @@ def test_what_could_not_be_cut_off_is_before_anything_else_is_written(run: Run, 
     disk.errors["truncate"] = broken()
     for _ in range(3):
         with pytest.raises(OSError, match=r"No space|Input/output"):
-            run.journal.files.append(value(b"c"))
-    assert (run.path / increment_name(2)).read_bytes() == before + value(b"c")[:30]
+            append(run, b"c")
+    assert (run.path / increment_name(2)).read_bytes() == before + as_appended(run, b"c")[:30]
     disk.mend()
-    run.journal.files.append(value(b"d"))
-    assert (run.path / increment_name(2)).read_bytes() == before + value(b"d")
+    appended = append(run, b"d")
+    assert (run.path / increment_name(2)).read_bytes() == before + appended
 
 
 def test_a_rotation_over_half_a_record_leaves_that_out(run: Run, disk: Disk) -> None:
     disk.room = 30
     disk.errors["truncate"] = broken()
     with pytest.raises(OSError, match="No space"):
-        run.journal.files.append(value(b"c"))
+        append(run, b"c")
     disk.mend()
     run.journal.rotate()
-    run.journal.files.append(value(b"d"))
+    append(run, b"d")
     run.journal.files.sync()
     assert keys_found(run) == {b"a", b"b", b"d"}
 
@@ -403,7 +420,7 @@ def test_the_end_notes_how_long_the_files_are(run: Run) -> None:
 
 
 def test_the_end_does_not_count_what_is_not_on_disk(run: Run, disk: Disk) -> None:
-    known = run.journal.files.bytes
+    known = run.journal.files.end.bytes
     run.store(b"c")
     disk.errors["sync increment"] = no_space()
     with pytest.raises(JournalFailed, match="No space"):

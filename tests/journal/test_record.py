@@ -17,8 +17,9 @@ from memcache_kv.journal.record import (
     mark_record,
     parse_line,
     put_key,
+    queue_lines,
+    rechained_lines,
     set_line,
-    set_lines,
 )
 from memcache_kv.store.entry import (
     LAST_DEADLINE,
@@ -67,6 +68,11 @@ def text_or_none(data: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def set_lines(keys: list[bytes], entries: list[bytes]) -> bytes:
+    """Encode many entries at once, behind a record with the checksum 3."""
+    return queue_lines([each for pair in zip(keys, entries, strict=True) for each in pair], 0, 3)[0]
 
 
 def line_of_entry(key: bytes, entry: bytes) -> bytes:
@@ -121,9 +127,8 @@ def test_a_set_comes_back_as_it_was(key: bytes, flags: int, exp: int, cas: int, 
 @settings(deadline=None)
 @given(stored())
 def test_many_sets_at_once_make_the_lines_of_their_records(found: list[tuple[bytes, bytes]]) -> None:
-    assert set_lines([key for key, _ in found], [entry for _, entry in found]) == b"".join(
-        line_of_entry(key, entry) for key, entry in found
-    )
+    lines = b"".join(line_of_entry(key, entry) for key, entry in found)
+    assert set_lines([key for key, _ in found], [entry for _, entry in found]) == rechained_lines(lines, 3)[0]
 
 
 @pytest.mark.parametrize("value", [b"x", b"\xff"])
@@ -131,7 +136,8 @@ def test_a_plain_entry_of_any_length_makes_the_line_of_its_record(value: bytes) 
     longest = PLAIN_LIMIT_BYTES - len(b" 0 1000\r\n\r\n")
     entries = [pack(0, value * length) for length in range(longest + 1)]
     assert len(entries[-1]) == PLAIN_LIMIT_BYTES
-    assert set_lines([b"key"] * len(entries), entries) == b"".join(line_of_entry(b"key", entry) for entry in entries)
+    lines = b"".join(line_of_entry(b"key", entry) for entry in entries)
+    assert set_lines([b"key"] * len(entries), entries) == rechained_lines(lines, 3)[0]
 
 
 def test_a_length_that_was_written_with_zeros_before_it_makes_the_same_line() -> None:
@@ -139,7 +145,10 @@ def test_a_length_that_was_written_with_zeros_before_it_makes_the_same_line() ->
         for zeros in range(1, 9):
             entry = b" 0 %b%d\r\n%b\r\n" % (b"0" * zeros, length, b"\n" * length)
             expected = line_of_entry(b"key", pack(0, b"\n" * length))
-            assert set_lines([b"key"] * MIN_BATCH_LINES, [entry] * MIN_BATCH_LINES) == expected * MIN_BATCH_LINES
+            assert (
+                set_lines([b"key"] * MIN_BATCH_LINES, [entry] * MIN_BATCH_LINES)
+                == rechained_lines(expected * MIN_BATCH_LINES, 3)[0]
+            )
 
 
 @settings(deadline=None)

@@ -1,24 +1,45 @@
 """Reading a journal back: what is restored, what is cut off, and what is refused."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal import Manifest, Recovered, recover, recovery
+from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_name, increment_name
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
+from memcache_kv.journal.record import (
+    FORMAT_VERSION,
+    Record,
+    last_crc,
+    line_of,
+    mark_record,
+    parse_line,
+    put_key,
+    set_line,
+)
 from memcache_kv.journal.recovery import ExpiredEntries, find_renewed_keys, survey
 from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.entry import STALE, pack
 from tests.fake_clock import FakeClock
 from tests.journal.history import History, Step, cut_copy_of, replay, shown, steps, two_record_steps
-from tests.journal.journals import FIRST, START, STARTED, make_journal, manifest_in, names_in, write_manifest
+from tests.journal.journals import (
+    FIRST,
+    START,
+    STARTED,
+    as_chained,
+    chained,
+    make_journal,
+    manifest_in,
+    names_in,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -167,10 +188,11 @@ def test_a_journal_is_read_the_same_in_pieces_of_any_size(path: Path, monkeypatc
 @pytest.mark.parametrize("damage", [b"\x00", b"\n", b"}", b"X"])
 def test_a_damaged_record_in_the_middle_is_refused_with_file_and_offset(path: Path, damage: bytes) -> None:
     first = set_line(b"a", 0, 0, 0, b"1")
-    content = bytearray(START + first + set_line(b"b", 0, 0, 0, b"2") + set_line(b"c", 0, 0, 0, b"3"))
+    content = bytearray(chained(START, first, set_line(b"b", 0, 0, 0, b"2"), set_line(b"c", 0, 0, 0, b"3")))
     offset = len(START + first)
     content[offset + 20 : offset + 21] = damage
-    make_journal(path, bytes(content))
+    make_journal(path, bytes(content), known=len(content))
+    (path / FIRST).write_bytes(content)
     with pytest.raises(JournalCorrupt) as caught:
         replay(path, STARTED)
     assert str(path) in str(caught.value)
@@ -180,13 +202,13 @@ def test_a_damaged_record_in_the_middle_is_refused_with_file_and_offset(path: Pa
 
 def test_a_lost_line_feed_in_the_middle_is_refused(path: Path) -> None:
     content = START + set_line(b"a", 0, 0, 0, b"1")[:-1] + set_line(b"b", 0, 0, 0, b"2")
-    make_journal(path, content)
+    make_journal(path, content, known=len(content))
     with pytest.raises(JournalCorrupt, match=f"offset {len(START)}:"):
         replay(path, STARTED)
 
 
 def test_a_hole_of_zeros_in_the_middle_is_refused(path: Path) -> None:
-    make_journal(path, START + bytes(512) + set_line(b"b", 0, 0, 0, b"2"))
+    make_journal(path, START + bytes(512) + set_line(b"b", 0, 0, 0, b"2"), known=len(START) + 512)
     with pytest.raises(JournalCorrupt, match=f"offset {len(START)}:"):
         replay(path, STARTED)
 
@@ -324,7 +346,7 @@ def test_deleted_and_flushed_keys_do_not_come_back(history: Callable[..., Histor
     written = history(store_step(b"a", b"1"), store_step(b"b", b"2"), ("delete", b"a"))
     assert values_at(written.path, STARTED) == {b"b": b"2"}
     with (written.path / FIRST).open("ab") as file:
-        file.write(line_of(Record("flush")))
+        file.write(rechained(line_of(Record("flush")), last_crc((written.path / FIRST).read_bytes()))[0])
     assert values_at(written.path, STARTED) == {}
 
 
@@ -469,7 +491,8 @@ def test_a_survey_finds_what_a_recovery_does_and_keeps_nothing(path: Path) -> No
 
 def test_a_survey_refuses_what_a_recovery_does(path: Path) -> None:
     content = START + set_record(b"a", b"1") + set_record(b"b", b"2")
-    make_journal(path, content.replace(b'"b"', b'"c"'), known=len(content))
+    make_journal(path, content, known=len(content))
+    (path / FIRST).write_bytes((path / FIRST).read_bytes().replace(b'"b"', b'"c"'))
     with pytest.raises(JournalCorrupt, match=f"damaged at offset {len(START + set_record(b'a', b'1'))}"):
         survey(path, SystemDisk(), manifest_in(path), STARTED)
 
@@ -478,8 +501,9 @@ def test_a_survey_refuses_what_a_recovery_does(path: Path) -> None:
 
 
 def make_parts(path: Path, base: bytes | None, *increments: bytes) -> None:
-    """Make a journal of these files, known to be as long as they are."""
+    """Make a journal of these files, known to be as long as they are. Each continues the one before."""
     path.mkdir()
+    base, increments = base and as_chained(base), tuple(following(increments))
     first = 1 if base is None else 2
     parts = [Part(increment_name(number), len(content)) for number, content in enumerate(increments, first)]
     for part, content in zip(parts, increments, strict=True):
@@ -489,6 +513,17 @@ def make_parts(path: Path, base: bytes | None, *increments: bytes) -> None:
         base_part = Part(base_name(2), len(base))
         (path / base_part.name).write_bytes(base)
     write_manifest(path, Manifest(FORMAT_VERSION, base_part, tuple(parts)))
+
+
+def following(increments: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Chain the lines of increments, and let each state how the one before it ends."""
+    before = ""
+    for content in increments:
+        start, _, rest = content.partition(b"\n")
+        whole = as_chained(line_of(replace(parse_line(start), follows=before)) + rest)
+        yield whole
+        if whole.endswith(b"\n"):
+            before = f"{last_crc(whole):08x}"
 
 
 def set_record(key: bytes, value: bytes) -> bytes:
@@ -540,13 +575,12 @@ def test_the_last_file_with_zeros_where_records_are_known_to_have_been_is_refuse
 
 
 def test_progress_is_told_over_all_files(path: Path) -> None:
-    contents = (START + set_record(b"a", b"1"), START + set_record(b"b", b"2"))
     base = START + end_record(1)
-    make_parts(path, base, *contents)
+    make_parts(path, base, START + set_record(b"a", b"1"), START + set_record(b"b", b"2"))
     told: list[tuple[int, int, int]] = []
     manifest = manifest_in(path)
     recover(path, SystemDisk(), manifest, Store(FakeClock(STARTED)), lambda *figures: told.append(figures))
-    size = len(base) + sum(map(len, contents))
+    size = sum(part.bytes for part in manifest.parts)
     assert told[-1] == (size, size, 6)
 
 
@@ -585,17 +619,17 @@ def test_a_torn_end_of_format_1_is_cut_off_and_kept(path: Path) -> None:
     assert (path / FORMER_NAME).read_bytes() == FORMER
 
 
-def test_a_journal_of_format_1_goes_on_in_its_file_with_a_manifest(path: Path) -> None:
+def test_a_journal_of_format_1_goes_on_in_a_new_file_with_a_manifest(path: Path) -> None:
     make_former(path)
     resumed = History.resume(path, STARTED).play([store_step(b"new", b"1")])
-    assert names_in(path) == {FORMER_NAME, MANIFEST_NAME}
-    assert (path / FORMER_NAME).read_bytes().startswith(FORMER)
-    assert [part.name for part in manifest_in(path).parts] == [FORMER_NAME]
+    assert names_in(path) == {FORMER_NAME, increment_name(2), MANIFEST_NAME}
+    assert (path / FORMER_NAME).read_bytes() == FORMER
+    assert [part.name for part in manifest_in(path).parts] == [FORMER_NAME, increment_name(2)]
     assert shown(replay(path, STARTED)[0]) == shown(resumed.store) == OF_FORMER | {b"new": (b"1", 0, 0, 0, 0)}
 
 
 def test_a_journal_of_format_1_is_gone_once_it_was_rewritten(path: Path) -> None:
     make_former(path)
     resumed = History.resume(path, STARTED).play([("compact",), store_step(b"new", b"1")])
-    assert names_in(path) == {MANIFEST_NAME, base_name(2), increment_name(2)}
+    assert names_in(path) == {MANIFEST_NAME, base_name(3), increment_name(3)}
     assert shown(replay(path, STARTED)[0]) == shown(resumed.store)

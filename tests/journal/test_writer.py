@@ -14,7 +14,7 @@ from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.writer import SYNC_SECONDS, queue_limit_bytes
 from memcache_kv.store.entry import STALE, WON, Item, make_entry, pack
 from tests.journal.disk import PATIENCE_SECONDS, Disk, no_space, wait_until
-from tests.journal.journals import FIRST, STARTED, Run, keys_in, records_in, serving_journal
+from tests.journal.journals import FIRST, STARTED, Run, keys_in, manifest_in, records_in, serving_journal
 
 POLICIES = list(Fsync)
 LAZY = [Fsync.EVERYSEC, Fsync.NEVER]
@@ -39,7 +39,7 @@ def test_a_run_begins_with_a_start_record_that_is_on_disk(path: Path, disk: Disk
     run = Run(path, Fsync.NEVER, last_cas=42)
     assert (run.journal.position, run.journal.written, run.journal.synced) == (0, 0, 0)
     assert disk.durable[FIRST] == (path / FIRST).stat().st_size > 0
-    assert records_in(path) == [Record("start", cas=42, at=STARTED, version=FORMAT_VERSION)]
+    assert records_in(path) == [Record("start", cas=42, at=STARTED, version=FORMAT_VERSION, id=manifest_in(path).id)]
     run.close()
 
 
@@ -88,7 +88,7 @@ def test_the_time_is_noted_ever_more_rarely_while_nothing_changes(path: Path) ->
         for second in seconds:
             run.journal.new_second(STARTED + second)
             run.look()
-        return [record.at - STARTED for record in records_in(path) if record.op == "time"]
+        return [record.at - STARTED for record in records_in(path) if record.op == "time" and record.at]
 
     assert seconds_noted(range(1, 200)) == [1, 3, 7, 15, 31, 63, 123, 183]
     run.store(b"a")
@@ -108,7 +108,7 @@ def test_the_time_is_not_noted_while_the_disk_fails(path: Path, disk: Disk) -> N
     disk.mend()
     run.look()
     run.close()
-    assert [record.op for record in records_in(path)] == ["start", "set", "time"]
+    assert [record.op for record in records_in(path) if not record.synced] == ["start", "set", "time"]
 
 
 def test_entries_become_their_records_between_the_others(path: Path) -> None:
@@ -178,7 +178,7 @@ def test_fewer_large_entries_are_encoded_at_once(path: Path, pauses: list[float]
 def test_what_could_not_be_encoded_stays_queued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(path)
 
-    def fail(queue: list[object], wall_ahead: int) -> bytes:
+    def fail(queue: list[object], wall_ahead: int, chain: int) -> tuple[bytes, int]:
         raise MemoryError
 
     with monkeypatch.context() as patched:
@@ -577,3 +577,49 @@ def test_a_fault_in_the_thread_is_told_of_and_nothing_is_taken_any_more(path: Pa
     assert told[0] is fault
     run.close()
     assert keys_in(path) == [b"a"]
+
+
+# How much is on disk
+
+
+def claims_in(path: Path) -> list[int]:
+    """What the records say about how much was on disk."""
+    return [record.synced for record in records_in(path) if record.synced]
+
+
+def test_under_always_each_batch_says_what_was_on_disk_before_it_in_few_bytes(path: Path) -> None:
+    run = Run(path, Fsync.ALWAYS)
+    sizes = []
+    for _ in range(4):
+        run.store(b"a")
+        run.step()
+        sizes.append((path / FIRST).stat().st_size)
+    assert claims_in(path) == sizes[:-1]
+    lines = (path / FIRST).read_bytes().splitlines(keepends=True)
+    assert max(len(line) for line in lines if b'"synced":' in line) <= 60
+    run.close()
+
+
+def test_under_everysec_the_first_write_after_an_fsync_says_what_is_on_disk(path: Path) -> None:
+    run = Run(path, Fsync.EVERYSEC)
+    run.store(b"a")
+    run.step()
+    run.store(b"b")
+    run.step()
+    assert claims_in(path) == []
+    size = (path / FIRST).stat().st_size
+    run.step(1.0)
+    for _ in range(3):
+        run.store(b"c")
+        run.step()
+    assert claims_in(path) == [size]
+    run.close()
+
+
+def test_under_never_no_record_says_that_anything_is_on_disk(path: Path) -> None:
+    run = Run(path, Fsync.NEVER)
+    for _ in range(3):
+        run.store(b"a")
+        run.look()
+    run.close()
+    assert claims_in(path) == []

@@ -111,6 +111,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--yes", action="store_true", help="repair the journal")
     command.add_argument(
+        "--cut-at-first-damage",
+        action="store_true",
+        help="keep everything before the first damage and nothing behind it, instead of every intact record",
+    )
+    command.add_argument(
         "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
         help="do nothing if more bytes would be lost; `any` allows even an unknown loss (default: %(default)s)",
     )  # fmt: skip
@@ -196,7 +201,7 @@ def run_repair(options: argparse.Namespace) -> int:
     with _locked(options.directory) as directory:
         with _progress(options, "checking") as progress:
             found = verify(options.directory, progress)
-        plan = make_plan(found)
+        plan = make_plan(found, options.cut_at_first_damage)
         if not plan.steps:
             say("there is nothing to repair")
             return OK
@@ -230,7 +235,9 @@ def run_compact(options: argparse.Namespace) -> int:
         store = new_store()
         with _progress(options, "reading") as progress:
             found = recover(directory.path, directory.disk, manifest, store, progress)
-        journal = Journal(directory, Fsync.NEVER, manifest, found.next_run(), room=found.room, stepped=found.stepped)
+        journal = Journal(
+            directory, Fsync.NEVER, found.manifest, found.next_run(), room=found.room, stepped=found.stepped
+        )
         before = journal.files.total_bytes
         work = Compaction(journal, store)
         try:

@@ -10,11 +10,11 @@ import msgspec
 
 from memcache_kv.clock import Clock
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.manifest import Manifest, Part, increment_name, number_of
+from memcache_kv.journal.manifest import Manifest, Part, increment_name, new_id, number_of
 from memcache_kv.journal.record import FORMAT_VERSION, set_line
 from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
 from memcache_kv.journal.tools.export import ExportedItem
-from memcache_kv.journal.tools.rewrite import NewPart, start_line, swap, uninterrupted
+from memcache_kv.journal.tools.rewrite import NewPart, follows_of, start_line, swap, uninterrupted
 from memcache_kv.store.entry import KEY_LIMIT_BYTES, STALE, WON
 
 SHOWN_REJECTIONS = 20
@@ -71,21 +71,27 @@ def load(
         # Cuts off an unfinished record and checks the rest; the items themselves are not needed.
         found = survey(directory.path, directory.disk, manifest, Clock().now, reading)
         cas, stepped = found.last_cas >> CAS_RUN_BITS << CAS_RUN_BITS, found.stepped
+        manifest = found.manifest
     number = number_of(manifest.increments[-1].name) + 1 if manifest is not None else 1
     with NewPart(directory.path, directory.disk, increment_name(number)) as new:
-        new.write(start_line(cas, stepped))
+        kept = _closed(directory, manifest)
+        follows = follows_of(directory.path, directory.disk, kept.increments[-1]) if kept.increments else ""
+        new.write(start_line(cas, kept.id, follows, stepped))
         loaded = _write_items(new, source, loading)
         with uninterrupted():
-            swap(directory.path, directory.disk, [new], _with_increment(directory, manifest, new.finish()))
+            whole = Manifest(FORMAT_VERSION, kept.base, (*kept.increments, new.finish()), kept.id)
+            swap(directory.path, directory.disk, [new], whole)
     return loaded
 
 
-def _with_increment(directory: JournalDirectory, manifest: Manifest | None, new: Part) -> Manifest:
+def _closed(directory: JournalDirectory, manifest: Manifest | None) -> Manifest:
+    """Return the manifest with the whole length of the last increment; that of a new journal has none."""
     if manifest is None:
-        return Manifest(FORMAT_VERSION, None, (new,))
+        return Manifest(FORMAT_VERSION, id=new_id())
     *closed, last = manifest.increments
     whole = Part(last.name, directory.disk.size(directory.path / last.name))
-    return Manifest(FORMAT_VERSION, manifest.base, (*closed, whole, new))
+    kept = [part for part in (*closed, whole) if part.bytes]
+    return Manifest(FORMAT_VERSION, manifest.base, tuple(kept), manifest.id or new_id())
 
 
 def _write_items(new: NewPart, source: Source, loading: Progress | None) -> Loaded:

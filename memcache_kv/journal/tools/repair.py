@@ -10,15 +10,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.disk import write_all
-from memcache_kv.journal.manifest import Manifest, Part, base_name, increment_name, number_of, with_base
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
+from memcache_kv.journal.manifest import Manifest, Part, base_name, increment_name, new_id, number_of, with_base
+from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.recovery import CAS_RUN, Progress
 from memcache_kv.journal.tools.rewrite import NewPart, keep_originals, next_number, start_line, swap, uninterrupted
 from memcache_kv.journal.tools.scan import Whole
 from memcache_kv.journal.tools.snapshot import Snapshot
-from memcache_kv.journal.tools.verify import FileCheck, Verification, pieces_of
+from memcache_kv.journal.tools.verify import FileCheck, Verification, follows_of, pieces_of
 
 SKIPPED_RUNS = 1024
 """How many ranges of CAS ids a repair skips, because start records that used some of them may be lost."""
@@ -40,6 +42,8 @@ class Plan:
     """The files that are rewritten without their damage."""
     dropped: list[FileCheck] = field(default_factory=list)
     sound: list[FileCheck] = field(default_factory=list)
+    ends_at: dict[str, int] = field(default_factory=dict)
+    """The files of which only the records before an offset are kept."""
 
 
 @dataclass
@@ -52,26 +56,64 @@ class Repaired:
     """The files that hold the bytes that were cut out."""
 
 
-def make_plan(found: Verification) -> Plan:
-    """Return what must be done about the damage that was found."""
+def make_plan(found: Verification, cuts_at_first_damage: bool = False) -> Plan:
+    """Return what must be done about the damage that was found.
+
+    cuts_at_first_damage: whether to keep everything before the first damage and nothing behind it, instead of every
+    record that can still be checked.
+    """
     plan = Plan(found.directory, kept_records=found.records)
-    for file in found.files:
-        plan.lost_bytes += file.lost_bytes
-        plan.is_loss_unknown |= file.is_loss_unknown
-        if file.is_missing:
-            plan.dropped.append(file)
-            gone = "it is missing, and its length is unknown"
-            gone = gone if file.is_loss_unknown else f"its {file.part.bytes:,} bytes are missing"
-            plan.steps.append(f"{file.part.name}: continue without it; {gone}")
+    for number, file in enumerate(found.files):
+        if file.is_missing or file.foreign_id:
+            _drop(plan, file)
         elif file.damages:
             plan.damaged.append(file)
             plan.steps.extend(_steps_for(file))
+        elif plan.steps:
+            plan.damaged.append(file)
+            plan.steps.append(f"{file.part.name}: write it again, so that it continues what is before it")
         else:
             plan.sound.append(file)
+        plan.lost_bytes += file.lost_bytes
+        plan.is_loss_unknown |= file.is_loss_unknown
+        if cuts_at_first_damage and file.damages:
+            _cut(plan, file, found.files[number + 1 :])
+            break
     if found.manifest_damage is not None:
         names = ", ".join(file.part.name for file in found.files)
         plan.steps.append(f"manifest.json: create a new one that names {names}")
     return plan
+
+
+def _drop(plan: Plan, file: FileCheck) -> None:
+    """Plan to continue without a file."""
+    plan.dropped.append(file)
+    if file.foreign_id:
+        plan.kept_records -= file.records
+        gone = f"it belongs to another journal ({file.foreign_id})"
+    elif file.is_loss_unknown:
+        gone = "it is missing, and its length is unknown"
+    else:
+        gone = f"its {file.part.bytes:,} bytes are missing"
+    plan.steps.append(f"{file.part.name}: continue without it; {gone}")
+
+
+def _cut(plan: Plan, file: FileCheck, later: list[FileCheck]) -> None:
+    """Plan to keep nothing from the first damage on, which is in this file."""
+    plan.steps = []
+    if file in plan.damaged:
+        offset = min(damage.offset for damage in file.damages)
+        plan.ends_at[file.part.name] = offset
+        plan.lost_bytes += file.bytes - offset - sum(damage.bytes for damage in file.damages)
+        reason = file.damages[0].reason
+        plan.steps.append(f"{file.part.name}: cut off everything from offset {offset:,} on ({reason})")
+    else:
+        plan.steps.append(f"{file.part.name}: end the journal before it; {file.damages[0].reason}")
+    for each in later:
+        plan.dropped.append(each)
+        plan.lost_bytes += each.bytes
+        plan.steps.append(f"{each.part.name}: leave it out, with its {each.records:,} records")
+    plan.kept_records = sum(each.records for each in plan.sound)
 
 
 def _steps_for(file: FileCheck) -> list[str]:
@@ -93,22 +135,27 @@ def carry_out(
     """
     path, disk = directory.path, directory.disk
     cas = max((file.cas for file in found.files), default=0) + CAS_RUN * SKIPPED_RUNS
+    journal_id = found.manifest.id or new_id()
     with ExitStack() as undo:
         snapshot = undo.enter_context(Snapshot(path, found.manifest))
-        mended = {}
-        for file in plan.damaged:
-            mended[file.part.name] = undo.enter_context(NewPart(path, disk, file.part.name))
-            _mend(snapshot, file, mended[file.part.name], progress)
-        last = undo.enter_context(NewPart(path, disk, increment_name(next_number(path, disk))))
-        last.write(start_line(cas))
         parts = {file.part.name: Part(file.part.name, file.whole_bytes) for file in plan.sound}
-        parts |= {name: new.finish() for name, new in mended.items()}
-        manifest = _manifest(found.manifest, parts, last.finish())
-        new = [*mended.values(), last]
+        new: list[NewPart] = []
+        follows = follows_of(snapshot, plan.sound[-1]) if plan.sound else ""
+        for file in plan.damaged:
+            mended = undo.enter_context(NewPart(path, disk, file.part.name))
+            _mend(snapshot, file, mended, Beginning(journal_id, follows), plan.ends_at.get(file.part.name), progress)
+            parts[file.part.name] = mended.finish()
+            follows = "" if file.is_base else mended.end
+            new.append(mended)
+        last = undo.enter_context(NewPart(path, disk, increment_name(next_number(path, disk))))
+        last.write(start_line(cas, journal_id, follows))
+        manifest = _manifest(found.manifest, parts, last.finish(), journal_id)
+        new.append(last)
         if with_base(manifest).base is not manifest.base:
             base = undo.enter_context(NewPart(path, disk, base_name(number_of(manifest.increments[0].name))))
             new.append(base)
-            manifest = Manifest(FORMAT_VERSION, _write_empty_base(base, cas), manifest.increments)
+            whole = _write_empty_base(base, cas, journal_id)
+            manifest = Manifest(FORMAT_VERSION, whole, manifest.increments, journal_id)
         with uninterrupted():
             names = [file.part.name for file in (*plan.damaged, *plan.sound)]
             repaired = Repaired(keep_originals(path, disk, names, "repair"))
@@ -118,31 +165,54 @@ def carry_out(
     return repaired
 
 
-def _manifest(old: Manifest, parts: dict[str, Part], last: Part) -> Manifest:
+def _manifest(old: Manifest, parts: dict[str, Part], last: Part, journal_id: str) -> Manifest:
     """Return the manifest of the files that are left, in their old order, and of the new increment."""
     base = parts.get(old.base.name) if old.base is not None else None
     increments = tuple(parts[part.name] for part in old.increments if part.name in parts)
-    return Manifest(FORMAT_VERSION, base, (*increments, last))
+    return Manifest(FORMAT_VERSION, base, (*increments, last), journal_id)
 
 
-def _write_empty_base(base: NewPart, cas: int) -> Part:
+def _write_empty_base(base: NewPart, cas: int, journal_id: str) -> Part:
     """Write an empty base in place of a lost one, whose absence would count as a loss again."""
-    base.write(start_line(cas))
+    base.write(start_line(cas, journal_id))
     base.write(line_of(Record("end", at=int(time.time()), count=1)))
     return base.finish()
 
 
-def _mend(snapshot: Snapshot, file: FileCheck, new: NewPart, progress: Progress | None) -> None:
-    """Rewrite a file with all its intact records, and with the first and last records that it needs."""
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What the start record of a file that is written again states: its journal, and the end of the file before."""
+
+    id: str
+    follows: str
+
+    def line(self, start: Record) -> bytes:
+        """Return this start record with these fields."""
+        return line_of(replace(start, version=FORMAT_VERSION, id=self.id, follows=self.follows))
+
+
+def _mend(
+    snapshot: Snapshot,
+    file: FileCheck,
+    new: NewPart,
+    beginning: Beginning,
+    ends_at: int | None,
+    progress: Progress | None,
+) -> None:
+    """Write a file again with its intact records, those before an offset if one is given, and a first and last one."""
     path = snapshot.directory / file.part.name
-    count = int(file.lacks_start)
-    if file.lacks_start:
-        new.write(line_of(Record("start", version=FORMAT_VERSION)))
+    new.write(beginning.line(file.start or Record("start")))
+    count = 1
     for found in pieces_of(snapshot, file):
+        if ends_at is not None and found.offset >= ends_at:
+            break
         if not isinstance(found, Whole):
             continue
         lines = snapshot.read_range(path, found.offset, found.bytes).removesuffix(b"\n").split(b"\n")
-        kept = [line + b"\n" for line, record in zip(lines, found.records, strict=True) if record.op != "end"]
+        is_replaced = not found.offset and file.start is not None and file.start.version >= CHAINED_VERSION
+        skipped = int(is_replaced)  # an older one says more: whether the records behind it have times
+        pairs = [*zip(lines, found.records, strict=True)][skipped:]
+        kept = [line + b"\n" for line, record in pairs if record.op != "end"]
         new.write(b"".join(kept))
         count += len(kept)
         if progress is not None:

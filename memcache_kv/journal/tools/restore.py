@@ -15,7 +15,7 @@ from pathlib import Path
 
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.manifest import Manifest, base_name, increment_name
+from memcache_kv.journal.manifest import Manifest, base_name, increment_name, new_id
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
@@ -106,12 +106,13 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
         store.flush_at = 0
     path, disk = directory.path, directory.disk
     number = next_number(path, disk)
+    journal_id = snapshot.manifest.id or new_id()
     with ExitStack() as undo:
         base = undo.enter_context(NewPart(path, disk, base_name(number)))
-        write_base(base, store, rewound.last_cas, progress)
+        write_base(base, store, rewound.last_cas, journal_id, progress)
         increment = undo.enter_context(NewPart(path, disk, increment_name(number)))
-        increment.write(start_line(rewound.last_cas))
-        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),))
+        increment.write(start_line(rewound.last_cas, journal_id))
+        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), journal_id)
         old = [part.name for part in snapshot.manifest.parts]
         with uninterrupted():
             kept = keep_originals(path, disk, old, "restore")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Self
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.disk import Disk, File, write_all
+from memcache_kv.journal.codec import rechained
+from memcache_kv.journal.disk import Disk, File, last_line, write_all
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
     TEMPORARY_SUFFIX,
@@ -25,7 +26,7 @@ from memcache_kv.journal.manifest import (
     number_of,
     replace_manifest,
 )
-from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of
+from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of, stated_crc
 from memcache_kv.journal.recovery import Progress
 from memcache_kv.store.store import Store
 
@@ -47,13 +48,15 @@ class NewPart:
         self._disk = disk
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._chain = 0
         self._is_placed = False
         replaced = (name, MANIFEST_NAME)
         check_regular(directory, (*replaced, *(one + TEMPORARY_SUFFIX for one in replaced)))
         self._file: File | None = None
 
     def write(self, data: bytes) -> None:
-        """Append data. Raises OSError."""
+        """Append complete lines, with checksums that fit here. Raises OSError."""
+        data, self._chain = rechained(data, self._chain)
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         self.bytes += len(data)
@@ -78,6 +81,11 @@ class NewPart:
     def part(self) -> Part:
         """The file's entry for a manifest."""
         return Part(self.name, self.bytes)
+
+    @property
+    def end(self) -> str:
+        """What the start record of the file behind it must state about its last record."""
+        return f"{self._chain:08x}"
 
     def place(self) -> None:
         """Give the file its name. The caller must sync the directory. Raises OSError."""
@@ -106,18 +114,26 @@ class NewPart:
                 self._disk.remove(self._temporary)
 
 
-def start_line(cas: int, stepped: int | None = None) -> bytes:
+def start_line(cas: int, journal_id: str, follows: str = "", stepped: int | None = None) -> bytes:
     """Return the start record of a file that is written now.
 
-    cas: the highest CAS id that the journal may have given. stepped: the sum of the wall clock's steps in seconds, if
-    the files before it have another one.
+    cas: the highest CAS id that the journal may have given. follows: the checksum of the last record of the file
+    before, as a line states it. stepped: the sum of the wall clock's steps in seconds, if the files before it have
+    another one.
     """
-    return line_of(Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped))
+    record = Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped)
+    record.id, record.follows = journal_id, follows
+    return line_of(record)
 
 
-def write_base(new: NewPart, store: Store, cas: int, progress: Progress | None = None) -> None:
+def follows_of(directory: Path, disk: Disk, part: Part) -> str:
+    """Return what the start record of the file behind this one states about its last record. Raises OSError."""
+    return f"{stated_crc(last_line(disk, directory / part.name, part.bytes)):08x}" if part.bytes else ""
+
+
+def write_base(new: NewPart, store: Store, cas: int, journal_id: str, progress: Progress | None = None) -> None:
     """Write a store's contents to a base and finish it. The caller places it. Raises OSError."""
-    new.write(start_line(cas))
+    new.write(start_line(cas, journal_id))
     count = 1
     if store.flush_at:
         new.write(line_of(Record("flush", at=store.flush_at)))

@@ -13,8 +13,9 @@ from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.directory import is_manifest_lost
 from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
-from memcache_kv.journal.record import Record
-from memcache_kv.journal.recovery import PartReader, Progress
+from memcache_kv.journal.reading import JournalReader
+from memcache_kv.journal.record import UNCHAINED, Record, check_line, decode_line
+from memcache_kv.journal.recovery import Progress
 
 ATTEMPTS = 50
 RETRY_SECONDS = 0.02
@@ -140,21 +141,27 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
 def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterator[tuple[bool, list[Record]]]:
     """Yield the records of all files in the order of a start, in batches, each with whether it is in the base.
 
-    An unfinished last line is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
+    A tail that a start would cut off is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
     """
     for name in snapshot.missing:
         raise JournalCorrupt(
             f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
             f"with `memcache-kv journal repair {snapshot.directory}`"
         )
-    done = count = 0
-    last = snapshot.manifest.parts[-1]
-    for part in snapshot.manifest.parts:
-        is_base = part is snapshot.manifest.base
-        reader = PartReader(snapshot.directory, snapshot, part, is_base=is_base, is_last=part is last)
-        for records in reader.batches():
-            count += len(records)
-            if progress is not None:
-                progress(done + reader.offset, snapshot.total_bytes, count)
-            yield is_base, records
-        done += reader.offset
+    reader = JournalReader(snapshot.directory, snapshot, snapshot.manifest)
+    count = 0
+    for records in reader.blocks(_records_of):
+        count += len(records)
+        if progress is not None:
+            progress(reader.read_bytes, snapshot.total_bytes, count)
+        yield reader.is_in_base, records
+
+
+def _records_of(block: bytes, before: int) -> list[Record]:
+    """Check and decode complete lines. Raises ValueError."""
+    records = []
+    for line in block[:-1].split(b"\n"):
+        checksum = check_line(line, before)
+        before = before if before == UNCHAINED else checksum
+        records.append(decode_line(line))
+    return records

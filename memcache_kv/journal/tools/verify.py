@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.directory import LOCK_NAME, UNLISTED_SUFFIX
-from memcache_kv.journal.disk import SystemDisk
+from memcache_kv.journal.disk import SystemDisk, last_line
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
+    START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
     Manifest,
     Part,
@@ -19,9 +21,10 @@ from memcache_kv.journal.manifest import (
     increment_name,
     number_of,
 )
-from memcache_kv.journal.record import FORMAT_VERSION, LINE_HEAD, Record
+from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, LINE_HEAD, Record, parse_line, stated_crc
 from memcache_kv.journal.recovery import Progress
-from memcache_kv.journal.tools.scan import Damage, Found, Tail, Whole, scan
+from memcache_kv.journal.tail import is_known_synced
+from memcache_kv.journal.tools.scan import Damage, Found, Unfinished, Whole, scan
 from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
 
 
@@ -43,6 +46,12 @@ class FileCheck:
     lacks_start: bool = True
     cas: int = 0
     """The highest CAS id in a start record."""
+    start: Record | None = None
+    """The first record, if it is intact and a start record."""
+    tail_at: int | None = None
+    """The offset from which on a start cuts it off, if that is known."""
+    foreign_id: str = ""
+    """The journal to which it belongs, if that is another one."""
 
     @property
     def lost_bytes(self) -> int:
@@ -111,29 +120,87 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
         before = 0
         for part in snapshot.manifest.parts:
             file = check_file(snapshot, part, is_length_unknown=damage is not None, progress=progress, before=before)
+            _check_identity(snapshot, file, found.files)
             before += file.bytes
+            if damage is None and _has_only_tail(snapshot, file):
+                file = check_file(snapshot, part, progress=progress, tail_at=_first_damage(file))
+                found.files.append(file)
+                break
             found.files.append(file)
     found.others = list(_others(directory, snapshot.manifest))
     return found
 
 
+def _check_identity(snapshot: Snapshot, file: FileCheck, before: list[FileCheck]) -> None:
+    """Check that a file belongs to this journal and continues the one before it."""
+    start = file.start
+    if start is None or start.version < CHAINED_VERSION:
+        return
+    journal_id = snapshot.manifest.id
+    if journal_id and start.id and start.id != journal_id:
+        file.foreign_id = start.id
+        file.damages.insert(0, Damage(0, file.bytes, f"it belongs to another journal ({file.foreign_id})"))
+    elif before and not before[-1].damages and not file.is_base and not _continues(snapshot, start, before[-1], file):
+        reason = "it does not continue the file before it: it is of another time, or that one is"
+        file.damages.insert(0, Damage(0, 0, reason))
+
+
+def _continues(snapshot: Snapshot, start: Record, before: FileCheck, file: FileCheck) -> bool:
+    if before.is_base:
+        base = before.start
+        is_beside = number_of(before.part.name) == number_of(file.part.name)
+        return base is None or base.version < CHAINED_VERSION or not is_beside or start.follows == base.follows
+    return not before.records or start.follows == follows_of(snapshot, before)
+
+
+def follows_of(snapshot: Snapshot, before: FileCheck) -> str:
+    """Return what the start record of the file behind this one must state about its last intact record.
+
+    Behind a base, that is what the base states, since both were begun behind the same record.
+    """
+    if before.is_base:
+        return before.start.follows if before.start is not None else ""
+    return f"{stated_crc(last_line(snapshot, snapshot.directory / before.part.name, before.whole_bytes)):08x}"
+
+
+def _first_damage(file: FileCheck) -> int:
+    return min(damage.offset for damage in file.damages)
+
+
+def _has_only_tail(snapshot: Snapshot, file: FileCheck) -> bool:
+    """Tell whether a start cuts off what is damaged, since nothing of it is known to have been on disk."""
+    if not file.damages or file.is_missing or file.foreign_id or not file.whole_bytes:
+        return False
+    if file.start is None or file.start.version < CHAINED_VERSION:
+        return False
+    manifest = snapshot.manifest
+    return not is_known_synced(snapshot.directory, snapshot, manifest, file.part, _first_damage(file))
+
+
 def check_file(
-    snapshot: Snapshot, part: Part, is_length_unknown: bool = False, progress: Progress | None = None, before: int = 0
+    snapshot: Snapshot,
+    part: Part,
+    is_length_unknown: bool = False,
+    progress: Progress | None = None,
+    before: int = 0,
+    tail_at: int | None = None,
 ) -> FileCheck:
     """Check one file.
 
     is_length_unknown: whether the manifest does not give its length. before: the bytes of the files read before it, for
-    `progress`.
+    `progress`. tail_at: the offset from which on a start cuts it off.
     """
     is_last = part is snapshot.manifest.parts[-1]
     file = FileCheck(part, is_base=part is snapshot.manifest.base, is_last=is_last)
     path = snapshot.directory / part.name
+    if tail_at is not None:
+        file.is_last, file.tail_at = True, tail_at
     if part.name in snapshot.missing:
         file.is_missing = True
         length = f"it had {part.bytes} bytes" if part.bytes else "its length is unknown"
         file.damages.append(Damage(0, 0, f"the file is missing; {length}"))
         return file
-    is_whole_file = is_last or is_length_unknown
+    is_whole_file = file.is_last or is_length_unknown
     file.bytes = snapshot.size(path) if is_whole_file else min(part.bytes, snapshot.size(path))
     last: Record | None = None
     for found in pieces_of(snapshot, file):
@@ -163,12 +230,16 @@ def pieces_of(snapshot: Snapshot, file: FileCheck) -> Iterator[Found]:
     It is scanned only if the manifest says that more of the file was complete.
     """
     path = snapshot.directory / file.part.name
+    if file.tail_at is not None:
+        yield from scan(snapshot.read(path, file.tail_at))
+        yield Unfinished(file.tail_at, file.bytes - file.tail_at)
+        return
     end = snapshot.lines_end(path) if file.is_last else file.bytes
     if end == file.bytes or end < file.part.bytes:
         yield from scan(snapshot.read(path, file.bytes))
         return
     yield from scan(snapshot.read(path, end))
-    yield Tail(end, file.bytes - end)
+    yield Unfinished(end, file.bytes - end)
 
 
 def _without_records(snapshot: Snapshot, file: FileCheck, is_length_unknown: bool) -> Iterator[Damage]:
@@ -189,6 +260,7 @@ def _whole_found(file: FileCheck, found: Whole) -> Record:
             file.cas = max(file.cas, record.cas)
     if not file.records:
         file.lacks_start = found.records[0].op != "start"
+        file.start = None if file.lacks_start else found.records[0]
         if file.lacks_start and not file.damages:
             file.damages.append(Damage(found.offset, 0, "it does not begin with a start record"))
     file.records += len(found.records)
@@ -196,11 +268,11 @@ def _whole_found(file: FileCheck, found: Whole) -> Record:
     return found.records[-1]
 
 
-def _tail_found(file: FileCheck, tail: Tail) -> None:
+def _tail_found(file: FileCheck, tail: Unfinished) -> None:
     """Decide whether the bytes after the last line feed are a record that was being written."""
     if not file.is_last:
         file.damages.append(Damage(tail.offset, tail.bytes, "a record is cut off"))
-    elif tail.offset < file.part.bytes:
+    elif tail.offset < file.part.bytes and file.tail_at is None:
         file.damages.append(Damage(tail.offset, tail.bytes, f"it was {file.part.bytes} bytes long without damage"))
     else:
         file.unfinished_bytes = tail.bytes
@@ -208,7 +280,7 @@ def _tail_found(file: FileCheck, tail: Tail) -> None:
 
 def _check_ends(file: FileCheck, last: Record | None) -> None:
     """Check that the file is as long as it was, and that a base is complete."""
-    if file.bytes < file.part.bytes:
+    if file.bytes < file.part.bytes and file.tail_at is None:
         reason = f"it has {file.bytes} bytes and had {file.part.bytes}: it was cut off"
         file.damages.append(Damage(file.bytes, 0, reason))
     if file.is_base:
@@ -265,7 +337,17 @@ def reconstruct_manifest(directory: Path) -> Manifest:
     if base is None and number_of(increments[0]) > 1:
         base = Part(base_name(number_of(increments[0])))  # an increment numbered above 1 continues a base
     first = number_of(base.name) if base is not None else 1
-    return Manifest(FORMAT_VERSION, base, tuple(_without_gaps(increments, first)))
+    parts = tuple(_without_gaps(increments, first))
+    ids = Counter(filter(None, (start_of(directory, name).id for name in names)))
+    return Manifest(FORMAT_VERSION, base, parts, ids.most_common(1)[0][0] if ids else "")
+
+
+def start_of(directory: Path, name: str) -> Record:
+    """Return a file's start record; an empty one if there is none."""
+    try:
+        return parse_line(SystemDisk().read_range(directory / name, 0, START_LIMIT_BYTES).partition(b"\n")[0])
+    except (OSError, ValueError):  # `check_file` reports it
+        return Record("start")
 
 
 def _without_gaps(names: list[str], first: int) -> Iterator[Part]:

@@ -17,7 +17,7 @@ from memcache_kv.journal.record import Record, framed, line_of, set_line
 from memcache_kv.journal.tools import scan, snapshot
 from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
-from tests.journal.journals import make_journal, manifest_in, write_manifest
+from tests.journal.journals import as_chained, make_journal, manifest_in, write_manifest
 from tests.journal.tools.journals import Run, flip, keys, middle_of, several_files, tree
 
 Spoil = Callable[[Random, Path], None]
@@ -121,7 +121,7 @@ def craft(random: Random, path: Path) -> None:
     lines.insert(random.randint(0, len(lines)), framed(random.choice(CRAFTED)))
     if file.name.startswith("base") and random.random() < 0.7:
         lines[-1] = line_of(Record("end", at=1, count=len(lines) - 1))
-    file.write_bytes(b"".join(lines))
+    file.write_bytes(as_chained(b"".join(lines)) if random.random() < 0.8 else b"".join(lines))
     know_lengths(path, lambda part: (path / part.name).stat().st_size)
 
 
@@ -129,7 +129,7 @@ def know_lengths(path: Path, length: Callable[[Part], int]) -> None:
     old = manifest_in(path)
     parts = [Part(part.name, length(part)) for part in old.parts]
     base = parts.pop(0) if old.base is not None else None
-    write_manifest(path, Manifest(2, base, tuple(parts)))
+    write_manifest(path, Manifest(3, base, tuple(parts), old.id))
 
 
 def change_lengths(random: Random, path: Path) -> None:
@@ -141,7 +141,7 @@ def change_parts(random: Random, path: Path) -> None:
     increments = list(old.increments)
     random.shuffle(increments)
     base = random.choice([None, old.base, increments[0]])
-    write_manifest(path, Manifest(random.choice([2, 2, 3]), base, tuple(increments[: random.randint(0, 3)])))
+    write_manifest(path, Manifest(random.choice([3, 3, 4]), base, tuple(increments[: random.randint(0, 3)]), old.id))
 
 
 def add_tail(random: Random, path: Path) -> None:

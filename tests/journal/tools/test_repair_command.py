@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -335,3 +336,65 @@ def test_an_interrupted_repair_leaves_the_journal_as_it_was(
     said = run("repair", journal, "--yes")
     assert said.status == 130
     assert tree(journal) == before
+
+
+# What the chain adds
+
+
+def test_the_first_record_behind_a_hole_can_not_be_checked_and_is_left_out(journal: Path, run: Run) -> None:
+    file = journal / "increment-000003.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    at = len(b"".join(lines[:1]))
+    file.write_bytes(lines[0] + bytes(len(lines[1]) - 1) + b"\n" + b"".join(lines[2:]))
+    said = run("repair", journal, "--yes")
+    assert said.status == 0
+    assert f"cut out {len(lines[1] + lines[2]):,} bytes at offset {at}" in said.out
+    assert keys(journal) == "a b c d e f i"
+    assert run("verify", journal).status == 0
+
+
+@pytest.mark.parametrize("name", ["base-000002.jsonl", "increment-000002.jsonl", "increment-000003.jsonl"])
+def test_everything_before_the_first_damage_is_kept_and_nothing_behind_it(journal: Path, run: Run, name: str) -> None:
+    damaged, left = {
+        "base-000002.jsonl": ("b", " ".join(sorted(keys_before(journal / "base-000002.jsonl", "b")))),
+        "increment-000002.jsonl": ("e", "a b c d"),
+        "increment-000003.jsonl": ("h", "a b c d e f g"),
+    }[name]
+    flip(journal / name, middle_of(journal / name, f"value of {damaged}"))
+    before = (journal / name).read_bytes()
+    said = run("repair", journal, "--cut-at-first-damage", "--yes", "--max-loss", "any")
+    assert said.status == 0
+    assert f"{name}: cut off everything from offset" in said.out
+    assert keys(journal) == left
+    assert run("verify", journal).status == 0
+    [kept] = journal.glob("before-repair-*")
+    assert (kept / name).read_bytes() == before
+
+
+def keys_before(path: Path, key: str) -> list[str]:
+    """Return the keys of a file's records before that of a key."""
+    before = path.read_text().partition(f'"key":"{key}"')[0]
+    return re.findall('"key":"(.)"', before)
+
+
+def test_a_cut_at_the_first_damage_says_how_much_it_costs(journal: Path, run: Run) -> None:
+    name = "increment-000002.jsonl"
+    flip(journal / name, middle_of(journal / name, "value of e"))
+    content = (journal / name).read_bytes()
+    at = content.index(b"\n", content.index(b"value of d")) + 1
+    lost = len(content) - at + (journal / "increment-000003.jsonl").stat().st_size
+    said = run("repair", journal, "--cut-at-first-damage", "--yes", "--max-loss", lost - 1)
+    assert said.status == 1
+    assert verify(journal).damages == 1
+    assert run("repair", journal, "--cut-at-first-damage", "--yes", "--max-loss", lost).status == 0
+    assert run("repair", journal, "--cut-at-first-damage").out.startswith("there is nothing to repair")
+
+
+def test_a_file_of_another_journal_is_left_out(journal: Path, run: Run) -> None:
+    other = several_files(journal.parent / "other")
+    (journal / "increment-000003.jsonl").write_bytes((other / "increment-000003.jsonl").read_bytes())
+    said = run("repair", journal, "--yes", "--max-loss", "any")
+    assert said.status == 0
+    assert "increment-000003.jsonl: continue without it; it belongs to another journal" in said.out
+    assert keys(journal) == "a b c d e f"
+    assert run("verify", journal).status == 0

@@ -6,10 +6,12 @@ import pytest
 
 from memcache_kv.journal.record import Record, line_of, set_line
 from memcache_kv.journal.tools import scan as scan_module
-from memcache_kv.journal.tools.scan import Damage, Found, Tail, Whole, scan
+from memcache_kv.journal.tools.scan import Damage, Found, Unfinished, Whole, scan
+from tests.journal.journals import chained
 
 LINES = [set_line(b"key-%d" % number, number, 0, 0, b'a "quoted" value\n{"crc":"%d' % number) for number in range(8)]
-DATA = b"".join(LINES)
+DATA = chained(*LINES)
+LINES = DATA.splitlines(keepends=True)
 
 
 def keys_in(found: list[Found]) -> list[str]:
@@ -73,15 +75,17 @@ def test_cut_pasted_and_overwritten_places_cost_only_what_they_touch() -> None:
         damaged = DATA[:start] + random_.randbytes(random_.randrange(300)) + DATA[end:]
         found = list(scan(in_blocks(damaged, random_.choice([13, 1 << 20]))))
         at = 0
-        untouched = []
+        untouched, behind = [], []
         for number, line in enumerate(LINES):
             if at + len(line) <= start or at >= end:
                 untouched.append(f"key-{number}")
+                behind += [f"key-{number}"] if at >= end else []
             at += len(line)
         rest = keys_in(found)
-        if found and isinstance(found[-1], Tail):
+        if found and isinstance(found[-1], Unfinished):
             untouched = [key for key in untouched if key != "key-7"]
-        assert [key for key in untouched if key not in rest] == []
+        missing = [key for key in untouched if key not in rest]
+        assert missing in ([], behind[:1])  # the first record behind a hole can't always be checked
         check_it_covers(found, damaged)
 
 
@@ -89,7 +93,7 @@ def test_cut_pasted_and_overwritten_places_cost_only_what_they_touch() -> None:
 def test_an_unfinished_last_record_is_a_tail(cut: int) -> None:
     found = list(scan([DATA[:-cut]]))
     assert keys_in(found) == all_keys_but(7)
-    assert found[-1] == Tail(len(DATA) - len(LINES[7]), len(LINES[7]) - cut)
+    assert found[-1] == Unfinished(len(DATA) - len(LINES[7]), len(LINES[7]) - cut)
     assert not damages_in(found)
 
 
@@ -100,7 +104,7 @@ def test_whole_records_before_an_unfinished_one_are_found_where_only_a_line_feed
     assert damages_in(found) == [Damage(len(LINES[0] + LINES[1]) - 1, 1, "a line feed is missing")] or damages_in(
         found
     ) == [Damage(len(LINES[0] + LINES[1]) - 1, 0, "a line feed is missing")]
-    assert isinstance(found[-1], Tail)
+    assert isinstance(found[-1], Unfinished)
     check_it_covers(found, data)
 
 
@@ -115,7 +119,7 @@ def test_a_file_full_of_zeros_is_damage_in_pieces_that_are_not_all_kept(monkeypa
 
 def test_a_record_longer_than_the_longest_wait_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_module, "LONGEST_WAIT_BYTES", 1000)
-    data = line_of(Record("set", key="large", value="x" * 50_000)) + LINES[0]
+    data = chained(line_of(Record("set", key="large", value="x" * 50_000)), LINES[0])
     found = list(scan(in_blocks(data, 512)))
     assert keys_in(found) == ["large", "key-0"]
     assert not damages_in(found)

@@ -1,0 +1,164 @@
+"""The tail of a journal: what follows its last valid record, if nothing of it is known to have been on disk.
+
+After a power loss, a file may end in a part of a record, and pages that were written but not synced may be missing
+while later ones are there. No client was told that such records are safe, so a start cuts them off. Damage before a
+place that is known to have been on disk is another matter: nothing but a failing disk, or somebody, makes it.
+
+Three things say what was on disk: the lengths in the manifest, the length that a base and a closed increment must have,
+and the field `synced` in the records of time behind the damage. These are found by their neighbours: a line counts if
+its checksum continues the one that the line before it states.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+from memcache_kv.journal.directory import set_aside
+from memcache_kv.journal.disk import BLOCK_BYTES, Disk, File, read_from, write_all
+from memcache_kv.journal.manifest import Manifest, Part
+from memcache_kv.journal.record import stated_crc
+
+_CLAIM = re.compile(
+    rb'(?<=\n)\{"crc":"([0-9a-f]{8})","len":[0-9]++,("op":"time",[^\n]{0,200}?"synced":([0-9]++)[^\n]*+)\n'
+)
+"""A record of time that says how much of the file was on disk, behind another line."""
+LINE_START_BYTES = 32
+"""So much of a long line is kept in memory: its checksum is there."""
+
+
+def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part, offset: int) -> bool:
+    """Tell whether something at this offset of a file, or behind it, is known to have been on disk. Raises OSError."""
+    if not manifest.may_end_early(part) or manifest.synced_bytes(part) > offset:
+        return True
+    path = directory / part.name
+    return any(claimed > offset for claimed in _claims_behind(disk, path, offset, disk.size(path)))
+
+
+def _claims_behind(disk: Disk, path: Path, offset: int, size: int) -> Iterator[int]:
+    """Yield how much was on disk by each record behind an offset that says so.
+
+    A record that was written again to a newer file says what was true of the older one. It stands at the newer one's
+    beginning, which is on disk as a whole before the file is used, so damage before it is no tail either.
+    """
+    context = b""
+    for block in read_from(disk, path, offset, size):
+        data = context + block
+        for match in _CLAIM.finditer(data):
+            previous = data.rfind(b"\n", 0, match.start() - 1) + 1
+            stated = _stated(data[previous : previous + LINE_START_BYTES])
+            if stated is not None and crc32(match[2], stated) == int(match[1], 16):
+                yield int(match[3])
+        context = _context(data)
+
+
+def _context(data: bytes) -> bytes:
+    """Return what is needed to check the next line: the start of the last complete line, and what is behind it."""
+    before, feed, rest = data.rpartition(b"\n")
+    rest = rest if len(rest) < BLOCK_BYTES else rest[:LINE_START_BYTES]
+    start = before.rfind(b"\n") + 1
+    return before[start : start + LINE_START_BYTES] + feed + rest
+
+
+def _stated(line: bytes) -> int | None:
+    try:
+        return stated_crc(line)
+    except ValueError:
+        return None
+
+
+class Tail:
+    """What must be cut off: a file from an offset on, and the increments behind it.
+
+    `cut` does it; before that nothing is changed.
+    """
+
+    def __init__(self, directory: Path, disk: Disk, manifest: Manifest, part: Part, offset: int) -> None:
+        self.part = part
+        self.offset = offset
+        self.path = directory / part.name
+        self.bytes = disk.size(self.path) - offset
+        self.copy: Path | None = None
+        """The file to which the bytes were copied before they were cut off."""
+        self.is_cut = False
+        self.aside: list[str] = []
+        """The new names of the increments behind it."""
+        self.lines = 0
+        """The number of line feeds in it."""
+        self.zeros = 0
+        """How many of its bytes, all zero, were left out of the copy."""
+        self._disk = disk
+        self._later = [later.name for later in manifest.increments[manifest.increments.index(part) + 1 :]]
+
+    def cut(self) -> None:
+        """Copy the bytes to a file beside the journal, durably, then cut them off, and set the later files aside.
+
+        Does nothing the second time. Raises OSError; then it may be called again.
+        """
+        if self.is_cut:
+            return
+        if self.bytes and self.copy is None:
+            copy = self.path.with_name(f"{self.path.name}.torn-{time.time_ns()}")
+            self._copy_to(copy)
+            self.copy = copy
+        self._set_aside()
+        file = self._disk.append_to(self.path)
+        try:
+            file.truncate(self.offset)
+            file.sync()
+        finally:
+            file.close()
+        self.is_cut = True
+
+    def _set_aside(self) -> None:
+        """Rename the later files, unless that was done already."""
+        names = self._disk.names(self.path.parent)
+        for name in self._later:
+            if name in names:
+                self.aside.append(set_aside(self.path.parent, self._disk, name))
+        if self._later:
+            self._disk.sync_directory(self.path.parent)
+
+    def _copy_to(self, copy: Path) -> None:
+        """Copy the bytes to a new file that is durable, with its name, when this returns."""
+        kept = self._disk.create(copy)
+        try:
+            self._copy_blocks(kept)
+            kept.sync()
+        except OSError:
+            kept.close()
+            with contextlib.suppress(OSError):
+                self._disk.remove(copy)
+            raise
+        kept.close()
+        self._disk.sync_directory(copy.parent)
+
+    def _copy_blocks(self, kept: File) -> None:
+        self.lines = self.zeros = 0
+        for block in read_from(self._disk, self.path, self.offset, self.offset + self.bytes):
+            if len(block) == BLOCK_BYTES and block.count(0) == BLOCK_BYTES:
+                self.zeros += BLOCK_BYTES
+            else:
+                self.lines += block.count(b"\n")
+                write_all(kept, block)
+
+    def in_words(self) -> str:
+        """Return a line for the log about what was cut off."""
+        zeros = f" except {self.zeros:,} bytes, all zero," if self.zeros else ""
+        if self.bytes and not self.lines and not self.aside:
+            return (
+                f"{self.path.parent}: the last record was not finished; "
+                f"cut off its {self.bytes} bytes and kept them{zeros} in {self.copy}"
+            )
+        rest = f"; set aside {', '.join(self.aside)}, which came after it" if self.aside else ""
+        if self.bytes:
+            cut = f"; cut off {self.bytes:,} bytes, about {self.lines:,} records, and kept them{zeros} in {self.copy}"
+            rest = cut + rest
+        return (
+            f"{self.path}: no valid record follows at offset {self.offset:,}, and nothing from there on is known to "
+            f"have been on disk, as after a power loss; all records before it are kept{rest}"
+        )

@@ -1,0 +1,299 @@
+"""Damage behind what is known to have been on disk is cut off; damage before it is refused."""
+
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from memcache_kv.cli import main
+from memcache_kv.errors import JournalCorrupt
+from memcache_kv.journal import Fsync, JournalDirectory, Recovered, recover
+from memcache_kv.journal.codec import rechained
+from memcache_kv.journal.disk import SystemDisk
+from memcache_kv.journal.manifest import increment_name
+from memcache_kv.journal.record import Record, last_crc, line_of, parse_line
+from memcache_kv.journal.tools.verify import verify
+from memcache_kv.store import Store
+from tests.fake_clock import FakeClock
+from tests.journal.journals import FIRST, STARTED, Run, chained, make_journal, manifest_in, names_in, records_in
+
+HOLE = 8
+"""How many bytes of a record are zeros."""
+
+
+def read(path: Path) -> tuple[set[bytes], Recovered]:
+    """Read a journal as a server does that starts: its keys, and what was found."""
+    store = Store(FakeClock(STARTED), shards=1)
+    directory = JournalDirectory(path)
+    try:
+        manifest = directory.open()
+        assert manifest is not None
+        found = recover(path, directory.disk, manifest, store)
+    finally:
+        directory.close()
+    return {key for key, _ in store.items()}, found
+
+
+def written(path: Path, fsync: Fsync, *keys: bytes) -> Run:
+    """Write keys, each in a batch of its own, and let the process be gone."""
+    run = Run(path, fsync)
+    for key in keys:
+        run.store(key)
+        run.step()
+    run.crash()
+    return run
+
+
+def lines_of(path: Path, name: str = FIRST) -> list[bytes]:
+    return (path / name).read_bytes().splitlines(keepends=True)
+
+
+def offset_of(path: Path, key: bytes, name: str = FIRST) -> int:
+    return (path / name).read_bytes().index(b'"key":"%b"' % key)
+
+
+def make_hole(path: Path, key: bytes, name: str = FIRST) -> bytes:
+    """Put zeros into a key's record. Return the file's content before."""
+    content = (path / name).read_bytes()
+    at = offset_of(path, key, name)
+    (path / name).write_bytes(content[:at] + bytes(HOLE) + content[at + HOLE :])
+    return content
+
+
+def test_a_hole_in_what_was_not_synced_is_cut_off_with_all_behind_it(tmp_path: Path) -> None:
+    written(tmp_path, Fsync.NEVER, b"a", b"b", b"c", b"d")
+    content = make_hole(tmp_path, b"b")
+    start = content.rindex(b"\n", 0, offset_of(tmp_path, b"a")) + 1
+    end = content.index(b"\n", start) + 1
+    assert verify(tmp_path).is_sound
+    damaged = (tmp_path / FIRST).read_bytes()
+    keys, found = read(tmp_path)
+    assert keys == {b"a"}
+    assert found.tail is not None
+    assert (found.tail.offset, found.torn_bytes) == (end, len(content) - end)
+    assert found.torn_copy is not None
+    assert found.torn_copy.read_bytes() == damaged[end:]
+    words = found.tail.in_words()
+    assert f"cut off {len(content) - end:,} bytes, about 3 records" in words
+    assert str(found.torn_copy) in words
+    assert read(tmp_path)[1].tail is None
+
+
+def test_a_hole_in_what_the_manifest_knows_to_be_on_disk_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path, Fsync.NEVER)
+    run.store(b"a", b"b", b"c")
+    run.close()
+    make_hole(tmp_path, b"b")
+    refused(tmp_path)
+
+
+def refused(path: Path) -> None:
+    """See that a start is refused, with the offset and what to do, and that verify says the same."""
+    before = {name: (path / name).read_bytes() for name in names_in(path)}
+    with pytest.raises(JournalCorrupt, match=r"damaged at offset \d+: .*journal repair"):
+        read(path)
+    assert {name: (path / name).read_bytes() for name in names_in(path)} == before
+    assert not verify(path).is_sound
+
+
+def test_a_hole_before_a_record_that_says_it_was_on_disk_is_refused(tmp_path: Path) -> None:
+    """Under always each batch says what was on disk before it."""
+    written(tmp_path, Fsync.ALWAYS, b"a", b"b", b"c")
+    claims = [record.synced for record in records_in(tmp_path) if record.op == "time"]
+    assert len(claims) == 2
+    assert claims == sorted(set(claims))
+    make_hole(tmp_path, b"b")
+    refused(tmp_path)
+
+
+def test_a_hole_in_the_last_batch_of_always_is_cut_off(tmp_path: Path) -> None:
+    written(tmp_path, Fsync.ALWAYS, b"a", b"b", b"c")
+    make_hole(tmp_path, b"c")
+    assert read(tmp_path)[0] == {b"a", b"b"}
+
+
+def test_what_a_record_claims_counts_only_if_it_continues_its_neighbour(tmp_path: Path) -> None:
+    claim = line_of(Record("time", synced=1 << 40))
+    lines = chained(line_of(Record("start", version=3)), *[line_of(Record("delete", key=key)) for key in "abc"])
+    make_journal(tmp_path, lines)
+    make_hole(tmp_path, b"b")
+    with (tmp_path / FIRST).open("ab") as file:
+        file.write(claim)
+    assert read(tmp_path)[1].tail is not None
+    make_journal(tmp_path, lines)
+    make_hole(tmp_path, b"b")
+    with (tmp_path / FIRST).open("ab") as file:
+        file.write(rechained(claim, last_crc(lines))[0])
+    refused(tmp_path)
+
+
+def test_increments_behind_a_tail_are_set_aside(tmp_path: Path) -> None:
+    run = Run(tmp_path, Fsync.NEVER)
+    run.store(b"a", b"b")
+    run.step()
+    run.journal.rotate()
+    run.store(b"c")
+    run.step()
+    run.crash()
+    make_hole(tmp_path, b"b")
+    assert verify(tmp_path).is_sound
+    keys, found = read(tmp_path)
+    assert keys == {b"a"}
+    assert found.manifest is not None
+    assert [part.name for part in found.manifest.parts] == [FIRST]
+    assert f"{increment_name(2)}.unlisted" in names_in(tmp_path)
+    assert found.tail is not None
+    assert f"set aside {increment_name(2)}.unlisted" in found.tail.in_words()
+    goes_on(tmp_path, found, {b"a"})
+
+
+def goes_on(path: Path, found: Recovered, keys: set[bytes]) -> None:
+    """See that a journal is written on behind what was kept."""
+    assert found.manifest == manifest_in(path)
+    run = Run(path, Fsync.ALWAYS)
+    run.store(b"new")
+    run.close()
+    assert read(path)[0] == keys | {b"new"}
+    assert verify(path).is_sound
+
+
+def test_an_increment_that_was_not_named_yet_and_does_not_continue_the_one_before_is_set_aside(tmp_path: Path) -> None:
+    run = Run(tmp_path, Fsync.NEVER)
+    run.store(b"a")
+    run.step()
+    run.journal.rotate()
+    run.store(b"b")
+    run.crash()
+    content = (tmp_path / increment_name(2)).read_bytes()
+    start = parse_line(content.partition(b"\n")[0])
+    (tmp_path / increment_name(2)).write_bytes(
+        chained(line_of(replace(start, follows="01234567")), line_of(Record("delete", key="a")))
+    )
+    keys, found = read(tmp_path)
+    assert keys == {b"a"}
+    assert increment_name(2) not in names_in(tmp_path)
+    assert verify(tmp_path).is_sound
+    goes_on(tmp_path, found, {b"a"})
+
+
+@pytest.mark.parametrize("tail", [bytes(40 << 20), bytes(20 << 20) + b"\n" + bytes(20 << 20)])
+def test_a_long_tail_of_zeros_is_neither_read_into_memory_nor_copied(tmp_path: Path, tail: bytes) -> None:
+    written(tmp_path, Fsync.NEVER, b"a")
+    with (tmp_path / FIRST).open("ab") as file:
+        file.write(tail)
+    size = len(tail)
+    del tail
+    tracemalloc.start()
+    keys, found = read(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert keys == {b"a"}
+    assert found.torn_bytes == size
+    assert found.torn_copy is not None
+    assert found.torn_copy.stat().st_size < 5 << 20
+    assert found.tail is not None
+    assert "bytes, all zero, in" in found.tail.in_words()
+    assert peak < 16 << 20
+
+
+# What was tampered with, where everything is known to have been on disk
+
+
+def removed(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], *lines[3:]]
+
+
+def repeated(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:3], lines[2], *lines[3:]]
+
+
+def reordered(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], lines[3], lines[2], *lines[4:]]
+
+
+def of_another_journal(lines: list[bytes]) -> list[bytes]:
+    foreign = chained(line_of(Record("start", version=3, id="other")), line_of(Record("delete", key="a")))
+    return [*lines[:2], foreign.splitlines(keepends=True)[1], *lines[2:]]
+
+
+@pytest.mark.parametrize("change", [removed, repeated, reordered, of_another_journal])
+def test_lines_that_are_not_those_that_were_written_are_refused_and_found_at_their_place(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    run = Run(tmp_path, Fsync.ALWAYS)
+    run.store(b"a", b"b", b"c", b"d", b"e")
+    run.close()
+    lines = lines_of(tmp_path)
+    changed = b"".join(change(lines))
+    (tmp_path / FIRST).write_bytes(changed + bytes(max(0, sum(map(len, lines)) - len(changed))))
+    at = len(b"".join(lines[:3] if change is repeated else lines[:2]))
+    refused(tmp_path)
+    with pytest.raises(JournalCorrupt, match=f"offset {at}:"):
+        read(tmp_path)
+    damage = verify(tmp_path).files[0].damages[0]
+    assert damage.offset == at
+    assert "repeated" in damage.reason if change is repeated else "out of place" in damage.reason
+
+
+def two_journals(path: Path) -> tuple[Path, Path]:
+    """Make two journals of two increments each."""
+    for name in ("one", "two"):
+        run = Run(path / name, Fsync.ALWAYS)
+        run.store(b"a")
+        run.journal.rotate()
+        run.store(b"b")
+        run.close()
+    return path / "one", path / "two"
+
+
+@pytest.mark.parametrize("name", [FIRST, increment_name(2)])
+def test_a_file_of_another_journal_is_refused(tmp_path: Path, name: str) -> None:
+    one, two = two_journals(tmp_path)
+    assert (one / name).stat().st_size == (two / name).stat().st_size
+    shutil.copy(two / name, one / name)
+    with pytest.raises(JournalCorrupt, match=f"{name} belongs to another journal"):
+        read(one)
+    assert any("belongs to another journal" in str(file.damages) for file in verify(one).files)
+
+
+def test_an_increment_of_another_time_of_the_same_journal_is_refused(tmp_path: Path) -> None:
+    one, _ = two_journals(tmp_path)
+    shutil.copytree(one, tmp_path / "earlier")
+    lines = lines_of(one)
+    changed = b"".join(lines).replace(b'"key":"a"', b'"key":"z"')
+    (one / FIRST).write_bytes(chained(changed))
+    with pytest.raises(JournalCorrupt, match="does not continue the one before it"):
+        read(one)
+    assert "does not continue" in verify(one).files[1].damages[0].reason
+    shutil.copy(tmp_path / "earlier" / FIRST, one / FIRST)
+    assert read(one)[0] == {b"a", b"b"}
+
+
+def test_all_files_of_a_journal_have_its_id(tmp_path: Path) -> None:
+    one, two = two_journals(tmp_path)
+    ids = [{record.id for record in records_in(path) if record.op == "start"} for path in (one, two)]
+    assert ids == [{manifest_in(one).id}, {manifest_in(two).id}]
+    assert ids[0] != ids[1]
+    assert all(len(each) == 16 for found in ids for each in found)
+    assert SystemDisk().size(one / FIRST) == manifest_in(one).increments[0].bytes
+
+
+@pytest.mark.parametrize("command", ["compact", "load", "export", "stats"])
+def test_the_tools_take_a_journal_with_a_tail_as_a_start_does(tmp_path: Path, command: str) -> None:
+    path, items = tmp_path / "journal", tmp_path / "items"
+    run = Run(path, Fsync.NEVER)
+    run.store(b"a", b"b")
+    run.step()
+    run.journal.rotate()
+    run.store(b"c")
+    run.step()
+    run.crash()
+    make_hole(path, b"b")
+    items.write_text("new value\n")
+    more = {"load": ["--text", str(items)], "export": ["--output", str(tmp_path / "export")]}
+    assert main(["journal", command, str(path), *more.get(command, [])]) == 0
+    assert read(path)[0] == {b"a"} | ({b"new"} if command == "load" else set())
+    assert verify(path).is_sound
