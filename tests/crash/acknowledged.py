@@ -193,8 +193,8 @@ class Kills:
         rewrites = self._rewrites()
         while time.monotonic() < end or before == sum(client.acknowledged for client in self._clients):
             for fd, events in poll.poll(10):
-                if events & select.POLLIN:
-                    assert by_fd[fd].read()
+                if events & select.POLLIN and not by_fd[fd].read():
+                    raise AssertionError(f"the server closed a connection\n{self.server.log()}")
                 by_fd[fd].write()
             next(rewrites, None)
 
