@@ -28,8 +28,8 @@ VALUE_BYTES = 100
 CONNECTIONS = 20
 DEPTH = 32
 WARM_UP_SECONDS = 0.5
-FLAGS = {"ascii_mg": ",cmd_postfix=v"}
-"""What a command needs after its key."""
+FLAGS = {"ascii_mg": ",cmd_postfix=v", "ascii_set": f",value_size={VALUE_BYTES}"}
+"""What a command needs besides its key. With a size of values, mc-crusher sends a value with any command."""
 NO_CRUSHER = "skipped: mc-crusher not found; build it and set MC_CRUSHER to its path"
 COLUMNS = (
     Column("load"), Column("server"), Column("ops/s", COUNT), Column("CPU µs/op", RATIO), Column("busy", SHARE),
@@ -128,9 +128,7 @@ def _crushing(server: LocalServer, mix: Mix) -> Iterator[None]:
     """Have mc-crusher load a server meanwhile."""
     program = crusher_program()
     assert program is not None
-    common = (
-        f"recv=blind_read,key_prefix=key,key_prealloc=1,key_count={KEYS},pipelines={DEPTH},value_size={VALUE_BYTES}"
-    )
+    common = f"recv=blind_read,key_prefix=key,key_prealloc=1,key_count={KEYS},pipelines={DEPTH}"
     lines = [f"send={sender},{common},conns={count}{FLAGS.get(sender, '')}\n" for sender, count in mix.senders.items()]
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as config:
         config.write("".join(lines))
