@@ -1,4 +1,4 @@
-"""A machine's clock that is set while a server runs, or between two runs."""
+"""A machine's clock that is set while a server runs or between two runs, and a machine that is suspended."""
 
 import os
 import signal
@@ -27,22 +27,37 @@ class Machine:
 
     def __init__(self, path: Path) -> None:
         self._file = path / "clock"
-        self._journal = path / "journal"
+        self.journal = path / "journal"
+        self._ahead = self._suspended = 0
         self.set_clock(0)
 
     def set_clock(self, seconds: int) -> None:
         """Set it to be so many seconds ahead of the true time."""
+        self._ahead = seconds
+        self._write()
+
+    def suspend(self, seconds: int) -> None:
+        """Suspend the machine for so long, and wake it up."""
+        self._suspended += seconds
+        self._write()
+
+    def _write(self) -> None:
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(str(seconds))
+        fresh.write_text(f"{self._ahead} {self._suspended}")
         fresh.replace(self._file)
 
+    @property
+    def now(self) -> int:
+        """The time that its clock shows."""
+        return int(time.time()) + self._ahead + self._suspended
+
     def start(self) -> Program:
-        flags = ("-p", "0", "-l", "127.0.0.1", "--journal", str(self._journal))
+        flags = ("-p", "0", "-l", "127.0.0.1", "--journal", str(self.journal))
         return SteppedProgram(str(self._file), *flags)
 
     def written(self, text: bytes) -> bool:
         """Tell whether this stands in the journal."""
-        return any(text in file.read_bytes() for file in self._journal.glob("increment-*.jsonl"))
+        return any(text in file.read_bytes() for file in self.journal.glob("increment-*.jsonl"))
 
     def kill(self, server: Program, last_key: bytes) -> None:
         """kill -9, once what was stored last is written."""
@@ -82,6 +97,26 @@ def test_an_hour_stays_an_hour_when_the_clock_is_set_while_serving(machine: Mach
     with machine.start() as server:
         assert is_about(left(server, b"before"), HOUR)
         assert is_about(left(server, b"after"), HOUR)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a clock that counts suspends")
+def test_the_time_of_a_suspend_has_passed(machine: Machine) -> None:
+    """What was to expire in it has expired at once, and nothing else has, before and after a kill."""
+    with machine.start() as server:
+        store(server, b"brief", HOUR)
+        store(server, b"long", DAY)
+        machine.suspend(2 * HOUR)
+        assert left(server, b"brief") is None
+        assert is_about(left(server, b"long"), DAY - 2 * HOUR)
+        store(server, b"fresh", HOUR)
+        machine.suspend(1800)
+        assert is_about(left(server, b"fresh"), 1800)
+        machine.kill(server, b"fresh")
+        assert b"clock" not in server.said
+    with machine.start() as server:
+        assert left(server, b"brief") is None
+        assert is_about(left(server, b"long"), DAY - 2 * HOUR - 1800)
+        assert is_about(left(server, b"fresh"), 1800)
 
 
 @pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGKILL])
