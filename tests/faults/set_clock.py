@@ -3,8 +3,7 @@
 The first argument names a file with two numbers: the seconds that the wall clock was set ahead by, and the seconds for
 which the machine was suspended. In a suspend, Linux's CLOCK_BOOTTIME goes on, and CLOCK_MONOTONIC stands still.
 
-The process is a real one; only the clocks are not. (libfaketime can't do it: with its DONT_FAKE_MONOTONIC every sleep
-of the interpreter fails, and without it every wait with a limit lasts for ever.)
+The process is a real one; only the clocks are not.
 """
 
 import sys
