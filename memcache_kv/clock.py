@@ -1,6 +1,16 @@
 """The server's clock, in whole seconds like memcached's."""
 
+import sys
 import time
+from collections.abc import Callable
+from functools import partial
+
+steady_seconds: Callable[[], float]
+"""Seconds by a clock that nobody can set. On Linux it goes on while the machine is suspended; elsewhere it may not."""
+if sys.platform == "linux":
+    steady_seconds = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+else:
+    steady_seconds = time.monotonic
 
 LAST_SECOND = (1 << 31) - 1
 """The latest time that `shift` can reach: later ones do not fit into the 32 bits of an expiry time."""
@@ -12,34 +22,35 @@ class Clock:
     `now` is an attribute, so that the hot path reads it without a call. Any thread may call any method: two that tick
     at once write the same number.
 
-    The clock starts at the wall time and then follows the monotonic clock, so that a step of the wall clock neither
-    expires items nor keeps them from expiring. `wall_ahead` is the difference between the two since then. While a
-    machine is suspended, Linux's monotonic clock stands still, which looks like a step forward of the wall clock.
+    The clock starts at the wall time and then follows a steady clock, so that a step of the wall clock neither expires
+    items nor keeps them from expiring. `wall_ahead` is the difference between the two since then. The time for which a
+    machine is suspended has passed like any other, where the steady clock counts it.
 
-    Tests replace the clock by an object with the same attributes; the command `debugtime` calls `shift`, `pause` and
-    `resume`.
+    wall, steady: the two clocks, in seconds. Tests replace the Clock by an object with the same attributes; the command
+    `debugtime` calls `shift`, `pause` and `resume`.
     """
 
-    __slots__ = ("now", "started", "wall_ahead", "ticked_at", "_offset", "_paused")
+    __slots__ = ("now", "started", "wall_ahead", "ticked_at", "_wall", "_steady", "_offset", "_paused")
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = steady_seconds) -> None:
+        self._wall, self._steady = wall, steady
+        self._offset = wall() - steady()
         self.wall_ahead = 0
         """The number of seconds that the wall clock is ahead of this one, measured once a second."""
-        self.ticked_at = time.monotonic()
-        """The monotonic time of the last tick."""
-        self.now = int(time.time())
+        self.ticked_at = steady()
+        """The time of the last tick by the steady clock."""
+        self.now = int(wall())
         self.started = self.now
         self._paused = False
 
     def tick(self) -> bool:
         """Update `now`, and return whether a new second has begun since the last tick."""
-        self.ticked_at = ticked_at = time.monotonic()
+        self.ticked_at = ticked_at = self._steady()
         now = int(ticked_at + self._offset)
         if now <= self.now or self._paused:
             return False
         self.now = now
-        ahead = time.time() - time.monotonic() - self._offset
+        ahead = self._wall() - self._steady() - self._offset
         if abs(ahead - self.wall_ahead) >= 1:  # less is only the time between the two readings
             self.wall_ahead = round(ahead)
         return True

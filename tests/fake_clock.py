@@ -1,6 +1,6 @@
 """A clock that tests move."""
 
-import time
+from memcache_kv.clock import steady_seconds
 
 
 class FakeClock:
@@ -10,12 +10,12 @@ class FakeClock:
         self.now = now
         self.started = now if started is None else started
         self.wall_ahead = 0
-        self.ticked_at = time.monotonic()
+        self.ticked_at = steady_seconds()
         self._moved = False
 
     def tick(self) -> bool:
         """True when time has passed since the last tick."""
-        self.ticked_at = time.monotonic()
+        self.ticked_at = steady_seconds()
         moved, self._moved = self._moved, False
         return moved
 

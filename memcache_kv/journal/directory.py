@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
-from memcache_kv.journal.disk import Disk, SystemDisk
+from memcache_kv.journal.disk import Disk, File, SystemDisk
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
     START_LIMIT_BYTES,
@@ -28,7 +29,7 @@ class JournalDirectory:
     """A journal's directory, locked for this process until `close`.
 
     The lock is an flock, so a lock file that a crash left does not lock anybody out. The process that created the file
-    removes it.
+    removes it. On a read-only file system where there is none, the directory itself is locked until it can be created.
 
     path: created if it does not exist. disk: the file system to use; the operating system's by default. Raises
     JournalLocked if another process holds the lock, and JournalError if the directory can't be created or written.
@@ -41,16 +42,27 @@ class JournalDirectory:
         self.removed: list[str] = []
         """The names of complete files that `clear` removed because a base has replaced them."""
         self.disk: Disk = disk if disk is not None else SystemDisk()
+        self._has_lock_file = True
         try:
             self.disk.make_directory(path)
             self._made_lock = LOCK_NAME not in self.disk.names(path)
-            self._lock = self.disk.lock(path / LOCK_NAME)
+            self._lock = self._take_lock()
         except BlockingIOError:
             raise JournalLocked(
                 f"another process uses the journal in {path}; stop it, or give --journal another directory"
             ) from None
         except OSError as error:
             raise JournalError(f"can't use the journal directory {path}: {error.strerror}") from None
+
+    def _take_lock(self) -> File:
+        """Lock the lock file; on a read-only file system without one, the directory itself until `clear`."""
+        try:
+            return self.disk.lock(self.path / LOCK_NAME)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            self._has_lock_file = False
+            return self.disk.lock_directory(self.path)
 
     def open(self) -> Manifest | None:
         """Read the manifest and remove what a crash left (`read`, then `clear`). Raises JournalError."""
@@ -123,6 +135,10 @@ class JournalDirectory:
         was copied over a newer journal. First, the files that were found are made durable: the previous process may
         have been killed between a rename and the sync of the directory. Raises OSError; then it may be called again.
         """
+        if not self._has_lock_file:
+            file = self.disk.lock(self.path / LOCK_NAME)
+            self._lock.close()
+            self._lock, self._has_lock_file = file, True
         self.disk.sync_directory(self.path)
         for part in manifest.increments[:-1] if manifest is not None else ():
             self._sync(part.name)  # under `never` it may be neither on disk nor in the manifest that is on disk

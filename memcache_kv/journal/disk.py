@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -41,8 +42,12 @@ class Disk(Protocol):
     def lock(self, path: Path) -> File:
         """Create a file if needed, and lock it until it is closed.
 
-        Raises BlockingIOError if another process holds the lock.
+        Raises BlockingIOError if another process holds the lock; EROFS if the file system is read-only and the file
+        does not exist.
         """
+
+    def lock_directory(self, path: Path) -> File:
+        """Lock a directory itself until what is returned is closed. Raises BlockingIOError as `lock` does."""
 
     def names(self, directory: Path) -> list[str]:
         """Return the names in a directory."""
@@ -133,6 +138,16 @@ class SystemDisk:
             if file.is_at(path):
                 return file
             file.close()  # its previous owner has just removed it
+
+    def lock_directory(self, path: Path) -> File:
+        """Flock a directory itself until what is returned is closed or the process ends."""
+        file = SystemFile(fd := os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def names(self, directory: Path) -> list[str]:
         """Return the names in a directory."""
@@ -238,6 +253,6 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        return os.open(
-            path, os.O_RDONLY | os.O_CLOEXEC
-        )  # lock it all the same: the file system may become writable again
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the file system may become writable again
+        raise

@@ -7,6 +7,7 @@ durable, and so is its name, before a manifest names it. An old file is removed 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -27,7 +28,7 @@ from memcache_kv.journal.manifest import (
     number_of,
     replace_manifest,
 )
-from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, parse_line, stated_crc
+from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, check_line, parse_line, stated_crc
 
 
 class StartLine(Protocol):
@@ -224,11 +225,6 @@ class JournalFiles:
         self.synced_bytes, self._synced_chain = end
         self.finish_swap()
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether the last `sync` covered all files."""
-        return not self._unsynced
-
     def _sync_closed(self, first: int = 0) -> None:
         if self._sync_error is not None:
             raise self._sync_error
@@ -304,11 +300,19 @@ class JournalFiles:
         self._go_on_with(data, [*parts[:at], known])
 
     def _tail(self, name: str, start: int, end: int) -> bytes:
+        """Read records back. Raises OSError if they are not what was written: the system may have dropped them."""
         tail, position = [], 0
         for block in self.disk.read(self.directory / name, end):
             tail.append(block[max(0, start - position) :])
             position += len(block)
-        return b"".join(tail)
+        data = b"".join(tail)
+        try:
+            before = self._chain_at(name, start)
+            for line in data.removesuffix(b"\n").split(b"\n") if data else ():
+                before = check_line(line, before)
+        except ValueError:
+            raise OSError(errno.EIO, f"records of {name} can't be read back") from None
+        return data
 
     def _next_increment(self) -> tuple[int, Path]:
         """Return the number and the path of the next increment, and remove a file that is in its place."""

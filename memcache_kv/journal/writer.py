@@ -218,7 +218,7 @@ class Journal(RecordQueue):
     def close(self) -> None:
         """Write and sync all queued records, whatever the fsync policy, and end the thread. Blocks until done.
 
-        Raises JournalFailed if that fails.
+        What fails is tried once more: after a failed fsync, in a new file. Raises JournalFailed if that fails too.
         """
         self._closing = True
         self._stamp_time(at_once=True)
@@ -227,6 +227,8 @@ class Journal(RecordQueue):
             self._thread.join()
         with self.files_lock:
             self.step(closing=True)
+            if self.refuses:
+                self.step(closing=True)
             try:
                 if self.files.is_open:
                     self.files.close()
@@ -339,8 +341,15 @@ class Journal(RecordQueue):
             return True
         return self._monotonic() - self._appender.unsynced_since >= SYNC_SECONDS
 
-    def _sync(self, first: int = 0) -> Extent:
-        """Sync the records that were written before, from the increment of this number on. Others append meanwhile."""
+    def _sync(self) -> None:
+        """Sync all records that were written before. Others append meanwhile."""
+        self._appender.synced_up_to(self._sync_files())
+
+    def _sync_files(self, first: int = 0) -> Extent:
+        """Sync what was written before, from the increment of number `first` on, and return how far that was.
+
+        The caller counts it as synced, once, when nothing before that increment need be synced any more.
+        """
         extent, began = self._appender.extent, time.perf_counter()
         try:
             self.files.sync(first)
@@ -352,8 +361,6 @@ class Journal(RecordQueue):
         self.longest_sync_seconds = max(self.longest_sync_seconds, took)
         self.average_sync_seconds += (took - self.average_sync_seconds) / 8
         self.syncs += 1
-        if self.files.is_synced:
-            self._appender.synced_up_to(extent)
         return extent
 
     def _write_again(self) -> None:
@@ -400,7 +407,7 @@ class Journal(RecordQueue):
             if self._appender.has_failed:
                 self._write_again()
             self._appender.append()
-            extent = self._sync(number)
+            extent = self._sync_files(number)
             self.files.adopt_base(number, size)
             self._appender.synced_up_to(extent)
 

@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Logins, client_network
+from memcache_kv.clock import steady_seconds
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
@@ -205,7 +206,7 @@ class Worker(ServerThread):
         """Wait for events, serve each connection that has one, then do what is due."""
         events = self._serve_ready(timeout_seconds)
         self._do_what_is_due(events > 0)
-        seconds = time.monotonic() - self._turn_began_at
+        seconds = steady_seconds() - self._turn_began_at
         if seconds > SHORT_TURN_SECONDS:
             self.context.turns.end(seconds, events)
 

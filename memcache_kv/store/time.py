@@ -17,7 +17,7 @@ class Time(Protocol):
     """How many seconds the wall clock is ahead of this one, because it was stepped; negative if it is behind."""
 
     ticked_at: float
-    """The monotonic time of the last tick, in seconds."""
+    """The time of the last tick, as `steady_seconds` gives it."""
 
     def tick(self) -> bool:
         """Advance to the present. Returns True if a new second has begun."""

@@ -1,22 +1,30 @@
-"""Runs the server with a wall clock that a test sets: the first argument names a file with the seconds it is ahead.
+"""Runs the server on a machine whose clock a test sets, and which it suspends.
 
-The process is a real one, and only what it is told of the wall clock is not. (libfaketime can't do it: with its
-DONT_FAKE_MONOTONIC every sleep of the interpreter fails, and without it every wait with a limit lasts for ever.)
+The first argument names a file with two numbers: the seconds that the wall clock was set ahead by, and the seconds for
+which the machine was suspended. In a suspend, Linux's CLOCK_BOOTTIME goes on, and CLOCK_MONOTONIC stands still.
+
+The process is a real one; only the clocks are not.
 """
 
 import sys
 import time
 from pathlib import Path
 
-_ahead = Path(sys.argv.pop(1))
-_true_time = time.time
+_file = Path(sys.argv.pop(1))
+_true_time, _true_clock = time.time, time.clock_gettime
 
 
 def _set_time() -> float:
-    return _true_time() + int(_ahead.read_text())
+    ahead, suspended = map(int, _file.read_text().split())
+    return _true_time() + ahead + suspended
 
 
-time.time = _set_time
+def _suspended_clock(clock: int) -> float:
+    suspended = int(_file.read_text().split()[1])
+    return _true_clock(clock) + (suspended if clock == time.CLOCK_BOOTTIME else 0)
+
+
+time.time, time.clock_gettime = _set_time, _suspended_clock
 
 from memcache_kv.cli import main  # noqa: E402
 

@@ -288,6 +288,10 @@ class SimulatedDisk:
         self._locked[path] = file = SimulatedFile(self, path, directory.names[path.name])
         return file
 
+    def lock_directory(self, path: Path) -> SimulatedFile:
+        """Fail: this disk is never read-only."""
+        raise AssertionError(path)
+
     def unlock(self, file: SimulatedFile) -> None:
         """Let go of a lock, where this file holds one."""
         if self._locked.get(file.path) is file:

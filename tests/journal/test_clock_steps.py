@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from memcache_kv.errors import JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
@@ -47,6 +48,7 @@ class Server:
         )
         self.store.log = self.journal
         self.store.new_second()
+        self.runs = True
 
     @property
     def wall(self) -> int:
@@ -79,6 +81,7 @@ class Server:
         self._directory.close()
 
     def stop(self) -> None:
+        self.runs = False
         self.journal.close()
         self._directory.close()
 
@@ -382,3 +385,125 @@ def test_what_is_restored_has_the_time_that_was_left_to_it(
     with closing(JournalDirectory(server.path)) as directory, take_snapshot(server.path) as snapshot:
         restore.rewind(snapshot, restore.preview(snapshot, STARTED), directory)
     assert Server(server.path, server.wall).left() == {b"a": HOUR - 6}
+
+
+def restored(server: Server, until: int, monkeypatch: pytest.MonkeyPatch, now: int | None = None) -> str:
+    """End the server, if it runs, and return the keys that a restore leaves."""
+    if server.runs:
+        server.stop()
+    set_tools_clock(monkeypatch, server.wall if now is None else now)
+    with closing(JournalDirectory(server.path)) as directory, take_snapshot(server.path) as snapshot:
+        restore.rewind(snapshot, restore.preview(snapshot, until), directory)
+    return " ".join(sorted(key.decode() for key in Server(server.path, server.wall).left()))
+
+
+def each_minute(server: Server, *keys: bytes) -> None:
+    """Store one key in each of the next minutes."""
+    for key in keys:
+        server.advance(60)
+        server.set(key, 30 * DAY)
+
+
+MINUTES = [(30, ""), (60, "a"), (119, "a"), (120, "a b")]
+"""For some seconds after STARTED, what was stored by then if the clock was never set."""
+
+
+@pytest.mark.parametrize(("seconds", "left"), MINUTES)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_comes_later_moves_no_moment(
+    server: Server, step: int, seconds: int, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_minute(server, b"a", b"b")
+    server.advance(30)
+    server.step_wall(step)
+    each_minute(server, b"c")
+    assert restored(server, STARTED + seconds, monkeypatch) == left
+
+
+@pytest.mark.parametrize(
+    ("until", "left"),
+    [
+        (60, "a"),  # before the clock was wrong
+        (100, "a"),
+        (150, "a"),  # it was set forward over this
+        (60 + HOUR + 60, "a wrong"),  # while it was wrong, and not since
+        (60 + HOUR + 90, "a wrong"),
+        (60 + 182, "a right wrong"),  # after it was put right
+        (60 + 241, "a right wrong"),
+        (60 + 242, "a later right wrong"),
+    ],
+)
+def test_a_clock_that_was_wrong_for_a_while_moves_no_moment(
+    server: Server, until: int, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_minute(server, b"a")
+    server.step_wall(HOUR - 1)
+    each_minute(server, b"wrong")
+    server.advance(60)
+    server.step_wall(1 - HOUR)
+    each_minute(server, b"right", b"later")
+    assert restored(server, STARTED + until, monkeypatch) == left
+
+
+def test_of_two_moments_that_the_clock_showed_the_last_one_counts(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_minute(server, b"a", b"b", b"c")
+    server.step_wall(-120)
+    each_minute(server, b"d", b"e")
+    server.stop()
+    with take_snapshot(server.path) as snapshot:
+        moment = restore.preview(snapshot, STARTED + 125).moment
+    assert moment.passes == 2
+    assert restored(server, STARTED + 125, monkeypatch) == "a b c d"
+
+
+def test_a_clock_that_was_behind_for_a_while_moves_no_moment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    each_minute(server, b"a", b"b")
+    server.step_wall(-DAY)
+    each_minute(server, b"wrong")
+    server.step_wall(DAY)
+    each_minute(server, b"right")
+    assert restored(server, STARTED + 90, monkeypatch) == "a"
+
+
+def test_a_clock_that_is_set_back_across_a_restart_moves_no_moment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_minute(server, b"a", b"b")
+    again = server.restarted(step=-DAY)
+    each_minute(again, b"c", b"d")
+    assert restored(again, STARTED - DAY + 180, monkeypatch) == "a b c"
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_what_follows_a_rewrite_can_be_restored_whatever_its_time(
+    server: Server, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_minute(server, b"a", b"b")
+    server.rewrite()
+    server.step_wall(step)
+    each_minute(server, b"c", b"d")
+    assert restored(server, server.wall - 30, monkeypatch) == "a b c"
+
+
+def test_what_precedes_a_rewrite_cannot_be_restored_though_the_clock_showed_it_since_the_rotation(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base holds what was stored while it was written."""
+    steps = Compaction(server.journal, server.store).steps()
+    each_minute(server, b"a")
+    next(steps)
+    each_minute(server, b"b", b"c")
+    for _ in steps:
+        pass
+    each_minute(server, b"d")
+    wall = server.wall
+    with pytest.raises(JournalError, match="can be restored to"):
+        restored(server, wall - 90, monkeypatch)
+    assert restored(server, wall - 30, monkeypatch) == "a b c"
+
+
+def test_a_time_to_come_keeps_everything(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    each_minute(server, b"a")
+    assert restored(server, server.wall + DAY, monkeypatch) == "a"

@@ -1,5 +1,6 @@
 """The directory of a journal: its lock, what is refused to start beside, and what is cleared away."""
 
+import errno
 import fcntl
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
+from memcache_kv.journal.disk import File, SystemDisk
 from memcache_kv.journal.manifest import (
     FORMER_NAME,
     MANIFEST_NAME,
@@ -339,3 +341,32 @@ def test_a_directory_that_cannot_be_cleared_is_told_as_an_error_of_the_journal(t
     disk.errors["remove"] = broken()
     with pytest.raises(JournalError, match=r"can't write the journal in .*: Input/output error"):
         opened(tmp_path)
+
+
+class ReadOnlyDisk(SystemDisk):
+    """A disk on which no file can be created until `is_read_only` is false."""
+
+    is_read_only = True
+
+    def lock(self, path: Path) -> File:
+        """Lock a file, unless it would have to be created."""
+        if self.is_read_only:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return super().lock(path)
+
+
+def test_a_read_only_directory_without_a_lock_file_is_locked_itself(tmp_path: Path) -> None:
+    disk = ReadOnlyDisk()
+    with closing(JournalDirectory(tmp_path, disk)) as directory:
+        assert not (tmp_path / LOCK_NAME).exists()
+        with pytest.raises(JournalLocked):
+            JournalDirectory(tmp_path, disk)
+        with pytest.raises(OSError, match="Read-only file system"):
+            directory.clear(None)
+        disk.is_read_only = False
+        directory.clear(None)
+        assert directory.is_locked()
+        with pytest.raises(JournalLocked):
+            JournalDirectory(tmp_path, disk)
+    assert not (tmp_path / LOCK_NAME).exists()
+    JournalDirectory(tmp_path, disk).close()

@@ -318,7 +318,60 @@ def test_a_rotation_writes_again_what_a_failed_sync_may_have_lost(path: Path, di
     run.close()
 
 
+def test_what_is_appended_during_the_fsync_of_a_rewrite_is_kept_until_it_is_on_disk(path: Path, disk: Disk) -> None:
+    run = start(path, Fsync.EVERYSEC)
+    journal = run.journal
+    number = journal.rotate()
+    size = write_base(journal.files, number, b"before")
+    run.store(b"a")
+    file = journal.files.file
+    sync = file.sync
+
+    def append_meanwhile() -> None:
+        sync()
+        run.store(b"meanwhile")
+        assert journal.append()
+
+    file.sync = append_meanwhile  # type: ignore[method-assign]
+    journal.adopt(number, size)
+    file.sync = sync  # type: ignore[method-assign]
+    assert journal.lag_records == 1
+    disk.errors["sync increment"], disk.forgets = broken(), True
+    run.step(LONG)
+    assert journal.refuses
+    disk.mend()
+    run.look()
+    run.close()
+    assert found_in(path) == {b"before", b"a", b"meanwhile"}
+
+
 # The end
+
+
+@pytest.mark.parametrize("fsync", POLICIES)
+@pytest.mark.parametrize("in_two_files", [False, True])
+def test_an_end_writes_to_a_new_file_what_a_failed_fsync_may_have_lost(
+    path: Path, disk: Disk, fsync: Fsync, in_two_files: bool
+) -> None:
+    run = start(path, fsync)
+    run.step(LONG)
+    if fsync is Fsync.NEVER:
+        run.journal.files.sync()
+    run.store(b"a")
+    if in_two_files:
+        run.journal.rotate()
+    run.store(b"b")
+    is_read_back = fsync is Fsync.NEVER  # the kernel still has it
+    disk.fails_in, disk.forgets = 1, not is_read_back
+    run.close()
+    assert run.said[0] == (
+        f"can't write the journal in {path}: Input/output error; writes are rejected until it can be written; "
+        "reads go on"
+    )
+    assert run.said[1:] == ["the journal is written again, after 0 s"]
+    assert found_in(path) == {b"before", b"a", b"b"}
+    last = max(file.name for file in path.glob("increment-*"))
+    assert disk.durable[last] == (path / last).stat().st_size
 
 
 @pytest.mark.parametrize("fsync", POLICIES)
@@ -338,6 +391,29 @@ def test_an_end_on_a_disk_that_fails_says_how_much_is_lost(path: Path, disk: Dis
         run.close()
     disk.mend()
     assert b"before" in found_in(path)
+
+
+def test_records_that_a_failed_fsync_lost_and_nobody_keeps_are_reported(path: Path, disk: Disk) -> None:
+    """Under `never` no lines are kept in memory, so they are read back from the file."""
+    run = start(path, Fsync.NEVER)
+    run.store(b"a")
+    run.journal.rotate()
+    disk.errors["sync increment"], disk.forgets = broken(), True
+    with pytest.raises(OSError, match="Input/output error"):
+        run.journal.files.sync()
+    disk.mend()
+    with pytest.raises(JournalFailed, match="2 records were written and may not be on disk at the end"):
+        run.close()
+    assert any(f"{path}: records of {FIRST} can't be read back; writes are rejected" in line for line in run.said)
+
+
+@pytest.mark.parametrize("fsync", POLICIES)
+def test_an_end_writes_a_second_time_what_a_full_disk_refused_once(path: Path, disk: Disk, fsync: Fsync) -> None:
+    run = start(path, fsync)
+    run.store(b"a")
+    disk.fails_in = 0
+    run.close()
+    assert found_in(path) == {b"before", b"a"}
 
 
 def test_an_end_that_cannot_note_the_lengths_says_so(path: Path, disk: Disk) -> None:

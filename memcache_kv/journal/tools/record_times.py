@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from memcache_kv.journal.record import Record
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from memcache_kv.journal.disk import last_line
+from memcache_kv.journal.manifest import START_LIMIT_BYTES
+from memcache_kv.journal.reading import PartReader
+from memcache_kv.journal.record import Record, decode_line
+from memcache_kv.journal.tools.snapshot import Snapshot
+
+POINT = re.compile(rb'"op":"(?:start|time)",[^\n]*?"at":(\d++)(?:[^\n]*?"stepped":(-?\d++))?')
+"""A Point of an increment. Inside JSON strings the quotation marks are escaped."""
 
 TIMED_VERSION = 2
 """The first format version with `time` records."""
@@ -29,3 +41,79 @@ class RecordTimes:
         self.last = record.at
         if record.op == "end" or not self.rewind:
             self.rewind = record.at
+
+
+class Point(NamedTuple):
+    """A record that gives a time: the end of the base, or a `start` or `time` record of an increment."""
+
+    number: int
+    """Its number among those of the increments; -1 for the end of the base."""
+    at: int
+    stepped: int
+    """The sum of the system clock's steps then."""
+
+
+class Moment(NamedTuple):
+    """The place in a journal at which the system's clock passed a time."""
+
+    cut: int | None
+    """The number of the first point that is later; None if there is none."""
+    passes: int
+    """How many times the clock showed the time: more than once if it was set back."""
+    is_reached: bool
+    """Whether the journal reaches back so far."""
+
+
+def is_point(record: Record) -> bool:
+    """Tell whether a record of an increment is a Point."""
+    return record.op in ("start", "time") and record.at > 0
+
+
+def find_moment(snapshot: Snapshot, until: int, now: int) -> Moment:
+    """Find the end of the last second in which the system's clock showed `until`, or when it was set forward over it.
+
+    until, now: unix times; `now` is the present. The lines are not checked. Raises OSError.
+    """
+    passed: list[int] = []
+    jumped = last = None
+    for point in _points(snapshot):
+        if last is not None:
+            before_step = point.at - (point.stepped - last.stepped)
+            if last.at <= until < before_step:
+                passed.append(point.number)
+            elif before_step <= until < point.at:
+                jumped = point.number
+        last = point
+    if last is not None and last.at <= until and (until <= now or not (passed or jumped is not None)):
+        return Moment(None, len(passed) + 1, True)
+    cut = passed[-1] if passed else jumped
+    return Moment(cut, len(passed), cut is not None)
+
+
+def _points(snapshot: Snapshot) -> Iterator[Point]:
+    """Yield the points of a journal in order, without those that the end of the base covers."""
+    base = _end_of_base(snapshot)
+    if base is not None:
+        yield base
+    stepped, number = 0 if base is None else base.stepped, -1
+    for part in snapshot.manifest.increments:
+        for block in PartReader(snapshot.directory, snapshot, part, is_base=False, is_last=True).whole_lines():
+            for match in POINT.finditer(block):
+                number += 1
+                stepped = stepped if match[2] is None else int(match[2])
+                point = Point(number, int(match[1]), stepped)
+                if base is None or point.at - point.stepped > base.at - base.stepped:
+                    yield point
+
+
+def _end_of_base(snapshot: Snapshot) -> Point | None:
+    """Return the end of the base; None if there is no base, or if it is damaged."""
+    base, disk = snapshot.manifest.base, snapshot
+    if base is None:
+        return None
+    path = snapshot.directory / base.name
+    with contextlib.suppress(ValueError):
+        start = decode_line(disk.read_range(path, 0, START_LIMIT_BYTES).partition(b"\n")[0])
+        end = decode_line(last_line(disk, path, disk.size(path)))
+        return Point(-1, end.at, start.stepped or 0)
+    return None

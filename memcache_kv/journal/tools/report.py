@@ -103,6 +103,9 @@ def print_rewound(rewound: Rewound) -> None:
     say(f"until {local_time(rewound.until)}: {rewound.items_after:,} items; now {rewound.items_before:,}")
     dropped = ", ".join(f"{count:,} {op}" for op, count in rewound.dropped.most_common())
     say(f"{rewound.dropped_records:,} records are left out ({dropped})")
+    if rewound.moment.passes > 1:
+        passes = rewound.moment.passes
+        say(f"the system's clock was set back, and showed that time {passes} times: the last one counts")
     if rewound.first_dropped_flush_at:
         say(f"the first flush_all among them was at {local_time(rewound.first_dropped_flush_at)}")
     if rewound.last_kept_flush_at:

@@ -1,7 +1,8 @@
 """Returning to an earlier state: records that were written later are left out, and kept elsewhere.
 
-A record belongs to the second of the last `start` or `time` record before it. From the first of these with a later time
-on, all records are left out. If the clock was set back, this includes records with an earlier time that follow it.
+A record belongs to the second of the last `start` or `time` record before it. `--until` means the last second in which
+the system's clock showed that time (`find_moment`). From the first `start` or `time` record behind it on, all records
+are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from memcache_kv.journal.manifest import Manifest, base_name, increment_name, ne
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
-from memcache_kv.journal.tools.record_times import RecordTimes
+from memcache_kv.journal.tools.record_times import Moment, RecordTimes, find_moment, is_point
 from memcache_kv.journal.tools.rewrite import (
     NewPart,
     keep_originals,
@@ -38,6 +39,7 @@ class Rewound:
     """What returning to an earlier time changes."""
 
     until: int
+    moment: Moment
     rewind_at: int = 0
     """The earliest unix time that can be restored."""
     kept_at: int = 0
@@ -68,12 +70,12 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
     until: that second, in unix time. Raises JournalError if the journal does not reach back so far, and JournalCorrupt
     if it is damaged.
     """
-    rewound = Rewound(until)
     store = new_store()
+    rewound = Rewound(until, _moment(snapshot, until, store.clock.now))
     replay = Replay(store)
     record_times = RecordTimes()
     is_cut = False
-    for batch, is_later in _divided(snapshot, until, record_times, progress):
+    for batch, is_later in _divided(snapshot, rewound.moment.cut, record_times, progress):
         if is_later and not is_cut:
             is_cut = True
             rewound.items_after = _count_restored(store, rewound)
@@ -97,7 +99,7 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
     """
     store = new_store()
     replay = Replay(store)
-    for batch, is_later in _divided(snapshot, rewound.until, RecordTimes(), progress):
+    for batch, is_later in _divided(snapshot, rewound.moment.cut, RecordTimes(), progress):
         if is_later:
             break
         replay.apply(batch)
@@ -120,15 +122,28 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
     return kept
 
 
+def _moment(snapshot: Snapshot, until: int, now: int) -> Moment:
+    if snapshot.missing:  # `read_records` reports it
+        return Moment(None, 0, True)
+    try:
+        return find_moment(snapshot, until, now)
+    except OSError as error:
+        raise JournalError(f"can't read the journal in {snapshot.directory}: {error.strerror or error}") from None
+
+
 def _divided(
-    snapshot: Snapshot, until: int, record_times: RecordTimes, progress: Progress | None
+    snapshot: Snapshot, first_later: int | None, record_times: RecordTimes, progress: Progress | None
 ) -> Iterator[tuple[list[Record], bool]]:
-    """Yield all records in batches, each with whether it is later than `until`."""
-    is_later = False
+    """Yield all records in batches, each with whether it is in the part that is left out.
+
+    first_later: the number of the point with which that begins, if anything is left out.
+    """
+    is_later, point = False, -1
     for is_base, records in read_records(snapshot, progress):
         cut = 0
         for number, record in enumerate(records):
-            if not is_later and not is_base and record.op in ("start", "time") and record.at > until:
+            point += not is_base and is_point(record)
+            if not is_later and point == first_later:
                 _check_times(snapshot.directory, record_times)
                 is_later = True
                 if number:
@@ -173,7 +188,7 @@ def _count_restored(store: Store, rewound: Rewound) -> int:
 
 
 def _check_reach(directory: Path, rewound: Rewound) -> None:
-    if rewound.until < rewound.rewind_at:
+    if not rewound.moment.is_reached:
         earliest = f"{local_time(rewound.rewind_at)} ({rewound.rewind_at})"
         raise JournalError(
             f"the journal in {directory} can be restored to {earliest} at the earliest, when it was created or last "
