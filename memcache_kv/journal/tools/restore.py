@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.manifest import Manifest, base_name, increment_name, new_id
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.tools.generations import reach_for
 from memcache_kv.journal.tools.record_times import RecordTimes
 from memcache_kv.journal.tools.rewrite import (
     NewPart,
@@ -69,11 +72,15 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
     if it is damaged.
     """
     rewound = Rewound(until)
+    reach = reach_for(snapshot, until)
+    rewound.rewind_at = reach.made_at
+    _check_reach(snapshot.directory, rewound)
+    source = reach.source
     store = new_store()
     replay = Replay(store)
     record_times = RecordTimes()
     is_cut = False
-    for batch, is_later in _divided(snapshot, until, record_times, progress):
+    for batch, is_later in _divided(snapshot, source, until, record_times, progress):
         if is_later and not is_cut:
             is_cut = True
             rewound.items_after = _count_restored(store, rewound)
@@ -81,13 +88,22 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
         _count_records(rewound, batch, is_later)
     replay.finish()
     rewound.stepped = replay.found.stepped
-    rewound.items_before = _count(store)
+    rewound.items_before = _count(store if source is snapshot.manifest else _present(snapshot, progress))
     if not is_cut:
         _check_times(snapshot.directory, record_times)
         rewound.items_after = rewound.items_before
-    rewound.rewind_at, rewound.last_cas = record_times.rewind, replay.found.last_cas
-    _check_reach(snapshot.directory, rewound)
+    rewound.last_cas = replay.found.last_cas
     return rewound
+
+
+def _present(snapshot: Snapshot, progress: Progress | None) -> Store:
+    """Return what a server would have. What was evicted before the last rewrite is not in it."""
+    store = new_store()
+    replay = Replay(store)
+    for _, records in read_records(snapshot, progress):
+        replay.apply(records)
+    replay.finish()
+    return store
 
 
 def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None) -> Path:
@@ -97,7 +113,8 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
     """
     store = new_store()
     replay = Replay(store)
-    for batch, is_later in _divided(snapshot, rewound.until, RecordTimes(), progress):
+    source = reach_for(snapshot, rewound.until).source
+    for batch, is_later in _divided(snapshot, source, rewound.until, RecordTimes(), progress):
         if is_later:
             break
         replay.apply(batch)
@@ -106,14 +123,14 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
         store.flush_at = 0
     path, disk = directory.path, directory.disk
     number = next_number(path, disk)
-    journal_id = snapshot.manifest.id or new_id()
+    before = replace(snapshot.manifest, id=snapshot.manifest.id or new_id())
     with ExitStack() as undo:
         base = undo.enter_context(NewPart(path, disk, base_name(number)))
-        write_base(base, store, rewound.last_cas, journal_id, progress)
+        write_base(base, store, rewound.last_cas, before, progress)
         increment = undo.enter_context(NewPart(path, disk, increment_name(number)))
-        increment.write(start_line(rewound.last_cas, journal_id))
-        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), journal_id)
-        old = [part.name for part in snapshot.manifest.parts]
+        increment.write(start_line(rewound.last_cas, before.id, before.serial))
+        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), before.id, before.serial + 1)
+        old = [part.name for part in before.all_parts]
         with uninterrupted():
             kept = keep_originals(path, disk, old, "restore")
             swap(path, disk, [base, increment], manifest, obsolete=old)
@@ -121,11 +138,11 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
 
 
 def _divided(
-    snapshot: Snapshot, until: int, record_times: RecordTimes, progress: Progress | None
+    snapshot: Snapshot, source: Manifest, until: int, record_times: RecordTimes, progress: Progress | None
 ) -> Iterator[tuple[list[Record], bool]]:
-    """Yield all records in batches, each with whether it is later than `until`."""
+    """Yield all records of some files in batches, each with whether it is later than `until`."""
     is_later = False
-    for is_base, records in read_records(snapshot, progress):
+    for is_base, records in read_records(snapshot, progress, source):
         cut = 0
         for number, record in enumerate(records):
             if not is_later and not is_base and record.op in ("start", "time") and record.at > until:
@@ -176,8 +193,8 @@ def _check_reach(directory: Path, rewound: Rewound) -> None:
     if rewound.until < rewound.rewind_at:
         earliest = f"{local_time(rewound.rewind_at)} ({rewound.rewind_at})"
         raise JournalError(
-            f"the journal in {directory} can be restored to {earliest} at the earliest, when it was created or last "
-            "rewritten: use a later --until, or an older copy of the journal"
+            f"the journal in {directory} can be restored to {earliest} at the earliest, when it was created or the "
+            "oldest base that is kept was written: use a later --until, or an older copy of the journal"
         )
 
 
