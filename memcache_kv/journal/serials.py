@@ -7,6 +7,7 @@ manifest is an older copy.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from memcache_kv.journal.claims import claims_behind
@@ -16,22 +17,23 @@ from memcache_kv.journal.record import Record, parse_line
 
 
 def newer_files(directory: Path, disk: Disk, manifest: Manifest) -> list[str]:
-    """Return the names of the files of the same journal that were written after the manifest. Raises OSError."""
+    """Return the names of the files of the same journal that were written after the manifest. Raises OSError.
+
+    If there is one, all that belong with it by their numbers are named too.
+    """
     listed = {part.name for part in manifest.all_parts}
-    return [
-        name
-        for name in sorted(disk.names(directory))
-        if number_of(name) and name not in listed and _is_newer(directory / name, disk, manifest)
-    ]
+    found: dict[str, int] = {}
+    for name in disk.names(directory):
+        with contextlib.suppress(FileNotFoundError):  # a running server has removed it
+            if number_of(name) and name not in listed and _is_ours(directory / name, disk, manifest):
+                found[name] = serial_in(directory / name, disk)
+    first = min((number_of(name) for name, serial in found.items() if serial > manifest.serial), default=None)
+    return sorted(name for name in found if first is not None and number_of(name) >= first)
 
 
-def _is_newer(path: Path, disk: Disk, manifest: Manifest) -> bool:
-    try:
-        journal_id = start_of(path, disk).id
-        is_ours = journal_id == manifest.id or not manifest.id
-        return bool(journal_id) and is_ours and serial_in(path, disk) > manifest.serial
-    except FileNotFoundError:  # a running server has removed it
-        return False
+def _is_ours(path: Path, disk: Disk, manifest: Manifest) -> bool:
+    journal_id = start_of(path, disk).id
+    return bool(journal_id) and manifest.id in ("", journal_id)
 
 
 def start_of(path: Path, disk: Disk) -> Record:
