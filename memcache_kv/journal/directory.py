@@ -93,7 +93,7 @@ class JournalDirectory:
         removed = [f"{self.path}: removed {name}, which a base had replaced" for name in self.removed]
         aside = [
             f"{self.path}: no manifest names the file that is now {name}, so it is not part of the journal: it was "
-            "begun when the server went down, or a backup was copied over a newer journal, or it was added by hand"
+            "begun when the server went down, or belongs to another journal, or was added by hand"
             for name in self.set_aside
         ]
         unusable = [f"{why} (part of a kept generation: the server does without it)" for why in self.unusable]
