@@ -80,6 +80,7 @@ class JournalDirectory:
             else:
                 check_newest(self.path, self.disk, manifest)
                 check_parts(self.path, self.disk, manifest.parts)
+                self.unusable = list(unusable_parts(self.path, self.disk, manifest))
         except OSError as error:
             raise JournalError(f"can't read the journal in {self.path}: {error.strerror}") from None
         return manifest
@@ -149,8 +150,6 @@ class JournalDirectory:
                 self.removed.append(name)
             else:
                 self.set_aside.append(set_aside(self.path, self.disk, name))
-
-        self.unusable = list(unusable_parts(self.path, self.disk, manifest)) if manifest is not None else []
 
     def _sync(self, name: str) -> None:
         file = self.disk.append_to(self.path / name)

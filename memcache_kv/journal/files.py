@@ -420,9 +420,9 @@ class JournalFiles:
         replaced = self.base if self.base is not None and number_of(self.base.name) < number else None
         gone = Generation(replaced, tuple(part for part in self.closed if number_of(part.name) < number))
         every = (*self.kept, gone) if gone.parts else self.kept
+        is_whole = all(self._is_unchanged(part) for part in gone.parts)
         self.base = Part(base_name(number), size)
         self.closed = [part for part in self.closed if number_of(part.name) >= number]
-        is_whole = all(self._is_unchanged(part) for part in gone.parts)
         self.kept = every[-self._keep :] if self._keep and is_whole else ()
         try:
             self._replace_manifest()
