@@ -42,6 +42,10 @@ ITEMS_ON_THEIR_WAY = 4
 """How many of the largest items the connections can receive at the same time at least."""
 
 
+DEFAULT_KEEP = 1
+"""How many generations of the journal's files are kept after a rewrite, if --keep does not say."""
+
+
 class Fsync(enum.StrEnum):
     """When the journal is synced to disk."""
 
@@ -134,6 +138,8 @@ class Settings(NamedTuple):
     fsync: Fsync = Fsync.EVERYSEC
     compact_ratio: float = 2.0
     """0 turns automatic compaction off."""
+    keep: int = DEFAULT_KEEP
+    """How many generations of journal files a rewrite keeps."""
     shards: int = 0
     """0 means a number that follows from the limits."""
     max_items: int = 0
@@ -372,6 +378,9 @@ OPTIONS: tuple[Option, ...] = (
            metavar="WHEN", convert=_fsync),
     Option("compact-ratio", "rewrite the journal when it is this many times as long as after the last rewrite, and "
            "longer than this many times 64 MB; 0: only on request (default: 2)", metavar="NUM", convert=_ratio),
+    Option("keep", "how many generations of the journal's files to keep after a rewrite, so that `memcache-kv journal "
+           "restore` can return to times before it; 0: none (default: 1)", metavar="NUM",
+           convert=_integer(0, 1000, "the number of kept generations")),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "

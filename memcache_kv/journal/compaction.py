@@ -8,7 +8,6 @@ result is the same whether or not the base includes these writes. Last, a manife
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -76,8 +75,7 @@ class Compaction:
         self.replaced_bytes = self._files.closed_bytes
         self._wall_ahead = ahead = self._journal.rotated_ahead
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        follows = self._journal.rotated_follows
-        self._write_line(self._journal.start_line(follows=follows, stepped=self._journal.stepped(ahead)))
+        self._write_line(self._start_line())
         if self._store.flush_at:
             self._write_line(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
@@ -104,10 +102,17 @@ class Compaction:
                 self._files.drop_base(self._number, self._is_named)
 
     def _check_space(self) -> None:
-        """Raise ENOSPC if the disk may have no room for the base beside the old files."""
+        """Raise ENOSPC if the disk may have no room for the base beside the old files.
+
+        Kept generations are dropped if that makes the room.
+        """
         most = self._store.used_bytes * 4 // 3 + len(self._store) * RECORD_OVERHEAD_BYTES
-        if self._files.disk.free_bytes(self._files.directory) < min(most, self._files.total_bytes):
-            raise OSError(errno.ENOSPC, "not enough room for a new base beside the old one")
+        self._journal.make_room(min(most, self._files.total_bytes))
+
+    def _start_line(self) -> bytes:
+        journal = self._journal
+        stepped, serial = journal.stepped(self._wall_ahead), self._files.serial_on_disk
+        return journal.start_line(follows=journal.rotated_follows, stepped=stepped, serial=serial)
 
     def _slices(self, shard: Shard) -> Iterator[tuple[bytes, int]]:
         """Yield the records of a shard's items, a few at a time, and the checksum of the last of them."""

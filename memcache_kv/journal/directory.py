@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLocked
@@ -13,11 +14,13 @@ from memcache_kv.journal.manifest import (
     START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
     Manifest,
+    Part,
     base_name,
     number_of,
     read_manifest,
 )
 from memcache_kv.journal.record import FORMAT_VERSION, parse_line
+from memcache_kv.journal.serials import newer_files
 
 LOCK_NAME = "lock"
 IGNORED_NAMES = {LOCK_NAME, "lost+found"}
@@ -41,6 +44,8 @@ class JournalDirectory:
         """The new names of files that `clear` renamed because no manifest names them."""
         self.removed: list[str] = []
         """The names of complete files that `clear` removed because a base has replaced them."""
+        self.unusable: list[str] = []
+        """What is wrong with files of kept generations, a line each. The server needs none of them."""
         self.disk: Disk = disk if disk is not None else SystemDisk()
         self._has_lock_file = True
         try:
@@ -85,7 +90,9 @@ class JournalDirectory:
             if manifest is None:
                 self._check_new()
             else:
-                check_parts(self.path, self.disk, manifest)
+                check_newest(self.path, self.disk, manifest)
+                check_parts(self.path, self.disk, manifest.parts)
+                self.unusable = list(unusable_parts(self.path, self.disk, manifest))
         except OSError as error:
             raise JournalError(f"can't read the journal in {self.path}: {error.strerror}") from None
         return manifest
@@ -95,15 +102,16 @@ class JournalDirectory:
         return self._lock.is_at(self.path / LOCK_NAME)
 
     def notes(self) -> list[str]:
-        """Return a line for each file that was removed or set aside since the last call."""
+        """Return a line for each file that was removed, set aside or found unusable since the last call."""
         removed = [f"{self.path}: removed {name}, which a base had replaced" for name in self.removed]
         aside = [
             f"{self.path}: no manifest names the file that is now {name}, so it is not part of the journal: it was "
-            "begun when the server went down, or a backup was copied over a newer journal, or it was added by hand"
+            "begun when the server went down, or belongs to another journal, or was added by hand"
             for name in self.set_aside
         ]
-        self.removed, self.set_aside = [], []
-        return removed + aside
+        unusable = [f"{why} (part of a kept generation: the server does without it)" for why in self.unusable]
+        self.removed, self.set_aside, self.unusable = [], [], []
+        return removed + aside + unusable
 
     def close(self) -> None:
         """Unlock the directory."""
@@ -131,9 +139,9 @@ class JournalDirectory:
     def clear(self, manifest: Manifest | None) -> None:
         """Remove unfinished files and those that a base replaced; set aside all other files that no manifest names.
 
-        A file is set aside if a crash of the machine interrupted its start, or if the manifest comes from a backup that
-        was copied over a newer journal. First, the files that were found are made durable: the previous process may
-        have been killed between a rename and the sync of the directory. Raises OSError; then it may be called again.
+        A file is set aside if a crash of the machine interrupted its start, or if it belongs to another journal. First,
+        the files that were found are made durable: the previous process may have been killed between a rename and the
+        sync of the directory. Raises OSError; then it may be called again.
         """
         if not self._has_lock_file:
             file = self.disk.lock(self.path / LOCK_NAME)
@@ -142,7 +150,7 @@ class JournalDirectory:
         self.disk.sync_directory(self.path)
         for part in manifest.increments[:-1] if manifest is not None else ():
             self._sync(part.name)  # under `never` it may be neither on disk nor in the manifest that is on disk
-        listed = {part.name for part in manifest.parts} if manifest is not None else set()
+        listed = {part.name for part in manifest.all_parts} if manifest is not None else set()
         increments = manifest.increments if manifest is not None else ()
         first = min((number_of(part.name) for part in increments), default=0)
         for name in sorted(self.disk.names(self.path)):
@@ -224,13 +232,36 @@ def is_manifest_lost(directory: Path, disk: Disk) -> bool:
     return any(number_of(name) and not is_from_first_start(directory, disk, name) for name in disk.names(directory))
 
 
-def check_parts(directory: Path, disk: Disk, manifest: Manifest) -> None:
-    """Check that all files of a journal exist and are as long as the manifest says.
+def unusable_parts(directory: Path, disk: Disk, manifest: Manifest) -> Iterator[str]:
+    """Yield what is wrong with the files of kept generations, without reading them. Raises OSError."""
+    for generation in manifest.kept:
+        try:
+            check_parts(directory, disk, generation.parts)
+        except JournalCorrupt as error:
+            yield str(error).partition(": put")[0]
+
+
+def check_newest(directory: Path, disk: Disk, manifest: Manifest) -> None:
+    """Check that no file was begun under a later manifest than this one. Raises JournalCorrupt and OSError.
+
+    Such files are there after an older copy of the journal was put over it. No crash leaves them.
+    """
+    newer = newer_files(directory, disk, manifest)
+    if newer:
+        raise JournalCorrupt(
+            f"{directory / MANIFEST_NAME} is older than {', '.join(newer)}: an older copy of this journal was put over "
+            "it. To start with the copy, move the newer files to another directory; to go on with the newer journal, "
+            "put its own manifest back, with the files that the copy replaced"
+        )
+
+
+def check_parts(directory: Path, disk: Disk, parts: tuple[Part, ...]) -> None:
+    """Check that some files of a journal exist and are as long as the manifest says.
 
     Raises JournalCorrupt and OSError.
     """
     names = set(disk.names(directory))
-    for part in manifest.parts:
+    for part in parts:
         if part.name not in names:
             raise JournalCorrupt(
                 f"{directory / part.name} is missing, which is part of the journal: put it back, or see what is left "

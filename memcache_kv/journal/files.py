@@ -20,6 +20,7 @@ from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
     START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
+    Generation,
     Manifest,
     Part,
     base_name,
@@ -34,11 +35,11 @@ from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, check_li
 class StartLine(Protocol):
     """Returns the start record of a new file."""
 
-    def __call__(self, after: int = 0, follows: str = "") -> bytes:
+    def __call__(self, after: int = 0, follows: str = "", *, serial: int = 0) -> bytes:
         """Return it as the line that would be the first of a file.
 
         after: the previous file's length in bytes if no manifest has it yet, or else 0. follows: the checksum of that
-        file's last record, as a line states it.
+        file's last record, as a line states it. serial: that of the manifest on disk.
         """
 
 
@@ -67,15 +68,27 @@ class JournalFiles:
     ours. Call `open` first; nothing is written before, and no other method may be called until it succeeds.
 
     directory: the locked directory. manifest: the manifest of the journal to continue; None starts a new journal.
-    start_line: returns the first record of a file that is started later.
+    start_line: returns the first record of a file that is started later. keep: how many generations to keep after a
+    rewrite.
     """
 
-    def __init__(self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine) -> None:
+    def __init__(
+        self, directory: JournalDirectory, manifest: Manifest | None, start_line: StartLine, keep: int = 0
+    ) -> None:
         self.directory = directory.path
         self.disk = directory.disk
         self.id = manifest.id if manifest is not None and manifest.id else new_id()
         self._lock = directory
         self._start_line = start_line
+        self._keep = keep
+        self._serial = self.serial_on_disk = manifest.serial if manifest is not None else 0
+        """The serial of the present manifest, and of the last one that is known to be on disk with its name."""
+        self.must_state_serial = manifest is not None and manifest.unnamed > 0
+        """Whether a record must say that, so that files that no older manifest names are not taken for unfinished."""
+        self.kept: tuple[Generation, ...] = manifest.kept if manifest is not None else ()
+        """Earlier generations, the oldest first."""
+        self.lost: tuple[Generation, ...] = ()
+        """Generations that the last rewrite could not keep, as files were gone."""
         self.base: Part | None = None
         self.closed: list[Part] = []
         """All increments but the last."""
@@ -152,10 +165,10 @@ class JournalFiles:
         self.end = End(before, self._chain_at(self.name, before))
         self.file = self.disk.append_to(path)
         try:
-            self.append(*rechained(first_line(), self.end.chain))
+            self.append(*rechained(first_line(serial=self.serial_on_disk), self.end.chain))
             self.sync()
             self.check_lock()
-            replace_manifest(self.directory, self.disk, self.manifest)
+            self._write_manifest()
         except (OSError, JournalLost):
             with contextlib.suppress(OSError):
                 self.file.truncate(before)  # otherwise every attempt would add a line
@@ -193,7 +206,12 @@ class JournalFiles:
     def manifest(self) -> Manifest:
         """The manifest that describes the files as they are now."""
         last = Part(self.name, self.synced_bytes)
-        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last), self.id)
+        return Manifest(FORMAT_VERSION, self.base, (*self.closed, last), self.id, self._serial, self.kept)
+
+    @property
+    def kept_bytes(self) -> int:
+        """The length of all files of the kept generations."""
+        return sum(generation.bytes for generation in self.kept)
 
     def append(self, data: bytes, chain: int) -> None:
         """Append complete records. If that fails, the part that was written is cut off again. Raises OSError.
@@ -245,6 +263,7 @@ class JournalFiles:
         if self._names_unsynced:
             self.disk.sync_directory(self.directory)
             self._names_unsynced = False
+            self.serial_on_disk = self._serial
         while self.obsolete:
             with contextlib.suppress(FileNotFoundError):  # already removed
                 self.disk.remove(self.directory / self.obsolete[-1])
@@ -269,7 +288,7 @@ class JournalFiles:
                 self.file.truncate(self.end.bytes)
                 self._is_torn = False
             follows = _as_stated(self.end.chain)
-            first_line, chain = rechained(self._start_line(self.end.bytes, follows), 0)
+            first_line, chain = rechained(self._start_line(self.end.bytes, follows, serial=self.serial_on_disk), 0)
             write_all(file, first_line)
         except OSError:
             self._give_up(path, file)
@@ -331,7 +350,8 @@ class JournalFiles:
         _, path = self._next_increment()
         kept = [part for part in closed if part.bytes]
         follows = self._end_of(kept[-1]) if kept else ""
-        start = (self._start_line if first_line is None else first_line)(0, follows)
+        begin = self._start_line if first_line is None else first_line
+        start = begin(0, follows, serial=self.serial_on_disk)
         whole, chain = rechained(start + data, 0)
         file, size = self._create(path.name, whole)
         before = (self.closed, self._unsynced, self.name, self.end, self.synced_bytes, self.file)
@@ -349,7 +369,7 @@ class JournalFiles:
         self._is_torn, self._sync_error = False, None
         self.obsolete += gone - {part.name for part in self.closed}
         before[-1].close()
-        self._names_unsynced = True
+        self._names_unsynced = self.must_state_serial = True
         self.finish_swap()
 
     def _end_of(self, part: Part) -> str:
@@ -394,25 +414,65 @@ class JournalFiles:
             self.disk.remove(self.directory / base_name(number) if is_named else self.base_path(number))
 
     def adopt_base(self, number: int, size: int) -> None:
-        """Let a base replace all files before the increment of its number.
+        """Let a base replace all files before the increment of its number. They become the last kept generation.
 
-        size: the base's length in bytes. All records from that increment on must have been synced.
+        size: the base's length in bytes. All records from that increment on must have been synced, and those before it
+        too if they are to be kept.
         """
         self.check_lock()
-        old = (self.base, self.closed)
-        gone = [part for part in (self.base, *self.closed) if part is not None and number_of(part.name) < number]
+        old = (self.base, self.closed, self.kept)
+        replaced = self.base if self.base is not None and number_of(self.base.name) < number else None
+        gone = Generation(replaced, tuple(part for part in self.closed if number_of(part.name) < number))
+        every = (*self.kept, gone) if gone.parts else self.kept
+        is_whole = all(self._is_unchanged(part) for part in gone.parts)
         self.base = Part(base_name(number), size)
         self.closed = [part for part in self.closed if number_of(part.name) >= number]
+        self.kept = every[-self._keep :] if self._keep and is_whole else ()
         try:
             self._replace_manifest()
         except OSError:
-            self.base, self.closed = old
+            self.base, self.closed, self.kept = old
             raise
-        self.obsolete += [part.name for part in gone]
-        for part in gone:
+        self.lost = () if is_whole or not self._keep else every
+        self._remove_later(every[: len(every) - len(self.kept)])
+        for part in gone.parts:
             self._unsynced.pop(part.name, None)
-        self._names_unsynced = True
+        self._names_unsynced = self.must_state_serial = True
         self.finish_swap()
+
+    @property
+    def unstated_serial(self) -> int:
+        """The present manifest's serial, if it is on disk and a record must say so; otherwise 0."""
+        return self._serial if self.must_state_serial and self.serial_on_disk == self._serial else 0
+
+    @property
+    def syncs_all(self) -> bool:
+        """Whether a rewrite must sync the files that it replaces, as they are kept."""
+        return self._keep > 0
+
+    def drop_oldest(self) -> Generation:
+        """Drop the oldest kept generation, and return it. Raises OSError and JournalLost."""
+        old, oldest = self.kept, self.kept[0]
+        self.kept = old[1:]
+        try:
+            self._swap()
+        except (OSError, JournalLost):
+            self.kept = old
+            raise
+        self._remove_later([oldest])
+        self.finish_swap()
+        return oldest
+
+    def _remove_later(self, generations: Iterable[Generation]) -> None:
+        self.obsolete += [part.name for generation in generations for part in generation.parts]
+
+    def _is_unchanged(self, part: Part) -> bool:
+        """Tell whether a file is still the same file, and no shorter. Raises OSError."""
+        path = self.directory / part.name
+        try:
+            return self.disk.identity(path) == self._identities.get(part.name) and self.disk.size(path) >= part.bytes
+        except FileNotFoundError:
+            return False
 
     # Checking them
 
@@ -452,8 +512,16 @@ class JournalFiles:
 
     def _replace_manifest(self) -> None:
         """Replace the manifest with one that describes the files as they are now, and store their identities."""
-        replace_manifest(self.directory, self.disk, self.manifest)
+        self._write_manifest()
         self._store_identities()
+
+    def _write_manifest(self) -> None:
+        self._serial += 1
+        try:
+            replace_manifest(self.directory, self.disk, self.manifest)
+        except OSError:
+            self._serial -= 1
+            raise
 
     def _store_identities(self) -> None:
         names = (MANIFEST_NAME, *(part.name for part in self.manifest.parts))

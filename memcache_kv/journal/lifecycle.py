@@ -74,6 +74,7 @@ class JournalLifecycle:
             queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
             unix_time=self._wall_time,
             stepped=found.stepped,
+            keep=self._settings.keep,
             prepare=lambda: self._prepare(directory, manifest, found),
         )
         self.journal.start()

@@ -37,6 +37,23 @@ class Part(msgspec.Struct, frozen=True):
     bytes: int = 0
 
 
+class Generation(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The files that a later base replaced: the base before it, and the increments up to it."""
+
+    base: Part | None = None
+    increments: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All files in the order in which they are read."""
+        return self.increments if self.base is None else (self.base, *self.increments)
+
+    @property
+    def bytes(self) -> int:
+        """The length of all files together."""
+        return sum(part.bytes for part in self.parts)
+
+
 class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=True, frozen=True):
     """The base, which holds all items at one time, and the increments, which hold the writes since then."""
 
@@ -45,6 +62,10 @@ class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=Tru
     increments: tuple[Part, ...] = ()
     id: str = ""
     """The journal to which all these files belong; empty before format 3."""
+    serial: int = 0
+    """One more than that of the manifest before. Records say which manifest was on disk when they were written."""
+    kept: tuple[Generation, ...] = ()
+    """Earlier generations, the oldest first. The server does not read them; `restore` does."""
     unnamed: int = 0
     """How many of the last increments the manifest on disk does not name. They may not be on disk as a whole."""
     named_bytes: int = 0
@@ -54,6 +75,21 @@ class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=Tru
     def parts(self) -> tuple[Part, ...]:
         """All files in the order in which they are read."""
         return self.increments if self.base is None else (self.base, *self.increments)
+
+    @property
+    def all_parts(self) -> tuple[Part, ...]:
+        """The files of the kept generations, and then those of the journal."""
+        return (*(part for generation in self.kept for part in generation.parts), *self.parts)
+
+    def since(self, number: int) -> Manifest:
+        """Return the journal as it would be if no base had replaced the kept generation of this index.
+
+        Each generation's increments continue those of the one before.
+        """
+        increments = [part for generation in self.kept[number:] for part in generation.increments]
+        return msgspec.structs.replace(
+            self, base=self.kept[number].base, increments=(*increments, *self.increments), kept=self.kept[:number]
+        )
 
     def synced_bytes(self, part: Part) -> int:
         """Return up to which length a file is known to be on disk."""
@@ -74,7 +110,14 @@ class Manifest(msgspec.Struct, tag_field="op", tag="manifest", omit_defaults=Tru
         """Return the manifest without the increments behind this one, which is not closed any more."""
         increments = (*self.increments[: self.increments.index(part)], Part(part.name, self.synced_bytes(part)))
         unnamed = max(0, self.unnamed - (len(self.increments) - len(increments)))
-        return Manifest(self.version, self.base, increments, self.id, unnamed, self.named_bytes * (unnamed > 0))
+        named_bytes = self.named_bytes * (unnamed > 0)
+        return msgspec.structs.replace(self, increments=increments, unnamed=unnamed, named_bytes=named_bytes)
+
+
+def in_words(generation: Generation) -> str:
+    """Return a phrase that names a kept generation in messages."""
+    first, last = generation.parts[0].name, generation.parts[-1].name
+    return f"the generation {first}" if first == last else f"the generation {first} to {last}"
 
 
 def new_id() -> str:
@@ -141,7 +184,8 @@ def _with_unnamed(directory: Path, disk: Disk, names: set[str], manifest: Manife
     unnamed = len(closed) + 1 - len(manifest.increments)
     if not unnamed:
         return manifest
-    return Manifest(manifest.version, manifest.base, (*closed, last), manifest.id, unnamed, named.bytes)
+    increments = (*closed, last)
+    return msgspec.structs.replace(manifest, increments=increments, unnamed=unnamed, named_bytes=named.bytes)
 
 
 def _length_before(path: Path, disk: Disk) -> int:
@@ -166,7 +210,7 @@ def parse_manifest(data: bytes) -> Manifest:
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
     check_version(found.version)
-    if not found.increments or any(not number_of(part.name) or part.bytes < 0 for part in found.parts):
+    if not found.increments or any(not number_of(part.name) or part.bytes < 0 for part in found.all_parts):
         raise ValueError("it does not name a journal's files")
     return found
 

@@ -107,6 +107,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """start: the checksum of the last record of the file before, in the first record of an increment or of a base."""
     synced: Natural = 0
     """time: the file was on disk up to this offset when the record was written; 0: nothing new is known."""
+    serial: Natural = 0
+    """start, time: the serial of a manifest that was on disk when the record was written; 0: nothing new is known."""
 
     @property
     def room(self) -> Room:

@@ -104,16 +104,18 @@ class RecordQueue:
         self.rotated_follows = ""
         """What the increment that the last rotation began states about the file before it."""
 
-    def start_line(self, after: int = 0, follows: str = "", stepped: int | None = None) -> bytes:
+    def start_line(self, after: int = 0, follows: str = "", stepped: int | None = None, serial: int = 0) -> bytes:
         """Return the start record of a file.
 
         after: the length of the previous file in bytes, if no manifest has it yet. follows: the checksum of its last
         record. stepped: the sum of the wall clock's steps in seconds, if it has changed (see the method `stepped`).
+        serial: that of the manifest on disk.
         """
         now = int(self._unix_time())
         limit, items = self.room
         record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
         record.stepped, record.after, record.id, record.follows = stepped, after, self.id, follows
+        record.serial = serial
         return line_of(record)
 
     def set_room(self, room: Room) -> None:
@@ -121,6 +123,11 @@ class RecordQueue:
         if room != self.room:
             self.room = room
             self._append(self.start_line())
+
+    def state_serial(self, serial: int) -> None:
+        """Record that the manifest with this serial is on disk."""
+        self._append(line_of(Record("time", serial=serial)))
+        self._wake.set()
 
     def widen_room(self, limit_bytes: int) -> None:
         """Record that the store may now use this many bytes, so that a server with less may lack room for its items."""

@@ -5,30 +5,21 @@ while later ones are there. No client was told that such records are safe, so a 
 place that is known to have been on disk is another matter: nothing but a failing disk, or somebody, makes it.
 
 Three things say what was on disk: the lengths in the manifest, the length that a base and a closed increment must have,
-and the field `synced` in the records of time behind the damage. These are found by their neighbours: a line counts if
-its checksum continues the one that the line before it states.
+and the field `synced` in the records of time behind the damage. A record that was written again to a newer file says
+what was true of the older one. It stands at the newer one's beginning, which is on disk as a whole before the file is
+used, so damage before it is no tail either.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from zlib import crc32
 
+from memcache_kv.journal.claims import claims_behind
 from memcache_kv.journal.directory import set_aside
 from memcache_kv.journal.disk import BLOCK_BYTES, Disk, File, read_from, write_all
 from memcache_kv.journal.manifest import Manifest, Part
-from memcache_kv.journal.record import stated_crc
-
-_CLAIM = re.compile(
-    rb'(?<=\n)\{"crc":"([0-9a-f]{8})","len":[0-9]++,("op":"time",[^\n]{0,200}?"synced":([0-9]++)[^\n]*+)\n'
-)
-"""A record of time that says how much of the file was on disk, behind another line."""
-LINE_START_BYTES = 32
-"""So much of a long line is kept in memory: its checksum is there."""
 
 
 def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part, offset: int) -> bool:
@@ -36,39 +27,7 @@ def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part,
     if not manifest.may_end_early(part) or manifest.synced_bytes(part) > offset:
         return True
     path = directory / part.name
-    return any(claimed > offset for claimed in _claims_behind(disk, path, offset, disk.size(path)))
-
-
-def _claims_behind(disk: Disk, path: Path, offset: int, size: int) -> Iterator[int]:
-    """Yield how much was on disk by each record behind an offset that says so.
-
-    A record that was written again to a newer file says what was true of the older one. It stands at the newer one's
-    beginning, which is on disk as a whole before the file is used, so damage before it is no tail either.
-    """
-    context = b""
-    for block in read_from(disk, path, offset, size):
-        data = context + block
-        for match in _CLAIM.finditer(data):
-            previous = data.rfind(b"\n", 0, match.start() - 1) + 1
-            stated = _stated(data[previous : previous + LINE_START_BYTES])
-            if stated is not None and crc32(match[2], stated) == int(match[1], 16):
-                yield int(match[3])
-        context = _context(data)
-
-
-def _context(data: bytes) -> bytes:
-    """Return what is needed to check the next line: the start of the last complete line, and what is behind it."""
-    before, feed, rest = data.rpartition(b"\n")
-    rest = rest if len(rest) < BLOCK_BYTES else rest[:LINE_START_BYTES]
-    start = before.rfind(b"\n") + 1
-    return before[start : start + LINE_START_BYTES] + feed + rest
-
-
-def _stated(line: bytes) -> int | None:
-    try:
-        return stated_crc(line)
-    except ValueError:
-        return None
+    return any(claimed > offset for claimed in claims_behind(disk, path, offset, disk.size(path), b"synced"))
 
 
 class Tail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
-from memcache_kv.journal.manifest import Manifest
+from memcache_kv.journal.manifest import Manifest, in_words
 from memcache_kv.journal.record import UNLIMITED, Room
 from memcache_kv.journal.record_queue import RecordQueue
 from memcache_kv.threads import OnFault, ServerThread
@@ -62,6 +63,7 @@ class Journal(RecordQueue):
     queue_limit_bytes: written lines that are not synced are kept in memory, and are synced at once when they reach this
       size. At twice this size, clients that write wait for the disk.
     stepped: the sum of the wall clock's steps before this run, in seconds; None if there was none.
+    keep: how many earlier generations of files to keep after a rewrite.
     prepare: does what must be done in the directory before anything is written, and may raise OSError. If it is
       given and an existing journal can't be written, that is a failure as above: both are retried.
 
@@ -82,6 +84,7 @@ class Journal(RecordQueue):
         room: Room = UNLIMITED,
         queue_limit_bytes: int | None = None,
         stepped: int | None = None,
+        keep: int = 0,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
@@ -99,7 +102,7 @@ class Journal(RecordQueue):
         self._thread: ServerThread | None = None
         self._begin_counts()
         self._prepare = prepare
-        self.files = JournalFiles(directory, manifest, self.start_line)
+        self.files = JournalFiles(directory, manifest, self.start_line, keep)
         self.id = self.files.id
         self._appender = Appender(self, self.files, fsync is not Fsync.NEVER, monotonic)
         try:
@@ -328,6 +331,9 @@ class Journal(RecordQueue):
             self._write_again()
         if self._appender.is_full:
             self._begin_increment()
+        if self.files.unstated_serial:
+            self.state_serial(self.files.unstated_serial)
+            self.files.must_state_serial = False
         self._appender.append(pauses)
         if self.refuses or closing or self._sync_is_due():
             self._sync()
@@ -407,9 +413,32 @@ class Journal(RecordQueue):
             if self._appender.has_failed:
                 self._write_again()
             self._appender.append()
-            extent = self._sync_files(number)
+            extent = self._sync_files(0 if self.files.syncs_all else number)
             self.files.adopt_base(number, size)
             self._appender.synced_up_to(extent)
+            for generation in self.files.lost:
+                self._say(f"{self.files.directory}: {in_words(generation)} is not kept: a file was missing or replaced")
+            self._wake.set()
+
+    def make_room(self, bytes_needed: int) -> None:
+        """Drop kept generations, the oldest first, until the disk has so much room, if that makes enough.
+
+        Raises OSError, with ENOSPC if it does not; then none is dropped. Raises JournalLost.
+        """
+        with self.files_lock:
+            files = self.files
+            missing = bytes_needed - files.disk.free_bytes(files.directory)
+            if missing > files.kept_bytes:
+                raise OSError(errno.ENOSPC, "not enough room for a new base beside the old one")
+            if missing > 0 and not files.is_open:
+                self._open()
+            while missing > 0:
+                dropped = files.drop_oldest()
+                missing -= dropped.bytes
+                self._say(
+                    f"{files.directory}: removed {in_words(dropped)}, which was kept, as the disk is too small for it "
+                    "and a rewrite of the journal"
+                )
 
     # A disk that fails
 

@@ -290,6 +290,8 @@ def _journal(context: ReportedServer) -> Report:
         ("replayed_records", context.recovered_records),
         ("bytes", journal.files.total_bytes),
         ("base_bytes", journal.files.base.bytes if journal.files.base is not None else 0),
+        ("kept_generations", len(journal.files.kept)),
+        ("kept_bytes", journal.files.kept_bytes),
         ("lag_records", journal.lag_records),
         ("lag_seconds", f"{journal.lag_seconds:.3f}"),
         ("queued_bytes", journal.queued_bytes),

@@ -119,6 +119,7 @@ def begin(
     fsync: Fsync,
     journal_class: type[Journal] = Journal,
     monotonic: Callable[[], float] = lambda: 0.0,
+    keep: int = 0,
 ) -> Journal:
     """Begin to write the journal of a process, as a server does that starts. Raises JournalFailed."""
     clock = started.store.clock
@@ -129,6 +130,7 @@ def begin(
         started.last_cas,
         monotonic=monotonic,
         unix_time=lambda: float(clock.now),
+        keep=keep,
     )
     started.store.log = journal
     return journal
@@ -197,7 +199,23 @@ class Inspection:
         if started.manifest is None and not expected.is_new:
             raise Violation("there is no journal any more")
         expected.check(started.store, started.last_cas)
+        self._check_kept(started, expected)
         return started
+
+    def _check_kept(self, started: Started, expected: Expectation) -> None:
+        """See that each kept generation is whole, and leads to the same items. Raises Violation."""
+        unusable = started.directory.unusable
+        if unusable:
+            raise Violation(f"a kept generation is not whole: {unusable[0]}")
+        kept = started.manifest.kept if started.manifest is not None else ()
+        for number in range(len(kept)):
+            assert started.manifest is not None
+            store = Store(started.store.clock, shards=1)
+            try:
+                recover(JOURNAL, started.directory.disk, started.manifest.since(number), store)
+            except JournalError as error:
+                raise Violation(f"a kept generation can't be read: {error}") from None
+            expected.check(store, started.last_cas)
 
 
 def _moment(store: Store) -> Moment:

@@ -88,6 +88,8 @@ class Rig:
     policies: tuple[Fsync, ...] = tuple(Fsync)
     losses: tuple[Loss, ...] = LOSSES
     faults: tuple[tuple[tuple[str, ...], int], ...] = FAULTS
+    keeps: tuple[int, ...] = (0, 1, 2)
+    """How many generations of files a rewrite keeps."""
     often: tuple[str, ...] = ()
     """The steps that are taken five times as often."""
 
@@ -118,6 +120,7 @@ class CrashRun:
         self.totals = totals
         self.clock = RunClock()
         self.fsync = self.rng.choice(rig.policies)
+        self.keep = self.rng.choice(rig.keeps)
         self.disk = rig.disk(Random(seed + 1))
         self.disk.short_writes = self.rng.choice((0.0, 0.2, 0.7))
         self.names = Names()
@@ -154,7 +157,8 @@ class CrashRun:
             self._restart_cleanly()
             self._crash()
         except Violation as violation:
-            where = f"seed {self.seed}, {self.fsync}, operation {self.disk.operations} ({self.disk.last})"
+            where = f"seed {self.seed}, {self.fsync}, keeps {self.keep}"
+            where += f", operation {self.disk.operations} ({self.disk.last})"
             raise Violation(f"{where}: {violation}\nsteps before: {', '.join(self.done[-15:])}") from None
         self.totals.runs += 1
 
@@ -192,6 +196,7 @@ class CrashRun:
         by[f"policy {self.fsync}"] += 1
         by[f"after {self.disk.last}"] += 1
         by[f"by {loss.value}"] += 1
+        by[f"with {len(self.journal.files.kept) if self.journal is not None else 0} generations"] += 1
         by["during a compaction"] += self._compaction is not None
         by["during a fault"] += self.disk.fault is not None and self.disk.fault.times > 0
         by["while changes are refused"] += self.journal is not None and self.journal.refuses
@@ -413,7 +418,7 @@ class CrashRun:
         self._started = started = start(self.disk, clock)
         if self.journal is not None:
             self._expected(clock.seconds, is_killed=False).check(started.store, started.last_cas)
-        journal = begin(started, self.fsync, self.rig.journal, monotonic=lambda: clock.seconds)
+        journal = begin(started, self.fsync, self.rig.journal, lambda: clock.seconds, self.keep)
         self.journal, self._store, self.acknowledged, self._lost_power = journal, started.store, 0, False
         self.moments = [Moment(0, shown(started.store), started.store.flush_at)]
         self.made_at = [clock.seconds]

@@ -523,7 +523,7 @@ def test_a_rewrite_that_is_asked_for_is_done_and_told_of(kept: Kept) -> None:
     assert (compactor.done, compactor.failures) == (1, 0)
     assert compactor.last_seconds > 0
     records = records_in(kept.path)
-    records.insert(0, replace(records[0], follows=""))
+    records.insert(0, replace(records[0], follows="", serial=0))
     first, start, item, end, begun = map(len, map(line_of, records))
     line = said.getvalue().splitlines()[0]
     assert line.startswith(f"rewrote the journal: 1 items, {first + item} bytes before and {start + item + end} after,")

@@ -15,7 +15,7 @@ import pytest
 from memcache_kv.journal import Fsync, Journal, Recovered, reading, writer
 from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.disk import write_all
-from memcache_kv.journal.files import End, JournalFiles
+from memcache_kv.journal.files import End, Following, JournalFiles
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.tail import Tail
 from tests.journal.crash_checks import Violation
@@ -230,6 +230,46 @@ def test_the_check_finds_files_that_are_handled_carelessly(
     finds_a_violation(seed, Rig(faults=FAILING_WRITES, often=("compact",)))
 
 
+class RemovesWhatItKeeps(JournalFiles):
+    """Removes the oldest generation although the manifest still names it."""
+
+    def adopt_base(self, number: int, size: int) -> None:
+        """Swap, and remove one generation too many."""
+        super().adopt_base(number, size)
+        self.obsolete += [part.name for kept in self.kept[:1] for part in kept.parts]
+        self.finish_swap()
+
+
+class KeepsWithoutSync(JournalFiles):
+    """Keeps files that are not on disk."""
+
+    syncs_all = False
+
+
+@pytest.mark.parametrize("files", [RemovesTooEarly, RemovesWhatItKeeps, KeepsWithoutSync])
+def test_the_check_finds_a_kept_generation_that_is_not_whole(
+    files: type[JournalFiles], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "JournalFiles", files)
+    finds_a_violation(seed, Rig(policies=(Fsync.NEVER,), faults=(), keeps=(1, 2), often=("compact", "change")))
+
+
+class StatesSerialsTooEarly(JournalFiles):
+    """Says of a manifest that it is on disk before it is."""
+
+    def create_next(self) -> Following:
+        """Create a file that states the serial of the next manifest."""
+        self.serial_on_disk = self.manifest.serial + 1
+        return super().create_next()
+
+
+def test_the_check_finds_a_start_that_is_refused_for_what_a_crash_left(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "JournalFiles", StatesSerialsTooEarly)
+    finds_a_violation(seed, Rig(often=("compact", "change and append")))
+
+
 def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recovered, "next_run", lambda self: 0)
     finds_a_violation(seed, Rig())
@@ -299,8 +339,10 @@ def test_the_check_finds_a_file_that_does_not_continue_the_one_before(
     finds_a_violation(seed, Rig(often=("compact",)))
 
 
-def start_without_end(journal: Journal, after: int = 0, follows: str = "", stepped: int | None = None) -> bytes:
+def start_without_end(
+    journal: Journal, after: int = 0, follows: str = "", stepped: int | None = None, serial: int = 0
+) -> bytes:
     """Return a start record that does not state how the file before ends."""
     record = Record("start", cas=journal.last_cas, version=FORMAT_VERSION, after=after, id=journal.files.id)
-    record.stepped = stepped
+    record.stepped, record.serial = stepped, serial
     return line_of(record)

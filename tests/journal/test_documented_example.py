@@ -50,3 +50,6 @@ def test_the_example_of_a_manifest_is_one_of_this_version() -> None:
     manifest = parse_manifest(line.encode().replace("…".encode(), checksum) + b"\n")
     assert (manifest.version, manifest.id) == (FORMAT_VERSION, ID)
     assert [part.name for part in manifest.parts] == ["base-000002.jsonl", "increment-000002.jsonl"]
+    assert [part.name for kept in manifest.kept for part in kept.parts] == ["increment-000001.jsonl"]
+    assert manifest.serial == 4
+    assert f'"len":{len(body[1] + body[2])},' in line

@@ -20,7 +20,17 @@ from memcache_kv.journal.manifest import (
 from memcache_kv.journal.record import FORMAT_VERSION, decode_line, framed, set_line
 from tests.journal.disk import Disk, broken
 from tests.journal.history import replay
-from tests.journal.journals import FIRST, START, STARTED, Run, keys_in, make_journal, names_in, write_manifest
+from tests.journal.journals import (
+    FIRST,
+    START,
+    STARTED,
+    Run,
+    keys_in,
+    make_journal,
+    manifest_in,
+    names_in,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -55,7 +65,10 @@ def test_it_is_one_line_of_json_that_names_each_file_with_its_length(path: Path)
         "version": FORMAT_VERSION,
         "increments": [{"name": FIRST, "bytes": size}],
         "id": decode_line((path / FIRST).read_bytes().partition(b"\n")[0]).id,
+        "serial": fields["serial"],
     }
+    Run(path).close()
+    assert manifest_in(path).serial > fields["serial"] > 0
 
 
 NUMBERS = st.integers(1, 10**7)

@@ -63,6 +63,7 @@ MEMCACHED = {
     "journal": OURS,
     "fsync": OURS,
     "compact-ratio": OURS,
+    "keep": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,

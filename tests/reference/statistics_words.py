@@ -181,6 +181,8 @@ GENERAL = {
     "memcache_kv_journal_failing": "1 while the disk fails and writes are rejected",
     "memcache_kv_journal_failures": "failed writes and fsyncs",
     "memcache_kv_journal_refused_changes": "writes rejected because the disk failed",
+    "memcache_kv_journal_kept_generations": "earlier generations of files that are kept for `journal restore`",
+    "memcache_kv_journal_kept_bytes": "the length of these files together",
     "memcache_kv_journal_compacting": "1 while the journal is rewritten",
     "memcache_kv_journal_compactions": "completed rewrites",
     "memcache_kv_journal_compaction_failures": "failed rewrites",

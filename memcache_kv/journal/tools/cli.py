@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from memcache_kv.config.settings import Fsync
+from memcache_kv.config.settings import DEFAULT_KEEP, Fsync
 from memcache_kv.errors import JournalError, JournalLocked, MemcacheKVError
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
@@ -119,7 +119,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
         help="do nothing if more bytes would be lost; `any` allows even an unknown loss (default: %(default)s)",
     )  # fmt: skip
-    add("compact", run_compact, "rewrite the journal so that it holds only the live items")
+    command = add("compact", run_compact, "rewrite the journal so that it holds only the live items")
+    command.add_argument(
+        "--keep", type=parse_count, default=DEFAULT_KEEP, metavar="N",
+        help="how many generations of its files to keep for `restore` (default: %(default)s)",
+    )  # fmt: skip
     command = add("export", run_export, "write all live items, one JSON object per line")
     command.add_argument("--output", metavar="FILE", type=Path, help="write to this file (default: standard output)")
     _add_sources(add("load", run_load, "add items to a journal, or create one; if it fails, nothing is added"))
@@ -156,6 +160,13 @@ def parse_time(text: str) -> int:
     return at
 
 
+def parse_count(text: str) -> int:
+    """Parse a number from 0 on. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
 def parse_loss(text: str) -> int | None:
     """Parse the number of bytes that may be lost; None stands for any number. Raises ArgumentTypeError."""
     if text == "any":
@@ -176,7 +187,7 @@ def run_verify(options: argparse.Namespace) -> int:
         _print_json(verification_as_json(found))
     else:
         print_verification(found)
-    return OK if found.is_sound else FAILED
+    return OK if found.is_sound and not found.kept_damages else FAILED
 
 
 def run_stats(options: argparse.Namespace) -> int:
@@ -236,7 +247,14 @@ def run_compact(options: argparse.Namespace) -> int:
         with _progress(options, "reading") as progress:
             found = recover(directory.path, directory.disk, manifest, store, progress)
         journal = Journal(
-            directory, Fsync.NEVER, found.manifest, found.next_run(), room=found.room, stepped=found.stepped
+            directory,
+            Fsync.NEVER,
+            found.manifest,
+            found.next_run(),
+            room=found.room,
+            stepped=found.stepped,
+            say=say,
+            keep=options.keep,
         )
         before = journal.files.total_bytes
         work = Compaction(journal, store)
@@ -248,7 +266,8 @@ def run_compact(options: argparse.Namespace) -> int:
             work.discard()
             journal.close()
     after = journal.files.total_bytes
-    say(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
+    kept = f"; {journal.files.kept_bytes:,} bytes of what was before are kept" if journal.files.kept else ""
+    say(f"{work.items:,} items: {before:,} bytes before, {after:,} now{kept}")
     return OK
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from memcache_kv.clock import Clock
 from memcache_kv.journal.directory import JournalDirectory
@@ -76,10 +77,10 @@ def load(
     with NewPart(directory.path, directory.disk, increment_name(number)) as new:
         kept = _closed(directory, manifest)
         follows = follows_of(directory.path, directory.disk, kept.increments[-1]) if kept.increments else ""
-        new.write(start_line(cas, kept.id, follows, stepped))
+        new.write(start_line(cas, kept.id, kept.serial, follows, stepped))
         loaded = _write_items(new, source, loading)
         with uninterrupted():
-            whole = Manifest(FORMAT_VERSION, kept.base, (*kept.increments, new.finish()), kept.id)
+            whole = replace(kept, increments=(*kept.increments, new.finish()), serial=kept.serial + 1)
             swap(directory.path, directory.disk, [new], whole)
     return loaded
 
@@ -91,7 +92,8 @@ def _closed(directory: JournalDirectory, manifest: Manifest | None) -> Manifest:
     *closed, last = manifest.increments
     whole = Part(last.name, directory.disk.size(directory.path / last.name))
     kept = [part for part in (*closed, whole) if part.bytes]
-    return Manifest(FORMAT_VERSION, manifest.base, tuple(kept), manifest.id or new_id())
+    new = Manifest(FORMAT_VERSION, manifest.base, tuple(kept), manifest.id or new_id())
+    return replace(new, serial=manifest.serial, kept=manifest.kept)
 
 
 def _write_items(new: NewPart, source: Source, loading: Progress | None) -> Loaded:

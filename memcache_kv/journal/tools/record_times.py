@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from memcache_kv.journal.disk import last_line
-from memcache_kv.journal.manifest import START_LIMIT_BYTES
+from memcache_kv.journal.manifest import START_LIMIT_BYTES, Manifest
 from memcache_kv.journal.reading import PartReader
 from memcache_kv.journal.record import Record, decode_line
 from memcache_kv.journal.tools.snapshot import Snapshot
@@ -69,14 +69,14 @@ def is_point(record: Record) -> bool:
     return record.op in ("start", "time") and record.at > 0
 
 
-def find_moment(snapshot: Snapshot, until: int, now: int) -> Moment:
+def find_moment(snapshot: Snapshot, manifest: Manifest, until: int, now: int) -> Moment:
     """Find the end of the last second in which the system's clock showed `until`, or when it was set forward over it.
 
-    until, now: unix times; `now` is the present. The lines are not checked. Raises OSError.
+    manifest: the files to search. until, now: unix times; `now` is the present. No line is checked. Raises OSError.
     """
     passed: list[int] = []
     jumped = last = None
-    for point in _points(snapshot):
+    for point in _points(snapshot, manifest):
         if last is not None:
             before_step = point.at - (point.stepped - last.stepped)
             if last.at <= until < before_step:
@@ -90,13 +90,13 @@ def find_moment(snapshot: Snapshot, until: int, now: int) -> Moment:
     return Moment(cut, len(passed), cut is not None)
 
 
-def _points(snapshot: Snapshot) -> Iterator[Point]:
+def _points(snapshot: Snapshot, manifest: Manifest) -> Iterator[Point]:
     """Yield the points of a journal in order, without those that the end of the base covers."""
-    base = _end_of_base(snapshot)
+    base = _end_of_base(snapshot, manifest)
     if base is not None:
         yield base
     stepped, number = 0 if base is None else base.stepped, -1
-    for part in snapshot.manifest.increments:
+    for part in manifest.increments:
         for block in PartReader(snapshot.directory, snapshot, part, is_base=False, is_last=True).whole_lines():
             for match in POINT.finditer(block):
                 number += 1
@@ -106,9 +106,9 @@ def _points(snapshot: Snapshot) -> Iterator[Point]:
                     yield point
 
 
-def _end_of_base(snapshot: Snapshot) -> Point | None:
+def _end_of_base(snapshot: Snapshot, manifest: Manifest) -> Point | None:
     """Return the end of the base; None if there is no base, or if it is damaged."""
-    base, disk = snapshot.manifest.base, snapshot
+    base, disk = manifest.base, snapshot
     if base is None:
         return None
     path = snapshot.directory / base.name

@@ -14,7 +14,17 @@ from msgspec.structs import replace
 
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.disk import write_all
-from memcache_kv.journal.manifest import Manifest, Part, base_name, increment_name, new_id, number_of, with_base
+from memcache_kv.journal.manifest import (
+    Generation,
+    Manifest,
+    Part,
+    base_name,
+    in_words,
+    increment_name,
+    new_id,
+    number_of,
+    with_base,
+)
 from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.recovery import CAS_RUN, Progress
 from memcache_kv.journal.tools.rewrite import NewPart, keep_originals, next_number, start_line, swap, uninterrupted
@@ -44,6 +54,8 @@ class Plan:
     sound: list[FileCheck] = field(default_factory=list)
     ends_at: dict[str, int] = field(default_factory=dict)
     """The files of which only the records before an offset are kept."""
+    generations: list[list[FileCheck]] = field(default_factory=list)
+    """The kept generations that stay."""
 
 
 @dataclass
@@ -79,10 +91,23 @@ def make_plan(found: Verification, cuts_at_first_damage: bool = False) -> Plan:
         if cuts_at_first_damage and file.damages:
             _cut(plan, file, found.files[number + 1 :])
             break
+    _plan_generations(plan, found)
     if found.manifest_damage is not None:
         names = ", ".join(file.part.name for file in found.files)
         plan.steps.append(f"manifest.json: create a new one that names {names}")
     return plan
+
+
+def _plan_generations(plan: Plan, found: Verification) -> None:
+    """Plan which kept generations stay: those behind the last damaged one, if the journal still continues them."""
+    is_continued = not any(file.is_base for file in plan.damaged) and found.files[0] not in plan.dropped
+    for files in reversed(found.kept):
+        if not is_continued or any(file.damages for file in files):
+            is_continued = False
+            name = in_words(Generation(None, tuple(file.part for file in files)))
+            plan.steps.append(f"{name}: no longer keep it, as it is damaged or what follows it is")
+        else:
+            plan.generations.insert(0, files)
 
 
 def _drop(plan: Plan, file: FileCheck) -> None:
@@ -135,7 +160,7 @@ def carry_out(
     """
     path, disk = directory.path, directory.disk
     cas = max((file.cas for file in found.files), default=0) + CAS_RUN * SKIPPED_RUNS
-    journal_id = found.manifest.id or new_id()
+    journal_id, serial = found.manifest.id or new_id(), found.manifest.serial
     with ExitStack() as undo:
         snapshot = undo.enter_context(Snapshot(path, found.manifest))
         parts = {file.part.name: Part(file.part.name, file.whole_bytes) for file in plan.sound}
@@ -148,33 +173,43 @@ def carry_out(
             follows = "" if file.is_base else mended.end
             new.append(mended)
         last = undo.enter_context(NewPart(path, disk, increment_name(next_number(path, disk))))
-        last.write(start_line(cas, journal_id, follows))
-        manifest = _manifest(found.manifest, parts, last.finish(), journal_id)
+        last.write(start_line(cas, journal_id, serial, follows))
+        manifest = _manifest(found.manifest, parts, last.finish(), journal_id, plan.generations)
         new.append(last)
         if with_base(manifest).base is not manifest.base:
             base = undo.enter_context(NewPart(path, disk, base_name(number_of(manifest.increments[0].name))))
             new.append(base)
-            whole = _write_empty_base(base, cas, journal_id)
-            manifest = Manifest(FORMAT_VERSION, whole, manifest.increments, journal_id)
+            manifest = replace(manifest, base=_write_empty_base(base, cas, manifest))
         with uninterrupted():
-            names = [file.part.name for file in (*plan.damaged, *plan.sound)]
+            kept = [file.part.name for files in found.kept for file in files if not file.is_missing]
+            gone = set(kept) - {part.name for part in manifest.all_parts}
+            names = [*kept, *(file.part.name for file in (*plan.damaged, *plan.sound))]
             repaired = Repaired(keep_originals(path, disk, names, "repair"))
             for file in plan.damaged:
                 repaired.cuts += _keep_cuts(snapshot, file, directory)
-            swap(path, disk, new, manifest)
+            swap(path, disk, new, manifest, obsolete=gone)
     return repaired
 
 
-def _manifest(old: Manifest, parts: dict[str, Part], last: Part, journal_id: str) -> Manifest:
+def _manifest(
+    old: Manifest, parts: dict[str, Part], last: Part, journal_id: str, generations: list[list[FileCheck]]
+) -> Manifest:
     """Return the manifest of the files that are left, in their old order, and of the new increment."""
     base = parts.get(old.base.name) if old.base is not None else None
     increments = tuple(parts[part.name] for part in old.increments if part.name in parts)
-    return Manifest(FORMAT_VERSION, base, (*increments, last), journal_id)
+    kept = tuple(_generation(files) for files in generations)
+    return Manifest(FORMAT_VERSION, base, (*increments, last), journal_id, old.serial + 1, kept)
 
 
-def _write_empty_base(base: NewPart, cas: int, journal_id: str) -> Part:
+def _generation(files: list[FileCheck]) -> Generation:
+    """Return a kept generation as a manifest names it."""
+    parts = tuple(Part(file.part.name, file.whole_bytes) for file in files)
+    return Generation(parts[0], parts[1:]) if files[0].is_base else Generation(None, parts)
+
+
+def _write_empty_base(base: NewPart, cas: int, manifest: Manifest) -> Part:
     """Write an empty base in place of a lost one, whose absence would count as a loss again."""
-    base.write(start_line(cas, journal_id))
+    base.write(start_line(cas, manifest.id, manifest.serial - 1))
     base.write(line_of(Record("end", at=int(time.time()), count=1)))
     return base.finish()
 

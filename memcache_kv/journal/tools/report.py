@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from memcache_kv.journal.manifest import in_words
 from memcache_kv.journal.tools.restore import Rewound, local_time
 from memcache_kv.journal.tools.statistics import Statistics
-from memcache_kv.journal.tools.verify import Verification
+from memcache_kv.journal.tools.verify import FileCheck, Verification
 from memcache_kv.observe.log import printable
 
 
@@ -20,24 +21,28 @@ def verification_as_json(found: Verification) -> dict[str, Any]:
     """Return the result of `verify` as a JSON object."""
     return {
         "directory": str(found.directory),
-        "ok": found.is_sound,
+        "ok": found.is_sound and not found.kept_damages,
+        "starts": found.is_sound,
         "records": found.records,
         "damages": found.damages,
         "manifest_damage": found.manifest_damage,
         "unfinished_bytes": found.unfinished_bytes,
-        "files": [
-            {
-                "name": file.part.name,
-                "kind": "base" if file.is_base else "increment",
-                "missing": file.is_missing,
-                "bytes": file.bytes,
-                "records": file.records,
-                "unfinished_bytes": file.unfinished_bytes,
-                "damages": [{"offset": d.offset, "bytes": d.bytes, "reason": d.reason} for d in file.damages],
-            }
-            for file in found.files
-        ],
+        "files": [_file_as_json(file) for file in found.files],
+        "kept": [[_file_as_json(file) for file in files] for files in found.kept],
+        "kept_damages": found.kept_damages,
         "others": [{"name": other.name, "kind": other.kind, "bytes": other.bytes} for other in found.others],
+    }
+
+
+def _file_as_json(file: FileCheck) -> dict[str, Any]:
+    return {
+        "name": file.part.name,
+        "kind": "base" if file.is_base else "increment",
+        "missing": file.is_missing,
+        "bytes": file.bytes,
+        "records": file.records,
+        "unfinished_bytes": file.unfinished_bytes,
+        "damages": [{"offset": d.offset, "bytes": d.bytes, "reason": d.reason} for d in file.damages],
     }
 
 
@@ -45,19 +50,28 @@ def print_verification(found: Verification) -> None:
     """Print the result of `verify`."""
     if found.manifest_damage is not None:
         say(found.manifest_damage)
+    for file in [file for files in found.kept for file in files]:
+        _print_file(file, ", kept for `restore`")
     for file in found.files:
-        verdict = f"{len(file.damages)} damaged" if file.damages else "ok"
-        say(f"{file.part.name}: {file.records:,} records, {file.bytes:,} bytes, {verdict}")
-        for damage in file.damages:
-            say(f"  at offset {damage.offset}: {damage.bytes} bytes: {damage.reason}")
-        if file.unfinished_bytes:
-            say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is not damage")
+        _print_file(file)
     for other in found.others:
         say(f"{other.name}: {other.bytes:,} bytes, not part of the journal ({other.kind})")
     if found.is_sound:
         say(f"no damage in {found.records:,} records")
-    else:
-        say(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` shows what can be done")
+    hint = f"`memcache-kv journal repair {found.directory}` shows what can be done"
+    if found.kept_damages:
+        say(f"{found.kept_damages} damaged places in kept generations, which a server does without; {hint}")
+    if not found.is_sound:
+        say(f"{found.damages} damaged places; {hint}")
+
+
+def _print_file(file: FileCheck, role: str = "") -> None:
+    verdict = f"{len(file.damages)} damaged" if file.damages else "ok"
+    say(f"{file.part.name}: {file.records:,} records, {file.bytes:,} bytes{role}, {verdict}")
+    for damage in file.damages:
+        say(f"  at offset {damage.offset}: {damage.bytes} bytes: {damage.reason}")
+    if file.unfinished_bytes:
+        say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is not damage")
 
 
 def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
@@ -71,6 +85,14 @@ def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
         "first_at": found.first_at,
         "last_at": found.last_at,
         "rewind_at": found.rewind_at,
+        "kept": [
+            {
+                "made_at": kept.made_at,
+                "bytes": kept.files.bytes,
+                "files": [{"name": part.name, "bytes": part.bytes} for part in kept.files.parts],
+            }
+            for kept in found.generations
+        ],
         "last_flushes": list(found.last_flushes),
         "live_items": found.live_items,
         "live_bytes": found.live_bytes,
@@ -89,6 +111,8 @@ def print_statistics(found: Statistics, top: int) -> None:
     records = ", ".join(f"{count:,} {op}" for op, count in found.records.most_common())
     say(f"records: {found.records.total():,} ({records}), of {found.runs} runs")
     say(f"from {local_time(found.first_at)} to {local_time(found.last_at)}")
+    for kept in found.generations:
+        say(f"kept: {in_words(kept.files)}, {kept.files.bytes:,} bytes, from {local_time(kept.made_at)}")
     say(f"can be restored to {local_time(found.rewind_at)} ({found.rewind_at})")
     if found.last_flushes:
         say("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.manifest import Manifest, base_name, increment_name, new_id
 from memcache_kv.journal.record import FORMAT_VERSION, Record
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
-from memcache_kv.journal.tools.record_times import Moment, RecordTimes, find_moment, is_point
+from memcache_kv.journal.tools.generations import reach_for
+from memcache_kv.journal.tools.record_times import Moment, RecordTimes, is_point
 from memcache_kv.journal.tools.rewrite import (
     NewPart,
     keep_originals,
@@ -40,7 +43,9 @@ class Rewound:
 
     until: int
     moment: Moment
-    rewind_at: int = 0
+    source: Manifest
+    """The generation of files that holds it, and all that came after, as a journal."""
+    rewind_at: int
     """The earliest unix time that can be restored."""
     kept_at: int = 0
     """The last unix time of which records are kept."""
@@ -71,11 +76,12 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
     if it is damaged.
     """
     store = new_store()
-    rewound = Rewound(until, _moment(snapshot, until, store.clock.now))
+    rewound = _rewound(snapshot, until, store.clock.now)
+    _check_reach(snapshot.directory, rewound)
     replay = Replay(store)
     record_times = RecordTimes()
     is_cut = False
-    for batch, is_later in _divided(snapshot, rewound.moment.cut, record_times, progress):
+    for batch, is_later in _divided(snapshot, rewound, record_times, progress):
         if is_later and not is_cut:
             is_cut = True
             rewound.items_after = _count_restored(store, rewound)
@@ -83,13 +89,22 @@ def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) ->
         _count_records(rewound, batch, is_later)
     replay.finish()
     rewound.stepped = replay.found.stepped
-    rewound.items_before = _count(store)
+    rewound.items_before = _count(store if rewound.source is snapshot.manifest else _present(snapshot, progress))
     if not is_cut:
         _check_times(snapshot.directory, record_times)
         rewound.items_after = rewound.items_before
-    rewound.rewind_at, rewound.last_cas = record_times.rewind, replay.found.last_cas
-    _check_reach(snapshot.directory, rewound)
+    rewound.last_cas = replay.found.last_cas
     return rewound
+
+
+def _present(snapshot: Snapshot, progress: Progress | None) -> Store:
+    """Return what a server would have. What was evicted before the last rewrite is not in it."""
+    store = new_store()
+    replay = Replay(store)
+    for _, records in read_records(snapshot, progress):
+        replay.apply(records)
+    replay.finish()
+    return store
 
 
 def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None) -> Path:
@@ -99,7 +114,7 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
     """
     store = new_store()
     replay = Replay(store)
-    for batch, is_later in _divided(snapshot, rewound.moment.cut, RecordTimes(), progress):
+    for batch, is_later in _divided(snapshot, rewound, RecordTimes(), progress):
         if is_later:
             break
         replay.apply(batch)
@@ -108,38 +123,35 @@ def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, pr
         store.flush_at = 0
     path, disk = directory.path, directory.disk
     number = next_number(path, disk)
-    journal_id = snapshot.manifest.id or new_id()
+    before = replace(snapshot.manifest, id=snapshot.manifest.id or new_id())
     with ExitStack() as undo:
         base = undo.enter_context(NewPart(path, disk, base_name(number)))
-        write_base(base, store, rewound.last_cas, journal_id, progress)
+        write_base(base, store, rewound.last_cas, before, progress)
         increment = undo.enter_context(NewPart(path, disk, increment_name(number)))
-        increment.write(start_line(rewound.last_cas, journal_id))
-        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), journal_id)
-        old = [part.name for part in snapshot.manifest.parts]
+        increment.write(start_line(rewound.last_cas, before.id, before.serial))
+        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), before.id, before.serial + 1)
+        old = [part.name for part in before.all_parts]
         with uninterrupted():
             kept = keep_originals(path, disk, old, "restore")
             swap(path, disk, [base, increment], manifest, obsolete=old)
     return kept
 
 
-def _moment(snapshot: Snapshot, until: int, now: int) -> Moment:
-    if snapshot.missing:  # `read_records` reports it
-        return Moment(None, 0, True)
+def _rewound(snapshot: Snapshot, until: int, now: int) -> Rewound:
+    """Find the place in the files that restoring a time returns to."""
     try:
-        return find_moment(snapshot, until, now)
+        reach, moment = reach_for(snapshot, until, now)
     except OSError as error:
         raise JournalError(f"can't read the journal in {snapshot.directory}: {error.strerror or error}") from None
+    return Rewound(until, moment, reach.source, reach.made_at)
 
 
 def _divided(
-    snapshot: Snapshot, first_later: int | None, record_times: RecordTimes, progress: Progress | None
+    snapshot: Snapshot, rewound: Rewound, record_times: RecordTimes, progress: Progress | None
 ) -> Iterator[tuple[list[Record], bool]]:
-    """Yield all records in batches, each with whether it is in the part that is left out.
-
-    first_later: the number of the point with which that begins, if anything is left out.
-    """
-    is_later, point = False, -1
-    for is_base, records in read_records(snapshot, progress):
+    """Yield all records of the generation in batches, each with whether it is in the part that is left out."""
+    is_later, point, first_later = False, -1, rewound.moment.cut
+    for is_base, records in read_records(snapshot, progress, rewound.source):
         cut = 0
         for number, record in enumerate(records):
             point += not is_base and is_point(record)
@@ -191,8 +203,8 @@ def _check_reach(directory: Path, rewound: Rewound) -> None:
     if not rewound.moment.is_reached:
         earliest = f"{local_time(rewound.rewind_at)} ({rewound.rewind_at})"
         raise JournalError(
-            f"the journal in {directory} can be restored to {earliest} at the earliest, when it was created or last "
-            "rewritten: use a later --until, or an older copy of the journal"
+            f"the journal in {directory} can be restored to {earliest} at the earliest, when it was created or the "
+            "oldest base that is kept was written: use a later --until, or an older copy of the journal"
         )
 
 

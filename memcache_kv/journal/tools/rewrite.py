@@ -114,15 +114,15 @@ class NewPart:
                 self._disk.remove(self._temporary)
 
 
-def start_line(cas: int, journal_id: str, follows: str = "", stepped: int | None = None) -> bytes:
+def start_line(cas: int, journal_id: str, serial: int, follows: str = "", stepped: int | None = None) -> bytes:
     """Return the start record of a file that is written now.
 
-    cas: the highest CAS id that the journal may have given. follows: the checksum of the last record of the file
-    before, as a line states it. stepped: the sum of the wall clock's steps in seconds, if the files before it have
-    another one.
+    cas: the highest CAS id that the journal may have given. serial: that of the manifest on disk. follows: the checksum
+    of the last record of the file before, as a line states it. stepped: the sum of the wall clock's steps in seconds,
+    if the files before it have another one.
     """
     record = Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped)
-    record.id, record.follows = journal_id, follows
+    record.id, record.serial, record.follows = journal_id, serial, follows
     return line_of(record)
 
 
@@ -131,9 +131,12 @@ def follows_of(directory: Path, disk: Disk, part: Part) -> str:
     return f"{stated_crc(last_line(disk, directory / part.name, part.bytes)):08x}" if part.bytes else ""
 
 
-def write_base(new: NewPart, store: Store, cas: int, journal_id: str, progress: Progress | None = None) -> None:
-    """Write a store's contents to a base and finish it. The caller places it. Raises OSError."""
-    new.write(start_line(cas, journal_id))
+def write_base(new: NewPart, store: Store, cas: int, manifest: Manifest, progress: Progress | None = None) -> None:
+    """Write a store's contents to a base and finish it. The caller places it. Raises OSError.
+
+    manifest: the one that will be replaced, with the journal's id.
+    """
+    new.write(start_line(cas, manifest.id, manifest.serial))
     count = 1
     if store.flush_at:
         new.write(line_of(Record("flush", at=store.flush_at)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ RETRY_SECONDS = 0.02
 class Snapshot(SystemDisk):
     """The open files of a journal. As a disk, it shows each with the length that it had when the snapshot was made.
 
-    A server may rename and remove the files meanwhile. `missing` has the names of files that did not exist.
+    Those of kept generations are open too. A server may rename and remove the files meanwhile. `missing` has the names
+    of files that did not exist.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
@@ -36,6 +38,9 @@ class Snapshot(SystemDisk):
         try:
             for part in manifest.parts:
                 self._open_part(part.name)
+            for part in manifest.all_parts[: -len(manifest.parts)]:
+                with contextlib.suppress(PermissionError):  # none but `restore` needs it
+                    self._open_part(part.name)
         except OSError:
             self.close()
             raise
@@ -43,8 +48,10 @@ class Snapshot(SystemDisk):
     def _open_part(self, name: str) -> None:
         try:
             fd = os.open(self.directory / name, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError) as error:
             self.missing.append(name)
+            if isinstance(error, PermissionError):
+                raise
         else:
             self._open[self.directory / name] = (fd, os.fstat(fd).st_size)
 
@@ -131,29 +138,33 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
             raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
         with ExitStack() as undo:
             undo.push(snapshot)
-            if [part.name for part in read(directory).parts] == [part.name for part in manifest.parts]:
+            if [part.name for part in read(directory).all_parts] == [part.name for part in manifest.all_parts]:
                 undo.pop_all()
                 return snapshot
         time.sleep(RETRY_SECONDS)
     raise JournalError(f"the files of the journal in {directory} keep changing; try again")
 
 
-def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterator[tuple[bool, list[Record]]]:
+def read_records(
+    snapshot: Snapshot, progress: Progress | None = None, manifest: Manifest | None = None
+) -> Iterator[tuple[bool, list[Record]]]:
     """Yield the records of all files in the order of a start, in batches, each with whether it is in the base.
 
-    A tail that a start would cut off is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
+    A tail that a start would cut off is skipped. manifest: the files to read, those of the journal by default. Raises
+    JournalCorrupt, with the file and the offset, for other damage.
     """
-    for name in snapshot.missing:
+    manifest = snapshot.manifest if manifest is None else manifest
+    for name in [part.name for part in manifest.parts if part.name in snapshot.missing]:
         raise JournalCorrupt(
             f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
             f"with `memcache-kv journal repair {snapshot.directory}`"
         )
-    reader = JournalReader(snapshot.directory, snapshot, snapshot.manifest)
-    count = 0
+    reader = JournalReader(snapshot.directory, snapshot, manifest)
+    count, total_bytes = 0, reader.total_bytes
     for records in reader.blocks(_records_of):
         count += len(records)
         if progress is not None:
-            progress(reader.read_bytes, snapshot.total_bytes, count)
+            progress(reader.read_bytes, total_bytes, count)
         yield reader.is_in_base, records
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from memcache_kv.journal.record import entry_line
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.tools.generations import Reach, flushes, reaches
 from memcache_kv.journal.tools.record_times import RecordTimes
 from memcache_kv.journal.tools.snapshot import Snapshot, read_records, take_snapshot
 from memcache_kv.store.store import Store
@@ -39,6 +40,8 @@ class Statistics:
     last_at: int = 0
     rewind_at: int = 0
     """The earliest time that `restore` can return to."""
+    generations: list[Reach] = field(default_factory=list)
+    """The kept generations, the oldest first."""
     last_flushes: deque[int] = field(default_factory=lambda: deque(maxlen=LAST_FLUSHES))
     """The times of the last flushes of all items."""
     live_items: int = 0
@@ -70,9 +73,13 @@ def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | No
     store = new_store()
     with take_snapshot(directory) as snapshot:
         found.files = {part.name: _bytes_of(snapshot, part.name, part.bytes) for part in snapshot.manifest.parts}
+        found.generations = reaches(snapshot)[:-1]
+        for kept in found.generations:
+            found.last_flushes += flushes(snapshot, kept.files)
         replay = Replay(store)
         _count_records(found, snapshot, replay, progress)
         replay.finish()
+    found.rewind_at = next((kept.made_at for kept in found.generations if kept.made_at), found.rewind_at)
     store.new_second()  # carry out a flush that is due, as a server does at its start
     _count_items(found, store, delimiter)
     return found

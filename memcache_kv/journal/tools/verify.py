@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal.directory import LOCK_NAME, UNLISTED_SUFFIX
+from memcache_kv.journal.directory import LOCK_NAME, UNLISTED_SUFFIX, check_newest
 from memcache_kv.journal.disk import SystemDisk, last_line
 from memcache_kv.journal.manifest import (
     MANIFEST_NAME,
-    START_LIMIT_BYTES,
     TEMPORARY_SUFFIX,
+    Generation,
     Manifest,
     Part,
     base_name,
@@ -21,11 +21,12 @@ from memcache_kv.journal.manifest import (
     increment_name,
     number_of,
 )
-from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, LINE_HEAD, Record, parse_line, stated_crc
+from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, LINE_HEAD, Record, stated_crc
 from memcache_kv.journal.recovery import Progress
+from memcache_kv.journal.serials import serial_in, start_of
 from memcache_kv.journal.tail import is_known_synced
 from memcache_kv.journal.tools.scan import Damage, Found, Unfinished, Whole, scan
-from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
+from memcache_kv.journal.tools.snapshot import Snapshot, present_manifest, take_snapshot
 
 
 @dataclass
@@ -81,12 +82,19 @@ class Verification:
     manifest: Manifest
     manifest_damage: str | None
     files: list[FileCheck] = field(default_factory=list)
+    kept: list[list[FileCheck]] = field(default_factory=list)
+    """The files of each kept generation."""
     others: list[Other] = field(default_factory=list)
 
     @property
     def damages(self) -> int:
-        """The number of damaged places, missing files included, and a damaged manifest."""
+        """The number of damaged places that a start needs, missing files included, and a damaged manifest."""
         return sum(len(file.damages) for file in self.files) + (self.manifest_damage is not None)
+
+    @property
+    def kept_damages(self) -> int:
+        """The number of damaged places in kept generations, which a server does without."""
+        return sum(len(file.damages) for files in self.kept for file in files)
 
     @property
     def is_sound(self) -> bool:
@@ -111,13 +119,14 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
     """
     damage: str | None = None
     try:
-        snapshot = take_snapshot(directory)
+        snapshot = take_snapshot(directory, newest_manifest)
     except JournalCorrupt as error:
         damage = str(error)
         snapshot = take_snapshot(directory, reconstruct_manifest)
     with snapshot:
         found = Verification(directory, snapshot.manifest, damage)
-        before = 0
+        found.kept = [_check_generation(snapshot, kept, progress) for kept in snapshot.manifest.kept]
+        before = sum(file.bytes for files in found.kept for file in files)
         for part in snapshot.manifest.parts:
             file = check_file(snapshot, part, is_length_unknown=damage is not None, progress=progress, before=before)
             _check_identity(snapshot, file, found.files)
@@ -129,6 +138,34 @@ def verify(directory: Path, progress: Progress | None = None) -> Verification:
             found.files.append(file)
     found.others = list(_others(directory, snapshot.manifest))
     return found
+
+
+def newest_manifest(directory: Path) -> Manifest:
+    """Read the manifest of an existing journal, and check that no file is newer.
+
+    Raises JournalError if there is no journal, and JournalCorrupt for a manifest that is damaged, missing or too old.
+    """
+    while True:
+        manifest = present_manifest(directory)
+        try:
+            check_newest(directory, SystemDisk(), manifest)
+        except JournalCorrupt:
+            if present_manifest(directory).serial == manifest.serial:
+                raise
+        except OSError as error:
+            raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
+        else:
+            return manifest
+
+
+def _check_generation(snapshot: Snapshot, kept: Generation, progress: Progress | None) -> list[FileCheck]:
+    """Check the files of a kept generation."""
+    files: list[FileCheck] = []
+    for part in kept.parts:
+        file = check_file(snapshot, part, progress=progress)
+        _check_identity(snapshot, file, files)
+        files.append(file)
+    return files
 
 
 def _check_identity(snapshot: Snapshot, file: FileCheck, before: list[FileCheck]) -> None:
@@ -191,7 +228,8 @@ def check_file(
     `progress`. tail_at: the offset from which on a start cuts it off.
     """
     is_last = part is snapshot.manifest.parts[-1]
-    file = FileCheck(part, is_base=part is snapshot.manifest.base, is_last=is_last)
+    bases = (snapshot.manifest.base, *(kept.base for kept in snapshot.manifest.kept))
+    file = FileCheck(part, is_base=any(part is base for base in bases), is_last=is_last)
     path = snapshot.directory / part.name
     if tail_at is not None:
         file.is_last, file.tail_at = True, tail_at
@@ -293,7 +331,7 @@ def _check_ends(file: FileCheck, last: Record | None) -> None:
 
 def _others(directory: Path, manifest: Manifest) -> Iterator[Other]:
     """Yield the other files in the directory."""
-    listed = {LOCK_NAME, MANIFEST_NAME, *(part.name for part in manifest.parts)}
+    listed = {LOCK_NAME, MANIFEST_NAME, *(part.name for part in manifest.all_parts)}
     for path in sorted(directory.iterdir()):
         if path.name in listed:
             continue
@@ -338,16 +376,36 @@ def reconstruct_manifest(directory: Path) -> Manifest:
         base = Part(base_name(number_of(increments[0])))  # an increment numbered above 1 continues a base
     first = number_of(base.name) if base is not None else 1
     parts = tuple(_without_gaps(increments, first))
-    ids = Counter(filter(None, (start_of(directory, name).id for name in names)))
-    return Manifest(FORMAT_VERSION, base, parts, ids.most_common(1)[0][0] if ids else "")
-
-
-def start_of(directory: Path, name: str) -> Record:
-    """Return a file's start record; an empty one if there is none."""
+    disk = SystemDisk()
     try:
-        return parse_line(SystemDisk().read_range(directory / name, 0, START_LIMIT_BYTES).partition(b"\n")[0])
-    except (OSError, ValueError):  # `check_file` reports it
-        return Record("start")
+        ids = Counter(filter(None, (start_of(directory / name, disk).id for name in names)))
+        journal_id = ids.most_common(1)[0][0] if ids else ""
+        serial = max(serial_in(directory / name, disk) for name in names)
+        kept = _kept_before(directory, names, first, journal_id)
+    except OSError as error:
+        raise JournalError(f"can't read the journal in {directory}: {error.strerror}") from None
+    return Manifest(FORMAT_VERSION, base, parts, journal_id, serial, kept)
+
+
+def _kept_before(directory: Path, names: list[str], first: int, journal_id: str) -> tuple[Generation, ...]:
+    """Return the generations before the base of this number, back to the first gap, or to a file of another journal.
+
+    Raises OSError.
+    """
+    disk = SystemDisk()
+    bases = {number_of(name): name for name in names if name.startswith("base-") and number_of(name) < first}
+    kept: list[Generation] = []
+    end = first
+    for start in sorted({1, *bases} - {first}, reverse=True):
+        increments = [name for name in names if not name.startswith("base-") and start <= number_of(name) < end]
+        base = [bases[start]] if start in bases else []
+        ids = {start_of(directory / name, disk).id for name in (*base, *increments)}
+        if [*map(number_of, increments)] != [*range(start, end)] or ids - {journal_id, ""}:
+            break
+        parts = [Part(name, disk.size(directory / name)) for name in (*base, *increments)]
+        kept.insert(0, Generation(parts[0] if base else None, tuple(parts[len(base) :])))
+        end = start
+    return tuple(kept)
 
 
 def _without_gaps(names: list[str], first: int) -> Iterator[Part]:

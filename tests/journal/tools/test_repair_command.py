@@ -236,13 +236,19 @@ def test_a_newer_journal_that_a_backup_was_copied_over_can_be_had_back(tmp_path:
     write_journal(journal, sets("new"))
     assert run("compact", journal).status == 0
     shutil.copytree(backup, journal, dirs_exist_ok=True)
-    assert keys(journal) == "old"
+    said = run("verify", journal)
+    names = ("base-000002.jsonl", "increment-000002.jsonl")
+    assert (said.status, f"manifest.json is older than {', '.join(names)}" in said.out) == (1, True)
+    again = shutil.copytree(journal, tmp_path / "again")
     newer = tmp_path / "newer"
     newer.mkdir()
-    for file in journal.glob("*.unlisted"):
-        file.rename(newer / file.stem)
-    assert run("repair", newer, "--yes").status == 0
-    assert keys(newer) == "new old"
+    for name in names:
+        (journal / name).rename(newer / name)
+    assert keys(journal) == "old"
+    for path in (newer, again):
+        assert run("repair", path, "--yes").status == 0
+        assert run("verify", path).status == 0
+        assert keys(path) == "new old"
 
 
 def test_a_base_alone_has_lost_its_increments(journal: Path, run: Run) -> None:
