@@ -215,7 +215,7 @@ def has_no_records(directory: Path, disk: Disk, name: str) -> bool:
     try:
         first = parse_line(line)
     except ValueError:
-        return False
+        return not rest and b"\0" in line  # a start record of which a power loss left a part
     return first.op == "start" and first.version <= FORMAT_VERSION and not rest
 
 
