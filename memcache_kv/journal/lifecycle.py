@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,18 +26,27 @@ class StopFlag(Protocol):
 class JournalLifecycle:
     """Open, recover and close the journal of a server with --journal. Used by one thread only.
 
-    path: the journal's directory. stopping: checked while the journal is read. on_fault: called when an exception ends
-    one of the journal's threads. After `close`, `failure` says which records could not be written, if any.
+    path: the journal's directory. stopping: checked while the journal is read. check_memory: called now and then
+    meanwhile, so that the process keeps within the limit. on_fault: called when an exception ends one of the journal's
+    threads. After `close`, `failure` says which records could not be written, if any.
     """
 
     def __init__(
-        self, path: Path, settings: Settings, store: Store, log: Log, stopping: StopFlag, on_fault: OnFault
+        self,
+        path: Path,
+        settings: Settings,
+        store: Store,
+        log: Log,
+        stopping: StopFlag,
+        check_memory: Callable[[], None],
+        on_fault: OnFault,
     ) -> None:
         self._path = path
         self._settings = settings
         self._store = store
         self._log = log
         self._stopping = stopping
+        self._check_memory = check_memory
         self._on_fault = on_fault
         self._directory: JournalDirectory | None = None
         self.journal: Journal | None = None
@@ -103,6 +113,7 @@ class JournalLifecycle:
 
             def progress(done: int, total: int, records: int) -> None:
                 show(done, total, records)
+                self._check_memory()
                 if self._stopping.is_set():
                     raise StoppedEarly("stopped while the journal was read")
 

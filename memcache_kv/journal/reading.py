@@ -196,7 +196,7 @@ class JournalReader:
     def __init__(self, directory: Path, disk: Disk, manifest: Manifest) -> None:
         self.tail: Tail | None = None
         self.is_in_base = False
-        self._directory = directory
+        self.directory = directory
         self._disk = disk
         self._manifest = manifest
         self._before = 0
@@ -212,7 +212,7 @@ class JournalReader:
     def total_bytes(self) -> int:
         """How much there is to read. Raises OSError."""
         last = self._manifest.parts[-1]
-        return sum(part.bytes for part in self._manifest.parts[:-1]) + self._disk.size(self._directory / last.name)
+        return sum(part.bytes for part in self._manifest.parts[:-1]) + self._disk.size(self.directory / last.name)
 
     def blocks(self, apply: Callable[[bytes, int], Applied]) -> Iterator[Applied]:
         """Yield what `apply` returns for each block of complete lines.
@@ -232,7 +232,7 @@ class JournalReader:
             except JournalDamaged:
                 if reader.before == UNCHAINED and not reader.is_unfinished:
                     raise
-                if is_known_synced(self._directory, self._disk, self._manifest, part, reader.offset):
+                if is_known_synced(self.directory, self._disk, self._manifest, part, reader.offset):
                     raise
                 self.tail = self._tail(part, reader, previous)
                 return
@@ -243,7 +243,7 @@ class JournalReader:
         increments = self._manifest.increments
         if not reader.offset and previous is not None and part is not increments[0]:
             part, reader = increments[increments.index(part) - 1], previous
-        return Tail(self._directory, self._disk, self._manifest, part, reader.offset)
+        return Tail(self.directory, self._disk, self._manifest, part, reader.offset)
 
     def _reader_of(self, part: Part, previous: PartReader | None) -> PartReader:
         """Return the reader of a file that must continue the previous one."""
@@ -257,7 +257,7 @@ class JournalReader:
             follows = f"{previous.last_crc:08x}"
         is_last = part is self._manifest.parts[-1]
         journal_id = self._manifest.id
-        return PartReader(self._directory, self._disk, part, self.is_in_base, is_last, journal_id, follows)
+        return PartReader(self.directory, self._disk, part, self.is_in_base, is_last, journal_id, follows)
 
     @staticmethod
     def _applied(reader: PartReader, block: bytes, apply: Callable[[bytes, int], Applied]) -> Iterator[Applied]:
