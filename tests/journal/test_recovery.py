@@ -458,7 +458,7 @@ class WatchedStore(Store):
             self.most_bytes = max(self.most_bytes, self.used_bytes + other_bytes)
             self.most_items = max(self.most_items, len(self) + other_items)
 
-        restoring.hold = hold_and_look  # type: ignore[method-assign]
+        restoring.hold = hold_and_look  # type: ignore[method-assign, assignment]
         return restoring
 
 
