@@ -19,7 +19,7 @@ from memcache_kv.compiled.json_text cimport (
 )
 
 cdef enum:
-    LINES_AT_ONCE = 1024
+    LINES_AT_ONCE = 8192  # most blocks as a whole
     LAST_FLAGS = 0xFFFFFFFF
     UNCHAINED = -1
     DAMAGED = -1

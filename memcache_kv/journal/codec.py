@@ -29,6 +29,9 @@ def take_live_items(
     return found
 
 
+BLOCKS_AHEAD = 2 if ACCELERATED else 0
+"""How many blocks a second thread decodes ahead. Only the compiled decoder does most of its work without the GIL."""
+
 if ACCELERATED:
     from memcache_kv.compiled import journal_encoder
     from memcache_kv.compiled.journal_decoder import decode_block as decode_block

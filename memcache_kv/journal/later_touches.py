@@ -24,12 +24,12 @@ TOUCH = re.compile(rb'"op":"(?:touch|mark)",(?:"key":"([^"\\]*+)"(?:,"exp":([0-9
 """Such a record, with its key and deadline if the key is text without escapes."""
 STEPPED = re.compile(rb'"stepped":(-?\d++)')
 """The sum of the wall clock's steps in a record."""
-POSITION_SHIFT: Final = 16
-"""Positions are known to 64 KiB, so that they fit into 32 bits in a journal of 256 TiB."""
+POSITION_BITS: Final = 15
+"""The first bits of an offset, by which positions are compared."""
 PLACES_PART: Final = 128
 """The part of the memory limit that the positions take."""
 MIN_PLACES: Final = 1 << 16
-MOST_PLACES: Final = 1 << 22
+MOST_PLACES: Final = 1 << 23
 """More places would not make a start of any size more exact."""
 
 
@@ -58,9 +58,11 @@ class LaterTouches:
         self._now = now
         self._position = position
         self._look = look
-        places = min(max(limit_bytes // PLACES_PART // 4, MIN_PLACES), MOST_PLACES)
+        places = min(max(limit_bytes // PLACES_PART // 2, MIN_PLACES), MOST_PLACES)
         self._mask = (1 << places.bit_length() - 1) - 1
         self._last: array[int] | None = None
+        self._shift = 0
+        self._at = 0
         self._has_steps = False
         self._most_stepped = 0
 
@@ -73,7 +75,11 @@ class LaterTouches:
         """Tell whether a later record may touch a key. The first call reads all files. Raises OSError."""
         if self._last is None:
             self._last = self._read()
-        return self._last[hash(key) & self._mask] > self._position() >> POSITION_SHIFT
+        return self._last[hash(key) & self._mask] > self._at
+
+    def advance(self) -> None:
+        """Compare with the present position from now on."""
+        self._at = self._position() >> self._shift
 
     def may_move(self, deadline: int, stepped: int) -> bool:
         """Tell whether a later step of the wall clock may move a deadline behind the present time.
@@ -84,7 +90,11 @@ class LaterTouches:
 
     def _read(self) -> array[int]:
         """Read the files; twice if the wall clock was stepped, because then touches that have expired count too."""
-        self._last = last = array("I", bytes(4 * (self._mask + 1)))
+        self._last = last = array("H", bytes(2 * (self._mask + 1)))
+        total = sum(part.bytes for part in self._manifest.parts[:-1])
+        total += self._disk.size(self._directory / self._manifest.parts[-1].name)
+        self._shift = max(0, total.bit_length() - POSITION_BITS)
+        self.advance()
         offset = 0 if self._manifest.base is None else self._manifest.base.bytes
         for again in (False, True):
             at = offset
@@ -120,4 +130,4 @@ class LaterTouches:
                     record = decode_line(line)
                     key, deadline = record.key_bytes(), record.exp
             if key is not None and (deadline == 0 or deadline > self._now or self._has_steps):
-                last[hash(key) & self._mask] = (offset + match.start() >> POSITION_SHIFT) + 1
+                last[hash(key) & self._mask] = (offset + match.start() >> self._shift) + 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.codec import decode_block
+from memcache_kv.journal.codec import BLOCKS_AHEAD, decode_block
 from memcache_kv.journal.disk import Disk
 from memcache_kv.journal.later_touches import LaterTouches
 from memcache_kv.journal.manifest import Manifest, check_version
@@ -144,7 +144,7 @@ def _read(
     found.manifest = manifest
     try:
         total_bytes = journal.total_bytes
-        for _ in journal.blocks(reading.apply_block):
+        for _ in journal.blocks(decode_block, reading.apply_decoded, BLOCKS_AHEAD):
             if progress is not None:
                 progress(journal.read_bytes, total_bytes, found.records)
         found.bytes = journal.read_bytes
@@ -236,12 +236,9 @@ class Survey:
         if record.stepped is not None:
             self.found.stepped = record.stepped
 
-    def apply_block(self, block: bytes, before: int) -> None:
-        """Check a block of complete lines. Raises ValueError at the first invalid record.
-
-        before: the checksum of the record before, or UNCHAINED.
-        """
-        keys, entries = decode_block(block, before)
+    def apply_decoded(self, decoded: tuple[list[bytes], list[bytes | None]]) -> None:
+        """Count what a decoder returned. Raises ValueError at the first record of an unknown form."""
+        keys, entries = decoded
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._check(key)
@@ -275,6 +272,8 @@ class Replay:
     def _hold(self) -> None:
         """Hold the limits. Expired entries that may be renewed were items too when they were stored."""
         expired = self._expired
+        if self._later is not None and self._later.is_known:
+            self._later.advance()
         self._restoring.hold(self._is_touched_later, expired.bytes, len(expired.table))
         if (excess := expired.bytes - self._store.limit_bytes) > 0:
             expired.drop_oldest(excess)
@@ -323,20 +322,17 @@ class Replay:
         if deadline and table.get(key) is entry:
             self._change(key, deadline=moved(deadline, seconds))
 
-    def apply_block(self, block: bytes, before: int) -> None:
-        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record.
-
-        If a checksum or length is wrong, none is applied. before: the checksum of the record before, or UNCHAINED.
-        """
-        keys, entries = decode_block(block, before)
+    def apply_decoded(self, decoded: tuple[list[bytes], list[bytes | None]]) -> None:
+        """Apply what a decoder returned. Raises ValueError at the first record of an unknown form."""
+        keys, entries = decoded
         for start in range(0, len(keys), HELD_AFTER_RECORDS):
             end = start + HELD_AFTER_RECORDS
-            self._apply_decoded(keys[start:end], entries[start:end])
+            self._apply_some(keys[start:end], entries[start:end])
             self._hold()
         self.found.records += len(keys)
 
-    def _apply_decoded(self, keys: list[bytes], entries: list[bytes | None]) -> None:
-        """Apply what a decoder returned."""
+    def _apply_some(self, keys: list[bytes], entries: list[bytes | None]) -> None:
+        """Apply keys with their entries, and the lines of other records."""
         expired, put, now = self._expired.table, self._restoring.put, self._store.clock.now
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:

@@ -180,7 +180,7 @@ class Server:
                 self.store,
                 self.log,
                 self.stopping,
-                self.memory_watch.check,
+                self.memory_watch.check_often,
                 self._thread_died,
             )
 

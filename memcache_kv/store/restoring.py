@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -16,10 +17,12 @@ IsNeeded = Callable[[bytes], bool]
 SLACK_PART: Final = 64
 """The limits may be exceeded by this part of them before items are left out. So few walks over the items are needed.
 And a base that was written while items were deleted may hold a few more than there were at any time."""
-PRINTS_PART: Final = 128
+PRINTS_PART: Final = 256
 """The part of the limit that the prints of left out keys take."""
 MIN_PRINTS: Final = 1 << 16
 MOST_PRINTS: Final = 1 << 22
+CHECKS_AGAIN_AFTER_PART: Final = 4
+"""Whether the items of a shard are still needed is checked again when this part of its items was left out."""
 LEFT_OUT_SHIFT: Final = 40
 """The position in the hash of the 15 bits that identify a left out key."""
 
@@ -58,6 +61,39 @@ class LeftOut:
             self.count -= 1
 
 
+class Needed:
+    """The keys of a shard that a later record needs. They have no place in the eviction order meanwhile."""
+
+    def __init__(self) -> None:
+        self._keys: deque[bytes] = deque()
+        self._left_out = 0
+        """The number of items that were left out since these were checked."""
+
+    def add(self, key: bytes) -> None:
+        """Add a key that was taken out of the order."""
+        self._keys.append(key)
+
+    def take(self, table: dict[bytes, Entry]) -> bytes | None:
+        """Remove the key that came first, and return it; None if there is none."""
+        while self._keys:
+            key = self._keys.popleft()
+            if key in table:
+                return key
+        return None
+
+    def count(self, shard: Shard) -> None:
+        """Count an item that was left out. After many of them, all keys go back into the order to be checked again."""
+        self._left_out += 1
+        if self._left_out * CHECKS_AGAIN_AFTER_PART > len(shard.table):
+            self.put_back(shard)
+
+    def put_back(self, shard: Shard) -> None:
+        """Put all keys back into the order."""
+        shard.order.main.extend(self._keys)
+        self._keys.clear()
+        self._left_out = 0
+
+
 class Restoring:
     """Restore the items of a journal, by one thread before the server runs. Nothing is logged.
 
@@ -73,6 +109,7 @@ class Restoring:
         self._follow_pressure = follow_pressure
         self._left_out: LeftOut | None = None
         """None until the first item is left out."""
+        self._needed: defaultdict[Shard, Needed] = defaultdict(Needed)
 
     @property
     def no_room(self) -> int:
@@ -103,6 +140,7 @@ class Restoring:
         """Forget the items that were left out before a flush."""
         if self._left_out is not None:
             self._left_out = LeftOut(self._limits.limit_bytes)
+            self._needed.clear()
 
     def hold(self, is_needed: IsNeeded = needed_by_none, other_bytes: int = 0, other_items: int = 0) -> None:
         """Leave items out if the limits are exceeded by more than a slack.
@@ -122,6 +160,7 @@ class Restoring:
         if self._limits.max_items:
             self._free_items(self._limits.max_items, needed_by_none)
         for shard in self._shards:
+            self._needed[shard].put_back(shard)
             shard.second_chances = 0
         self._limits.begin(self._left_out is not None)
         self._follow_pressure()
@@ -129,31 +168,42 @@ class Restoring:
     def _free_bytes(self, target_bytes: int, is_needed: IsNeeded) -> None:
         """Leave items out, first of the fullest shards, until no more bytes are used."""
         fair = max(0, target_bytes) // len(self._shards)
-        for each in (is_needed, needed_by_none):
+        for check in (is_needed, None):
             givers = list(self._shards)
             while givers and (excess := self._limits.used_bytes - target_bytes) > 0:
                 fullest = max(givers, key=lambda shard: shard.used_bytes)
-                if not self._leave_out(fullest, min(excess, max(1, fullest.used_bytes - fair)), each):
+                if not self._leave_out(fullest, check, min(excess, max(1, fullest.used_bytes - fair)), 0):
                     givers.remove(fullest)
 
     def _free_items(self, most: int, is_needed: IsNeeded) -> None:
         """Leave items out, first of the longest shards, until there are no more."""
         fair = max(0, most) // len(self._shards)
-        for each in (is_needed, needed_by_none):
+        for check in (is_needed, None):
             givers = list(self._shards)
             while givers and (excess := self._limits.items - most) > 0:
                 longest = max(givers, key=lambda shard: len(shard.table))
-                if not self._leave_out(longest, 0, each, min(excess, max(1, len(longest.table) - fair))):
+                if not self._leave_out(longest, check, 0, min(excess, max(1, len(longest.table) - fair))):
                     givers.remove(longest)
 
-    def _leave_out(self, shard: Shard, wanted_bytes: int, is_needed: IsNeeded, wanted_items: int = 0) -> int:
-        """Leave out items of a shard until so many bytes and items are gone. Returns the number of items."""
+    def _leave_out(self, shard: Shard, is_needed: IsNeeded | None, wanted_bytes: int, wanted_items: int) -> int:
+        """Leave out items of a shard until so many bytes and items are gone. Returns the number of items.
+
+        is_needed: tells which ones must stay; None if needed ones may go too.
+        """
         if self._left_out is None:
             self._left_out = LeftOut(self._limits.limit_bytes)
-        target, count = shard.used_bytes - wanted_bytes, 0
-        for key in shard.victims(self._limits.now, is_needed):
+        needed, target, count = self._needed[shard], shard.used_bytes - wanted_bytes, 0
+        while shard.used_bytes > target or count < wanted_items:
+            key = shard.next_to_leave_out(self._limits.now)
+            if key is None and is_needed is None:
+                key = needed.take(shard.table)
+            if key is None:
+                break
+            if is_needed is not None and is_needed(key):
+                needed.add(key)
+                continue
+            shard.leave_out(key)
+            needed.count(shard)
             self._left_out.add(key)
             count += 1
-            if shard.used_bytes <= target and count >= wanted_items:
-                break
         return count

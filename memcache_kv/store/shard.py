@@ -183,23 +183,20 @@ class Shard:
             flushed, self.flushed = self.flushed, {}
             return cleared(flushed)
 
-    def victims(self, now: int, is_needed: Callable[[bytes], bool]) -> Iterator[bytes]:
-        """Remove items in the order of evictions, without counting them, and yield the key of each.
+    def next_to_leave_out(self, now: int) -> bytes | None:
+        """Remove the next key to evict from the eviction order, but not from the table. None if the order has none.
 
-        Items that are needed stay, and get another turn. Ends when all others are gone. No other thread may use the
-        shard meanwhile.
+        For a restoring store, which no other thread may use.
         """
         self._order_evictions_locked(is_under_pressure=True)
-        order = self.order
-        for _ in repeat(None, len(order.small) + len(order.main)):
-            key = order.next_victim(self.table, now, b"")
-            if key is None:
-                return
-            if is_needed(key):
-                order.main.append(key)
-            else:
-                self._take_locked(key)
-                yield key
+        try:
+            return self.order.next_victim(self.table, now, b"")
+        except IndexError:  # nothing but places of removed keys was left
+            return None
+
+    def leave_out(self, key: bytes) -> None:
+        """Remove a key that `next_to_leave_out` returned. It does not count as evicted."""
+        self._take_locked(key)
 
     def order_evictions(self, is_under_pressure: bool) -> bool:
         """Start or stop keeping an eviction order. Takes the lock. Returns True if that was a change."""

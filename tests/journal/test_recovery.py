@@ -532,7 +532,6 @@ def test_what_was_touched_for_the_last_time_is_left_out_as_others_are(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memcache_kv.journal.disk.BLOCK_BYTES", 512)
-    monkeypatch.setattr("memcache_kv.journal.later_touches.POSITION_SHIFT", 0)
     lines = [*map(value_line, KEYS[:20]), *(touch_line(key, 0) for key in KEYS[:20]), *map(value_line, KEYS[20:])]
     make_journal(path, START + b"".join(lines))
     store = Store(FakeClock(STARTED), max_items=100, shards=1)
