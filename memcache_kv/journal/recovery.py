@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.codec import BLOCKS_AHEAD, decode_block
+from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, parse_block
 from memcache_kv.journal.disk import Disk
 from memcache_kv.journal.later_touches import LaterTouches
 from memcache_kv.journal.manifest import Manifest, check_version
@@ -144,7 +144,7 @@ def _read(
     found.manifest = manifest
     try:
         total_bytes = journal.total_bytes
-        for _ in journal.blocks(decode_block, reading.apply_decoded, BLOCKS_AHEAD):
+        for _ in journal.blocks(parse_block, reading.apply_parsed, BLOCKS_AHEAD):
             if progress is not None:
                 progress(journal.read_bytes, total_bytes, found.records)
         found.bytes = journal.read_bytes
@@ -236,9 +236,9 @@ class Survey:
         if record.stepped is not None:
             self.found.stepped = record.stepped
 
-    def apply_decoded(self, decoded: tuple[list[bytes], list[bytes | None]]) -> None:
-        """Count what a decoder returned. Raises ValueError at the first record of an unknown form."""
-        keys, entries = decoded
+    def apply_parsed(self, decoded: Callable[[], Lines]) -> None:
+        """Count the records of a block. Raises ValueError at the first record of an unknown form."""
+        keys, entries = decoded()
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._check(key)
@@ -322,9 +322,9 @@ class Replay:
         if deadline and table.get(key) is entry:
             self._change(key, deadline=moved(deadline, seconds))
 
-    def apply_decoded(self, decoded: tuple[list[bytes], list[bytes | None]]) -> None:
-        """Apply what a decoder returned. Raises ValueError at the first record of an unknown form."""
-        keys, entries = decoded
+    def apply_parsed(self, decoded: Callable[[], Lines]) -> None:
+        """Apply the records of a block. Raises ValueError at the first record of an unknown form."""
+        keys, entries = decoded()
         for start in range(0, len(keys), HELD_AFTER_RECORDS):
             end = start + HELD_AFTER_RECORDS
             self._apply_some(keys[start:end], entries[start:end])
