@@ -134,6 +134,8 @@ class Settings(NamedTuple):
     fsync: Fsync = Fsync.EVERYSEC
     compact_ratio: float = 2.0
     """0 turns automatic compaction off."""
+    compact: bool = False
+    """Whether to rewrite the journal at the start, although not all of its items may fit."""
     shards: int = 0
     """0 means a number that follows from the limits."""
     max_items: int = 0
@@ -372,6 +374,8 @@ OPTIONS: tuple[Option, ...] = (
            metavar="WHEN", convert=_fsync),
     Option("compact-ratio", "rewrite the journal when it is this many times as long as after the last rewrite, and "
            "longer than this many times 64 MB; 0: only on request (default: 2)", metavar="NUM", convert=_ratio),
+    Option("compact", "rewrite the journal at once, without the items that do not fit (default: it is kept as it is if "
+           "items do not fit for which there was room before)", convert=_switch),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "

@@ -89,6 +89,8 @@ class JournalLifecycle:
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log, is_held=is_held)
         self.compactor.on_fault = self._on_fault
+        if self._settings.compact:
+            self.compactor.request()
         self._store.log = self.journal
         self._store.new_second()
 
@@ -143,8 +145,9 @@ class JournalLifecycle:
         self._log.say(
             f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s{left_out}"
         )
-        if is_held:
+        if is_held and not self._settings.compact:
             self._log.say(
                 f"{directory.path}: the {found.no_room} items that did not fit stay in the journal for a start with "
-                "more memory: it is not rewritten, which would remove them, until a client sends `journal compact`"
+                "more memory: it is not rewritten, which would remove them, until a client sends `journal compact` or "
+                "the server starts with --compact"
             )

@@ -63,6 +63,7 @@ MEMCACHED = {
     "journal": OURS,
     "fsync": OURS,
     "compact-ratio": OURS,
+    "compact": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,
