@@ -19,7 +19,6 @@ from memcache_kv.compiled.json_text cimport (
 )
 
 cdef enum:
-    LINES_AT_ONCE = 1024
     LAST_FLAGS = 0xFFFFFFFF
     UNCHAINED = -1
     DAMAGED = -1
@@ -54,28 +53,59 @@ def decode_block(bytes block, int64_t before):
     block: complete lines. before: as for `decode_lines`. Every entry returned is of type bytes. Raises ValueError if a
     line is damaged.
     """
+    return parse_block(block, before).decoded()
+
+
+def parse_block(bytes block, int64_t before):
+    """Check and parse lines, without the GIL. Raises ValueError if one is damaged."""
+    cdef ParsedBlock parsed = ParsedBlock.__new__(ParsedBlock)
     cdef Place rest
-    cdef Py_ssize_t count, index
-    cdef list keys = [], entries = []
-    cdef SetRecord* records = <SetRecord*>malloc(LINES_AT_ONCE * sizeof(SetRecord))
-    if records is NULL:
-        raise MemoryError
     rest.at = <const unsigned char*>PyBytes_AS_STRING(block)
     rest.end = rest.at + PyBytes_GET_SIZE(block)
-    try:
-        while rest.at < rest.end:
-            with nogil:
-                count = _parse_some(&rest, records, &before)
-            if count == DAMAGED:
-                raise ValueError
-            for index in range(count):
-                _add(keys, entries, records + index)
+    parsed._block = block
+    with nogil:
+        parsed._count = _count_lines(rest)
+        parsed._records = <SetRecord*>malloc(parsed._count * sizeof(SetRecord))
+        if parsed._records is not NULL:
+            parsed._count = _parse_some(&rest, parsed._records, parsed._count, &before)
+    if parsed._records is NULL and parsed._count:
+        raise MemoryError
+    if parsed._count == DAMAGED:
+        raise ValueError
+    return parsed
+
+
+cdef class ParsedBlock:
+    """Lines that were checked and parsed."""
+
+    cdef bytes _block  # where the records point to
+    cdef SetRecord* _records
+    cdef Py_ssize_t _count
+
+    def __dealloc__(self):
+        free(self._records)
+
+    def decoded(self):
+        """Return keys and their entries, as `decode_block` does."""
+        cdef Py_ssize_t index
+        cdef list keys = [], entries = []
+        for index in range(self._count):
+            _add(keys, entries, self._records + index)
         return keys, entries
-    finally:
-        free(records)
 
 
-cdef Py_ssize_t _parse_some(Place* rest, SetRecord* records, int64_t* before) noexcept nogil:
+cdef Py_ssize_t _count_lines(Place rest) noexcept nogil:
+    cdef Py_ssize_t count = 0
+    while rest.at < rest.end:
+        rest.at = <const unsigned char*>memchr(rest.at, b"\n", rest.end - rest.at)
+        count += 1
+        if rest.at is NULL:
+            break
+        rest.at += 1
+    return count
+
+
+cdef Py_ssize_t _parse_some(Place* rest, SetRecord* records, Py_ssize_t most, int64_t* before) noexcept nogil:
     """Check and parse lines as long as there is room for records. Returns how many; DAMAGED if one is damaged.
 
     before: the checksum of the line before; becomes that of the last line, unless it is UNCHAINED.
@@ -84,7 +114,7 @@ cdef Py_ssize_t _parse_some(Place* rest, SetRecord* records, int64_t* before) no
     cdef Place place
     cdef uint32_t checksum
     cdef Py_ssize_t count = 0
-    while rest.at < rest.end and count < LINES_AT_ONCE:
+    while rest.at < rest.end and count < most:
         feed = <const unsigned char*>memchr(rest.at, b"\n", rest.end - rest.at)
         if feed is NULL:
             feed = rest.end

@@ -140,6 +140,8 @@ class Settings(NamedTuple):
     """0 turns automatic compaction off."""
     keep: int = DEFAULT_KEEP
     """How many generations of journal files a rewrite keeps."""
+    compact: bool = False
+    """Whether to rewrite the journal at the start, although not all of its items may fit."""
     shards: int = 0
     """0 means a number that follows from the limits."""
     max_items: int = 0
@@ -381,6 +383,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("keep", "how many generations of the journal's files to keep after a rewrite, so that `memcache-kv journal "
            "restore` can return to times before it; 0: none (default: 1)", metavar="NUM",
            convert=_integer(0, 1000, "the number of kept generations")),
+    Option("compact", "rewrite the journal at once, without the items that do not fit (default: it is kept as it is if "
+           "items do not fit for which there was room before)", convert=_switch),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "

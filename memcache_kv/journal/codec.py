@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.journal.record import decode_lines, queue_lines, rechained_lines
 from memcache_kv.store.entry import Entry, deadline_of
@@ -29,11 +32,19 @@ def take_live_items(
     return found
 
 
+Lines: TypeAlias = tuple[list[bytes], list[bytes | None]]
+"""Keys and their entries; for other records than common `set` records, the line and None."""
+BLOCKS_AHEAD = 2 if ACCELERATED else 0
+"""How many blocks a second thread checks and parses ahead. Only the compiled decoder does that without the GIL."""
+
 if ACCELERATED:
-    from memcache_kv.compiled import journal_encoder
-    from memcache_kv.compiled.journal_decoder import decode_block as decode_block
+    from memcache_kv.compiled import journal_decoder, journal_encoder
     from memcache_kv.compiled.journal_encoder import rechained as rechained
     from memcache_kv.compiled.journal_encoder import take_live as take_live
+
+    def parse_block(block: bytes, before: int) -> Callable[[], Lines]:
+        """Check a block, and return a function that returns what `decode_lines` does."""
+        return journal_decoder.parse_block(block, before).decoded
 
     def encode_queue(queue: list[Entry], wall_ahead: int = 0, chain: int = 0) -> tuple[bytes, int]:
         """Return queued keys and entries as lines, and the checksum of the last one, as `queue_lines` does."""
@@ -41,5 +52,10 @@ if ACCELERATED:
         return queue_lines(queue, wall_ahead, chain) if found is None else found
 
 else:
-    encode_queue, decode_block, take_live = queue_lines, decode_lines, take_live_items
+    encode_queue, take_live = queue_lines, take_live_items
     rechained = rechained_lines
+
+    def parse_block(block: bytes, before: int) -> Callable[[], Lines]:
+        """Check a block, and return a function that returns what `decode_lines` does."""
+        found = decode_lines(block, before)
+        return lambda: found

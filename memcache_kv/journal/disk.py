@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 256 * 1024
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -65,7 +65,7 @@ class Disk(Protocol):
         """Open a file that exists for appending."""
 
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
-        """Read a file from its beginning, in blocks of about a megabyte, up to `limit_bytes` in all."""
+        """Read a file from its beginning, in blocks of BLOCK_BYTES, up to `limit_bytes` in all."""
 
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read a part of a file. Returns fewer bytes if the file ends first."""
@@ -171,7 +171,7 @@ class SystemDisk:
         return SystemFile(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
 
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
-        """Read a file from its beginning, in blocks of about a megabyte, up to `limit_bytes` in all."""
+        """Read a file from its beginning, in blocks of BLOCK_BYTES, up to `limit_bytes` in all."""
         left = limit_bytes
         with path.open("rb", buffering=0) as file:
             while block := file.read(BLOCK_BYTES if left is None else min(BLOCK_BYTES, left)):
@@ -212,14 +212,14 @@ class SystemDisk:
 
 
 def read_from(disk: Disk, path: Path, offset: int, end: int) -> Iterator[bytes]:
-    """Read a part of a file in blocks of about a megabyte. Ends early if the file does."""
+    """Read a part of a file in blocks of BLOCK_BYTES. Ends early if the file does."""
     while offset < end and (block := disk.read_range(path, offset, min(BLOCK_BYTES, end - offset))):
         yield block
         offset += len(block)
 
 
 def last_line(disk: Disk, path: Path, end: int) -> bytes:
-    """Return the last of the complete lines before an offset, without its line feed, or its first megabyte.
+    """Return the last of the complete lines before an offset, without its line feed, or its first BLOCK_BYTES.
 
     A line feed must come right before the offset.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,18 +26,27 @@ class StopFlag(Protocol):
 class JournalLifecycle:
     """Open, recover and close the journal of a server with --journal. Used by one thread only.
 
-    path: the journal's directory. stopping: checked while the journal is read. on_fault: called when an exception ends
-    one of the journal's threads. After `close`, `failure` says which records could not be written, if any.
+    path: the journal's directory. stopping: checked while the journal is read. check_memory: called now and then
+    meanwhile, so that the process keeps within the limit. on_fault: called when an exception ends one of the journal's
+    threads. After `close`, `failure` says which records could not be written, if any.
     """
 
     def __init__(
-        self, path: Path, settings: Settings, store: Store, log: Log, stopping: StopFlag, on_fault: OnFault
+        self,
+        path: Path,
+        settings: Settings,
+        store: Store,
+        log: Log,
+        stopping: StopFlag,
+        check_memory: Callable[[], None],
+        on_fault: OnFault,
     ) -> None:
         self._path = path
         self._settings = settings
         self._store = store
         self._log = log
         self._stopping = stopping
+        self._check_memory = check_memory
         self._on_fault = on_fault
         self._directory: JournalDirectory | None = None
         self.journal: Journal | None = None
@@ -80,6 +90,8 @@ class JournalLifecycle:
         self.journal.start()
         self.compactor = Compactor(self.journal, self._store, self._settings.compact_ratio, self._log, is_held=is_held)
         self.compactor.on_fault = self._on_fault
+        if self._settings.compact:
+            self.compactor.request()
         self._store.log = self.journal
         self._store.new_second()
 
@@ -104,6 +116,7 @@ class JournalLifecycle:
 
             def progress(done: int, total: int, records: int) -> None:
                 show(done, total, records)
+                self._check_memory()
                 if self._stopping.is_set():
                     raise StoppedEarly("stopped while the journal was read")
 
@@ -133,8 +146,9 @@ class JournalLifecycle:
         self._log.say(
             f"recovered {len(self._store)} items from {found.records} records in {found.seconds:.2f} s{left_out}"
         )
-        if is_held:
+        if is_held and not self._settings.compact:
             self._log.say(
                 f"{directory.path}: the {found.no_room} items that did not fit stay in the journal for a start with "
-                "more memory: it is not rewritten, which would remove them, until a client sends `journal compact`"
+                "more memory: it is not rewritten, which would remove them, until a client sends `journal compact` or "
+                "the server starts with --compact"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 from memcache_kv.errors import JournalCorrupt
 from memcache_kv.journal.disk import Disk, read_from
 from memcache_kv.journal.manifest import Manifest, Part, check_version, number_of
+from memcache_kv.journal.read_ahead import Decoded, decoded_ahead
 from memcache_kv.journal.record import (
     CHAINED_VERSION,
     LINE_HEAD,
@@ -25,6 +27,7 @@ from memcache_kv.journal.tail import Tail, is_known_synced
 LONG_LINE_BYTES = 1 << 20
 """A longer beginning of a line is kept in memory only as long as the line may be of the length that it states."""
 
+
 Applied = TypeVar("Applied")
 
 
@@ -33,7 +36,7 @@ class JournalDamaged(JournalCorrupt):
 
 
 class PartReader:
-    """Read and check one file of the journal. `blocks` yields its lines, about a megabyte at a time.
+    """Read and check one file of the journal. `blocks` yields its lines, many at a time.
 
     is_base, is_last: whether the file is the manifest's base, or its last increment. journal_id: the journal to which
     it must belong; empty for any. follows: what the start record must state about the file before it, if anything.
@@ -71,20 +74,23 @@ class PartReader:
         self._journal_id = journal_id
         self._follows = follows
         self._records = 0
+        self._last = b""
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the file in blocks of complete lines, not yet checked.
+    def blocks(self) -> Iterator[tuple[bytes, int]]:
+        """Yield the file in blocks of complete lines, not yet checked, each with the checksum of the record before it.
 
-        The caller calls `passed` with each block that it has checked.
+        The caller calls `passed` with each block that it has checked, maybe some blocks later, and `check_end` after
+        the last of them.
         """
-        last = b""
+        stated = 0
         for block in self.whole_lines():
             if self.start is None:
                 self._check_start(block[: block.index(b"\n")])
             self._records += block.count(b"\n")
-            last = block[block.rfind(b"\n", 0, -1) + 1 : -1]
-            yield block
-        self._check_end(last)
+            self._last = block[block.rfind(b"\n", 0, -1) + 1 : -1]
+            yield block, UNCHAINED if self.before == UNCHAINED else stated
+            with contextlib.suppress(ValueError):  # the block is damaged, which is found before the next one is used
+                stated = last_crc(block)
 
     def passed(self, block: bytes) -> None:
         """Go on behind lines that were checked."""
@@ -146,8 +152,8 @@ class PartReader:
         if self._follows is not None and first.follows != self._follows:
             raise self.damaged("the file does not continue the one before it: it is of another time, or that one is")
 
-    def _check_end(self, last: bytes) -> None:
-        """Check that the file ends as it should."""
+    def check_end(self) -> None:
+        """Check that the file ends as it should, after all blocks were passed."""
         if self._is_last:
             if self.offset < self._part.bytes:
                 raise self.damaged(f"the file was {self._part.bytes} bytes long, and there is no record here")
@@ -155,7 +161,7 @@ class PartReader:
                 raise self.damaged("not a record of a journal")
         elif self.offset != self._part.bytes:
             raise self.damaged("a record is cut off")
-        if self._is_base and not self._is_whole_base(last):
+        if self._is_base and not self._is_whole_base(self._last):
             raise self._refused("it is not a complete base")
 
     def _has_feed_behind(self) -> bool:
@@ -196,7 +202,7 @@ class JournalReader:
     def __init__(self, directory: Path, disk: Disk, manifest: Manifest) -> None:
         self.tail: Tail | None = None
         self.is_in_base = False
-        self._directory = directory
+        self.directory = directory
         self._disk = disk
         self._manifest = manifest
         self._before = 0
@@ -212,13 +218,16 @@ class JournalReader:
     def total_bytes(self) -> int:
         """How much there is to read. Raises OSError."""
         last = self._manifest.parts[-1]
-        return sum(part.bytes for part in self._manifest.parts[:-1]) + self._disk.size(self._directory / last.name)
+        return sum(part.bytes for part in self._manifest.parts[:-1]) + self._disk.size(self.directory / last.name)
 
-    def blocks(self, apply: Callable[[bytes, int], Applied]) -> Iterator[Applied]:
+    def blocks(
+        self, decode: Callable[[bytes, int], Decoded], apply: Callable[[Decoded], Applied], ahead: int = 0
+    ) -> Iterator[Applied]:
         """Yield what `apply` returns for each block of complete lines.
 
-        apply: is called with the block and the checksum of the record before it, and checks it. Raises ValueError at
-        the first invalid record; then it must have applied nothing if a checksum or length is wrong.
+        decode: checks a block, given the checksum of the record before it, and returns what is applied. Raises
+        ValueError at the first invalid record. apply: may raise ValueError too, for a record that is whole but has an
+        unknown form. ahead: how many blocks may be decoded by a second thread before they are applied.
         """
         previous: PartReader | None = None
         for part in self._manifest.parts:
@@ -226,13 +235,14 @@ class JournalReader:
             self.is_in_base = part is self._manifest.base
             self._reader = reader = self._reader_of(part, previous)
             try:
-                for block in reader.blocks():
-                    yield from self._applied(reader, block, apply)
+                for block, decoded in decoded_ahead(reader.blocks(), decode, ahead):
+                    yield from self._applied(reader, block, decoded, decode, apply)
+                reader.check_end()
                 self._check_rest(part, reader)
             except JournalDamaged:
                 if reader.before == UNCHAINED and not reader.is_unfinished:
                     raise
-                if is_known_synced(self._directory, self._disk, self._manifest, part, reader.offset):
+                if is_known_synced(self.directory, self._disk, self._manifest, part, reader.offset):
                     raise
                 self.tail = self._tail(part, reader, previous)
                 return
@@ -243,7 +253,7 @@ class JournalReader:
         increments = self._manifest.increments
         if not reader.offset and previous is not None and part is not increments[0]:
             part, reader = increments[increments.index(part) - 1], previous
-        return Tail(self._directory, self._disk, self._manifest, part, reader.offset)
+        return Tail(self.directory, self._disk, self._manifest, part, reader.offset)
 
     def _reader_of(self, part: Part, previous: PartReader | None) -> PartReader:
         """Return the reader of a file that must continue the previous one."""
@@ -257,16 +267,22 @@ class JournalReader:
             follows = f"{previous.last_crc:08x}"
         is_last = part is self._manifest.parts[-1]
         journal_id = self._manifest.id
-        return PartReader(self._directory, self._disk, part, self.is_in_base, is_last, journal_id, follows)
+        return PartReader(self.directory, self._disk, part, self.is_in_base, is_last, journal_id, follows)
 
     @staticmethod
-    def _applied(reader: PartReader, block: bytes, apply: Callable[[bytes, int], Applied]) -> Iterator[Applied]:
+    def _applied(
+        reader: PartReader,
+        block: bytes,
+        decoded: Callable[[], Decoded],
+        decode: Callable[[bytes, int], Decoded],
+        apply: Callable[[Decoded], Applied],
+    ) -> Iterator[Applied]:
         try:
-            applied = apply(block, reader.before)
+            applied = apply(decoded())
         except ValueError:
             whole, error = reader.damage_in(block)
             if whole:
-                yield apply(whole, reader.before)
+                yield apply(decode(whole, reader.before))
                 reader.passed(whole)
             raise error from None
         reader.passed(block)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.codec import decode_block
+from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, parse_block
 from memcache_kv.journal.disk import Disk
+from memcache_kv.journal.later_touches import LaterTouches
 from memcache_kv.journal.manifest import Manifest, check_version
-from memcache_kv.journal.reading import JournalReader, PartReader
+from memcache_kv.journal.reading import JournalReader
 from memcache_kv.journal.record import UNLIMITED, Record, Room, decode_line
 from memcache_kv.journal.tail import Tail
 from memcache_kv.store.entry import (
@@ -29,6 +28,7 @@ from memcache_kv.store.entry import (
     state_of,
     wire_bytes_of,
 )
+from memcache_kv.store.restoring import needed_by_none
 from memcache_kv.store.store import Store
 
 CAS_RUN_BITS = 32
@@ -36,12 +36,12 @@ CAS_RUN_BITS = 32
 crash is never given again."""
 CAS_RUN = 1 << CAS_RUN_BITS
 
-NEW_DEADLINE = re.compile(rb'"op":"(?:touch|mark)",')
-"""Occurs only in records that change a key's deadline: inside JSON strings the quotation marks are escaped."""
-STEPPED = re.compile(rb'"stepped":(-?\d++)')
-"""The sum of the wall clock's steps in a record."""
 EXPIRED_BYTES = 16 * 1024 * 1024
-"""When expired entries take more than this, the journal is searched for later records that renew them."""
+EXPIRED_PART = 64
+"""When expired entries take more than these bytes, or than this part of the memory limit, the journal is searched for
+later records that renew them."""
+HELD_AFTER_RECORDS = 512
+"""The limits are checked after so many records."""
 
 Progress = Callable[[int, int, int], None]
 """Called with the bytes read so far, the bytes in all, and the records applied so far."""
@@ -108,9 +108,17 @@ def recover(
     or has a newer format.
     """
     started = time.perf_counter()
-    replay = Replay(store, lambda stepped: find_renewed_keys(directory, disk, manifest, store.clock.now, stepped))
-    _read(directory, disk, manifest, replay, progress, cuts)
-    replay.found.no_room = store.fit()
+    journal = JournalReader(directory, disk, manifest)
+
+    def look() -> None:
+        if progress is not None:
+            progress(journal.read_bytes, journal.total_bytes, replay.found.records)
+
+    later = LaterTouches(
+        directory, disk, manifest, store.clock.now, lambda: journal.read_bytes, look, store.limit_bytes
+    )
+    replay = Replay(store, later)
+    _read(journal, manifest, replay, progress, cuts)
     replay.found.seconds = time.perf_counter() - started
     return replay.found
 
@@ -121,13 +129,12 @@ def survey(directory: Path, disk: Disk, manifest: Manifest, now: int, progress: 
     now: the present unix time. Raises the same errors.
     """
     found = Survey(now)
-    _read(directory, disk, manifest, found, progress)
+    _read(JournalReader(directory, disk, manifest), manifest, found, progress)
     return found.found
 
 
 def _read(
-    directory: Path,
-    disk: Disk,
+    journal: JournalReader,
     manifest: Manifest,
     reading: Replay | Survey,
     progress: Progress | None,
@@ -135,10 +142,9 @@ def _read(
 ) -> None:
     found = reading.found
     found.manifest = manifest
-    journal = JournalReader(directory, disk, manifest)
     try:
         total_bytes = journal.total_bytes
-        for _ in journal.blocks(reading.apply_block):
+        for _ in journal.blocks(parse_block, reading.apply_parsed, BLOCKS_AHEAD):
             if progress is not None:
                 progress(journal.read_bytes, total_bytes, found.records)
         found.bytes = journal.read_bytes
@@ -149,69 +155,59 @@ def _read(
             if cuts:
                 found.tail.cut()
     except OSError as error:
-        raise JournalError(f"can't read the journal in {directory}: {error.strerror or error}") from None
-
-
-def find_renewed_keys(
-    directory: Path, disk: Disk, manifest: Manifest, now: int, stepped: int | None
-) -> set[bytes] | None:
-    """Find the keys that some record gives a deadline after `now`, without storing any value.
-
-    All other keys that have expired stay expired. stepped: the sum of the wall clock's steps read so far. Returns None
-    if a record has another sum, because then all deadlines may move. Does not check the lines. Raises OSError.
-    """
-    keys = set()
-    for part in manifest.increments:
-        for block in PartReader(directory, disk, part, is_base=False, is_last=True).whole_lines():
-            if any(int(match[1]) != (stepped or 0) for match in STEPPED.finditer(block)):
-                return None
-            for match in NEW_DEADLINE.finditer(block):
-                line = block[block.rfind(b"\n", 0, match.start()) + 1 : block.index(b"\n", match.end())]
-                with contextlib.suppress(ValueError):  # damage, which the reader reports when it gets there
-                    record = decode_line(line)
-                    if record.exp == 0 or record.exp > now:
-                        keys.add(record.key_bytes())
-    return keys
+        raise JournalError(f"can't read the journal in {journal.directory}: {error.strerror or error}") from None
 
 
 class ExpiredEntries:
     """Entries that have expired by now. They are kept while a journal is read, because a later touch may renew them.
 
-    Most of them are never touched. So when they take more than EXPIRED_BYTES, `find_renewed` is asked for the keys that
-    are renewed later, and from then on no others are kept.
+    Most of them are never touched. So when they take more than `limit_bytes`, those are dropped that no later record
+    renews, and from then on no others are kept.
+
+    is_needed: tells whether a later record may renew an entry; None if that can't be known, so that all are kept.
     """
 
-    def __init__(self, find_renewed: Callable[[], set[bytes] | None] | None) -> None:
-        self._find = find_renewed
-        self._renewed: set[bytes] | None = None
-        self._bytes = 0
+    def __init__(self, is_needed: Callable[[bytes, Entry], bool] | None, limit_bytes: int) -> None:
+        self._is_needed = is_needed
+        self._limit_bytes = limit_bytes
+        self._is_selective = False
+        self.bytes = 0
+        """What the entries take, by the accounting of `entry.py`."""
         self.table: dict[bytes, Entry] = {}
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep an expired entry if it may be renewed."""
-        if self._renewed is not None and key not in self._renewed:
-            return
         self.remove(key)
+        if self._is_selective and self._is_needed is not None and not self._is_needed(key, entry):
+            return
         self.table[key] = entry
-        self._bytes += len(key) + len(entry) + ENTRY_COST_BYTES
-        if self._find is not None and self._renewed is None and self._bytes > EXPIRED_BYTES:
-            self._renewed = self._find()
-            if self._renewed is None:
-                self._find = None
-                return
-            for other in self.table.keys() - self._renewed:
-                self.remove(other)
+        self.bytes += len(key) + len(entry) + ENTRY_COST_BYTES
+        if self.bytes > self._limit_bytes and self._is_needed is not None:
+            self._drop_others(self._is_needed)
+
+    def _drop_others(self, is_needed: Callable[[bytes, Entry], bool]) -> None:
+        """Drop what is needed no more. It is done again only when twice as much is kept."""
+        self._is_selective = True
+        for key in [key for key, entry in self.table.items() if not is_needed(key, entry)]:
+            self.remove(key)
+        self._limit_bytes = max(self._limit_bytes, 2 * self.bytes)
+
+    def drop_oldest(self, wanted_bytes: int) -> None:
+        """Drop entries, needed or not, until so many bytes are freed or none is left."""
+        target = self.bytes - wanted_bytes
+        while self.bytes > target and self.table:
+            self.remove(next(iter(self.table)))
 
     def remove(self, key: bytes) -> None:
         """Remove a key if it is here."""
         entry = self.table.pop(key, None)
         if entry is not None:
-            self._bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
+            self.bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
 
     def clear(self) -> None:
         """Remove all entries."""
         self.table.clear()
-        self._bytes = 0
+        self.bytes = 0
 
 
 class Survey:
@@ -240,12 +236,9 @@ class Survey:
         if record.stepped is not None:
             self.found.stepped = record.stepped
 
-    def apply_block(self, block: bytes, before: int) -> None:
-        """Check a block of complete lines. Raises ValueError at the first invalid record.
-
-        before: the checksum of the record before, or UNCHAINED.
-        """
-        keys, entries = decode_block(block, before)
+    def apply_parsed(self, decoded: Callable[[], Lines]) -> None:
+        """Count the records of a block. Raises ValueError at the first record of an unknown form."""
+        keys, entries = decoded()
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._check(key)
@@ -255,22 +248,42 @@ class Survey:
 
 
 class Replay:
-    """Apply records to a store again, and count them in `found`.
+    """Apply records to a store again, and count them in `found`. The store's limits are held meanwhile.
 
-    find_renewed: called with the sum of the wall clock's steps; returns the keys that a later record renews, or None if
-    that can't be known. Without it, all expired entries are kept until the end.
+    later: which keys later records touch, so that their items are not left out. Without it, that is not known, and all
+    expired entries are kept until the end.
     """
 
-    def __init__(self, store: Store, find_renewed: Callable[[int | None], set[bytes] | None] | None = None) -> None:
+    def __init__(self, store: Store, later: LaterTouches | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._expired = ExpiredEntries(None if find_renewed is None else lambda: find_renewed(self.found.stepped))
+        self._restoring = store.restoring()
+        self._later = later
+        self._is_touched_later = needed_by_none if later is None else later.touches
+        self._expired = ExpiredEntries(
+            None if later is None else self._may_be_renewed, min(EXPIRED_BYTES, store.limit_bytes // EXPIRED_PART)
+        )
+
+    def _may_be_renewed(self, key: bytes, entry: Entry) -> bool:
+        """Tell whether a later touch, or a later step of the wall clock, may renew an expired entry."""
+        assert self._later is not None
+        return self._later.touches(key) or self._later.may_move(deadline_of(entry), self.found.stepped or 0)
+
+    def _hold(self) -> None:
+        """Hold the limits. Expired entries that may be renewed were items too when they were stored."""
+        expired = self._expired
+        if self._later is not None and self._later.is_known:
+            self._later.advance()
+        self._restoring.hold(self._is_touched_later, expired.bytes, len(expired.table))
+        if (excess := expired.bytes - self._store.limit_bytes) > 0:
+            expired.drop_oldest(excess)
 
     def apply(self, records: list[Record]) -> None:
         """Apply these records in order."""
         for record in records:
             self._apply(record)
         self.found.records += len(records)
+        self._hold()
 
     def finish(self) -> None:
         """Finish after the last record. If the clock is behind the journal's last time, it was set back since then.
@@ -281,6 +294,9 @@ class Replay:
         found.set_back = max(0, found.last_at - self._store.clock.now)
         if found.set_back:
             self.follow_steps((found.stepped or 0) - found.set_back)
+        self._expired.clear()
+        self._restoring.finish()
+        found.no_room = self._restoring.no_room
 
     def follow_steps(self, stepped: int | None) -> None:
         """Move all expiry times to the wall clock as it is after steps of `stepped` seconds in all.
@@ -292,19 +308,32 @@ class Replay:
         if not seconds:
             return
         self._store.flush_at = moved(self._store.flush_at, seconds)
-        tables = (*self._store.tables, self._expired.table)
-        dated = [(table, key, entry) for table in tables for key, entry in table.items() if deadline_of(entry)]
-        for table, key, entry in dated:
-            if table.get(key) is entry:
-                self._change(key, deadline=moved(deadline_of(entry), seconds))
+        expired = self._expired.table
+        were_expired = [*expired], [*expired.values()]
+        for table in self._store.tables:  # one at a time, as this needs memory for each
+            for key, entry in zip([*table], [*table.values()], strict=True):
+                self._move(table, key, entry, seconds)
+        for key, entry in zip(*were_expired, strict=True):
+            self._move(expired, key, entry, seconds)
 
-    def apply_block(self, block: bytes, before: int) -> None:
-        """Check a block of complete lines and apply them. Raises ValueError at the first invalid record.
+    def _move(self, table: dict[bytes, Entry], key: bytes, entry: Entry, seconds: int) -> None:
+        """Move the deadline of an entry, if it has one and is still in this table."""
+        deadline = deadline_of(entry)
+        if deadline and table.get(key) is entry:
+            self._change(key, deadline=moved(deadline, seconds))
 
-        If a checksum or length is wrong, none is applied. before: the checksum of the record before, or UNCHAINED.
-        """
-        keys, entries = decode_block(block, before)
-        expired, put, now = self._expired.table, self._store.restore_live, self._store.clock.now
+    def apply_parsed(self, decoded: Callable[[], Lines]) -> None:
+        """Apply the records of a block. Raises ValueError at the first record of an unknown form."""
+        keys, entries = decoded()
+        for start in range(0, len(keys), HELD_AFTER_RECORDS):
+            end = start + HELD_AFTER_RECORDS
+            self._apply_some(keys[start:end], entries[start:end])
+            self._hold()
+        self.found.records += len(keys)
+
+    def _apply_some(self, keys: list[bytes], entries: list[bytes | None]) -> None:
+        """Apply keys with their entries, and the lines of other records."""
+        expired, put, now = self._expired.table, self._restoring.put, self._store.clock.now
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._apply(decode_line(key))
@@ -317,7 +346,6 @@ class Replay:
                 put(key, entry)
             else:
                 self._keep(key, entry)
-        self.found.records += len(keys)
 
     def _apply(self, record: Record) -> None:
         """Apply a record."""
@@ -328,7 +356,7 @@ class Replay:
             wire_bytes = pack(record.flags, record.value_bytes())
             self._keep(key, make_entry(key, wire_bytes, record.exp, record.cas, self._store.clock.now, record.state))
         elif op == "delete":
-            self._store.restore(record.key_bytes(), None)
+            self._restoring.remove(record.key_bytes())
             self._expired.remove(record.key_bytes())
         elif op == "touch":
             self._change(record.key_bytes(), deadline=record.exp)
@@ -344,12 +372,12 @@ class Replay:
     def _keep(self, key: bytes, entry: Entry) -> None:
         """Put an entry into the store, or among the expired ones."""
         if 0 < deadline_of(entry) <= self._store.clock.now:
-            self._store.restore(key, None)
+            self._restoring.remove(key)
             self._expired.put(key, entry)
             self.found.expired += 1
         else:
             self._expired.remove(key)
-            self._store.restore(key, entry)
+            self._restoring.put(key, entry)
 
     def _flush(self, at: int) -> None:
         """Replay a flush. One with a time waits again, even if that time has passed while no server ran.
@@ -364,6 +392,7 @@ class Replay:
             while self._store.free_some():
                 pass
             self._expired.clear()
+            self._restoring.flushed()
 
     def _change(
         self, key: bytes, deadline: int | None = None, cas: int | None = None, state: int | None = None

@@ -24,6 +24,9 @@ ACT_SECONDS = 0.5
 """The minimum time between two corrections, as a trim blocks every allocation."""
 LARGEST_TIME_PART = 1 / 50
 """The largest part of the time that corrections may take."""
+RESTORE_TIME_PART = 1 / 8
+RESTORE_TOLERATED_PART = 1 / 32
+"""The same while a journal is read: blocks of it take memory too, and items come faster than from clients."""
 LARGEST_RESERVE_PART = 1 / 2
 """The largest part of the limit that may be reserved for holes."""
 
@@ -125,14 +128,21 @@ class MemoryWatch(ServerThread):
         self._stop_asked.set()
         self.join()
 
+    def check_often(self) -> None:
+        """Do the same as `check` while a journal is read."""
+        self._check(RESTORE_TOLERATED_PART, 0, RESTORE_TIME_PART)
+
     def check(self) -> None:
         """Compare the memory of the items with the limit, and correct it if the deviation is not tolerated.
 
         The memory of others was measured at the last correction. If they have freed much since, the items seem to take
         less than they do, so that is corrected too.
         """
+        self._check(TOLERATED_PART, ACT_SECONDS, LARGEST_TIME_PART)
+
+    def _check(self, tolerated_part: float, act_seconds: float, time_part: float) -> None:
         store = self._store
-        limit, tolerated = store.limit_bytes, int(store.limit_bytes * TOLERATED_PART)
+        limit, tolerated = store.limit_bytes, int(store.limit_bytes * tolerated_part)
         taken = self._others.items_take()
         too_much = taken > limit + tolerated
         too_little = taken < limit - tolerated and store.reserved_bytes > 0
@@ -142,7 +152,7 @@ class MemoryWatch(ServerThread):
             return
         self._act(trims=too_much)
         ended = time.monotonic()
-        self._act_after = ended + max(ACT_SECONDS, (ended - began) / LARGEST_TIME_PART)
+        self._act_after = ended + max(act_seconds, (ended - began) * (1 / time_part - 1))
 
     def _act(self, trims: bool) -> None:
         """Trim the allocator, and reserve the part of the limit that the items' holes take.

@@ -175,7 +175,13 @@ class Server:
             from memcache_kv.journal.lifecycle import JournalLifecycle
 
             self._lifecycle = JournalLifecycle(
-                settings.journal, settings, self.store, self.log, self.stopping, self._thread_died
+                settings.journal,
+                settings,
+                self.store,
+                self.log,
+                self.stopping,
+                self.memory_watch.check_often,
+                self._thread_died,
             )
 
     @property

@@ -183,20 +183,22 @@ class Limits:
     def _is_over(self) -> bool:
         return self._evicts and self.used_bytes > self.target_bytes and self.items > 0
 
-    def fit(self) -> int:
-        """Apply the limits after a whole journal was restored; return the number of items removed.
+    @property
+    def room_bytes(self) -> int:
+        """The memory that items may take. Evictions begin before it is used up."""
+        return self.limit_bytes - self.reserved_bytes
 
-        The oldest items are removed, even if eviction is disabled, and do not count as evictions. No other thread may
-        use the store meanwhile.
+    @property
+    def now(self) -> int:
+        """The present unix time."""
+        return self._clock.now
+
+    def begin(self, has_evicted: bool) -> None:
+        """Hold the limits from the next write on, after a journal was restored.
+
+        has_evicted: whether items were left out, which the journal may still have.
         """
-        shards, before = self._shards, self.items
-        while (excess := self.used_bytes - self.target_bytes) > 0:
-            fullest = max(shards, key=lambda shard: shard.used_bytes)
-            fullest.drop_oldest(min(excess, max(1, fullest.used_bytes - self.target_bytes // len(shards))), 0)
-        while self.max_items and (excess := self.items - self.max_items) > 0:
-            longest = max(shards, key=lambda shard: len(shard.table))
-            longest.drop_oldest(0, min(excess, max(1, len(longest.table) - self.max_items // len(shards))))
-        dropped = before - self.items
-        self.has_evicted = self.has_evicted or dropped > 0
-        self.hold(b"")
-        return dropped
+        self.has_evicted = self.has_evicted or has_evicted
+        self._held_bytes = self.used_bytes
+        self.follow_pressure(self._held_bytes)
+        self._check_soon()

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, repeat
+from itertools import repeat
 
 from memcache_kv.store.entry import ENTRY_COST_BYTES, FETCHED, Entry, Item, deadline_of, wire_bytes_of
 from memcache_kv.store.garbage import cleared, emptied
@@ -183,21 +183,20 @@ class Shard:
             flushed, self.flushed = self.flushed, {}
             return cleared(flushed)
 
-    def drop_oldest(self, wanted_bytes: int, wanted_items: int) -> None:
-        """Remove the oldest items until so many bytes and items are gone. Used before there is an eviction order.
+    def next_to_leave_out(self, now: int) -> bytes | None:
+        """Remove the next key to evict from the eviction order, but not from the table. None if the order has none.
 
-        The table's own memory shrinks too. No other thread may read it meanwhile.
+        For a restoring store, which no other thread may use.
         """
-        target, count = self.used_bytes - wanted_bytes, 0
-        for key, entry in self.table.items():
-            if self.used_bytes <= target and count >= wanted_items:
-                break
-            self.used_bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
-            self.expiring -= deadline_of(entry) > 0
-            count += 1
-        kept = dict(islice(self.table.items(), count, None))
-        self.table.clear()
-        self.table.update(kept)
+        self._order_evictions_locked(is_under_pressure=True)
+        try:
+            return self.order.next_victim(self.table, now, b"")
+        except IndexError:  # nothing but places of removed keys was left
+            return None
+
+    def leave_out(self, key: bytes) -> None:
+        """Remove a key that `next_to_leave_out` returned. It does not count as evicted."""
+        self._take_locked(key)
 
     def order_evictions(self, is_under_pressure: bool) -> bool:
         """Start or stop keeping an eviction order. Takes the lock. Returns True if that was a change."""

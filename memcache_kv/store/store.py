@@ -33,6 +33,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 from memcache_kv.store.limits import Limits, choose_shards
+from memcache_kv.store.restoring import Restoring
 from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT, TURNS
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
@@ -493,31 +494,11 @@ class Store:
             self._wall_ahead = self.clock.wall_ahead
             log.follow_wall(self.clock.now, self._wall_ahead)
 
-    # Recovery, by one thread before the server runs: nothing is logged, and `fit` applies the limits at the end
+    # Recovery
 
-    def restore(self, key: bytes, entry: Entry | None) -> None:
-        """Restore a key from the journal: its entry, or (None) that it has none."""
-        shard = self.shards[hash(key) & self.mask]
-        if entry is None or 0 < deadline_of(entry) <= self.clock.now:
-            shard.remove_locked(key)
-        else:
-            shard.put_locked(key, entry)
-
-    def restore_live(self, key: bytes, entry: Entry) -> None:
-        """Restore an entry that has not expired: a faster `restore`."""
-        shard = self.shards[hash(key) & self.mask]
-        table = shard.table
-        if entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
-            table[key] = entry  # the common case, a faster `put_locked`: nothing to count here
-            shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
-        else:
-            shard.put_locked(key, entry)
-
-    def fit(self) -> int:
-        """Apply the limits after a whole journal was restored (`Limits.fit`); return the number of items removed."""
-        dropped = self._limits.fit()
-        self._follow_pressure()
-        return dropped
+    def restoring(self) -> Restoring:
+        """Return what puts a journal's items into this store, before any other thread uses it."""
+        return Restoring(self.shards, self._limits, self._follow_pressure)
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be `first`, which is above all ids given before a restart."""

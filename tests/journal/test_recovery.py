@@ -17,6 +17,7 @@ from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, Part, base_
 from memcache_kv.journal.record import (
     FORMAT_VERSION,
     Record,
+    Room,
     last_crc,
     line_of,
     mark_record,
@@ -24,9 +25,10 @@ from memcache_kv.journal.record import (
     put_key,
     set_line,
 )
-from memcache_kv.journal.recovery import ExpiredEntries, find_renewed_keys, survey
+from memcache_kv.journal.recovery import ExpiredEntries, survey
 from memcache_kv.store import Mode, Outcome, Store
-from memcache_kv.store.entry import STALE, pack
+from memcache_kv.store.entry import STALE, Entry, pack
+from memcache_kv.store.restoring import SLACK_PART, IsNeeded, Restoring
 from tests.fake_clock import FakeClock
 from tests.journal.history import History, Step, cut_copy_of, replay, shown, steps, two_record_steps
 from tests.journal.journals import (
@@ -388,11 +390,11 @@ def recovered(path: Path, store: Store) -> Recovered:
     return recover(path, SystemDisk(), manifest_in(path), store)
 
 
-@pytest.mark.parametrize("lapsed_bytes", [0, 10_000, recovery.EXPIRED_BYTES])
+@pytest.mark.parametrize("expired_bytes", [0, 10_000, recovery.EXPIRED_BYTES])
 def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
-    path: Path, monkeypatch: pytest.MonkeyPatch, lapsed_bytes: int
+    path: Path, monkeypatch: pytest.MonkeyPatch, expired_bytes: int
 ) -> None:
-    monkeypatch.setattr(recovery, "EXPIRED_BYTES", lapsed_bytes)
+    monkeypatch.setattr(recovery, "EXPIRED_BYTES", expired_bytes)
     touched = [b"touched%02d" % number for number in range(50)]
     lines = [expiring_line(key, STARTED + 10) for key in touched]
     lines += [expiring_line(b"%d" % number, STARTED + 10) for number in range(1000)]
@@ -407,62 +409,169 @@ def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
     assert (found.no_room, found.expired) == (0, 2001)
 
 
-def test_little_is_kept_of_what_has_expired_and_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "EXPIRED_BYTES", 10_000)
+def test_little_is_kept_of_what_has_expired_and_stays_so() -> None:
     asked = []
 
-    def find_renewed() -> set[bytes]:
-        asked.append(len(lapsed.table))
-        return {b"5", b"500"}
+    def is_needed(key: bytes, entry: Entry) -> bool:
+        asked.append(key)
+        return key in (b"5", b"500")
 
-    lapsed = ExpiredEntries(find_renewed)
+    expired = ExpiredEntries(is_needed, 10_000)
     for number in range(1000):
-        lapsed.put(b"%d" % number, pack(0, b"x" * 1000))
-        assert len(lapsed.table) < 11
-    assert set(lapsed.table) == {b"5", b"500"}
-    assert len(asked) == 1
+        expired.put(b"%d" % number, pack(0, b"x" * 1000))
+        assert len(expired.table) < 11
+    assert set(expired.table) == {b"5", b"500"}
+    assert len(asked) <= 1001, "most are asked for once"
 
 
-@pytest.mark.parametrize(
-    ("line", "given"),
-    [
-        (touch_line(b"k", STARTED + 1), {b"k"}),
-        (touch_line(b"k", 0), {b"k"}),
-        (touch_line(b"\xff\xfe", STARTED + 1), {b"\xff\xfe"}),
-        (line_of(put_key(mark_record(STARTED + 1, 0, STALE), b"k")), {b"k"}),
-        (touch_line(b"k", STARTED), set()),
-        (expiring_line(b"k", STARTED + 1), set()),
-        (line_of(put_key(Record("cas", cas=7), b"k")), set()),
-        (set_line(b'"op":"touch","key":"a"', 0, 0, 0, b'{"op":"touch","key":"k"}'), set()),
-        (touch_line(b"k", STARTED + 1)[:-1], set()),
-        (b'{"op":"touch","key":\n', set()),
-    ],
-)
-def test_which_keys_are_given_time_is_seen_in_their_lines(path: Path, line: bytes, given: set[bytes]) -> None:
-    make_journal(path, START + line)
-    assert find_renewed_keys(path, SystemDisk(), manifest_in(path), STARTED, None) == given
+def test_what_is_needed_may_take_any_room_and_is_looked_at_rarely() -> None:
+    needed = {b"%d" % number for number in range(500)}
+    asked = []
 
+    def is_needed(key: bytes, entry: Entry) -> bool:
+        asked.append(key)
+        return key in needed
 
-@pytest.mark.parametrize(("stepped", "given"), [(None, None), (60, set[bytes]())])
-def test_a_step_that_is_still_to_come_may_give_time_to_every_key(
-    path: Path, stepped: int | None, given: set[bytes] | None
-) -> None:
-    make_journal(path, START + line_of(Record("time", at=STARTED, stepped=60)))
-    assert find_renewed_keys(path, SystemDisk(), manifest_in(path), STARTED, stepped) == given
+    expired = ExpiredEntries(is_needed, 10_000)
+    for number in range(1000):
+        expired.put(b"%d" % number, pack(0, b"x" * 1000))
+    assert set(expired.table) == needed
+    assert len(asked) < 3000
+    expired.drop_oldest(expired.bytes - 3000)
+    assert [*expired.table] == [b"498", b"499"]
 
 
 # The room there is
 
 
+class WatchedStore(Store):
+    """A store that remembers how much its items took at most, as far as the replay's checks show."""
+
+    most_bytes = most_items = 0
+
+    def restoring(self) -> Restoring:
+        restoring = super().restoring()
+        hold = restoring.hold
+
+        def hold_and_look(is_needed: IsNeeded, other_bytes: int, other_items: int) -> None:
+            hold(is_needed, other_bytes, other_items)
+            self.most_bytes = max(self.most_bytes, self.used_bytes + other_bytes)
+            self.most_items = max(self.most_items, len(self) + other_items)
+
+        restoring.hold = hold_and_look  # type: ignore[method-assign, assignment]
+        return restoring
+
+
+@pytest.fixture
+def _checks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a replay check the limits after each record."""
+    monkeypatch.setattr(recovery, "HELD_AFTER_RECORDS", 1)
+
+
+ROOM_BYTES = 150_000
+MOST_BYTES = ROOM_BYTES + ROOM_BYTES // SLACK_PART
+KEYS = [b"%03d" % number for number in range(300)]
+
+
+def value_line(key: bytes) -> bytes:
+    return set_line(key, 0, 0, 0, b"x" * 1000)
+
+
+def delete_line(key: bytes) -> bytes:
+    return line_of(put_key(Record("delete"), key))
+
+
+@pytest.mark.usefixtures("_checks_often")
 @pytest.mark.parametrize("evicts", [True, False])
-def test_the_limit_holds_at_the_end_and_not_before(path: Path, evicts: bool) -> None:
-    keys = [b"%03d" % number for number in range(300)]
-    lines = [set_line(key, 0, 0, 0, b"x" * 1000) for key in keys]
-    lines += [line_of(put_key(Record("delete"), key)) for key in keys[100:]]
+def test_the_limit_holds_while_the_journal_is_read(path: Path, evicts: bool) -> None:
+    make_journal(path, START + b"".join(map(value_line, KEYS)) + b"".join(map(delete_line, KEYS[100:])))
+    store = WatchedStore(FakeClock(STARTED), limit_bytes=ROOM_BYTES, shards=2, evicts=evicts)
+    found = recovered(path, store)
+    assert store.most_bytes <= MOST_BYTES
+    assert set(shown(store)) <= set(KEYS[:100])
+    lost = 100 - len(store)
+    assert 0 < lost <= found.no_room <= lost + 20, "most of those that were deleted later are not counted"
+
+
+@pytest.mark.usefixtures("_checks_often")
+@pytest.mark.parametrize("evicts", [True, False])
+@pytest.mark.parametrize("room", [Room(ROOM_BYTES), Room(1 << 26, 100)])
+def test_what_fits_at_every_time_is_restored_as_a_whole(path: Path, room: Room, evicts: bool) -> None:
+    lines = []
+    for number, key in enumerate(KEYS):
+        lines += [delete_line(KEYS[number - 100])] * (number >= 100) + [value_line(key)]
     make_journal(path, START + b"".join(lines))
-    store = Store(FakeClock(STARTED), limit_bytes=150_000, shards=2, evicts=evicts)
+    store = WatchedStore(
+        FakeClock(STARTED), limit_bytes=room.limit_bytes, max_items=room.max_items, shards=2, evicts=evicts
+    )
     assert recovered(path, store).no_room == 0
-    assert set(shown(store)) == set(keys[:100])
+    assert set(shown(store)) == set(KEYS[200:])
+
+
+@pytest.mark.usefixtures("_checks_often")
+@pytest.mark.parametrize("room", [Room(ROOM_BYTES), Room(1 << 26, 100)])
+@pytest.mark.parametrize("exp", [0, STARTED + 1000])
+def test_what_is_touched_later_is_not_left_out_before_that(path: Path, room: Room, exp: int) -> None:
+    touched = KEYS[:20]
+    lines = [set_line(key, 0, STARTED + 10, 0, b"x" * 1000) for key in touched]
+    lines += [value_line(key) for key in KEYS[20:]]
+    lines += [touch_line(key, exp) for key in touched[:10]]
+    lines += [line_of(put_key(mark_record(exp, 0, STALE), key)) for key in touched[10:]]
+    make_journal(path, START + b"".join(lines))
+    for now in (STARTED, STARTED + 100):  # at the second time, they have all expired but for the touches
+        store = WatchedStore(FakeClock(now), limit_bytes=room.limit_bytes, max_items=room.max_items, shards=1)
+        found = recovered(path, store)
+        assert set(touched) <= set(shown(store))
+        assert found.no_room == 300 - len(store) > 0
+        assert store.most_bytes <= room.limit_bytes + room.limit_bytes // SLACK_PART
+        assert store.most_items <= 101 or not room.max_items
+
+
+@pytest.mark.usefixtures("_checks_often")
+def test_what_was_touched_for_the_last_time_is_left_out_as_others_are(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memcache_kv.journal.disk.BLOCK_BYTES", 512)
+    lines = [*map(value_line, KEYS[:20]), *(touch_line(key, 0) for key in KEYS[:20]), *map(value_line, KEYS[20:])]
+    make_journal(path, START + b"".join(lines))
+    store = Store(FakeClock(STARTED), max_items=100, shards=1)
+    recovered(path, store)
+    assert set(shown(store)) == set(KEYS[200:])
+
+
+@pytest.mark.usefixtures("_checks_often")
+def test_many_expired_values_take_none_of_the_room(path: Path) -> None:
+    lines = [*map(value_line, KEYS[:100])]
+    lines += [expiring_line(b"brief%d" % number, STARTED + 10) for number in range(1000)]
+    make_journal(path, START + b"".join(lines))
+    store = WatchedStore(FakeClock(STARTED + 100), limit_bytes=ROOM_BYTES, shards=1)
+    found = recovered(path, store)
+    assert set(shown(store)) == set(KEYS[:100])
+    assert (found.no_room, found.expired) == (0, 1000)
+    assert store.most_bytes <= MOST_BYTES
+
+
+@pytest.mark.usefixtures("_checks_often")
+def test_the_room_is_enough_when_the_clock_was_set_forward(path: Path) -> None:
+    lines = [expiring_line(b"brief%d" % number, STARTED + 10) for number in range(1000)]
+    lines += [expiring_line(key, STARTED + 50) for key in KEYS[:100]]
+    lines += [line_of(Record("time", at=STARTED + 80, stepped=60))]
+    make_journal(path, START + b"".join(lines))
+    store = WatchedStore(FakeClock(STARTED + 80), limit_bytes=ROOM_BYTES, shards=1)
+    found = recovered(path, store)
+    assert set(shown(store)) == set(KEYS[:100])
+    assert found.no_room == 0
+    assert store.most_bytes <= MOST_BYTES
+
+
+@pytest.mark.usefixtures("_checks_often")
+def test_a_flush_makes_room(path: Path) -> None:
+    lines = [*map(value_line, KEYS[:200]), line_of(Record("flush")), *map(value_line, KEYS[200:])]
+    make_journal(path, START + b"".join(lines))
+    store = WatchedStore(FakeClock(STARTED), limit_bytes=ROOM_BYTES, shards=2)
+    assert recovered(path, store).no_room == 0
+    assert set(shown(store)) == set(KEYS[200:])
+    assert store.most_bytes <= MOST_BYTES
 
 
 @pytest.mark.parametrize("evicts", [True, False])

@@ -238,6 +238,27 @@ def test_a_rewrite_that_is_asked_for_leaves_out_what_found_no_room(tmp_path: Pat
         assert server.found([*KEYS, b"new"]) == [*KEYS[200:], b"new"]
 
 
+def test_a_start_that_is_told_to_compact_leaves_out_what_found_no_room(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.set_all(KEYS)
+    with serving(tmp_path, max_items=100, compact=True) as server:
+        compactor = server.service.compactor
+        assert compactor is not None
+        wait_until(lambda: compactor.done > 0 and not compactor.running, "the journal is rewritten")
+        assert "; 200 items did not fit\n" in server.said
+        assert "stay in the journal" not in server.said
+        assert is_due(server)
+    with serving(tmp_path) as server:
+        assert server.found(KEYS) == KEYS[200:]
+
+
+def test_a_start_of_a_new_journal_may_be_told_to_compact(tmp_path: Path) -> None:
+    with serving(tmp_path, compact=True) as server:
+        server.set_all(KEYS)
+    with serving(tmp_path, compact=True) as server:
+        assert server.found(KEYS) == KEYS
+
+
 def test_a_cache_that_evicts_goes_on_rewriting_its_journal_after_a_restart(tmp_path: Path) -> None:
     with serving(tmp_path, max_items=100) as server:
         server.set_all(KEYS)

@@ -64,6 +64,7 @@ MEMCACHED = {
     "fsync": OURS,
     "compact-ratio": OURS,
     "keep": OURS,
+    "compact": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,

@@ -1,20 +1,18 @@
 """What an item, all items, and the number of items may take; and into how many shards they go."""
 
 import itertools
-import sys
 
 import pytest
 
 from memcache_kv.config.memcached_options import MIB
 from memcache_kv.store import Mode, Outcome, Store
-from memcache_kv.store.entry import make_entry, wire_bytes_of
 from memcache_kv.store.entry import pack as wire_bytes
 from memcache_kv.store.entry import value_of as value_in
+from memcache_kv.store.entry import wire_bytes_of
 from memcache_kv.store.limits import MAX_SHARDS, choose_shards
 from memcache_kv.store.store import ITEM_HEADER_BYTES
 from tests.fake_clock import FakeClock
 from tests.store.calls import cas_of, found, put
-from tests.store.test_model import check_accounting
 
 # Limits: one item
 
@@ -229,59 +227,3 @@ def test_a_store_spreads_keys_over_all_its_shards() -> None:
     for number in range(2000):
         put(store, b"key-%d" % number, b"v")
     assert all(len(table) > 40 for table in store.tables)
-
-
-# Limits: after a replay
-
-
-@pytest.mark.parametrize("shards", [1, 8])
-@pytest.mark.parametrize("evicts", [True, False])
-def test_the_oldest_of_a_replay_go_until_the_rest_fits(shards: int, evicts: bool) -> None:
-    clock = FakeClock()
-    store = Store(clock, limit_bytes=MIB, evicts=evicts, shards=shards)
-    for number in range(4000):
-        deadline = clock.now + 10 if number % 3 else 0
-        store.restore(b"%08d" % number, make_entry(b"%08d" % number, wire_bytes(0, b"x" * 1000), deadline))
-    assert store.used_bytes > 4 * MIB
-    dropped = store.fit()
-    assert dropped == 4000 - len(store)
-    assert MIB * 15 // 16 < store.used_bytes <= MIB
-    check_accounting(store)
-    for shard in store.shards:
-        kept = {int(key) for key in shard.table}
-        last = [number for number in range(4000) if store.shards[hash(b"%08d" % number) & store.mask] is shard]
-        assert kept == set(last[-len(kept) :])
-    assert sum(shard.evictions for shard in store.shards) == 0
-
-
-@pytest.mark.parametrize("evicts", [True, False])
-def test_a_replay_leaves_no_more_items_than_there_may_be(evicts: bool) -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, evicts=evicts, shards=4, max_items=100)
-    for number in range(1000):
-        store.restore_live(b"%08d" % number, wire_bytes(0, b"x"))
-    assert store.fit() == 900
-    assert len(store) == 100
-    check_accounting(store)
-
-
-def test_a_table_gives_back_the_room_of_what_a_replay_leaves_out() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
-    for number in range(50_000):
-        store.restore_live(b"%08d" % number, wire_bytes(0, b"x"))
-    before = sys.getsizeof(store.tables[0])
-    store.fit()
-    assert sys.getsizeof(store.tables[0]) < before / 4
-    assert store.tables[0] is store.shards[0].table
-
-
-def test_what_fits_stays_after_a_replay_and_evictions_begin_with_what_came_first() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
-    for number in range(800):
-        store.restore_live(b"%08d" % number, wire_bytes(0, b"x" * 1000))
-    assert store.fit() == 0
-    assert store.records_access
-    for number in range(800, 1000):
-        put(store, b"%08d" % number, b"x" * 1000)
-    gone = [number for number in range(1000) if store.get(b"%08d" % number) is None]
-    assert gone
-    assert gone == list(range(len(gone)))

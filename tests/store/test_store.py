@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from memcache_kv.store import Item, Mode, Outcome, Store
+from memcache_kv.store import Mode, Outcome, Store
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, value_of, wire_bytes_of
 from memcache_kv.store.entry import pack as wire_bytes
 from tests.commands.asking import add_to
@@ -520,14 +520,14 @@ def test_large_and_plain_values_are_kept_alike(store: Store) -> None:
         assert (len(store), store.used_bytes > size) == (1, True)
 
 
-def test_restoring_tells_nobody_and_drops_what_has_expired(clock: FakeClock) -> None:
+def test_restoring_is_not_logged(clock: FakeClock) -> None:
     log = HeardLog()
     store = Store(clock, log=log)
-    store.restore(b"a", wire_bytes(0, b"1"))
-    store.restore(b"b", wire_bytes(0, b"2"))
-    store.restore(b"b", None)
-    store.restore(b"absent", None)
+    restoring = store.restoring()
+    restoring.put(b"a", wire_bytes(0, b"1"))
+    restoring.put(b"b", wire_bytes(0, b"2"))
+    restoring.remove(b"b")
+    restoring.remove(b"absent")
+    restoring.finish()
     assert [key for key, _ in store.items()] == [b"a"]
     assert log.heard == []
-    store.restore(b"a", Item(wire_bytes(0, b"1"), deadline=clock.now))
-    assert list(store.items()) == []

@@ -60,7 +60,7 @@ class Snapshot(SystemDisk):
         return self._open[path][1]
 
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
-        """Read a file from its beginning to its length at the time of the snapshot, in blocks of about a megabyte."""
+        """Read a file from its beginning to its length at the time of the snapshot, in blocks."""
         fd, size = self._open[path]
         end = size if limit_bytes is None else min(size, limit_bytes)
         offset = 0
@@ -161,7 +161,7 @@ def read_records(
         )
     reader = JournalReader(snapshot.directory, snapshot, manifest)
     count, total_bytes = 0, reader.total_bytes
-    for records in reader.blocks(_records_of):
+    for records in reader.blocks(_records_of, lambda records: records):
         count += len(records)
         if progress is not None:
             progress(reader.read_bytes, total_bytes, count)
