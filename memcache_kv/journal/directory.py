@@ -183,7 +183,10 @@ def set_aside(directory: Path, disk: Disk, name: str) -> str:
 
 
 def has_no_records(directory: Path, disk: Disk, name: str) -> bool:
-    """Tell whether a file holds nothing but its start record, or a part of it. Raises OSError."""
+    """Tell whether a file holds nothing but its start record, or a part of it. Raises OSError.
+
+    A power loss may leave only the end of it, with zeros before that.
+    """
     data = b"".join(disk.read(directory / name, START_LIMIT_BYTES))
     line, feed, rest = data.partition(b"\n")
     if not feed:
@@ -191,7 +194,7 @@ def has_no_records(directory: Path, disk: Disk, name: str) -> bool:
     try:
         first = parse_line(line)
     except ValueError:
-        return False
+        return line.startswith(b"\0") and not rest
     return first.op == "start" and first.version <= FORMAT_VERSION and not rest
 
 

@@ -72,7 +72,7 @@ class Expectation:
         self._check_names(table, last_cas)
         found, flush_at = without_ids(table), _waiting(moment, self.now)
         set_backs = {before + set_back for before in self.found_set_backs}
-        least = self._least_position() if any(set_backs) else self.least
+        least = self._least_without_time() if self.most_set_back else self.least
         for moment in reversed(self.moments[least:]):
             if self._is(moment, found, flush_at, set_backs):
                 return
@@ -81,13 +81,15 @@ class Expectation:
             raise Violation(f"as after change {earlier[-1]}, and {self.least} had been promised")
         raise Violation(f"never was like this: {found}, flush at {flush_at}; the last was {self.moments[-1]}")
 
-    def _least_position(self) -> int:
-        """Return the number of the first moment at which the journal had no less than must be found.
+    def _least_without_time(self) -> int:
+        """Return the number of the last moment at which a client changed something, of those that must be found.
 
-        If the clock was set back, time that had passed without a record may seem not to have passed.
+        If the clock was set back, time that has passed since the last record of it may seem not to have passed.
         """
-        position = self.moments[self.least].position
-        return next(number for number, moment in enumerate(self.moments) if moment.position == position)
+        least = self.least
+        while self.moments[least].by_time:
+            least -= 1
+        return least
 
     def _is(self, moment: Moment, found: Visible, flush_at: int, set_backs: set[int]) -> bool:
         return any(self._is_exactly(moment.by_wall(seconds), found, flush_at) for seconds in set_backs)

@@ -20,7 +20,17 @@ from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry,
 from memcache_kv.store.writes import Write
 from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
-from tests.journal.crash_checks import Expectation, Inspection, Names, Started, Violation, begin, start, with_set_back
+from tests.journal.crash_checks import (
+    Expectation,
+    Inspection,
+    Names,
+    Started,
+    Violation,
+    begin,
+    start,
+    with_set_back,
+    without_ids,
+)
 from tests.journal.history import Moment, shown
 from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk
 
@@ -273,7 +283,8 @@ class CrashRun:
             return
         table = shown(self._store)
         self.names.note(table, self.chosen)
-        self.moments.append(Moment(self.journal.position, table, self._store.flush_at, self.clock.wall_ahead))
+        by_time = without_ids(self.moments[-1].seen_at(self.clock.now)) == without_ids(table)
+        self.moments.append(Moment(self.journal.position, table, self._store.flush_at, self.clock.wall_ahead, by_time))
         self.made_at.append(self.clock.seconds)
 
     def _write(self) -> None:
@@ -440,6 +451,7 @@ class CrashRun:
     def _start_once(self) -> None:
         clock = self.clock
         self.failed_at += clock.wall_ahead
+        self.made_at = [seconds + clock.wall_ahead for seconds in self.made_at]
         clock.begin_anew()
         self._started = started = start(self.disk, clock)
         if self.journal is not None:

@@ -50,6 +50,8 @@ class Moment:
     flush_at: int
     ahead: int = 0
     """How many seconds the wall clock was ahead of the store's clock, because it had been stepped."""
+    by_time: bool = False
+    """Whether nothing but expiry changed anything since the moment before it."""
 
     def by_wall(self, set_back: int = 0) -> Moment:
         """Return it with all times by the wall clock, as a start finds them that takes it to be set back so far."""
