@@ -82,18 +82,22 @@ class Writer:
 def kills(directory: Path, count: int, tell: Tell) -> Section:
     """Kill each server under each policy so many times."""
     section = Section(f"kill -9: {CLIENTS} clients, {IN_FLIGHT} writes in flight each", COLUMNS)
-    for policy, redis_policy in POLICIES.items():
-        starts: dict[str, Callable[[Path], Start]] = {OURS: lambda files, p=policy: ours(files, p)}
-        if redis_program():
-            starts[REDIS] = lambda files, p=redis_policy: redis(files, p)
-        for name, start in starts.items():
+    for policy in POLICIES:
+        for name, start in _starts(policy).items():
             with tempfile.TemporaryDirectory(prefix="durability.", dir=directory) as files:
                 row = _kill_often(start(Path(files) / "files"), Path(files) / "log", count, tell, f"{policy}, {name}")
                 section.rows.append((policy, name, count, *row))
     section.notes.append(
-        f"killed after {LOAD_SECONDS[0]} to {LOAD_SECONDS[1]} s; a rewrite was begun before some kills"
+        f"killed after {LOAD_SECONDS[0]:g} to {LOAD_SECONDS[1]:g} s of load, often during a rewrite (never: Redis' no)"
     )
     return section
+
+
+def _starts(policy: str) -> dict[str, Callable[[Path], Start]]:
+    starts: dict[str, Callable[[Path], Start]] = {OURS: lambda files: ours(files, policy)}
+    if redis_program():
+        starts[REDIS] = lambda files: redis(files, POLICIES[policy])
+    return starts
 
 
 def _kill_often(start: Start, log: Path, count: int, tell: Tell, what: str) -> tuple[int, int]:

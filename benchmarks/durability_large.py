@@ -32,7 +32,7 @@ class Content:
 def large_pairs(count: int) -> Iterator[tuple[bytes, bytes]]:
     """Make large values of text."""
     for number in range(count):
-        yield b"key-%d" % number, (b"%d " % number).ljust(VALUE_BYTES, b"value ")[:VALUE_BYTES]
+        yield b"key-%d" % number, (b"%d " % number).ljust(VALUE_BYTES, b"x")
 
 
 def large_replay(directory: Path, records: int, value_bytes: int, tell: Tell) -> Section:

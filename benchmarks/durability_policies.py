@@ -75,9 +75,7 @@ def policies(directory: Path, rounds: int, seconds: float, tell: Tell) -> Sectio
     section = Section(f"policies: {CONNECTIONS} connections, one request in flight each, half writes", POLICY_COLUMNS)
     for policy in REDIS_POLICIES:
         contenders = [Contender(name, start) for name, start in _starts(policy).items()]
-        samples = take_turns(
-            contenders, directory, rounds, seconds, WRITES, lambda text, p=policy: tell(f"{p}: {text}")
-        )
+        samples = take_turns(contenders, directory, rounds, seconds, WRITES, partial(_tell_policy, tell, policy))
         for name, own in samples.items():
             pairs = list(zip(own, samples[REDIS], strict=True)) if REDIS in samples and name != REDIS else []
             row: tuple[Figure, ...] = (
