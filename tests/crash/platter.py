@@ -122,11 +122,9 @@ class Platter:
         self._directory = bytes(directory)
         self._directory_syncs: list[Call] = []
         self._names: dict[str, WrittenFile] = {}
-        self._descriptors: dict[int, WrittenFile] = {}
 
     def follow(self, calls: Iterable[Call]) -> None:
         """Take in the calls of one process."""
-        self._descriptors.clear()
         for call in calls:
             if self._directory not in call.arguments or call.name in SENT.split(","):
                 continue
@@ -148,7 +146,6 @@ class Platter:
             file = WrittenFile()
             self.files.append(file)
             self._rename_to(NameChange(call, file, new=path.name))
-        self._descriptors[call.result] = file
 
     def _rename_to(self, change: NameChange) -> None:
         self._count(change.call)
@@ -186,10 +183,10 @@ class Platter:
     _fdatasync = _fsync
 
     def _file_of(self, call: Call) -> WrittenFile | None:
+        """Return the file that a call is about, by the name that it had when the call was entered."""
         match = DESCRIPTOR.match(call.arguments)
-        if match is None or not match[2].startswith(self._directory + b"/"):
-            return None
-        return self._descriptors[int(match[1])]
+        path = Path(match[2].decode()) if match else Path()
+        return self._names[path.name] if bytes(path.parent) == self._directory else None
 
     def are_names_durable(self, change: NameChange, at: int, names: Names) -> bool:
         """Tell whether a change of names is durable at a line of the trace."""

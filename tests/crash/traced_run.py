@@ -177,7 +177,9 @@ class TracedRun:
         for client in self._clients:
             turns = {key: iter(numbers) for key, numbers in of_key.items()}
             found[client] = [next(turns[key]) for key, _ in client.requests]
-            assert [self.records[number].request for number in found[client]] == client.requests
+            for number, request in zip(found[client], client.requests, strict=True):
+                there = self.records[number].request
+                assert there == request, f"record {number} is {there!r:.100}, and {request!r:.100} was sent"
             assert found[client] == sorted(found[client])
         assert sum(map(len, found.values())) == len(self.records)
         return found

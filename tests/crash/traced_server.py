@@ -84,7 +84,7 @@ class TracedServer:
     """A server on a journal, traced; `calls` returns what it did once it has ended."""
 
     def __init__(self, journal: Path, fsync: str, program: str = "", flags: tuple[str, ...] = ()) -> None:
-        self._trace = journal.with_name(f"{journal.name}.trace")
+        self._trace = journal.with_name(f"{journal.name}-{len(list(journal.parent.iterdir()))}.trace")
         python = (sys.executable, "-c", program) if program else (sys.executable, "-m", "memcache_kv")
         self.server = RunningServer(
             OURS,
@@ -94,7 +94,7 @@ class TracedServer:
 
     def calls(self, first_line: int = 0) -> list[Call]:
         """Wait until all is written of a server that has ended; return its calls."""
-        ended = re.compile(rb"^%d [\d.]+ \+\+\+ .*\+\+\+$" % self.server.pid, re.MULTILINE)
+        ended = re.compile(rb"^%d +[\d.]+ \+\+\+ .*\+\+\+$" % self.server.pid, re.MULTILINE)
         poll_until(lambda: ended.search(self._trace.read_bytes()[-2000:]) is not None, "the trace ends")
         return list(calls_in(self._trace.read_bytes(), first_line))
 
