@@ -2,7 +2,9 @@
 
 everysec: throughput with a journal synced every second, compared with none. always: throughput where each write is
 on disk before it is answered, and how many writes share an fsync. replay: how fast a start reads a million records.
-compaction: what clients notice while the journal is rewritten. Rounds alternate the servers; the figures are medians,
+compaction: what clients notice while the journal is rewritten. policies: throughput under each policy. slow: latencies
+while each fsync takes 50 ms longer. kills: acknowledged writes that are missing after kill -9. large: starts that read
+five million records, and two gigabytes of values. Rounds alternate the servers; the figures are medians,
 ratios are taken within a round. Load and server share the machine's cores.
 """
 
@@ -21,6 +23,9 @@ if not __package__:
 from rich.console import Console
 
 from benchmarks.durability_compaction import compaction
+from benchmarks.durability_kills import kills
+from benchmarks.durability_large import large_replay
+from benchmarks.durability_policies import policies, slow_syncs
 from benchmarks.durability_replay import replay
 from benchmarks.durability_report import Section, as_json, as_markdown
 from benchmarks.durability_rounds import Tell, always, everysec
@@ -30,7 +35,7 @@ from clients.local_server import ServerStartError
 
 EXAMPLES = """\
 examples:
-  python benchmarks/durability.py                        about 10 minutes
+  python benchmarks/durability.py                        about 20 minutes
   python benchmarks/durability.py --quick --only everysec,always
   REDIS_SERVER=/opt/redis/bin/redis-server python benchmarks/durability.py --directory /mnt/disk --json found.json"""
 
@@ -45,11 +50,22 @@ class Effort:
     """Of the replay, and items of the compaction."""
     replays: int
     before_seconds: float
-    """How long is looked at before a compaction."""
+    """How long the load is measured before a compaction."""
+    kills: int
+    """Of each server under each policy."""
+    large_records: int
+    large_bytes: int
+    """Of values, in the large replay."""
 
 
-FULL = Effort(rounds=5, seconds=4, records=1_000_000, replays=3, before_seconds=10)
-QUICK = Effort(rounds=1, seconds=2, records=100_000, replays=1, before_seconds=3)
+FULL = Effort(
+    rounds=5, seconds=4, records=1_000_000, replays=3, before_seconds=10,
+    kills=100, large_records=5_000_000, large_bytes=2_000_000_000,
+)  # fmt: skip
+QUICK = Effort(
+    rounds=1, seconds=2, records=100_000, replays=1, before_seconds=3,
+    kills=20, large_records=500_000, large_bytes=200_000_000,
+)  # fmt: skip
 
 Part = Callable[[Path, Effort, Tell], Section]
 
@@ -58,6 +74,10 @@ PARTS: dict[str, Part] = {
     "always": lambda directory, effort, tell: always(directory, effort.rounds, effort.seconds, tell),
     "replay": lambda directory, effort, tell: replay(directory, effort.replays, effort.records, tell),
     "compaction": lambda directory, effort, tell: compaction(directory, effort.records, effort.before_seconds, tell),
+    "policies": lambda directory, effort, tell: policies(directory, effort.rounds, effort.seconds, tell),
+    "slow": lambda directory, effort, tell: slow_syncs(directory, effort.seconds, tell),
+    "kills": lambda directory, effort, tell: kills(directory, effort.kills, tell),
+    "large": lambda directory, effort, tell: large_replay(directory, effort.large_records, effort.large_bytes, tell),
 }
 
 

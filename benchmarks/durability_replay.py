@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +30,8 @@ SAID = {
 }
 AOF_NAME = "appendonly.aof.1.incr.aof"
 RECORDS_AT_ONCE = 10_000
+LARGE_BYTES = 10_000
+"""Larger values are written one by one."""
 REWRITE_SECONDS = 300.0
 LOOK_SECONDS = 0.05
 
@@ -44,26 +46,30 @@ def pairs(count: int) -> Iterator[tuple[bytes, bytes]]:
         yield str(uuid.UUID(int=rng.getrandbits(128))).encode(), b"value of %026d" % number
 
 
-def write_journal(path: Path, count: int) -> None:
+Pairs = Callable[[int], Iterator[tuple[bytes, bytes]]]
+"""Makes so many keys and values."""
+
+
+def write_journal(path: Path, count: int, make: Pairs = pairs) -> None:
     """Write a journal that only stores, without a base."""
     directory = JournalDirectory(path)
     journal = Journal(directory, Fsync.NEVER, directory.open())
-    for number, (key, value) in enumerate(pairs(count)):
+    for number, (key, value) in enumerate(make(count)):
         journal.stored(key, 0, 0, 0, value)
-        if number % RECORDS_AT_ONCE == 0:
+        if number % RECORDS_AT_ONCE == 0 or len(value) > LARGE_BYTES:
             journal.step()
     journal.close()
     directory.close()
 
 
-def write_aof(path: Path, count: int) -> None:
+def write_aof(path: Path, count: int, make: Pairs = pairs) -> None:
     """Write Redis' files for the same, without a base."""
     files = path / "appendonlydir"
     files.mkdir(parents=True)
     with (files / AOF_NAME).open("wb") as file:
         file.write(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
-        every = pairs(count)
-        while batch := list(islice(every, RECORDS_AT_ONCE)):
+        every = make(count)
+        while batch := list(islice(every, RECORDS_AT_ONCE // 20)):
             file.writelines(b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(k), k, len(v), v) for k, v in batch)
     (files / "appendonly.aof.manifest").write_text(f"file {AOF_NAME} seq 1 type i\n")
 

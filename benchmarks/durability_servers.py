@@ -80,6 +80,8 @@ class Start:
     port_option: str
     syncs_file: Path | None = None
     """Where strace, if the server runs under it, writes a line for every fsync."""
+    preload: Path | None = None
+    """A library that the server loads before all others."""
 
 
 class ServerProcess:
@@ -95,6 +97,8 @@ class ServerProcess:
         self._log = log
         self._command = [*start.command, start.port_option, str(self.port)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if start.preload:
+            environment["LD_PRELOAD"] = str(start.preload)
         began = time.monotonic()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -122,6 +126,17 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def kill(self) -> None:
+        """End the server by SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that the process has occupied so far."""
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text(), re.MULTILINE)
+        assert found is not None
+        return int(found[1]) * 1024
 
     def said(self) -> str:
         """Return all that the server wrote."""

@@ -207,7 +207,10 @@ def set_aside(directory: Path, disk: Disk, name: str) -> str:
 
 
 def has_no_records(directory: Path, disk: Disk, name: str) -> bool:
-    """Tell whether a file holds nothing but its start record, or a part of it. Raises OSError."""
+    """Tell whether a file holds nothing but its start record, or a part of it. Raises OSError.
+
+    A power loss may leave only the end of it, with zeros before that.
+    """
     data = b"".join(disk.read(directory / name, START_LIMIT_BYTES))
     line, feed, rest = data.partition(b"\n")
     if not feed:

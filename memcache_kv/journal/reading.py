@@ -293,7 +293,7 @@ class JournalReader:
         if part is not self._manifest.parts[-1] or reader.offset == self._disk.size(reader.path):
             return
         head = self._disk.read_range(reader.path, 0, len(LINE_HEAD))
-        if not reader.offset and not LINE_HEAD.startswith(head):
+        if not reader.offset and not LINE_HEAD.startswith(head.rstrip(b"\0")):
             raise JournalCorrupt(f"{reader.path} is not a journal: its only line does not begin like a record")
         reader.is_unfinished = True
         raise reader.damaged("a record is not finished")

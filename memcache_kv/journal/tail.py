@@ -19,7 +19,7 @@ from pathlib import Path
 from memcache_kv.journal.claims import claims_behind
 from memcache_kv.journal.directory import set_aside
 from memcache_kv.journal.disk import BLOCK_BYTES, Disk, File, read_from, write_all
-from memcache_kv.journal.manifest import Manifest, Part
+from memcache_kv.journal.manifest import Manifest, Part, replace_manifest
 
 
 def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part, offset: int) -> bool:
@@ -51,7 +51,10 @@ class Tail:
         self.zeros = 0
         """How many of its bytes, all zero, were left out of the copy."""
         self._disk = disk
-        self._later = [later.name for later in manifest.increments[manifest.increments.index(part) + 1 :]]
+        at = manifest.increments.index(part) + 1
+        self._later = [later.name for later in manifest.increments[at:]]
+        self._manifest = manifest.up_to(part)
+        self._is_later_named = len(self._later) > manifest.unnamed
 
     def cut(self) -> None:
         """Copy the bytes to a file beside the journal, durably, then cut them off, and set the later files aside.
@@ -74,7 +77,11 @@ class Tail:
         self.is_cut = True
 
     def _set_aside(self) -> None:
-        """Rename the later files, unless that was done already."""
+        """Rename the later files, unless that was done already. First, see that no manifest names them any more."""
+        if self._is_later_named:
+            replace_manifest(self.path.parent, self._disk, self._manifest)
+            self._disk.sync_directory(self.path.parent)
+            self._is_later_named = False
         names = self._disk.names(self.path.parent)
         for name in self._later:
             if name in names:

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from memcache_kv.errors import JournalCorrupt, JournalError
-from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest, recover
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest, Recovered, recover
 from memcache_kv.store import Store
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
@@ -46,8 +46,9 @@ class Expectation:
     """What may be found.
 
     moments: what the store went through; least: the number of the first that may be found;
-    names: the ids that were given; fsync: how the journal goes on; now: the time of the start after the crash;
-    is_new: whether there may be no journal at all.
+    names: the ids that were given; fsync: how the journal goes on; now: the time of the start after the crash, by the
+    wall clock; is_new: whether there may be no journal at all; most_set_back: by how many seconds the wall clock was
+    set back in all; found_set_backs: how much of that starts may have recorded since.
     """
 
     moments: list[Moment]
@@ -56,22 +57,44 @@ class Expectation:
     fsync: Fsync
     now: float
     is_new: bool = False
+    most_set_back: int = 0
+    found_set_backs: frozenset[int] = frozenset([0])
 
-    def check(self, store: Store, last_cas: int) -> None:
-        """See that a recovered store is as it may be. Raises Violation."""
+    def check(self, store: Store, last_cas: int, set_back: int = 0) -> None:
+        """See that a recovered store is as it may be. Raises Violation.
+
+        set_back: by how many seconds the start has found the wall clock set back.
+        """
+        if set_back > self.most_set_back:
+            raise Violation(f"the clock is said to be set back by {set_back} s")
         moment = _moment(store)
         table = moment.seen_at(int(self.now))
         self._check_names(table, last_cas)
         found, flush_at = without_ids(table), _waiting(moment, self.now)
-        for moment in reversed(self.moments[self.least :]):
-            if self._is(moment, found, flush_at):
+        set_backs = {before + set_back for before in self.found_set_backs}
+        least = self._least_without_time() if self.most_set_back else self.least
+        for moment in reversed(self.moments[least:]):
+            if self._is(moment, found, flush_at, set_backs):
                 return
-        earlier = [number for number in range(self.least) if self._is(self.moments[number], found, flush_at)]
+        earlier = [number for number in range(least) if self._is(self.moments[number], found, flush_at, set_backs)]
         if earlier:
             raise Violation(f"as after change {earlier[-1]}, and {self.least} had been promised")
         raise Violation(f"never was like this: {found}, flush at {flush_at}; the last was {self.moments[-1]}")
 
-    def _is(self, moment: Moment, found: Visible, flush_at: int) -> bool:
+    def _least_without_time(self) -> int:
+        """Return the number of the last moment at which a client changed something, of those that must be found.
+
+        If the clock was set back, time that has passed since the last record of it may seem not to have passed.
+        """
+        least = self.least
+        while self.moments[least].by_time:
+            least -= 1
+        return least
+
+    def _is(self, moment: Moment, found: Visible, flush_at: int, set_backs: set[int]) -> bool:
+        return any(self._is_exactly(moment.by_wall(seconds), found, flush_at) for seconds in set_backs)
+
+    def _is_exactly(self, moment: Moment, found: Visible, flush_at: int) -> bool:
         return _waiting(moment, self.now) == flush_at and without_ids(moment.seen_at(int(self.now))) == found
 
     def _check_names(self, found: Visible, last_cas: int) -> None:
@@ -80,6 +103,11 @@ class Expectation:
                 raise Violation(f"the id {cas} belongs to {key!r} with {value!r}, of which no client was told it")
         if last_cas < self.names.highest and not self.is_new:
             raise Violation(f"the next run gives ids from {last_cas} on, and {self.names.highest} was given")
+
+
+def with_set_back(found: frozenset[int], seconds: int) -> frozenset[int]:
+    """Add what one more start has found, which it may have recorded."""
+    return found | {before + seconds for before in found}
 
 
 def _waiting(moment: Moment, now: float) -> int:
@@ -100,18 +128,20 @@ class Started:
     directory: JournalDirectory
     manifest: Manifest | None
     last_cas: int
+    stepped: int | None = None
+    set_back: int = 0
 
 
 def start(disk: SimulatedDisk, clock: FakeClock) -> Started:
     """Read the journal on a disk, as a server does that starts. Raises JournalError as it does."""
     directory = JournalDirectory(JOURNAL, disk)
     manifest = directory.open()
-    store, last_cas = Store(clock, shards=1), 0
+    store, last_cas, found = Store(clock, shards=1), 0, Recovered()
     if manifest is not None:
         found = recover(JOURNAL, disk, manifest, store)
         manifest, last_cas = found.manifest, found.next_run()
     store.start_cas_at(last_cas + 1)
-    return Started(store, directory, manifest, last_cas)
+    return Started(store, directory, manifest, last_cas, found.stepped, found.set_back)
 
 
 def begin(
@@ -129,7 +159,8 @@ def begin(
         started.manifest,
         started.last_cas,
         monotonic=monotonic,
-        unix_time=lambda: float(clock.now),
+        unix_time=lambda: float(clock.now + clock.wall_ahead),
+        stepped=started.stepped,
         keep=keep,
     )
     started.store.log = journal
@@ -176,9 +207,13 @@ class Inspection:
     def _go_on(self) -> None:
         """Serve with what was found, change something, and stop."""
         started = self._read(self._found, self._expected)
+        found_set_backs = with_set_back(self._after_power.found_set_backs, started.set_back)
+        self._after_power = replace(self._after_power, found_set_backs=found_set_backs)
         journal = begin(started, self._expected.fsync)
         moments = [_moment(started.store)]
-        self._after_power = replace(self._expected, moments=moments, least=0, is_new=False)
+        self._after_power = replace(
+            self._expected, moments=moments, least=0, is_new=False, most_set_back=0, found_set_backs=frozenset([0])
+        )
         started.store.new_second()
         started.store.put(b"after", pack(0, b"the crash"))
         moments.append(_moment(started.store))
@@ -198,7 +233,7 @@ class Inspection:
             raise Violation(f"can't start: {error}") from None
         if started.manifest is None and not expected.is_new:
             raise Violation("there is no journal any more")
-        expected.check(started.store, started.last_cas)
+        expected.check(started.store, started.last_cas, started.set_back)
         self._check_kept(started, expected)
         return started
 
@@ -215,7 +250,7 @@ class Inspection:
                 recover(JOURNAL, started.directory.disk, started.manifest.since(number), store)
             except JournalError as error:
                 raise Violation(f"a kept generation can't be read: {error}") from None
-            expected.check(store, started.last_cas)
+            expected.check(store, started.last_cas, started.set_back)
 
 
 def _moment(store: Store) -> Moment:

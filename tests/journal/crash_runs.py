@@ -20,7 +20,17 @@ from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry,
 from memcache_kv.store.writes import Write
 from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
-from tests.journal.crash_checks import Expectation, Inspection, Names, Started, Violation, begin, start
+from tests.journal.crash_checks import (
+    Expectation,
+    Inspection,
+    Names,
+    Started,
+    Violation,
+    begin,
+    start,
+    with_set_back,
+    without_ids,
+)
 from tests.journal.history import Moment, shown
 from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk
 
@@ -30,7 +40,9 @@ SLICE_SECONDS = 0.02
 PROMISE_SECONDS = 1.0
 """everysec: what is older than this is on disk."""
 LOSSES = (Loss.ORDERED, Loss.ANY_NAMES, Loss.ANY_NAMES, Loss.KILLED, Loss.PAGES, Loss.PAGES)
-WAITS_BEFORE_START = (0, 0, 0, 1, 2, 5, 2000)
+WAITS_BEFORE_START = (0, 0, 0, 1, 2, 5, 2000, -3, -500)
+"""By the wall clock: it may be set back while no server runs."""
+CLOCK_STEPS = (-4000, -900, -5, -1, 1, 5, 900, 4000)
 STEPS = (15, 45)
 MEANWHILE = 0.05
 """How often a worker changes something and appends it while another thread waits for an operation of the disk."""
@@ -42,6 +54,7 @@ WEIGHTS = {
     "a moment passes": 12,
     "journal steps": 20,
     "time passes": 4,
+    "set the clock": 2,
     "compact": 12,
     "give up the compaction": 1,
     "break the disk": 9,
@@ -77,6 +90,16 @@ class RunClock(FakeClock):
         self.seconds += seconds
         self.advance(int(self.seconds) - self.now)
         return self.tick()
+
+    @property
+    def wall_seconds(self) -> float:
+        """The time by the wall clock."""
+        return self.seconds + self.wall_ahead
+
+    def begin_anew(self) -> None:
+        """Be the clock of a new process, which begins by the wall clock."""
+        self.seconds, self.wall_ahead = self.wall_seconds, 0
+        self.now = int(self.seconds)
 
 
 @dataclass
@@ -134,6 +157,10 @@ class CrashRun:
         self._serial = 0
         self._is_serving = False
         """Whether a worker may change something."""
+        self._set_back = 0
+        """By how many seconds the wall clock was set back in all."""
+        self._found_set_backs = frozenset([0])
+        """How much of that the starts that are under way may have recorded."""
         self._lost_power = False
         """Whether the power has failed since the journal was last begun."""
         self._started: Started
@@ -182,9 +209,10 @@ class CrashRun:
         """Crash here, on a copy of the disk, and look into what is found."""
         loss = self.rng.choice(self.rig.losses)
         rng = Random(self.rng.random())
-        now = self.clock.seconds + rng.choice(WAITS_BEFORE_START)
-        after_power = self._expected(now, is_killed=False)
-        expected = self._expected(now, is_killed=True) if loss is Loss.KILLED else after_power
+        wait = rng.choice(WAITS_BEFORE_START)
+        now = self.clock.wall_seconds + wait
+        after_power = self._expected(now, False, max(0, -wait))
+        expected = self._expected(now, True, max(0, -wait)) if loss is Loss.KILLED else after_power
         inspection = Inspection(self.disk.left_by(loss, rng), expected, after_power, loss, rng)
         inspection.run()
         self._count(loss, inspection.starts)
@@ -201,9 +229,12 @@ class CrashRun:
         by["during a fault"] += self.disk.fault is not None and self.disk.fault.times > 0
         by["while changes are refused"] += self.journal is not None and self.journal.refuses
 
-    def _expected(self, now: float, is_killed: bool) -> Expectation:
-        least = self._least(is_killed)
-        return Expectation(self.moments, least, self.names, self.fsync, now, self.journal is None)
+    def _expected(self, now: float, is_killed: bool, set_back: int = 0) -> Expectation:
+        """Say what may be found at a time, by a wall clock that was set back so far since it was last set."""
+        least, most = self._least(is_killed), self._set_back + set_back
+        return Expectation(
+            self.moments, least, self.names, self.fsync, now, self.journal is None, most, self._found_set_backs
+        )
 
     def _least(self, is_killed: bool) -> int:
         """Return the number of the last moment that must not be lost."""
@@ -242,6 +273,7 @@ class CrashRun:
             "a moment passes": lambda: self._pass(self.rng.uniform(0, 0.3)),
             "journal steps": self._write,
             "time passes": lambda: self._pass(self.rng.uniform(0.5, 3)),
+            "set the clock": self._set_clock,
             "compact": self._compact,
             "give up the compaction": self._abandon,
             "break the disk": self._break,
@@ -256,7 +288,8 @@ class CrashRun:
             return
         table = shown(self._store)
         self.names.note(table, self.chosen)
-        self.moments.append(Moment(self.journal.position, table, self._store.flush_at))
+        by_time = without_ids(self.moments[-1].seen_at(self.clock.now)) == without_ids(table)
+        self.moments.append(Moment(self.journal.position, table, self._store.flush_at, self.clock.wall_ahead, by_time))
         self.made_at.append(self.clock.seconds)
 
     def _write(self) -> None:
@@ -271,6 +304,13 @@ class CrashRun:
                 self._store.new_second()
                 self._note()
             self._write()
+
+    def _set_clock(self) -> None:
+        """Step the wall clock, which a worker notices."""
+        step = self.rng.choice(CLOCK_STEPS)
+        self._set_back += max(0, -step)
+        self.clock.wall_ahead += step
+        self._store.new_second()
 
     def _change_and_append(self) -> None:
         """Change something, as a worker does before it replies."""
@@ -415,13 +455,18 @@ class CrashRun:
 
     def _start_once(self) -> None:
         clock = self.clock
+        self.failed_at += clock.wall_ahead
+        self.made_at = [seconds + clock.wall_ahead for seconds in self.made_at]
+        clock.begin_anew()
         self._started = started = start(self.disk, clock)
         if self.journal is not None:
-            self._expected(clock.seconds, is_killed=False).check(started.store, started.last_cas)
+            self._expected(clock.seconds, is_killed=False).check(started.store, started.last_cas, started.set_back)
+        self._found_set_backs = with_set_back(self._found_set_backs, started.set_back)
         journal = begin(started, self.fsync, self.rig.journal, lambda: clock.seconds, self.keep)
         self.journal, self._store, self.acknowledged, self._lost_power = journal, started.store, 0, False
         self.moments = [Moment(0, shown(started.store), started.store.flush_at)]
         self.made_at = [clock.seconds]
+        self._found_set_backs = frozenset([0])
         started.store.new_second()
         self._note()
         self._is_serving = True

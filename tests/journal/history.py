@@ -21,6 +21,7 @@ from memcache_kv.store.entry import (
     deadline_of,
     flags_of,
     make_entry,
+    moved,
     pack,
     state_of,
     value_of,
@@ -47,6 +48,18 @@ class Moment:
     position: int
     table: Visible
     flush_at: int
+    ahead: int = 0
+    """How many seconds the wall clock was ahead of the store's clock, because it had been stepped."""
+    by_time: bool = False
+    """Whether nothing but expiry changed anything since the moment before it."""
+
+    def by_wall(self, set_back: int = 0) -> Moment:
+        """Return it with all times by the wall clock, as a start finds them that takes it to be set back so far."""
+        seconds = self.ahead - set_back
+        if not seconds:
+            return self
+        table = {key: (*shown[:2], moved(shown[2], seconds), *shown[3:]) for key, shown in self.table.items()}
+        return Moment(self.position, table, moved(self.flush_at, seconds))
 
     def seen_at(self, now: int) -> Visible:
         """What is visible of it at a later time, when nothing happened in between but that time."""

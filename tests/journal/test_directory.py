@@ -139,7 +139,7 @@ def test_no_empty_journal_is_begun_beside_one_that_lost_its_manifest(tmp_path: P
     assert names_in(tmp_path) == {name}
 
 
-@pytest.mark.parametrize("content", [b"", START[:20], START, bytes(20) + START[20:]])
+@pytest.mark.parametrize("content", [b"", START[:20], START, bytes(99), bytes(64) + START[64:], bytes(20) + START[20:]])
 def test_a_first_start_that_a_crash_ended_early_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FIRST).write_bytes(content)
     (tmp_path / f"{MANIFEST_NAME}{TEMPORARY_SUFFIX}").write_bytes(b"{")

@@ -13,12 +13,22 @@ from memcache_kv.errors import JournalCorrupt
 from memcache_kv.journal import Fsync, JournalDirectory, Recovered, recover
 from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.disk import SystemDisk
-from memcache_kv.journal.manifest import increment_name
+from memcache_kv.journal.manifest import Part, increment_name
 from memcache_kv.journal.record import Record, last_crc, line_of, parse_line
 from memcache_kv.journal.tools.verify import verify
 from memcache_kv.store import Store
 from tests.fake_clock import FakeClock
-from tests.journal.journals import FIRST, STARTED, Run, chained, make_journal, manifest_in, names_in, records_in
+from tests.journal.journals import (
+    FIRST,
+    STARTED,
+    Run,
+    chained,
+    make_journal,
+    manifest_in,
+    names_in,
+    records_in,
+    write_manifest,
+)
 
 HOLE = 8
 """How many bytes of a record are zeros."""
@@ -158,6 +168,26 @@ def goes_on(path: Path, found: Recovered, keys: set[bytes]) -> None:
     run.close()
     assert read(path)[0] == keys | {b"new"}
     assert verify(path).is_sound
+
+
+@pytest.mark.parametrize("left", [b"", b'{"crc', b"so much of a long value"])
+def test_an_increment_whose_first_page_was_lost_is_set_aside(tmp_path: Path, left: bytes) -> None:
+    run = Run(tmp_path, Fsync.NEVER)
+    run.store(b"a")
+    run.step()
+    run.journal.rotate()
+    run.store(b"b")
+    run.close()
+    known = manifest_in(tmp_path)
+    write_manifest(tmp_path, replace(known, increments=(known.increments[0], Part(increment_name(2), 0))))
+    (tmp_path / increment_name(2)).write_bytes(bytes(4096) + left)
+    assert verify(tmp_path).is_sound
+    assert read(tmp_path)[0] == {b"a"}
+    assert f"{increment_name(2)}.unlisted" in names_in(tmp_path)
+    run = Run(tmp_path, Fsync.ALWAYS)  # as if the first start had been killed at once
+    run.store(b"new")
+    run.close()
+    assert read(tmp_path)[0] == {b"a", b"new"}
 
 
 def test_an_increment_that_was_not_named_yet_and_does_not_continue_the_one_before_is_set_aside(tmp_path: Path) -> None:

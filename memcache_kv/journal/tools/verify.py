@@ -286,7 +286,7 @@ def _without_records(snapshot: Snapshot, file: FileCheck, is_length_unknown: boo
         yield Damage(0, 0, "it has no record")
     elif file.unfinished_bytes:
         begun = snapshot.read_range(snapshot.directory / file.part.name, 0, len(LINE_HEAD))
-        if not LINE_HEAD.startswith(begun):
+        if not LINE_HEAD.startswith(begun.rstrip(b"\0")):
             yield Damage(0, file.bytes, "it is not a journal: its only line does not begin like a record")
 
 
