@@ -11,10 +11,10 @@ from memcache_kv.commands.delete import Deletion, delete
 from memcache_kv.commands.retrieve import fetch
 from memcache_kv.commands.store_value import store_value
 from memcache_kv.protocol.responder import Responder
-from memcache_kv.store.entry import STALE, Entry, pack, state_of, value_of, wire_bytes_of
+from memcache_kv.store.entry import LONGEST_KEY_BYTES, STALE, Entry, pack, state_of, value_of, wire_bytes_of
 from memcache_kv.store.writes import Mode, Outcome, Write
 
-LONGEST_WORD_BYTES = 256
+WORD_LIMIT_BYTES = LONGEST_KEY_BYTES
 """The longest key, and the longest value."""
 LARGEST_TTL = (1 << 31) - 1
 TTL_DIGITS = 10
@@ -25,19 +25,19 @@ DELETED = b"OK deleted"
 KEY_NOT_FOUND = b"ERROR key not found"
 EXISTS_REPLIES = (b"OK 0", b"OK 1")
 
-WORD = b"1 to %d printable ASCII characters without white space" % LONGEST_WORD_BYTES
-BAD_KEY = b"ERROR bad key; allowed: " + WORD
-BAD_VALUE = b"ERROR bad value; allowed: " + WORD
-BAD_TTL = b"ERROR bad ttl; allowed: seconds from 0 to %d, 0 for no limit" % LARGEST_TTL
+WORD = b"1 to %d printable ASCII characters without white space" % WORD_LIMIT_BYTES
+INVALID_KEY = b"ERROR bad key; allowed: " + WORD
+INVALID_VALUE = b"ERROR bad value; allowed: " + WORD
+INVALID_TTL = b"ERROR bad ttl; allowed: seconds from 0 to %d, 0 for no limit" % LARGEST_TTL
 STALE_VALUE = b"ERROR the value is stale; only memcached's protocols can read it"
 UNPRINTABLE_VALUE = b"ERROR the value has white space or is not printable ASCII; only memcached's protocols can read it"
 NO_MEMORY = b"ERROR out of memory; nothing is evicted, so something must be deleted first"
 NOT_SAVED = b"ERROR not saved, as the journal can't be written; allowed until it can: GET, EXISTS, QUIT"
 LOGIN_REQUIRED = b"ERROR authentication required"
 
-is_word = re.compile(rb"[!-~]{1,%d}" % LONGEST_WORD_BYTES).fullmatch
+is_word = re.compile(rb"[!-~]{1,%d}" % WORD_LIMIT_BYTES).fullmatch
 """Match a key or a value that the protocol can carry."""
-printable_value = re.compile(rb" \d+ \d+\r\n([!-~]{1,%d})\r\n" % LONGEST_WORD_BYTES).fullmatch
+printable_value = re.compile(rb" \d+ \d+\r\n([!-~]{1,%d})\r\n" % WORD_LIMIT_BYTES).fullmatch
 """Match the wire bytes of a value that the protocol can carry. The first group is the value."""
 
 
@@ -65,7 +65,7 @@ def carry_out(responder: Responder, line: bytes, allowed: CommandClass) -> bytes
     if len(words) not in command.counts:
         return b"ERROR wrong number of words; allowed: " + command.form
     if len(words) > 1 and not is_word(words[1]):
-        return BAD_KEY
+        return INVALID_KEY
     return command.carry_out(responder, words)
 
 
@@ -78,9 +78,9 @@ def put(responder: Responder, words: list[bytes]) -> bytes:
     """PUT key value [ttl]"""
     value, ttl = words[2], words[3] if len(words) > 3 else b"0"
     if not is_word(value):
-        return BAD_VALUE
+        return INVALID_VALUE
     if not ttl.isdigit() or len(ttl) > TTL_DIGITS or int(ttl) > LARGEST_TTL:
-        return BAD_TTL
+        return INVALID_TTL
     deadline = responder.store.clock.now + int(ttl) if int(ttl) else 0
     outcome, _ = store_value(responder, Write(Mode.SET, words[1], pack(0, value), deadline))
     return STORED if outcome is Outcome.STORED else NO_MEMORY
@@ -123,8 +123,8 @@ def value_reply(entry: Entry) -> bytes:
     value = value_of(wire_bytes_of(entry))
     if is_word(value):
         return b"OK " + value
-    if not 0 < len(value) <= LONGEST_WORD_BYTES:
-        return b"ERROR the value has %d bytes; this protocol carries 1 to %d" % (len(value), LONGEST_WORD_BYTES)
+    if not 0 < len(value) <= WORD_LIMIT_BYTES:
+        return b"ERROR the value has %d bytes; this protocol carries 1 to %d" % (len(value), WORD_LIMIT_BYTES)
     return UNPRINTABLE_VALUE
 
 

@@ -6,13 +6,13 @@ Requests in any other form take the general path (`framing.py`, `commands.py`), 
 from __future__ import annotations
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.protocol.line.commands import KEY_NOT_FOUND, LONGEST_WORD_BYTES, STORED, printable_value
+from memcache_kv.protocol.line.commands import KEY_NOT_FOUND, STORED, WORD_LIMIT_BYTES, printable_value
 from memcache_kv.protocol.session import Session
 from memcache_kv.store.entry import PLAIN, SPACE, expiring_end, wire_bytes_of
 
 LINE_BYTES = bytes(range(ord(" "), 127)) + b"\r\n"
 """The bytes of requests in their common form."""
-HEADS = tuple(b" 0 %d\r\n" % size for size in range(LONGEST_WORD_BYTES + 1))
+HEADS = tuple(b" 0 %d\r\n" % size for size in range(WORD_LIMIT_BYTES + 1))
 """The beginning of an entry, by the size of its value."""
 COMMON_TTL_DIGITS = 9
 """A ttl with at most this many digits gives a deadline that a small entry can hold."""
@@ -43,7 +43,7 @@ class LineFastPath(Session):
                         if store.records_access:
                             store.record_access(rest, entry)
                         out += (b"OK ", value[1], line_end)
-                    elif entry is None and (SPACE in rest or not 0 < len(rest) <= LONGEST_WORD_BYTES):
+                    elif entry is None and (SPACE in rest or not 0 < len(rest) <= WORD_LIMIT_BYTES):
                         break
                     elif (live := store.get(rest)) is None:
                         out.append(missed)
@@ -75,7 +75,7 @@ class LineFastPath(Session):
         key, _, rest = rest.partition(b" ")
         value, _, ttl = rest.partition(b" ")
         size = len(value)
-        if not 0 < len(key) <= LONGEST_WORD_BYTES or not 0 < size <= LONGEST_WORD_BYTES or not self.takes_small_sets:
+        if not 0 < len(key) <= WORD_LIMIT_BYTES or not 0 < size <= WORD_LIMIT_BYTES or not self.takes_small_sets:
             return False
         if not ttl:
             entry_end = b"\r\n"

@@ -91,7 +91,7 @@ class LineProtocol(LineFastPath):
             if monotonic() > self._turn_ends_at:
                 self._is_time_up(line[: line.find(b" ")].decode("ascii", "backslashreplace"))
                 break
-            if is_plain:
+            if is_plain and not self.closing:
                 done = self._run_common(lines, done, line_end)
         return done
 
