@@ -37,8 +37,6 @@ LOGIN_REQUIRED = b"ERROR authentication required"
 
 is_word = re.compile(rb"[!-~]{1,%d}" % WORD_LIMIT_BYTES).fullmatch
 """Match a key or a value that the protocol can carry."""
-printable_value = re.compile(rb" \d+ \d+\r\n([!-~]{1,%d})\r\n" % WORD_LIMIT_BYTES).fullmatch
-"""Match the wire bytes of a value that the protocol can carry. The first group is the value."""
 
 
 class LineCommand(NamedTuple):

@@ -6,9 +6,9 @@ Requests in any other form take the general path (`framing.py`, `commands.py`), 
 from __future__ import annotations
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.protocol.line.commands import KEY_NOT_FOUND, STORED, WORD_LIMIT_BYTES, printable_value
+from memcache_kv.protocol.line.commands import KEY_NOT_FOUND, STORED, WORD_LIMIT_BYTES, is_word
 from memcache_kv.protocol.session import Session
-from memcache_kv.store.entry import PLAIN, SPACE, expiring_end, wire_bytes_of
+from memcache_kv.store.entry import LINE_FEED, PLAIN, SPACE, expiring_end, value_of, wire_bytes_of
 
 LINE_BYTES = bytes(range(ord(" "), 127)) + b"\r\n"
 """The bytes of requests in their common form."""
@@ -29,7 +29,6 @@ class LineFastPath(Session):
         lines: printable ASCII and spaces only; line_end: what ends the replies. Returns how many lines are done.
         """
         gets = misses = puts = 0
-        missed, stored = KEY_NOT_FOUND + line_end, STORED + line_end
         out, store, tables, mask = self.out, self.store, self.store.tables, self.store.mask
         try:
             for line in lines[done:] if done else lines:
@@ -37,35 +36,37 @@ class LineFastPath(Session):
                 if command == b"GET":
                     entry = tables[hash(rest) & mask].get(rest)
                     if entry.__class__ is bytes and entry[-1] == PLAIN:
-                        value = printable_value(entry)
-                        if value is None:
-                            break
                         if store.records_access:
                             store.record_access(rest, entry)
-                        out += (b"OK ", value[1], line_end)
+                        value = entry[entry.find(LINE_FEED) + 1 : -2]
                     elif entry is None and (SPACE in rest or not 0 < len(rest) <= WORD_LIMIT_BYTES):
                         break
                     elif (live := store.get(rest)) is None:
-                        out.append(missed)
+                        out += (KEY_NOT_FOUND, line_end)
                         misses += 1
-                    elif live.__class__ is bytes and (value := printable_value(wire_bytes_of(live))) is not None:
-                        out += (b"OK ", value[1], line_end)
+                        continue
+                    elif live.__class__ is bytes:
+                        value = value_of(wire_bytes_of(live))
                     else:
                         break
+                    if not (value.isalnum() and len(value) <= WORD_LIMIT_BYTES) and is_word(value) is None:
+                        break
+                    out += (b"OK ", value, line_end)
                     gets += 1
                 elif command == b"PUT" and self._put(rest):
-                    out.append(stored)
+                    out += (STORED, line_end)
                     puts += 1
                 else:
                     break
         except WritesRejected:
             pass  # the general path raises it again and replies
         counters = self.counters
-        counters.cmd_get += gets
-        counters.get_hits += gets - misses
-        counters.get_misses += misses
+        if gets or misses:
+            counters.cmd_get += gets + misses
+            counters.get_hits += gets
+            counters.get_misses += misses
         counters.cmd_set += puts
-        return done + gets + puts
+        return done + gets + misses + puts
 
     def _put(self, rest: bytes) -> bool:
         """Store a value; rest: the words after the command. Return False, doing nothing, for another form.

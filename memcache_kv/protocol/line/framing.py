@@ -21,6 +21,7 @@ from memcache_kv.store.entry import LINE_FEED
 if TYPE_CHECKING:
     from memcache_kv.auth.users import Credentials
 
+CARRIAGE_RETURN = ord("\r")
 LONGEST_LINE_BYTES = 1024
 """The longest line without its line feed. The longest valid one has 529 bytes."""
 TOO_LONG = b"ERROR line too long; allowed: %d bytes" % LONGEST_LINE_BYTES
@@ -61,8 +62,9 @@ class LineProtocol(LineFastPath):
     def _run_lines(self, data: bytes, most: int) -> bool:
         """Carry out the lines in `data`, and at most so many; return whether the fast path carried out everything."""
         line_end, is_plain = b"\n", not data.translate(None, LINE_BYTES)
-        if b"\r" in data:
-            if data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+        if CARRIAGE_RETURN in data:
+            pairs = data.count(b"\r\n")
+            if data.count(b"\n") + data.count(b"\r") == 2 * pairs:
                 line_end = b"\r\n"
             else:
                 is_plain = False
