@@ -2,6 +2,7 @@
 
 Run as its own process, so that its work is not counted as the server's:
 python -m benchmarks.pipelined_load PORT SECONDS [--depth N] [--connections N] [--sets SHARE] [--meta] [--tls]
+[--line PORT]
 """
 
 from __future__ import annotations
@@ -100,6 +101,12 @@ META = Dialect(
     b"VA %d\r\n%b\r\n" % (len(VALUE), VALUE),
     b"HD\r\n",
 )
+LINE = Dialect(
+    b"GET k%07d\n",
+    b"PUT k%%07d %b\n" % VALUE,
+    b"OK %b\n" % VALUE,
+    b"OK stored\n",
+)
 
 
 def fill(port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -161,17 +168,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sets", type=float, default=0.1, metavar="SHARE", help="(default 0.1)")
     parser.add_argument("--tls", action="store_true", help="connect with TLS; any certificate will do")
     parser.add_argument("--meta", action="store_true", help="mg and ms instead of get and set")
+    parser.add_argument("--line", type=int, metavar="PORT", help="load the line protocol on this port of the server")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fill, load and print; return the exit status."""
     options = parse_arguments(arguments)
-    batches = make_batches(META if options.meta else CLASSIC, options.depth, options.sets)
+    dialect = LINE if options.line else META if options.meta else CLASSIC
+    batches = make_batches(dialect, options.depth, options.sets)
     tls = trusting_context() if options.tls else None
     fill(options.port, tls)
     try:
-        print(run(options.port, options.seconds, batches, options.connections, tls) * options.depth)
+        print(run(options.line or options.port, options.seconds, batches, options.connections, tls) * options.depth)
     except (OSError, UnexpectedReplyError) as error:
         print(f"the load broke off: {error}", file=sys.stderr)
         return 1

@@ -114,6 +114,7 @@ FORBIDDEN = {
     "protocol.text": {"memcache_kv.protocol.binary"},
     "protocol.meta": {"memcache_kv.protocol.binary", "memcache_kv.protocol.text"},
     "protocol.binary": {"memcache_kv.protocol.meta", "memcache_kv.protocol.text"},
+    "protocol.line": {"memcache_kv.protocol.binary", "memcache_kv.protocol.meta", "memcache_kv.protocol.text"},
     "server.connection": {"socketserver", "memcache_kv.server.worker"},
     "server.worker": {"socketserver", "memcache_kv.server.listener", "memcache_kv.server.server"},
 }

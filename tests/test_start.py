@@ -22,6 +22,9 @@ ON_REQUEST = {
     "memcache_kv.progress",
     "memcache_kv.auth.passwords",
     "memcache_kv.config.suboptions",
+    "memcache_kv.protocol.dialect",
+    "memcache_kv.protocol.line.framing",
+    "memcache_kv.protocol.text.simple",
     "memcache_kv.server.tls",
     "memcache_kv.server.udp",
     "_hashlib",
@@ -76,6 +79,8 @@ def test_a_plain_server_loads_none_of_what_is_for_single_flags() -> None:
         (("--journal", "{directory}/journal"), "memcache_kv.journal.lifecycle"),
         (("-Y", "{directory}/users"), "memcache_kv.auth.passwords"),
         (("--config", "{directory}/config"), "tomllib"),
+        (("--line-listen", "0"), "memcache_kv.protocol.line.framing"),
+        (("--simple-listen", "0"), "memcache_kv.protocol.text.simple"),
         (("-o", "track_sizes"), "memcache_kv.config.suboptions"),
     ],
 )

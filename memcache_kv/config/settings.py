@@ -37,6 +37,8 @@ CLASS_PREFIX = re.compile(r"(read|write|admin):(?=.*\D)")
 """What -l may put before all else to choose the highest class of commands. A port alone behind it makes it a host."""
 
 
+DEBUG_VERBOSITY = 2
+"""The number of -v that --debug stands for."""
 LEAST_CONNECTION_MEMORY_BYTES = 64 * MIB
 ITEMS_ON_THEIR_WAY = 4
 """How many of the largest items the connections can receive at the same time at least."""
@@ -79,6 +81,10 @@ class Settings(NamedTuple):
     udp_port: int = 0
     listen: tuple[str, ...] = ()
     """Addresses, each with or without a port. Empty means both loopback addresses, or none beside a unix socket."""
+    line_listen: tuple[str, ...] = ()
+    """Addresses for the line protocol."""
+    simple_listen: tuple[str, ...] = ()
+    """Addresses for the simple dialect of the text protocol."""
     unix_socket: Path | None = None
     unix_mask: int = 0o700
     enable_shutdown: bool = False
@@ -100,6 +106,8 @@ class Settings(NamedTuple):
     max_reqs_per_event: int = 1000
     napi_ids: int = 0
     verbose: int = 0
+    debug: bool = False
+    """Whether `verbose` is at least 2."""
     pidfile: Path | None = None
     backlog: int = 1024
     disable_flush_all: bool = False
@@ -309,6 +317,11 @@ OPTIONS: tuple[Option, ...] = (
            "(default: both loopback addresses, 127.0.0.1 and ::1)", "l", "ADDR", many=True),
     Option("unix-socket", "unix socket to listen on; turns TCP off unless -p or -l is given too", "s", "FILE", _path),
     Option("unix-mask", "access mask for the unix socket, in octal (default: 700)", "a", "MASK", _octal),
+    Option("line-listen", "also speak the line protocol (PUT, GET, DELETE, EXISTS, QUIT) on this port of the loopback "
+           "addresses, HOST:PORT, or path of a unix socket; prefixes as for -l; separate several by commas or repeat "
+           "the flag", metavar="ADDR", many=True),
+    Option("simple-listen", "the same for the simple dialect of the text protocol, in which a set needs no flags and "
+           "no expiry time", metavar="ADDR", many=True),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
     Option("daemon", "run as a daemon; the command returns once the server listens", "d", convert=_switch),
     Option("user", "switch to this user (only if started as root)", "u", "USER"),
@@ -324,6 +337,7 @@ OPTIONS: tuple[Option, ...] = (
            "get a turn (default: 1000)", "R", "NUM", _integer(1, 1 << 30, "the number of requests per event")),
     Option("verbose", "log connections; -vv also logs requests and replies; -vvv is the same as -vv", "v",
            convert=_integer(0, 9, "the verbosity")),
+    Option("debug", "log connections, requests and replies, as -vv does", convert=_switch),
     Option("pidfile", "write the process id to this file and lock it while the server runs", "P", "FILE", _path),
     Option("listen-backlog", "maximum number of connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
@@ -438,6 +452,8 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     if values.get("udp_port") and "port" not in values:
         values["port"] = values["udp_port"]
     values["detail_enabled"] = "stats_delimiter" in values
+    if values.get("debug"):
+        values["verbose"] = max(values.get("verbose", 0), DEBUG_VERBOSITY)
     if environ.get(PORT_FILE_VARIABLE):
         values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
     _add_login(values, environ)
@@ -476,7 +492,7 @@ def _check_together(settings: Settings) -> None:
             )
         if settings.udp_port:
             raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
-    for text in settings.listen:
+    for text in (*settings.listen, *settings.line_listen, *settings.simple_listen):
         _, address = split_class_prefix(text)
         if address.startswith(TLS_PREFIXES) and not settings.enable_ssl:
             raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)

@@ -1,4 +1,4 @@
-"""The class of every command of every protocol, and which commands a connection must check before it carries them out.
+"""The class of every command of memcached's protocols, and which commands a connection checks before it runs them.
 
 Most commands have one class. A few have a higher one in some forms: `stats reset`, or `mg` with a flag that changes the
 item. `class_in_text` and `class_in_binary` know these forms.

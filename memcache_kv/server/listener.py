@@ -24,6 +24,7 @@ from memcache_kv.threads import OnFault, ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
+    from memcache_kv.protocol.dialect import Dialect
     from memcache_kv.server.tls import TlsListener
 
 POLL_SECONDS = 0.25
@@ -31,7 +32,7 @@ POLL_SECONDS = 0.25
 NO_FILES_PAUSE_SECONDS = 0.05
 TOO_MANY_CONNECTIONS = b"ERROR Too many open connections\r\n"
 
-HandOver = Callable[[socket.socket, "CommandClass | None"], None]
+HandOver = Callable[[socket.socket, "CommandClass | None", "Dialect | None"], None]
 
 
 class Listener(socketserver.TCPServer):
@@ -73,8 +74,8 @@ class ListenerOptions(NamedTuple):
     """What all TCP and unix listeners of a server share.
 
     totals: the counts of connections; addresses: those by client address; hand_over: gives an accepted socket and its
-    listener's class to a worker; backlog: the number of clients that the system lets wait to be accepted; waits:
-    whether clients above the connection limit wait (no_maxconns_fast) instead of being rejected.
+    listener's class and dialect to a worker; backlog: the number of clients that the system lets wait to be accepted;
+    waits: whether clients above the connection limit wait (no_maxconns_fast) instead of being rejected.
     """
 
     totals: ConnectionTotals
@@ -85,12 +86,27 @@ class ListenerOptions(NamedTuple):
     waits: bool
 
 
+class ListenerTraits(NamedTuple):
+    """What is special about one listener.
+
+    tls_listener: puts TLS on accepted sockets, or None for no TLS; listener_class: the highest class of commands
+    allowed on this address, None if that is left to --admin-commands; dialect: the protocol of its connections, None if
+    the first byte of each decides which of memcached's it speaks.
+    """
+
+    tls_listener: TlsListener | None = None
+    listener_class: CommandClass | None = None
+    dialect: Dialect | None = None
+
+
+PLAIN_TRAITS = ListenerTraits()
+
+
 class MemcacheServer(Listener):
     """Listen on one TCP address and give each accepted socket to a worker.
 
-    address, family: as for `socket.bind`; options: what all listeners share; tls_listener: puts TLS on accepted
-    sockets, or None for no TLS; listener_class: the highest class of commands allowed on this address, None if that is
-    left to --admin-commands. Raises ListenError if the server can't listen on the address.
+    address, family: as for `socket.bind`; options: what all listeners share; traits: what is special about this one.
+    Raises ListenError if the server can't listen on the address.
 
     The constructor binds the address. `activate` lets clients connect and wait, and `start` accepts them. The thread
     uses only the listening socket, the totals and the workers' `adopt`.
@@ -103,12 +119,10 @@ class MemcacheServer(Listener):
         address: Any,
         family: int,
         options: ListenerOptions,
-        tls_listener: TlsListener | None = None,
-        listener_class: CommandClass | None = None,
+        traits: ListenerTraits = PLAIN_TRAITS,
     ) -> None:
         self.address_family = family
-        self.tls_listener = tls_listener
-        self.listener_class = listener_class
+        self.tls_listener, self.listener_class, self.dialect = traits
         self.log = options.log
         self.request_queue_size = options.backlog
         self._options = options
@@ -139,6 +153,11 @@ class MemcacheServer(Listener):
     def port(self) -> int:
         """The port that it listens on."""
         return int(self.server_address[1])
+
+    @property
+    def asks_for_login(self) -> bool:
+        """Whether its clients need a login where users are configured."""
+        return self.dialect is None or self.dialect.asks_for_login(self.listener_class)
 
     def status(self) -> ConnectionStatus:
         """Return the row of `stats conns` for the listening socket."""
@@ -186,7 +205,7 @@ class MemcacheServer(Listener):
         fd = request.fileno()
         try:
             secured = request if self.tls_listener is None else self.tls_listener.secure(request)
-            self._options.hand_over(secured, self.listener_class)
+            self._options.hand_over(secured, self.listener_class, self.dialect)
         except OSError:
             self._options.addresses.close(fd)
             self._options.totals.close()
@@ -214,16 +233,16 @@ class MemcacheServer(Listener):
 class UnixMemcacheServer(MemcacheServer):
     """Listen on a unix socket and give each accepted socket to a worker. Replace a socket file that is not in use.
 
-    path: the socket file; mask: its access mode, as -a gives it; options: what all listeners share. Raises ListenError
-    if the server can't listen there.
+    path: the socket file; mask: its access mode, as -a gives it; options, traits: as for `MemcacheServer`. Raises
+    ListenError if the server can't listen there.
     """
 
     allow_reuse_address = False
 
-    def __init__(self, path: Path, mask: int, options: ListenerOptions) -> None:
+    def __init__(self, path: Path, mask: int, options: ListenerOptions, traits: ListenerTraits = PLAIN_TRAITS) -> None:
         self._path = path
         self._mask = mask
-        super().__init__(str(path), socket.AF_UNIX, options)
+        super().__init__(str(path), socket.AF_UNIX, options, traits)
 
     @staticmethod
     def describe(address: Any) -> str:
@@ -247,6 +266,10 @@ class UnixMemcacheServer(MemcacheServer):
     def stop(self) -> None:
         """Stop accepting, close the socket and remove its file. Blocks until done."""
         super().stop()
+        self.remove_file()
+
+    def remove_file(self) -> None:
+        """Remove the socket file. To be called once the socket is closed."""
         self._path.unlink(missing_ok=True)
 
     def _remove_stale(self) -> None:

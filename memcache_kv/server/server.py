@@ -25,7 +25,7 @@ from memcache_kv.observe.watchers import Stream, Watchers
 from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
 from memcache_kv.server.addresses import AddressLimits, is_local
-from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
+from memcache_kv.server.listener import ListenerOptions, ListenerTraits, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
@@ -41,10 +41,13 @@ if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.journal.lifecycle import JournalLifecycle
     from memcache_kv.observe.audit import AuditLog
-    from memcache_kv.server.tls import Tls, TlsListener
+    from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
 
 LOOPBACKS = ("127.0.0.1", "::1")
+NO_PORT = -1
+"""The port of an address that has none, where one is required."""
 THREADS_WITHOUT_GIL = 2
 
 
@@ -170,6 +173,16 @@ class Server:
             from memcache_kv.observe.audit import AuditLog
 
             self._audit_log = AuditLog
+        self._dialects: list[tuple[Dialect, tuple[str, ...]]] = []
+        """The protocols with listeners of their own, and the addresses of these."""
+        if settings.line_listen:
+            from memcache_kv.protocol.line.framing import LINE
+
+            self._dialects.append((LINE, settings.line_listen))
+        if settings.simple_listen:
+            from memcache_kv.protocol.text.simple import SIMPLE
+
+            self._dialects.append((SIMPLE, settings.simple_listen))
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -203,13 +216,17 @@ class Server:
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses that the server listens on, each HOST:PORT or the path of a unix socket."""
-        return [listener.address for listener in self.listeners]
+        """The addresses with memcached's protocols, each HOST:PORT or the path of a unix socket."""
+        return self.addresses_of(None)
+
+    def addresses_of(self, dialect: str | None) -> list[str]:
+        """Return the addresses of the listeners of a dialect, by its name; None means memcached's protocols."""
+        return [each.address for each in self.listeners if (each.dialect and each.dialect.name) == dialect]
 
     @property
     def port(self) -> int:
-        """The first TCP port that the server listens on; 0 if there is none."""
-        return next((listener.port for listener in self.listeners if listener.port), 0)
+        """The first TCP port with memcached's protocols; 0 if there is none."""
+        return next((each.port for each in self.listeners if each.port and each.dialect is None), 0)
 
     def start(self) -> None:
         """Recover the items from the journal, start the threads and listen.
@@ -249,7 +266,8 @@ class Server:
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
         self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")
-        self.log.say(f"listening on {', '.join(self.addresses)}")
+        others = [f"{address} ({each.name})" for each, _ in self._dialects for address in self.addresses_of(each.name)]
+        self.log.say(f"listening on {', '.join([*self.addresses, *others])}")
 
     def reload(self) -> None:
         """Read the users file and the certificates again. If one can't be used, log that and keep the old ones.
@@ -330,8 +348,10 @@ class Server:
         """Yield a line for each port, like memcached: `TCP INET: 11211`."""
         for listener in self._all_listeners():
             if listener.address_family != socket.AF_UNIX:
+                dialect = listener.dialect if isinstance(listener, MemcacheServer) else None
+                what = listener.transport if dialect is None else dialect.name.upper()
                 family = "INET6" if listener.address_family == socket.AF_INET6 else "INET"
-                yield f"{listener.transport} {family}: {listener.port}"
+                yield f"{what} {family}: {listener.port}"
 
     def _bind_udp(self) -> None:
         """Listen for datagrams on the TCP addresses, except for those that require a client certificate.
@@ -344,7 +364,9 @@ class Server:
             self.log.say("warning: UDP is not encrypted, and not answered where a client's certificate is required")
         hosts = {}  # one UDP socket for all TCP ports of a host
         for listener in self.listeners:
-            if listener.port and not (listener.tls_listener and listener.tls_listener.requires_certificate):
+            if listener.dialect is not None or not listener.port:
+                continue
+            if not (listener.tls_listener and listener.tls_listener.requires_certificate):
                 hosts[listener.server_address[0]] = listener.address_family
         for host, family in hosts.items():
             self.udp_listeners.append(self._udp_server((host, self.settings.udp_port), family, self._new_context()))
@@ -386,8 +408,8 @@ class Server:
     def _evicted(self, key: bytes, entry: Entry, was_read: bool) -> None:
         self.watchers.evicted(key, entry, self.store.accessed_at(entry), was_read)
 
-    def _hand_over(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
-        next(self._turns).adopt(sock, listener_class)
+    def _hand_over(self, sock: socket.socket, listener_class: CommandClass | None, dialect: Dialect | None) -> None:
+        next(self._turns).adopt(sock, listener_class, dialect)
 
     def _connections(self, asking: int) -> Iterable[ConnectionStatus]:
         for listener in self._all_listeners():
@@ -401,73 +423,84 @@ class Server:
         settings = self.settings
         if settings.unix_socket is not None:
             self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._listener_options))
-            if not settings.port_given and not settings.listen:
-                return
         for text in settings.listen:
-            name, rest = split_class_prefix(text)
-            tls_listener, address = self._tls_listener(rest)
-            self._bind_to(
-                *split_address(address, settings.port), tls_listener, CommandClass[name.upper()] if name else None
+            traits, address = self._traits(text)
+            self._bind_to(*split_address(address, settings.port), traits)
+        if not settings.listen and (settings.unix_socket is None or settings.port_given):
+            self._bind_to_loopbacks(settings.port)
+        for dialect, texts in self._dialects:
+            for text in texts:
+                self._bind_dialect(dialect, text)
+
+    def _bind_dialect(self, dialect: Dialect, text: str) -> None:
+        """Listen on [HOST:]PORT, without a host on the loopback addresses, or on the path of a unix socket."""
+        traits, address = self._traits(text, dialect)
+        if "/" in address:
+            traits = traits._replace(tls_listener=None)
+            self.listeners.append(
+                UnixMemcacheServer(Path(address), self.settings.unix_mask, self._listener_options, traits)
             )
-        if not settings.listen:
-            self._bind_to_loopbacks()
+            return
+        host, port = split_address(f"localhost:{address}" if address.isdigit() else address, NO_PORT)
+        if port == NO_PORT:
+            raise ListenError(f"can't listen on {text} for the {dialect.name} protocol: write [HOST:]PORT or a path")
+        if address.isdigit():
+            self._bind_to_loopbacks(port, traits)
+        else:
+            self._bind_to(host, port, traits)
 
     def _open_to_strangers(self) -> list[str]:
         """Return the addresses beyond loopback whose clients need neither a login nor a certificate."""
-        if self._logins is not None:
-            return []
         return [
             listener.address
             for listener in self.listeners
             if not is_local(listener.server_address)
             and not (listener.tls_listener and listener.tls_listener.requires_certificate)
+            and not (self._logins is not None and listener.asks_for_login)
         ]
 
-    def _tls_listener(self, text: str = "") -> tuple[TlsListener | None, str]:
-        """Return the TLS mode of a listening address, None for no TLS, and the address without the prefix for it."""
-        return (None, text) if self.tls is None else self.tls.tls_listener(text)
+    def _traits(self, text: str, dialect: Dialect | None = None) -> tuple[ListenerTraits, str]:
+        """Return what the prefixes of a listening address say, and the address without them."""
+        name, rest = split_class_prefix(text)
+        tls_listener, address = (None, rest) if self.tls is None else self.tls.tls_listener(rest)
+        return ListenerTraits(tls_listener, CommandClass[name.upper()] if name else None, dialect), address
 
-    def _bind_to(
-        self, host: str, port: int, tls_listener: TlsListener | None, listener_class: CommandClass | None
-    ) -> None:
+    def _bind_to(self, host: str, port: int, traits: ListenerTraits) -> None:
         """Listen on every address of a host name."""
-        if port == 0 and self.port and not self.settings.port:
+        if port == 0 and self.port and not self.settings.port and traits.dialect is None:
             port = self.port  # one free port for all addresses
         try:
             found = socket.getaddrinfo(_plain(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (socket.gaierror, UnicodeError) as error:
             raise ListenError(f"can't listen on {host}: {getattr(error, 'strerror', error)}") from None
-        taken = [listener.server_address for listener in self.listeners]
+        taken = [listener.server_address for listener in self.listeners if listener.dialect == traits.dialect]
         for family, _, _, _, address in dict.fromkeys(found):
             if address not in taken:  # an address may be given twice, such as by an image and by its user
-                self._add_listener(address, family, tls_listener, listener_class)
+                self._add_listener(address, family, traits)
 
-    def _bind_to_loopbacks(self) -> None:
+    def _bind_to_loopbacks(self, port: int, traits: ListenerTraits | None = None) -> None:
         """Listen on both loopback addresses, as `localhost` may mean either. Without IPv6, one is enough."""
         first, second = LOOPBACKS
-        tls_listener, _ = self._tls_listener()
-        self._add_listener((first, self.settings.port), socket.AF_INET, tls_listener)
+        if traits is None:
+            traits, _ = self._traits("")
+        bound = self._add_listener((first, port), socket.AF_INET, traits)
         try:
-            self._add_listener((second, self.port), socket.AF_INET6, tls_listener)
+            self._add_listener((second, bound.port), socket.AF_INET6, traits)
         except ListenError as error:
-            if self.settings.port and socket.has_ipv6 and "in use" in str(error):
+            if port and socket.has_ipv6 and "in use" in str(error):
                 raise
             self.log.event(str(error))
 
-    def _add_listener(
-        self,
-        address: tuple[object, ...],
-        family: int,
-        tls_listener: TlsListener | None,
-        listener_class: CommandClass | None = None,
-    ) -> None:
-        self.listeners.append(MemcacheServer(address, family, self._listener_options, tls_listener, listener_class))
+    def _add_listener(self, address: tuple[object, ...], family: int, traits: ListenerTraits) -> MemcacheServer:
+        listener = MemcacheServer(address, family, self._listener_options, traits)
+        self.listeners.append(listener)
+        return listener
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():
             listener.server_close()
-        if self.settings.unix_socket is not None and self.listeners:
-            self.settings.unix_socket.unlink(missing_ok=True)
+            if isinstance(listener, UnixMemcacheServer):
+                listener.remove_file()
 
 
 def _plain(host: str) -> str | bytes:

@@ -90,7 +90,7 @@ class LoginThrottle:
 
     def secured(self, fd: int) -> None:
         """Record that a connection has completed its TLS handshake, or needs none."""
-        if self._logins is None:
+        if fd not in self.strangers:
             self._addresses.settled(fd)
 
     def admit(self, fd: int) -> None:

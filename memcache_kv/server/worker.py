@@ -47,6 +47,7 @@ from memcache_kv.threads import ServerThread
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
     from memcache_kv.compiled.turn import Held, Requests
+    from memcache_kv.protocol.dialect import Dialect
     from memcache_kv.server.tls import Tls
 
 IDLE_SECONDS = 1.0
@@ -114,7 +115,7 @@ class Worker(ServerThread):
             logins, context.log, self._table.by_fd, self.wake, self._addresses, context.settings.login_timeout
         )
         self._strangers = self._throttle.strangers
-        self._adopted: deque[tuple[socket.socket, CommandClass | None]] = deque()
+        self._adopted: deque[tuple[socket.socket, CommandClass | None, Dialect | None]] = deque()
         self._to_resume: deque[int] = deque()
         """The numbers of connections whose `resume` is due."""
         self._stopping = False
@@ -142,12 +143,15 @@ class Worker(ServerThread):
 
     # For other threads
 
-    def adopt(self, sock: socket.socket, listener_class: CommandClass | None = None) -> None:
+    def adopt(
+        self, sock: socket.socket, listener_class: CommandClass | None = None, dialect: Dialect | None = None
+    ) -> None:
         """Serve an accepted socket that is already counted in the totals. Returns at once.
 
         listener_class: the highest class of commands that its listener allows; None leaves that to --admin-commands.
+        dialect: its listener's protocol; None if the first byte decides which of memcached's it speaks.
         """
-        self._adopted.append((sock, listener_class))
+        self._adopted.append((sock, listener_class, dialect))
         self.wake()
 
     def wake(self) -> None:
@@ -466,7 +470,7 @@ class Worker(ServerThread):
 
     # Opening and closing connections
 
-    def _open(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
+    def _open(self, sock: socket.socket, listener_class: CommandClass | None, dialect: Dialect | None) -> None:
         """Begin to serve a new client; close its socket if the poller can't watch it."""
         fd = sock.fileno()
         try:
@@ -479,27 +483,35 @@ class Worker(ServerThread):
             sock.close()
             return
         set_tcp_options(sock)
-        users, settle, origin = (
-            self._throttle.attempts(sock),
-            partial(self._settle, fd),
-            origin_of(sock, listener_class),
-        )
-        undecided = Undecided(self.context, fd, users, settle, origin)
-        connection = Connection(sock, undecided, self._clock.now)
+        session = self._new_session(sock, listener_class, dialect)
+        connection = Connection(sock, session, self._clock.now)
         self._table.add(connection)
         self._watchers.opened(fd, connection.peer)
-        self._log_opened(connection)
+        self._log_opened(connection, dialect)
         if connection.state is HANDSHAKE:
             self._handshakes.start(connection)
         else:
             self._throttle.secured(fd)
 
-    def _log_opened(self, connection: Connection) -> None:
+    def _new_session(
+        self, sock: socket.socket, listener_class: CommandClass | None, dialect: Dialect | None
+    ) -> Session:
+        """Return the session of a new connection."""
+        fd, origin, throttle = sock.fileno(), origin_of(sock, listener_class), self._throttle
+        if dialect is None:
+            return Undecided(self.context, fd, throttle.attempts(sock), partial(self._settle, fd), origin)
+        users = throttle.attempts(sock) if dialect.asks_for_login(listener_class) else None
+        session = dialect.make(self.context, fd, users, origin)
+        self._limits.apply(session)
+        return session
+
+    def _log_opened(self, connection: Connection, dialect: Dialect | None) -> None:
         if self.context.log.verbosity == 0:
             return
         kind = KINDS[self.context.settings.binding_protocol]
+        opening = f"new {kind} client connection" if dialect is None else dialect.opening
         origin = f" from {address_text(connection.peer)}" if connection.peer else ""  # a unix socket has none
-        self.context.log.event(f"<{connection.fd} new {kind} client connection{origin}")
+        self.context.log.event(f"<{connection.fd} {opening}{origin}")
 
     def _settle(self, fd: int, protocol: Session) -> None:
         """Set a connection's protocol, once its first byte has decided which."""

@@ -22,6 +22,8 @@ from typing import TypeAlias
 
 KEY_LIMIT_BYTES = 250
 """The longest key, as in memcached."""
+LONGEST_KEY_BYTES = 256
+"""The longest key of any protocol: the line protocol's."""
 
 PLAIN_LIMIT_BYTES = 4096
 """Longer wire bytes are always held by an Item, so that replies from bytes are always small."""

@@ -35,6 +35,9 @@ EXAMPLES = [
     ("-U", "--udp-port", "11211", "udp_port", 11211),
     ("-l", "--listen", "127.0.0.1", "listen", ("127.0.0.1",)),
     ("-l", "--listen", "127.0.0.1:5,[::1]:6", "listen", ("127.0.0.1:5", "[::1]:6")),
+    ("", "--line-listen", "7171", "line_listen", ("7171",)),
+    ("", "--line-listen", "read:0.0.0.0:7171,/run/line.sock", "line_listen", ("read:0.0.0.0:7171", "/run/line.sock")),
+    ("", "--simple-listen", "[::1]:7172", "simple_listen", ("[::1]:7172",)),
     ("-s", "--unix-socket", "/tmp/x.sock", "unix_socket", Path("/tmp/x.sock")),
     ("-a", "--unix-mask", "666", "unix_mask", 0o666),
     ("-u", "--user", "nobody", "user", "nobody"),
@@ -99,7 +102,7 @@ switch = pytest.mark.parametrize(("short", "long", "field"), SWITCHES)
 
 def test_every_option_has_an_example() -> None:
     shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES}
-    shown |= {"--verbose", "--enable-sasl", "--debug-commands", "--memory-file"}
+    shown |= {"--verbose", "--debug", "--enable-sasl", "--debug-commands", "--memory-file"}
     assert shown == {f"--{option.name}" for option in OPTIONS}
 
 
@@ -110,6 +113,19 @@ def test_commands_for_tests_are_known_when_asked_for(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("debug-commands = true\n")
     assert load_settings({}, config, {}).debug_commands
+
+
+def test_debug_is_as_verbose_as_two_v(tmp_path: Path) -> None:
+    assert parse(["--debug"]).verbose == parse(["--debug", "-v"]).verbose == parse(["-vv"]).verbose == 2
+    assert parse(["--debug", "-vvv"]).verbose == 3
+    assert load_settings({}, None, {"MEMCACHE_KV_DEBUG": "1"}).verbose == 2
+    assert load_settings({}, None, {"MEMCACHE_KV_DEBUG": "0"}).verbose == 0
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--line-listen", "--simple-listen"])
+def test_an_address_with_a_tls_mode_needs_tls(flag: str) -> None:
+    with pytest.raises(ConfigError, match="'notls' option is valid only when SSL is enabled"):
+        parse([flag, "read:notls:127.0.0.1:7171"])
 
 
 def test_the_defaults_are_memcacheds() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from memcache_kv.auth.access import CommandClass
 from memcache_kv.observe.log import Log
+from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.server import listener as server_module
 from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer
@@ -31,7 +32,7 @@ class Guarded:
         self.server = MemcacheServer(("127.0.0.1", 0), socket.AF_INET, options)
         self.server.activate()
 
-    def refuse(self, sock: socket.socket, listener_class: CommandClass | None) -> None:
+    def refuse(self, sock: socket.socket, listener_class: CommandClass | None, dialect: Dialect | None) -> None:
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
     @property

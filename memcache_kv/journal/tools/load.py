@@ -16,7 +16,7 @@ from memcache_kv.journal.record import FORMAT_VERSION, set_line
 from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
 from memcache_kv.journal.tools.export import ExportedItem
 from memcache_kv.journal.tools.rewrite import NewPart, follows_of, start_line, swap, uninterrupted
-from memcache_kv.store.entry import KEY_LIMIT_BYTES, STALE, WON
+from memcache_kv.store.entry import KEY_LIMIT_BYTES, LONGEST_KEY_BYTES, STALE, WON
 
 SHOWN_REJECTIONS = 20
 FLAGS_LIMIT = 1 << 32
@@ -155,8 +155,8 @@ def exported_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
             yield Rejected(number, str(error))
             continue
         key = item.key_bytes()
-        if not 0 < len(key) <= KEY_LIMIT_BYTES:
-            yield Rejected(number, f"the key has {len(key)} bytes; 1 to {KEY_LIMIT_BYTES} are allowed")
+        if not 0 < len(key) <= LONGEST_KEY_BYTES:
+            yield Rejected(number, f"the key has {len(key)} bytes; 1 to {LONGEST_KEY_BYTES} are allowed")
         elif item.value is None and item.value64 is None:
             yield Rejected(number, "there is no value")
         elif not (0 <= item.flags < FLAGS_LIMIT and item.exp >= 0):

@@ -257,23 +257,30 @@ class TextProtocol(FastPath):
     def answer_keys(self) -> None:
         """Reply to as many keys of the current get as fit into the turn, with END after the last."""
         keys = list(islice(self._keys, multiget.KEYS_PER_TURN))
-        is_fast = self._find == self.store.get and not self.observers.takes_lines
-        reply = multiget.answer_keys(self, keys) if is_fast else None
-        if reply is None:
-            answered = self._answer_singly(keys)
-        else:
-            answered = len(keys)
-            self.out += [reply] if reply else []
-            self.turn_bytes += len(reply)
+        answered = self._answer_batch(keys)
         if answered < len(keys):
             self._keys = chain(keys[answered:], self._keys)
         elif len(keys) < multiget.KEYS_PER_TURN:
             self._more = None
-            self.observers.reply(self.fd, b"END")
-            self.out.append(b"END\r\n")
+            self._end_get()
             return
         self.paused = True
         self._more = self.answer_keys
+
+    def _end_get(self) -> None:
+        """Reply with the line after the last value of a get."""
+        self.observers.reply(self.fd, b"END")
+        self.out.append(b"END\r\n")
+
+    def _answer_batch(self, keys: list[bytes]) -> int:
+        """Reply to these keys, together if possible; return how many were done."""
+        is_fast = self._find == self.store.get and not self.observers.takes_lines
+        reply = multiget.answer_keys(self, keys) if is_fast else None
+        if reply is None:
+            return self._answer_singly(keys)
+        self.out += [reply] if reply else []
+        self.turn_bytes += len(reply)
+        return len(keys)
 
     def _answer_singly(self, keys: list[bytes]) -> int:
         """Reply to these keys one by one until the turn is used up; return how many were done."""
