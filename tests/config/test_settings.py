@@ -98,6 +98,7 @@ switch = pytest.mark.parametrize(("short", "long", "field"), SWITCHES)
 def test_every_option_has_an_example() -> None:
     shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES}
     shown |= {"--verbose", "--enable-sasl", "--debug-commands", "--memory-file"}
+    shown |= {"--verbose", "--enable-sasl", "--compact", "--memory-file"}
     assert shown == {f"--{option.name}" for option in OPTIONS}
 
 
