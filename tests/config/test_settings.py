@@ -94,6 +94,7 @@ SWITCHES = [
     ("-k", "--lock-memory", "lock_memory"),
     ("-L", "--enable-largepages", "enable_largepages"),
     ("-r", "--enable-coredumps", "enable_coredumps"),
+    ("--compact", "--compact", "compact"),
 ]
 
 example = pytest.mark.parametrize(("short", "long", "text", "field", "value"), EXAMPLES)
