@@ -397,8 +397,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("keep", "how many generations of the journal's files to keep after a rewrite, so that `memcache-kv journal "
            "restore` can return to times before it; 0: none (default: 1)", metavar="NUM",
            convert=_integer(0, 1000, "the number of kept generations")),
-    Option("compact", "rewrite the journal at once, without the items that do not fit (default: it is kept as it is if "
-           "items do not fit for which there was room before)", convert=_switch),
+    Option("compact", "rewrite the journal at once, without the items that do not fit; without this flag it is kept as it "
+           "is if items do not fit for which there was room before", convert=_switch),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "
