@@ -372,9 +372,11 @@ def test_a_killed_server_with_less_memory_keeps_within_it_and_the_rest_in_the_jo
         counted = re.search(line, program.said, re.M)
         assert counted is not None
         items, no_room = map(int, counted.groups())
-        assert (items > 60, items + no_room) == (True, len(KEYS))
+        assert items + no_room == len(KEYS)
         found = ask_program(program, get)
-        assert (found.count(b"HD\r\n"), found.count(b"EN\r\n")) == (items, no_room)
+        hits = found.count(b"HD\r\n")
+        assert 30 < hits <= items  # holes between items may cost the server some of them right after the start
+        assert hits + found.count(b"EN\r\n") == len(KEYS)
         assert ask_program(program, b"md %b\r\n" % KEYS[0]) == b"NF\r\n"
         program.kill()
     with Program(*common, "-m", "64") as program:
