@@ -11,7 +11,8 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.errors import JournalLost
@@ -23,6 +24,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.store.entry import moved
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
+from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
 
 ITEMS_AT_ONCE = 500 if ACCELERATED else 100
@@ -44,10 +46,33 @@ RECORD_OVERHEAD_BYTES = 100
 """The most that a record needs besides its key and value, if neither is written in base64."""
 
 
+class ItemSource(Protocol):
+    """What holds the live items for a new base; a Store is one."""
+
+    @property
+    def clock(self) -> Time:
+        """The clock by which they expire."""
+
+    @property
+    def flush_at(self) -> int:
+        """The unix time of a flush that waits; 0 if none does."""
+
+    @property
+    def shards(self) -> Iterable[Shard]:
+        """The tables of the items, which are read once, in order."""
+
+    @property
+    def used_bytes(self) -> int:
+        """The memory that all items take, if it is known."""
+
+    def __len__(self) -> int:
+        """Count the items that are known."""
+
+
 class Compaction:
     """One rewrite: `steps` does the work in slices, `discard` removes what an unfinished one left."""
 
-    def __init__(self, journal: Journal, store: Store) -> None:
+    def __init__(self, journal: Journal, store: ItemSource) -> None:
         self._journal = journal
         self._store = store
         self._files = journal.files

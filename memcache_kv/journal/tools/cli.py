@@ -12,14 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalError, JournalLocked, MemcacheKVError
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
-from memcache_kv.journal.manifest import MANIFEST_NAME, number_of
+from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, number_of
 from memcache_kv.journal.ownership import disk_for
-from memcache_kv.journal.recovery import Progress, recover
-from memcache_kv.journal.tools.export import export_lines, load_store, new_store, output_file
+from memcache_kv.journal.recovery import Progress, survey
+from memcache_kv.journal.tools.division import DividedItems, DividedJournal
+from memcache_kv.journal.tools.export import export_lines, output_file
 from memcache_kv.journal.tools.load import Loaded, Source, exported_items, load, text_items
 from memcache_kv.journal.tools.memcached_source import MemcachedSource
 from memcache_kv.journal.tools.repair import Plan, carry_out, make_plan
@@ -32,7 +34,7 @@ from memcache_kv.journal.tools.report import (
     verification_as_json,
 )
 from memcache_kv.journal.tools.restore import local_time, preview, rewind
-from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
+from memcache_kv.journal.tools.snapshot import Snapshot, present_manifest, take_snapshot
 from memcache_kv.journal.tools.statistics import statistics
 from memcache_kv.journal.tools.verify import has_parts, verify
 from memcache_kv.journal.writer import Journal
@@ -52,7 +54,9 @@ JOURNAL_EPILOG = """exit status:
   3    a server uses the journal; stop it first
   130  interrupted; the journal is unchanged
 
-verify, stats and export only read, and may run while a server writes the journal. Stop the server before the others."""
+verify, stats and export only read, and may run while a server writes the journal. Stop the server before the others.
+stats, export and compact need little memory; of a journal above 16 MB they make temporary files as long as the journal,
+in the directory that TMPDIR names (default: /tmp)."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -232,35 +236,40 @@ def run_compact(options: argparse.Namespace) -> int:
     with _stopped_journal(options.directory) as directory:
         manifest = directory.open() or present_manifest(options.directory)
         _say_notes(directory)
-        store = new_store()
-        with _progress(options, "reading") as progress:
-            found = recover(directory.path, directory.disk, manifest, store, progress)
-        journal = Journal(
-            directory, Fsync.NEVER, found.manifest, found.next_run(), room=found.room, stepped=found.stepped
-        )
-        before = journal.files.total_bytes
-        work = Compaction(journal, store)
-        try:
+        with _progress(options, "checking") as progress:
+            found = survey(directory.path, directory.disk, manifest, Clock().now, progress)
+        with _divided(directory.path, found.manifest or manifest, options) as divided:
+            journal = Journal(
+                directory, Fsync.NEVER, found.manifest, found.next_run(), room=found.room, stepped=found.stepped
+            )
+            before = journal.files.total_bytes
             with _progress(options, "compacting", "items") as progress:
-                for _ in work.steps():
-                    progress(work.items, len(store), work.items)
-        finally:
-            work.discard()
-            journal.close()
+                work = Compaction(journal, DividedItems(divided, progress))
+                try:
+                    for _ in work.steps():
+                        pass
+                finally:
+                    work.discard()
+                    journal.close()
     after = journal.files.total_bytes
     say(f"{work.items:,} items: {before:,} bytes before, {after:,} now")
     return OK
 
 
+def _divided(directory: Path, manifest: Manifest, options: argparse.Namespace) -> DividedJournal:
+    with Snapshot(directory, manifest) as snapshot, _progress(options, "reading") as progress:
+        return DividedJournal(snapshot, progress=progress)
+
+
 def run_export(options: argparse.Namespace) -> int:
     """Write all items as JSON, and return the exit status."""
-    with _progress(options, "reading") as progress:
-        store = load_store(options.directory, progress)
-    with _output(options) as file, _progress(options, "exporting", "items") as progress:
-        for number, line in enumerate(export_lines(store), 1):
+    with _progress(options, "reading") as progress, take_snapshot(options.directory) as snapshot:
+        divided = DividedJournal(snapshot, progress=progress)
+    with divided, _output(options) as file, _progress(options, "exporting", "items") as progress:
+        for number, line in enumerate(export_lines(divided.items()), 1):
             file.write(line)
             if not number % 1000:
-                progress(number, len(store), number)
+                progress(divided.shares_read, divided.shares, number)
     return OK
 
 

@@ -138,23 +138,36 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
     raise JournalError(f"the files of the journal in {directory} keep changing; try again")
 
 
-def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterator[tuple[bool, list[Record]]]:
-    """Yield the records of all files in the order of a start, in batches, each with whether it is in the base.
+def read_blocks(snapshot: Snapshot, apply: Callable[[bytes, int], object]) -> Iterator[int]:
+    """Read all files in the order of a start, and yield after each block how many bytes were read.
 
-    A tail that a start would cut off is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
+    apply: called as by `JournalReader.blocks`. A tail that a start would cut off is skipped. Raises JournalCorrupt,
+    with the file and the offset, for other damage.
     """
-    for name in snapshot.missing:
-        raise JournalCorrupt(
-            f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
-            f"with `memcache-kv journal repair {snapshot.directory}`"
-        )
-    reader = JournalReader(snapshot.directory, snapshot, snapshot.manifest)
+    reader = _reader_of(snapshot)
+    for _ in reader.blocks(apply):
+        yield reader.read_bytes
+
+
+def read_records(snapshot: Snapshot, progress: Progress | None = None) -> Iterator[tuple[bool, list[Record]]]:
+    """Yield the records of all files as `read_blocks` reads them, in batches, each with whether it is in the base."""
+    reader = _reader_of(snapshot)
     count = 0
     for records in reader.blocks(_records_of):
         count += len(records)
         if progress is not None:
             progress(reader.read_bytes, snapshot.total_bytes, count)
         yield reader.is_in_base, records
+
+
+def _reader_of(snapshot: Snapshot) -> JournalReader:
+    """Return the reader of a journal whose files are all there. Raises JournalCorrupt."""
+    for name in snapshot.missing:
+        raise JournalCorrupt(
+            f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
+            f"with `memcache-kv journal repair {snapshot.directory}`"
+        )
+    return JournalReader(snapshot.directory, snapshot, snapshot.manifest)
 
 
 def _records_of(block: bytes, before: int) -> list[Record]:

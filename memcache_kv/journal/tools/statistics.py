@@ -6,12 +6,11 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memcache_kv.journal.record import entry_line
-from memcache_kv.journal.recovery import Progress, Replay
-from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.record import Record, entry_line
+from memcache_kv.journal.recovery import Progress
+from memcache_kv.journal.tools.division import DividedJournal
 from memcache_kv.journal.tools.record_times import RecordTimes
-from memcache_kv.journal.tools.snapshot import Snapshot, read_records, take_snapshot
-from memcache_kv.store.store import Store
+from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
 
 LAST_FLUSHES = 10
 
@@ -67,14 +66,13 @@ def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | No
     delimiter: ends a key's prefix. Raises JournalError.
     """
     found = Statistics(directory)
-    store = new_store()
+    counted = _RecordCounts(found)
     with take_snapshot(directory) as snapshot:
         found.files = {part.name: _bytes_of(snapshot, part.name, part.bytes) for part in snapshot.manifest.parts}
-        replay = Replay(store)
-        _count_records(found, snapshot, replay, progress)
-        replay.finish()
-    store.new_second()  # carry out a flush that is due, as a server does at its start
-    _count_items(found, store, delimiter)
+        divided = DividedJournal(snapshot, counted.follow, progress)
+    with divided:
+        counted.finish(divided.plain_sets)
+        _count_items(found, divided, delimiter)
     return found
 
 
@@ -83,24 +81,34 @@ def _bytes_of(snapshot: Snapshot, name: str, listed: int) -> int:
     return snapshot.size(snapshot.directory / name) if is_last and name not in snapshot.missing else listed
 
 
-def _count_records(found: Statistics, snapshot: Snapshot, replay: Replay, progress: Progress | None) -> None:
-    record_times = RecordTimes()
-    runs = set()
-    for _, records in read_records(snapshot, progress):
-        replay.apply(records)
-        for record in records:
-            found.records[record.op] += 1
-            record_times.follow(record)
-            if record.op == "start":
-                runs.add(record.cas)
-            elif record.op == "flush" and not record.at:
-                found.last_flushes.append(record_times.last)
-    found.runs = len(runs)
-    found.first_at, found.last_at, found.rewind_at = record_times.first, record_times.last, record_times.rewind
+class _RecordCounts:
+    """Counts records, by what they are and when they were written."""
+
+    def __init__(self, found: Statistics) -> None:
+        self._found = found
+        self._times = RecordTimes()
+        self._runs: set[int] = set()
+
+    def follow(self, record: Record) -> None:
+        """Count a record."""
+        self._found.records[record.op] += 1
+        self._times.follow(record)
+        if record.op == "start":
+            self._runs.add(record.cas)
+        elif record.op == "flush" and not record.at:
+            self._found.last_flushes.append(self._times.last)
+
+    def finish(self, plain_sets: int) -> None:
+        """Add the `set` records that `follow` was not called with, and set the totals."""
+        found, times = self._found, self._times
+        if plain_sets:
+            found.records["set"] += plain_sets
+        found.runs = len(self._runs)
+        found.first_at, found.last_at, found.rewind_at = times.first, times.last, times.rewind
 
 
-def _count_items(found: Statistics, store: Store, delimiter: bytes) -> None:
-    for key, entry in store.items():
+def _count_items(found: Statistics, divided: DividedJournal, delimiter: bytes) -> None:
+    for key, entry in divided.items():
         size = len(entry_line(key, entry))
         found.live_items += 1
         found.live_bytes += size
