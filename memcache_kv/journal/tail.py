@@ -19,14 +19,15 @@ from pathlib import Path
 from zlib import crc32
 
 from memcache_kv.journal.directory import set_aside
-from memcache_kv.journal.disk import BLOCK_BYTES, Disk, File, read_from, write_all
+from memcache_kv.journal.disk import BLOCK_BYTES, Disk, File, blocks_with_data, write_all
 from memcache_kv.journal.manifest import Manifest, Part
 from memcache_kv.journal.record import stated_crc
 
 _CLAIM = re.compile(
-    rb'(?<=\n)\{"crc":"([0-9a-f]{8})","len":[0-9]++,("op":"time",[^\n]{0,200}?"synced":([0-9]++)[^\n]*+)\n'
+    rb'\n\{"crc":"([0-9a-f]{8})","len":[0-9]++,("op":"time",[^\n]{0,200}?"synced":([0-9]++)[^\n]*+)(?=\n)'
 )
-"""A record of time that says how much of the file was on disk, behind another line."""
+"""A record of time that says how much of the file was on disk, with the end of the line before. It begins with fixed
+bytes, which are found fast."""
 LINE_START_BYTES = 32
 """So much of a long line is kept in memory: its checksum is there."""
 
@@ -46,14 +47,14 @@ def _claims_behind(disk: Disk, path: Path, offset: int, size: int) -> Iterator[i
     beginning, which is on disk as a whole before the file is used, so damage before it is no tail either.
     """
     context = b""
-    for block in read_from(disk, path, offset, size):
-        data = context + block
+    for at, block in blocks_with_data(disk, path, offset, size):
+        data = (context if at == offset else b"\0") + block
         for match in _CLAIM.finditer(data):
-            previous = data.rfind(b"\n", 0, match.start() - 1) + 1
+            previous = data.rfind(b"\n", 0, match.start()) + 1
             stated = _stated(data[previous : previous + LINE_START_BYTES])
             if stated is not None and crc32(match[2], stated) == int(match[1], 16):
                 yield int(match[3])
-        context = _context(data)
+        context, offset = _context(data), at + len(block)
 
 
 def _context(data: bytes) -> bytes:
@@ -139,12 +140,12 @@ class Tail:
 
     def _copy_blocks(self, kept: File) -> None:
         self.lines = self.zeros = 0
-        for block in read_from(self._disk, self.path, self.offset, self.offset + self.bytes):
-            if len(block) == BLOCK_BYTES and block.count(0) == BLOCK_BYTES:
-                self.zeros += BLOCK_BYTES
-            else:
-                self.lines += block.count(b"\n")
-                write_all(kept, block)
+        copied_bytes = 0
+        for _, block in blocks_with_data(self._disk, self.path, self.offset, self.offset + self.bytes):
+            self.lines += block.count(b"\n")
+            write_all(kept, block)
+            copied_bytes += len(block)
+        self.zeros = self.bytes - copied_bytes
 
     def in_words(self) -> str:
         """Return a line for the log about what was cut off."""

@@ -11,7 +11,7 @@ from typing import Self
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.directory import is_manifest_lost
-from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk
+from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk, data_in
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.reading import JournalReader
 from memcache_kv.journal.record import UNCHAINED, Record, check_line, decode_line
@@ -68,6 +68,10 @@ class Snapshot(SystemDisk):
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces)
+
+    def data_at(self, path: Path, offset: int) -> int:
+        """Return where the first byte from an offset on is that is not in a hole, or the file's length."""
+        return data_in(self._open[path][0], offset)
 
     def lines_end(self, path: Path) -> int:
         """Return the offset after the last line feed of a file."""
