@@ -22,6 +22,7 @@ from memcache_kv.journal.ownership import disk_for
 from memcache_kv.journal.recovery import Progress, survey
 from memcache_kv.journal.tools.division import DividedItems, DividedJournal
 from memcache_kv.journal.tools.export import export_lines, output_file
+from memcache_kv.journal.tools.hard_links import link_journal
 from memcache_kv.journal.tools.load import Loaded, Source, exported_items, load, text_items
 from memcache_kv.journal.tools.memcached_source import MemcachedSource
 from memcache_kv.journal.tools.repair import Plan, carry_out, make_plan
@@ -54,7 +55,8 @@ JOURNAL_EPILOG = """exit status:
   3    a server uses the journal; stop it first
   130  interrupted; the journal is unchanged
 
-verify, stats and export only read, and may run while a server writes the journal. Stop the server before the others.
+verify, stats, export and snapshot only read, and may run while a server writes the journal. Stop the server before the
+others.
 stats, export and compact need little memory; of a journal above 16 MB they make temporary files as long as the journal,
 in the directory that TMPDIR names (default: /tmp)."""
 
@@ -126,6 +128,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("compact", run_compact, "rewrite the journal so that it holds only the live items")
     command = add("export", run_export, "write all live items, one JSON object per line")
     command.add_argument("--output", metavar="FILE", type=Path, help="write to this file (default: standard output)")
+    command = add("snapshot", run_snapshot, "copy the journal as it is now into another directory, by hard links")
+    command.add_argument(
+        "target", metavar="TARGET", type=Path, help="the directory to make; it may exist if it is empty"
+    )
     _add_sources(add("load", run_load, "add items to a journal, or create one; if it fails, nothing is added"))
     command = add("restore", run_restore, "return to an earlier state; without --yes only show what would change")
     command.add_argument(
@@ -297,6 +303,19 @@ def _is_standard_output(path: Path) -> bool:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):
         return False
+
+
+def run_snapshot(options: argparse.Namespace) -> int:
+    """Copy a journal by hard links, and return the exit status."""
+    made = link_journal(options.directory, options.target, disk_for(options.directory))
+    say(f"{options.target}: {made.linked:,} files linked, {made.linked_bytes:,} bytes; {made.copied_bytes:,} copied")
+    if made.unlinkable:
+        _complain(
+            f"{made.unlinkable:,} closed files had to be copied: {options.target} is on another file system, or hard "
+            "links are not allowed there",
+            OK,
+        )
+    return OK
 
 
 def run_load(options: argparse.Namespace) -> int:

@@ -69,6 +69,10 @@ class Snapshot(SystemDisk):
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces)
 
+    def is_at(self, path: Path, other: Path) -> bool:
+        """Tell whether the file that was at a path is now at another one. Raises OSError."""
+        return os.path.samestat(os.fstat(self._open[path][0]), other.stat())
+
     def data_at(self, path: Path, offset: int) -> int:
         """Return where the first byte from an offset on is that is not in a hole, or the file's length."""
         return data_in(self._open[path][0], offset)
