@@ -97,11 +97,12 @@ class Compaction:
         JournalLost when another process may use the directory.
         """
         self._check_space()
-        self._number = self._journal.rotate()
-        self.replaced_bytes = self._files.closed_bytes
-        self._wall_ahead = ahead = self._journal.rotated_ahead
+        with self._journal.files_lock:  # another thread may rotate too
+            self._number = self._journal.rotate()
+            self.replaced_bytes = self._files.closed_bytes
+            self._wall_ahead = ahead = self._journal.rotated_ahead
+            follows = self._journal.rotated_follows
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        follows = self._journal.rotated_follows
         self._write_line(self._journal.start_line(follows=follows, stepped=self._journal.stepped(ahead)))
         if self._store.flush_at:
             self._write_line(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))

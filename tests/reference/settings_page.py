@@ -63,6 +63,8 @@ MEMCACHED = {
     "journal": OURS,
     "fsync": OURS,
     "compact-ratio": OURS,
+    "on-rotate": OURS,
+    "rotate-seconds": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,
