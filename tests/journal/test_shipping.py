@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -193,12 +194,12 @@ def test_increments_with_writes_are_closed_regularly_and_others_are_not(first: F
         poll_until(lambda: len(first.journal.files.closed) == 2, "the next one too")
 
 
-def acknowledged_until_killed(server: Program, standby: Path, kill_after: Callable[[], bool]) -> list[float]:
+def acknowledged_until_killed(server: Program, is_over: Callable[[], bool]) -> list[float]:
     """Store keys one after the other until the server is killed, and return when each was acknowledged."""
     moments: list[float] = []
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         replies = connection.makefile("rb")
-        while not kill_after():
+        while not is_over():
             connection.sendall(b"set key%d 0 0 5\r\nvalue\r\n" % len(moments))
             assert replies.readline() == b"STORED\r\n"
             moments.append(time.monotonic())
@@ -206,18 +207,41 @@ def acknowledged_until_killed(server: Program, standby: Path, kill_after: Callab
     return moments
 
 
-def test_a_standby_that_starts_after_a_kill_lacks_only_the_last_writes(tmp_path: Path) -> None:
-    standby = tmp_path / "standby"
-    standby.mkdir()
-    flags = ("--rotate-seconds", "1", "--on-rotate", SHIP.format(standby))
-    with Program("-p", "0", "-l", "127.0.0.1", "--journal", str(tmp_path / "journal"), *flags) as server:
-        moments = acknowledged_until_killed(server, standby, has_shipped(standby, "increment-000003.jsonl"))
+def missing_after_a_kill(path: Path, rotate_seconds: int, command: str, is_over: Callable[[Path], bool]) -> float:
+    """Kill a server that ships, start from what was shipped, and return how many seconds of writes are missing."""
+    standby = path / "standby"
+    standby.mkdir(parents=True)
+    flags = ("--rotate-seconds", str(rotate_seconds), "--on-rotate", command.format(standby))
+    with Program("-p", "0", "-l", "127.0.0.1", "--journal", str(path / "journal"), *flags) as server:
+        moments = acknowledged_until_killed(server, lambda: is_over(standby))
     keys = keys_of(standby)
     assert keys == {b"key%d" % number for number in range(len(keys))}, "not the first writes"
     assert 0 < len(keys) <= len(moments)
-    missing = len(moments) - len(keys)
     seconds = moments[-1] - moments[len(keys) - 1]
-    print(f"{missing} of {len(moments)} acknowledged writes are missing, those of the last {seconds:.2f} s")
+    print(f"{len(moments) - len(keys)} of {len(moments)} writes are missing, those of the last {seconds:.2f} s")
+    return seconds
+
+
+def test_a_standby_that_starts_after_a_kill_lacks_only_the_last_writes(tmp_path: Path) -> None:
+    standby = tmp_path / "standby"
+    missing_after_a_kill(tmp_path, 1, SHIP, lambda path: has_shipped(path, "increment-000003.jsonl")())
     with Program("-p", "0", "-l", "127.0.0.1", "--journal", str(standby)) as second:
         assert second.ask(b"get key0\r\n").startswith(b"VALUE key0")
         assert second.end(signal.SIGINT) == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("rotate_seconds", "kills"), [(1, 20), (10, 5)])
+def test_how_much_a_standby_lacks_after_kills_at_random(tmp_path: Path, rotate_seconds: int, kills: int) -> None:
+    """Only the last writes are missing, each time. `-rP` prints the figures of docs/howto/backup.md."""
+    assert shutil.which("rsync"), "Debian has it in rsync"
+    found = []
+    for number in range(kills):
+        kill_at = time.monotonic() + rotate_seconds * (2 + Random(number).random()) + 2
+        found.append(
+            missing_after_a_kill(
+                tmp_path / str(number), rotate_seconds, 'rsync -a "$MEMCACHE_KV_CLOSED_FILE" {}/',
+                lambda _: time.monotonic() >= kill_at,  # noqa: B023  (called before the next round)
+            )
+        )  # fmt: skip
+    print(f"every {rotate_seconds} s, {kills} kills: median {sorted(found)[kills // 2]:.1f} s, most {max(found):.1f} s")
