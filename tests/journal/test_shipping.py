@@ -16,6 +16,7 @@ import pytest
 
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.shipping import Shipper
+from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
@@ -95,7 +96,7 @@ def keys_of(path: Path) -> set[bytes]:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(path, copy)
     assert verify(copy).is_sound
-    store = Store(FakeClock(STARTED), shards=1)
+    store = new_store()  # nothing is evicted
     with closing(JournalDirectory(copy)) as directory:
         manifest = directory.open()
         assert manifest is not None

@@ -194,11 +194,11 @@ def run_stats(options: argparse.Namespace) -> int:
     if not options.delimiter:
         return _complain("--delimiter needs at least one character", WRONG_USAGE)
     with _progress(options, "reading") as progress:
-        found = statistics(options.directory, options.delimiter.encode(), progress)
+        found = statistics(options.directory, options.delimiter.encode(), options.top, progress)
     if options.json:
-        _print_json(statistics_as_json(found, options.top))
+        _print_json(statistics_as_json(found))
     else:
-        print_statistics(found, options.top)
+        print_statistics(found)
     return OK
 
 

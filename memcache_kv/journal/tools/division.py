@@ -1,24 +1,23 @@
 """Reading a journal of any length in bounded memory: its records are divided by their keys into shares.
 
 What concerns all keys goes into every share. So each share is a short journal of its own, which is replayed alone. The
-shares are kept in a temporary file without a name, so that nothing is left of it however the process ends.
+shares are kept in a temporary file.
 """
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Self
+from typing import Self
 from zlib import crc32
 
 from memcache_kv.clock import Clock
-from memcache_kv.errors import JournalError
 from memcache_kv.journal.codec import decode_block, encode_queue
 from memcache_kv.journal.manifest import check_version
 from memcache_kv.journal.record import ENCODED, Record, decode_line, last_crc, line_of
 from memcache_kv.journal.recovery import Progress, Replay
 from memcache_kv.journal.tools.snapshot import Snapshot, read_blocks
+from memcache_kv.journal.tools.spill import Spill
 from memcache_kv.store.entry import Entry
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
@@ -75,8 +74,7 @@ class DividedJournal:
         self._common = Share()
         """What concerns all keys."""
         self._held_bytes = 0
-        self._written_bytes = 0
-        self._file: BinaryIO | None = None
+        self._spill = Spill()
         self._last_at = 0
         self.records = 0
         self.shares_read = 0
@@ -129,19 +127,9 @@ class DividedJournal:
             share.queue += (ENCODED, line)
 
     def _write_out(self) -> None:
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed by `close`)
-            for share in (self._common, *self._shares):
-                if share.queue:
-                    data = share.encoded()
-                    share.extents.extend((self._written_bytes, len(data)))
-                    self._written_bytes += write_all_to(self._file, data)
-        except OSError as error:
-            raise JournalError(
-                f"can't write temporary files in {tempfile.gettempdir()}: {error.strerror or error}; "
-                "let TMPDIR name a directory with as much free space as the journal takes"
-            ) from None
+        for share in (self._common, *self._shares):
+            if share.queue:
+                self._spill.write(share.encoded(), share.extents)
         self._held_bytes = 0
 
     # Reading them
@@ -182,18 +170,13 @@ class DividedJournal:
         return store
 
     def _blocks_of(self, share: Share) -> Iterator[bytes]:
-        for at in range(0, len(share.extents), 2):
-            assert self._file is not None
-            self._file.seek(share.extents[at])
-            yield _read_all(self._file, share.extents[at + 1])
+        yield from self._spill.read(share.extents)
         if share.queue:
             yield share.encoded()
 
     def close(self) -> None:
         """Free the temporary disk space."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._spill.close()
 
     def __enter__(self) -> Self:
         return self
@@ -229,20 +212,3 @@ class DividedItems:
             self._items += len(store)
             yield from store.shards
             self._progress(self._divided.shares_read, self._divided.shares, self._items)
-
-
-def write_all_to(file: BinaryIO, data: bytes) -> int:
-    """Append all of this data to an unbuffered file, and return its length. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-    return len(data)
-
-
-def _read_all(file: BinaryIO, length: int) -> bytes:
-    """Read so many bytes from an unbuffered file. Raises OSError."""
-    pieces = []
-    while length and (piece := file.read(length)):
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)

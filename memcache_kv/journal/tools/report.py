@@ -60,8 +60,8 @@ def print_verification(found: Verification) -> None:
         say(f"{found.damages} damaged places; `memcache-kv journal repair {found.directory}` shows what can be done")
 
 
-def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
-    """Return the result of `stats` as a JSON object, with the `top` largest prefixes."""
+def statistics_as_json(found: Statistics) -> dict[str, Any]:
+    """Return the result of `stats` as a JSON object."""
     return {
         "directory": str(found.directory),
         "files": [{"name": name, "bytes": size} for name, size in found.files.items()],
@@ -77,13 +77,13 @@ def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
         "live_ratio": round(found.live_ratio, 4),
         "prefixes": [
             {"prefix": prefix.decode("utf-8", "backslashreplace"), "items": counted.items, "bytes": counted.bytes}
-            for prefix, counted in found.top_prefixes(top)
+            for prefix, counted in found.prefixes
         ],
     }
 
 
-def print_statistics(found: Statistics, top: int) -> None:
-    """Print the result of `stats`, with the `top` largest prefixes."""
+def print_statistics(found: Statistics) -> None:
+    """Print the result of `stats`."""
     for name, size in found.files.items():
         say(f"{name}: {size:,} bytes")
     records = ", ".join(f"{count:,} {op}" for op, count in found.records.most_common())
@@ -94,7 +94,7 @@ def print_statistics(found: Statistics, top: int) -> None:
         say("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))
     live = f"{found.live_items:,} items, {found.live_bytes:,} of {found.total_bytes:,} bytes"
     say(f"live: {live}, {100 * found.live_ratio:.1f} %")
-    for prefix, counted in found.top_prefixes(top):
+    for prefix, counted in found.prefixes:
         say(f"  {prefix.decode('utf-8', 'backslashreplace')}: {counted.items:,} items, {counted.bytes:,} bytes")
 
 

@@ -9,18 +9,11 @@ from pathlib import Path
 from memcache_kv.journal.record import Record, entry_line
 from memcache_kv.journal.recovery import Progress
 from memcache_kv.journal.tools.division import DividedJournal
+from memcache_kv.journal.tools.prefixes import Prefix, PrefixCounts
 from memcache_kv.journal.tools.record_times import RecordTimes
 from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
 
 LAST_FLUSHES = 10
-
-
-@dataclass
-class Prefix:
-    """The live items whose keys share a prefix."""
-
-    items: int = 0
-    bytes: int = 0
 
 
 @dataclass
@@ -43,7 +36,8 @@ class Statistics:
     live_items: int = 0
     live_bytes: int = 0
     """The length that the journal would have if it held nothing else."""
-    prefixes: dict[bytes, Prefix] = field(default_factory=dict)
+    prefixes: list[tuple[bytes, Prefix]] = field(default_factory=list)
+    """The prefixes with the most bytes, largest first."""
 
     @property
     def total_bytes(self) -> int:
@@ -55,24 +49,21 @@ class Statistics:
         """The part of the journal that the live items take, from 0 to 1."""
         return self.live_bytes / self.total_bytes if self.total_bytes else 0.0
 
-    def top_prefixes(self, most: int) -> list[tuple[bytes, Prefix]]:
-        """Return the prefixes with the most bytes, largest first."""
-        return sorted(self.prefixes.items(), key=lambda pair: (-pair[1].bytes, pair[0]))[:most]
 
-
-def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | None = None) -> Statistics:
+def statistics(directory: Path, delimiter: bytes = b":", top: int = 10, progress: Progress | None = None) -> Statistics:
     """Count the contents of a journal, which a server may be writing.
 
-    delimiter: ends a key's prefix. Raises JournalError.
+    delimiter: ends a key's prefix. top: how many prefixes are kept. Raises JournalError.
     """
     found = Statistics(directory)
     counted = _RecordCounts(found)
     with take_snapshot(directory) as snapshot:
         found.files = {part.name: _bytes_of(snapshot, part.name, part.bytes) for part in snapshot.manifest.parts}
         divided = DividedJournal(snapshot, counted.follow, progress)
-    with divided:
+    with divided, PrefixCounts() as prefixes:
         counted.finish(divided.plain_sets)
-        _count_items(found, divided, delimiter)
+        _count_items(found, divided, delimiter, prefixes)
+        found.prefixes = prefixes.top(top)
     return found
 
 
@@ -107,13 +98,11 @@ class _RecordCounts:
         found.first_at, found.last_at, found.rewind_at = times.first, times.last, times.rewind
 
 
-def _count_items(found: Statistics, divided: DividedJournal, delimiter: bytes) -> None:
+def _count_items(found: Statistics, divided: DividedJournal, delimiter: bytes, prefixes: PrefixCounts) -> None:
     for key, entry in divided.items():
         size = len(entry_line(key, entry))
         found.live_items += 1
         found.live_bytes += size
         prefix, delimited, _ = key.partition(delimiter)
         if delimited:
-            counted = found.prefixes.setdefault(prefix, Prefix())
-            counted.items += 1
-            counted.bytes += size
+            prefixes.count(prefix, 1, size)

@@ -16,7 +16,7 @@ from memcache_kv.journal.codec import encode_queue, rechained
 from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.manifest import Manifest, Part, increment_name, replace_manifest
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
-from memcache_kv.journal.tools import division
+from memcache_kv.journal.tools import division, prefixes
 from memcache_kv.journal.tools.division import DividedJournal
 from memcache_kv.journal.tools.export import export_lines
 from memcache_kv.journal.tools.snapshot import take_snapshot
@@ -174,13 +174,28 @@ def test_a_full_temporary_directory_is_named_and_nothing_is_left_there(
     assert run(command, journal).status == 0
     assert not list(temporary.iterdir())
 
-    def full(file: object, data: bytes) -> int:
+    def full(file: object, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(division, "write_all_to", full)
+    monkeypatch.setattr("memcache_kv.journal.tools.spill.write_all_to", full)
     said = run(command, journal)
     assert said.status == 1
     assert f"can't write temporary files in {temporary}: No space left on device" in said.err
     assert "TMPDIR" in said.err
     assert not list(temporary.iterdir())
     assert len(opened(journal)) == 9
+
+
+def test_prefixes_are_counted_exactly_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefixes, "MOST_PREFIXES", 7)
+    expected = {b"p%d" % number: number % 10 + 1 for number in range(200)}
+    with prefixes.PrefixCounts() as counts:
+        for each in range(10):
+            for prefix, times in expected.items():
+                if each < times:
+                    counts.count(prefix, 1, 100)
+        found = counts.top(25)
+    largest = sorted(expected, key=lambda prefix: (-expected[prefix], prefix))[:25]
+    assert [(prefix, counted.items, counted.bytes) for prefix, counted in found] == [
+        (prefix, expected[prefix], 100 * expected[prefix]) for prefix in largest
+    ]
