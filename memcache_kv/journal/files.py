@@ -120,7 +120,7 @@ class JournalFiles:
             self.file, size = self._create(increment_name(1), data)
             self.name, self.end = increment_name(1), End(size, chain)
             self._all_known_synced()
-            self._swap()
+            self.write_manifest()
         elif self._is_chained():
             self._continue(first_line)
         else:
@@ -442,7 +442,7 @@ class JournalFiles:
         Raises OSError and JournalLost.
         """
         try:
-            self._swap()
+            self.write_manifest()
         finally:
             self.file.close()
 
@@ -461,7 +461,7 @@ class JournalFiles:
         except FileNotFoundError:  # `check` reports it
             return None
 
-    def _swap(self) -> None:
+    def write_manifest(self) -> None:
         """Write a manifest that describes the files as they are now."""
         self.check_lock()
         self._sync_closed()

@@ -69,10 +69,12 @@ class Shipper(ServerThread):
     def work(self) -> None:
         """Do what is due, until `stop`."""
         while not self._stopping.wait(LOOK_SECONDS):
+            if time.monotonic() < self._retry_at:
+                continue
             try:
                 if self._is_rotation_due():
                     self._rotate()
-                if self._command and time.monotonic() >= self._retry_at:
+                if self._command:
                     self._ship()
             except (OSError, JournalLost) as error:
                 self._log.failure("can't close an increment", error, "this is tried again")
@@ -94,6 +96,9 @@ class Shipper(ServerThread):
         last_write, base = self._journal.last_write, self._journal.files.base
         self._journal.rotate()
         self._rotated_write, self._base = last_write, base
+        if not self._command:
+            self._journal.sync_closed()
+            self._retry_seconds = FIRST_RETRY_SECONDS
 
     # Shipping them
 

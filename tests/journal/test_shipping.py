@@ -189,6 +189,7 @@ def test_increments_with_writes_are_closed_regularly_and_others_are_not(first: F
     with shipping(first, "", rotate_seconds=1):
         first.write()
         poll_until(lambda: len(first.journal.files.closed) == 1, "an increment with a write is closed")
+        poll_until(lambda: not manifest_in(first.path / "journal").unnamed, "a manifest names both")
         time.sleep(1.5)
         assert len(first.journal.files.closed) == 1
         first.write()
@@ -232,6 +233,7 @@ def test_a_standby_that_starts_after_a_kill_lacks_only_the_last_writes(tmp_path:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("rotate_seconds", "kills"), [(1, 20), (10, 5)])
 def test_how_much_a_standby_lacks_after_kills_at_random(tmp_path: Path, rotate_seconds: int, kills: int) -> None:
     """Only the last writes are missing, each time. `-rP` prints the figures of docs/howto/backup.md."""

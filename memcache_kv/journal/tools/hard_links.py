@@ -1,7 +1,8 @@
 """A copy of a journal as of one moment, made of hard links, while a server may go on writing it.
 
-No file is changed once another one follows it, so those are linked. Records are still appended to the last one, and it
-is copied up to its last complete record.
+A file that the manifest names is not changed any more once another one follows it, so those are linked. Records are
+still appended to the last one, which is copied up to its last complete record. So are increments that no manifest names
+yet: a start may cut off their end, and only the server may sync them, as one that fails is reported once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Linked:
     """How many files are hard links."""
     linked_bytes: int = 0
     copied_bytes: int = 0
-    """How much was copied: of the last increment, and what could not be linked."""
+    """How much was copied: the last increments, and what could not be linked."""
     unlinkable: int = 0
     """How many files were copied because the system does not link them to this place."""
 
@@ -84,7 +85,10 @@ class _Linking:
             raise JournalError(f"{self._snapshot.directory / name} is missing, which is part of the journal")
         *closed, last = manifest.parts
         for part in closed:
-            self._link(part)
+            if manifest.may_end_early(part):
+                self._copy(part.name, part.bytes)
+            else:
+                self._link(part)
         end = self._copy(last.name, self._snapshot.lines_end(self._snapshot.directory / last.name))
         self._disk.sync_directory(self._target)
         increments = (*manifest.increments[:-1], Part(last.name, end))
@@ -106,11 +110,6 @@ class _Linking:
             return
         if not self._snapshot.is_at(old, new):
             raise _Gone
-        file = self._disk.append_to(new)  # it may be closed and not on disk yet
-        try:
-            file.sync()
-        finally:
-            file.close()
         self._made.linked += 1
         self._made.linked_bytes += part.bytes
 

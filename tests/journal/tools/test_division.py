@@ -76,6 +76,7 @@ def test_the_tools_need_less_memory_than_the_journal_is_long(tmp_path: Path) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("value_bytes", [30, 1000, MIB])
 def test_the_tools_need_no_more_memory_for_two_gigabytes(tmp_path: Path, value_bytes: int) -> None:
     check_all_commands(long_journal(tmp_path / "journal", 2000 * MIB, value_bytes))
