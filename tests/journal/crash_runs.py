@@ -5,6 +5,7 @@ Before each operation of the disk the run crashes there, on a copy of the disk, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from unittest.mock import patch
 
-from memcache_kv.errors import JournalCorrupt, JournalError, WritesRejected
+from memcache_kv.errors import JournalCorrupt, JournalError, JournalLost, WritesRejected
 from memcache_kv.journal import Fsync, Journal, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Mode, Store
@@ -43,6 +44,7 @@ WEIGHTS = {
     "journal steps": 20,
     "time passes": 4,
     "compact": 12,
+    "close an increment": 2,
     "give up the compaction": 1,
     "break the disk": 9,
     "mend the disk": 3,
@@ -238,6 +240,7 @@ class CrashRun:
             "journal steps": self._write,
             "time passes": lambda: self._pass(self.rng.uniform(0.5, 3)),
             "compact": self._compact,
+            "close an increment": self._close_increment,
             "give up the compaction": self._abandon,
             "break the disk": self._break,
             "mend the disk": self._mend,
@@ -355,6 +358,13 @@ class CrashRun:
                     return
         except OSError:
             self._abandon()
+
+    def _close_increment(self) -> None:
+        """Go on in a new increment, and let a manifest name the old one, as the shipper does."""
+        assert self.journal is not None
+        with contextlib.suppress(OSError, JournalLost):
+            self.journal.rotate()
+            self.journal.sync_closed()
 
     def _abandon(self) -> None:
         if self._compaction is not None:
