@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"sh", "sh server", "python"}
 """Kinds of blocks that are run."""
-NEEDED = {"tls.md": "openssl"}
+NEEDED = {"tls.md": "openssl", "backup.md": "rsync"}
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 
 UNTESTED = {
@@ -30,10 +30,10 @@ UNTESTED = {
     "CONTRIBUTING.md: make test": "it runs all tests",
     "CONTRIBUTING.md: python3.14t -m venv .venv && .venv/bin/pip install -e '.[tests]' && .venv/bin/pytest -n 4":
         "it runs all tests, with an interpreter that few have; ci.yml does so",
-    "CONTRIBUTING.md: sudo apt-get install memcached libmemcached-tools libsasl2-modules faketime netcat-openbsd":
+    "CONTRIBUTING.md: sudo apt-get install memcached libmemcached-tools libsasl2-modules faketime netcat-openbsd rsync":
         "it needs root",
     "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
-    "journal_backup_and_mend.md: memcache-kv journal stats ./data | grep flush_all":
+    "mend_a_journal.md: memcache-kv journal stats ./data | grep flush_all":
         "the moment is the reader's; journal_tools.md runs these commands on a journal with a known one",
     "tls.md: memcache-kv -Z -o ssl_chain_cert=cert.pem,ssl_key=key.pem,ssl_ca_cert=clients.pem \\":
         "10.0.0.5 is not an address of this machine; tests/integration/test_tls.py has such listeners",

@@ -150,6 +150,9 @@ class Settings(NamedTuple):
     """How many generations of journal files a rewrite keeps."""
     compact: bool = False
     """Whether to rewrite the journal at the start, although not all of its items may fit."""
+    on_rotate: str = ""
+    rotate_seconds: int = 0
+    """0 closes increments only for a rewrite."""
     shards: int = 0
     """0 means a number that follows from the limits."""
     max_items: int = 0
@@ -288,6 +291,12 @@ def _ratio(text: str) -> float:
     return ratio
 
 
+def _command(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ConfigError(f"{text!r} is not a command")
+    return text
+
+
 def _memory_file(text: str) -> NoReturn:
     raise ConfigError("a memory file is not supported; --journal DIR keeps items across a restart", EX_USAGE)
 
@@ -397,8 +406,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("keep", "how many generations of the journal's files to keep after a rewrite, so that `memcache-kv journal "
            "restore` can return to times before it; 0: none (default: 1)", metavar="NUM",
            convert=_integer(0, 1000, "the number of kept generations")),
-    Option("compact", "rewrite the journal at once, without the items that do not fit; without this flag it is kept as it "
-           "is if items do not fit for which there was room before", convert=_switch),
+    Option("compact", "rewrite the journal at once, without the items that do not fit; without this flag it is kept as "
+           "it is if items do not fit for which there was room before", convert=_switch),
+    Option("on-rotate", "run this command by the shell, in the background, for each file of the journal that is closed "
+           "and on disk, and then for a manifest of these; MEMCACHE_KV_CLOSED_FILE has its path, MEMCACHE_KV_JOURNAL "
+           "that of the directory; if the command fails, it is run again", metavar="COMMAND", convert=_command),
+    Option("rotate-seconds", "go on in a new file of the journal this often if something was written; 0: only for a "
+           "rewrite (default: 0)", metavar="SECONDS",
+           convert=_integer(0, 1 << 20, "the seconds between two rotations")),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "
@@ -438,8 +453,9 @@ def load_settings(
             if option.name in name_value:
                 values[_SETTING_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
                 break
-    if "fsync" in values and "journal" not in values:
-        warn("warning: --fsync has no effect without --journal DIR, which keeps the data on disk")
+    for field, flag in (("fsync", "--fsync"), ("on_rotate", "--on-rotate"), ("rotate_seconds", "--rotate-seconds")):
+        if field in values and "journal" not in values:
+            warn(f"warning: {flag} has no effect without --journal DIR, which keeps the data on disk")
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.errors import JournalLost
@@ -22,6 +23,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.store.entry import moved
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import Store
+from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
 
 ITEMS_AT_ONCE = 500 if ACCELERATED else 100
@@ -43,10 +45,33 @@ RECORD_OVERHEAD_BYTES = 100
 """The most that a record needs besides its key and value, if neither is written in base64."""
 
 
+class ItemSource(Protocol):
+    """What holds the live items for a new base; a Store is one."""
+
+    @property
+    def clock(self) -> Time:
+        """The clock by which they expire."""
+
+    @property
+    def flush_at(self) -> int:
+        """The unix time of a flush that waits; 0 if none does."""
+
+    @property
+    def shards(self) -> Iterable[Shard]:
+        """The tables of the items, which are read once, in order."""
+
+    @property
+    def used_bytes(self) -> int:
+        """The memory that all items take, if it is known."""
+
+    def __len__(self) -> int:
+        """Count the items that are known."""
+
+
 class Compaction:
     """One rewrite: `steps` does the work in slices, `discard` removes what an unfinished one left."""
 
-    def __init__(self, journal: Journal, store: Store) -> None:
+    def __init__(self, journal: Journal, store: ItemSource) -> None:
         self._journal = journal
         self._store = store
         self._files = journal.files
@@ -71,11 +96,13 @@ class Compaction:
         JournalLost when another process may use the directory.
         """
         self._check_space()
-        self._number = self._journal.rotate()
-        self.replaced_bytes = self._files.closed_bytes
-        self._wall_ahead = ahead = self._journal.rotated_ahead
+        with self._journal.files_lock:  # another thread may rotate too
+            self._number = self._journal.rotate()
+            self.replaced_bytes = self._files.closed_bytes
+            self._wall_ahead = ahead = self._journal.rotated_ahead
+            follows = self._journal.rotated_follows
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write_line(self._start_line())
+        self._write_line(self._start_line(follows))
         if self._store.flush_at:
             self._write_line(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
@@ -109,10 +136,9 @@ class Compaction:
         most = self._store.used_bytes * 4 // 3 + len(self._store) * RECORD_OVERHEAD_BYTES
         self._journal.make_room(min(most, self._files.total_bytes))
 
-    def _start_line(self) -> bytes:
-        journal = self._journal
-        stepped, serial = journal.stepped(self._wall_ahead), self._files.serial_on_disk
-        return journal.start_line(follows=journal.rotated_follows, stepped=stepped, serial=serial)
+    def _start_line(self, follows: str) -> bytes:
+        stepped, serial = self._journal.stepped(self._wall_ahead), self._files.serial_on_disk
+        return self._journal.start_line(follows=follows, stepped=stepped, serial=serial)
 
     def _slices(self, shard: Shard) -> Iterator[tuple[bytes, int]]:
         """Yield the records of a shard's items, a few at a time, and the checksum of the last of them."""

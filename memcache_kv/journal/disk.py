@@ -70,6 +70,12 @@ class Disk(Protocol):
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read a part of a file. Returns fewer bytes if the file ends first."""
 
+    def data_at(self, path: Path, offset: int) -> int:
+        """Return where the first byte from an offset on is that is not in a hole, or the file's length.
+
+        A hole reads as zeros and takes no disk space.
+        """
+
     def rename(self, old: Path, new: Path) -> None:
         """Rename a file, replacing a file of that name."""
 
@@ -189,6 +195,14 @@ class SystemDisk:
                 length -= len(piece)
         return b"".join(pieces)
 
+    def data_at(self, path: Path, offset: int) -> int:
+        """Return where the first byte from an offset on is that is not in a hole, or the file's length."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return data_in(fd, offset)
+        finally:
+            os.close(fd)
+
     def rename(self, old: Path, new: Path) -> None:
         """Rename a file, replacing a file of that name."""
         old.replace(new)
@@ -215,6 +229,31 @@ def read_from(disk: Disk, path: Path, offset: int, end: int) -> Iterator[bytes]:
     """Read a part of a file in blocks of BLOCK_BYTES. Ends early if the file does."""
     while offset < end and (block := disk.read_range(path, offset, min(BLOCK_BYTES, end - offset))):
         yield block
+        offset += len(block)
+
+
+def data_in(fd: int, offset: int) -> int:
+    """Return what `Disk.data_at` does, of an open file. A system that can't tell has no holes."""
+    if not hasattr(os, "SEEK_DATA"):
+        return offset
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            return offset
+        return max(offset, os.fstat(fd).st_size)  # nothing but a hole follows
+
+
+def blocks_with_data(disk: Disk, path: Path, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Read a part of a file as `read_from` does, without whole megabytes of zeros. Yields offsets and blocks."""
+    while offset < end:
+        hole_bytes = disk.data_at(path, offset) - offset
+        offset += hole_bytes // BLOCK_BYTES * BLOCK_BYTES
+        block = disk.read_range(path, offset, min(BLOCK_BYTES, end - offset)) if offset < end else b""
+        if not block:
+            return
+        if len(block) < BLOCK_BYTES or block != bytes(BLOCK_BYTES):
+            yield offset, block
         offset += len(block)
 
 

@@ -134,7 +134,7 @@ class JournalFiles:
             self.file, size = self._create(increment_name(1), data)
             self.name, self.end = increment_name(1), End(size, chain)
             self._all_known_synced()
-            self._swap()
+            self.write_manifest()
         elif self._is_chained():
             self._continue(first_line)
         else:
@@ -242,6 +242,11 @@ class JournalFiles:
         self.file.sync()
         self.synced_bytes, self._synced_chain = end
         self.finish_swap()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all increments but the last are on disk."""
+        return not self._unsynced
 
     def _sync_closed(self, first: int = 0) -> None:
         if self._sync_error is not None:
@@ -455,7 +460,7 @@ class JournalFiles:
         old, oldest = self.kept, self.kept[0]
         self.kept = old[1:]
         try:
-            self._swap()
+            self.write_manifest()
         except (OSError, JournalLost):
             self.kept = old
             raise
@@ -506,7 +511,7 @@ class JournalFiles:
         Raises OSError and JournalLost.
         """
         try:
-            self._swap()
+            self.write_manifest()
         finally:
             self.file.close()
 
@@ -533,7 +538,7 @@ class JournalFiles:
         except FileNotFoundError:  # `check` reports it
             return None
 
-    def _swap(self) -> None:
+    def write_manifest(self) -> None:
         """Write a manifest that describes the files as they are now."""
         self.check_lock()
         self._sync_closed()

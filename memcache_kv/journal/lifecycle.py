@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import JournalFailed, StoppedEarly
@@ -14,6 +14,9 @@ from memcache_kv.observe.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.store import Store
 from memcache_kv.threads import OnFault
+
+if TYPE_CHECKING:
+    from memcache_kv.journal.shipping import Shipper
 
 
 class StopFlag(Protocol):
@@ -51,6 +54,7 @@ class JournalLifecycle:
         self._directory: JournalDirectory | None = None
         self.journal: Journal | None = None
         self.compactor: Compactor | None = None
+        self._shipper: Shipper | None = None
         self.failure: JournalFailed | None = None
         self.recovered_records = 0
 
@@ -93,7 +97,16 @@ class JournalLifecycle:
         if self._settings.compact:
             self.compactor.request()
         self._store.log = self.journal
+        if self._settings.on_rotate or self._settings.rotate_seconds:
+            self._start_shipping(self.journal)
         self._store.new_second()
+
+    def _start_shipping(self, journal: Journal) -> None:
+        from memcache_kv.journal.shipping import Shipper
+
+        self._shipper = Shipper(journal, self._log, self._settings.on_rotate, self._settings.rotate_seconds)
+        self._shipper.on_fault = self._on_fault
+        self._shipper.start()
 
     def _wall_time(self) -> float:
         """Return the wall-clock time as the store's clock sees it, so that the journal uses no other clock."""
@@ -101,6 +114,8 @@ class JournalLifecycle:
 
     def close(self) -> None:
         """Write and sync the queued records, end the journal's threads, and unlock the directory. Blocks until done."""
+        if self._shipper is not None:
+            self._shipper.stop()
         if self.journal is not None:
             try:
                 self.journal.close()

@@ -102,7 +102,7 @@ class PartReader:
     def whole_lines(self) -> Iterator[bytes]:
         """Yield the file in blocks of complete lines without any check, and without an unfinished last line.
 
-        Ends early where so much has no line feed that it can't become a record.
+        Ends early where so much has no line feed that it can't become a record, or has a zero, which JSON escapes.
         """
         rest: list[bytes] = []
         rest_bytes = 0
@@ -113,7 +113,9 @@ class PartReader:
                 rest, rest_bytes = [], 0
             rest.append(block[end:])
             rest_bytes += len(block) - end
-            if rest_bytes > LONG_LINE_BYTES and rest_bytes > stated_bytes(b"".join(rest[:2])[:LONG_LINE_BYTES]):
+            if rest_bytes > LONG_LINE_BYTES and (
+                b"\0" in rest[-1] or rest_bytes > stated_bytes(b"".join(rest[:2])[:LONG_LINE_BYTES])
+            ):
                 return
 
     def damage_in(self, block: bytes) -> tuple[bytes, JournalCorrupt]:

@@ -202,6 +202,11 @@ class RecordQueue:
         """Let the next record be preceded by the time: it was made at this unix time or later."""
         self.unstamped_second = now
 
+    @property
+    def last_write(self) -> int:
+        """The position of the last record that a write queued, as opposed to one of time."""
+        return max(tuple(self.positions.values()), default=0)
+
     def own_position(self) -> int:
         """Return the position of the calling thread's last write; 0 for none."""
         return self.positions.get(get_ident(), 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from memcache_kv.journal.claims import claims_behind
 from memcache_kv.journal.directory import set_aside
-from memcache_kv.journal.disk import BLOCK_BYTES, Disk, File, read_from, write_all
+from memcache_kv.journal.disk import Disk, File, blocks_with_data, write_all
 from memcache_kv.journal.manifest import Manifest, Part, replace_manifest
 
 
@@ -105,12 +105,12 @@ class Tail:
 
     def _copy_blocks(self, kept: File) -> None:
         self.lines = self.zeros = 0
-        for block in read_from(self._disk, self.path, self.offset, self.offset + self.bytes):
-            if len(block) == BLOCK_BYTES and block.count(0) == BLOCK_BYTES:
-                self.zeros += BLOCK_BYTES
-            else:
-                self.lines += block.count(b"\n")
-                write_all(kept, block)
+        copied_bytes = 0
+        for _, block in blocks_with_data(self._disk, self.path, self.offset, self.offset + self.bytes):
+            self.lines += block.count(b"\n")
+            write_all(kept, block)
+            copied_bytes += len(block)
+        self.zeros = self.bytes - copied_bytes
 
     def in_words(self) -> str:
         """Return a line for the log about what was cut off."""

@@ -388,6 +388,18 @@ class Journal(RecordQueue):
         with self.files_lock:
             return self._begin_increment()
 
+    def sync_closed(self) -> None:
+        """Bring all increments but the last to the disk, under every policy, and let the manifest name them.
+
+        Raises OSError and JournalLost.
+        """
+        with self.files_lock:
+            if self._appender.has_failed:
+                self._write_again()
+            if not self.files.is_synced:
+                self._sync()
+            self.files.write_manifest()
+
     def _begin_increment(self) -> int:
         """Start a new increment. If nothing can be written to the old one, it begins with the queued records."""
         if not self.files.is_open:

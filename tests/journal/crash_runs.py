@@ -5,6 +5,7 @@ Before each operation of the disk the run crashes there, on a copy of the disk, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from unittest.mock import patch
 
-from memcache_kv.errors import JournalCorrupt, JournalError, WritesRejected
+from memcache_kv.errors import JournalCorrupt, JournalError, JournalLost, WritesRejected
 from memcache_kv.journal import Fsync, Journal, compaction
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Mode, Store
@@ -56,6 +57,7 @@ WEIGHTS = {
     "time passes": 4,
     "set the clock": 2,
     "compact": 12,
+    "close an increment": 2,
     "give up the compaction": 1,
     "break the disk": 9,
     "mend the disk": 3,
@@ -275,6 +277,7 @@ class CrashRun:
             "time passes": lambda: self._pass(self.rng.uniform(0.5, 3)),
             "set the clock": self._set_clock,
             "compact": self._compact,
+            "close an increment": self._close_increment,
             "give up the compaction": self._abandon,
             "break the disk": self._break,
             "mend the disk": self._mend,
@@ -400,6 +403,13 @@ class CrashRun:
                     return
         except OSError:
             self._abandon()
+
+    def _close_increment(self) -> None:
+        """Go on in a new increment, and let a manifest name the old one, as the shipper does."""
+        assert self.journal is not None
+        with contextlib.suppress(OSError, JournalLost):
+            self.journal.rotate()
+            self.journal.sync_closed()
 
     def _abandon(self) -> None:
         if self._compaction is not None:

@@ -332,6 +332,10 @@ class SimulatedDisk:
         """Read a part of a file."""
         return self.inode(path).content[offset : offset + length]
 
+    def data_at(self, path: Path, offset: int) -> int:
+        """There are no holes."""
+        return offset
+
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name."""
         self.begin("rename")

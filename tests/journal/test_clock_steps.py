@@ -10,7 +10,7 @@ from memcache_kv.errors import JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
-from memcache_kv.journal.tools import export, load, restore
+from memcache_kv.journal.tools import division, export, load, restore
 from memcache_kv.journal.tools.snapshot import take_snapshot
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, STALE, Item, deadline_of, make_entry, pack
@@ -341,7 +341,7 @@ def test_a_journal_that_never_met_a_step_says_nothing_of_it(server: Server) -> N
 
 def set_tools_clock(monkeypatch: pytest.MonkeyPatch, wall: int) -> None:
     """Let the tools have this time."""
-    for module in (export, load):
+    for module in (division, export, load):
         monkeypatch.setattr(module, "Clock", lambda: FakeClock(wall))
     monkeypatch.setattr(
         "memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time=lambda: wall, time_ns=lambda: wall)
@@ -360,7 +360,8 @@ def stopped_with_expired(server: Server) -> int:
 def test_an_export_has_nothing_that_had_expired(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     wall = stopped_with_expired(server) - HOUR
     set_tools_clock(monkeypatch, wall)
-    assert {key: deadline_of(entry) for key, entry in export.load_store(server.path).items()} == {b"last": wall + HOUR}
+    with take_snapshot(server.path) as snapshot, division.DividedJournal(snapshot) as divided:
+        assert {key: deadline_of(entry) for key, entry in divided.items()} == {b"last": wall + HOUR}
 
 
 def test_what_is_loaded_brings_nothing_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

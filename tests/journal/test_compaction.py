@@ -20,6 +20,7 @@ from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import Record, line_of, queue_lines, stated_crc
+from memcache_kv.journal.tools.verify import verify
 from memcache_kv.observe.log import Log
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import FETCHED, STALE, WON, Entry, deadline_of, make_entry, pack
@@ -737,3 +738,25 @@ def test_a_stop_in_the_middle_of_a_rewrite_leaves_a_valid_journal(kept: Kept, mo
     assert compactor.done == compactor.failures == 0
     assert names_in(kept.path) == {MANIFEST_NAME, FIRST, increment_name(2)}
     assert len(shown(kept.close())) == 100
+
+
+def test_another_thread_that_rotates_too_does_not_mislead_a_rewrite(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.set(b"a")
+    rotate = kept.journal.rotate
+    others: list[threading.Thread] = []
+
+    def rotate_beside_another() -> int:
+        number = rotate()
+        others.append(threading.Thread(target=rotate))
+        others[0].start()
+        others[0].join(0.3)  # it must wait, or has long been done
+        return number
+
+    monkeypatch.setattr(kept.journal, "rotate", rotate_beside_another)
+    kept.rewrite()
+    others[0].join()
+    kept.set(b"b")
+    assert sorted(shown(kept.close())) == [b"a", b"b"]
+    assert verify(kept.path).is_sound

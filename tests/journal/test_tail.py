@@ -2,7 +2,8 @@
 
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -327,3 +328,82 @@ def test_the_tools_take_a_journal_with_a_tail_as_a_start_does(tmp_path: Path, co
     assert main(["journal", command, str(path), *more.get(command, [])]) == 0
     assert read(path)[0] == {b"a"} | ({b"new"} if command == "load" else set())
     assert verify(path).is_sound
+
+
+class CountingDisk(SystemDisk):
+    """Counts the bytes that are read."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+
+    def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
+        """Read, and count."""
+        for block in super().read(path, limit_bytes):
+            self.read_bytes += len(block)
+            yield block
+
+    def read_range(self, path: Path, offset: int, length: int) -> bytes:
+        """Read, and count."""
+        block = super().read_range(path, offset, length)
+        self.read_bytes += len(block)
+        return block
+
+
+def append_a_hole(path: Path, hole_bytes: int) -> None:
+    """Let a file end with zeros that take no disk space."""
+    with (path / FIRST).open("ab") as file:
+        file.truncate(file.tell() + hole_bytes)
+
+
+def test_a_tail_of_three_gigabytes_of_zeros_is_neither_read_nor_held(tmp_path: Path) -> None:
+    written(tmp_path, Fsync.NEVER, b"a", b"b")
+    size = (tmp_path / FIRST).stat().st_size
+    append_a_hole(tmp_path, 3 << 30)
+    disk = CountingDisk()
+    tracemalloc.start()
+    try:
+        assert verify(tmp_path).is_sound
+        with closing(JournalDirectory(tmp_path, disk)) as directory:
+            manifest = directory.open()
+            assert manifest is not None
+            found = recover(tmp_path, directory.disk, manifest, Store(FakeClock(STARTED), shards=1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found.torn_bytes, (tmp_path / FIRST).stat().st_size) == (3 << 30, size)
+    assert found.torn_copy is not None
+    assert found.torn_copy.stat().st_size < 1 << 20
+    assert disk.read_bytes < 16 << 20
+    assert peak < 16 << 20
+
+
+def test_a_claim_behind_a_long_hole_still_counts(tmp_path: Path) -> None:
+    written(tmp_path, Fsync.ALWAYS, b"a", b"b")
+    lines = lines_of(tmp_path)
+    append_a_hole(tmp_path, 5 << 20)
+    with (tmp_path / FIRST).open("ab") as file:
+        file.write(b"\n")
+        behind = line_of(Record("time", synced=file.tell() - 100))
+        file.write(b"".join(lines[-2:]) + rechained(behind, last_crc(lines[-1]))[0])
+    with pytest.raises(JournalCorrupt):
+        read(tmp_path)
+    assert not verify(tmp_path).is_sound
+
+
+def test_a_repair_copies_a_long_hole_without_holding_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, Fsync.ALWAYS, b"a", b"b")
+    lines = lines_of(tmp_path)
+    append_a_hole(tmp_path, 100 << 20)
+    with (tmp_path / FIRST).open("ab") as file:
+        at = file.tell()
+        file.write(b"\n" + b"".join(lines[-2:]) + rechained(line_of(Record("time", synced=at)), last_crc(lines[-1]))[0])
+    tracemalloc.start()
+    try:
+        assert main(["journal", "repair", str(tmp_path), "--yes", "--max-loss", "any"]) == 0, capsys.readouterr().err
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
+    assert verify(tmp_path).is_sound
+    (cut,) = tmp_path.glob("*.cut-*")
+    assert cut.stat().st_size < 2 << 20

@@ -68,6 +68,8 @@ MEMCACHED = {
     "compact-ratio": OURS,
     "keep": OURS,
     "compact": OURS,
+    "on-rotate": OURS,
+    "rotate-seconds": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,

@@ -12,14 +12,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from memcache_kv.clock import Clock
 from memcache_kv.config.settings import DEFAULT_KEEP, Fsync
 from memcache_kv.errors import JournalError, JournalLocked, MemcacheKVError
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
-from memcache_kv.journal.manifest import MANIFEST_NAME, number_of
+from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, number_of
 from memcache_kv.journal.ownership import disk_for
-from memcache_kv.journal.recovery import Progress, recover
-from memcache_kv.journal.tools.export import export_lines, load_store, new_store, output_file
+from memcache_kv.journal.recovery import Progress, survey
+from memcache_kv.journal.tools.division import DividedItems, DividedJournal
+from memcache_kv.journal.tools.export import export_lines, output_file
+from memcache_kv.journal.tools.hard_links import link_journal
 from memcache_kv.journal.tools.load import Loaded, Source, exported_items, load, text_items
 from memcache_kv.journal.tools.memcached_source import MemcachedSource
 from memcache_kv.journal.tools.repair import Plan, carry_out, make_plan
@@ -32,7 +35,7 @@ from memcache_kv.journal.tools.report import (
     verification_as_json,
 )
 from memcache_kv.journal.tools.restore import local_time, preview, rewind
-from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
+from memcache_kv.journal.tools.snapshot import Snapshot, present_manifest, take_snapshot
 from memcache_kv.journal.tools.statistics import statistics
 from memcache_kv.journal.tools.verify import has_parts, verify
 from memcache_kv.journal.writer import Journal
@@ -52,7 +55,10 @@ JOURNAL_EPILOG = """exit status:
   3    a server uses the journal; stop it first
   130  interrupted; the journal is unchanged
 
-verify, stats and export only read, and may run while a server writes the journal. Stop the server before the others."""
+verify, stats, export and snapshot only read, and may run while a server writes the journal. Stop the server before the
+others.
+stats, export and compact need little memory; of a journal above 16 MB they make temporary files as long as the journal,
+in the directory that TMPDIR names (default: /tmp)."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -106,9 +112,35 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--top", type=int, default=10, metavar="N", help="how many prefixes to show (default: %(default)s)"
     )
-    command = add(
-        "repair", run_repair, "cut out damage and keep all intact records; without --yes only show what would be done"
+    _add_repairs(
+        add(
+            "repair",
+            run_repair,
+            "cut out damage and keep all intact records; without --yes only show what would be done",
+        )
     )
+    command = add("compact", run_compact, "rewrite the journal so that it holds only the live items")
+    command.add_argument(
+        "--keep", type=parse_count, default=DEFAULT_KEEP, metavar="N",
+        help="how many generations of its files to keep for `restore` (default: %(default)s)",
+    )  # fmt: skip
+    command = add("export", run_export, "write all live items, one JSON object per line")
+    command.add_argument("--output", metavar="FILE", type=Path, help="write to this file (default: standard output)")
+    command = add("snapshot", run_snapshot, "copy the journal as it is now into another directory, by hard links")
+    command.add_argument(
+        "target", metavar="TARGET", type=Path, help="the directory to make; it may exist if it is empty"
+    )
+    _add_sources(add("load", run_load, "add items to a journal, or create one; if it fails, nothing is added"))
+    command = add("restore", run_restore, "return to an earlier state; without --yes only show what would change")
+    command.add_argument(
+        "--until", required=True, type=parse_time, metavar="TIME",
+        help="the last second to keep: unix time, or 2026-01-31T12:00:00, local unless it ends with Z or +HH:MM",
+    )  # fmt: skip
+    command.add_argument("--yes", action="store_true", help="restore the journal")
+    return parser
+
+
+def _add_repairs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", action="store_true", help="repair the journal")
     command.add_argument(
         "--cut-at-first-damage",
@@ -119,21 +151,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--max-loss", type=parse_loss, default=MAX_LOSS_BYTES, metavar="BYTES",
         help="do nothing if more bytes would be lost; `any` allows even an unknown loss (default: %(default)s)",
     )  # fmt: skip
-    command = add("compact", run_compact, "rewrite the journal so that it holds only the live items")
-    command.add_argument(
-        "--keep", type=parse_count, default=DEFAULT_KEEP, metavar="N",
-        help="how many generations of its files to keep for `restore` (default: %(default)s)",
-    )  # fmt: skip
-    command = add("export", run_export, "write all live items, one JSON object per line")
-    command.add_argument("--output", metavar="FILE", type=Path, help="write to this file (default: standard output)")
-    _add_sources(add("load", run_load, "add items to a journal, or create one; if it fails, nothing is added"))
-    command = add("restore", run_restore, "return to an earlier state; without --yes only show what would change")
-    command.add_argument(
-        "--until", required=True, type=parse_time, metavar="TIME",
-        help="the last second to keep: unix time, or 2026-01-31T12:00:00, local unless it ends with Z or +HH:MM",
-    )  # fmt: skip
-    command.add_argument("--yes", action="store_true", help="restore the journal")
-    return parser
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
@@ -195,11 +212,11 @@ def run_stats(options: argparse.Namespace) -> int:
     if not options.delimiter:
         return _complain("--delimiter needs at least one character", WRONG_USAGE)
     with _progress(options, "reading") as progress:
-        found = statistics(options.directory, options.delimiter.encode(), progress)
+        found = statistics(options.directory, options.delimiter.encode(), options.top, progress)
     if options.json:
-        _print_json(statistics_as_json(found, options.top))
+        _print_json(statistics_as_json(found))
     else:
-        print_statistics(found, options.top)
+        print_statistics(found)
     return OK
 
 
@@ -243,43 +260,48 @@ def run_compact(options: argparse.Namespace) -> int:
     with _stopped_journal(options.directory) as directory:
         manifest = directory.open() or present_manifest(options.directory)
         _say_notes(directory)
-        store = new_store()
-        with _progress(options, "reading") as progress:
-            found = recover(directory.path, directory.disk, manifest, store, progress)
-        journal = Journal(
-            directory,
-            Fsync.NEVER,
-            found.manifest,
-            found.next_run(),
-            room=found.room,
-            stepped=found.stepped,
-            say=say,
-            keep=options.keep,
-        )
-        before = journal.files.total_bytes
-        work = Compaction(journal, store)
-        try:
+        with _progress(options, "checking") as progress:
+            found = survey(directory.path, directory.disk, manifest, Clock().now, progress)
+        with _divided(directory.path, found.manifest or manifest, options) as divided:
+            journal = Journal(
+                directory,
+                Fsync.NEVER,
+                found.manifest,
+                found.next_run(),
+                room=found.room,
+                stepped=found.stepped,
+                say=say,
+                keep=options.keep,
+            )
+            before = journal.files.total_bytes
             with _progress(options, "compacting", "items") as progress:
-                for _ in work.steps():
-                    progress(work.items, len(store), work.items)
-        finally:
-            work.discard()
-            journal.close()
+                work = Compaction(journal, DividedItems(divided, progress))
+                try:
+                    for _ in work.steps():
+                        pass
+                finally:
+                    work.discard()
+                    journal.close()
     after = journal.files.total_bytes
     kept = f"; {journal.files.kept_bytes:,} bytes of what was before are kept" if journal.files.kept else ""
     say(f"{work.items:,} items: {before:,} bytes before, {after:,} now{kept}")
     return OK
 
 
+def _divided(directory: Path, manifest: Manifest, options: argparse.Namespace) -> DividedJournal:
+    with Snapshot(directory, manifest) as snapshot, _progress(options, "reading") as progress:
+        return DividedJournal(snapshot, progress=progress)
+
+
 def run_export(options: argparse.Namespace) -> int:
     """Write all items as JSON, and return the exit status."""
-    with _progress(options, "reading") as progress:
-        store = load_store(options.directory, progress)
-    with _output(options) as file, _progress(options, "exporting", "items") as progress:
-        for number, line in enumerate(export_lines(store), 1):
+    with _progress(options, "reading") as progress, take_snapshot(options.directory) as snapshot:
+        divided = DividedJournal(snapshot, progress=progress)
+    with divided, _output(options) as file, _progress(options, "exporting", "items") as progress:
+        for number, line in enumerate(export_lines(divided.items()), 1):
             file.write(line)
             if not number % 1000:
-                progress(number, len(store), number)
+                progress(divided.shares_read, divided.shares, number)
     return OK
 
 
@@ -307,6 +329,19 @@ def _is_standard_output(path: Path) -> bool:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):
         return False
+
+
+def run_snapshot(options: argparse.Namespace) -> int:
+    """Copy a journal by hard links, and return the exit status."""
+    made = link_journal(options.directory, options.target, disk_for(options.directory))
+    say(f"{options.target}: {made.linked:,} files linked, {made.linked_bytes:,} bytes; {made.copied_bytes:,} copied")
+    if made.unlinkable:
+        _complain(
+            f"{made.unlinkable:,} closed files had to be copied: {options.target} is on another file system, or hard "
+            "links are not allowed there",
+            OK,
+        )
+    return OK
 
 
 def run_load(options: argparse.Namespace) -> int:

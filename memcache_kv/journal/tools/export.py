@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,12 +14,10 @@ import msgspec
 
 from memcache_kv.clock import Clock
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.recovery import Progress, Recovered, Replay
-from memcache_kv.journal.tools.snapshot import Snapshot, read_records, take_snapshot
+from memcache_kv.journal.tools.division import UNLIMITED_BYTES
 from memcache_kv.store.entry import STALE, WON, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.store import Store
 
-UNLIMITED_BYTES = 1 << 60
 DELETE = b"\x7f"
 CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 """The control characters that JSON leaves unescaped."""
@@ -59,30 +57,9 @@ def new_store() -> Store:
     return Store(Clock(), limit_bytes=UNLIMITED_BYTES)
 
 
-def replay_into(store: Store, snapshot: Snapshot, progress: Progress | None = None) -> Recovered:
-    """Read a journal into a store. Raises JournalCorrupt."""
-    replay = Replay(store)
-    for _, records in read_records(snapshot, progress):
-        replay.apply(records)
-    replay.finish()
-    store.new_second()  # carry out a flush that is due, as a server does at its start
-    return replay.found
-
-
-def load_store(directory: Path, progress: Progress | None = None) -> Store:
-    """Read a journal into a new store. A server may be writing it; its state at one moment is read.
-
-    Raises JournalError.
-    """
-    store = new_store()
-    with take_snapshot(directory) as snapshot:
-        replay_into(store, snapshot, progress)
-    return store
-
-
-def export_lines(store: Store) -> Iterator[bytes]:
+def export_lines(items: Iterable[tuple[bytes, Entry]]) -> Iterator[bytes]:
     """Yield a line for each live item. Control characters that could affect a terminal are escaped."""
-    for key, entry in store.items():
+    for key, entry in items:
         line = _encode(_exported(key, entry))
         yield (CONTROLS.sub(_escaped, line) if not line.isascii() or DELETE in line else line) + b"\n"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from memcache_kv.journal.directory import JournalDirectory
-from memcache_kv.journal.disk import write_all
+from memcache_kv.journal.disk import blocks_with_data, write_all
 from memcache_kv.journal.manifest import (
     Generation,
     Manifest,
@@ -257,7 +257,7 @@ def _mend(
 
 
 def _keep_cuts(snapshot: Snapshot, file: FileCheck, directory: JournalDirectory) -> list[Path]:
-    """Copy the bytes that are cut out of a file to files beside it, durably."""
+    """Copy the bytes that are cut out of a file to files beside it, durably, without whole megabytes of zeros."""
     path = snapshot.directory / file.part.name
     cuts = []
     for found in pieces_of(snapshot, file):
@@ -266,7 +266,8 @@ def _keep_cuts(snapshot: Snapshot, file: FileCheck, directory: JournalDirectory)
         cut = path.with_name(f"{path.name}.cut-{found.offset}-{time.time_ns()}")
         copy = directory.disk.create(cut)
         try:
-            write_all(copy, snapshot.read_range(path, found.offset, found.bytes))
+            for _, block in blocks_with_data(snapshot, path, found.offset, found.offset + found.bytes):
+                write_all(copy, block)
             copy.sync()
         finally:
             copy.close()

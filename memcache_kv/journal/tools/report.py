@@ -74,8 +74,8 @@ def _print_file(file: FileCheck, role: str = "") -> None:
         say(f"  {file.unfinished_bytes} bytes of an unfinished record at the end, which is not damage")
 
 
-def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
-    """Return the result of `stats` as a JSON object, with the `top` largest prefixes."""
+def statistics_as_json(found: Statistics) -> dict[str, Any]:
+    """Return the result of `stats` as a JSON object."""
     return {
         "directory": str(found.directory),
         "files": [{"name": name, "bytes": size} for name, size in found.files.items()],
@@ -99,13 +99,13 @@ def statistics_as_json(found: Statistics, top: int) -> dict[str, Any]:
         "live_ratio": round(found.live_ratio, 4),
         "prefixes": [
             {"prefix": prefix.decode("utf-8", "backslashreplace"), "items": counted.items, "bytes": counted.bytes}
-            for prefix, counted in found.top_prefixes(top)
+            for prefix, counted in found.prefixes
         ],
     }
 
 
-def print_statistics(found: Statistics, top: int) -> None:
-    """Print the result of `stats`, with the `top` largest prefixes."""
+def print_statistics(found: Statistics) -> None:
+    """Print the result of `stats`."""
     for name, size in found.files.items():
         say(f"{name}: {size:,} bytes")
     records = ", ".join(f"{count:,} {op}" for op, count in found.records.most_common())
@@ -118,7 +118,7 @@ def print_statistics(found: Statistics, top: int) -> None:
         say("last flush_all: " + ", ".join(f"{local_time(at)} ({at})" for at in found.last_flushes))
     live = f"{found.live_items:,} items, {found.live_bytes:,} of {found.total_bytes:,} bytes"
     say(f"live: {live}, {100 * found.live_ratio:.1f} %")
-    for prefix, counted in found.top_prefixes(top):
+    for prefix, counted in found.prefixes:
         say(f"  {prefix.decode('utf-8', 'backslashreplace')}: {counted.items:,} items, {counted.bytes:,} bytes")
 
 

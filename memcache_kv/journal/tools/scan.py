@@ -25,8 +25,8 @@ from memcache_kv.journal.record import (
 CRC_AT = len(LINE_HEAD)
 LENGTH_AT = len('{"crc":"00000000","len":')
 LENGTH_DIGITS = 12
-LONGEST_WAIT_BYTES = 64 * 1024 * 1024
-"""When this much has no line feed, it is scanned at once. It is not a record unless it states such a length."""
+LONGEST_WAIT_BYTES = 1024 * 1024
+"""When this much has no line feed, it is scanned at once, unless it begins like a record that states such a length."""
 
 
 @dataclass(slots=True)
@@ -106,24 +106,25 @@ class _Scanner:
         """Yield the parts of the file in order."""
         offset = 0
         rest: list[bytes] = []
-        rest_bytes = 0
+        rest_bytes, wait_bytes = 0, LONGEST_WAIT_BYTES
         for block in blocks:
             head, feed, tail = block.rpartition(b"\n")
             if feed:
                 data = b"".join((*rest, head, feed))
                 yield from self._in_lines(data, offset)
                 offset += len(data)
-                rest, rest_bytes = [tail], len(tail)
+                rest, rest_bytes, wait_bytes = [tail], len(tail), LONGEST_WAIT_BYTES
                 continue
             rest.append(block)
             rest_bytes += len(block)
-            if rest_bytes > LONGEST_WAIT_BYTES:
+            if rest_bytes > wait_bytes or b"\0" in block:
                 data = b"".join(rest)
                 passed = _discardable_bytes(data)
                 if passed:
                     yield from self._in_bad_line(data[:passed], offset, "not a record of a journal")
                 offset += passed
                 rest, rest_bytes = [data[passed:]], len(data) - passed
+                wait_bytes = max(LONGEST_WAIT_BYTES, _stated_bytes(data, passed))
         data = b"".join(rest)
         if data:
             yield from self._at_the_end(data, offset)
@@ -244,9 +245,12 @@ def _stated_bytes(data: bytes, at: int) -> int:
 
 
 def _discardable_bytes(data: bytes) -> int:
-    """Return how many of these bytes, which have no line feed, can't be the start of a record."""
+    """Return how many of these bytes, which have no line feed, can't be the start of a record.
+
+    A zero is in no record, as JSON escapes it.
+    """
     last = data.rfind(LINE_HEAD)
     if last < 0:
         return len(data) - len(LINE_HEAD) + 1
-    is_over = len(data) - last > max(_stated_bytes(data, last), LENGTH_AT + LENGTH_DIGITS)
+    is_over = len(data) - last > max(_stated_bytes(data, last), LENGTH_AT + LENGTH_DIGITS) or b"\0" in data[last:]
     return len(data) - len(LINE_HEAD) + 1 if is_over else last

@@ -12,7 +12,7 @@ from typing import Self
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.directory import is_manifest_lost
-from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk
+from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk, data_in
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.reading import JournalReader
 from memcache_kv.journal.record import UNCHAINED, Record, check_line, decode_line
@@ -75,6 +75,14 @@ class Snapshot(SystemDisk):
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces)
+
+    def is_at(self, path: Path, other: Path) -> bool:
+        """Tell whether the file that was at a path is now at another one. Raises OSError."""
+        return os.path.samestat(os.fstat(self._open[path][0]), other.stat())
+
+    def data_at(self, path: Path, offset: int) -> int:
+        """Return where the first byte from an offset on is that is not in a hole, or the file's length."""
+        return data_in(self._open[path][0], offset)
 
     def lines_end(self, path: Path) -> int:
         """Return the offset after the last line feed of a file."""
@@ -145,27 +153,41 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
     raise JournalError(f"the files of the journal in {directory} keep changing; try again")
 
 
+def read_blocks(snapshot: Snapshot, apply: Callable[[bytes, int], object]) -> Iterator[int]:
+    """Read all files in the order of a start, and yield after each block how many bytes were read.
+
+    apply: called with each block and the checksum before it, and raises ValueError at the first invalid record. A tail
+    that a start would cut off is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
+    """
+    reader = _reader_of(snapshot, snapshot.manifest)
+    for _ in reader.blocks(apply, lambda applied: applied):
+        yield reader.read_bytes
+
+
 def read_records(
     snapshot: Snapshot, progress: Progress | None = None, manifest: Manifest | None = None
 ) -> Iterator[tuple[bool, list[Record]]]:
-    """Yield the records of all files in the order of a start, in batches, each with whether it is in the base.
+    """Yield the records of all files as `read_blocks` reads them, in batches, each with whether it is in the base.
 
-    A tail that a start would cut off is skipped. manifest: the files to read, those of the journal by default. Raises
-    JournalCorrupt, with the file and the offset, for other damage.
+    manifest: the files to read, those of the journal by default.
     """
-    manifest = snapshot.manifest if manifest is None else manifest
-    for name in [part.name for part in manifest.parts if part.name in snapshot.missing]:
-        raise JournalCorrupt(
-            f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
-            f"with `memcache-kv journal repair {snapshot.directory}`"
-        )
-    reader = JournalReader(snapshot.directory, snapshot, manifest)
+    reader = _reader_of(snapshot, snapshot.manifest if manifest is None else manifest)
     count, total_bytes = 0, reader.total_bytes
     for records in reader.blocks(_records_of, lambda records: records):
         count += len(records)
         if progress is not None:
             progress(reader.read_bytes, total_bytes, count)
         yield reader.is_in_base, records
+
+
+def _reader_of(snapshot: Snapshot, manifest: Manifest) -> JournalReader:
+    """Return the reader of files that are all there. Raises JournalCorrupt."""
+    for name in [part.name for part in manifest.parts if part.name in snapshot.missing]:
+        raise JournalCorrupt(
+            f"{snapshot.directory / name} is missing, which is part of the journal: put it back, or see what is left "
+            f"with `memcache-kv journal repair {snapshot.directory}`"
+        )
+    return JournalReader(snapshot.directory, snapshot, manifest)
 
 
 def _records_of(block: bytes, before: int) -> list[Record]:

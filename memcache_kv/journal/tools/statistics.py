@@ -6,23 +6,15 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memcache_kv.journal.record import entry_line
-from memcache_kv.journal.recovery import Progress, Replay
-from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.record import Record, entry_line
+from memcache_kv.journal.recovery import Progress
+from memcache_kv.journal.tools.division import DividedJournal
 from memcache_kv.journal.tools.generations import Reach, flushes, reaches
+from memcache_kv.journal.tools.prefixes import Prefix, PrefixCounts
 from memcache_kv.journal.tools.record_times import RecordTimes
-from memcache_kv.journal.tools.snapshot import Snapshot, read_records, take_snapshot
-from memcache_kv.store.store import Store
+from memcache_kv.journal.tools.snapshot import Snapshot, take_snapshot
 
 LAST_FLUSHES = 10
-
-
-@dataclass
-class Prefix:
-    """The live items whose keys share a prefix."""
-
-    items: int = 0
-    bytes: int = 0
 
 
 @dataclass
@@ -47,7 +39,8 @@ class Statistics:
     live_items: int = 0
     live_bytes: int = 0
     """The length that the journal would have if it held nothing else."""
-    prefixes: dict[bytes, Prefix] = field(default_factory=dict)
+    prefixes: list[tuple[bytes, Prefix]] = field(default_factory=list)
+    """The prefixes with the most bytes, largest first."""
 
     @property
     def total_bytes(self) -> int:
@@ -59,29 +52,25 @@ class Statistics:
         """The part of the journal that the live items take, from 0 to 1."""
         return self.live_bytes / self.total_bytes if self.total_bytes else 0.0
 
-    def top_prefixes(self, most: int) -> list[tuple[bytes, Prefix]]:
-        """Return the prefixes with the most bytes, largest first."""
-        return sorted(self.prefixes.items(), key=lambda pair: (-pair[1].bytes, pair[0]))[:most]
 
-
-def statistics(directory: Path, delimiter: bytes = b":", progress: Progress | None = None) -> Statistics:
+def statistics(directory: Path, delimiter: bytes = b":", top: int = 10, progress: Progress | None = None) -> Statistics:
     """Count the contents of a journal, which a server may be writing.
 
-    delimiter: ends a key's prefix. Raises JournalError.
+    delimiter: ends a key's prefix. top: how many prefixes are kept. Raises JournalError.
     """
     found = Statistics(directory)
-    store = new_store()
+    counted = _RecordCounts(found)
     with take_snapshot(directory) as snapshot:
         found.files = {part.name: _bytes_of(snapshot, part.name, part.bytes) for part in snapshot.manifest.parts}
         found.generations = reaches(snapshot)[:-1]
         for kept in found.generations:
             found.last_flushes += flushes(snapshot, kept.files)
-        replay = Replay(store)
-        _count_records(found, snapshot, replay, progress)
-        replay.finish()
+        divided = DividedJournal(snapshot, counted.follow, progress)
+    with divided, PrefixCounts() as prefixes:
+        counted.finish(divided.plain_sets)
+        _count_items(found, divided, delimiter, prefixes)
+        found.prefixes = prefixes.top(top)
     found.rewind_at = next((kept.made_at for kept in found.generations if kept.made_at), found.rewind_at)
-    store.new_second()  # carry out a flush that is due, as a server does at its start
-    _count_items(found, store, delimiter)
     return found
 
 
@@ -90,29 +79,37 @@ def _bytes_of(snapshot: Snapshot, name: str, listed: int) -> int:
     return snapshot.size(snapshot.directory / name) if is_last and name not in snapshot.missing else listed
 
 
-def _count_records(found: Statistics, snapshot: Snapshot, replay: Replay, progress: Progress | None) -> None:
-    record_times = RecordTimes()
-    runs = set()
-    for _, records in read_records(snapshot, progress):
-        replay.apply(records)
-        for record in records:
-            found.records[record.op] += 1
-            record_times.follow(record)
-            if record.op == "start":
-                runs.add(record.cas)
-            elif record.op == "flush" and not record.at:
-                found.last_flushes.append(record_times.last)
-    found.runs = len(runs)
-    found.first_at, found.last_at, found.rewind_at = record_times.first, record_times.last, record_times.rewind
+class _RecordCounts:
+    """Counts records, by what they are and when they were written."""
+
+    def __init__(self, found: Statistics) -> None:
+        self._found = found
+        self._times = RecordTimes()
+        self._runs: set[int] = set()
+
+    def follow(self, record: Record) -> None:
+        """Count a record."""
+        self._found.records[record.op] += 1
+        self._times.follow(record)
+        if record.op == "start":
+            self._runs.add(record.cas)
+        elif record.op == "flush" and not record.at:
+            self._found.last_flushes.append(self._times.last)
+
+    def finish(self, plain_sets: int) -> None:
+        """Add the `set` records that `follow` was not called with, and set the totals."""
+        found, times = self._found, self._times
+        if plain_sets:
+            found.records["set"] += plain_sets
+        found.runs = len(self._runs)
+        found.first_at, found.last_at, found.rewind_at = times.first, times.last, times.rewind
 
 
-def _count_items(found: Statistics, store: Store, delimiter: bytes) -> None:
-    for key, entry in store.items():
+def _count_items(found: Statistics, divided: DividedJournal, delimiter: bytes, prefixes: PrefixCounts) -> None:
+    for key, entry in divided.items():
         size = len(entry_line(key, entry))
         found.live_items += 1
         found.live_bytes += size
         prefix, delimited, _ = key.partition(delimiter)
         if delimited:
-            counted = found.prefixes.setdefault(prefix, Prefix())
-            counted.items += 1
-            counted.bytes += size
+            prefixes.count(prefix, 1, size)

@@ -15,10 +15,12 @@ from memcache_kv.journal import JournalDirectory, disk, recover
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, Part, base_name, increment_name
 from memcache_kv.journal.record import Record, framed, line_of, set_line
 from memcache_kv.journal.tools import scan, snapshot
-from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.tools.division import DividedJournal
+from memcache_kv.journal.tools.export import export_lines, new_store
+from memcache_kv.journal.tools.snapshot import take_snapshot
 from memcache_kv.journal.tools.verify import verify
 from tests.journal.journals import as_chained, make_journal, manifest_in, write_manifest
-from tests.journal.tools.journals import Run, flip, keys, middle_of, several_files, tree
+from tests.journal.tools.journals import Run, flip, keys, middle_of, sets, several_files, tree, write_journal
 
 Spoil = Callable[[Random, Path], None]
 ROUNDS = 60
@@ -168,9 +170,67 @@ def lose_the_manifest(random: Random, path: Path) -> None:
             file.write_bytes(file.read_bytes()[: random.choice([0, 69, 9])])
 
 
+def remove_a_line(random: Random, path: Path) -> None:
+    file = some_file(random, path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    del lines[random.randrange(len(lines))]
+    file.write_bytes(b"".join(lines))
+
+
+def repeat_a_line(random: Random, path: Path) -> None:
+    file = some_file(random, path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    at = random.randrange(len(lines))
+    file.write_bytes(b"".join([*lines[: at + 1], lines[at], *lines[at + 1 :]]))
+
+
+def make_a_hole(random: Random, path: Path) -> None:
+    file = some_file(random, path)
+    data = file.read_bytes()
+    start, end = sorted((random.randint(0, len(data)), random.randint(0, len(data) + 50)))
+    file.write_bytes(data[:start] + bytes(end - start) + data[end:])
+
+
+def replace_by_a_foreign_file(random: Random, path: Path) -> None:
+    """Put a file of another journal in a file's place; or a file of this one, of another time."""
+    file = some_file(random, path)
+    other = path.with_name("other")
+    if random.random() < 0.7:
+        shutil.rmtree(other, ignore_errors=True)
+        several_files(other)
+    else:
+        shutil.copytree(path, other, dirs_exist_ok=True)
+        write_journal(other, sets("later", "latest"))
+    shutil.copyfile(other / some_file(random, other).name, file)
+
+
+def unsynced_end(random: Random, path: Path) -> None:
+    """Only a part is known to have been on disk, by the manifest or by records; then anything happens to the rest."""
+    know_less(random, path)
+    file = path / increment_name(random.choice([2, 3, 3]))
+    lines = file.read_bytes().splitlines(keepends=True)
+    if random.random() < 0.6:
+        claimed = random.randint(0, file.stat().st_size)
+        lines.insert(random.randint(1, len(lines)), line_of(Record("time", synced=claimed)))
+        file.write_bytes(as_chained(b"".join(lines)))
+    spoil = random.choice([flip_bits, cut, insert, move_lines, remove_a_line, repeat_a_line, make_a_hole, add_tail])
+    spoil(random, path)
+
+
+def know_less(random: Random, path: Path) -> None:
+    """Let the manifest be one of before a rotation, or of before the last writes."""
+    old = manifest_in(path)
+    increments = [*old.increments]
+    if random.random() < 0.5:
+        increments.pop()
+    last = increments[-1]
+    increments[-1] = Part(last.name, random.choice([0, last.bytes, last.bytes // 2]))
+    write_manifest(path, Manifest(3, old.base, tuple(increments), old.id))
+
+
 SPOILS: list[Spoil] = [
     flip_bits, cut, insert, move_lines, remove, rename, craft, change_lengths, change_parts, add_tail, only_a_tail,
-    lose_the_manifest,
+    lose_the_manifest, remove_a_line, repeat_a_line, make_a_hole, replace_by_a_foreign_file, unsynced_end,
 ]  # fmt: skip
 
 
@@ -181,19 +241,26 @@ def is_sound(path: Path) -> bool:
         return False
 
 
-def starts(path: Path) -> bool:
-    """Whether a server starts with a journal that is there, tried on a copy."""
+def exported(path: Path) -> list[bytes]:
+    """What an export has of a journal."""
+    with take_snapshot(path) as snapshot, DividedJournal(snapshot) as divided:
+        return sorted(export_lines(divided.items()))
+
+
+def started(path: Path) -> list[bytes] | None:
+    """What a server has that starts with a journal, tried on a copy; None if it does not start with one."""
     copy = path.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(path, copy)
     with closing(JournalDirectory(copy)) as directory:
         try:
             manifest = directory.open()
+            store = new_store()
             if manifest is not None:
-                recover(copy, directory.disk, manifest, new_store())
+                recover(copy, directory.disk, manifest, store)
         except JournalError:
-            return False
-    return manifest is not None
+            return None
+    return None if manifest is None else sorted(export_lines(store.items()))
 
 
 @pytest.fixture
@@ -214,7 +281,24 @@ def test_verify_calls_sound_what_a_server_starts_with(tmp_path: Path, spoil: Spo
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(whole, path)
         spoil(random, path)
-        assert is_sound(path) == starts(path), (number, tree(path))
+        found = started(path)
+        assert is_sound(path) == (found is not None), (number, tree(path))
+        if found is not None:
+            assert exported(path) == found, (number, tree(path))
+
+
+def test_each_way_to_spoil_leaves_sound_journals_and_damaged_ones(tmp_path: Path) -> None:
+    whole = several_files(tmp_path / "whole")
+    for spoil in (make_a_hole, unsynced_end):
+        results = set()
+        for number in range(20 * ROUNDS):  # few holes are in what may be cut off
+            path = tmp_path / f"{spoil.__name__}-{number}"
+            shutil.copytree(whole, path)
+            spoil(Random(f"{spoil.__name__} {number}"), path)
+            results.add(is_sound(path))
+            if len(results) == 2:
+                break
+        assert results == {True, False}, spoil.__name__
 
 
 def test_a_long_tail_of_zeros_is_an_unfinished_record(
