@@ -1,8 +1,9 @@
 """Measure everything that memcache_kv is compared by, with memcached beside it in the same run.
 
 Writes benchmarks.json, benchmarks.md and the plots as *.svg. What cannot be run here is left out, with the reason.
-Loads, TLS, profile, threads and durability are measured for each interpreter, with its compiled modules and without
-them (MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its environment has it.
+Loads, TLS, profile, threads, always, replay and rewrite are measured for each interpreter, with its compiled modules
+and without them (MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its environment
+has it.
 Load and servers share this machine's cores: figures are worth comparing within a run, on an otherwise idle machine.
 """
 
@@ -28,7 +29,7 @@ from benchmarks.contenders import NO_MEMCACHED, machine_line, memcached_program
 from benchmarks.durability_report import Column, Section
 from benchmarks.page import update
 from benchmarks.part_connections import connections
-from benchmarks.part_durability import always, replaying, rewriting
+from benchmarks.part_durability import always, beside_redis, replaying, rewriting
 from benchmarks.part_eviction import eviction
 from benchmarks.part_latency import fairness, tails
 from benchmarks.part_loads import curves, loads, threads
@@ -63,6 +64,7 @@ PARTS: dict[str, Part] = {
     "always": always,
     "replay": replaying,
     "rewrite": rewriting,
+    "durability": beside_redis,
     "eviction": eviction,
     "recorded": recorded,
     "memory": memory,

@@ -1,11 +1,11 @@
-"""Write the figures of a run into the documents: docs/explanation/performance.md and README.md.
+"""Write the figures of a run into the documents: performance.md and durability.md in docs/explanation, and README.md.
 
 python -m benchmarks.page [FOUND]: takes FOUND/benchmarks.json and the plots beside it, keeps them in
 docs/explanation/figures, and writes the marked parts of both documents anew. A part of the benchmarks that the run
 left out keeps the figures of an earlier one. Without FOUND it writes what is kept.
 
 A marked part stands between `<!-- figures: NAME -->` and `<!-- end of figures -->`; NAME is "targets", "others",
-"readme" or a part of `benchmarks.all`.
+"readme", "redis" (the README's rows of the part "durability") or a part of `benchmarks.all`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.contenders import OURS
 from benchmarks.durability_report import Section
+from benchmarks.durability_servers import REDIS
 from benchmarks.part_connections import OPEN
 from benchmarks.parts import Target
 from benchmarks.ways import COMPILED_WAY, PURE_WAY
@@ -27,7 +28,8 @@ from benchmarks.workloads import ROOT
 
 FIGURES = ROOT / "docs" / "explanation" / "figures"
 KEPT = FIGURES / "benchmarks.json"
-DOCUMENTS = (ROOT / "docs" / "explanation" / "performance.md", ROOT / "README.md")
+EXPLANATION = ROOT / "docs" / "explanation"
+DOCUMENTS = (EXPLANATION / "performance.md", EXPLANATION / "durability.md", ROOT / "README.md")
 MARKED = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n\n).*?(\n<!-- end of figures -->)", re.DOTALL)
 README_ROWS = {
     "get90: throughput": "one request at a time, 10 % sets",
@@ -44,6 +46,7 @@ README_ROWS = {
 }  # fmt: skip
 """The rows of the README's table, by the name of the target."""
 SMALL_ITEMS, START = "1,000,000 items of 36 + 35 bytes, TTL none: MB resident", "start: ms to the first answer"
+SERVERS = (OURS, REDIS)
 Parts = Mapping[str, Mapping[str, Any]]
 
 
@@ -119,6 +122,32 @@ def readme_sentence(parts: Parts) -> str:
     )
 
 
+def redis_table(part: Mapping[str, Any]) -> str:
+    """Lay out the most important figures of the part "durability", ours beside those of Redis."""
+    policies, slow, kills, large = (_by_server(Section.from_dict(section)) for section in part["sections"])
+    rows = [["", "memcache_kv", "Redis"], ["---", "---:", "---:"]]
+    for policy, found in policies.items():
+        rows.append([f"requests/s, half of them writes, `{policy}`", *(f"{found[name][2]:,.0f}" for name in SERVERS)])
+    for policy, found in kills.items():
+        cells = [f"{found[name][4]:,} of {found[name][3]:,}" for name in SERVERS]
+        rows.append([f"acknowledged writes missing after {found[OURS][2]} times `kill -9`, `{policy}`", *cells])
+    for key, found in slow.items():
+        rows.append([f"each fsync 50 ms longer, {key}: p99 in ms", *(f"{found[name][5]:.2f}" for name in SERVERS)])
+    for content, found in large.items():
+        cells = [f"{found[name][2]:.1f} s, {found[name][5]:,.0f} MB" for name in SERVERS]
+        rows.append([f"a start that reads {content}: time, most memory", *cells])
+    return _table(rows)
+
+
+def _by_server(section: Section) -> dict[str, dict[str, Any]]:
+    """Return a section's rows by what they are about, and by their server."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in section.rows:
+        clients = f", {row[2]}" if row[2] in ("read", "write") else ""
+        found.setdefault(f"{row[0]}{clients}", {})[str(row[1])] = row
+    return found
+
+
 def _table(lines: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -139,6 +168,8 @@ def block(name: str, parts: Parts) -> str:
         return others_table(targets)
     if name == "readme":
         return ways_table(targets, README_ROWS, with_bounds=False) + "\n" + readme_sentence(parts)
+    if name == "redis" and "durability" in parts:
+        return redis_table(parts["durability"])
     return part_text(parts[name]) if name in parts else "Not measured yet.\n"
 
 

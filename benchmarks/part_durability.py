@@ -6,6 +6,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.durability_compaction import DURING, compaction
+from benchmarks.durability_kills import kills
+from benchmarks.durability_large import large_replay
+from benchmarks.durability_policies import policies, slow_syncs
 from benchmarks.durability_replay import LOG, REWRITTEN, replay
 from benchmarks.durability_report import Section
 from benchmarks.durability_rounds import always_beside_redis
@@ -53,6 +56,19 @@ def rewriting(effort: Effort, tell: Tell) -> Findings:
         findings.reach(f"{what}: seconds", row[8], way, REWRITE_SECONDS_BOUND, at_least=False)
         findings.reach(f"{what}: p99 of others : before", row[7], way, REWRITE_P99_BOUND, at_least=False)
     return findings
+
+
+def beside_redis(effort: Effort, tell: Tell) -> Findings:
+    """Measure throughput under each policy, kills, slow fsyncs, and starts that read much."""
+    directory = _directory()
+    return Findings(
+        [
+            policies(directory, effort.rounds, effort.seconds, tell),
+            slow_syncs(directory, effort.seconds, tell),
+            kills(directory, effort.kills, tell),
+            _noted(large_replay(directory, effort.large_records, effort.large_bytes, tell)),
+        ]
+    )
 
 
 def _directory() -> Path:

@@ -28,17 +28,22 @@ class Effort:
     replays: int
     """Of a million records, or of fewer in a short run."""
     records: int
+    kills: int
+    """Of each server under each policy."""
+    large_records: int
+    large_bytes: int
+    """Of values that a start reads."""
     ways: tuple[Way, ...] = ()
     """The ways to run memcache_kv that the loads are given to."""
 
 
 FULL = Effort(
     rounds=5, seconds=2, items=500_000, overwrites=1_000_000, requests=300_000, reconnects=50_000, starts=10,
-    replays=3, records=1_000_000,
+    replays=3, records=1_000_000, kills=100, large_records=5_000_000, large_bytes=2_000_000_000,
 )  # fmt: skip
 QUICK = Effort(
     rounds=1, seconds=1, items=100_000, overwrites=100_000, requests=125_000, reconnects=10_000, starts=3,
-    replays=1, records=100_000,
+    replays=1, records=100_000, kills=20, large_records=500_000, large_bytes=200_000_000,
 )  # fmt: skip
 
 

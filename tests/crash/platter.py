@@ -183,10 +183,10 @@ class Platter:
     _fdatasync = _fsync
 
     def _file_of(self, call: Call) -> WrittenFile | None:
-        """Return the file that a call is about, by the name that it had when the call was entered."""
+        """Return the file that a call is about, by its name when the call was entered; None if it has been removed."""
         match = DESCRIPTOR.match(call.arguments)
         path = Path(match[2].decode()) if match else Path()
-        return self._names[path.name] if bytes(path.parent) == self._directory else None
+        return self._names.get(path.name) if bytes(path.parent) == self._directory else None
 
     def are_names_durable(self, change: NameChange, at: int, names: Names) -> bool:
         """Tell whether a change of names is durable at a line of the trace."""

@@ -201,6 +201,11 @@ def test_the_check_finds_an_fsync_later_than_everysec_promises(seed: int, monkey
     finds_a_violation(seed, Rig(policies=(Fsync.EVERYSEC,)))
 
 
+def test_the_check_finds_a_step_of_the_clock_that_is_not_recorded(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "stepped", lambda journal, wall_ahead: None)
+    finds_a_violation(seed, Rig(often=("set the clock",)))
+
+
 class RemovesTooEarly(JournalFiles):
     """Removes old files before it is sure that no manifest names them."""
 
