@@ -17,7 +17,7 @@ def test_the_figures_are_those_that_were_found(path: Path) -> None:
 
 def test_every_part_of_the_benchmarks_is_shown() -> None:
     shown = {found[1] for path in DOCUMENTS for found in MARKED.finditer(path.read_text())}
-    assert shown == {*PARTS, "targets", "others", "readme"}
+    assert shown == {*PARTS, "targets", "others", "readme", "redis"}
 
 
 def test_every_plot_that_is_shown_is_kept() -> None:
