@@ -29,7 +29,7 @@ class Scene:
 
     def __init__(self, journal: Path, fsync: str, acknowledged: dict[bytes, bytes] | None = None) -> None:
         self.journal = journal
-        self.flags = ("--journal", str(journal), "--fsync", fsync)
+        self.flags = ("--journal", str(journal), "--fsync", fsync, "--keep", "0")
         self.server = RunningServer(OURS, self.flags)
         self.wire = Wire(self.server)
         self.acknowledged = dict(acknowledged or {})
