@@ -7,6 +7,7 @@ exists. See docs/reference/journal_format.md.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from pathlib import Path
 
@@ -246,8 +247,13 @@ def replace_manifest(directory: Path, disk: Disk, manifest: Manifest) -> None:
         disk.remove(temporary)
     file = disk.create(temporary)
     try:
-        write_all(file, framed(msgspec.json.encode(manifest)[1:]))
-        file.sync()
-    finally:
-        file.close()
-    disk.rename(temporary, directory / MANIFEST_NAME)
+        try:
+            write_all(file, framed(msgspec.json.encode(manifest)[1:]))
+            file.sync()
+        finally:
+            file.close()
+        disk.rename(temporary, directory / MANIFEST_NAME)
+    except OSError:
+        with contextlib.suppress(OSError):  # the next attempt, or the next start, removes it
+            disk.remove(temporary)
+        raise
