@@ -76,7 +76,7 @@ def test_a_short_run_names_its_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         main(["--quick", "--only", "start,saturated,tls,threads,always,replay,rewrite", "--output", str(tmp_path)]) == 0
     )
     parts = json.loads((tmp_path / "benchmarks.json").read_text())["parts"]
-    assert parts["saturated"]["sections"][0]["notes"] == [NO_CRUSHER]
+    assert NO_CRUSHER in parts["saturated"]["sections"][0]["notes"]
     assert list(parts) == ["start", "saturated", "tls", "threads", "always", "replay", "rewrite"]
     labels = [way.label for way in effort_of(parse_arguments([])).ways]
     for name in ("tls", "threads", "always", "replay", "rewrite"):

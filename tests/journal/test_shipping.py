@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, recover
+from memcache_kv.journal.manifest import MANIFEST_NAME
 from memcache_kv.journal.shipping import Shipper
 from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
@@ -232,6 +233,20 @@ def test_a_standby_that_starts_after_a_kill_lacks_only_the_last_writes(tmp_path:
         assert second.end(signal.SIGINT) == 0
 
 
+class AfterShipping:
+    """Tells whether so much time has passed since a standby had its first manifest."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began: float | None = None
+
+    def __call__(self, standby: Path) -> bool:
+        """Look for the manifest, and at the clock."""
+        if self._began is None and (standby / MANIFEST_NAME).exists():
+            self._began = time.monotonic()
+        return self._began is not None and time.monotonic() - self._began >= self._seconds
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("rotate_seconds", "kills"), [(1, 20), (10, 5)])
@@ -240,11 +255,9 @@ def test_how_much_a_standby_lacks_after_kills_at_random(tmp_path: Path, rotate_s
     assert shutil.which("rsync"), "Debian has it in rsync"
     found = []
     for number in range(kills):
-        kill_at = time.monotonic() + rotate_seconds * (2 + Random(number).random()) + 2
-        found.append(
-            missing_after_a_kill(
-                tmp_path / str(number), rotate_seconds, 'rsync -a "$MEMCACHE_KV_CLOSED_FILE" {}/',
-                lambda _: time.monotonic() >= kill_at,  # noqa: B023  (called before the next round)
-            )
-        )  # fmt: skip
+        command, waits = (
+            'rsync -a "$MEMCACHE_KV_CLOSED_FILE" {}/',
+            AfterShipping(rotate_seconds * (1 + Random(number).random())),
+        )
+        found.append(missing_after_a_kill(tmp_path / str(number), rotate_seconds, command, waits))
     print(f"every {rotate_seconds} s, {kills} kills: median {sorted(found)[kills // 2]:.1f} s, most {max(found):.1f} s")

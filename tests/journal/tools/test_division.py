@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.program import environment
 
 MIB = 1 << 20
 MOST_BYTES = 100 * MIB
+VERY_LONG_MIB = int(os.environ.get("JOURNAL_MIB") or 400)
+"""2000 is what was measured; so much on one disk would make the fsyncs of other tests take seconds."""
 FAR = STARTED + 10**9
 SEEDS = 40
 PEAK = """
@@ -78,8 +81,8 @@ def test_the_tools_need_less_memory_than_the_journal_is_long(tmp_path: Path) -> 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("value_bytes", [30, 1000, MIB])
-def test_the_tools_need_no_more_memory_for_two_gigabytes(tmp_path: Path, value_bytes: int) -> None:
-    check_all_commands(long_journal(tmp_path / "journal", 2000 * MIB, value_bytes))
+def test_the_tools_need_no_more_memory_for_a_very_long_journal(tmp_path: Path, value_bytes: int) -> None:
+    check_all_commands(long_journal(tmp_path / "journal", VERY_LONG_MIB * MIB, value_bytes))
 
 
 def write_anything(random: Random, journal: Journal, rounds: int) -> None:
