@@ -34,6 +34,14 @@ class Extent(NamedTuple):
     at: float
 
 
+class Kept(NamedTuple):
+    """Lines that are written but not synced."""
+
+    lines: bytes
+    wall_ahead: int
+    """How many seconds the wall clock was ahead before the first of them."""
+
+
 class Appender:
     """Appends records in the order of the queue, one thread at a time, and keeps the lines that are not synced.
 
@@ -64,7 +72,7 @@ class Appender:
         self._files = files
         self._keeps_lines = keeps_lines
         self._monotonic = monotonic
-        self._unsynced: list[bytes] = []
+        self._unsynced: list[Kept] = []
 
     def append_at_once(self) -> bool:
         """Append all queued records, unless that may take long. Returns whether they are written.
@@ -112,7 +120,7 @@ class Appender:
         if self.synced == self.written:
             self.unsynced_since = self._monotonic()
         if self._keeps_lines:
-            self._unsynced.append(data)
+            self._unsynced.append(Kept(data, batch.began_ahead))
             self.unsynced_bytes += len(data)
         self.written = batch.position
         return True
@@ -156,9 +164,10 @@ class Appender:
             return Extent(self.written, len(self._unsynced), self._monotonic())
 
     @property
-    def unsynced(self) -> bytes:
-        """The lines that are written but not synced. They are written again if their fsync fails."""
-        return b"".join(self._unsynced)
+    def unsynced(self) -> Kept | None:
+        """The lines that are written but not synced, which are written again if their fsync fails; None for none."""
+        kept = self._unsynced
+        return Kept(b"".join([each.lines for each in kept]), kept[0].wall_ahead) if kept else None
 
     def sync_failed(self) -> None:
         """Append nothing to the present file any more."""
@@ -176,5 +185,5 @@ class Appender:
         with self.lock:
             done = self._unsynced[: extent.lines]
             del self._unsynced[: extent.lines]
-            self.unsynced_bytes -= sum(map(len, done))
+            self.unsynced_bytes -= sum(len(each.lines) for each in done)
             self.synced, self.unsynced_since = max(self.synced, extent.position), extent.at

@@ -305,11 +305,11 @@ class JournalFiles:
         self._synced_chain, self.claimed_bytes, self.follows = 0, 0, follows
         self._names_unsynced = True
 
-    def replace_tail(self, data: bytes | None) -> None:
+    def replace_tail(self, data: bytes | None = None, first_line: StartLine | None = None) -> None:
         """Continue in a new increment that begins with the records that may not be on disk.
 
         Nobody may append meanwhile. data: these records, or more of the last ones; None reads them back from the files,
-        where they most likely still are.
+        where they most likely still are. first_line: as for `_go_on_with`.
         """
         parts = [*self.closed, Part(self.name, self.end.bytes)]
         synced = {self.name: self.synced_bytes} | self._unsynced
@@ -321,7 +321,7 @@ class JournalFiles:
                 self._tail(part.name, 0, part.bytes) for part in parts[at + 1 :]
             ]  # all of them, synced or not, in their order
             data = b"".join(tails)
-        self._go_on_with(data, [*parts[:at], known])
+        self._go_on_with(data, [*parts[:at], known], first_line)
 
     def _tail(self, name: str, start: int, end: int) -> bytes:
         """Read records back. Raises OSError if they are not what was written: the system may have dropped them."""

@@ -374,8 +374,13 @@ class Journal(RecordQueue):
 
         Nobody appends anything meanwhile.
         """
-        extent = self._appender.extent
-        self.files.replace_tail(None if self.fsync is Fsync.NEVER else self._appender.unsynced)
+        extent, kept = self._appender.extent, self._appender.unsynced
+        if self.fsync is Fsync.NEVER:
+            self.files.replace_tail()
+        elif kept is None:
+            self.files.replace_tail(b"")
+        else:  # a part of it may be on disk already, behind a step of the wall clock that came later
+            self.files.replace_tail(kept.lines, partial(self.start_line, stepped=self.stepped(kept.wall_ahead)))
         self._appender.go_on_with_new_file(extent)
 
     # For the rewrite

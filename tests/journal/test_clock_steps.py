@@ -279,6 +279,31 @@ def test_a_rewrite_that_begins_with_what_could_not_be_written_keeps_each_item_s_
     assert server.restarted().left() == {b"before": HOUR - 1}
 
 
+@pytest.mark.parametrize("fsync", [Fsync.EVERYSEC, Fsync.ALWAYS])
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_written_again_behind_a_step_that_is_on_disk_keeps_each_item_s_time(
+    path: Path, disk: Disk, step: int, fsync: Fsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise broken()
+
+    server = Server(path, STARTED, fsync)
+    server.set(b"before", DAY + 2 * HOUR)
+    server.step_wall(step)
+    server.set(b"after", DAY + 2 * HOUR)
+    server.journal.rotate()
+    server.set(b"last", DAY + 2 * HOUR)
+    monkeypatch.setattr(server.journal.files.file, "sync", fail)  # the first increment is synced before
+    server.ticks.now += 10
+    server.journal.step()
+    assert server.journal.refuses
+    server.ticks.now += 10
+    server.journal.step()
+    assert not server.journal.refuses
+    left = DAY + 2 * HOUR
+    assert server.restarted().left() == {b"before": left - 1, b"after": left, b"last": left}
+
+
 # Set between two runs
 
 

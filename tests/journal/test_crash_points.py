@@ -15,7 +15,7 @@ import pytest
 from memcache_kv.journal import Fsync, Journal, Recovered, reading, writer
 from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.disk import write_all
-from memcache_kv.journal.files import End, Following, JournalFiles
+from memcache_kv.journal.files import End, Following, JournalFiles, StartLine
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.tail import Tail
 from tests.journal.crash_checks import Violation
@@ -141,7 +141,7 @@ class SyncsNothing(JournalFiles):
 class BelievesTheSecondSync(JournalFiles):
     """Goes on in the same file after an fsync that failed."""
 
-    def replace_tail(self, data: bytes | None) -> None:
+    def replace_tail(self, data: bytes | None = None, first_line: StartLine | None = None) -> None:
         """Sync again."""
         self.sync()
 
@@ -149,7 +149,7 @@ class BelievesTheSecondSync(JournalFiles):
 class ForgetsTheTail(JournalFiles):
     """Goes on in a new increment after an fsync that failed, without the records that the old one may have lost."""
 
-    def replace_tail(self, data: bytes | None) -> None:
+    def replace_tail(self, data: bytes | None = None, first_line: StartLine | None = None) -> None:
         """Write none of these records again."""
         super().replace_tail(b"")
 
