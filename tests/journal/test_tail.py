@@ -141,15 +141,20 @@ def test_what_a_record_claims_counts_only_if_it_continues_its_neighbour(tmp_path
     refused(tmp_path)
 
 
-def test_increments_behind_a_tail_are_set_aside(tmp_path: Path) -> None:
-    run = Run(tmp_path, Fsync.NEVER)
+def leave_tail_and_later_increment(path: Path) -> None:
+    """Leave what a power loss may: of a, b and c, b is lost, and c is in the next increment."""
+    run = Run(path, Fsync.NEVER)
     run.store(b"a", b"b")
     run.step()
     run.journal.rotate()
     run.store(b"c")
     run.step()
     run.crash()
-    make_hole(tmp_path, b"b")
+    make_hole(path, b"b")
+
+
+def test_increments_behind_a_tail_are_set_aside(tmp_path: Path) -> None:
+    leave_tail_and_later_increment(tmp_path)
     assert verify(tmp_path).is_sound
     keys, found = read(tmp_path)
     assert keys == {b"a"}
@@ -315,14 +320,7 @@ def test_all_files_of_a_journal_have_its_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["compact", "load", "export", "stats"])
 def test_the_tools_take_a_journal_with_a_tail_as_a_start_does(tmp_path: Path, command: str) -> None:
     path, items = tmp_path / "journal", tmp_path / "items"
-    run = Run(path, Fsync.NEVER)
-    run.store(b"a", b"b")
-    run.step()
-    run.journal.rotate()
-    run.store(b"c")
-    run.step()
-    run.crash()
-    make_hole(path, b"b")
+    leave_tail_and_later_increment(path)
     items.write_text("new value\n")
     more = {"load": ["--text", str(items)], "export": ["--output", str(tmp_path / "export")]}
     assert main(["journal", command, str(path), *more.get(command, [])]) == 0

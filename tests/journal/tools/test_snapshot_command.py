@@ -13,7 +13,7 @@ from memcache_kv.journal.manifest import increment_name
 from memcache_kv.journal.tools.export import export_lines
 from tests.journal.journals import manifest_in, write_manifest
 from tests.journal.tools.journals import Run, keys, opened, sets, several_files, tree, write_journal
-from tests.journal.tools.test_live_journal import Load, check_pairs, server
+from tests.journal.tools.live_journal import busy_rounds, check_pairs, server
 from tests.journal.tools.test_ownership import as_root, give, modes, owners
 from tests.program import Program
 
@@ -142,18 +142,9 @@ def test_what_root_copies_belongs_to_the_journals_owner(tmp_path: Path, run: Run
 def test_snapshots_beside_a_server_that_is_busy_and_compacts_are_each_one_moment(
     server: Program, tmp_path: Path, run: Run
 ) -> None:
-    load = Load(server)
-    load.start()
-    try:
-        for number in range(ROUNDS):
-            load.wait_for_next_round()
-            assert server.ask(b"journal compact\r\n") in (b"OK\r\n", b"BUSY currently rewriting the journal\r\n")
-            copy = tmp_path / f"copy-{number}"
-            said = run("snapshot", tmp_path / "journal", copy)
-            assert said.status == 0, said.err
-            assert run("verify", copy).status == 0
-            check_pairs([line.decode() for line in export_lines(opened(copy).items())])
-    finally:
-        load.stopping.set()
-        load.join()
-    assert server.end() == 0
+    for number in busy_rounds(server):
+        copy = tmp_path / f"copy-{number}"
+        said = run("snapshot", tmp_path / "journal", copy)
+        assert said.status == 0, said.err
+        assert run("verify", copy).status == 0
+        check_pairs([line.decode() for line in export_lines(opened(copy).items())])
