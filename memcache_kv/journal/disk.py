@@ -14,6 +14,13 @@ BLOCK_BYTES = 256 * 1024
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
+class Appendable(Protocol):
+    """Something to which data is appended, a part at a time."""
+
+    def write(self, data: memoryview, /) -> int:
+        """Append data, or as much of it as the system takes. Returns the number of bytes written."""
+
+
 class File(Protocol):
     """A file that is open for appending. Its methods raise OSError as the system calls do."""
 
@@ -275,7 +282,7 @@ def last_line(disk: Disk, path: Path, end: int) -> bytes:
     return b"".join(pieces)
 
 
-def write_all(file: File, data: bytes) -> None:
+def write_all(file: Appendable, data: bytes) -> None:
     """Append all of this data, in as many writes as the system needs.
 
     Raises OSError; then a part of it may have been written.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Self
 
 from memcache_kv.errors import JournalError
+from memcache_kv.journal.disk import write_all
 
 
 class Spill:
@@ -26,7 +27,7 @@ class Spill:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed by `close`)
-            write_all_to(self._file, data)
+            write_all(self._file, data)
         except OSError as error:
             raise self._failed("write", error) from None
         extents.extend((self._written_bytes, len(data)))
@@ -67,10 +68,3 @@ class Spill:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def write_all_to(file: BinaryIO, data: bytes) -> None:
-    """Append all of this data to an unbuffered file. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]

@@ -181,7 +181,7 @@ def test_a_full_temporary_directory_is_named_and_nothing_is_left_there(
     def full(file: object, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("memcache_kv.journal.tools.spill.write_all_to", full)
+    monkeypatch.setattr("memcache_kv.journal.tools.spill.write_all", full)
     said = run(command, journal)
     assert said.status == 1
     assert f"can't write temporary files in {temporary}: No space left on device" in said.err
