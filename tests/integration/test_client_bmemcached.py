@@ -2,9 +2,10 @@
 
 import bz2
 import importlib
+import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -287,13 +288,18 @@ def test_stats_come_from_each_server(client: Any, server: RunningServer) -> None
     assert int(text["get_hits"]) == int(stats["get_hits"]) > 0
 
 
+def without_classes(stats: Iterable[str]) -> set[str]:
+    """The names without the numbers of slab classes: a class may become empty between two answers."""
+    return {re.sub(r"\d+", "N", name) for name in stats}
+
+
 @pytest.mark.parametrize("group", ["settings", "items", "slabs"])
 def test_a_group_of_stats_has_the_same_names_as_in_text(client: Any, server: RunningServer, group: str) -> None:
     client.set("key", "x")
     with Wire(server) as wire:
         stats = client.stats(group)[name_of(server)]
         text = wire.stats(group.encode())
-    assert set(stats) == set(text)
+    assert without_classes(stats) == without_classes(text)
     assert len(stats) > 1
 
 
