@@ -103,12 +103,12 @@ def records_of(file: WrittenFile) -> Iterator[Kept]:
 
 
 class TracedRun:
-    """Two lives of a server on one journal, with rewrites. The first one ends with kill -9, without load.
+    """Lives of a server on one journal, with rewrites. All but the last one end with kill -9, without load.
 
     program: Python code to run in place of the server, for one that does something wrong.
     """
 
-    def __init__(self, journal: Path, fsync: Fsync, seed: int, program: str = "") -> None:
+    def __init__(self, journal: Path, fsync: Fsync, seed: int, program: str = "", lives: int = 2) -> None:
         self.fsync = fsync
         self.platter = Platter(journal)
         self.rng = Random(seed)
@@ -118,8 +118,8 @@ class TracedRun:
         self._calls: list[Call] = []
         self._births: list[int] = []
         journal.mkdir()
-        for number in range(2):
-            self._live(is_killed=number == 0)
+        for number in range(1, lives + 1):
+            self._live(is_killed=number < lives)
         self.records = list(self._read_records())
         """What changed something, in the order of the journal."""
         self._replies = list(self._read_replies())
@@ -127,20 +127,24 @@ class TracedRun:
     def _live(self, is_killed: bool) -> None:
         """Start a server, load it and end it."""
         traced = TracedServer(self._journal, self.fsync, self._program)
-        threads = [threading.Thread(target=client.run, args=(traced.server,)) for client in self._clients]
-        for thread in threads:
-            thread.start()
-        self._rewrite_while(threads, traced.server)
-        for client in self._clients:
-            if client.failure is not None:
-                raise client.failure
-        if is_killed:
-            traced.server.kill()
-        traced.server.close()
+        with closing(traced.server):
+            self._load(traced.server)
+            if is_killed:
+                traced.server.kill()
         calls = traced.calls(self._calls[-1].entered + LINES_BETWEEN_LIVES if self._calls else 0)
         self._births.append(calls[0].entered)
         self.platter.follow(calls)
         self._calls += calls
+
+    def _load(self, server: RunningServer) -> None:
+        """Let all clients send their requests."""
+        threads = [threading.Thread(target=client.run, args=(server,)) for client in self._clients]
+        for thread in threads:
+            thread.start()
+        self._rewrite_while(threads, server)
+        for client in self._clients:
+            if client.failure is not None:
+                raise client.failure
 
     def _rewrite_while(self, threads: list[threading.Thread], server: RunningServer) -> None:
         """Ask for rewrites until the clients have ended."""
