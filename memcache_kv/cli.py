@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import CONFIG_VARIABLE, Settings, add_options, load_settings
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
-from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
+from memcache_kv.observe.log_setup import make_log
 from memcache_kv.server import memory, process
 from memcache_kv.server.server import Server
 from memcache_kv.streams import discard_broken_streams
@@ -90,7 +91,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     except BrokenPipeError:  # nobody reads the help, the version or the licence
         sys.exit(0)
     config = flags.pop("config") or os.environ.get(CONFIG_VARIABLE)
-    return load_settings(flags, Path(config) if config else None, warn=Log().say)
+    return load_settings(flags, Path(config) if config else None, warn=make_log(Settings()).warn)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,12 +116,15 @@ def _run_command(arguments: Sequence[str]) -> int:
         from memcache_kv.server import health
 
         return health.main(arguments[1:])
+    log = make_log(Settings())
     try:
-        return run(parse(arguments))
+        settings = parse(arguments)
+        log = make_log(settings)
+        return run(settings)
     except StoppedEarly:
         return 0
     except MemcacheKVError as error:
-        Log().say(f"memcache-kv: {error}")
+        log.say(f"memcache-kv: {error}", Level.ERROR)
         return error.status
 
 
@@ -167,7 +171,7 @@ def _prepare_process(settings: Settings) -> Background | None:
         return None
     from memcache_kv.server.daemon import Background
 
-    return Background(keeps_log=settings.verbose > 0)
+    return Background(keeps_log=settings.verbose > 0 or settings.log_file is not None)
 
 
 def _handle_signals(server: Server, received: list[str]) -> None:

@@ -41,6 +41,7 @@ UNTESTED = {
     "behind_a_proxy.md: defaults": "HAProxy",
     "behind_a_proxy.md: stream {": "nginx",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
+    "logs.md: memcache-kv --log-file /var/log/memcache-kv.log -v": "needs a directory of the system",
     "where_the_time_goes.md: MEMCACHED=/path/to/memcached python -m benchmarks.profile --only get90,pipe32":
         "tests/benchmarks profile a server",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",

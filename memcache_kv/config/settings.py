@@ -37,6 +37,7 @@ CLASS_PREFIX = re.compile(r"(read|write|admin):(?=.*\D)")
 """What -l may put before all else to choose the highest class of commands. A port alone behind it makes it a host."""
 
 
+LOG_LEVELS = ("error", "warning", "info", "debug")
 DEBUG_VERBOSITY = 2
 """The number of -v that --debug stands for."""
 LEAST_CONNECTION_MEMORY_BYTES = 64 * MIB
@@ -61,6 +62,13 @@ class Protection(enum.StrEnum):
 
     WARN = "warn"
     STRICT = "strict"
+
+
+class LogFormat(enum.StrEnum):
+    """What the lines of the log look like."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class AdminCommands(enum.StrEnum):
@@ -108,6 +116,11 @@ class Settings(NamedTuple):
     verbose: int = 0
     debug: bool = False
     """Whether `verbose` is at least 2."""
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: str = "info"
+    """The least severe lines that are logged: error, warning, info, or debug, with which `verbose` is at least 2."""
+    log_file: Path | None = None
+    """None means standard error, or with `daemon` the system's log."""
     pidfile: Path | None = None
     backlog: int = 1024
     disable_flush_all: bool = False
@@ -274,6 +287,19 @@ def _protection(text: str) -> Protection:
         raise ConfigError(f"protected must be warn or strict, not {text!r}") from None
 
 
+def _log_format(text: str) -> LogFormat:
+    try:
+        return LogFormat(text)
+    except ValueError:
+        raise ConfigError(f"log-format must be text or json, not {text!r}") from None
+
+
+def _log_level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        raise ConfigError(f"log-level must be error, warning, info or debug, not {text!r}")
+    return text
+
+
 def _admin_commands(text: str) -> AdminCommands:
     try:
         return AdminCommands(text)
@@ -347,6 +373,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("verbose", "log connections; -vv also logs requests and replies; -vvv is the same as -vv", "v",
            convert=_integer(0, 9, "the verbosity")),
     Option("debug", "log connections, requests and replies, as -vv does", convert=_switch),
+    Option("log-format", "what lines of the log look like: text, or json for an object with time, level and message a "
+           "line (default: text; with the time in a file, and on a terminal with -v; with priorities for systemd's "
+           "journal)", metavar="FORMAT", convert=_log_format),
+    Option("log-level", "least severe lines to log: error, warning, info or debug, the last one as -vv (default: info)",
+           metavar="LEVEL", convert=_log_level),
+    Option("log-file", "append the log to this file once the server starts; it is opened again when it has been moved, "
+           "and at SIGHUP; without it, the log goes to standard error", metavar="FILE", convert=_path),
     Option("pidfile", "write the process id to this file and lock it while the server runs", "P", "FILE", _path),
     Option("listen-backlog", "maximum number of connections waiting to be accepted (default: 1024)", "b", "NUM",
            _integer(1, 1 << 16, "the backlog")),
@@ -455,7 +488,7 @@ def load_settings(
                 break
     for field, flag in (("fsync", "--fsync"), ("on_rotate", "--on-rotate"), ("rotate_seconds", "--rotate-seconds")):
         if field in values and "journal" not in values:
-            warn(f"warning: {flag} has no effect without --journal DIR, which keeps the data on disk")
+            warn(f"{flag} has no effect without --journal DIR, which keeps the data on disk")
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)
@@ -468,7 +501,7 @@ def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     if values.get("udp_port") and "port" not in values:
         values["port"] = values["udp_port"]
     values["detail_enabled"] = "stats_delimiter" in values
-    if values.get("debug"):
+    if values.get("debug") or values.get("log_level") == "debug":
         values["verbose"] = max(values.get("verbose", 0), DEBUG_VERBOSITY)
     if environ.get(PORT_FILE_VARIABLE):
         values["port_file"] = Path(environ[PORT_FILE_VARIABLE])
@@ -551,7 +584,7 @@ def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -
         if SERVICE_VALUE.match(value) or (name not in known and SERVICE_NAME.match(name))
     ]
     if foreign:
-        warn(f"warning: ignored {len(foreign)} variables of a Kubernetes Service, such as {min(foreign)}")
+        warn(f"ignored {len(foreign)} variables of a Kubernetes Service, such as {min(foreign)}")
     for name in foreign:
         del ours[name]
     for name in ours:

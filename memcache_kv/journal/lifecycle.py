@@ -11,6 +11,7 @@ from memcache_kv.errors import JournalFailed, StoppedEarly
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
 from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
 from memcache_kv.progress import show_progress
 from memcache_kv.store import Store
 from memcache_kv.threads import OnFault
@@ -121,7 +122,7 @@ class JournalLifecycle:
                 self.journal.close()
             except JournalFailed as error:
                 self.failure = error
-                self._log.say(str(error))
+                self._log.say(str(error), Level.ERROR)
         if self._directory is not None:
             self._directory.close()
 
@@ -142,16 +143,17 @@ class JournalLifecycle:
         tail = found.tail
         if tail is not None and not tail.is_cut:
             tail.cut()
-            self._log.say(tail.in_words())
+            self._log.say(tail.in_words(), Level.WARNING)
         directory.clear(manifest)
         for note in directory.notes():
-            self._log.say(note)
+            self._log.say(note, Level.WARNING)
 
     def _say_what_was_recovered(self, directory: JournalDirectory, found: Recovered, is_held: bool) -> None:
         if found.set_back:
             self._log.say(
                 f"{directory.path}: the system's clock is {found.set_back} s behind the journal's last time, so it was "
-                "set back; items expire as if it had not been"
+                "set back; items expire as if it had not been",
+                Level.WARNING,
             )
         left_out = "".join(
             f"; {count} {what}"
@@ -165,5 +167,6 @@ class JournalLifecycle:
             self._log.say(
                 f"{directory.path}: the {found.no_room} items that did not fit stay in the journal for a start with "
                 "more memory: it is not rewritten, which would remove them, until a client sends `journal compact` or "
-                "the server starts with --compact"
+                "the server starts with --compact",
+                Level.WARNING,
             )

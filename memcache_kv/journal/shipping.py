@@ -22,6 +22,7 @@ from memcache_kv.errors import JournalLost
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, Part, replace_manifest
 from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
 from memcache_kv.threads import ServerThread
 
 FILE_VARIABLE = "MEMCACHE_KV_CLOSED_FILE"
@@ -165,12 +166,12 @@ class Shipper(ServerThread):
             if kill_at is not None and time.monotonic() >= kill_at:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                self._log.say("--on-rotate was killed, as the server stops")
+                self._log.say("--on-rotate was killed, as the server stops", Level.WARNING)
                 return process.wait()
 
     def _put_off(self, failure: str = "") -> None:
         """Wait before the next attempt, longer each time."""
         if failure:
-            self._log.say(f"{failure}; it is run again in {self._retry_seconds:.0f} s")
+            self._log.say(f"{failure}; it is run again in {self._retry_seconds:.0f} s", Level.WARNING)
         self._retry_at = time.monotonic() + self._retry_seconds
         self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS)

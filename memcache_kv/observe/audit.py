@@ -11,6 +11,7 @@ from pathlib import Path
 
 from memcache_kv.errors import FAILED_STATUS, ConfigError
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
 
 COMMAND_LIMIT_BYTES = 200
 """A longer command is cut."""
@@ -52,7 +53,10 @@ class AuditLog:
         try:
             new = self._open()
         except OSError as error:
-            self._log.say(f"can't open the audit log {self._path} again: {error.strerror}; the old file stays in use")
+            self._log.say(
+                f"can't open the audit log {self._path} again: {error.strerror}; the old file stays in use",
+                Level.WARNING,
+            )
             return
         os.dup2(new, self._fd, inheritable=False)  # atomic: another thread may be writing
         os.close(new)

@@ -1,4 +1,4 @@
-"""The log: lines on standard error, like memcached's, or in the system's log."""
+"""The log: lines on standard error, like memcached's, in a file, or in the system's log."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable
 
 from memcache_kv.errors import MemcacheKVError
+from memcache_kv.observe.log_form import Form, Level, plain
 from memcache_kv.observe.log_queue import LogQueue, LogStream, write_past_buffer, write_through
 from memcache_kv.threads import OnFault
 
 
 class SystemLog:
-    """The system's log as a `LogStream`, for a server in the background, which has no standard error."""
+    """The system's log as a `LogStream`, for a server in the background, which has no standard error.
+
+    The lines have the form `with_priority`.
+    """
 
     def __init__(self) -> None:
         import syslog
@@ -24,7 +28,8 @@ class SystemLog:
     def write(self, text: str, /) -> None:
         """Send each line to the system's log as a message."""
         for line in text.splitlines():
-            self._take(line)
+            priority, _, message = line[1:].partition(">")
+            self._take(int(priority), message)
 
     def flush(self) -> None:
         """Do nothing, as messages are not buffered."""
@@ -39,7 +44,8 @@ FLUSH_SECONDS = 2.0
 class Log:
     """A log with memcached's levels of verbosity: -v, -vv, and the command `verbosity`.
 
-    verbosity: the number of -v; stream: what to write to, standard error by default; monotonic: the clock, in seconds.
+    verbosity: the number of -v; stream: what to write to, standard error by default; monotonic: the clock, in seconds;
+    form: what a line looks like; level: the least severe lines that are written.
 
     Any thread may call any method. Control characters are escaped, as clients choose some of the text. If the stream
     can't be written (a closed pipe, no standard error), lines are lost.
@@ -49,9 +55,16 @@ class Log:
     """
 
     def __init__(
-        self, verbosity: int = 0, stream: LogStream | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        verbosity: int = 0,
+        stream: LogStream | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        form: Form = plain,
+        level: Level = Level.DEBUG,
     ) -> None:
         self.verbosity = verbosity
+        self._form = form
+        self._level = level
         self.stream: LogStream | None = stream if stream is not None else sys.stderr
         """What the lines are written to; None if the process has no standard error."""
         self._queue: LogQueue | None = None
@@ -60,16 +73,16 @@ class Log:
         self._repeats: dict[object, tuple[float, int]] = {}
         """For each kind of line, when one was last written, and how many were left out since."""
 
-    def redirect(self, stream: LogStream) -> None:
+    def redirect(self, stream: LogStream, form: Form) -> None:
         """Write to another stream from now on. What waits is written to the present one, if that takes it soon."""
         queue = self._queue
         if queue is not None:
             queue.flush(FLUSH_SECONDS)
-        self.stream = stream
+        self.stream, self._form = stream, form
 
     def start_queue(self, on_fault: OnFault | None = None) -> None:
         """Have a thread write the lines from now on. on_fault: called with an exception that ends that thread."""
-        queue = LogQueue(self._write_queued)
+        queue = LogQueue(self._write_queued, lambda text: self._form(Level.WARNING, text, []))
         queue.thread.on_fault = on_fault
         queue.start()
         self._queue = queue
@@ -88,19 +101,23 @@ class Log:
         queue = self._queue
         return 0 if queue is None else queue.dropped
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: Level = Level.INFO) -> None:
         """Write a line at any verbosity: a listening address, what was recovered, an error."""
-        self._write(printable(text) + "\n")
+        self._write_lines(level, printable(text))
+
+    def warn(self, text: str) -> None:
+        """Write a line that begins with "warning: "."""
+        self.say(f"warning: {text}", Level.WARNING)
 
     def say_rarely(self, kind: object, text: str) -> None:
-        """Write a line that clients can cause often, unless one of its kind was written within REPEAT_SECONDS.
+        """Write a warning that clients can cause often, unless one of its kind was written within REPEAT_SECONDS.
 
         The next line of the kind says how many were left out. kind: anything hashable; there must be few kinds, as all
         of them are remembered.
         """
         left_out = self._count(kind)
         if left_out is not None:
-            self.say(text + _and_others(left_out))
+            self.say(text + _and_others(left_out), Level.WARNING)
 
     def failure(self, what: str, error: BaseException, outcome: str = "") -> None:
         """Write a line with what failed, the reason and the consequence; with -v also the traceback."""
@@ -127,12 +144,12 @@ class Log:
     def request(self, fd: int, line: bytes) -> None:
         """Write a request of the connection with this descriptor, with -vv."""
         if self.verbosity > 1:
-            self.say(f"<{fd} {line.decode('utf-8', 'backslashreplace')}")
+            self.say(f"<{fd} {line.decode('utf-8', 'backslashreplace')}", Level.DEBUG)
 
     def reply(self, fd: int, line: bytes) -> None:
         """Write a reply to the connection with this descriptor, with -vv."""
         if self.verbosity > 1:
-            self.say(f">{fd} {line.decode('utf-8', 'backslashreplace')}")
+            self.say(f">{fd} {line.decode('utf-8', 'backslashreplace')}", Level.DEBUG)
 
     def _count(self, kind: object) -> int | None:
         """Return how many lines of a kind were left out since the last one, or None to leave out this one too."""
@@ -146,14 +163,17 @@ class Log:
         return left_out
 
     def _write_failure(self, line: str, error: BaseException, with_traceback: bool = False) -> None:
-        lines = [line]
+        trace: list[str] = []
         if with_traceback or self.verbosity > 0:
             import traceback  # imported here, as it would slow down every start
 
-            lines += "".join(traceback.format_exception(error)).splitlines()
-        self._write("".join(f"{printable(line)}\n" for line in lines))
+            trace = [printable(each) for each in "".join(traceback.format_exception(error)).splitlines()]
+        self._write_lines(Level.ERROR, printable(line), trace)
 
-    def _write(self, text: str) -> None:
+    def _write_lines(self, level: Level, line: str, trace: list[str] | None = None) -> None:
+        if level > self._level:
+            return
+        text = self._form(level, line, trace or [])
         queue = self._queue
         if queue is None or not queue.put(text):
             self._write_now(text)

@@ -16,6 +16,9 @@ QUEUE_LIMIT_CHARACTERS = 1 << 20
 """The most that waits to be written. Lines beyond it are dropped and counted."""
 
 
+DROPPED = "dropped, as they could not be written fast enough"
+
+
 class LogStream(Protocol):
     """What a log writes to."""
 
@@ -29,13 +32,14 @@ class LogStream(Protocol):
 class LogQueue:
     """Lines in the order in which they were put, and the thread that writes them, so that no other thread waits.
 
-    write: writes lines, and may block.
+    write: writes lines, and may block; form_report: makes a line of what the queue reports itself.
 
     Any thread may call `put`, which returns at once. One thread calls `start`, and later `stop`.
     """
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], form_report: Callable[[str], str] = "{}\n".format) -> None:
         self._write = write
+        self._form_report = form_report
         self._lines: deque[str] = deque()
         self._waiting_characters = 0
         self._is_writing = False
@@ -103,7 +107,7 @@ class LogQueue:
             batch = "".join(self._lines)
             self._lines.clear()
             if self._unreported:  # these came while the queue was full, so behind all that was in it
-                batch += f"{self._unreported} lines of the log were dropped, as they could not be written fast enough\n"
+                batch += self._form_report(f"{self._unreported} lines of the log were {DROPPED}")
             self._waiting_characters = self._unreported = 0
             self._is_writing, self._is_over = bool(batch), not batch
             return batch

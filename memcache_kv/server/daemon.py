@@ -8,13 +8,14 @@ import signal
 import stat
 
 from memcache_kv.observe.log import Log, SystemLog
+from memcache_kv.observe.log_form import with_priority
 
 
 class Background:
     """Move to a background process with a session of its own, while the process that was started waits.
 
-    keeps_log: whether the log stays on standard error, as with memcached's -v. It also stays if standard error is a
-    file. Otherwise `ready` redirects it to the system's log.
+    keeps_log: whether the log stays where it is, as with memcached's -v. It also stays if standard error is a file.
+    Otherwise `ready` redirects it to the system's log.
 
     To be made before there are threads. The constructor only returns in the background process. The first process exits
     with status 0 once `ready` is called. If the background process ends before, it exits with the same status. Until
@@ -35,7 +36,7 @@ class Background:
     def ready(self, log: Log) -> None:
         """Make the first process exit with status 0, and detach from the terminal."""
         if self._system_log is not None:
-            log.redirect(self._system_log)
+            log.redirect(self._system_log, with_priority)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1) if self._system_log is None else (0, 1, 2):
             os.dup2(null, stream)

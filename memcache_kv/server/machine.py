@@ -38,7 +38,7 @@ def warning(needed_bytes: int, limit_bytes: int, bound: Bound | None) -> str | N
     if bound is None or needed_bytes <= bound.bytes:
         return None
     return (
-        f"warning: with -m {limit_bytes // MEBIBYTE} the server needs up to {needed_bytes // MEBIBYTE} MiB, plus its "
+        f"with -m {limit_bytes // MEBIBYTE} the server needs up to {needed_bytes // MEBIBYTE} MiB, plus its "
         f"connections, but {bound.of} has {bound.bytes // MEBIBYTE} MiB: lower -m, or the system may kill the server"
     )
 

@@ -19,6 +19,7 @@ from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Protection, Settings
 from memcache_kv.errors import EX_NOUSER, EX_OSERR, EX_USAGE, ConfigError
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MCL_CURRENT, MCL_FUTURE = 1, 2
@@ -66,7 +67,7 @@ def become_user(name: str | None) -> None:
 def warn_of_root(name: str | None, log: Log) -> None:
     """Log a warning if the server runs as root without -u root."""
     if name is None and os.geteuid() == 0:
-        log.say("warning: running as root; switch to another user with -u USER, or confirm with -u root")
+        log.warn("running as root; switch to another user with -u USER, or confirm with -u root")
 
 
 def refuse_root(settings: Settings) -> None:
@@ -86,7 +87,7 @@ def protect(addresses: Sequence[str], protection: Protection, log: Log) -> None:
     advice = "ask for a login (-Y FILE) or for client certificates (-Z, -l mtls:ADDR), or listen on loopback"
     if protection is Protection.STRICT:
         raise ConfigError(f"--protected strict: not started, as {what}; {advice}", EX_USAGE)
-    log.say(f"warning: {what}; {advice}; --protected strict would refuse to start")
+    log.warn(f"{what}; {advice}; --protected strict would refuse to start")
 
 
 @contextlib.contextmanager
@@ -112,7 +113,7 @@ def pid_file(path: Path | None, log: Log) -> Iterator[None]:
             if _is_at(file, path):
                 path.unlink()
         except OSError as error:
-            log.say(f"can't remove the pid file {path}: {error.strerror}; remove it by hand")
+            log.say(f"can't remove the pid file {path}: {error.strerror}; remove it by hand", Level.WARNING)
         os.close(file)
 
 
@@ -158,7 +159,7 @@ def _warn_of_running(file: int, path: Path, log: Log) -> None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError, OverflowError):
         os.kill(int(text), 0)
-        log.say(f"warning: the pid file {path} contained the id of a running process: {int(text)}")
+        log.warn(f"the pid file {path} contained the id of a running process: {int(text)}")
 
 
 def allow_files(connections: int) -> None:
@@ -223,12 +224,12 @@ def lock_memory(item_bytes: int, log: Log) -> None:
     """
     library = ctypes.CDLL(None, use_errno=True)
     if library.mlockall(MCL_CURRENT | MCL_FUTURE) != 0:
-        log.say(f"warning: -k invalid, mlockall() failed: {os.strerror(ctypes.get_errno())}")
+        log.warn(f"-k invalid, mlockall() failed: {os.strerror(ctypes.get_errno())}")
         return
     needed = item_bytes + item_bytes // 2 + LOCKED_BESIDE_ITEMS_BYTES
     if not _can_map(needed):
         library.munlockall()
-        log.say(f"warning: -k invalid, less than {needed // MIB} MB may be locked: raise the limit with ulimit -l")
+        log.warn(f"-k invalid, less than {needed // MIB} MB may be locked: raise the limit with ulimit -l")
 
 
 def _can_map(size: int) -> bool:
@@ -250,7 +251,7 @@ def write_ports(path: Path, lines: Iterable[str], log: Log) -> None:
         unfinished.write_text("".join(f"{line}\n" for line in lines))
         unfinished.rename(path)
     except OSError as error:
-        log.say(f'Failed to open "{unfinished}": {error.strerror}')
+        log.say(f'Failed to open "{unfinished}": {error.strerror}', Level.WARNING)
 
 
 def warn_of_readers(path: Path, log: Log) -> None:
@@ -260,4 +261,4 @@ def warn_of_readers(path: Path, log: Log) -> None:
     except OSError:
         return  # an error is reported when the file is read
     if mode & stat.S_IROTH:
-        log.say(f"warning: every user can read {path}, which has secrets; run chmod o-r {path}")
+        log.warn(f"every user can read {path}, which has secrets; run chmod o-r {path}")

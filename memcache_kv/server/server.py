@@ -19,6 +19,8 @@ from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import Settings, split_class_prefix
 from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
+from memcache_kv.observe.log_setup import make_log, open_log_file
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.observe.watchers import Stream, Watchers
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.journal.lifecycle import JournalLifecycle
     from memcache_kv.observe.audit import AuditLog
+    from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
@@ -111,8 +114,9 @@ class Server:
     def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
         self.settings = settings
         self.clock: Time = clock if clock is not None else Clock()
-        self.log = log if log is not None else Log(settings.verbose)
+        self.log = log if log is not None else make_log(settings)
         self._owns_log = log is None
+        self._log_file: RotatedFile | None = None
         sizes = size_classes(settings)
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
@@ -235,6 +239,8 @@ class Server:
         audit log can't be opened.
         """
         try:
+            if self._owns_log:
+                self._log_file = open_log_file(self.settings, self.log)
             if self._audit_log is not None and self.settings.audit_log is not None:  # by the user of -u, who must be
                 self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
             self._bind()  # first, so that a server does not touch the journal if its port is in use
@@ -266,14 +272,17 @@ class Server:
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
         self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")
+        self.log.say(self._limits_in_words())
         others = [f"{address} ({each.name})" for each, _ in self._dialects for address in self.addresses_of(each.name)]
         self.log.say(f"listening on {', '.join([*self.addresses, *others])}")
 
     def reload(self) -> None:
         """Read the users file and the certificates again. If one can't be used, log that and keep the old ones.
 
-        Open the audit log again too, as logrotate expects.
+        Open the log file and the audit log again too, as logrotate expects.
         """
+        if self._log_file is not None:
+            self._log_file.reopen()
         if self._audit is not None:
             self._audit.reopen()
         users = None if self._logins is None else self._logins.users
@@ -284,7 +293,7 @@ class Server:
                 part.reload()
                 self.log.event(f"read the {what} again")
             except ConfigError as error:
-                self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again")
+                self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
 
     def stop(self) -> None:
         """Stop accepting, send the replies that are ready, close the connections, and write and sync the journal."""
@@ -310,6 +319,8 @@ class Server:
         self.stopping.close()
         if self._owns_log:
             self.log.stop_queue()
+        if self._log_file is not None:
+            self._log_file.close()
 
     # Parts
 
@@ -339,7 +350,15 @@ class Server:
         needed = self.memory_watch.max_memory_bytes + (0 if self.journal is None else self.journal.max_memory_bytes)
         warning = machine.warning(needed, self.store.limit_bytes, machine.memory_bound())
         if warning is not None:
-            self.log.say(warning)
+            self.log.warn(warning)
+
+    def _limits_in_words(self) -> str:
+        settings = self.settings
+        journal = "no journal" if settings.journal is None else f"journal {settings.journal}, fsync {settings.fsync}"
+        return (
+            f"limits: {settings.memory_limit >> 20} MB for items, {settings.max_item_size >> 10} KB for one, "
+            f"{settings.conn_limit} connections; {journal}"
+        )
 
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]
@@ -361,7 +380,7 @@ class Server:
         if self._udp_server is None:
             return
         if self.tls is not None:
-            self.log.say("warning: UDP is not encrypted, and not answered where a client's certificate is required")
+            self.log.warn("UDP is not encrypted, and not answered where a client's certificate is required")
         hosts = {}  # one UDP socket for all TCP ports of a host
         for listener in self.listeners:
             if listener.dialect is not None or not listener.port:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.clock import steady_seconds
+from memcache_kv.observe.log_form import Level
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
@@ -477,7 +478,7 @@ class Worker(ServerThread):
             sock.setblocking(False)
             self._poller.register(fd, READABLE)
         except OSError as error:
-            self.context.log.say(f"<{fd} can't be served, and is closed: {error.strerror}")
+            self.context.log.say(f"<{fd} can't be served, and is closed: {error.strerror}", Level.WARNING)
             self._addresses.close(fd)
             self.context.totals.close()
             sock.close()

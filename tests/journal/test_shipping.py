@@ -20,6 +20,7 @@ from memcache_kv.journal.shipping import Shipper
 from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import Level
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
@@ -38,9 +39,9 @@ class LogOfLines(Log):
         super().__init__()
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def say(self, text: str, level: Level = Level.INFO) -> None:
         """Keep a line."""
-        self.lines.append(line)
+        self.lines.append(text)
 
     def failure(self, what: str, error: BaseException, consequence: str = "") -> None:
         """Keep a line."""

@@ -8,6 +8,7 @@ import pytest
 
 from memcache_kv.errors import ListenError
 from memcache_kv.observe.log import REPEAT_SECONDS, Log, SystemLog, place
+from memcache_kv.observe.log_form import Level, with_priority
 
 
 def lines(verbosity: int) -> list[str]:
@@ -77,6 +78,28 @@ def test_the_log_goes_to_standard_error_by_default(capsys: pytest.CaptureFixture
     Log().say("line")
     assert capsys.readouterr() == ("", "line\n")
     assert sys.stderr is not None
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        (Level.ERROR, ["failed: why"]),
+        (Level.WARNING, ["warning: odd", "rare", "failed: why"]),
+        (Level.INFO, ["warning: odd", "rare", "failed: why", "said", "event"]),
+        (Level.DEBUG, ["warning: odd", "rare", "failed: why", "said", "event", "<30 get a"]),
+    ],
+)
+def test_lines_below_the_level_are_left_out(level: Level, written: list[str]) -> None:
+    stream = io.StringIO()
+    log = Log(2, stream, level=level)
+    log.warn("odd")
+    log.say_rarely("kind", "rare")
+    log.failure("failed", OSError(1, "why"))
+    log.say("said")
+    log.event("event")
+    log.request(30, b"get a")
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if not line.startswith(("Traceback", "OSError", "PermissionError"))] == written
 
 
 # What a terminal would act on
@@ -216,12 +239,12 @@ def test_without_standard_error_there_is_no_log(monkeypatch: pytest.MonkeyPatch)
 def test_a_log_can_go_on_in_the_systems_as_one_message_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
     monkeypatch.setattr(syslog, "openlog", lambda name, options, facility: messages.append(f"opened as {name}"))
-    monkeypatch.setattr(syslog, "syslog", messages.append)
+    monkeypatch.setattr(syslog, "syslog", lambda priority, message: messages.append(f"{priority} {message}"))
     before = io.StringIO()
     log = Log(0, before)
     log.say("here")
-    log.redirect(SystemLog())
+    log.redirect(SystemLog(), with_priority)
     log.say("there")
-    log.say("and there")
+    log.warn("and there")
     assert before.getvalue() == "here\n"
-    assert messages == ["opened as memcache-kv", "there", "and there"]
+    assert messages == ["opened as memcache-kv", "6 there", "4 warning: and there"]

@@ -11,6 +11,7 @@ import pytest
 from memcache_kv.observe import log as log_module
 from memcache_kv.observe import log_queue as queue_module
 from memcache_kv.observe.log import Log
+from memcache_kv.observe.log_form import plain
 from memcache_kv.observe.log_queue import LogQueue
 from tests.program import PATIENCE_SECONDS
 
@@ -112,7 +113,7 @@ def test_what_waits_is_written_before_the_log_goes_elsewhere() -> None:
     log.start_queue()
     for number in range(100):
         log.say(f"{number}")
-    log.redirect(after)
+    log.redirect(after, plain)
     log.say("elsewhere")
     log.stop_queue()
     assert before.getvalue().splitlines() == [f"{number}" for number in range(100)]
