@@ -9,6 +9,7 @@ import pytest
 from memcache_kv.compiled import ACCELERATED, HAS_GIL
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.line.framing import LineProtocol
 from memcache_kv.protocol.session import READ_BYTES, Session
 from memcache_kv.server.connection import CLOSING, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, Connection
 from memcache_kv.server.connection_table import ConnectionTable
@@ -80,6 +81,7 @@ class Server:
             Connection,
             TextProtocol,
             BinaryProtocol,
+            LineProtocol,
             READING,
             self.held,
         )

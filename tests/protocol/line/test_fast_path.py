@@ -15,8 +15,8 @@ class GeneralLineProtocol(LineProtocol):
 
     __slots__ = ()
 
-    def _run_common(self, lines: list[bytes], done: int, line_end: bytes) -> int:
-        return done
+    def _run_fast(self, data: bytes, position: int, most: int) -> tuple[int, int]:
+        return position, 0
 
 
 KEYS = st.sampled_from([b"k", b"l", b"m" * 256, b"m" * 257, b"m" * 250, b"", b" ", b"k ", b"k\t", b"\xc3\xa9", b"\0"])
