@@ -16,8 +16,8 @@ from memcache_kv.auth.users import LoginAttempts, Users
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.binary.frames import Opcode
-from memcache_kv.protocol.session import Session
 from memcache_kv.protocol.dialect import Dialect
+from memcache_kv.protocol.session import Session
 from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.connection import Connection, State
