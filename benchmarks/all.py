@@ -1,9 +1,9 @@
 """Measure everything that memcache_kv is compared by, with memcached beside it in the same run.
 
 Writes benchmarks.json, benchmarks.md and the plots as *.svg. What cannot be run here is left out, with the reason.
-Loads, TLS, profile, threads, always, replay and rewrite are measured for each interpreter, with its compiled modules
-and without them (MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its environment
-has it.
+Loads, TLS, line, profile, threads, always, replay and rewrite are measured for each interpreter, with its compiled
+modules and without them (MEMCACHE_KV_PURE=1); everything else for the interpreter that runs this program, as its
+environment has it.
 Load and servers share this machine's cores: figures are worth comparing within a run, on an otherwise idle machine.
 """
 
@@ -32,6 +32,7 @@ from benchmarks.part_connections import connections
 from benchmarks.part_durability import always, beside_redis, replaying, rewriting
 from benchmarks.part_eviction import eviction
 from benchmarks.part_latency import fairness, tails
+from benchmarks.part_line import line
 from benchmarks.part_loads import curves, loads, threads
 from benchmarks.part_memory import memory
 from benchmarks.part_profile import request_times
@@ -59,6 +60,7 @@ PARTS: dict[str, Part] = {
     "loads": loads,
     "saturated": saturated,
     "tls": tls,
+    "line": line,
     "profile": request_times,
     "threads": threads,
     "always": always,

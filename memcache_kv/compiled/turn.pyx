@@ -84,6 +84,7 @@ include "observed.pxi"
 include "text.pxi"
 include "meta.pxi"
 include "binary.pxi"
+include "line.pxi"
 include "changes.pxi"
 include "wave.pxi"
 include "held.pxi"
@@ -110,6 +111,10 @@ cdef class Requests(Table):
         """Carry out requests of the binary protocol, as `run_text` does."""
         return self._run(run_binary, session, data, position, most)
 
+    def run_line(self, session, bytes data, Py_ssize_t position, Py_ssize_t most):
+        """Carry out requests of the line protocol, as `run_text` does."""
+        return self._run(run_line, session, data, position, most)
+
     cdef object _run(self, Run run, object session, bytes data, Py_ssize_t position, Py_ssize_t most):
         cdef Py_ssize_t done = 0
         self.refresh()
@@ -132,8 +137,8 @@ cdef class Requests(Table):
 cdef class Turn:
     """The turns of one worker, which alone uses it.
 
-    requests, by_fd, poller: the worker's. connection_class, text_class, binary_class: the classes of what it serves;
-    reading: the state in which requests are read. acts: the worker, whose methods handle everything else. held: keeps the
+    requests, by_fd, poller: the worker's. connection_class, text_class, binary_class, line_class: the classes of what it
+    serves, the last None without a listener for it; reading: the state in which requests are read. acts: the worker, whose methods handle everything else. held: keeps the
     replies that wait for the journal.
     """
 
@@ -141,6 +146,7 @@ cdef class Turn:
     cdef Held held
     cdef object poller, acts, reading, by_fd, nothing
     cdef type text, binary
+    cdef object line
     cdef int epoll_fd
     cdef int fds[EVENTS_AT_ONCE]
     cdef Member members[WAVE_MEMBERS]
@@ -153,12 +159,13 @@ cdef class Turn:
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
     def __init__(
-        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, reading,
-        Held held,
+        self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, line_class,
+        reading, Held held,
     ):
         self.held = held
         self.table, self.by_fd, self.poller, self.acts, self.reading = requests, by_fd, poller, acts, reading
         self.text, self.binary, self._login = text_class, binary_class, offset_of(binary_class, "login")
+        self.line = line_class
         self.epoll_fd = poller.fileno() if HAS_EPOLL and hasattr(poller, "fileno") else -1
         self._state, self._protocol = offset_of(connection_class, "state"), offset_of(connection_class, "protocol")
         self._tls, self._unsent = offset_of(connection_class, "tls"), offset_of(connection_class, "unsent")
@@ -223,7 +230,7 @@ cdef class Turn:
         if type(protocol) is self.binary:
             if <object>slot(<PyObject*>protocol, self._login)[0] is not None:
                 return False
-        elif type(protocol) is not self.text:
+        elif type(protocol) is not self.text and type(protocol) is not self.line:
             return False
         held = <object>slot(<PyObject*>protocol, self._held)[0]
         if not PyBytes_CheckExact(held) or PyBytes_GET_SIZE(held):
@@ -311,7 +318,7 @@ cdef class Turn:
         self.held.begin(table)
         set_slot(slot(<PyObject*>connection, self._last_active), table.now_object)
         protocol = <object>slot(<PyObject*>connection, self._protocol)[0]
-        run = run_text if type(protocol) is self.text else run_binary
+        run = run_text if type(protocol) is self.text else run_binary if type(protocol) is self.binary else run_line
         most = PyLong_AsSsize_t(<object>slot(<PyObject*>protocol, self._requests)[0])
         position = run(
             table, member.input, member.input_size, most,

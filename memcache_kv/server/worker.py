@@ -138,9 +138,16 @@ class Worker(ServerThread):
         from memcache_kv.compiled.turn import Held, Turn
 
         self._held = held = Held(self._journal, self, self._table, Connection, Session, READING, WAITING_FOR_JOURNAL)
-        return Turn(
-            requests, self._table.by_fd, self._poller, self, Connection, TextProtocol, BinaryProtocol, READING, held
-        ).serve_ready
+        classes = Connection, TextProtocol, BinaryProtocol, self._line_class()
+        return Turn(requests, self._table.by_fd, self._poller, self, *classes, READING, held).serve_ready
+
+    def _line_class(self) -> type[Session] | None:
+        """Return the class of a connection that speaks the line protocol; None where no listener has any."""
+        if not self.context.settings.line_listen:
+            return None
+        from memcache_kv.protocol.line.framing import LineProtocol
+
+        return LineProtocol
 
     # For other threads
 

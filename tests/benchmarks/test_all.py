@@ -72,13 +72,12 @@ def test_an_interpreter_that_can_not_run_the_server_ends_the_run(capsys: pytest.
 def test_a_short_run_names_its_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMCACHED", "/none")
     monkeypatch.setenv("MC_CRUSHER", "/none")
-    assert (
-        main(["--quick", "--only", "start,saturated,tls,threads,always,replay,rewrite", "--output", str(tmp_path)]) == 0
-    )
+    names = ["start", "saturated", "tls", "line", "threads", "always", "replay", "rewrite"]
+    assert main(["--quick", "--only", ",".join(names), "--output", str(tmp_path)]) == 0
     parts = json.loads((tmp_path / "benchmarks.json").read_text())["parts"]
     assert NO_CRUSHER in parts["saturated"]["sections"][0]["notes"]
-    assert list(parts) == ["start", "saturated", "tls", "threads", "always", "replay", "rewrite"]
+    assert list(parts) == names
     labels = [way.label for way in effort_of(parse_arguments([])).ways]
-    for name in ("tls", "threads", "always", "replay", "rewrite"):
+    for name in ("tls", "line", "threads", "always", "replay", "rewrite"):
         servers = {str(row) for section in parts[name]["sections"] for row in section["rows"]}
         assert all(any(label in server for server in servers) for label in labels), name

@@ -7,7 +7,11 @@ from struct import pack as pack_numbers
 import pytest
 
 from memcache_kv.compiled import ACCELERATED, HAS_GIL
+from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.dialect import Dialect
+from memcache_kv.protocol.line.commands import NOT_SAVED
+from memcache_kv.protocol.line.framing import LINE
 from memcache_kv.server.connection import READING, WAITING_FOR_JOURNAL, Connection
 from memcache_kv.server.worker import Worker
 from tests.program import poll_until
@@ -21,6 +25,7 @@ SET = b"set a 0 0 1\r\nx\r\n"
 BIG = b"b" * 5000
 NO_OP = Packet(Opcode.NOOP).to_bytes()
 BINARY_SET = Packet(Opcode.SET, b"a", pack_numbers("!II", 0, 0), b"x").to_bytes()
+LAST_REPLIES = {b"mn\r\n": b"MN\r\n", NO_OP: NO_OP.replace(b"\x80", b"\x81", 1), b"EXISTS last\r\n": b"OK 0\r\n"}
 WRITES = {
     "set": SET,
     "set without a reply": b"set a 0 0 1 noreply\r\nx\r\n",
@@ -41,15 +46,36 @@ WRITES = {
 }
 
 
+LINE_WRITES = {
+    "PUT": b"PUT a x\n",
+    "PUT with a ttl": b"PUT a x 100\r\n",
+    "PUT in another form": b"PUT  a x\n",
+    "several": b"PUT a x\nPUT b y 5\nGET a\nEXISTS b\nGET n\n",
+    "read first": b"GET n\nPUT a x\n",
+    "something rare at the end": b"PUT a x\r\nHELLO\r\n",
+    "something rare at the start": b"\nPUT a x\n",
+    "something rare between": b"PUT a x\nGET big\nPUT a y\n",
+    "half a line after it": b"PUT a x\nGET",
+    "DELETE": b"DELETE n\n",
+}
+
+
 class Played:
     """A worker with a journal that the test moves, and a client whose protocol is decided."""
 
-    def __init__(self, is_interpreted: bool = False, first: bytes = b"version\r\n", reply: bytes = VERSION) -> None:
+    def __init__(
+        self,
+        is_interpreted: bool = False,
+        first: bytes = b"version\r\n",
+        reply: bytes = VERSION,
+        dialect: Dialect | None = None,
+    ) -> None:
         self.journal = FakeJournal()
-        self.serving = Serving(journal=self.journal, is_interpreted=is_interpreted)
+        options = Settings(line_listen=("0",))
+        self.serving = Serving(options, journal=self.journal, is_interpreted=is_interpreted)
         self.serving.keep(b"n", b"5")
         self.serving.keep(b"big", BIG)
-        self.client = self.serving.connect()
+        self.client = self.serving.connect(dialect)
         ask(self.client, first, reply)
 
     @property
@@ -71,7 +97,7 @@ class Played:
     def replies(self, last: bytes) -> bytes:
         """Return all replies up to the one to this request, which has not been sent yet."""
         self.client.sendall(last)
-        end, found = {b"mn\r\n": b"MN\r\n", NO_OP: NO_OP.replace(b"\x80", b"\x81", 1)}[last], b""
+        end, found = LAST_REPLIES[last], b""
         while not found.endswith(end):
             found += self.client.recv(1 << 16)
         return found
@@ -110,17 +136,54 @@ def test_binary_replies_wait_too() -> None:
     assert found[0] == found[1]
 
 
-def test_writes_that_wait_for_the_journal_are_compiled(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", LINE_WRITES.values(), ids=LINE_WRITES)
+def test_replies_of_the_line_protocol_wait_too(data: bytes) -> None:
+    found = []
+    for is_interpreted in (False, True):
+        played = Played(is_interpreted, b"EXISTS n\n", b"OK 1\n", LINE)
+        played.write(data)
+        played.save()
+        if data.endswith(b"GET"):
+            played.client.sendall(b" n\n")
+        found.append((played.replies(b"EXISTS last\r\n"), played.journal.waits, played.journal.position))
+        assert "error of the server" not in played.serving.around.stream.getvalue()
+        played.serving.close()
+    assert found[0] == found[1]
+
+
+def test_a_journal_that_fails_takes_the_replies_of_the_line_protocol_back() -> None:
+    played = Played(False, b"EXISTS n\n", b"OK 1\n", LINE)
+    played.write(b"PUT a x\r\n")
+    played.journal.fail()
+    ask(played.client, b"", NOT_SAVED + b"\r\n")
+    played.serving.close()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "first", "reply", "request_", "done"),
+    [(None, b"version\r\n", VERSION, SET, STORED), (LINE, b"EXISTS n\n", b"OK 1\n", b"PUT a x\n", b"OK stored\n")],
+    ids=["text", "line"],
+)
+def test_writes_that_wait_for_the_journal_are_compiled(
+    dialect: Dialect | None,
+    first: bytes,
+    reply: bytes,
+    request_: bytes,
+    done: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    played = Played(False, first, reply, dialect)
     served: list[Connection] = []
     monkeypatch.setattr(Worker, "serve", lambda worker, connection: served.append(connection))
     monkeypatch.setattr(Worker, "release", lambda worker, connection: served.append(connection))
     for _ in range(3):
-        played.write(SET)
+        played.write(request_)
         played.save()
-        assert read(played.client, len(STORED)) == STORED
+        assert read(played.client, len(done)) == done
     poll_until(lambda: played.serving.states() == [READING], "it reads again")
     assert not served
     assert played.connection.release_at == 0
+    played.serving.close()
 
 
 def test_a_read_does_not_wait_for_the_write_of_another(played: Played) -> None:

@@ -21,11 +21,13 @@ from memcache_kv.observe.budget import Budget
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import REQUEST_STREAMS
 from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES
 from memcache_kv.store.entry import JOURNALED, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.store import Store
 from tests.protocol.binary.binary_packets import BinaryConversation, Packet
 from tests.protocol.context_factory import Conversation, Surroundings
+from tests.protocol.line.line_talk import LineTalk
 from tests.protocol.spellings import all_spelled, line_ends
 from tests.protocol.text.test_fast_path import KEYS, REQUESTS
 from tests.server.test_worker import Serving
@@ -104,7 +106,7 @@ class Recorder:
 
 
 class Side:
-    """A server of which a text and a binary connection are used: with compiled code or without it."""
+    """A server of which a connection of each protocol is used: with compiled code or without it."""
 
     def __init__(self, is_compiled: bool, options: Settings | None = None, is_watched: bool = False) -> None:
         self.around = Surroundings(options, shards=2)
@@ -117,6 +119,7 @@ class Side:
             self.around.context.requests = None
         self.text, self.binary = Conversation(self.around), BinaryConversation(self.around)
         self.other = Conversation(self.around)
+        self.line = LineTalk(self.around)
 
     def take(self, step: Step) -> object:
         """Do one step of a script, and return the reply."""
@@ -127,6 +130,9 @@ class Side:
         if kind == "binary":
             assert isinstance(what, bytes)
             return self.binary.feed(what)
+        if kind == "line":
+            assert isinstance(what, bytes)
+            return self.line.feed(what)
         if kind == "other":
             assert isinstance(what, bytes)
             return self.other.feed(what)
@@ -413,12 +419,12 @@ def test_a_real_journal_gets_the_same(tmp_path: Path) -> None:
 # Through sockets
 
 
-def talk(serving: Serving, data: bytes, size: int) -> bytes | None:
-    """Send requests in pieces of this size, and no more; return all replies.
+def talk(serving: Serving, data: bytes, size: int, dialect: Dialect | None = None) -> bytes | None:
+    """Send requests in pieces of this size, and no more; return all replies. dialect: as for `Serving.connect`.
 
     Returns None if the server closed the connection before it had read all, as replies may be lost then.
     """
-    client = serving.connect()
+    client = serving.connect(dialect)
 
     def send() -> None:
         with suppress(OSError):  # an invalid request has closed the connection

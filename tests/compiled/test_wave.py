@@ -7,8 +7,9 @@ from contextlib import suppress
 import pytest
 
 from memcache_kv.compiled import ACCELERATED, HAS_GIL
-from memcache_kv.protocol import TextProtocol
+from memcache_kv.protocol import Context, TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.line.framing import LineProtocol
 from memcache_kv.protocol.session import READ_BYTES, Session
 from memcache_kv.server.connection import CLOSING, READING, WAITING_FOR_JOURNAL, WAITING_FOR_SOCKET, Connection
 from memcache_kv.server.connection_table import ConnectionTable
@@ -80,17 +81,18 @@ class Server:
             Connection,
             TextProtocol,
             BinaryProtocol,
+            LineProtocol,
             READING,
             self.held,
         )
 
-    def connect(self, count: int = 1) -> None:
+    def connect(self, count: int = 1, make: Callable[[Context, int], Session] = TextProtocol) -> None:
         for _ in range(count):
             theirs, ours = socket.socketpair()
             theirs.setblocking(False)
             ours.setblocking(False)
             self.clients.append(theirs)
-            connection = Connection(ours, TextProtocol(self.around.context, ours.fileno()), 0)
+            connection = Connection(ours, make(self.around.context, ours.fileno()), 0)
             self.connections.append(connection)
             self.by_fd[connection.fd] = connection
 
@@ -199,6 +201,30 @@ def test_each_connection_gets_its_own_replies(server: Server) -> None:
     assert server.around.counters.bytes_written == sum(map(len, replies.values()))
     assert not server.closed
     assert len(server.served) == 75
+
+
+def test_connections_of_several_protocols_share_a_wave(server: Server) -> None:
+    for number in range(60):
+        server.connect(1, LineProtocol if number % 2 else TextProtocol)
+    expected = {}
+    for number, client in enumerate(server.clients):
+        server.keep(b"key%d" % number, b"value%d" % number)
+        requests, expected[number] = [
+            (b"get key%d\r\n" % number, found(b"key%d" % number, b"value%d" % number)),
+            (b"GET key%d\nGET none\r\n" % number, b"OK value%d\nERROR key not found\r\n" % number),
+            (b"get key%d\r\nversio" % number, found(b"key%d" % number, b"value%d" % number)),
+            (b"PUT key%d new 9\nGET key%d\nEXISTS x\nDELETE key%d\n" % (number, number, number),
+             b"OK stored\nOK new\nOK 0\nOK deleted\n"),
+            (b"get key%d\r\nnonsense\r\n" % number, found(b"key%d" % number, b"value%d" % number) + b"ERROR\r\n"),
+            (b"GET key%d\nGET  key%d\nGET key%d\nGET key" % (number, number, number), b"OK value%d\n" % number * 3),
+        ][number % 6]  # fmt: skip
+        client.sendall(requests)
+    server.serve_all()
+    assert {number: server.reply(number) for number in expected} == expected
+    assert not server.closed
+    assert len(server.served) == 30
+    lines = [connection for connection in server.served if type(connection.protocol) is LineProtocol]
+    assert len(lines) == 10
 
 
 def test_the_next_turn_continues_what_was_incomplete(server: Server) -> None:

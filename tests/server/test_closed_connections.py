@@ -16,6 +16,7 @@ from memcache_kv.auth.users import LoginAttempts, Users
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.binary.frames import Opcode
+from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.protocol.session import Session
 from memcache_kv.server import connection_memory as connection_memory_module
 from memcache_kv.server import worker as worker_module
@@ -215,11 +216,11 @@ class TlsServing(Serving):
         self._certificates = certificates
         self._tls = Tls(TlsOptions(str(certificates.chain), str(certificates.key)))
 
-    def connect(self) -> socket.socket:
+    def connect(self, dialect: Dialect | None = None) -> socket.socket:
         theirs, ours = socket.socketpair()
         theirs.settimeout(60)
         assert self.totals.open()
-        self.worker.adopt(self._tls.wrap(ours, ssl.CERT_NONE))
+        self.worker.adopt(self._tls.wrap(ours, ssl.CERT_NONE), dialect=dialect)
         self.clients.append(theirs)
         return theirs
 

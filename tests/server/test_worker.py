@@ -18,6 +18,7 @@ from memcache_kv.clock import Clock
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import TextProtocol
 from memcache_kv.protocol.binary.framing import BinaryProtocol
+from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.server import throttle as throttle_module
@@ -133,13 +134,13 @@ class Serving:
         self.worker.start()
         self.clients: list[socket.socket] = []
 
-    def connect(self) -> socket.socket:
-        """A client of its own; the other end is the worker's."""
+    def connect(self, dialect: Dialect | None = None) -> socket.socket:
+        """A client of its own; the other end is the worker's. dialect: of the listener that it comes from."""
         theirs, ours = socket.socketpair()
         theirs.settimeout(PATIENCE_SECONDS)
         self.clients.append(theirs)
         assert self.totals.open()
-        self.worker.adopt(ours)
+        self.worker.adopt(ours, dialect=dialect)
         return theirs
 
     def keep(self, key: bytes, value: bytes) -> None:

@@ -14,16 +14,17 @@ from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.protocol.line import commands
-from memcache_kv.protocol.line.fast_path import LINE_BYTES, LineFastPath
+from memcache_kv.protocol.line.fast_path import LineFastPath
 from memcache_kv.protocol.session import READ_BYTES
 from memcache_kv.store.entry import LINE_FEED
 
 if TYPE_CHECKING:
     from memcache_kv.auth.users import Credentials
 
-CARRIAGE_RETURN = ord("\r")
 LONGEST_LINE_BYTES = 1024
 """The longest line without its line feed. The longest valid one has 529 bytes."""
+LOGGED_WORD_BYTES = 24
+"""So much of the first word of a line is logged of a slow request."""
 TOO_LONG = b"ERROR line too long; allowed: %d bytes" % LONGEST_LINE_BYTES
 
 
@@ -43,7 +44,12 @@ class LineProtocol(LineFastPath):
         """Carry out the complete requests in the input, and keep the rest; see `Session.receive`."""
         if self._held or self.observers.active:
             return self.observers.observe(partial(self._receive_general, data))
-        return self._run_lines(data, self._requests_per_turn)
+        self.turn_bytes = 0
+        position, done = self._run_fast(data, 0, self._requests_per_turn)
+        if position == len(data):
+            return True
+        self._run(data, position, done)
+        return False
 
     def _receive_general(self, data: bytes) -> bool:
         """Handle input that continues an incomplete line, or while requests are observed."""
@@ -54,55 +60,43 @@ class LineProtocol(LineFastPath):
                 self._hold(held)
                 return False
             data, self._held = bytes(held), b""
-        return self._run_lines(data, self._requests_per_turn)
-
-    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
-        self._run_lines(data[position:], self._requests_per_turn - done)
-
-    def _run_lines(self, data: bytes, most: int) -> bool:
-        """Carry out the lines in `data`, and at most so many; return whether the fast path carried out everything."""
-        line_end, is_plain = b"\n", not data.translate(None, LINE_BYTES)
-        if CARRIAGE_RETURN in data:
-            pairs = data.count(b"\r\n")
-            if data.count(b"\n") + data.count(b"\r") == 2 * pairs:
-                line_end = b"\r\n"
-            else:
-                is_plain = False
-        lines = data.split(line_end, most)
-        rest = lines.pop()
-        is_plain = is_plain and not (self._discards or self.observers.active)
-        done = self._run_common(lines, 0, line_end) if is_plain else 0
-        if done == len(lines) and not rest:
+        self.turn_bytes = position = done = 0
+        if not self._discards and not self.observers.takes_lines:
+            position, done = self._run_fast(data, 0, self._requests_per_turn)
+        if position == len(data):
             return True
-        done = self._run_others(lines, done, line_end, is_plain)
-        if not self.closing:
-            self._keep(line_end.join((*lines[done:], rest)) if done < len(lines) else rest)
+        self._run(data, position, done)
         return False
 
-    def _run_others(self, lines: list[bytes], done: int, line_end: bytes, is_plain: bool) -> int:
-        """Carry out lines from number `done` on until the turn is used up; return how many are done.
+    def _run(self, data: bytes, position: int = 0, done: int = 0) -> None:
+        """Carry out requests until the input or the turn is used up.
 
-        is_plain: whether the lines are printable ASCII, so that the fast path may be tried again after each of them
-        that it can't carry out.
+        After one request on the general path, the fast path is tried again. done: how many requests of this turn were
+        carried out already.
         """
+        left = self._requests_per_turn - done
         self._start_turn()
-        while done < len(lines) and not self.closing:
-            line = lines[done]
-            self._carry_out(line, line_end)
-            done += 1
+        while left > 0 and (feed := data.find(b"\n", position)) >= 0:
+            line, position = data[position:feed], feed + 1
+            self._carry_out(line)
+            left -= 1
+            if self.closing:
+                return
             if monotonic() > self._turn_ends_at:
-                self._is_time_up(line[: line.find(b" ")].decode("ascii", "backslashreplace"))
+                self._is_time_up(line.partition(b" ")[0][:LOGGED_WORD_BYTES].decode("ascii", "backslashreplace"))
                 break
-            if is_plain and not self.closing:
-                done = self._run_common(lines, done, line_end)
-        return done
+            if left > 0 and position < len(data) and not self.observers.takes_lines:
+                position, done = self._run_fast(data, position, left)
+                left -= done
+        if position < len(data):
+            self._keep(data[position:] if position else data)
 
-    def _carry_out(self, line: bytes, line_end: bytes) -> None:
-        """Carry out one line, given without `line_end`, and reply."""
-        is_too_long = len(line) + len(line_end) - 1 > LONGEST_LINE_BYTES or self._discards
-        if line[-1:] == b"\r" and line_end == b"\n":
-            line, line_end = line[:-1], b"\r\n"
-        self._discards, self._line_end = False, line_end
+    def _carry_out(self, line: bytes) -> None:
+        """Carry out one line, given without its line feed, and reply."""
+        is_too_long = len(line) > LONGEST_LINE_BYTES or self._discards
+        self._discards, self._line_end = False, b"\n"
+        if line[-1:] == b"\r":
+            line, self._line_end = line[:-1], b"\r\n"
         self.observers.request(self.fd, b"(too long)" if is_too_long else line)
         try:
             self.reply(TOO_LONG if is_too_long else self._answer(line))
@@ -150,8 +144,8 @@ class ClosedLineProtocol(LineProtocol):
 
     __slots__ = ()
 
-    def _run_common(self, lines: list[bytes], done: int, line_end: bytes) -> int:
-        return done
+    def _run_fast(self, data: bytes, position: int, most: int) -> tuple[int, int]:
+        return position, 0
 
     def _answer(self, line: bytes) -> bytes:
         if line == b"QUIT":

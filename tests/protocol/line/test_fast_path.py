@@ -2,6 +2,7 @@
 
 from itertools import pairwise, takewhile
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,8 @@ class GeneralLineProtocol(LineProtocol):
 
     __slots__ = ()
 
-    def _run_common(self, lines: list[bytes], done: int, line_end: bytes) -> int:
-        return done
+    def _run_fast(self, data: bytes, position: int, most: int) -> tuple[int, int]:
+        return position, 0
 
 
 KEYS = st.sampled_from([b"k", b"l", b"m" * 256, b"m" * 257, b"m" * 250, b"", b" ", b"k ", b"k\t", b"\xc3\xa9", b"\0"])
@@ -36,23 +37,57 @@ STREAMS = st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\n", b"\r\n"])), m
 )
 OTHERS = (
     b"set k 5 0 1\r\nx\r\n", b"set k 0 9 3\r\na b\r\n", b"set l 0 0 0\r\n\r\n", b"md k I\r\n", b"me l\r\n",
+    b"set k 12 0 1\r\n1\r\n", b"set l 4294967295 0 3\r\nabc\r\n",
     b"gets k\r\n", b"set l 0 0 5000\r\n%b\r\n" % bytes(5000), b"delete k\r\n", b"flush_all\r\n",
 )  # fmt: skip
 """What clients of the text protocol do meanwhile."""
 
 
+def interpreted() -> LineTalk:
+    """A conversation without the compiled modules."""
+    around = Surroundings()
+    around.context.requests = None
+    return LineTalk(around)
+
+
 @given(STREAMS, st.lists(st.integers(0, 400), max_size=6), st.lists(st.sampled_from(OTHERS), max_size=3))
-def test_both_paths_give_the_same_replies_and_counts(stream: bytes, cuts: list[int], others: list[bytes]) -> None:
-    talks = [LineTalk(Surroundings()), LineTalk(Surroundings(), GeneralLineProtocol)]
+def test_all_paths_give_the_same_replies_and_counts(stream: bytes, cuts: list[int], others: list[bytes]) -> None:
+    talks = [LineTalk(Surroundings(), GeneralLineProtocol), LineTalk(), interpreted()]
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:stop] for start, stop in pairwise(edges)]
     for number, piece in enumerate(pieces):
-        assert talks[0].feed(piece) == talks[1].feed(piece)
+        expected, *replies = [talk.feed(piece) for talk in talks]
+        assert replies == [expected] * len(replies)
         for talk in talks:
             Conversation(talk.around).feed(others[number] if number < len(others) else b"get k\r\n")
             talk.around.clock.now += 1
-    assert talks[0].around.counts() == talks[1].around.counts()
-    assert len(talks[0].around.store) == len(talks[1].around.store)
+    for talk in talks[1:]:
+        assert talk.around.counts() == talks[0].around.counts()
+        assert len(talk.around.store) == len(talks[0].around.store)
+
+
+@pytest.mark.parametrize("flags", [0, 9, 10, 123, 4294967295])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_values_of_every_size_are_found_alone_and_together(flags: int, line_end: bytes) -> None:
+    general, tested = LineTalk(Surroundings(), GeneralLineProtocol), interpreted()
+    values = [b"x" * size for size in (*range(300), 999, 1000, 4000)] + [
+        b"a b",
+        b"a\n",
+        b"\r",
+        b"\xff",
+        b"-",
+        b"stored",
+    ]
+    for number, value in enumerate(values):
+        for talk in (general, tested):
+            Conversation(talk.around).feed(b"set k%d %d 0 %d\r\n%b\r\n" % (number, flags, len(value), value))
+    requests = [b"GET k%d" % number + line_end for number in range(len(values) + 2)]
+    expected = [general.feed(request) for request in requests]
+    assert [tested.feed(request) for request in requests] == expected
+    for start in range(0, len(requests), 3):
+        assert tested.feed(*requests[start : start + 3]) == b"".join(expected[start : start + 3])
+        assert tested.feed(b"".join(requests[start : start + 3])) == b"".join(expected[start : start + 3])
+    assert tested.feed(b"".join(requests)) == b"".join(expected)
 
 
 @given(STREAMS)
