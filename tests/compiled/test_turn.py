@@ -25,6 +25,7 @@ from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES
 from memcache_kv.store.entry import JOURNALED, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
 from memcache_kv.store.store import Store
+from tests.fake_clock import FakeClock
 from tests.protocol.binary.binary_packets import BinaryConversation, Packet
 from tests.protocol.context_factory import Conversation, Surroundings
 from tests.protocol.line.line_talk import LineTalk
@@ -452,7 +453,7 @@ def test_what_comes_through_a_socket_is_answered_the_same(requests: list[bytes],
     start = b"".join([what for kind, what in START if kind == "text" and isinstance(what, bytes)])
     answers = []
     for is_interpreted in (False, True):
-        serving = Serving(is_interpreted=is_interpreted)
+        serving = Serving(is_interpreted=is_interpreted, clock=FakeClock())
         try:
             replies = [talk(serving, start, 1 << 20)]
             replies.append(talk(serving, b"".join(requests) + b"\r\nmn\r\n", size))

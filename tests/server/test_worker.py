@@ -28,6 +28,7 @@ from memcache_kv.server.poller import SelectorPoller, new_poller
 from memcache_kv.server.worker import Worker
 from memcache_kv.store import Mode
 from memcache_kv.store.entry import Entry, deadline_of, flags_of, pack, value_of, wire_bytes_of
+from memcache_kv.store.time import Time
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.program import PATIENCE_SECONDS, poll_until
 from tests.protocol.context_factory import Surroundings
@@ -118,10 +119,10 @@ class Serving:
         journal: FakeJournal | None = None,
         users: Users | None = None,
         is_interpreted: bool = False,
+        clock: Time | None = None,
     ) -> None:
         self.around = Surroundings(settings)
-        clock = Clock()
-        self.around.context.clock = self.around.store.clock = clock
+        self.around.context.clock = self.around.store.clock = clock or Clock()
         if journal is not None:
             self.around.context.journal = journal  # type: ignore[assignment]
             self.around.store.log = journal
