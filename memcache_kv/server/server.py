@@ -17,7 +17,7 @@ from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import Settings, split_class_prefix
-from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
+from memcache_kv.errors import ConfigError, JournalFailed, ListenError, StoppedEarly, ThreadDied
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.prefixes import Prefixes
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from memcache_kv.journal.lifecycle import JournalLifecycle
     from memcache_kv.observe.audit import AuditLog
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
 
@@ -79,6 +80,16 @@ class StopRequest:
     def is_set(self) -> bool:
         """Return whether the request was made."""
         return self._set
+
+    def wait_for_input(self, fd: int) -> None:
+        """Block until a descriptor has input. Raises StoppedEarly if the request is made before."""
+        while not self._set:
+            ready, _, _ = select.select([fd, self._read], [], [])
+            if self._read in ready:
+                os.read(self._read, 64)
+            elif ready:
+                return
+        raise StoppedEarly("stopped while data was read")
 
     def wait(self) -> bool:
         """Block until the request is made or a signal was received, and return whether the request was made.
@@ -183,6 +194,18 @@ class Server:
             from memcache_kv.protocol.text.simple import SIMPLE
 
             self._dialects.append((SIMPLE, settings.simple_listen))
+        self._preload: Preload | None = None
+        if settings.preload:
+            from memcache_kv.server.preload import Preload
+
+            self._preload = Preload(
+                settings.preload,
+                self.store,
+                self.log,
+                settings.preload_strict,
+                self.stopping.wait_for_input,
+                self._check_loading,
+            )
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -195,6 +218,7 @@ class Server:
                 self.stopping,
                 self.memory_watch.check_often,
                 self._thread_died,
+                None if self._preload is None else self._preload.fill_journal,
             )
 
     @property
@@ -239,8 +263,7 @@ class Server:
                 self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
             self._bind()  # first, so that a server does not touch the journal if its port is in use
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
-            if self._lifecycle is not None:
-                self._lifecycle.open()
+            self._load_items()
             self._warn_of_memory()
             self._bind_udp()
             for server in self.listeners:
@@ -312,6 +335,29 @@ class Server:
             self.log.stop_queue()
 
     # Parts
+
+    def _load_items(self) -> None:
+        """Recover the journal, and load the data files of --preload: with a journal only into a new one."""
+        if self._lifecycle is None:
+            if self._preload is not None:
+                self._preload.fill_store()
+            return
+        self._lifecycle.open()
+        if self._preload is None:
+            return
+        if self._lifecycle.is_new:
+            self._preload.report_room(self._lifecycle.no_room)
+        else:
+            self.log.say(
+                f"{self.settings.journal} holds a journal already, so {self._preload.names} was not loaded: "
+                "`memcache-kv journal load` adds a file to the journal of a server that is stopped"
+            )
+
+    def _check_loading(self) -> None:
+        """Keep within the memory limit while data files are loaded. Raises StoppedEarly."""
+        self.memory_watch.check_often()
+        if self.stopping.is_set():
+            raise StoppedEarly("stopped while data files were loaded")
 
     def _close_audit(self) -> None:
         if self._audit is not None:

@@ -70,6 +70,8 @@ MEMCACHED = {
     "compact": OURS,
     "on-rotate": OURS,
     "rotate-seconds": OURS,
+    "preload": OURS,
+    "preload-strict": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,
