@@ -18,6 +18,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 COPY_BYTES = 1 << 17
 """How much is read from the file at once."""
+FED_BYTES = 2048
+"""How much is given to the decompressor at once, so that its output is bounded: a block of 4 bytes may become 128 KiB."""
 
 Wait = Callable[[int], None]
 """Called with a descriptor before each read that may block: it may wait until there is input, or raise."""
@@ -147,5 +149,40 @@ def _open_zstd(file: BinaryIO, name: str) -> tuple[BinaryIO, tuple[type[Exceptio
         raise DataFileError(
             f"{name} is compressed with zstd, which this Python can't read: pip install 'memcache_kv[zstd]'"
         ) from None
-    reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return reader, (zstandard.ZstdError,)
+    frames = ZstdFrames(file, zstandard.ZstdDecompressor().decompressobj)
+    return cast(BinaryIO, frames), (zstandard.ZstdError,)
+
+
+class ZstdFrames(io.RawIOBase):
+    """The content of all frames of a file. Unlike the stream reader of zstandard, it notices that a frame is cut off.
+
+    make: returns a decompressor for one frame.
+    """
+
+    def __init__(self, file: BinaryIO, make: Callable[[], Any]) -> None:
+        super().__init__()
+        self._file = file
+        self._make = make
+        self._frame = make()
+        self._is_amid_frame = False
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes into a buffer, and return their number; 0 at the end. Raises EOFError if a frame is cut off."""
+        while not self._ready:
+            piece = self._frame.unused_data or self._file.read(FED_BYTES)
+            if self._frame.eof:
+                self._frame, self._is_amid_frame = self._make(), False
+            if not piece:
+                if self._is_amid_frame:
+                    raise EOFError("the compressed data was cut off")
+                return 0
+            self._is_amid_frame = True
+            self._ready = memoryview(self._frame.decompress(piece))
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
