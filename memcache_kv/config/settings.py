@@ -158,6 +158,9 @@ class Settings(NamedTuple):
     preload: tuple[str, ...] = ()
     """Data files to start with; `-` is standard input."""
     preload_strict: bool = False
+    cluster_node: tuple[str, ...] = ()
+    """The nodes that clients are told; see `config/cluster.py`."""
+    cluster_file: Path | None = None
     shards: int = 0
     """0 means a number that follows from the limits."""
     max_items: int = 0
@@ -424,6 +427,11 @@ OPTIONS: tuple[Option, ...] = (
            "flag; with --journal only a new journal is filled", metavar="FILE", many=True),
     Option("preload-strict", "do not start if a line of these files is no item, or if not all items fit",
            convert=_switch),
+    Option("cluster-node", "tell clients that ask by `config get cluster` of this node of the cluster; IP is what HOST "
+           "resolves to if it is left out; separate several by commas or repeat the flag", metavar="HOST[|IP]:PORT",
+           many=True),
+    Option("cluster-file", "the same for the nodes listed in this file, which is read again by SIGHUP and when it has "
+           "changed", metavar="FILE", convert=_path),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "
@@ -520,6 +528,15 @@ def _check_together(settings: Settings) -> None:
             )
         if settings.udp_port:
             raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
+    if settings.cluster_node and settings.cluster_file is not None:
+        raise ConfigError("--cluster-node and --cluster-file exclude each other: put the nodes into the file")
+    if settings.cluster_node:
+        from memcache_kv.config.cluster import parse_nodes
+
+        try:
+            parse_nodes(settings.cluster_node)
+        except ConfigError as error:
+            raise ConfigError(f"--cluster-node: {error}") from None
     if settings.preload.count(STANDARD_INPUT) > 1:
         raise ConfigError("--preload - can be given only once: standard input has one end")
     for text in (*settings.listen, *settings.line_listen, *settings.simple_listen):

@@ -8,13 +8,13 @@ from typing import BinaryIO, NamedTuple
 
 from memcache_kv.store.entry import KEY_LIMIT_BYTES
 
-BLOCK_BYTES = 1 << 17
+SPLIT_BYTES = 1 << 17
 """How much is read and split at once."""
 LARGEST_ITEM_BYTES = 1 << 30
 """The most bytes of a key and its value, if there is no lower limit: -I goes no further."""
-CONTROLS = bytes({*range(32), 127} - {ord("\n")})
+LINE_CONTROLS = bytes({*range(32), 127} - {ord("\n")})
 """What a line in its common form does not contain."""
-LINE = re.compile(rb"([^\x00-\x20\x7f]{1,%d})[ \t](.*)" % KEY_LIMIT_BYTES, re.DOTALL)
+ITEM_LINE = re.compile(rb"([^\x00-\x20\x7f]{1,%d})[ \t](.*)" % KEY_LIMIT_BYTES, re.DOTALL)
 
 
 class Rejected(NamedTuple):
@@ -24,7 +24,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class Batch(NamedTuple):
+class LineBatch(NamedTuple):
     """The items of some lines, and the lines that are none."""
 
     keys: list[bytes]
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     rejected: list[Rejected]
 
 
-def read_batches(file: BinaryIO, limit_bytes: int = LARGEST_ITEM_BYTES) -> Iterator[Batch]:
+def read_batches(file: BinaryIO, limit_bytes: int = LARGEST_ITEM_BYTES) -> Iterator[LineBatch]:
     """Yield the items of a file, those of a block at a time.
 
     limit_bytes: the most bytes of a key and its value. A line that is longer is rejected, and never kept in memory.
@@ -41,13 +41,13 @@ def read_batches(file: BinaryIO, limit_bytes: int = LARGEST_ITEM_BYTES) -> Itera
     first = 1
     for block, lost_bytes in _blocks(file, limit_bytes + len(b" \r\n")):
         if lost_bytes:
-            yield Batch([], [], [Rejected(first, too_large(lost_bytes, limit_bytes))])
+            yield LineBatch([], [], [Rejected(first, too_large(lost_bytes, limit_bytes))])
             first += 1
             continue
         lines = block.split(b"\n")
         if not lines[-1]:
             del lines[-1]
-        is_common = len(block.translate(None, CONTROLS)) == len(block)
+        is_common = len(block.translate(None, LINE_CONTROLS)) == len(block)
         yield _common_items(lines, first, limit_bytes) if is_common else _items(lines, first, limit_bytes)
         first += len(lines)
 
@@ -56,8 +56,8 @@ def _blocks(file: BinaryIO, line_limit_bytes: int) -> Iterator[tuple[bytes, int]
     """Yield whole lines, many at a time, with the number 0; of a line that is too long only its length."""
     pieces: list[bytes] = []
     size = lost_bytes = 0
-    while piece := file.read(BLOCK_BYTES):
-        if lost_bytes or size + len(piece) > line_limit_bytes + BLOCK_BYTES:
+    while piece := file.read(SPLIT_BYTES):
+        if lost_bytes or size + len(piece) > line_limit_bytes + SPLIT_BYTES:
             feed = piece.find(b"\n")
             lost_bytes += size + (len(piece) if feed < 0 else feed)
             pieces, size = [], 0
@@ -77,7 +77,7 @@ def _blocks(file: BinaryIO, line_limit_bytes: int) -> Iterator[tuple[bytes, int]
         yield b"".join(pieces), 0
 
 
-def _common_items(lines: list[bytes], first: int, limit_bytes: int) -> Batch:
+def _common_items(lines: list[bytes], first: int, limit_bytes: int) -> LineBatch:
     """Split lines without control characters: a shorter `_items`."""
     keys: list[bytes] = []
     values: list[bytes] = []
@@ -90,22 +90,22 @@ def _common_items(lines: list[bytes], first: int, limit_bytes: int) -> Batch:
         else:
             number = first + len(keys) + len(rejected)
             rejected.append(Rejected(number, problem_of(line, limit_bytes)))
-    return Batch(keys, values, rejected)
+    return LineBatch(keys, values, rejected)
 
 
-def _items(lines: list[bytes], first: int, limit_bytes: int) -> Batch:
+def _items(lines: list[bytes], first: int, limit_bytes: int) -> LineBatch:
     keys: list[bytes] = []
     values: list[bytes] = []
     rejected: list[Rejected] = []
     for number, ended in enumerate(lines, first):
         line = ended.removesuffix(b"\r")
-        match = LINE.fullmatch(line)
+        match = ITEM_LINE.fullmatch(line)
         if match is not None and len(line) <= limit_bytes:
             keys.append(match[1])
             values.append(match[2])
         else:
             rejected.append(Rejected(number, problem_of(line, limit_bytes)))
-    return Batch(keys, values, rejected)
+    return LineBatch(keys, values, rejected)
 
 
 def problem_of(line: bytes, limit_bytes: int) -> str:

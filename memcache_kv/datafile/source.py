@@ -19,7 +19,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 COPY_BYTES = 1 << 17
 """How much is read from the file at once."""
 FED_BYTES = 2048
-"""How much is given to the decompressor at once, so that its output is bounded: a block of 4 bytes may become 128 KiB."""
+"""How much is given to the decompressor at once, so that its output is bounded: four bytes may become 128 KiB."""
 
 Wait = Callable[[int], None]
 """Called with a descriptor before each read that may block: it may wait until there is input, or raise."""
@@ -147,7 +147,8 @@ def _open_zstd(file: BinaryIO, name: str) -> tuple[BinaryIO, tuple[type[Exceptio
         import zstandard
     except ImportError:
         raise DataFileError(
-            f"{name} is compressed with zstd, which this Python can't read: pip install 'memcache_kv[zstd]'"
+            f"{name} is compressed with zstd, which this Python can't read: pip install '.[zstd]' in a clone, "
+            "or pip install zstandard"
         ) from None
     frames = ZstdFrames(file, zstandard.ZstdDecompressor().decompressobj)
     return cast(BinaryIO, frames), (zstandard.ZstdError,)
@@ -172,7 +173,10 @@ class ZstdFrames(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read some bytes into a buffer, and return their number; 0 at the end. Raises EOFError if a frame is cut off."""
+        """Read some bytes into a buffer, and return their number; 0 at the end.
+
+        Raises EOFError if a frame is cut off.
+        """
         while not self._ready:
             piece = self._frame.unused_data or self._file.read(FED_BYTES)
             if self._frame.eof:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcache_kv.config.memcached_options import MIB
-from memcache_kv.datafile.lines import Batch, Rejected, read_batches
+from memcache_kv.config.settings import Settings
+from memcache_kv.datafile.lines import LineBatch, Rejected, read_batches
 from memcache_kv.datafile.source import DataFile, Wait, open_data
 from memcache_kv.errors import DataFileError
 from memcache_kv.observe.log import Log, printable
@@ -22,24 +23,22 @@ if TYPE_CHECKING:
 
 NAMED_REJECTIONS = 10
 """How many lines of a file that are no items are named in the log."""
-HEAD_BYTES = 32
+AROUND_VALUE_BYTES = 32
 """At least as much as comes before the value and after it in an entry."""
 
 
 class Preload:
     """The data files that a server starts with. For the main thread, before there are others.
 
-    paths: the files, `-` for standard input. is_strict: whether to raise DataFileError where not all can be loaded.
-    wait: see `open_data`. check: called now and then; it may raise to end the load.
+    settings: name the files, and say whether to raise DataFileError where not all can be loaded. wait: see `open_data`.
+    check: called now and then; it may raise to end the load.
     """
 
-    def __init__(
-        self, paths: tuple[str, ...], store: Store, log: Log, is_strict: bool, wait: Wait, check: Callable[[], None]
-    ) -> None:
-        self._paths = paths
+    def __init__(self, settings: Settings, store: Store, log: Log, wait: Wait, check: Callable[[], None]) -> None:
+        self._paths = settings.preload
         self._store = store
         self._log = log
-        self._is_strict = is_strict
+        self._is_strict = settings.preload_strict
         self._wait = wait
         self._check = check
         self._needed_bytes = 0
@@ -58,7 +57,7 @@ class Preload:
         restoring, now = self._store.restoring(), self._store.clock.now
         for batch in self._batches():
             for key, value in zip(batch.keys, batch.values, strict=True):
-                if len(value) < PLAIN_LIMIT_BYTES - HEAD_BYTES:
+                if len(value) < PLAIN_LIMIT_BYTES - AROUND_VALUE_BYTES:
                     restoring.put(key, pack(0, value))
                 else:
                     restoring.put(key, make_entry(key, pack(0, value), 0, accessed=now))
@@ -95,12 +94,12 @@ class Preload:
             raise DataFileError(text)
         self._log.say(text)
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[LineBatch]:
         for path in self._paths:
             with open_data(path, self._wait) as data:
                 yield from self._batches_of(data)
 
-    def _batches_of(self, data: DataFile) -> Iterator[Batch]:
+    def _batches_of(self, data: DataFile) -> Iterator[LineBatch]:
         items = rejected = 0
         began = time.perf_counter()
         with show_progress(self._log, Path(printable(data.name)), "loading", "items") as show:

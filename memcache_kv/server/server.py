@@ -38,10 +38,12 @@ from memcache_kv.store.time import Time
 from memcache_kv.version import VERSION
 
 if TYPE_CHECKING:
+    from memcache_kv.commands.discovery import Cluster
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.journal.lifecycle import JournalLifecycle
     from memcache_kv.observe.audit import AuditLog
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.discovery import ClusterFile
     from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
@@ -194,18 +196,15 @@ class Server:
             from memcache_kv.protocol.text.simple import SIMPLE
 
             self._dialects.append((SIMPLE, settings.simple_listen))
+        self._cluster: Cluster | None = None
+        self._cluster_file: ClusterFile | None = None
+        if settings.cluster_node or settings.cluster_file is not None:
+            self._load_discovery()
         self._preload: Preload | None = None
         if settings.preload:
             from memcache_kv.server.preload import Preload
 
-            self._preload = Preload(
-                settings.preload,
-                self.store,
-                self.log,
-                settings.preload_strict,
-                self.stopping.wait_for_input,
-                self._check_loading,
-            )
+            self._preload = Preload(settings, self.store, self.log, self.stopping.wait_for_input, self._check_loading)
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -220,6 +219,15 @@ class Server:
                 self._thread_died,
                 None if self._preload is None else self._preload.fill_journal,
             )
+
+    def _load_discovery(self) -> None:
+        from memcache_kv.config.cluster import parse_nodes
+        from memcache_kv.server.discovery import ClusterFile, cluster_of
+
+        given = self.settings.cluster_node
+        self._cluster = cluster_of(parse_nodes(given) if given else (), self.clock.now, self.log)
+        if self.settings.cluster_file is not None:
+            self._cluster_file = ClusterFile(self.settings.cluster_file, self._cluster, self.log)
 
     @property
     def journal(self) -> Journal | None:
@@ -261,6 +269,8 @@ class Server:
         try:
             if self._audit_log is not None and self.settings.audit_log is not None:  # by the user of -u, who must be
                 self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
+            if self._cluster_file is not None:
+                self._cluster_file.reload()
             self._bind()  # first, so that a server does not touch the journal if its port is in use
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             self._load_items()
@@ -283,6 +293,9 @@ class Server:
             thread.start()
         if self.compactor is not None:
             self.compactor.start()
+        if self._cluster_file is not None:
+            self._cluster_file.on_fault = self._thread_died
+            self._cluster_file.start()
         for listener in self._all_listeners():
             listener.on_fault = self._thread_died
             listener.start()
@@ -293,14 +306,14 @@ class Server:
         self.log.say(f"listening on {', '.join([*self.addresses, *others])}")
 
     def reload(self) -> None:
-        """Read the users file and the certificates again. If one can't be used, log that and keep the old ones.
+        """Read the users file, the certificates and the cluster's nodes again.
 
-        Open the audit log again too, as logrotate expects.
+        If one can't be used, log that and keep the old ones. Open the audit log again too, as logrotate expects.
         """
         if self._audit is not None:
             self._audit.reopen()
         users = None if self._logins is None else self._logins.users
-        for what, part in (("users", users), ("certificates", self.tls)):
+        for what, part in (("users", users), ("certificates", self.tls), ("cluster's nodes", self._cluster_file)):
             if part is None:
                 continue
             try:
@@ -323,6 +336,8 @@ class Server:
         self.crawler.stop()
         self.reclaimer.stop()
         self.memory_watch.stop()
+        if self._cluster_file is not None:
+            self._cluster_file.stop()
         if self.compactor is not None:
             self.compactor.stop()
         if self._lifecycle is not None:
@@ -441,6 +456,7 @@ class Server:
             recovered_records=0 if self._lifecycle is None else self._lifecycle.recovered_records,
         )
         context.tls = self.tls
+        context.cluster = self._cluster
         context.audit = self._audit
         return context
 

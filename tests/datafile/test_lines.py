@@ -90,10 +90,10 @@ def test_a_line_without_an_end_is_not_kept() -> None:
 
         def read(self, size: int | None = -1) -> bytes:
             self.left -= 1
-            return b"x" * lines.BLOCK_BYTES if self.left else b""
+            return b"x" * lines.SPLIT_BYTES if self.left else b""
 
     rejected = [line for batch in read_batches(Endless(), 1000) for line in batch.rejected]
-    assert rejected == [Rejected(1, f"the line has {1999 * lines.BLOCK_BYTES} bytes; the limit is 1000")]
+    assert rejected == [Rejected(1, f"the line has {1999 * lines.SPLIT_BYTES} bytes; the limit is 1000")]
 
 
 CONTENT = st.lists(

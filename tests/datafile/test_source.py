@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,13 @@ def test_what_is_compressed_is_known_by_its_first_bytes(tmp_path: Path, stored: 
 def test_a_pipe_is_read_to_its_end_and_has_no_length(stored: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[int] = []
     reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
+
+    def write() -> None:
         with os.fdopen(writing, "wb") as file:
             file.write(stored)
-        os._exit(0)
-    os.close(writing)
+
+    writer = threading.Thread(target=write)
+    writer.start()
     with os.fdopen(reading) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         with open_data("-", waited.append) as data:
@@ -65,7 +67,7 @@ def test_a_pipe_is_read_to_its_end_and_has_no_length(stored: bytes, monkeypatch:
             assert content_of(data) == CONTENT
             assert (data.done, data.total) == (len(stored), 0)
     assert set(waited) == {reading}
-    os.waitpid(child, 0)
+    writer.join()
 
 
 def test_standard_input_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

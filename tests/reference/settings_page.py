@@ -72,6 +72,8 @@ MEMCACHED = {
     "rotate-seconds": OURS,
     "preload": OURS,
     "preload-strict": OURS,
+    "cluster-node": OURS,
+    "cluster-file": OURS,
     "shards": OURS,
     "connection-memory": OURS,
     "max-items": OURS,

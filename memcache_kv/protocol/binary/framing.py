@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, NOT_ALLOWED, OPCODE_COMMANDS, UNKNOWN, Command
+from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, DISCOVERY, NOT_ALLOWED, OPCODE_COMMANDS, UNKNOWN, Command
 from memcache_kv.protocol.binary.fast_path import BinaryFastPath
 from memcache_kv.protocol.binary.frames import (
     HEAD,
@@ -148,6 +148,8 @@ class BinaryProtocol(BinaryFastPath):
         extras, key = data[position + HEAD_BYTES : key_start], data[key_start:stop]
         request = Request(head & 0xFF, opaque, cas, extras, key, body_bytes - key_bytes - extras_bytes)
         command = OPCODE_COMMANDS.get(request.opcode, UNKNOWN)
+        if request.opcode in DISCOVERY and self.context.cluster is None:
+            command = UNKNOWN
         fault = self._fault(request, command, key_bytes, extras_bytes, body_bytes)
         if fault is not None:
             self.fail(request, fault)
@@ -157,7 +159,7 @@ class BinaryProtocol(BinaryFastPath):
             return 0
         if self.context.log.verbosity > 1:
             self.observers.request(self.fd, b"0x%02x %a" % (request.opcode, key))
-        if request.opcode in self.checked_commands and not self._is_admitted(request):
+        if command is not UNKNOWN and request.opcode in self.checked_commands and not self._is_admitted(request):
             command = NOT_ALLOWED
         self._request = request
         try:
