@@ -71,7 +71,8 @@ def test_a_configuration_can_be_deleted(talk: Conversation) -> None:
         (b"config set other 0 2\r\nab\r\n", b"CLIENT_ERROR there is no configuration but cluster\r\n"),
         (b"config set cluster 0 x\r\n", b"CLIENT_ERROR bad command line format\r\n"),
         (b"config set cluster x 2\r\nab\r\n", b"CLIENT_ERROR bad command line format\r\n"),
-        (b"config set cluster 0 2\r\nabc\r\n", b"CLIENT_ERROR bad data chunk\r\nCLIENT_ERROR bad command line format\r\n"),
+        (b"config set cluster 0 2\r\nabc\r\n", b"CLIENT_ERROR bad data chunk\r\nCLIENT_ERROR bad command line "
+         b"format\r\n"),
         (set_line(b"nonsense"), b"CLIENT_ERROR 'nonsense' is not a node: write HOST:PORT or HOST|IP:PORT, an IPv6 "
          b"address as [::1]:11211\r\n"),
         (set_line(b"one|10.0.0.1|11211"), b"CLIENT_ERROR the configuration is not a line with a version and a line "
