@@ -161,7 +161,8 @@ def test_djangos_cache_follows_the_nodes(nodes: Nodes) -> None:
 
     def known() -> set[int]:
         nodes.clear()
-        cache.set_many(dict.fromkeys(KEYS, "value"), 100)
+        for key in KEYS:
+            cache.set(key, "value", 100)
         return nodes.used()
 
     def store() -> None:
