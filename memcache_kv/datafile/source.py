@@ -32,7 +32,7 @@ def never_wait(fd: int) -> None:
 class RawData(io.RawIOBase):
     """The bytes of a file as they are on disk, counted in `done`.
 
-    Its first bytes are in `head`. total: the file's length; 0 if that is not known.
+    total: the file's length; 0 if that is not known.
     """
 
     def __init__(self, fd: int, wait: Wait) -> None:
@@ -43,10 +43,13 @@ class RawData(io.RawIOBase):
         self.total = status.st_size if is_regular else 0
         self.done = 0
         self._wait = never_wait if is_regular else wait
-        self.head = b""
-        while len(self.head) < len(ZSTD_MAGIC) and (piece := self._read(len(ZSTD_MAGIC) - len(self.head))):
-            self.head += piece
-        self._unread = self.head
+        self._unread = b""
+
+    def head(self) -> bytes:
+        """Return the first bytes, before any others are read."""
+        while len(self._unread) < len(ZSTD_MAGIC) and (piece := self._read(len(ZSTD_MAGIC) - len(self._unread))):
+            self._unread += piece
+        return self._unread
 
     def readable(self) -> bool:
         """Return that it can be read."""
@@ -65,13 +68,17 @@ class RawData(io.RawIOBase):
 
 
 class Content(io.RawIOBase):
-    """The decompressed bytes of a file. What is wrong with the file is raised as DataFileError."""
+    """The decompressed bytes of a file, which the first read begins. What is wrong with it is raised as DataFileError.
 
-    def __init__(self, name: str, file: BinaryIO, errors: tuple[type[Exception], ...]) -> None:
+    name: the file's, for messages.
+    """
+
+    def __init__(self, name: str, raw: RawData) -> None:
         super().__init__()
         self._name = name
-        self._file = file
-        self._errors: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, *errors)
+        self._raw = raw
+        self._file: BinaryIO | None = None
+        self._errors: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error)
 
     def readable(self) -> bool:
         """Return that it can be read."""
@@ -80,6 +87,9 @@ class Content(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read some bytes into a buffer, and return their number; 0 at the end."""
         try:
+            if self._file is None:
+                self._file, errors = _decompressed(self._raw, self._name)
+                self._errors += errors
             piece = self._file.read(len(buffer))
         except self._errors as error:
             raise DataFileError(f"can't read {self._name}: {getattr(error, 'strerror', None) or error}") from None
@@ -122,18 +132,17 @@ def open_data(path: str, wait: Wait = never_wait) -> Iterator[DataFile]:
             raw = RawData(file.fileno(), wait)
         except OSError as error:
             raise DataFileError(f"can't read {name}: {error.strerror or error}") from None
-        content, errors = _decompressed(raw, name)
-        yield DataFile(name, io.BufferedReader(Content(name, content, errors), COPY_BYTES), raw)
+        yield DataFile(name, io.BufferedReader(Content(name, raw), COPY_BYTES), raw)
 
 
 def _decompressed(raw: RawData, name: str) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
     """Return the content of a file, and the errors that reading it may raise besides the common ones."""
-    file = io.BufferedReader(raw, COPY_BYTES)
-    if raw.head.startswith(GZIP_MAGIC):
+    head, file = raw.head(), io.BufferedReader(raw, COPY_BYTES)
+    if head.startswith(GZIP_MAGIC):
         import gzip
 
         return cast(BinaryIO, gzip.GzipFile(fileobj=file)), ()
-    if raw.head.startswith(ZSTD_MAGIC):
+    if head.startswith(ZSTD_MAGIC):
         return _open_zstd(file, name)
     return file, ()
 

@@ -85,9 +85,9 @@ def test_a_wait_may_end_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading) as stdin, os.fdopen(writing, "w"):
         monkeypatch.setattr(sys, "stdin", stdin)
-        with pytest.raises(StoppedEarly):
-            with open_data("-", stop):
-                pass
+        with open_data("-", stop) as data:
+            with pytest.raises(StoppedEarly):
+                data.file.read()
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd])
@@ -105,8 +105,8 @@ def test_a_damaged_file_is_reported(tmp_path: Path, compress: object, damage: ob
 def test_a_missing_file_and_a_directory_are_reported(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(DataFileError, match=f"can't read {path}: {reason}"):
-            with open_data(str(path)):
-                pass
+            with open_data(str(path)) as data:
+                data.file.read()
 
 
 def test_what_else_fails_meanwhile_is_not_taken_for_an_error_of_the_file(tmp_path: Path) -> None:
