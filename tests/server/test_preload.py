@@ -7,7 +7,8 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ BAD = b"good 1\n\nnovalue\n" + b"k" * 251 + b" long\n other\nlast 2\n"
 ROWS = 1_000_000
 LARGEST_SECONDS = 5.0
 LARGEST_KILOBYTES = 230_000_000 // 1024
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Server]:
+    """A server that runs for a while."""
+    server = Server(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 class Started:
@@ -141,15 +153,10 @@ def test_a_new_journal_is_filled_and_its_changes_outlive_a_restart(tmp_path: Pat
     path = write(tmp_path / "data", b"a 1\nb 2\nc 3\n")
     settings = Settings(preload=(path,), journal=tmp_path / "journal")
 
-    def change(server: Server) -> None:
+    with running(settings) as server:
+        assert len(server.store) == 3
         server.store.delete(b"a")
         server.store.put(b"b", b" 0 3\r\nnew\r\n")
-
-    server = Server(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
-    server.start()
-    assert len(server.store) == 3
-    change(server)
-    server.stop()
     again = Started(settings)
     assert again.items == {b"b": b"new", b"c": b"3"}
     assert f"{tmp_path / 'journal'} holds a journal already, so {path} was not loaded" in "\n".join(again.said)
@@ -158,10 +165,8 @@ def test_a_new_journal_is_filled_and_its_changes_outlive_a_restart(tmp_path: Pat
 
 def test_an_emptied_journal_is_not_filled_again(tmp_path: Path) -> None:
     settings = Settings(preload=(write(tmp_path / "data", b"a 1\n"),), journal=tmp_path / "journal")
-    server = Server(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
-    server.start()
-    server.store.flush()
-    server.stop()
+    with running(settings) as server:
+        server.store.flush()
     assert Started(settings).items == {}
 
 
