@@ -101,24 +101,30 @@ class Preload:
 
     def _batches_of(self, data: DataFile) -> Iterator[LineBatch]:
         items = rejected = 0
+        named: list[str] = []
         began = time.perf_counter()
-        with show_progress(self._log, Path(printable(data.name)), "loading", "items") as show:
-            for batch in read_batches(data.file, self._store.largest_bytes):
-                yield batch
-                for line in batch.rejected[: max(0, NAMED_REJECTIONS - rejected)]:
-                    self._name(data, line)
-                items += len(batch.keys)
-                rejected += len(batch.rejected)
-                self._needed_bytes += sum(map(len, batch.keys)) + sum(map(len, batch.values))
-                show(data.done, data.total, items)
-                self._check()
+        try:
+            with show_progress(self._log, Path(printable(data.name)), "loading", "items") as show:
+                for batch in read_batches(data.file, self._store.largest_bytes):
+                    yield batch
+                    items += len(batch.keys)
+                    rejected += len(batch.rejected)
+                    for line in batch.rejected[: NAMED_REJECTIONS - len(named)]:
+                        named.append(self._describe(data, line))
+                    self._needed_bytes += sum(map(len, batch.keys)) + sum(map(len, batch.values))
+                    show(data.done, data.total, items)
+                    self._check()
+        finally:
+            for text in named:  # not within the progress bar
+                self._log.say(text)
         self._needed_bytes += items * (ENTRY_COST_BYTES + len(b" 0 99\r\n\r\n"))
         if rejected:
             self._log.say(f"{data.name}: {rejected} lines are no items and were not loaded")
         self._log.say(f"loaded {items} items from {data.name} in {time.perf_counter() - began:.2f} s")
 
-    def _name(self, data: DataFile, line: Rejected) -> None:
+    def _describe(self, data: DataFile, line: Rejected) -> str:
+        """Return what is wrong with a line. Raises DataFileError if all must be loaded."""
         text = f"{data.name}, line {line.number}: {line.reason}"
         if self._is_strict:
             raise DataFileError(f"{text}; --preload-strict loads every line or does not start")
-        self._log.say(text)
+        return text
