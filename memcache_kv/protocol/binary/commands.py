@@ -432,8 +432,12 @@ OPCODE_COMMANDS: dict[int, Command] = {
 }
 NOT_ALLOWED = Command(_not_allowed, extras=(), is_keyed=None, is_exact=False)
 """Takes the place of a command that the client may not use. As with -F, the connection stays open."""
-DISCOVERY = frozenset({Opcode.CONFIG_GET, Opcode.CONFIG_SET, Opcode.CONFIG_DELETE})
-"""The commands that are unknown, as in memcached, where discovery is off."""
+WITHOUT_DISCOVERY = {
+    opcode: command
+    for opcode, command in OPCODE_COMMANDS.items()
+    if opcode not in (Opcode.CONFIG_GET, Opcode.CONFIG_SET, Opcode.CONFIG_DELETE)
+}
+"""The commands where discovery is off: the others are unknown then, as in memcached."""
 UNKNOWN = Command(_unknown, extras=(), is_keyed=None, is_exact=False)
 
 BEFORE_LOGIN = frozenset({Opcode.SASL_LIST, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.VERSION})

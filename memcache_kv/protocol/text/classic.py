@@ -84,7 +84,7 @@ def dispatch(protocol: TextResponder, line: bytes) -> None:
 
 def get(protocol: KeyedResponder, words: list[bytes]) -> None:
     """get <key>*; one key alone stands for the cluster's configuration, if there is one."""
-    configuration = protocol.configuration if words[1:] == [CLUSTER_KEY] else None
+    configuration = protocol.configuration if len(words) == 2 and words[1] == CLUSTER_KEY else None
     if configuration is None:
         _retrieve(protocol, words, protocol.store.get, False)
     else:
