@@ -11,7 +11,7 @@ from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Settings
 from memcache_kv.datafile.lines import LineBatch, Rejected, read_batches
 from memcache_kv.datafile.source import DataFile, Wait, open_data
-from memcache_kv.errors import DataFileError
+from memcache_kv.errors import DataFileError, JournalError
 from memcache_kv.observe.log import Log, printable
 from memcache_kv.progress import show_progress
 from memcache_kv.store import Store
@@ -68,11 +68,14 @@ class Preload:
     def fill_journal(self, directory: JournalDirectory) -> None:
         """Write the items of all files to a new journal, which is locked: all of them, or none if this raises.
 
-        Raises DataFileError, what `check` raises, JournalError, and OSError if the journal can't be written.
+        Raises DataFileError, what `check` raises, and JournalError.
         """
         from memcache_kv.journal.tools.load import load
 
-        load(directory, self._source())
+        try:
+            load(directory, self._source())
+        except OSError as error:
+            raise JournalError(f"can't write the journal in {directory.path}: {error.strerror or error}") from None
 
     def _source(self) -> Iterator[SourceItem]:
         from memcache_kv.journal.tools.load import SourceItem

@@ -1,5 +1,6 @@
 """--preload: what a server holds when it begins to listen, what it says about bad lines, and when it does not start."""
 
+import errno
 import gzip
 import io
 import os
@@ -8,19 +9,23 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Settings, load_settings
-from memcache_kv.errors import ConfigError, DataFileError, StoppedEarly
+from memcache_kv.errors import ConfigError, DataFileError, JournalError, StoppedEarly
 from memcache_kv.journal import JournalDirectory
+from memcache_kv.journal.disk import File, SystemDisk
 from memcache_kv.observe.log import Log
 from memcache_kv.server.memory import MemoryWatch
+from memcache_kv.server.preload import Preload
 from memcache_kv.server.server import Server
+from memcache_kv.store import Store
 from memcache_kv.store.entry import value_of, wire_bytes_of
+from tests.fake_clock import FakeClock
 from tests.program import PATIENCE_SECONDS, Program, command, environment, run_to_its_end
 
 BAD = b"good 1\n\nnovalue\n" + b"k" * 251 + b" long\n other\nlast 2\n"
@@ -190,6 +195,20 @@ def test_a_start_that_fails_leaves_no_part_of_the_items_in_the_journal(
     JournalDirectory(tmp_path / "journal").close()  # nobody holds it
     write(tmp_path / "data", b"b 2\n")
     assert Started(settings).items == {b"b": b"2"}
+
+
+def test_a_disk_without_room_is_an_error_of_the_journal(tmp_path: Path) -> None:
+    class FullDisk(SystemDisk):
+        def create(self, path: Path) -> File:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = write(tmp_path / "data", b"a 1\n")
+    store, log = Store(FakeClock()), Log(0, io.StringIO())
+    preload = Preload(Settings(preload=(path,)), store, log, wait=lambda fd: None, check=lambda: None)
+    with closing(JournalDirectory(tmp_path / "journal", FullDisk())) as directory:
+        with pytest.raises(JournalError, match=f"can't write the journal in {tmp_path / 'journal'}: No space left"):
+            preload.fill_journal(directory)
+    JournalDirectory(tmp_path / "journal").close()
 
 
 def test_what_does_not_fit_stays_in_the_journal(tmp_path: Path) -> None:
