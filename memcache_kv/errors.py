@@ -6,6 +6,7 @@ MemcacheKVError
 ├── WritesRejected      the journal can't be written, so the store rejects writes
 ├── ListenError         the server can't listen on an address
 ├── ThreadDied          an exception ended one of the server's threads
+├── DataFileError       a data file can't be read, or has lines that are no items where all must be
 └── JournalError        the journal can't be used
     ├── JournalLocked   another process uses the directory
     ├── JournalCorrupt  a record is damaged, a file is missing or too short, or it is not a journal
@@ -48,6 +49,10 @@ class ListenError(MemcacheKVError):
 
 class ThreadDied(MemcacheKVError):
     """An exception ended one of the server's threads, so that the server can't go on."""
+
+
+class DataFileError(MemcacheKVError):
+    """A data file can't be read, or not all of it can be loaded where all of it must be."""
 
 
 class StoppedEarly(MemcacheKVError):

@@ -27,7 +27,7 @@ LAYERS = [
     {"errors", "version", "clock", "threads", "streams", "compiled"},
     {"config"},
     {"store"},
-    {"observe", "progress"},
+    {"observe", "progress", "datafile"},
     {"journal"},
     {"journal.tools"},
     {"stats"},

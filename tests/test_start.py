@@ -25,6 +25,9 @@ ON_REQUEST = {
     "memcache_kv.protocol.dialect",
     "memcache_kv.protocol.line.framing",
     "memcache_kv.protocol.text.simple",
+    "memcache_kv.datafile.lines",
+    "memcache_kv.server.discovery",
+    "memcache_kv.server.preload",
     "memcache_kv.server.tls",
     "memcache_kv.server.udp",
     "_hashlib",
@@ -32,6 +35,7 @@ ON_REQUEST = {
     "bcrypt",
     "datetime",
     "encodings.idna",
+    "gzip",
     "hashlib",
     "hmac",
     "logging",
@@ -44,6 +48,7 @@ ON_REQUEST = {
     "syslog",
     "tomllib",
     "uuid",
+    "zstandard",
 }
 PROFILED = {"PYTHONPROFILEIMPORTTIME": "1"}
 """Has the interpreter write a line for each module that it loads."""
@@ -79,6 +84,8 @@ def test_a_plain_server_loads_none_of_what_is_for_single_flags() -> None:
         (("--journal", "{directory}/journal"), "memcache_kv.journal.lifecycle"),
         (("-Y", "{directory}/users"), "memcache_kv.auth.passwords"),
         (("--config", "{directory}/config"), "tomllib"),
+        (("--preload", "{directory}/data"), "memcache_kv.server.preload"),
+        (("--cluster-node", "127.0.0.1:11211"), "memcache_kv.server.discovery"),
         (("--line-listen", "0"), "memcache_kv.protocol.line.framing"),
         (("--simple-listen", "0"), "memcache_kv.protocol.text.simple"),
         (("-o", "track_sizes"), "memcache_kv.config.suboptions"),
@@ -89,6 +96,7 @@ def test_a_flag_loads_what_it_is_for_before_the_server_listens(
 ) -> None:
     assert module in ON_REQUEST
     (tmp_path / "users").write_text("ann:secret\n")
+    (tmp_path / "data").write_text("a 1\n")
     (tmp_path / "config").write_text("memory-limit = 100\n")
     with Program("-p", "0", "-l", "127.0.0.1", *(flag.format(directory=tmp_path) for flag in flags), **PROFILED) as p:
         assert module in named_in(p.said)

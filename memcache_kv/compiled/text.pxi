@@ -10,6 +10,7 @@ cdef enum:
     SPACE = 32
     ZERO = 48
     NINE = 57
+    CLUSTER_KEY_BYTES = 25
     KEYS_AT_ONCE = 256  # a get of more keys is carried out in parts, by the Python protocol
 
 
@@ -53,7 +54,7 @@ cdef Py_ssize_t text_request(
         if is_done:
             table.reply(b"MN\r\n", 4)
     elif memcmp(line, b"get ", 4) == 0:
-        is_done = text_get(table, line + 4, end, False)
+        is_done = not is_cluster_key(line + 4, size - 4) and text_get(table, line + 4, end, False)
     elif memcmp(line, b"mg ", 3) == 0:
         is_done = meta_get(table, line + 3, end)
     elif size > 5 and memcmp(line, b"gets ", 5) == 0:
@@ -123,6 +124,11 @@ cdef bint text_get(Table table, const char* key, const char* end, bint with_cas)
     if table.counts_prefixes:
         del table.looked_up[looked_up:], table.missed[missed:]
     return False
+
+
+cdef inline bint is_cluster_key(const char* key, Py_ssize_t size) noexcept:
+    """Tell whether this is the key that may stand for the cluster's configuration; the Python protocol knows that."""
+    return size == CLUSTER_KEY_BYTES and memcmp(key, b"AmazonElastiCache:cluster", CLUSTER_KEY_BYTES) == 0
 
 
 cdef bint are_keys(const char* key, const char* end) noexcept:

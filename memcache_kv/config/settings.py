@@ -45,6 +45,8 @@ ITEMS_ON_THEIR_WAY = 4
 """How many of the largest items the connections can receive at the same time at least."""
 
 
+STANDARD_INPUT = "-"
+"""The name of standard input in --preload."""
 DEFAULT_KEEP = 1
 """How many generations of the journal's files are kept after a rewrite, if --keep does not say."""
 
@@ -166,6 +168,12 @@ class Settings(NamedTuple):
     on_rotate: str = ""
     rotate_seconds: int = 0
     """0 closes increments only for a rewrite."""
+    preload: tuple[str, ...] = ()
+    """Data files to start with; `-` is standard input."""
+    preload_strict: bool = False
+    cluster_node: tuple[str, ...] = ()
+    """The nodes that clients are told; see `config/cluster.py`."""
+    cluster_file: Path | None = None
     shards: int = 0
     """0 means a number that follows from the limits."""
     max_items: int = 0
@@ -447,6 +455,16 @@ OPTIONS: tuple[Option, ...] = (
     Option("rotate-seconds", "go on in a new file of the journal this often if something was written; 0: only for a "
            "rewrite (default: 0)", metavar="SECONDS",
            convert=_integer(0, 1 << 20, "the seconds between two rotations")),
+    Option("preload", "load the items of this file before listening; each line has a key, a space and the value; the "
+           "file may be compressed with gzip or zstd; - is standard input; separate several by commas or repeat the "
+           "flag; with --journal only a new journal is filled", metavar="FILE", many=True),
+    Option("preload-strict", "do not start if a line of these files is no item, or if not all items fit",
+           convert=_switch),
+    Option("cluster-node", "tell clients that ask by `config get cluster` of this node of the cluster; IP is what HOST "
+           "resolves to if it is left out; separate several by commas or repeat the flag", metavar="HOST[|IP]:PORT",
+           many=True),
+    Option("cluster-file", "the same for the nodes listed in this file, which is read again by SIGHUP and when it has "
+           "changed", metavar="FILE", convert=_path),
     Option("shards", "number of parts of the table, a power of two (default: depends on the limits, at most 64)",
            metavar="NUM", convert=_shards),
     Option("connection-memory", "memory for what all connections together keep of requests and replies, in megabytes; "
@@ -489,6 +507,8 @@ def load_settings(
     for field, flag in (("fsync", "--fsync"), ("on_rotate", "--on-rotate"), ("rotate_seconds", "--rotate-seconds")):
         if field in values and "journal" not in values:
             warn(f"{flag} has no effect without --journal DIR, which keeps the data on disk")
+    if "preload_strict" in values and "preload" not in values:
+        warn("--preload-strict has no effect without --preload FILE")
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)
@@ -541,6 +561,17 @@ def _check_together(settings: Settings) -> None:
             )
         if settings.udp_port:
             raise ConfigError("Cannot use UDP with ascii authentication enabled (-U 0 to disable)", EX_USAGE)
+    if settings.cluster_node and settings.cluster_file is not None:
+        raise ConfigError("--cluster-node and --cluster-file exclude each other: put the nodes into the file")
+    if settings.cluster_node:
+        from memcache_kv.config.cluster import parse_nodes
+
+        try:
+            parse_nodes(settings.cluster_node)
+        except ConfigError as error:
+            raise ConfigError(f"--cluster-node: {error}") from None
+    if settings.preload.count(STANDARD_INPUT) > 1:
+        raise ConfigError("--preload - can be given only once: standard input has one end")
     for text in (*settings.listen, *settings.line_listen, *settings.simple_listen):
         _, address = split_class_prefix(text)
         if address.startswith(TLS_PREFIXES) and not settings.enable_ssl:

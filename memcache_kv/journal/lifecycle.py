@@ -32,7 +32,9 @@ class JournalLifecycle:
 
     path: the journal's directory. stopping: checked while the journal is read. check_memory: called now and then
     meanwhile, so that the process keeps within the limit. on_fault: called when an exception ends one of the journal's
-    threads. After `close`, `failure` says which records could not be written, if any.
+    threads. fill: called with the directory of a new journal, to which it may add items before it is read.
+
+    After `close`, `failure` says which records could not be written, if any.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class JournalLifecycle:
         stopping: StopFlag,
         check_memory: Callable[[], None],
         on_fault: OnFault,
+        fill: Callable[[JournalDirectory], None] | None = None,
     ) -> None:
         self._path = path
         self._settings = settings
@@ -52,12 +55,17 @@ class JournalLifecycle:
         self._stopping = stopping
         self._check_memory = check_memory
         self._on_fault = on_fault
+        self._fill = fill
         self._directory: JournalDirectory | None = None
         self.journal: Journal | None = None
         self.compactor: Compactor | None = None
         self._shipper: Shipper | None = None
         self.failure: JournalFailed | None = None
         self.recovered_records = 0
+        self.no_room = 0
+        """How many items of the journal there was no room for."""
+        self.is_new = False
+        """Whether there was no journal before `open`."""
 
     def open(self) -> None:
         """Recover the journal into the store, and write the store's changes to it from now on. Blocks while it is read.
@@ -66,13 +74,17 @@ class JournalLifecycle:
         """
         self._directory = directory = JournalDirectory(self._path)
         manifest = directory.read()
+        self.is_new = manifest is None
+        if manifest is None and self._fill is not None:
+            self._fill(directory)
+            manifest = directory.read()
         found, last_cas = Recovered(), 0
         room, is_held = Room(self._store.limit_bytes, self._store.max_items), False
         if manifest is not None:
             found = self._recover(directory, manifest)
             manifest = found.manifest
             last_cas = found.next_run()
-            self.recovered_records = found.records
+            self.recovered_records, self.no_room = found.records, found.no_room
             is_held = found.no_room > 0 and not room.holds(found.room)
             room = found.room if is_held else room
             self._say_what_was_recovered(directory, found, is_held)

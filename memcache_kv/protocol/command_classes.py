@@ -19,6 +19,7 @@ COMMAND_CLASSES: dict[bytes | int, CommandClass] = {
     b"mn": READ,
     b"stats": READ,
     b"version": READ,
+    b"config": READ,
     b"quit": READ,
     b"gat": WRITE,
     b"gats": WRITE,
@@ -58,6 +59,7 @@ COMMAND_CLASSES: dict[bytes | int, CommandClass] = {
     Opcode.SASL_LIST: READ,
     Opcode.SASL_AUTH: READ,
     Opcode.SASL_STEP: READ,
+    Opcode.CONFIG_GET: READ,
     Opcode.SET: WRITE,
     Opcode.SETQ: WRITE,
     Opcode.ADD: WRITE,
@@ -82,11 +84,18 @@ COMMAND_CLASSES: dict[bytes | int, CommandClass] = {
     Opcode.FLUSH: ADMIN,
     Opcode.FLUSHQ: ADMIN,
     Opcode.VERBOSITY: ADMIN,
+    Opcode.CONFIG_SET: ADMIN,
+    Opcode.CONFIG_DELETE: ADMIN,
 }
 """The class of each text command, by its name, and of each binary command, by its opcode. Of a command with several
 classes it is the lowest."""
 
-HIGHER_FORMS: dict[bytes | int, CommandClass] = {b"mg": WRITE, b"stats": ADMIN, Opcode.STAT: ADMIN}
+HIGHER_FORMS: dict[bytes | int, CommandClass] = {
+    b"mg": WRITE,
+    b"stats": ADMIN,
+    b"config": ADMIN,
+    Opcode.STAT: ADMIN,
+}
 """The highest class of the commands that have several."""
 ADMIN_STATS = (b"reset", b"detail", b"cachedump", b"conns", b"sizes")
 """The reports of the class admin: they change something, list keys or clients, or look at all items."""
@@ -114,6 +123,8 @@ def class_in_text(words: list[bytes]) -> CommandClass:
     """Return the class of a text command whose words are split."""
     name = words[0]
     if name == b"stats" and len(words) > 1 and admin_report(words[1]):
+        return ADMIN
+    if name == b"config" and words[1:2] not in ([], [b"get"]):
         return ADMIN
     if name == b"mg" and any(word[0] in CHANGING_MG_FLAGS for word in words[2:]):
         return WRITE

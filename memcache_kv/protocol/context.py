@@ -19,6 +19,7 @@ from memcache_kv.store.store import Store
 from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
+    from memcache_kv.commands.discovery import Cluster
     from memcache_kv.compiled.turn import Requests
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.observe.audit import AuditLog
@@ -61,6 +62,8 @@ class Context:
     call it. None for UDP, which has no connections."""
     audit: AuditLog | None = None
     """The audit log of logins and admin commands; None without --audit-log."""
+    cluster: Cluster | None = None
+    """The configuration for discovery; None without --cluster-node and --cluster-file."""
     tls: Certificates | None = None
     """The certificates and counts of handshakes; None without TLS."""
     turns: Turns = field(init=False)

@@ -17,7 +17,7 @@ from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.compiled import FLAVOR
 from memcache_kv.config.settings import Settings, split_class_prefix
-from memcache_kv.errors import ConfigError, JournalFailed, ListenError, ThreadDied
+from memcache_kv.errors import ConfigError, JournalFailed, ListenError, StoppedEarly, ThreadDied
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
 from memcache_kv.observe.log_setup import make_log, open_log_file
@@ -40,11 +40,14 @@ from memcache_kv.store.time import Time
 from memcache_kv.version import VERSION
 
 if TYPE_CHECKING:
+    from memcache_kv.commands.discovery import Cluster
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.journal.lifecycle import JournalLifecycle
     from memcache_kv.observe.audit import AuditLog
     from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.discovery import ClusterFile
+    from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
 
@@ -82,6 +85,16 @@ class StopRequest:
     def is_set(self) -> bool:
         """Return whether the request was made."""
         return self._set
+
+    def wait_for_input(self, fd: int) -> None:
+        """Block until a descriptor has input. Raises StoppedEarly if the request is made before."""
+        while not self._set:
+            ready, _, _ = select.select([fd, self._read], [], [])
+            if self._read in ready:
+                os.read(self._read, 64)
+            elif ready:
+                return
+        raise StoppedEarly("stopped while data was read")
 
     def wait(self) -> bool:
         """Block until the request is made or a signal was received, and return whether the request was made.
@@ -187,6 +200,15 @@ class Server:
             from memcache_kv.protocol.text.simple import SIMPLE
 
             self._dialects.append((SIMPLE, settings.simple_listen))
+        self._cluster: Cluster | None = None
+        self._cluster_file: ClusterFile | None = None
+        if settings.cluster_node or settings.cluster_file is not None:
+            self._load_discovery()
+        self._preload: Preload | None = None
+        if settings.preload:
+            from memcache_kv.server.preload import Preload
+
+            self._preload = Preload(settings, self.store, self.log, self.stopping.wait_for_input, self._check_loading)
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -199,7 +221,17 @@ class Server:
                 self.stopping,
                 self.memory_watch.check_often,
                 self._thread_died,
+                None if self._preload is None else self._preload.fill_journal,
             )
+
+    def _load_discovery(self) -> None:
+        from memcache_kv.config.cluster import parse_nodes
+        from memcache_kv.server.discovery import ClusterFile, cluster_of
+
+        given = self.settings.cluster_node
+        self._cluster = cluster_of(parse_nodes(given) if given else (), self.clock.now, self.log)
+        if self.settings.cluster_file is not None:
+            self._cluster_file = ClusterFile(self.settings.cluster_file, self._cluster, self.log)
 
     @property
     def journal(self) -> Journal | None:
@@ -243,10 +275,11 @@ class Server:
                 self._log_file = open_log_file(self.settings, self.log)
             if self._audit_log is not None and self.settings.audit_log is not None:  # by the user of -u, who must be
                 self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
+            if self._cluster_file is not None:
+                self._cluster_file.reload()
             self._bind()  # first, so that a server does not touch the journal if its port is in use
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
-            if self._lifecycle is not None:
-                self._lifecycle.open()
+            self._load_items()
             self._warn_of_memory()
             self._bind_udp()
             for server in self.listeners:
@@ -266,6 +299,9 @@ class Server:
             thread.start()
         if self.compactor is not None:
             self.compactor.start()
+        if self._cluster_file is not None:
+            self._cluster_file.on_fault = self._thread_died
+            self._cluster_file.start()
         for listener in self._all_listeners():
             listener.on_fault = self._thread_died
             listener.start()
@@ -277,16 +313,17 @@ class Server:
         self.log.say(f"listening on {', '.join([*self.addresses, *others])}")
 
     def reload(self) -> None:
-        """Read the users file and the certificates again. If one can't be used, log that and keep the old ones.
+        """Read the users file, the certificates and the cluster's nodes again.
 
-        Open the log file and the audit log again too, as logrotate expects.
+        If one can't be used, log that and keep the old ones. Open the log file and the audit log again too, as
+        logrotate expects.
         """
         if self._log_file is not None:
             self._log_file.reopen()
         if self._audit is not None:
             self._audit.reopen()
         users = None if self._logins is None else self._logins.users
-        for what, part in (("users", users), ("certificates", self.tls)):
+        for what, part in (("users", users), ("certificates", self.tls), ("cluster's nodes", self._cluster_file)):
             if part is None:
                 continue
             try:
@@ -309,6 +346,8 @@ class Server:
         self.crawler.stop()
         self.reclaimer.stop()
         self.memory_watch.stop()
+        if self._cluster_file is not None:
+            self._cluster_file.stop()
         if self.compactor is not None:
             self.compactor.stop()
         if self._lifecycle is not None:
@@ -323,6 +362,29 @@ class Server:
             self._log_file.close()
 
     # Parts
+
+    def _load_items(self) -> None:
+        """Recover the journal, and load the data files of --preload: with a journal only into a new one."""
+        if self._lifecycle is None:
+            if self._preload is not None:
+                self._preload.fill_store()
+            return
+        self._lifecycle.open()
+        if self._preload is None:
+            return
+        if self._lifecycle.is_new:
+            self._preload.report_room(self._lifecycle.no_room)
+        else:
+            self.log.say(
+                f"{self.settings.journal} holds a journal already, so {self._preload.names} was not loaded: "
+                "`memcache-kv journal load` adds a file to the journal of a server that is stopped"
+            )
+
+    def _check_loading(self) -> None:
+        """Keep within the memory limit while data files are loaded. Raises StoppedEarly."""
+        self.memory_watch.check_often()
+        if self.stopping.is_set():
+            raise StoppedEarly("stopped while data files were loaded")
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -414,6 +476,7 @@ class Server:
             recovered_records=0 if self._lifecycle is None else self._lifecycle.recovered_records,
         )
         context.tls = self.tls
+        context.cluster = self._cluster
         context.audit = self._audit
         return context
 

@@ -38,6 +38,9 @@ EXAMPLES = [
     ("-l", "--listen", "127.0.0.1:5,[::1]:6", "listen", ("127.0.0.1:5", "[::1]:6")),
     ("", "--line-listen", "7171", "line_listen", ("7171",)),
     ("", "--line-listen", "read:0.0.0.0:7171,/run/line.sock", "line_listen", ("read:0.0.0.0:7171", "/run/line.sock")),
+    ("", "--preload", "rows.gz,-", "preload", ("rows.gz", "-")),
+    ("", "--cluster-node", "a|10.0.0.1:11211,b:11211", "cluster_node", ("a|10.0.0.1:11211", "b:11211")),
+    ("", "--cluster-file", "nodes", "cluster_file", Path("nodes")),
     ("", "--simple-listen", "[::1]:7172", "simple_listen", ("[::1]:7172",)),
     ("-s", "--unix-socket", "/tmp/x.sock", "unix_socket", Path("/tmp/x.sock")),
     ("-a", "--unix-mask", "666", "unix_mask", 0o666),
@@ -91,6 +94,7 @@ EXAMPLES = [
 
 SWITCHES = [
     ("-Z", "--enable-ssl", "enable_ssl"),
+    ("--preload-strict", "--preload-strict", "preload_strict"),
     ("-A", "--enable-shutdown", "enable_shutdown"),
     ("-d", "--daemon", "daemon"),
     ("-M", "--disable-evictions", "disable_evictions"),

@@ -2,6 +2,7 @@
 
 import io
 
+from memcache_kv.commands.discovery import Cluster
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.budget import Budget
 from memcache_kv.observe.log import Log
@@ -60,6 +61,8 @@ class Surroundings:
             stop=self.note_stop,
             tcp_port=PORT,
         )
+        if self.settings.cluster_node:
+            self.context.cluster = Cluster()
 
     def renew_requests(self) -> None:
         """Let the compiled code know the journal that the context has now, if there is compiled code."""

@@ -21,7 +21,7 @@ READ, WRITE, ADMIN = CommandClass
 FAR = Origin("tcp:10.0.0.9:1", is_local=False)
 READER = FAR._replace(listener_class=READ)
 KEPT = b"VALUE a 0 1\r\n1\r\nEND\r\n"
-SETTINGS = Settings(debug_commands=True, enable_shutdown=True)
+SETTINGS = Settings(debug_commands=True, enable_shutdown=True, cluster_node=("127.0.0.1:11211",))
 BLOCKS = (b"set", b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
 
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from memcache_kv.clock import Clock
 from memcache_kv.config.settings import DEFAULT_KEEP, Fsync
+from memcache_kv.datafile.source import open_data
 from memcache_kv.errors import JournalError, JournalLocked, MemcacheKVError
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.directory import LOCK_NAME, JournalDirectory
@@ -348,10 +349,10 @@ def run_load(options: argparse.Namespace) -> int:
     """Add items to a journal, and return the exit status."""
     with contextlib.ExitStack() as undo:
         loading = undo.enter_context(_progress(options, "loading into", "items"))
-        source, memcached = _source(options, undo, loading)
+        source, show, memcached = _source(options, undo, loading)
         directory = undo.enter_context(_locked(options.directory))
         try:
-            loaded = load(directory, source, reading=loading, loading=None if memcached else loading)
+            loaded = load(directory, source, reading=loading, loading=show)
         finally:
             _say_notes(directory)
     say(f"loaded {loaded.items:,} items, {loaded.bytes:,} bytes of keys and values")
@@ -364,16 +365,18 @@ def run_load(options: argparse.Namespace) -> int:
 
 def _source(
     options: argparse.Namespace, undo: contextlib.ExitStack, loading: Progress
-) -> tuple[Source, MemcachedSource | None]:
+) -> tuple[Source, Progress | None, MemcachedSource | None]:
+    """Return what to load, and how to show its progress. A running memcached shows it by itself."""
     if options.memcached is not None:
         memcached = MemcachedSource(options.memcached, loading)
-        return memcached, memcached
-    name, read = (options.text, text_items) if options.text is not None else (options.export, exported_items)
-    try:
-        file = sys.stdin.buffer if name == "-" else undo.enter_context(Path(name).open("rb"))  # noqa: SIM115
-    except OSError as error:
-        raise JournalError(f"can't read {name}: {error.strerror}") from None
-    return read(file), None
+        return memcached, None, memcached
+    path, read = (options.text, text_items) if options.text is not None else (options.export, exported_items)
+    data = undo.enter_context(open_data(path))
+
+    def show(done: int, total: int, items: int) -> None:
+        loading(data.done, data.total, items)
+
+    return read(data.file), show, None
 
 
 def _report_rejected(loaded: Loaded) -> int:

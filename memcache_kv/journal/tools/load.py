@@ -10,13 +10,14 @@ import msgspec
 from msgspec.structs import replace
 
 from memcache_kv.clock import Clock
+from memcache_kv.datafile.lines import Rejected, read_batches
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.manifest import Manifest, Part, increment_name, new_id, number_of
 from memcache_kv.journal.record import FORMAT_VERSION, set_line
 from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
 from memcache_kv.journal.tools.export import ExportedItem
 from memcache_kv.journal.tools.rewrite import NewPart, follows_of, start_line, swap, uninterrupted
-from memcache_kv.store.entry import KEY_LIMIT_BYTES, LONGEST_KEY_BYTES, STALE, WON
+from memcache_kv.store.entry import LONGEST_KEY_BYTES, STALE, WON
 
 SHOWN_REJECTIONS = 20
 FLAGS_LIMIT = 1 << 32
@@ -34,13 +35,6 @@ class SourceItem(NamedTuple):
     flags: int = 0
     exp: int = 0
     state: int = 0
-
-
-class Rejected(NamedTuple):
-    """A line that is not a valid item."""
-
-    number: int
-    reason: str
 
 
 Source: TypeAlias = Iterable[SourceItem | Rejected]
@@ -121,28 +115,9 @@ def _write_items(new: NewPart, source: Source, loading: Progress | None) -> Load
 
 def text_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:
     """Parse lines that hold a key, a space or tab, and the value up to the end of the line."""
-    for number, line in enumerate(file, 1):
-        content = line.removesuffix(b"\n").removesuffix(b"\r")
-        blanks = [at for at in (content.find(b" "), content.find(b"\t")) if at >= 0]
-        if not content:
-            yield Rejected(number, "the line is empty")
-        elif not blanks:
-            yield Rejected(number, "there is no value after the key")
-        else:
-            key, value = content[: min(blanks)], content[min(blanks) + 1 :]
-            problem = key_problem(key)
-            yield Rejected(number, problem) if problem else SourceItem(key, value)
-
-
-def key_problem(key: bytes) -> str:
-    """Return why a key is invalid in the text protocol; an empty string if it is valid."""
-    if not key:
-        return "the line begins with a space: there is no key"
-    if len(key) > KEY_LIMIT_BYTES:
-        return f"the key has {len(key)} bytes; the limit is {KEY_LIMIT_BYTES}"
-    if any(byte <= 32 or byte == 127 for byte in key):
-        return "the key contains a control character"
-    return ""
+    for batch in read_batches(file):
+        yield from map(SourceItem, batch.keys, batch.values)
+        yield from batch.rejected
 
 
 def exported_items(file: BinaryIO) -> Iterator[SourceItem | Rejected]:

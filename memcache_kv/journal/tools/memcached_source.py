@@ -11,8 +11,9 @@ from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from memcache_kv.config.settings import DEFAULT_PORT
+from memcache_kv.datafile.lines import key_problem
 from memcache_kv.errors import MemcacheKVError
-from memcache_kv.journal.tools.load import SourceItem, key_problem
+from memcache_kv.journal.tools.load import SourceItem
 
 SOURCE_TIMEOUT_SECONDS = 30.0
 FETCHED_AT_ONCE = 64

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from memcache_kv.commands import arithmetic
 from memcache_kv.commands.arithmetic import Arithmetic
 from memcache_kv.commands.delete import Deletion, delete
+from memcache_kv.commands.discovery import CONFIGURATION_NAME
 from memcache_kv.commands.flush import flush
 from memcache_kv.commands.retrieve import get_with_cas
 from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
 from memcache_kv.commands.touch import get_and_touch
+from memcache_kv.config.cluster import CONFIGURATION_LIMIT_BYTES
+from memcache_kv.errors import ConfigError
 from memcache_kv.observe.prefixes import Prefixes
 from memcache_kv.protocol.binary.frames import Opcode, Request, Status, packet
 from memcache_kv.protocol.binary.sasl import (
@@ -29,6 +32,7 @@ from memcache_kv.protocol.binary.sasl import (
 from memcache_kv.protocol.replies import MAX_VERBOSITY
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store.entry import Entry, cas_of, value_of
+from memcache_kv.store.sizes import FLAGS_BYTES
 from memcache_kv.store.writes import Mode, Outcome, Write
 from memcache_kv.version import PROTOCOL_VERSION
 
@@ -288,6 +292,49 @@ def _detail_dump(request: Request, prefixes: Prefixes) -> Iterator[bytes]:
     yield packet(request)
 
 
+# Discovery
+
+
+def _config_get(protocol: ServerPacketResponder, request: Request) -> None:
+    """config get: the flags and the text of the configuration, as the reply to get has them of an item"""
+    cluster = protocol.context.cluster
+    if cluster is None or cluster.present is None or request.key != CONFIGURATION_NAME:
+        protocol.fail(request, Status.NOT_FOUND)
+    else:
+        protocol.answer_hit(request, cluster.present, b"", with_value=True)
+
+
+def _config_set(protocol: ServerPacketResponder, request: Request) -> None:
+    """config set; the extras are the flags, flags and an exptime, which is ignored, or nothing"""
+    if request.key != CONFIGURATION_NAME:
+        _refuse_value(protocol, request, Status.INVALID)
+    elif request.value_bytes > CONFIGURATION_LIMIT_BYTES:
+        _refuse_value(protocol, request, Status.TOO_LARGE)
+    else:
+        protocol.expect_block(0, request.value_bytes, partial(_store_configuration, protocol, request))
+
+
+def _store_configuration(protocol: ServerPacketResponder, request: Request, wire_bytes: bytes) -> None:
+    cluster = protocol.context.cluster
+    assert cluster is not None
+    try:
+        cluster.set(int.from_bytes(request.extras[:FLAGS_BYTES], "big"), wire_bytes)
+    except ConfigError as error:
+        protocol.fail(request, Status.INVALID, str(error).encode())
+        return
+    protocol.context.log.say(f"a client set the cluster's version {cluster.version}, with {len(cluster.nodes)} nodes")
+    protocol.succeed(request)
+
+
+def _config_delete(protocol: ServerPacketResponder, request: Request) -> None:
+    cluster = protocol.context.cluster
+    if cluster is not None and request.key == CONFIGURATION_NAME and cluster.delete():
+        protocol.context.log.say("a client deleted the cluster's configuration")
+        protocol.succeed(request)
+    else:
+        protocol.fail(request, Status.NOT_FOUND)
+
+
 # The login
 
 
@@ -376,12 +423,21 @@ OPCODE_COMMANDS: dict[int, Command] = {
     Opcode.VERSION: Command(_version, is_keyed=False),
     Opcode.STAT: Command(_stat, is_keyed=None, is_exact=False),
     Opcode.VERBOSITY: Command(_verbosity, (EXPTIME.size,), is_keyed=False),
+    Opcode.CONFIG_GET: Command(_config_get),
+    Opcode.CONFIG_SET: Command(_config_set, (0, FLAGS_BYTES, STORING.size), is_exact=False),
+    Opcode.CONFIG_DELETE: Command(_config_delete),
     Opcode.SASL_LIST: Command(_list_mechanisms, is_keyed=False),
     Opcode.SASL_AUTH: Command(_authenticate, is_exact=False),
     Opcode.SASL_STEP: Command(_authenticate, is_exact=False),
 }
 NOT_ALLOWED = Command(_not_allowed, extras=(), is_keyed=None, is_exact=False)
 """Takes the place of a command that the client may not use. As with -F, the connection stays open."""
+WITHOUT_DISCOVERY = {
+    opcode: command
+    for opcode, command in OPCODE_COMMANDS.items()
+    if opcode not in (Opcode.CONFIG_GET, Opcode.CONFIG_SET, Opcode.CONFIG_DELETE)
+}
+"""The commands where discovery is off: the others are unknown then, as in memcached."""
 UNKNOWN = Command(_unknown, extras=(), is_keyed=None, is_exact=False)
 
 BEFORE_LOGIN = frozenset({Opcode.SASL_LIST, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.VERSION})

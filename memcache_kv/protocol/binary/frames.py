@@ -60,6 +60,9 @@ class Opcode(IntEnum):
     SASL_STEP = 0x22
     GATK = 0x23
     GATKQ = 0x24
+    CONFIG_GET = 0x60
+    CONFIG_SET = 0x64
+    CONFIG_DELETE = 0x66
 
 
 class Status(IntEnum):

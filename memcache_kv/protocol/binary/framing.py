@@ -12,7 +12,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.errors import WritesRejected
-from memcache_kv.protocol.binary.commands import BEFORE_LOGIN, NOT_ALLOWED, OPCODE_COMMANDS, UNKNOWN, Command
+from memcache_kv.protocol.binary.commands import (
+    BEFORE_LOGIN,
+    NOT_ALLOWED,
+    OPCODE_COMMANDS,
+    UNKNOWN,
+    WITHOUT_DISCOVERY,
+    Command,
+)
 from memcache_kv.protocol.binary.fast_path import BinaryFastPath
 from memcache_kv.protocol.binary.frames import (
     HEAD,
@@ -48,13 +55,14 @@ class BinaryProtocol(BinaryFastPath):
     users: the users who may log in, and then a login must come first; None if no login is needed.
     """
 
-    __slots__ = ("login", "_request")
+    __slots__ = ("login", "_request", "_commands")
 
     _added_end = b"\r\n"
 
     def __init__(self, context: Context, fd: int = 0, users: Credentials | None = None) -> None:
         super().__init__(context, fd)
         self.login = None if users is None else SaslLogin(users)
+        self._commands = OPCODE_COMMANDS if context.cluster is not None else WITHOUT_DISCOVERY
         self._request = Request(0, 0, 0, b"", b"", 0)
         """The request that is being carried out."""
 
@@ -147,7 +155,7 @@ class BinaryProtocol(BinaryFastPath):
         stop = key_start + key_bytes
         extras, key = data[position + HEAD_BYTES : key_start], data[key_start:stop]
         request = Request(head & 0xFF, opaque, cas, extras, key, body_bytes - key_bytes - extras_bytes)
-        command = OPCODE_COMMANDS.get(request.opcode, UNKNOWN)
+        command = self._commands.get(request.opcode, UNKNOWN)
         fault = self._fault(request, command, key_bytes, extras_bytes, body_bytes)
         if fault is not None:
             self.fail(request, fault)
@@ -157,7 +165,7 @@ class BinaryProtocol(BinaryFastPath):
             return 0
         if self.context.log.verbosity > 1:
             self.observers.request(self.fd, b"0x%02x %a" % (request.opcode, key))
-        if request.opcode in self.checked_commands and not self._is_admitted(request):
+        if request.opcode in self.checked_commands and command is not UNKNOWN and not self._is_admitted(request):
             command = NOT_ALLOWED
         self._request = request
         try:

@@ -13,11 +13,13 @@ from memcache_kv.config.memcached_options import MIB
 from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.numbers import signed32, unsigned32
 from memcache_kv.protocol.replies import BAD_EXPTIME, BAD_FORMAT, MAX_VERBOSITY
+from memcache_kv.protocol.text.discovery import config
 from memcache_kv.protocol.text.lru_crawler import CLASSES, lru_crawler
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store import listing
 
 if TYPE_CHECKING:
+    from memcache_kv.protocol.context import Context
     from memcache_kv.protocol.text.responder import Handler, TextResponder
 
 LONGEST_FRACTION = 31
@@ -278,6 +280,7 @@ def journal(protocol: TextResponder, words: list[bytes]) -> None:
 
 ADMIN_COMMANDS: dict[bytes, Handler] = {
     b"journal": journal,
+    b"config": config,
     b"refresh_certs": refresh_certs,
     b"lru_crawler": lru_crawler,
     b"lru": lru,
@@ -292,9 +295,10 @@ ADMIN_COMMANDS: dict[bytes, Handler] = {
 DEBUG_COMMANDS = frozenset((b"debugtime",))
 
 
-def command(name: bytes, with_debug: bool) -> Handler | None:
-    """Return the handler of the command `name`, or None if there is no such command.
-
-    with_debug: whether commands for tests are available.
-    """
-    return ADMIN_COMMANDS.get(name) if with_debug or name not in DEBUG_COMMANDS else None
+def command(name: bytes, context: Context) -> Handler | None:
+    """Return the handler of the command `name`, or None if this server has no such command."""
+    if name in DEBUG_COMMANDS and not context.settings.debug_commands:
+        return None
+    if name == b"config" and context.cluster is None:
+        return None
+    return ADMIN_COMMANDS.get(name)

@@ -14,6 +14,7 @@ from memcache_kv.commands import delete as deletion
 from memcache_kv.commands import touch as touching
 from memcache_kv.commands.arithmetic import Arithmetic
 from memcache_kv.commands.delete import Deletion
+from memcache_kv.commands.discovery import CLUSTER_KEY
 from memcache_kv.commands.store_value import accepts_size, store_value
 from memcache_kv.protocol.meta import commands
 from memcache_kv.protocol.numbers import signed32, stored_exptime, stored_flags, unsigned64
@@ -68,7 +69,7 @@ def dispatch(protocol: TextResponder, line: bytes) -> None:
             KEYLESS[first](protocol, words)
     else:
         protocol.noreply = words[-1:] == [b"noreply"]
-        known = admin.command(words[0], protocol.context.settings.debug_commands) if words else None
+        known = admin.command(words[0], protocol.context) if words else None
         if known is not None:
             if words[0] not in protocol.checked_commands or is_admitted(protocol, words):
                 known(protocol, words)
@@ -82,8 +83,12 @@ def dispatch(protocol: TextResponder, line: bytes) -> None:
 
 
 def get(protocol: KeyedResponder, words: list[bytes]) -> None:
-    """get <key>*"""
-    _retrieve(protocol, words, protocol.store.get, False)
+    """get <key>*; one key alone stands for the cluster's configuration, if there is one."""
+    configuration = protocol.configuration if len(words) == 2 and words[1] == CLUSTER_KEY else None
+    if configuration is None:
+        _retrieve(protocol, words, protocol.store.get, False)
+    else:
+        protocol.answer_get(words[1:], lambda key: configuration, False, Counters.count_gets)
 
 
 def gets(protocol: KeyedResponder, words: list[bytes]) -> None:

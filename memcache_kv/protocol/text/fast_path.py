@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from memcache_kv.commands.discovery import CLUSTER_KEY
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.meta.fast_path import NO_BLOCK, answer_mg, store_ms
@@ -79,6 +80,8 @@ class FastPath(Session):
         requests = self.context.requests
         if requests is not None:
             return requests.run_text(self, data, position, most)
+        if self.context.cluster is not None and data.find(CLUSTER_KEY, position) >= 0:
+            return position, 0
         return self._run_interpreted(data, position, most)
 
     def _run_interpreted(self, data: bytes, position: int, most: int) -> tuple[int, int]:

@@ -198,6 +198,12 @@ class TextProtocol(FastPath):
         self._held = bytearray(rest)
         self._limit_line(rest)
 
+    @property
+    def configuration(self) -> bytes | None:
+        """The cluster's configuration as the wire bytes of an item; None if there is none."""
+        cluster = self.context.cluster
+        return None if cluster is None else cluster.present
+
     # watch
 
     def watch(self, watcher: Watcher) -> None:

@@ -11,7 +11,7 @@ from memcache_kv.protocol.replies import LARGEST_LENGTH
 if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import TextResponder
 
-LENGTH_WORDS = {b"ms": 2} | dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend", b"cas"), 4)
+LENGTH_WORDS = {b"ms": 2, b"config": 4} | dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend", b"cas"), 4)
 """Commands with a data block, and which of their words is its length."""
 WITHOUT_NOREPLY = frozenset((b"mg", b"ms", b"md", b"ma", b"gat", b"gats", b"stats", b"watch"))
 
@@ -27,8 +27,9 @@ def is_admitted(protocol: TextResponder, words: list[bytes]) -> bool:
     name = words[0]
     protocol.noreply = name not in WITHOUT_NOREPLY and words[-1] == b"noreply"
     protocol.reply(b"CLIENT_ERROR " + _refused(words) + b" not allowed")
-    if name in LENGTH_WORDS:
-        length = signed32(words[LENGTH_WORDS[name]])
+    place = LENGTH_WORDS.get(name, len(words))
+    if place < len(words):
+        length = signed32(words[place])
         if length is not None and 0 <= length <= LARGEST_LENGTH:
             protocol.swallow(length)
     return False
@@ -39,6 +40,8 @@ def _refused(words: list[bytes]) -> bytes:
     name = words[0]
     if name == b"stats":
         return b"stats " + admin_report(words[1])
+    if name == b"config":
+        return b" ".join(words[:2])
     if name == b"watch":
         return b"watch commands"
     if name == b"mg":

@@ -19,6 +19,10 @@ RetrievalCount: TypeAlias = Callable[[Counters, int, int], None]
 class KeyedResponder(LineResponder, Protocol):
     """A connection, as a classic text command about keys sees it."""
 
+    @property
+    def configuration(self) -> bytes | None:
+        """The cluster's configuration as the wire bytes of an item; None if there is none."""
+
     def answer_get(self, keys: Iterable[bytes], find: Finder, with_cas: bool, count: RetrievalCount) -> None:
         """Reply to a command that retrieves these keys."""
 

@@ -1,7 +1,7 @@
 """`journal export` and `journal load`: data out of a journal, and into one."""
 
-import io
 import json
+import os
 import socket
 import sys
 import threading
@@ -126,9 +126,10 @@ def test_an_export_loaded_elsewhere_is_the_same(journal: Path, run: Run, tmp_pat
 def test_an_export_may_come_from_standard_input(
     journal: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = run("export", journal).out
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert run("load", tmp_path / "new", "--export", "-").status == 0
+    (tmp_path / "export").write_text(run("export", journal).out)
+    with (tmp_path / "export").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run("load", tmp_path / "new", "--export", "-").status == 0
     assert items_of(tmp_path / "new") == items_of(journal)
 
 
@@ -190,9 +191,8 @@ def test_an_interrupted_load_leaves_the_journal_as_it_was(
 ) -> None:
     journal = several_files(tmp_path / "journal")
     before = tree(journal)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setattr("memcache_kv.journal.tools.cli.text_items", _interrupted_items)
-    assert run("load", journal, "--text", "-").status == 130
+    assert run("load", journal, "--text", os.devnull).status == 130
     assert tree(journal) == before
 
 
