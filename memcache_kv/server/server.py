@@ -183,6 +183,8 @@ class Server:
             from memcache_kv.protocol.text.simple import SIMPLE
 
             self._dialects.append((SIMPLE, settings.simple_listen))
+        if settings.http_listen:
+            self._dialects.append((_http_dialect(settings), settings.http_listen))
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -501,6 +503,19 @@ class Server:
             listener.server_close()
             if isinstance(listener, UnixMemcacheServer):
                 listener.remove_file()
+
+
+def _http_dialect(settings: Settings) -> Dialect:
+    """Return the protocol of the HTTP listeners. Raises ConfigError without the package h11."""
+    try:
+        from memcache_kv.protocol.http.listener import http_dialect
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
+        raise ConfigError(
+            "--http-listen needs the package h11: pip install h11, or in a clone pip install '.[http]'"
+        ) from None
+    return http_dialect(settings)
 
 
 def _plain(host: str) -> str | bytes:
