@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memcache_kv.compiled.turn import Requests
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.observe.audit import AuditLog
+    from memcache_kv.observe.operation_log import OperationLog
 
 
 class Certificates(TlsCounts, Protocol):
@@ -61,6 +62,8 @@ class Context:
     call it. None for UDP, which has no connections."""
     audit: AuditLog | None = None
     """The audit log of logins and admin commands; None without --audit-log."""
+    operations: OperationLog | None = None
+    """The operation log of HTTP; None without --operation-log."""
     tls: Certificates | None = None
     """The certificates and counts of handshakes; None without TLS."""
     turns: Turns = field(init=False)

@@ -327,8 +327,7 @@ class HttpProtocol(HttpFastPath):
 
     def _framed(self, chunks: Iterator[bytes], is_old: bool, closes: bool) -> Iterator[bytes]:
         for chunk in chunks:
-            if chunk:
-                yield chunk if is_old else b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            yield b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk and not is_old else chunk
         if closes:
             self.closing, self.close_reason = True, "normal"
         yield b"" if is_old else b"0\r\n\r\n"

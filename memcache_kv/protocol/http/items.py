@@ -6,6 +6,7 @@ from memcache_kv.auth.access import CommandClass
 from memcache_kv.commands.delete import Deletion, delete
 from memcache_kv.commands.retrieve import get_with_cas
 from memcache_kv.commands.store_value import SizeRule, accepts_size, store_value
+from memcache_kv.protocol.http.actions import KeyMethods, log_operation
 from memcache_kv.protocol.http.content_types import flags_for, is_rendered, type_for
 from memcache_kv.protocol.http.keys import LONGEST_TTL, check_names, number_of
 from memcache_kv.protocol.http.message import Header, HttpReply, HttpRequest
@@ -37,9 +38,11 @@ def get_item(client: HttpClient, request: HttpRequest, key: bytes) -> HttpReply:
     if entry is None:
         raise HttpProblem(404, NO_ITEM)
     wire_bytes = wire_bytes_of(entry)
-    flags = flags_of(wire_bytes)
-    headers = SANDBOXED if is_rendered(flags) else NOT_SNIFFED
-    return HttpReply(200, value_of(wire_bytes), type_for(flags), _tag_header(entry) + headers)
+    flags, value = flags_of(wire_bytes), value_of(wire_bytes)
+    log_operation(client, "GET", key, value)
+    return HttpReply(
+        200, value, type_for(flags), _tag_header(entry) + (SANDBOXED if is_rendered(flags) else NOT_SNIFFED)
+    )
 
 
 def put_item(client: HttpClient, request: HttpRequest, key: bytes) -> HttpReply:
@@ -66,6 +69,7 @@ def put_item(client: HttpClient, request: HttpRequest, key: bytes) -> HttpReply:
         if outcome is Outcome.NO_MEMORY:
             raise HttpProblem(507, "The memory is full and nothing is evicted; something must be deleted first.")
         if entry is not None:
+            log_operation(client, "PUT", key, body)
             return HttpReply(201 if old is None else 204, headers=_tag_header(entry))
 
 
@@ -84,6 +88,7 @@ def delete_item(client: HttpClient, request: HttpRequest, key: bytes) -> HttpRep
         if outcome is Outcome.NOT_FOUND:
             raise HttpProblem(404, NO_ITEM)
         if outcome is Outcome.DELETED:
+            log_operation(client, "DELETE", key)
             return HttpReply(204)
 
 
@@ -92,7 +97,7 @@ def _tag_header(entry: Entry) -> tuple[Header, ...]:
     return ((b"ETag", tag),) if tag else ()
 
 
-ITEM_METHODS = {
+ITEM_METHODS: KeyMethods = {
     b"GET": (get_item, CommandClass.READ),
     b"HEAD": (get_item, CommandClass.READ),
     b"PUT": (put_item, CommandClass.WRITE),

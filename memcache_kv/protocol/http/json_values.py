@@ -11,6 +11,7 @@ from memcache_kv.auth.access import CommandClass
 from memcache_kv.commands.delete import Deletion, delete
 from memcache_kv.commands.retrieve import fetch
 from memcache_kv.commands.store_value import accepts_size, store_value
+from memcache_kv.protocol.http.actions import KeyMethods, log_operation
 from memcache_kv.protocol.http.content_types import JSON_FLAGS
 from memcache_kv.protocol.http.items import KEEPS_OLD
 from memcache_kv.protocol.http.message import JSON_TYPE, Header, HttpReply, HttpRequest
@@ -43,8 +44,11 @@ def get_value(client: HttpClient, request: HttpRequest, key: bytes) -> HttpReply
     entry = fetch(client, key, client.store.get)
     client.counters.count_gets(int(entry is not None), int(entry is None))
     if entry is None:
+        log_operation(client, "GET", key, b"None")
         return MISSING_KEY
     value = json_of(entry)
+    if client.context.operations is not None:
+        log_operation(client, "GET", key, text_of(value))
     if value is None:
         return error_reply(406, "The value is not text; only /v1/kv and memcached's protocols can read it")
     return HttpReply(200, b'{"value": %b}' % value, JSON_TYPE)
@@ -84,15 +88,30 @@ def put_value(client: HttpClient, request: HttpRequest, key: bytes) -> HttpReply
     outcome, _ = store_value(client, Write(Mode.SET, key, pack(JSON_FLAGS, value)))
     if outcome is not Outcome.STORED:
         return error_reply(507, "The memory is full and nothing is evicted; something must be deleted first")
+    if client.context.operations is not None:
+        log_operation(client, "PUT", key, text_of(value))
     return VALUE_STORED
 
 
 def delete_value(client: HttpClient, request: HttpRequest, key: bytes) -> HttpReply:
     """DELETE of a value. Raises WritesRejected."""
-    return KEY_DELETED if delete(client, Deletion(key)) is Outcome.DELETED else MISSING_KEY
+    if delete(client, Deletion(key)) is Outcome.NOT_FOUND:
+        return MISSING_KEY
+    log_operation(client, "DELETE", key)
+    return KEY_DELETED
 
 
-VALUE_METHODS = {
+def text_of(value: bytes | None) -> bytes | None:
+    """Return what the operation log has of a JSON value: of a string its text."""
+    if value is None or not value.startswith(b'"'):
+        return value
+    try:
+        return msgspec.json.decode(value, type=str).encode()
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return value
+
+
+VALUE_METHODS: KeyMethods = {
     b"GET": (get_value, CommandClass.READ),
     b"HEAD": (get_value, CommandClass.READ),
     b"POST": (put_value, CommandClass.WRITE),

@@ -37,6 +37,8 @@ class HttpRequest(NamedTuple):
     @property
     def parameters(self) -> dict[str, str]:
         """The parameters of the query, decoded; of a repeated one the last."""
+        if not self.query:
+            return {}
         return dict(parse_qsl(self.query.decode("latin-1"), keep_blank_values=True, encoding="latin-1"))
 
 
