@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 def http_dialect(settings: Settings) -> Dialect:
     """Return the protocol of the listeners that serve the items by HTTP."""
+    return dialect_of("http", item_site(settings))
+
+
+def item_site(settings: Settings) -> ItemSite:
+    """Return what these listeners serve. The hosts that they listen on are names of the server."""
     names = tuple(split_class_prefix(text)[1].rpartition(":")[0] for text in settings.http_listen)
-    return dialect_of("http", ItemSite(BrowserRules(settings.http_host + names, settings.http_origin)))
+    return ItemSite(BrowserRules(settings.http_host + names, settings.http_origin))
 
 
-def dialect_of(name: str, site: Site) -> Dialect:
+def dialect_of(name: str, site: Site, protocol_class: type[HttpProtocol] = HttpProtocol) -> Dialect:
     """Return the protocol of listeners that serve a site. name: for the log and the settings."""
 
     def make(context: Context, fd: int, users: Credentials | None, origin: Origin) -> HttpProtocol:
-        protocol = HttpProtocol(context, fd, site, users)
+        protocol = protocol_class(context, fd, site, users)
         protocol.permit(origin)
         return protocol
 

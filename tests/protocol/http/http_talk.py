@@ -1,13 +1,12 @@
 """A conversation in HTTP, and whole replies to its requests."""
 
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 from memcache_kv.auth.access import Origin
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol.http.framing import HttpProtocol
-from memcache_kv.protocol.http.listener import http_dialect
+from memcache_kv.protocol.http.listener import dialect_of, item_site
 from tests.protocol.context_factory import Surroundings
 from tests.protocol.credentials import AtOnce, Later
 
@@ -206,12 +205,12 @@ class HttpTalk:
         self,
         around: Surroundings | None = None,
         users: AtOnce | Later | None = None,
-        make: Callable[..., HttpProtocol] | None = None,
         settings: Settings | None = None,
         origin: Origin | None = None,
+        protocol_class: type[HttpProtocol] = HttpProtocol,
     ) -> None:
         self.around = around if around is not None else Surroundings(settings)
-        dialect = http_dialect(self.around.settings)
+        dialect = dialect_of("http", item_site(self.around.settings), protocol_class)
         made = dialect.make(self.around.context, 30, users, origin or Origin())
         assert isinstance(made, HttpProtocol)
         self.protocol = made

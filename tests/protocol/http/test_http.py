@@ -23,7 +23,7 @@ def test_the_general_path_gives_the_same_replies(case: HttpCase) -> None:
 
 @each
 def test_it_may_be_cut_anywhere(case: HttpCase) -> None:
-    step = max(1, len(case.request) // 40)
+    step = max(1, len(case.request) // 8)
     for cut in range(0, len(case.request), step):
         assert HttpTalk().feed(case.request[:cut], case.request[cut:]) == case.reply
 
