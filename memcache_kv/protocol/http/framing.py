@@ -113,30 +113,34 @@ class HttpProtocol(HttpFastPath):
         """Release incomplete requests and unsent replies; see `Session.close`."""
         super().close()
         self._parser = self._started = self._waiting = None
+        self._parser_bytes = 0
 
     # Requests
 
     def _run_others(self, data: bytes, done: int) -> None:
         """Carry out requests until the input or the turn is used up, and keep the rest of the input."""
         self._start_turn()
-        is_over = self.paused
+        is_over = self._is_turn_over(done)
         while data and not (self.closing or is_over):
             data = self._parse(data)
             done += 1
             if self.paused or self._waiting is not None:
                 break
-            is_over = done >= self._requests_per_turn or self.turn_bytes > TURN_BYTES
-            if not is_over and monotonic() > self._turn_ends_at:
+            if monotonic() > self._turn_ends_at:
                 is_over = self._is_time_up("http")
-            if data and not (is_over or self.closing or self.observers.active):
+            elif data and not (self.closing or self.observers.active):
                 position, done = self._run_common(data, 0, done)
                 data = data[position:]
-                is_over = self.paused or done >= self._requests_per_turn or self.turn_bytes > TURN_BYTES
+            is_over = is_over or self._is_turn_over(done)
         if data and not self.closing:
             self._held = data
             if self._waiting is None:
                 self.paused = True
                 self.counters.conn_yields += 1
+
+    def _is_turn_over(self, done: int) -> bool:
+        """Tell whether this turn's requests or bytes are used up, or a reply takes further turns."""
+        return self.paused or done >= self._requests_per_turn or self.turn_bytes > TURN_BYTES
 
     def _parse(self, data: bytes) -> bytes:
         """Give input to the parser, and carry out the request that it completes. Return the input after this."""

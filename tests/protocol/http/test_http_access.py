@@ -135,8 +135,8 @@ CALLED = Settings(http_host=("cache.example",), http_listen=("named.example:8080
 
 @pytest.mark.parametrize(
     "host",
-    [b"localhost", b"LOCALHOST:80", b"127.0.0.1:8080", b"10.1.2.3", b"[::1]", b"[fe80::1]:8080", b"node1:8080", b"a.localhost",
-     b"cache.example", b"Cache.Example.:1", b"named.example:8080", b""],
+    [b"localhost", b"LOCALHOST:80", b"127.0.0.1:8080", b"10.1.2.3", b"[::1]", b"[fe80::1]:8080", b"node1:8080",
+     b"a.localhost", b"cache.example", b"Cache.Example.:1", b"named.example:8080", b""],
 )  # fmt: skip
 def test_the_server_is_known_by_these_names(host: bytes) -> None:
     assert HttpTalk(settings=CALLED).feed(with_host(host)) == MISSING

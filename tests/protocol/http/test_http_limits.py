@@ -33,7 +33,7 @@ def parsed(data: bytes, method: str = "GET") -> tuple[h11.Response, bytes]:
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02", 400),
-        (b"\x80\x00\x00\x00", 400),
+        (b"\x80\x00\x00\x00\r\n\r\n", 400),
         (b"GET /k HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
         (b"GET /k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"GET /k HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
