@@ -163,11 +163,17 @@ def test_the_operation_log_is_opened_again_at_sighup(tmp_path: Path) -> None:
 
 def test_without_h11_the_server_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "h11.py").write_text("raise ModuleNotFoundError(\"No module named 'h11'\", name='h11')\n")
-    done = run_to_its_end("--http-listen", "0", PYTHONPATH=str(tmp_path))
+    done = run_to_its_end("-p", "0", "--http-listen", "0", PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
     assert "--http-listen needs the package h11: pip install h11" in done.stderr
     with Program("-p", "0", "-l", "127.0.0.1", PYTHONPATH=str(tmp_path)) as program:
         assert program.ask(b"version\r\n").startswith(b"VERSION ")
+
+
+def flood(connection: http.client.HTTPConnection) -> None:
+    """Send many requests, and read no reply."""
+    for _ in range(1000):
+        connection.sock.sendall(b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
 
 
 def test_a_client_that_does_not_read_its_replies_delays_nobody() -> None:
@@ -177,7 +183,6 @@ def test_a_client_that_does_not_read_its_replies_delays_nobody() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
         connection.connect()
         with pytest.raises(TimeoutError):  # the server does not read more until its replies are read
-            for _ in range(1000):
-                connection.sock.sendall(b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+            flood(connection)
         assert requests.get(f"http://127.0.0.1:{port}/none", timeout=PATIENCE_SECONDS).status_code == 404
         connection.close()
