@@ -8,8 +8,9 @@ What a code block is, its info string says:
 - `python`: statements, which share their names with those of the page's other blocks;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
-Each page has a directory of its own. The ports 11211, 11212 and 8080 stand for free ones. `python3 -m venv` and `pip install`
-install nothing: the virtual environment is the one that runs the tests, and what a page installs has to be there.
+Each page has a directory of its own. The ports 11211, 11212 and 8080 stand for free ones. `python3 -m venv` and
+`pip install` install nothing: the virtual environment is the one that runs the tests, and what a page installs has to
+be there.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert (BODY_ITEMS, SPARE_BODY_BYTES, HEAD_LIMIT_BYTES) == (2, 64 << 10, 16 << 10)
     for text in (
         "twice `-I` and 64 KiB", "more than 16 KiB", f"1 to {KEY_LIMIT_BYTES} bytes", f"(never) to {LONGEST_TTL}",
-        f"1 to {PAGE_LIMIT} ({PAGE_DEFAULT} by default)", f"{EXAMINED_LIMIT:,} keys", f"at most {OPERATIONS_LIMIT} operations",
+        f"1 to {PAGE_LIMIT} ({PAGE_DEFAULT} by default)", f"{EXAMINED_LIMIT:,} keys",
+        f"at most {OPERATIONS_LIMIT} operations",
     ):  # fmt: skip
         assert text in PAGE, text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.http.actions import act_on_key
 from memcache_kv.protocol.http.items import ITEM_METHODS
+from memcache_kv.protocol.http.keys import LONGEST_TTL
 from memcache_kv.protocol.http.message import JSON_TYPE, HttpReply, HttpRequest
 from memcache_kv.protocol.http.problems import NOT_SAVED_DETAIL, HttpProblem
 from memcache_kv.protocol.http.site import HttpClient
@@ -27,7 +28,7 @@ class Operation(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     value: str | None = None
     base64: bytes | None = None
     type: str = ""
-    ttl: int = 0
+    ttl: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_TTL)] = 0
     if_match: str = ""
     if_none_match: str = ""
 
