@@ -33,14 +33,19 @@ THREADS = 8
 """Of gunicorn's one process, as the application keeps its values in memory."""
 
 SCRIPT = """\
-local number = tonumber(os.time())
+local requests, number = {}, 0
+init = function(arguments)
+  for count = 1, %(keys)d do
+    local key = "key_" .. count
+    requests[count] = wrk.format(%(method)s, %(path)s, %(headers)s, %(body)s)
+  end
+end
 request = function()
-  number = (number * 1103515245 + 12345) %% 2147483648
-  local key = "key_" .. (number %% %(keys)d)
-  return wrk.format(%(method)s, %(path)s, %(headers)s, %(body)s)
+  number = number %% %(keys)d + 1
+  return requests[number]
 end
 """
-"""For wrk: a request for a random key."""
+"""For wrk: a request for each key in turn. All are made beforehand, so that the load takes little of the processor."""
 
 
 class Load(NamedTuple):

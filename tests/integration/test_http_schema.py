@@ -11,6 +11,8 @@ from tests.integration.test_http import start, url_of
 
 EXCLUDED = "positive_data_acceptance"
 """The check that every valid request succeeds: conditions may fail, and cursors and tags are the server's own."""
+CHECKS = ("--checks", "all", "--exclude-checks", EXCLUDED, "--phases", "coverage,fuzzing")
+AMOUNT = ("--max-examples", "50", "--seed", "1", "--no-color")
 PATIENCE_SECONDS = 1200
 
 
@@ -24,13 +26,12 @@ def test_schemathesis_finds_no_fault() -> None:
     with start() as program:
         url = url_of(program)
         done = subprocess.run(
-            [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json",
-             "--checks", "all", "--exclude-checks", EXCLUDED, "--max-examples", "50", "--phases", "coverage,fuzzing", "--seed", "1", "--no-color"],
+            [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", *CHECKS, *AMOUNT],
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
             check=False,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stdout
         assert program.end() == 0
     assert b"Traceback" not in program.said

@@ -16,7 +16,7 @@ PAGE = page_path("http.md").read_text()
 
 
 def test_every_content_type_is_listed_with_its_number() -> None:
-    listed = {int(number): name.encode() for number, name in re.findall(r"\| (\d+) \| `([\w./+-]+)`", PAGE)}
+    listed = {int(number): name.encode() for number, name in re.findall(r"\| (\d+) \| `(\w+/[\w.+-]+)`", PAGE)}
     assert listed == MEDIA_TYPES
 
 

@@ -304,25 +304,29 @@ class HttpProtocol(HttpFastPath):
         if reply.chunks is not None:
             self._reply_in_chunks(request, head, reply.chunks)
             return
-        if reply.status not in WITHOUT_BODY:
-            head += b"Content-Length: %d\r\n" % len(reply.body)
-        head += b"\r\n"
-        self.observers.reply(self.fd, bytes(head[: head.find(b"\r\n")]))
-        body = b"" if request.method == b"HEAD" or reply.status in WITHOUT_BODY else reply.body
+        body = reply.body
+        head += b"\r\n" if reply.status in WITHOUT_BODY else b"Content-Length: %d\r\n\r\n" % len(body)
+        if self.observers.active:
+            self._observe_reply(head)
+        if request.method == b"HEAD" or reply.status in WITHOUT_BODY:
+            body = b""
         if len(body) > LARGE_BODY_BYTES:
-            self.out += (bytes(head), body)
+            self.out += (head, body)
             self.turn_bytes += len(body)
         else:
-            self.out.append(bytes(head + body))
+            self.out.append(head + body)
         if closes:
             self.closing, self.close_reason = True, "normal"
 
-    def _reply_in_chunks(self, request: HttpRequest, head: bytearray, chunks: Iterator[bytes]) -> None:
+    def _observe_reply(self, head: bytes) -> None:
+        self.observers.reply(self.fd, head[: head.find(b"\r\n")])
+
+    def _reply_in_chunks(self, request: HttpRequest, head: bytes, chunks: Iterator[bytes]) -> None:
         """Send a reply whose body is made piece by piece. HTTP/1.0 ends it by the end of the connection."""
         closes = not request.has_keep_alive
         head += b"\r\n" if request.is_old else b"Transfer-Encoding: chunked\r\n\r\n"
-        self.observers.reply(self.fd, bytes(head[: head.find(b"\r\n")]))
-        self.out.append(bytes(head))
+        self._observe_reply(head)
+        self.out.append(head)
         if request.method != b"HEAD":
             self._start_turn()
             self.answer_chunks(self._framed(chunks, request.is_old, closes))
@@ -350,7 +354,7 @@ class HttpProtocol(HttpFastPath):
             return None
         refusal = problem_reply(507, NOT_SAVED_DETAIL)
         head = head_of(refusal, self._date_line(), self.closing)
-        return bytes(head) + b"Content-Length: %d\r\n\r\n%b" % (len(refusal.body), refusal.body)
+        return head + b"Content-Length: %d\r\n\r\n%b" % (len(refusal.body), refusal.body)
 
 
 def request_of(event: h11.Request) -> HttpRequest:

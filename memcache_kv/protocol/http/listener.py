@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from memcache_kv.auth.users import Credentials
     from memcache_kv.protocol.http.site import Site
 
+OVERLOADED = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 
 def http_dialect(settings: Settings) -> Dialect:
     """Return the protocol of the listeners that serve the items by HTTP."""
@@ -36,4 +38,4 @@ def dialect_of(name: str, site: Site, protocol_class: type[HttpProtocol] = HttpP
         protocol.permit(origin)
         return protocol
 
-    return Dialect(name, make, f"new {name} client connection")
+    return Dialect(name, make, f"new {name} client connection", rejection=OVERLOADED)

@@ -14,6 +14,8 @@ STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.enc
 WITHOUT_BODY = frozenset((204, 304))
 """The statuses whose replies have no body, and no length of one."""
 
+CLOSES = b"Connection: close\r\n"
+
 Header = tuple[bytes, bytes]
 
 
@@ -53,17 +55,11 @@ class HttpReply(NamedTuple):
     """The body, if it is made piece by piece."""
 
 
-def head_of(reply: HttpReply, date: bytes, closes: bool) -> bytearray:
+def head_of(reply: HttpReply, date: bytes, closes: bool) -> bytes:
     """Return the status line and the headers of a reply, up to the one that gives the body's length.
 
     date: the date's line; closes: whether the connection is closed after the reply.
     """
-    head = bytearray(STATUS_LINES[reply.status])
-    head += date
-    if reply.content_type:
-        head += b"Content-Type: %b\r\n" % reply.content_type
-    for header in reply.headers:
-        head += b"%b: %b\r\n" % header
-    if closes:
-        head += b"Connection: close\r\n"
-    return head
+    kind = b"Content-Type: %b\r\n" % reply.content_type if reply.content_type else b""
+    others = b"".join([b"%b: %b\r\n" % header for header in reply.headers]) if reply.headers else b""
+    return b"%b%b%b%b%b" % (STATUS_LINES[reply.status], date, kind, others, CLOSES if closes else b"")
