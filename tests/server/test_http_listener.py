@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.cli import parse
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError
@@ -91,9 +92,8 @@ def test_who_sends_no_token_is_closed_in_time(guarded: Settings) -> None:
 
 
 def test_strict_protection_keeps_strangers_out(guarded: Settings) -> None:
-    strict = Settings(
-        port=0, listen=("127.0.0.1",), http_listen=(f"{far_address()}:0",), protected="strict", user="root"
-    )  # type: ignore[arg-type]
+    flags = ["--http-listen", f"{far_address()}:0", "-p", "0", "-l", "127.0.0.1", "--protected", "strict", "-u", "root"]
+    strict = parse(flags)
     with pytest.raises(ConfigError, match="can read and change everything"):
         Serving(strict).server.start()
     with serving(strict._replace(auth_file=guarded.auth_file, binding_protocol="ascii")):
