@@ -8,8 +8,9 @@ What a code block is, its info string says:
 - `python`: statements, which share their names with those of the page's other blocks;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
-Each page has a directory of its own. The ports 11211 and 11212 stand for free ones. `python3 -m venv` and `pip install`
-install nothing: the virtual environment is the one that runs the tests, and what a page installs has to be there.
+Each page has a directory of its own. The ports 11211, 11212 and 8080 stand for free ones. `python3 -m venv` and
+`pip install` install nothing: the virtual environment is the one that runs the tests, and what a page installs has to
+be there.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from clients.local_server import free_port
 from memcache_kv.compiled import FLAVOR
 from tests.program import PATIENCE_SECONDS, environment
 
-PORTS = ("11211", "11212")
+PORTS = ("11211", "11212", "8080")
 NETCAT = (
     f"#!{sys.executable}\n"
     + """\
@@ -178,7 +179,7 @@ class Page:
         return 1
 
     def _with_free_ports(self, text: str) -> str:
-        return re.sub("|".join(PORTS), lambda match: self._ports[match[0]], text)
+        return re.sub(rf"\b(?:{'|'.join(PORTS)})\b", lambda match: self._ports[match[0]], text)
 
     def _variables(self) -> dict[str, str]:
         """An environment as after the tutorial's installation, where a server has this page's port."""

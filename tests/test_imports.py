@@ -115,6 +115,17 @@ FORBIDDEN = {
     "protocol.meta": {"memcache_kv.protocol.binary", "memcache_kv.protocol.text"},
     "protocol.binary": {"memcache_kv.protocol.meta", "memcache_kv.protocol.text"},
     "protocol.line": {"memcache_kv.protocol.binary", "memcache_kv.protocol.meta", "memcache_kv.protocol.text"},
+    "protocol.http": {
+        "memcache_kv.protocol.binary",
+        "memcache_kv.protocol.line",
+        "memcache_kv.protocol.meta",
+        "memcache_kv.protocol.text",
+    },
+    "protocol.http.framing": {
+        "memcache_kv.protocol.http.routes",
+        "memcache_kv.protocol.http.items",
+        "memcache_kv.protocol.http.json_values",
+    },
     "server.connection": {"socketserver", "memcache_kv.server.worker"},
     "server.worker": {"socketserver", "memcache_kv.server.listener", "memcache_kv.server.server"},
 }

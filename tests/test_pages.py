@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"sh", "sh server", "python"}
 """Kinds of blocks that are run."""
-NEEDED = {"tls.md": "openssl", "backup.md": "rsync"}
+NEEDED = {"tls.md": "openssl", "backup.md": "rsync", "http.md": "curl"}
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 
 UNTESTED = {
@@ -38,6 +38,7 @@ UNTESTED = {
         "the moment is the reader's; journal_tools.md runs these commands on a journal with a known one",
     "tls.md: memcache-kv -Z -o ssl_chain_cert=cert.pem,ssl_key=key.pem,ssl_ca_cert=clients.pem \\":
         "10.0.0.5 is not an address of this machine; tests/integration/test_tls.py has such listeners",
+    "http.md: 2024-10-07 14:07:10 - PUT - Key: key_1, Value: value_1": "tests/protocol/http write these lines",
     "behind_a_proxy.md: defaults": "HAProxy",
     "behind_a_proxy.md: stream {": "nginx",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",

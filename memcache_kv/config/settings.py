@@ -95,6 +95,13 @@ class Settings(NamedTuple):
     """Addresses for the line protocol."""
     simple_listen: tuple[str, ...] = ()
     """Addresses for the simple dialect of the text protocol."""
+    http_listen: tuple[str, ...] = ()
+    """Addresses for HTTP."""
+    http_host: tuple[str, ...] = ()
+    """Names by which HTTP clients may call the server, besides those that no other site can have."""
+    http_origin: tuple[str, ...] = ()
+    """Origins whose pages in a browser may use HTTP."""
+    operation_log: Path | None = None
     unix_socket: Path | None = None
     unix_mask: int = 0o700
     enable_shutdown: bool = False
@@ -365,6 +372,14 @@ OPTIONS: tuple[Option, ...] = (
            "the flag", metavar="ADDR", many=True),
     Option("simple-listen", "the same for the simple dialect of the text protocol, in which a set needs no flags and "
            "no expiry time", metavar="ADDR", many=True),
+    Option("http-listen", "the same for HTTP, which needs the package h11", metavar="ADDR", many=True),
+    Option("http-host", "name by which HTTP clients may call the server; IP addresses, localhost, names without a dot "
+           "and the host of --http-listen need not be named, * allows any; separate several by commas or repeat the "
+           "flag", metavar="NAME", many=True),
+    Option("http-origin", "origin, such as https://app.example, whose pages in a browser may use HTTP (default: none "
+           "but the server's own); separate several by commas or repeat the flag", metavar="ORIGIN", many=True),
+    Option("operation-log", "append the operations of HTTP clients to this file, with keys and values; it is opened "
+           "again when it has been moved, and at SIGHUP", metavar="FILE", convert=_path),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),
     Option("daemon", "run as a daemon; the command returns once the server listens", "d", convert=_switch),
     Option("user", "switch to this user (only if started as root)", "u", "USER"),
@@ -572,7 +587,7 @@ def _check_together(settings: Settings) -> None:
             raise ConfigError(f"--cluster-node: {error}") from None
     if settings.preload.count(STANDARD_INPUT) > 1:
         raise ConfigError("--preload - can be given only once: standard input has one end")
-    for text in (*settings.listen, *settings.line_listen, *settings.simple_listen):
+    for text in (*settings.listen, *settings.line_listen, *settings.simple_listen, *settings.http_listen):
         _, address = split_class_prefix(text)
         if address.startswith(TLS_PREFIXES) and not settings.enable_ssl:
             raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memcache_kv.compiled.turn import Requests
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.observe.audit import AuditLog
+    from memcache_kv.observe.operation_log import OperationLog
 
 
 class Certificates(TlsCounts, Protocol):
@@ -64,6 +65,8 @@ class Context:
     """The audit log of logins and admin commands; None without --audit-log."""
     cluster: Cluster | None = None
     """The configuration for discovery; None without --cluster-node and --cluster-file."""
+    operations: OperationLog | None = None
+    """The operation log of HTTP; None without --operation-log."""
     tls: Certificates | None = None
     """The certificates and counts of handshakes; None without TLS."""
     turns: Turns = field(init=False)

@@ -28,6 +28,8 @@ class Dialect(NamedTuple):
     opening: str
     has_login: bool = True
     """Whether clients can log in. If not, and users are configured, a listener serves only if it has a class."""
+    rejection: bytes = b"ERROR Too many open connections\r\n"
+    """What a client is sent that is rejected because there are too many connections."""
 
     def asks_for_login(self, listener_class: CommandClass | None) -> bool:
         """Return whether a listener with this class needs a login where users are configured."""

@@ -195,7 +195,7 @@ class MemcacheServer(Listener):
             )
         request.setblocking(False)
         try:
-            request.send(TOO_MANY_CONNECTIONS)
+            request.send(TOO_MANY_CONNECTIONS if self.dialect is None else self.dialect.rejection)
         except OSError:
             pass  # the client has left
         self.shutdown_request(request)

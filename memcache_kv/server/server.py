@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from memcache_kv.journal import Compactor, Journal
     from memcache_kv.journal.lifecycle import JournalLifecycle
     from memcache_kv.observe.audit import AuditLog
+    from memcache_kv.observe.operation_log import OperationLog
     from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
     from memcache_kv.server.discovery import ClusterFile
@@ -164,6 +165,7 @@ class Server:
         self._fault: ThreadDied | None = None
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
+        self._operations: OperationLog | None = None
         self._load_parts()
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
@@ -190,6 +192,11 @@ class Server:
             from memcache_kv.observe.audit import AuditLog
 
             self._audit_log = AuditLog
+        self._operation_log: type[OperationLog] | None = None
+        if settings.operation_log is not None:
+            from memcache_kv.observe.operation_log import OperationLog
+
+            self._operation_log = OperationLog
         self._dialects: list[tuple[Dialect, tuple[str, ...]]] = []
         """The protocols with listeners of their own, and the addresses of these."""
         if settings.line_listen:
@@ -209,6 +216,8 @@ class Server:
             from memcache_kv.server.preload import Preload
 
             self._preload = Preload(settings, self.store, self.log, self.stopping.wait_for_input, self._check_loading)
+        if settings.http_listen:
+            self._dialects.append((_http_dialect(settings), settings.http_listen))
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -277,6 +286,8 @@ class Server:
                 self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
             if self._cluster_file is not None:
                 self._cluster_file.reload()
+            if self._operation_log is not None and self.settings.operation_log is not None:
+                self._operations = self._operation_log(self.settings.operation_log, self.log)
             self._bind()  # first, so that a server does not touch the journal if its port is in use
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             self._load_items()
@@ -288,11 +299,13 @@ class Server:
             self._close_listeners()
             if self._lifecycle is not None:
                 self._lifecycle.close()
-            self._close_audit()
+            self._close_request_logs()
             self.stopping.close()
             raise
         if self._owns_log:
             self.log.start_queue(self._thread_died)
+        if self._operations is not None:
+            self._start_operation_log(self._operations)
         self._start_workers()
         for thread in (self.crawler, self.reclaimer, self.memory_watch):
             thread.on_fault = self._thread_died
@@ -315,13 +328,15 @@ class Server:
     def reload(self) -> None:
         """Read the users file, the certificates and the cluster's nodes again.
 
-        If one can't be used, log that and keep the old ones. Open the log file and the audit log again too, as
-        logrotate expects.
+        If one can't be used, log that and keep the old ones. Open the log file, the audit log and the operation log
+        again too, as logrotate expects.
         """
         if self._log_file is not None:
             self._log_file.reopen()
         if self._audit is not None:
             self._audit.reopen()
+        if self._operations is not None:
+            self._operations.reopen()
         users = None if self._logins is None else self._logins.users
         for what, part in (("users", users), ("certificates", self.tls), ("cluster's nodes", self._cluster_file)):
             if part is None:
@@ -354,7 +369,7 @@ class Server:
             self._lifecycle.close()
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
-        self._close_audit()
+        self._close_request_logs()
         self.stopping.close()
         if self._owns_log:
             self.log.stop_queue()
@@ -386,10 +401,19 @@ class Server:
         if self.stopping.is_set():
             raise StoppedEarly("stopped while data files were loaded")
 
-    def _close_audit(self) -> None:
+    def _close_request_logs(self) -> None:
         if self._audit is not None:
             self._audit.close()
             self._audit = None
+        if self._operations is not None:
+            self._operations.stop()
+            self._operations = None
+
+    def _start_operation_log(self, operations: OperationLog) -> None:
+        operations.start(self._thread_died)
+        journal = self.journal
+        if journal is not None:
+            journal.watch(lambda: operations.saved(journal.synced))
 
     def _start_workers(self) -> None:
         for _ in range(self._threads):
@@ -478,6 +502,7 @@ class Server:
         context.tls = self.tls
         context.cluster = self._cluster
         context.audit = self._audit
+        context.operations = self._operations
         return context
 
     def _streams_changed(self) -> None:
@@ -583,6 +608,19 @@ class Server:
             listener.server_close()
             if isinstance(listener, UnixMemcacheServer):
                 listener.remove_file()
+
+
+def _http_dialect(settings: Settings) -> Dialect:
+    """Return the protocol of the HTTP listeners. Raises ConfigError without the package h11."""
+    try:
+        from memcache_kv.protocol.http.listener import http_dialect
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
+        raise ConfigError(
+            "--http-listen needs the package h11: pip install h11, or in a clone pip install '.[http]'"
+        ) from None
+    return http_dialect(settings)
 
 
 def _plain(host: str) -> str | bytes:

@@ -76,6 +76,8 @@ class LoginThrottle:
         self._seconds = seconds
         self.strangers: dict[int, tuple[Stranger, LoginAttempts]] = {}
         """The connections without a login yet, by number."""
+        self._admitted: dict[int, tuple[Stranger, LoginAttempts]] = {}
+        """Those that have logged in. Over HTTP, each request may try another login."""
         self._check_overdue_at = 0.0
 
     def attempts(self, sock: socket.socket) -> LoginAttempts | None:
@@ -96,11 +98,13 @@ class LoginThrottle:
     def admit(self, fd: int) -> None:
         """Record that the client of a connection has logged in."""
         self._addresses.settled(fd)
-        self.closed(fd)
+        if fd in self.strangers:
+            self._admitted[fd] = self.strangers.pop(fd)
 
     def closed(self, fd: int) -> None:
         """Forget a connection that is closed."""
         self.strangers.pop(fd, None)
+        self._admitted.pop(fd, None)
 
     def hold_back(self, fd: int, seconds: float, then_close: bool) -> None:
         """Add this many seconds to the delay of a connection's replies."""
@@ -109,7 +113,8 @@ class LoginThrottle:
             connection.protocol.closing = True
         if seconds:
             connection.held_until = max(connection.held_until, time.monotonic()) + seconds
-            self.strangers[fd][0].give_up_at += seconds
+            if fd in self.strangers:
+                self.strangers[fd][0].give_up_at += seconds
 
     def await_check(self, fd: int) -> None:
         """Hold a connection's replies back until its check is over."""
@@ -118,7 +123,8 @@ class LoginThrottle:
 
     def holds(self, connection: Connection) -> bool:
         """Return whether the connection's replies must still wait. After a check, resume its protocol."""
-        _, attempts = self.strangers.get(connection.fd, (None, None))
+        fd = connection.fd
+        _, attempts = self.strangers.get(fd) or self._admitted.get(fd) or (None, None)
         if (attempts is not None and attempts.is_checking) or connection.held_until > time.monotonic():
             return True
         connection.held_until = 0.0

@@ -41,6 +41,10 @@ EXAMPLES = [
     ("", "--preload", "rows.gz,-", "preload", ("rows.gz", "-")),
     ("", "--cluster-node", "a|10.0.0.1:11211,b:11211", "cluster_node", ("a|10.0.0.1:11211", "b:11211")),
     ("", "--cluster-file", "nodes", "cluster_file", Path("nodes")),
+    ("", "--http-listen", "8080,read:0.0.0.0:8081", "http_listen", ("8080", "read:0.0.0.0:8081")),
+    ("", "--http-host", "cache.example,*", "http_host", ("cache.example", "*")),
+    ("", "--http-origin", "https://app.example", "http_origin", ("https://app.example",)),
+    ("", "--operation-log", "/tmp/operations", "operation_log", Path("/tmp/operations")),
     ("", "--simple-listen", "[::1]:7172", "simple_listen", ("[::1]:7172",)),
     ("-s", "--unix-socket", "/tmp/x.sock", "unix_socket", Path("/tmp/x.sock")),
     ("-a", "--unix-mask", "666", "unix_mask", 0o666),
@@ -134,7 +138,7 @@ def test_debug_is_as_verbose_as_two_v(tmp_path: Path) -> None:
     assert load_settings({}, None, {"MEMCACHE_KV_DEBUG": "0"}).verbose == 0
 
 
-@pytest.mark.parametrize("flag", ["--listen", "--line-listen", "--simple-listen"])
+@pytest.mark.parametrize("flag", ["--listen", "--line-listen", "--simple-listen", "--http-listen"])
 def test_an_address_with_a_tls_mode_needs_tls(flag: str) -> None:
     with pytest.raises(ConfigError, match="'notls' option is valid only when SSL is enabled"):
         parse([flag, "read:notls:127.0.0.1:7171"])

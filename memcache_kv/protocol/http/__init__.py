@@ -1,0 +1,1 @@
+"""HTTP: framing, which any site can use, and the site that serves the items."""
