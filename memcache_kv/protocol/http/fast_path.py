@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KNOWN_LIMIT_BYTES = 2048
 """Longer headers are not remembered."""
 LENGTH_NAME = b"content-length: "
-LENGTH_DIGITS = 7
+BODY_LENGTH_DIGITS = 7
 """A longer body takes the general path."""
 TARGET_BYTES = bytes(range(ord("!"), 127))
 """The bytes of a request's target."""
@@ -46,7 +46,7 @@ class KnownHeaders(NamedTuple):
         if not has_length:
             return 0 if block == before else -1
         digits = block[len(before) : len(block) - len(after)]
-        if not digits.isdigit() or len(digits) > LENGTH_DIGITS:
+        if not digits.isdigit() or len(digits) > BODY_LENGTH_DIGITS:
             return -1
         return int(digits) if block.startswith(before) and block.endswith(after) else -1
 

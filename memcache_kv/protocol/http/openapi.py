@@ -20,24 +20,26 @@ ALWAYS_POSSIBLE = (400, 401, 403, 421)
 """The errors that any request may have: malformed, without a login, not allowed, and of an unknown host."""
 TAG_PATTERN = '"[0-9]+"'
 
-Part = dict[str, Any]
+SchemaPart = dict[str, Any]
 
 
 def describe_site(client: HttpClient, request: HttpRequest) -> HttpReply:
     """Return the description."""
-    return HttpReply(200, DESCRIPTION, JSON_TYPE)
+    return HttpReply(200, OPENAPI_JSON, JSON_TYPE)
 
 
-def _content(media_type: str, schema: Part) -> Part:
+def _content(media_type: str, schema: SchemaPart) -> SchemaPart:
     return {"content": {media_type: {"schema": schema}}}
 
 
-def _reference(name: str) -> Part:
+def _reference(name: str) -> SchemaPart:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _reply(description: str, media_type: str = "", schema: Part | None = None, tagged: bool = False) -> Part:
-    reply: Part = {"description": description}
+def _reply(
+    description: str, media_type: str = "", schema: SchemaPart | None = None, tagged: bool = False
+) -> SchemaPart:
+    reply: SchemaPart = {"description": description}
     if schema is not None:
         reply |= _content(media_type, schema)
     if tagged:
@@ -45,7 +47,7 @@ def _reply(description: str, media_type: str = "", schema: Part | None = None, t
     return reply
 
 
-def _replies(expected: Part, statuses: tuple[int, ...], media_type: str, schema: str) -> Part:
+def _replies(expected: SchemaPart, statuses: tuple[int, ...], media_type: str, schema: str) -> SchemaPart:
     """Return the replies of an operation: those expected, and its errors in one form."""
     errors = {
         str(status): _reply(HTTPStatus(status).phrase, media_type, _reference(schema))
@@ -58,9 +60,9 @@ def _replies(expected: Part, statuses: tuple[int, ...], media_type: str, schema:
 
 
 def _operation(
-    name: str, summary: str, replies: Part, parameters: tuple[str, ...] = (), body: Part | None = None
-) -> Part:
-    operation: Part = {"operationId": name, "summary": summary, "responses": replies}
+    name: str, summary: str, replies: SchemaPart, parameters: tuple[str, ...] = (), body: SchemaPart | None = None
+) -> SchemaPart:
+    operation: SchemaPart = {"operationId": name, "summary": summary, "responses": replies}
     if parameters:
         operation["parameters"] = [{"$ref": f"#/components/parameters/{each}"} for each in parameters]
     if body is not None:
@@ -68,20 +70,20 @@ def _operation(
     return operation
 
 
-def _parameter(name: str, place: str, description: str, schema: Part) -> Part:
+def _parameter(name: str, place: str, description: str, schema: SchemaPart) -> SchemaPart:
     return {"name": name, "in": place, "description": description, "required": place == "path", "schema": schema}
 
 
-def _object(properties: Part, required: tuple[str, ...] = ()) -> Part:
+def _object(properties: SchemaPart, required: tuple[str, ...] = ()) -> SchemaPart:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
-def _value_path() -> Part:
+def _value_path() -> SchemaPart:
     message = _reply("done", JSON, _object({"message": {"type": "string"}}, ("message",)))
     missing = _reply("there is no such key", JSON, _reference("Error"))
     body = _content(JSON, _object({"value": {}}, ("value",)))
 
-    def replies(expected: Part, *statuses: int) -> Part:
+    def replies(expected: SchemaPart, *statuses: int) -> SchemaPart:
         return _replies(expected, statuses, JSON, "Error")
 
     found = _reply("the value", JSON, _object({"value": {}}, ("value",)))
@@ -94,16 +96,18 @@ def _value_path() -> Part:
     }
 
 
-def _item_path() -> Part:
+def _item_path() -> SchemaPart:
     item = {"200": _reply("the value", "*/*", {}, tagged=True), "304": _reply("not modified", tagged=True)}
     stored = {
         "201": _reply("stored, a new item", tagged=True),
         "204": _reply("stored in the place of another item", tagged=True),
     }
-    body: Part = {"content": {media_type.decode(): {"schema": {}} for media_type in (*MEDIA_TYPES.values(), b"*/*")}}
+    body: SchemaPart = {
+        "content": {media_type.decode(): {"schema": {}} for media_type in (*MEDIA_TYPES.values(), b"*/*")}
+    }
     tags = ("ifMatch", "ifNoneMatch")
 
-    def replies(expected: Part, *statuses: int) -> Part:
+    def replies(expected: SchemaPart, *statuses: int) -> SchemaPart:
         return _replies(expected, statuses, PROBLEM, "Problem")
 
     bare = {"200": _reply("the item", tagged=True), "304": _reply("not modified", tagged=True)}
@@ -119,7 +123,7 @@ def _item_path() -> Part:
     }  # fmt: skip
 
 
-def _other_paths() -> Part:
+def _other_paths() -> SchemaPart:
     listing = _operation(
         "listKeys", "List keys", _replies({"200": _reply("a page", JSON, _reference("Page"))}, (), PROBLEM, "Problem"),
         ("prefix", "cursor", "limit"),
@@ -138,11 +142,11 @@ def _other_paths() -> Part:
     }
 
 
-def _parameters() -> Part:
-    key: Part = {"type": "string", "minLength": 1, "maxLength": KEY_LIMIT_BYTES}
-    tags: Part = {"type": "string", "pattern": rf"^(\*|{TAG_PATTERN}(, {TAG_PATTERN})*)$"}
-    ttl: Part = {"type": "integer", "minimum": 0, "maximum": LONGEST_TTL, "default": 0}
-    limit: Part = {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_DEFAULT}
+def _parameters() -> SchemaPart:
+    key: SchemaPart = {"type": "string", "minLength": 1, "maxLength": KEY_LIMIT_BYTES}
+    tags: SchemaPart = {"type": "string", "pattern": rf"^(\*|{TAG_PATTERN}(, {TAG_PATTERN})*)$"}
+    ttl: SchemaPart = {"type": "integer", "minimum": 0, "maximum": LONGEST_TTL, "default": 0}
+    limit: SchemaPart = {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_DEFAULT}
     return {
         "key": _parameter("key", "path", f"the key, percent-encoded; 1 to {KEY_LIMIT_BYTES} bytes", key),
         "ttl": _parameter("ttl", "query", "seconds until the item expires; 0: never", ttl),
@@ -154,9 +158,9 @@ def _parameters() -> Part:
     }
 
 
-def _schemas() -> Part:
-    text: Part = {"type": "string"}
-    number: Part = {"type": "integer"}
+def _schemas() -> SchemaPart:
+    text: SchemaPart = {"type": "string"}
+    number: SchemaPart = {"type": "integer"}
     listed = _object(
         {"key": text, "bytes": number, "type": text, "expires": {"type": ["integer", "null"]}},
         ("key", "bytes", "type", "expires"),
@@ -185,7 +189,7 @@ def _schemas() -> Part:
     }  # fmt: skip
 
 
-def _description() -> Part:
+def _description() -> SchemaPart:
     return {
         "openapi": "3.1.0",
         "info": {"title": "memcache_kv", "version": VERSION, "description": "Items by HTTP."},
@@ -199,4 +203,4 @@ def _description() -> Part:
     }
 
 
-DESCRIPTION = json.dumps(_description()).encode() + b"\n"
+OPENAPI_JSON = json.dumps(_description()).encode() + b"\n"
