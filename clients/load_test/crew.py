@@ -109,11 +109,8 @@ class Crew:
 
     def _messages(self, pipes: set[Pipe]) -> list[tuple[Pipe, object]]:
         """Wait for messages of the processes; raise LoadError when one has failed."""
-        messages: list[tuple[Pipe, object]] = []
-        for pipe in wait(list(pipes)):
-            assert not isinstance(pipe, int)
-            messages.append((pipe, self._message(pipe)))
-        return messages
+        arrived = wait(list(pipes))
+        return [(pipe, self._message(pipe)) for pipe in pipes if pipe in arrived]
 
     def _message(self, pipe: Pipe) -> object:
         try:

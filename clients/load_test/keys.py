@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from clients.load_test.wires import Wire
+from clients.load_test.wires.wire import Wire
 from clients.rows import keys_from
 
 DIGITS = (string.digits + string.ascii_lowercase).encode()

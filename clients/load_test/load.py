@@ -7,7 +7,8 @@ from pathlib import Path
 
 from clients.address import Address
 from clients.load_test.keys import keys_in, numbered_keys, row_keys
-from clients.load_test.wires import Wire, wire_for
+from clients.load_test.wires import wire_for
+from clients.load_test.wires.wire import Wire
 
 USERS_SECONDS = 10.0
 """How long each number of users is measured, unless --duration says it."""
@@ -17,9 +18,9 @@ USERS_SECONDS = 10.0
 class Load:
     """A load as it was asked for; sizes in bytes, times in seconds.
 
-    requests: for each connection; duration replaces it. ratio: the share of requests that store. rate: requests a second of
-    all connections; None sends as fast as replies arrive. users: numbers of connections to measure one after the other; empty
-    if there is one measurement. rows: a data file whose rows the server has already.
+    requests: for each connection; duration replaces it. ratio: the share of requests that store. rate: requests a
+    second of all connections; None sends as fast as replies arrive. users: numbers of connections to measure one after
+    the other; empty if there is one measurement. rows: a data file whose rows the server has already.
     """
 
     address: Address

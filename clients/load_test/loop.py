@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from clients.load_test.connection import Connection
 from clients.load_test.tally import Tally
-from clients.load_test.wires import Wire
-from clients.load_test.wires.wire import BadReply, Outcome
+from clients.load_test.wires.wire import BadReply, Outcome, Wire
 
 READ_BYTES = 65536
 TICK_SECONDS = 0.25

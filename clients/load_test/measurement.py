@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-from clients.load_test.loop import NANOSECONDS
+from clients.load_test.loop import NANOSECONDS, TICK
 from clients.load_test.tally import Tally
 from clients.load_test.wires.wire import Outcome
 
@@ -16,6 +16,9 @@ SIGNIFICANT_DIGITS = 3
 MILLISECOND_US = 1000
 UNSETTLED_TICKS = 4
 """Processes report a tick within this many ticks of each other."""
+
+SHORT = 0.5
+"""A last tick that is shorter than this part of one is joined to the one before it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Tick:
         self.end, self.span = max(self.end, end), max(self.span, span)
         self.latencies.update(tally.latencies)
         self.errors += tally.outcomes[Outcome.ERROR]
+
+    def join(self, later: Tick) -> None:
+        """Add the tick behind this one."""
+        self.end, self.span = later.end, self.span + later.span
+        self.latencies.update(later.latencies)
+        self.errors += later.errors
 
     def moment(self) -> Moment:
         """Return its figures."""
@@ -94,11 +103,18 @@ class Measurement:
 
     def settle(self) -> None:
         """Keep of each tick its figures alone."""
+        self._join_short_end()
         self._settle(max(self._ticks, default=0))
 
     def _settle(self, last: int) -> None:
         for index in sorted(index for index in self._ticks if index <= last):
             self.moments.append(self._ticks.pop(index).moment())
+
+    def _join_short_end(self) -> None:
+        """Make one tick of the last two where the last one is too short for figures of its own."""
+        last = max(self._ticks, default=0)
+        if last - 1 in self._ticks and self._ticks[last].span < TICK * SHORT:
+            self._ticks[last - 1].join(self._ticks.pop(last))
 
     @property
     def requests(self) -> int:
@@ -113,7 +129,7 @@ class Measurement:
     @property
     def mean_ms(self) -> float:
         """The mean latency."""
-        return self._total_us / max(self.histogram.total_count, 1) / MILLISECOND_US
+        return self._total_us / max(int(self.histogram.total_count), 1) / MILLISECOND_US
 
     def percentile_ms(self, percent: float) -> float:
         """Return the latency that this share of replies does not exceed."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from clients.load_test.connection import Connection
 from clients.load_test.loop import NANOSECONDS, REPLY_SECONDS, TICK_SECONDS, TRIES, Loop, clock
 from clients.load_test.tally import Tally
-from clients.load_test.wires import Wire
+from clients.load_test.wires.wire import Wire
 
 
 class OpenLoop(Loop):

@@ -10,7 +10,8 @@ from pathlib import Path
 from clients.address import Address
 from clients.load_test.keys import room_for
 from clients.load_test.load import USERS_SECONDS, Load
-from clients.load_test.wires import DEFAULT_PORTS, Wire
+from clients.load_test.wires import DEFAULT_PORTS
+from clients.load_test.wires.wire import Wire
 
 DEFAULT_HOST = "localhost"
 DEFAULT_KEYS = 10_000

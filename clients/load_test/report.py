@@ -60,7 +60,7 @@ class Report:
     def remarks(self) -> list[str]:
         """Return what there is to say about the measurements: errors, an early end, a load that was at its limit."""
         lines = [
-            f"{count:,} × {message}"
+            f"{count:,} times: {message}"
             for measurement in self.measurements
             for message, count in measurement.messages.items()
         ]

@@ -7,8 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from clients.address import Address
-from clients.load_test.wires import Wire
-from clients.load_test.wires.wire import Outcome
+from clients.load_test.wires.wire import Outcome, Wire
 
 BATCH = 500
 """Requests in flight."""
@@ -21,7 +20,10 @@ class StoreError(Exception):
 
 
 def store_all(wire: Wire, address: Address, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[int]:
-    """Store keys with their values; yield how many are stored after each batch. Raises OSError, StoreError and BadReply."""
+    """Store keys with their values; yield how many are stored after each batch.
+
+    Raises OSError, StoreError and BadReply.
+    """
     stored, waiting = 0, iter(rows)
     with address.connect(PATIENCE_SECONDS) as connection:
         while batch := list(itertools.islice(waiting, BATCH)):

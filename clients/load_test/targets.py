@@ -33,7 +33,7 @@ def targets_of(load: Load, measurement: Measurement) -> list[Target]:
         Target("throughput", f"> {rate:,.0f}/s", f"{measurement.throughput:,.0f}/s", measurement.throughput > rate),
         Target("mean", f"< {MEAN_MS:g} ms", f"{measurement.mean_ms:.3f} ms", measurement.mean_ms < MEAN_MS),
         Target("p99", f"< {P99_MS:g} ms", f"{p99:.3f} ms", p99 < P99_MS),
-        Target("errors", "0", f"{measurement.errors:,}", not measurement.errors),
+        Target("errors", "none", f"{measurement.errors:,}", not measurement.errors),
         Target(
             "hit rate",
             f"> {HIT_RATE:.0%}",
