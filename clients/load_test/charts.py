@@ -13,7 +13,8 @@ from html import escape
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 40
 AT_THE_EDGE = 20
-"""Within this distance from the right edge, a mark of the axis ends there."""
+LONG_LABEL = 3
+"""Within this distance from the right edge, the name of a mark that has more characters ends at the edge."""
 TICKS = 4
 NICE = (1, 2, 2.5, 5, 10)
 BAR_GAP = 2
@@ -168,7 +169,7 @@ def _figure(title: str, across: Axis, up: Axis, drawn: str, names: Sequence[str]
 
 def _column(x: float, label: str) -> str:
     """Write a mark below the horizontal axis."""
-    at_edge = x > WIDTH - RIGHT - AT_THE_EDGE
+    at_edge = x > WIDTH - RIGHT - AT_THE_EDGE and len(label) > LONG_LABEL
     place, anchor = (WIDTH - 2, "end") if at_edge else (x, "middle")
     return f'<text x="{place:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{escape(label)}</text>'
 

@@ -191,4 +191,4 @@ def _settings(report: Report) -> str:
         "processes": str(load.processes),
     }
     rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in settings.items())
-    return f"<section><h2>Load</h2><table>{rows}</table></section>"
+    return f'<section class="load"><h2>Load</h2><table>{rows}</table></section>'

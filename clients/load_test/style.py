@@ -49,7 +49,8 @@ section:not(.tiles):not(.charts){padding:14px 16px;margin-bottom:12px;overflow-x
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th{text-align:left;font-weight:500;color:var(--soft);padding:3px 28px 3px 0;white-space:nowrap}
 td,tr:first-child th:not(:first-child){text-align:right;padding:3px 28px 3px 0}
-td:last-child,th:last-child{padding-right:0}
+tr>:last-child,tr:first-child th:last-child:not(:first-child){padding-right:0}
+.load td{text-align:left}
 .tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:0 12px;align-items:start}
 ul{margin:0;padding-left:18px}
 """
