@@ -71,7 +71,7 @@ class Crew:
 
     def measure(self, connections: int, show: Callable[[Measurement], None]) -> Measurement:
         """Carry out one round; show is told what is measured so far. Ctrl-C ends the round early. Raises LoadError."""
-        measurement = Measurement(connections)
+        measurement = Measurement(connections, self._load.processes)
         self._order(connections)
         waiting = set(self._pipes)
         while waiting:

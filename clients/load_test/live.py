@@ -46,7 +46,8 @@ class LiveLine:
     def measured(self, measurement: Measurement) -> None:
         """Show what is measured so far: the rate of the last whole tick, all else since the beginning."""
         if self._shown and measurement.moments:
-            self._live.update(_line("measuring", self._done(measurement), figures_of(measurement)))
+            line = _line("measuring", self._done(measurement), figures_of(measurement))
+            self._live.update(line, refresh=True)
 
     def _done(self, measurement: Measurement) -> float:
         load = self._load

@@ -14,11 +14,9 @@ from clients.load_test.wires.wire import Outcome
 LONGEST_US = 3_600_000_000
 SIGNIFICANT_DIGITS = 3
 MILLISECOND_US = 1000
-UNSETTLED_TICKS = 4
-"""Processes report a tick within this many ticks of each other."""
 
 SHORT = 0.5
-"""A last tick that is shorter than this part of one is joined to the one before it."""
+"""A last tick that is shorter than this part of one has no figures of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,14 @@ class Tick:
     span: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
     errors: int = 0
+    reports: int = 0
 
     def add(self, end: int, span: int, tally: Tally) -> None:
         """Add what one process counted."""
         self.end, self.span = max(self.end, end), max(self.span, span)
         self.latencies.update(tally.latencies)
         self.errors += tally.outcomes[Outcome.ERROR]
-
-    def join(self, later: Tick) -> None:
-        """Add the tick behind this one."""
-        self.end, self.span = later.end, self.span + later.span
-        self.latencies.update(later.latencies)
-        self.errors += later.errors
+        self.reports += 1
 
     def moment(self) -> Moment:
         """Return its figures."""
@@ -70,11 +64,12 @@ class Tick:
 
 
 class Measurement:
-    """Adds up what the processes count in one round."""
+    """Adds up what a number of processes count in one round."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, processes: int = 1) -> None:
         """Begin at zero."""
         self.connections = connections
+        self._processes = processes
         self.histogram = HdrHistogram(1, LONGEST_US, SIGNIFICANT_DIGITS)
         self.outcomes = [0] * len(Outcome)
         self.messages: Counter[str] = Counter()
@@ -93,8 +88,10 @@ class Measurement:
         for latency, count in tally.latencies.items():
             self.histogram.record_value(min(max(latency, 1), LONGEST_US), count)
             self._total_us += latency * count
-        self._ticks.setdefault(index, Tick()).add(end, span, tally)
-        self._settle(index - UNSETTLED_TICKS)
+        tick = self._ticks.setdefault(index, Tick())
+        tick.add(end, span, tally)
+        if tick.reports == self._processes and tick.span >= TICK * SHORT:
+            self._settle(index)
 
     def finish(self, elapsed: int, cpu_seconds: float) -> None:
         """Add the time that a process took up to its last reply (ns), and its processor time."""
@@ -102,19 +99,15 @@ class Measurement:
         self.cpu_seconds.append(cpu_seconds)
 
     def settle(self) -> None:
-        """Keep of each tick its figures alone."""
-        self._join_short_end()
-        self._settle(max(self._ticks, default=0))
+        """Keep of each tick its figures alone; leave out a last one that is too short for figures of its own."""
+        last = max(self._ticks, default=0)
+        if self.moments and last in self._ticks and self._ticks[last].span < TICK * SHORT:
+            del self._ticks[last]
+        self._settle(last)
 
     def _settle(self, last: int) -> None:
         for index in sorted(index for index in self._ticks if index <= last):
             self.moments.append(self._ticks.pop(index).moment())
-
-    def _join_short_end(self) -> None:
-        """Make one tick of the last two where the last one is too short for figures of its own."""
-        last = max(self._ticks, default=0)
-        if last - 1 in self._ticks and self._ticks[last].span < TICK * SHORT:
-            self._ticks[last - 1].join(self._ticks.pop(last))
 
     @property
     def requests(self) -> int:

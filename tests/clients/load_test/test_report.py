@@ -59,7 +59,7 @@ def test_figures_are_those_of_the_latencies() -> None:
 
 
 def test_processes_are_added_up() -> None:
-    measurement = Measurement(2)
+    measurement = Measurement(2, processes=2)
     for _ in range(2):
         measurement.add(0, TICK, TICK, tally_of({100: 50}))
         measurement.add(1, 2 * TICK, TICK, tally_of({300: 20}, misses=5))
@@ -71,13 +71,23 @@ def test_processes_are_added_up() -> None:
     assert [(moment.rate, moment.p50) for moment in measurement.moments] == [(400, 0.1), (160, 0.3)]
 
 
-def test_a_last_tick_that_is_too_short_is_joined_to_the_one_before() -> None:
+def test_a_last_tick_that_is_too_short_has_no_figures_of_its_own() -> None:
     measurement = Measurement(1)
     measurement.add(0, TICK, TICK, tally_of({100: 25}))
     measurement.add(1, TICK + 10, 10, tally_of({100: 1}))
     measurement.settle()
     [moment] = measurement.moments
-    assert moment.rate == pytest.approx(26 * SECOND / TICK)
+    assert moment.rate == pytest.approx(25 * SECOND / TICK)
+    assert measurement.requests == 26
+
+
+def test_a_tick_has_figures_once_all_processes_have_told_theirs() -> None:
+    measurement = Measurement(2, processes=2)
+    measurement.add(0, TICK, TICK, tally_of({100: 25}))
+    assert measurement.moments == []
+    measurement.add(0, TICK, TICK, tally_of({100: 25}))
+    [moment] = measurement.moments
+    assert moment.rate == pytest.approx(50 * SECOND / TICK)
 
 
 def verdicts(measurement: Measurement, load: Load = LOAD) -> list[bool]:
