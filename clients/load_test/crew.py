@@ -57,7 +57,7 @@ class Crew:
                 process.join()
 
     def store(self, show: Callable[[int], None]) -> None:
-        """Store all keys; show is told how many are stored. Raises LoadError."""
+        """Store all keys; call show with the number of stored ones. Raises LoadError."""
         stored: dict[Pipe, int] = {}
         self._order("store")
         waiting = set(self._pipes)
@@ -70,7 +70,7 @@ class Crew:
                     waiting.discard(pipe)
 
     def measure(self, connections: int, show: Callable[[Measurement], None]) -> Measurement:
-        """Carry out one round; show is told what is measured so far. Ctrl-C ends the round early. Raises LoadError."""
+        """Carry out one round; call show with what is measured so far. Ctrl-C ends it early. Raises LoadError."""
         measurement = Measurement(connections, self._load.processes)
         self._order(connections)
         waiting = set(self._pipes)
@@ -90,7 +90,7 @@ class Crew:
         return measurement
 
     def _gather(self, waiting: set[Pipe], measurement: Measurement, show: Callable[[Measurement], None]) -> None:
-        """Add what the processes tell until all are done."""
+        """Add what the processes report until all are done."""
         while waiting:
             for pipe, message in self._messages(waiting):
                 if isinstance(message, Counted):

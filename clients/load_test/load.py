@@ -1,4 +1,4 @@
-"""What the load is: the answers that the command line gives, and what a process makes of them."""
+"""What the load is, as the command line says, and the part of it that one process sends."""
 
 from __future__ import annotations
 

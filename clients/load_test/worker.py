@@ -28,19 +28,19 @@ DESCRIPTORS_BESIDE = 50
 
 @dataclass(frozen=True)
 class Stored:
-    """Tells how many keys the process has stored so far."""
+    """Reports how many keys the process has stored so far."""
 
     keys: int
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Tells that the process waits for a round, with all its connections open."""
+    """Reports that the process waits for a round, with all its connections open."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Tells what was counted in one tick: its number, when it ended (ns after the start), how long it was (ns)."""
+    """Reports what was counted in one tick: its number, when it ended (ns after the start), how long it was (ns)."""
 
     index: int
     end: int
@@ -50,7 +50,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Done:
-    """Tells that a round is over: how long it took up to the last reply (ns), and the processor time of that (s)."""
+    """Reports that a round is over: how long it took up to the last reply (ns), and the processor time of that (s)."""
 
     elapsed: int
     cpu_seconds: float
@@ -58,7 +58,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """Tells why the process ends."""
+    """Reports why the process ends."""
 
     message: str
 
@@ -103,7 +103,7 @@ class Worker:
             connection.socket.close()
 
     def _measure(self, round_: Round, opened: list[Connection]) -> None:
-        """Run the loop from the start of a round, and tell what it counts."""
+        """Run the loop from the start of a round, and report what it counts."""
         begun = 0
 
         def report(tally: Tally) -> bool:

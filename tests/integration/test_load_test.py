@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 
 from clients.local_server import free_port
-from tests.integration.wire import RunningServer
-from tests.program import PATIENCE_SECONDS, Program
+from tests.integration.wire import RunningServer, Wire
+from tests.program import PATIENCE_SECONDS, Program, poll_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ("--connections", "4", "--requests", "25", "--keys", "50")
@@ -138,6 +139,27 @@ def test_a_terminal_shows_a_line_while_it_runs(shared_server: RunningServer) -> 
     assert process.returncode in (0, 1)
     shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", said.decode())
     assert re.search(r"measuring ━+ \d s  [\d,]+/s  mean [\d.]+ ms  p99 [\d.]+ ms  errors 0  hits 100.0%", shown)
+
+
+def gets_of(server: RunningServer) -> int:
+    with Wire(server) as wire:
+        return int(wire.stats()["cmd_get"])
+
+
+def test_ctrl_c_ends_the_load_and_reports_it(shared_server: RunningServer, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    where = ["--protocol", "text", "--host", "127.0.0.1", "--port", str(shared_server.port)]
+    command = [sys.executable, "-m", "clients.load_test", *where, "--duration", "1000", "--output", str(output)]
+    before = gets_of(shared_server)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as process:
+        poll_until(lambda: gets_of(shared_server) > before, "a get")
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode in (0, 1)
+    assert b"Ctrl-C ended the load early." in said
+    [measurement] = json.loads(output.read_text())["measurements"]
+    assert measurement["interrupted"]
+    assert measurement["hit"] > 0
 
 
 WITHOUT = "import sys; sys.modules[sys.argv[1]] = None; sys.argv[1:] = ['--help']; import runpy; " + (
