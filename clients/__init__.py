@@ -1,1 +1,1 @@
-"""Programs that people run against a server: a shell, and two loads of real data."""
+"""Programs that people run against a server: a shell, two loads of real data, and load tests."""

@@ -6,7 +6,6 @@ The keys come from a seed and each value from its key: `check` needs only the sa
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import random
 import shlex
@@ -14,7 +13,6 @@ import socket
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +33,8 @@ except ModuleNotFoundError as error:
 
 from clients.address import Address, broke_off, cannot_connect, parse_address, reason_of
 from clients.local_server import LocalServer, ServerStartError, default_command
+from clients.rows import VALUE_BYTES, keys_from, value_of
 
-VALUE_BYTES = 35
 KEYS_PER_GET = 100
 REPLY_TIMEOUT_SECONDS = 60.0
 STORED = b"STORED\r\n"
@@ -73,18 +71,6 @@ class Checked:
     def sampled(self) -> int:
         """Give the number of items looked at."""
         return self.equal + self.missing + self.different
-
-
-def keys_from(seed: int, count: int) -> Iterator[str]:
-    """Make the same count UUIDs from the same seed every time."""
-    rng = random.Random(seed)
-    for _ in range(count):
-        yield str(uuid.UUID(int=rng.getrandbits(128), version=4))
-
-
-def value_of(key: str) -> bytes:
-    """Derive a key's value."""
-    return hashlib.blake2b(key.encode(), digest_size=18).hexdigest()[:VALUE_BYTES].encode()
 
 
 def load(connection: socket.socket, keys: Iterator[str], batch: int, progress: Progress) -> Loaded:

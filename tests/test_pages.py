@@ -45,6 +45,16 @@ UNTESTED = {
     "logs.md: memcache-kv --log-file /var/log/memcache-kv.log -v": "needs a directory of the system",
     "where_the_time_goes.md: MEMCACHED=/path/to/memcached python -m benchmarks.profile --only get90,pipe32":
         "tests/benchmarks profile a server",
+    "load_test.md: .venv/bin/pip install '.[load]' && .venv/bin/memcache-kv --line-listen 7171":
+        "for the examples behind it; tests/integration/test_load_test.py has such servers",
+    "load_test.md: .venv/bin/python -m clients.load_test --duration 10 --output result.json --html result.html":
+        "whether the targets are met depends on the machine; tests/integration/test_load_test.py runs it",
+    "load_test.md: .venv/bin/python -m clients.load_test --rate 20000 --duration 30": "the same",
+    "load_test.md: .venv/bin/python -m clients.load_test --users 1,10,100": "it takes a minute; the same file runs it",
+    "locust.md: ulimit -n 20000 && memcache-kv -c 12000 --line-listen 7171": "for the example behind it",
+    "locust.md: pip install '.[locust]' && ulimit -n 20000 && locust -f clients/locustfile.py --headless "
+    "--users 10000 --spawn-rate 100 --run-time 30m --processes 2 --wait 20 --csv found --html found.html":
+        "it takes half an hour; tests/integration/test_load_test.py runs Locust for seconds",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""

@@ -5,8 +5,8 @@ import uuid
 import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from clients.load_uuids import VALUE_BYTES, keys_from, value_of
 from clients.local_server import LocalServer, default_command, free_port
+from clients.rows import VALUE_BYTES, keys_from, value_of
 from tests.clients.programs import run_program
 
 

@@ -1,0 +1,1 @@
+"""The load tester: `python -m clients.load_test`."""
