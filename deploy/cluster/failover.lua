@@ -5,7 +5,7 @@
 -- empty, and with an expiry time of ten seconds: what was written there is soon gone when the node is back. The nodes
 -- must come back empty: run them without --journal, or clients read values that were replaced or deleted meanwhile.
 
-local nodes = { "node-1:11211", "node-2:11211", "node-3:11211" }
+local nodes = { "node1:11211", "node2:11211", "node3:11211" }
 
 pools{
     by_hash = { backends = nodes },

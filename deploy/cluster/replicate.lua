@@ -8,9 +8,9 @@
 
 pools{
     set_all = {
-        { backends = { "node-1:11211" } },
-        { backends = { "node-2:11211" } },
-        { backends = { "node-3:11211" } },
+        { backends = { "node1:11211" } },
+        { backends = { "node2:11211" } },
+        { backends = { "node3:11211" } },
     }
 }
 

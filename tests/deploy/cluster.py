@@ -8,14 +8,15 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 import yaml
-from pymemcache.client.base import Client
-from pymemcache.client.hash import HashClient
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
+from pymemcache.client.hash import HashClient  # type: ignore[import-untyped]
 
 from clients.address import Address
 from clients.local_server import answers
@@ -23,7 +24,7 @@ from tests.deploy.network import HOSTS, Network, why_there_is_none
 from tests.program import command, environment, poll_until
 
 FILES = Path(__file__).resolve().parent.parent.parent / "deploy" / "cluster"
-NODES = ("node-1", "node-2", "node-3")
+NODES = ("node1", "node2", "node3")
 STORE, CACHE = "localhost:11311", "localhost:11312"
 """twemproxy's pools."""
 BY_KEY, IN_TURN = "localhost:8000", "localhost:8001"
@@ -101,7 +102,7 @@ class Cluster:
             words[at : at + 2] = ["--journal", str(self._folder / name)] if journal else []
             self._start(name, command(*words), MEMCACHE_KV_LISTEN=HOSTS[name])
         for name in names:
-            self._running[name].wait_until(lambda name=name: answers(self._outside(f"{name}:{MEMCACHED_PORT}")), name)
+            self._running[name].wait_until(partial(answers, self._outside(f"{name}:{MEMCACHED_PORT}")), name)
 
     def start_twemproxy(self) -> None:
         """Start Debian's nutcracker with the file of deploy/cluster/."""
@@ -109,7 +110,7 @@ class Cluster:
         words = [nutcracker, f"--conf-file={FILES / 'twemproxy.yaml'}", "--stats-addr=127.0.0.1", "--verbose=4"]
         self._start("twemproxy", words)
         for address in (STORE, CACHE):
-            self._running["twemproxy"].wait_until(lambda at=address: passes_on(self._outside(at)), address)
+            self._running["twemproxy"].wait_until(partial(passes_on, self._outside(address)), address)
 
     def start_nginx(self) -> None:
         """Start Debian's nginx with the file of deploy/cluster/."""
@@ -121,16 +122,20 @@ class Cluster:
         self._running["nginx"].wait_until(lambda: self.ask(BY_KEY, "GET", "/no-such-key")[0] == 404, "nginx answers")
 
     def start_memcached_proxy(self, file: str) -> None:
-        """Start the memcached that MEMCACHED_PROXY names, which is built with its proxy, with a file of deploy/cluster/."""
+        """Start memcached's proxy, whose binary MEMCACHED_PROXY names, with a file of deploy/cluster/."""
         program = os.environ.get("MEMCACHED_PROXY")
         if program is None:
             pytest.skip("MEMCACHED_PROXY names no memcached that is built with --enable-proxy")
         words = ["-u", "root", "-p", "11411", "-o", f"proxy_config=routelib,proxy_arg={FILES / file}"]
         self._start("proxy", [program, *words])
-        self._running["proxy"].wait_until(lambda: passes_on(self._outside(PROXY)), "the proxy passes commands on")
+        self._running["proxy"].wait_until(partial(passes_on, self._outside(PROXY)), "the proxy passes commands on")
 
     def _start(self, name: str, words: Sequence[str], **variables: str) -> None:
         self._running[name] = Running(self._network.command(*words), self._folder / f"{name}.log", **variables)
+
+    def missing_nodes(self) -> list[str]:
+        """The nodes that do not run."""
+        return [name for name in NODES if name not in self._running]
 
     def kill(self, name: str) -> None:
         """Kill a node as a failing machine would."""

@@ -28,5 +28,6 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 @pytest.fixture
 def store(shared_cluster: Cluster) -> Cluster:
     """The shared nodes, running and empty."""
+    shared_cluster.start_nodes(*shared_cluster.missing_nodes())  # of a test that failed
     shared_cluster.empty()
     return shared_cluster

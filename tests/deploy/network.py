@@ -22,7 +22,7 @@ BEGIN = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
 """The names of the hosts take the place of this machine's, for the processes inside."""
 
 GATEWAY = Path(__file__).parent / "gateway.py"
-HOSTS = {"localhost": "127.0.0.1", "node-1": "127.0.0.11", "node-2": "127.0.0.12", "node-3": "127.0.0.13"}
+HOSTS = {"localhost": "127.0.0.1", "node1": "127.0.0.11", "node2": "127.0.0.12", "node3": "127.0.0.13"}
 
 
 def why_there_is_none() -> str | None:

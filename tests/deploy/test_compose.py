@@ -19,7 +19,7 @@ def test_the_nodes_are_three_alike_with_a_journal_each_in_a_volume() -> None:
     assert [name for name in SERVICES if name.startswith("node")] == list(NODES)
     assert set(NODES) == set(read_compose()["volumes"])
     for name in NODES:
-        assert SERVICES[name]["command"] == SERVICES["node-1"]["command"]
+        assert SERVICES[name]["command"] == SERVICES["node1"]["command"]
         assert SERVICES[name]["volumes"] == [f"{name}:/data"]
         assert published(name) == {MEMCACHED_PORT, HTTP_PORT}
         assert (FILES / SERVICES[name]["build"]["context"] / "Dockerfile").exists()

@@ -17,15 +17,15 @@ def test_with_failover_the_others_stand_in_for_a_killed_node(cluster: Cluster) -
     cluster.start_memcached_proxy("failover.lua")
     client = cluster.client(PROXY)
     assert client.set_many(VALUES, noreply=False) == []
-    lost = cluster.keys_of("node-2", KEYS)
+    lost = cluster.keys_of("node2", KEYS)
     assert 0 < len(lost) <= LARGEST_SHARE * len(KEYS)
-    cluster.kill("node-2")
+    cluster.kill("node2")
     assert readable(reader(client)) == set(KEYS) - lost
     assert client.set_many({key: VALUES[key] for key in lost}, noreply=False) == []
     assert readable(reader(client)) == set(KEYS)
-    cluster.start_nodes("node-2", journal=False)
+    cluster.start_nodes("node2", journal=False)
     poll_until(lambda: not readable(reader(client)) & lost, "the node is asked again, and is empty")
-    poll_until(lambda: not cluster.keys_of("node-1", sorted(lost)), "what was written elsewhere has expired")
+    poll_until(lambda: not cluster.keys_of("node1", sorted(lost)), "what was written elsewhere has expired")
 
 
 def test_with_replication_a_killed_node_takes_no_key_away(cluster: Cluster) -> None:
@@ -34,17 +34,17 @@ def test_with_replication_a_killed_node_takes_no_key_away(cluster: Cluster) -> N
     client = cluster.client(PROXY)
     assert client.set_many(VALUES, noreply=False) == []
     assert all(cluster.keys_of(name, KEYS) == set(KEYS) for name in NODES)
-    cluster.kill("node-2")
+    cluster.kill("node2")
     assert readable(reader(client)) == set(KEYS)
     assert client.set("later", b"1", noreply=False) is True
     assert client.delete(KEYS[0], noreply=False) in (True, False)
     assert client.get(KEYS[0]) is None
-    cluster.start_nodes("node-2", journal=False)
+    cluster.start_nodes("node2", journal=False)
     assert client.get("later") == b"1"
-    assert cluster.keys_of("node-2", ["later"]) == set()
+    assert cluster.keys_of("node2", ["later"]) == set()
 
     def writes_to_the_node() -> bool:
         assert client.set("afterwards", b"2", noreply=False) is True
-        return bool(cluster.keys_of("node-2", ["afterwards"]))
+        return bool(cluster.keys_of("node2", ["afterwards"]))
 
     poll_until(writes_to_the_node, "the node is written to again")

@@ -38,7 +38,7 @@ def lose_and_regain(cluster: Cluster, victim: str) -> None:
 
 
 def test_a_killed_node_takes_a_third_of_the_keys_away_and_brings_them_back(store: Cluster) -> None:
-    lose_and_regain(store, "node-2")
+    lose_and_regain(store, "node2")
 
 
 @pytest.mark.long
@@ -67,10 +67,10 @@ def test_in_turn_another_node_answers_where_one_is_killed(store: Cluster) -> Non
         client = store.client(f"{name}:{MEMCACHED_PORT}")
         assert client.set("everywhere", b"yes", noreply=False)
         client.close()
-    store.kill("node-2")
+    store.kill("node2")
     assert {store.ask(IN_TURN, "GET", "/v1/kv/everywhere") for _ in range(9)} == {(200, b"yes")}
     assert store.ask(IN_TURN, "PUT", "/v1/kv/everywhere", b"no")[0] == 403
-    store.start_nodes("node-2")
+    store.start_nodes("node2")
 
 
 def test_requests_in_turn_go_to_all_nodes(store: Cluster) -> None:

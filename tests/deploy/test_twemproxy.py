@@ -1,7 +1,7 @@
 """Debian's twemproxy with deploy/cluster/twemproxy.yaml, before three nodes of which one is killed."""
 
 import pytest
-from pymemcache.exceptions import MemcacheServerError
+from pymemcache.exceptions import MemcacheServerError  # type: ignore[import-untyped]
 
 from tests.deploy.cluster import CACHE, NODES, STORE, Cluster
 from tests.deploy.items import KEYS, LARGEST_SHARE, VALUES, readable, reader
@@ -25,7 +25,7 @@ def lose_and_regain(cluster: Cluster, victim: str) -> None:
 
 
 def test_a_killed_node_of_the_store_takes_a_third_of_the_keys_away_and_brings_them_back(store: Cluster) -> None:
-    lose_and_regain(store, "node-2")
+    lose_and_regain(store, "node2")
 
 
 @pytest.mark.long
@@ -41,11 +41,11 @@ def test_the_other_nodes_of_the_cache_take_over_the_keys_of_a_killed_one(cluster
     client = cluster.client(CACHE)
     read = reader(client)
     assert client.set_many(VALUES, noreply=False) == []
-    lost = cluster.keys_of("node-2", KEYS)
-    cluster.kill("node-2")
+    lost = cluster.keys_of("node2", KEYS)
+    cluster.kill("node2")
     poll_until(lambda: client_stores(cluster, lost), "the others have taken over")
     assert readable(read) == set(KEYS)
-    cluster.start_nodes("node-2", journal=False)
+    cluster.start_nodes("node2", journal=False)
     poll_until(lambda: readable(read) == set(KEYS) - lost, "the node is asked again, and is empty")
 
 

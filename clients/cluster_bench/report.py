@@ -1,0 +1,47 @@
+"""The results as a table for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from rich.table import Table
+
+from clients.cluster_bench.load import OPERATIONS, Result
+from clients.cluster_bench.ways import WAYS
+
+
+def table_of(results: Sequence[Result], skipped: Mapping[str, str]) -> Table:
+    """Make a table with a section for each way."""
+    table = Table(title="Sets, gets and deletes against 1, 2 and 3 nodes", title_justify="left")
+    table.add_column("way", no_wrap=True)
+    for heading in ("nodes", "requests/s", *(f"{operation}s/s" for operation in OPERATIONS)):
+        table.add_column(heading, justify="right", style="bold" if heading == "requests/s" else None)
+    for heading in ("mean ms", "p50 ms", "p99 ms", "failed"):
+        table.add_column(heading, justify="right")
+    for way, kind in WAYS.items():
+        rows = [result for result in results if result.way == way]
+        for number, result in enumerate(rows):
+            table.add_row("" if number else kind.title, *_cells(result), end_section=result is rows[-1])
+        if way in skipped:
+            table.add_row(kind.title, f"[dim]{skipped[way]}[/dim]", end_section=True)
+    return table
+
+
+def _cells(result: Result) -> list[str]:
+    total = result.total
+    return [
+        str(result.nodes),
+        f"{total.per_second:,.0f}",
+        *(f"{result.operations[operation].per_second:,.0f}" for operation in OPERATIONS),
+        f"{total.mean_ms:.3f}",
+        f"{total.p50_ms:.3f}",
+        f"{total.p99_ms:.3f}",
+        f"[red]{total.failed:,}[/red]" if total.failed else "0",
+    ]
+
+
+def json_of(results: Sequence[Result], skipped: Mapping[str, str], clients: int) -> str:
+    """Write the results and what was left out as JSON."""
+    return json.dumps({"clients": clients, "results": [asdict(each) for each in results], "skipped": skipped}, indent=2)
