@@ -20,7 +20,7 @@ try:
     from rich.console import Console
     from rich.progress import Progress
 
-    from clients.cluster_bench.load import Result, run_way
+    from clients.cluster_bench.load import Result, run_way, start_processes
     from clients.cluster_bench.report import json_of, table_of
     from clients.cluster_bench.ways import WAYS, Targets
 except ModuleNotFoundError as error:
@@ -61,6 +61,7 @@ def missing_programs() -> dict[str, str]:
 def run_all(executor: Executor, ways: Sequence[str], options: argparse.Namespace, console: Console) -> list[Result]:
     """Run each way with 1, 2 and 3 nodes. Raises ServerStartError."""
     results = []
+    start_processes(executor, options.clients)
     with running_nodes() as all_nodes, Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(ways) * NODE_COUNT)
         for way in ways:

@@ -15,7 +15,7 @@ from clients.cluster_bench.ways import WAYS, Targets
 
 OPERATIONS = ("set", "get", "delete")
 VALUE = "v" * 100
-START_DELAY_SECONDS = 0.3
+START_DELAY_SECONDS = 0.05
 """From the order to start to the first request, for all processes to connect meanwhile."""
 
 
@@ -49,6 +49,11 @@ class Result:
     nodes: int
     operations: dict[str, Figures]
     total: Figures
+
+
+def start_processes(executor: Executor, clients: int) -> None:
+    """Let the executor start all its processes, so that none starts during the first measurement."""
+    list(executor.map(time.sleep, [START_DELAY_SECONDS] * clients))
 
 
 def run_part(way: str, targets: Targets, operation: str, process: int, count: int, start_at: float) -> Part:

@@ -6,20 +6,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from clients.cluster_bench.load import OPERATIONS, Result
 from clients.cluster_bench.ways import WAYS
 
+TITLE = "Requests per second, and milliseconds for one, against 1, 2 and 3 nodes"
+HEADINGS = ("nodes", "all/s", *(f"{operation[:3]}/s" for operation in OPERATIONS), "mean", "p50", "p99", "failed")
+
 
 def table_of(results: Sequence[Result], skipped: Mapping[str, str]) -> Table:
     """Make a table with a section for each way."""
-    table = Table(title="Sets, gets and deletes against 1, 2 and 3 nodes", title_justify="left")
+    table = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     table.add_column("way", no_wrap=True)
-    for heading in ("nodes", "requests/s", *(f"{operation}s/s" for operation in OPERATIONS)):
-        table.add_column(heading, justify="right", style="bold" if heading == "requests/s" else None)
-    for heading in ("mean ms", "p50 ms", "p99 ms", "failed"):
-        table.add_column(heading, justify="right")
+    for heading in HEADINGS:
+        style = "bold" if heading == "all/s" else None
+        table.add_column(heading, justify="right", no_wrap=True, style=style)
     for way, kind in WAYS.items():
         rows = [result for result in results if result.way == way]
         for number, result in enumerate(rows):

@@ -154,8 +154,8 @@ class WayKind:
 
 
 WAYS = {
-    "http": WayKind("HTTP, round robin", _http_in_turn),
-    "nginx": WayKind("HTTP, nginx by hash", _http_by_nginx, "nginx"),
-    "memcached": WayKind("memcached, HashClient", _memcached_by_hash),
-    "twemproxy": WayKind("memcached, twemproxy", _memcached_by_twemproxy, "nutcracker"),
+    "http": WayKind("HTTP, in turn", _http_in_turn),
+    "nginx": WayKind("HTTP, nginx", _http_by_nginx, "nginx"),
+    "memcached": WayKind("HashClient", _memcached_by_hash),
+    "twemproxy": WayKind("twemproxy", _memcached_by_twemproxy, "nutcracker"),
 }
