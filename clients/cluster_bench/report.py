@@ -18,7 +18,9 @@ HEADINGS = ("nodes", "all/s", *(f"{operation[:3]}/s" for operation in OPERATIONS
 
 def table_of(results: Sequence[Result], skipped: Mapping[str, str]) -> Table:
     """Make a table with a section for each way."""
-    table = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    table = Table(
+        title=TITLE, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("way", no_wrap=True)
     for heading in HEADINGS:
         style = "bold" if heading == "all/s" else None
@@ -27,8 +29,8 @@ def table_of(results: Sequence[Result], skipped: Mapping[str, str]) -> Table:
         rows = [result for result in results if result.way == way]
         for number, result in enumerate(rows):
             table.add_row("" if number else kind.title, *_cells(result), end_section=result is rows[-1])
-        if way in skipped:
-            table.add_row(kind.title, f"[dim]{skipped[way]}[/dim]", end_section=True)
+    table.caption = "\n".join(f"{WAYS[way].title} is left out: {reason}" for way, reason in skipped.items())
+    table.caption_justify = "left"
     return table
 
 

@@ -154,7 +154,7 @@ class WayKind:
 
 
 WAYS = {
-    "http": WayKind("HTTP, in turn", _http_in_turn),
+    "http": WayKind("HTTP in turn", _http_in_turn),
     "nginx": WayKind("HTTP, nginx", _http_by_nginx, "nginx"),
     "memcached": WayKind("HashClient", _memcached_by_hash),
     "twemproxy": WayKind("twemproxy", _memcached_by_twemproxy, "nutcracker"),

@@ -4,6 +4,7 @@ MEMCACHED_PROXY names a memcached that is built with --enable-proxy; Debian's is
 """
 
 import pytest
+from pymemcache.exceptions import MemcacheServerError  # type: ignore[import-untyped]
 
 from tests.deploy.cluster import NODES, PROXY, Cluster
 from tests.deploy.items import KEYS, LARGEST_SHARE, VALUES, readable, reader
@@ -39,6 +40,9 @@ def test_with_replication_a_killed_node_takes_no_key_away(cluster: Cluster) -> N
     assert client.set("later", b"1", noreply=False) is True
     assert client.delete(KEYS[0], noreply=False) in (True, False)
     assert client.get(KEYS[0]) is None
+    with pytest.raises(MemcacheServerError):
+        client.add("added", b"1", noreply=False)
+    assert client.get("added") == b"1"  # the nodes that run have carried it out
     cluster.start_nodes("node2", journal=False)
     assert client.get("later") == b"1"
     assert cluster.keys_of("node2", ["later"]) == set()
