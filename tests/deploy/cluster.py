@@ -118,7 +118,7 @@ class Cluster:
         prefix.mkdir()
         as_this_user = "user root; " if os.geteuid() == 0 else ""
         words = ["-p", f"{prefix}/", "-c", str(FILES / "nginx.conf"), "-g", f"{as_this_user}daemon off;"]
-        self._start("nginx", [program_of("nginx-light", "nginx"), *words])
+        self._start("nginx", [program_of("nginx", "nginx"), *words])
         self._running["nginx"].wait_until(lambda: self.ask(BY_KEY, "GET", "/no-such-key")[0] == 404, "nginx answers")
 
     def start_memcached_proxy(self, file: str) -> None:

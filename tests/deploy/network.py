@@ -29,7 +29,8 @@ def why_there_is_none() -> str | None:
     """Why no network can be made here; None where it can."""
     if shutil.which("unshare") is None or shutil.which("nsenter") is None:
         return "unshare and nsenter of Linux' util-linux are not installed"
-    done = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
+    attempt = [*UNSHARE, "mount", "--bind", "/etc/hosts", "/etc/hosts"]
+    done = subprocess.run(attempt, capture_output=True, text=True, check=False)
     return f"this process may not make namespaces: {done.stderr.strip()}" if done.returncode else None
 
 
