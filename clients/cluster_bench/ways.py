@@ -41,28 +41,41 @@ class Way(Protocol):
 
 
 class HttpConnection:
-    """A connection that is kept; every reply has a Content-Length."""
+    """A connection that is kept until the server announces that it closes it; every reply has a Content-Length."""
 
     def __init__(self, address: Address) -> None:
         """Connect."""
-        self._socket = address.connect(REPLY_SECONDS)
+        self._address = address
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = self._address.connect(REPLY_SECONDS)
         self._replies = self._socket.makefile("rb")
-        self._host = str(address)
+        self._is_over = False
 
     def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Send a request; return the status and the body of the reply. Raises ConnectionError."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n"
+        """Send a request; return the status and the body of the reply. Raises OSError."""
+        if self._is_over:
+            self.close()
+            self._connect()
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._address}\r\n"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self._socket.sendall(head.encode() + b"\r\n" + body)
+        return self._read_reply()
+
+    def _read_reply(self) -> tuple[int, bytes]:
         status_line = self._replies.readline()
         if not status_line:
+            self._is_over = True
             raise ConnectionResetError("the server closed the connection")
         length = 0
         while (line := self._replies.readline()) not in (b"\r\n", b""):
-            name, _, text = line.partition(b":")
-            if name.lower() == b"content-length":
+            name, _, text = line.lower().partition(b":")
+            if name == b"content-length":
                 length = int(text)
+            elif name == b"connection":
+                self._is_over = text.strip() == b"close"
         return int(status_line.split(None, 2)[1]), self._replies.read(length)
 
     def close(self) -> None:

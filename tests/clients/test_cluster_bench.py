@@ -2,6 +2,8 @@
 
 import io
 import json
+import socket
+import threading
 import time
 from array import array
 from pathlib import Path
@@ -14,7 +16,7 @@ from clients.cluster_bench.__main__ import main
 from clients.cluster_bench.load import Part, Result, figures_of, percentile, run_part
 from clients.cluster_bench.nodes import FILES, find_program, with_nodes
 from clients.cluster_bench.report import json_of, table_of
-from clients.cluster_bench.ways import WAYS, Targets
+from clients.cluster_bench.ways import WAYS, HttpConnection, Targets
 from clients.local_server import LocalServer
 
 
@@ -50,6 +52,24 @@ def test_requests_to_a_server_that_is_gone_count_as_failed(server: LocalServer) 
     targets = Targets([server.address], [])
     server.kill()
     assert run_part("memcached", targets, "set", 0, 3, time.monotonic()).failed == 3
+
+
+def test_a_connection_that_the_server_closes_after_a_reply_is_made_again() -> None:
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+    def answer_once_each(listener: socket.socket) -> None:
+        for _ in range(3):
+            with listener.accept()[0] as accepted:
+                accepted.recv(1000)
+                accepted.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_once_each, args=(listener,))
+        thread.start()
+        connection = HttpConnection(Address("127.0.0.1", listener.getsockname()[1]))
+        assert [connection.request("GET", "/key") for _ in range(3)] == [(200, b"ok")] * 3
+        connection.close()
+        thread.join()
 
 
 @pytest.mark.parametrize(("file", "port"), [("nginx.conf", 8080), ("twemproxy.yaml", 11211)])
