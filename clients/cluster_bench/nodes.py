@@ -83,7 +83,7 @@ def _twemproxy_command(folder: Path, targets: Targets, port: int) -> Sequence[st
     text = text.replace(f"0.0.0.0:{TWEMPROXY_OTHER_PORT}", f"{DEFAULT_HOST}:{free_port()}")
     (folder / "twemproxy.yaml").write_text(text)
     stats = [f"--stats-addr={DEFAULT_HOST}", f"--stats-port={free_port()}"]
-    return [f"--conf-file={folder}/twemproxy.yaml", *stats, "--verbose=0"]
+    return [f"--conf-file={folder}/twemproxy.yaml", *stats, "--verbose=0", "--output=/dev/null"]
 
 
 def with_nodes(text: str, nodes: Sequence[Address], port: int) -> str:

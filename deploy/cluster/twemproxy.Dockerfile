@@ -8,5 +8,6 @@ RUN apt-get update \
 USER nobody
 EXPOSE 11311 11312
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["nutcracker", "--stats-addr=127.0.0.1", "--verbose=4"]
+# Debian's log file is not writable here.
+ENTRYPOINT ["nutcracker", "--stats-addr=127.0.0.1", "--verbose=4", "--output=/dev/stderr"]
 CMD ["--conf-file=/etc/nutcracker/twemproxy.yaml"]

@@ -1,7 +1,9 @@
 """The cluster of deploy/cluster/ in a network of its own: our nodes, with the real nginx and twemproxy in front."""
 
 import http.client
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -105,9 +107,10 @@ class Cluster:
             self._running[name].wait_until(partial(answers, self._outside(f"{name}:{MEMCACHED_PORT}")), name)
 
     def start_twemproxy(self) -> None:
-        """Start Debian's nutcracker with the file of deploy/cluster/."""
-        nutcracker = program_of("nutcracker", "nutcracker")
-        words = [nutcracker, f"--conf-file={FILES / 'twemproxy.yaml'}", "--stats-addr=127.0.0.1", "--verbose=4"]
+        """Start Debian's nutcracker as its image does, with the file of deploy/cluster/."""
+        [line] = re.findall("^ENTRYPOINT (.*)$", (FILES / "twemproxy.Dockerfile").read_text(), re.MULTILINE)
+        name, *flags = json.loads(line)
+        words = [program_of("nutcracker", name), *flags, f"--conf-file={FILES / 'twemproxy.yaml'}"]
         self._start("twemproxy", words)
         for address in (STORE, CACHE):
             self._running["twemproxy"].wait_until(partial(passes_on, self._outside(address)), address)
