@@ -25,6 +25,12 @@ def test_the_nodes_are_three_alike_with_a_journal_each_in_a_volume() -> None:
         assert (FILES / SERVICES[name]["build"]["context"] / "Dockerfile").exists()
 
 
+def test_the_image_has_what_the_flags_of_the_nodes_need() -> None:
+    [extras] = re.findall(r"pip install --no-cache-dir \"\$1\[(.*)\]\"", (FILES / "../../Dockerfile").read_text())
+    assert "--http-listen" in SERVICES["node1"]["command"]
+    assert "http" in extras.split(",")
+
+
 def test_everything_is_published_on_loopback_and_once() -> None:
     outside = [
         port.rpartition(":")[0] for service in SERVICES.values() for port in service["ports"]
