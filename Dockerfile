@@ -14,7 +14,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
 FROM python:3.13-slim
 
 COPY --from=build /wheels /wheels
-RUN set -- /wheels/*.whl && pip install --no-cache-dir "$1[auth,progress]" \
+RUN set -- /wheels/*.whl && pip install --no-cache-dir "$1[auth,http,progress]" \
     && rm -rf /wheels \
     && memcache-kv --version | grep -F '(compiled)' \
     && groupadd --system --gid 11211 memcache_kv \

@@ -4,7 +4,8 @@ What a code block is, its info string says:
 
 - `sh`: commands that end by themselves, with status 0;
 - `sh server`: a server, in a terminal of its own; it is stopped before the page's next server starts;
-- `sh untested`: commands that a test can't run; `haproxy` and `nginx` are settings of other programs, `toml` of ours;
+- `sh untested` and `python untested`: what a test can't run; `haproxy`, `nginx`, `yaml`, `lua` and `json` are settings
+  of other programs, `toml` of ours;
 - `python`: statements, which share their names with those of the page's other blocks;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
@@ -172,7 +173,7 @@ class Page:
                 self._start(text.strip())
             case "python":
                 self._printed = self._python(text)
-            case "sh untested" | "haproxy" | "nginx" | "toml":
+            case "sh untested" | "python untested" | "haproxy" | "nginx" | "yaml" | "lua" | "json" | "toml":
                 return 0
             case _:
                 raise PageFault(f"no such kind of block: {info}")

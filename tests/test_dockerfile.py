@@ -100,7 +100,7 @@ def test_what_the_build_needs_is_copied(instructions: Instructions) -> None:
     copied = " ".join(instructions["COPY"])
     assert all(name in copied for name in ("pyproject.toml", "README.md", "LICENSE", "memcache_kv"))
     assert "pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ." in instructions["RUN"][0]
-    assert 'pip install --no-cache-dir "$1[auth,progress]"' in instructions["RUN"][-1]
+    assert 'pip install --no-cache-dir "$1[auth,http,progress]"' in instructions["RUN"][-1]
 
 
 def test_a_journal_is_kept_only_where_it_is_asked_for(instructions: Instructions) -> None:

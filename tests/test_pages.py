@@ -31,7 +31,7 @@ UNTESTED = {
     "CONTRIBUTING.md: python3.14t -m venv .venv && .venv/bin/pip install -e '.[tests]' && .venv/bin/pytest -n 4":
         "it runs all tests, with an interpreter that few have; ci.yml does so",
     "CONTRIBUTING.md: sudo apt-get install memcached strace libmemcached-tools libsasl2-modules faketime "
-    "netcat-openbsd rsync":
+    "netcat-openbsd rsync nginx nutcracker":
         "it needs root",
     "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
     "mend_a_journal.md: memcache-kv journal stats ./data | grep flush_all":
@@ -41,6 +41,23 @@ UNTESTED = {
     "http.md: 2024-10-07 14:07:10 - PUT - Key: key_1, Value: value_1": "tests/protocol/http write these lines",
     "behind_a_proxy.md: defaults": "HAProxy",
     "behind_a_proxy.md: stream {": "nginx",
+    "several_nodes.md: docker compose -f deploy/cluster/compose.yaml up --build":
+        "tests/deploy/test_compose.py looks at the file, and other tests there start what it starts",
+    "several_nodes.md: import sys": "tests/deploy/test_hashing_clients.py takes the client's options from the page",
+    "several_nodes.md: client = HashClient(nodes, retry_attempts=0, dead_timeout=60, ignore_exc=True, "
+    "default_noreply=False)":
+        "the same",
+    "several_nodes.md: store:": "a part of a file that tests/deploy/test_twemproxy.py uses",
+    'several_nodes.md: local nodes = { "node1:11211", "node2:11211", "node3:11211" }':
+        "a part of a file that tests/deploy/test_memcached_proxy.py uses",
+    "several_nodes.md: local function stand_in(pool)": "the same",
+    "several_nodes.md: local function read()": "the same",
+    "several_nodes.md: memcached -p 11411 -o proxy_config=routelib,proxy_arg=deploy/cluster/failover.lua":
+        "tests/deploy/test_memcached_proxy.py runs it where there is such a memcached",
+    "several_nodes.md: {": "mcrouter, which the page says is not tested",
+    "several_nodes.md: upstream by_key {": "a part of a file that tests/deploy/test_nginx.py uses",
+    "several_nodes.md: python -m clients.cluster_bench --output found.json":
+        "tests/clients/test_cluster_bench.py runs it, shorter",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
     "logs.md: memcache-kv --log-file /var/log/memcache-kv.log -v": "needs a directory of the system",
     "where_the_time_goes.md: MEMCACHED=/path/to/memcached python -m benchmarks.profile --only get90,pipe32":

@@ -1,0 +1,13 @@
+# twemproxy has no official image; Debian has a package.
+FROM debian:bookworm-slim
+
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends nutcracker \
+    && rm -rf /var/lib/apt/lists/*
+
+USER nobody
+EXPOSE 11311 11312
+STOPSIGNAL SIGTERM
+# Debian's log file is not writable here.
+ENTRYPOINT ["nutcracker", "--stats-addr=127.0.0.1", "--verbose=4", "--output=/dev/stderr"]
+CMD ["--conf-file=/etc/nutcracker/twemproxy.yaml"]

@@ -1,0 +1,240 @@
+"""The cluster of deploy/cluster/ in a network of its own: our nodes, with the real nginx and twemproxy in front."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+import yaml
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
+from pymemcache.client.hash import HashClient  # type: ignore[import-untyped]
+
+from clients.address import Address
+from clients.local_server import answers
+from tests.deploy.network import HOSTS, Network, why_there_is_none
+from tests.program import command, environment, poll_until
+
+FILES = Path(__file__).resolve().parent.parent.parent / "deploy" / "cluster"
+NODES = ("node1", "node2", "node3")
+STORE, CACHE = "localhost:11311", "localhost:11312"
+"""twemproxy's pools."""
+BY_KEY, IN_TURN = "localhost:8000", "localhost:8001"
+"""nginx's servers."""
+PROXY = "localhost:11411"
+"""memcached's proxy."""
+MEMCACHED_PORT, HTTP_PORT = 11211, 8080
+
+
+def read_compose() -> dict[str, Any]:
+    """The services and volumes that `docker compose` would make."""
+    parsed = yaml.safe_load((FILES / "compose.yaml").read_text())
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def program_of(package: str, name: str) -> str:
+    """The path of a program; without it, a test is skipped, and fails in CI."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is not None:
+        return found
+    return give_up(f"{name} is not installed: it is in Debian's {package}")
+
+
+def give_up(reason: str) -> str:
+    """Skip the test, or let it fail in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class Running:
+    """A process inside the network."""
+
+    def __init__(self, words: Sequence[str], log: Path, **variables: str) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                words, env=environment(**variables), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something holds, as long as the process runs."""
+
+        def holds() -> bool:
+            assert self.process.poll() is None, f"it ended: {self._log.read_text()}"
+            return condition()
+
+        poll_until(holds, what)
+
+    def end(self, signum: int = signal.SIGKILL) -> None:
+        """Send a signal, and wait for the end."""
+        self.process.send_signal(signum)
+        self.process.wait(60)
+
+
+class Cluster:
+    """The three nodes, and what a test puts in front of them."""
+
+    def __init__(self, folder: Path) -> None:
+        reason = why_there_is_none()
+        if reason is not None:
+            give_up(reason)
+        self._folder = folder
+        nodes = [f"{node}:{port}" for node in NODES for port in (MEMCACHED_PORT, HTTP_PORT)]
+        self._network = Network([*nodes, STORE, CACHE, BY_KEY, IN_TURN, PROXY])
+        self._running: dict[str, Running] = {}
+        self._clients: list[Client | HashClient] = []
+
+    def start_nodes(self, *names: str, journal: bool = True) -> None:
+        """Start nodes with the command of compose.yaml, each on its own address and with a journal of the test's."""
+        for name in names:
+            words = [word.replace("0.0.0.0", HOSTS[name]) for word in read_compose()["services"][name]["command"]]
+            at = words.index("--journal")
+            words[at : at + 2] = ["--journal", str(self._folder / name)] if journal else []
+            self._start(name, command(*words), MEMCACHE_KV_LISTEN=HOSTS[name])
+        for name in names:
+            self._running[name].wait_until(partial(answers, self._outside(f"{name}:{MEMCACHED_PORT}")), name)
+
+    def start_twemproxy(self) -> None:
+        """Start Debian's nutcracker as its image does, with the file of deploy/cluster/."""
+        [line] = re.findall("^ENTRYPOINT (.*)$", (FILES / "twemproxy.Dockerfile").read_text(), re.MULTILINE)
+        name, *flags = json.loads(line)
+        words = [program_of("nutcracker", name), *flags, f"--conf-file={FILES / 'twemproxy.yaml'}"]
+        self._start("twemproxy", words)
+        for address in (STORE, CACHE):
+            self._running["twemproxy"].wait_until(partial(passes_on, self._outside(address)), address)
+
+    def start_nginx(self) -> None:
+        """Start Debian's nginx with the file of deploy/cluster/."""
+        prefix = self._folder / "nginx"
+        prefix.mkdir()
+        as_this_user = "user root; " if os.geteuid() == 0 else ""
+        words = ["-p", f"{prefix}/", "-c", str(FILES / "nginx.conf"), "-g", f"{as_this_user}daemon off;"]
+        self._start("nginx", [program_of("nginx", "nginx"), *words])
+        self._running["nginx"].wait_until(lambda: self.ask(BY_KEY, "GET", "/no-such-key")[0] == 404, "nginx answers")
+
+    def start_memcached_proxy(self, file: str) -> None:
+        """Start memcached's proxy, whose binary MEMCACHED_PROXY names, with a file of deploy/cluster/."""
+        program = os.environ.get("MEMCACHED_PROXY")
+        if program is None:
+            pytest.skip("MEMCACHED_PROXY names no memcached that is built with --enable-proxy")
+        words = ["-u", "root", "-p", "11411", "-o", f"proxy_config=routelib,proxy_arg={FILES / file}"]
+        self._start("proxy", [program, *words])
+        self._running["proxy"].wait_until(partial(passes_on, self._outside(PROXY)), "the proxy passes commands on")
+
+    def _start(self, name: str, words: Sequence[str], **variables: str) -> None:
+        self._running[name] = Running(self._network.command(*words), self._folder / f"{name}.log", **variables)
+
+    def missing_nodes(self) -> list[str]:
+        """The nodes that do not run."""
+        return [name for name in NODES if name not in self._running]
+
+    def kill(self, name: str) -> None:
+        """Kill a node as a failing machine would."""
+        self._running.pop(name).end()
+
+    def client(self, inside: str) -> Client:
+        """A pymemcache client of an address inside."""
+        client = Client(f"unix:{self._network.address(inside)}", timeout=30, connect_timeout=30, no_delay=False)
+        self._clients.append(client)
+        return client
+
+    def hash_client(self, **options: Any) -> HashClient:
+        """A client that finds a key's node by itself."""
+        sockets = GatewaySockets(self._network)
+        client = HashClient([(name, MEMCACHED_PORT) for name in NODES], socket_module=sockets, **options)
+        self._clients.append(client)
+        return client
+
+    def keys_of(self, name: str, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that a node has."""
+        with closing(Client(f"unix:{self._network.address(f'{name}:{MEMCACHED_PORT}')}", timeout=30)) as client:
+            return set(client.get_many(keys))
+
+    def empty(self) -> None:
+        """Remove all items of all nodes."""
+        for name in NODES:
+            with closing(Client(f"unix:{self._network.address(f'{name}:{MEMCACHED_PORT}')}", timeout=30)) as client:
+                assert client.flush_all(noreply=False)
+
+    def ask(self, inside: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Send a request over HTTP; return the status and the body, or the status 0 where nobody answers."""
+        connection = UnixConnection(self._network.address(inside))
+        try:
+            connection.request(method, path, body)
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+        except (http.client.HTTPException, OSError):
+            return 0, b""
+        finally:
+            connection.close()
+
+    def _outside(self, inside: str) -> Address:
+        return Address(path=self._network.address(inside))
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        for running in self._running.values():
+            running.end()
+        self._network.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class GatewaySockets:
+    """For pymemcache in place of the module socket: leads each node's host and port to its unix socket."""
+
+    AF_UNIX, AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP = (
+        socket.AF_UNIX,
+        socket.AF_UNSPEC,
+        socket.SOCK_STREAM,
+        socket.IPPROTO_TCP,
+    )
+    socket = socket.socket
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def getaddrinfo(self, host: str, port: int, *_: int) -> list[tuple[int, int, int, str, str]]:
+        return [(self.AF_UNIX, self.SOCK_STREAM, 0, "", self._network.address(f"{host}:{port}"))]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self._path)
+
+
+def passes_on(address: Address) -> bool:
+    """Whether a proxy passes a command on to a node."""
+    try:
+        with address.connect(10.0) as connection:
+            connection.sendall(b"delete no-such-key\r\n")
+            return connection.recv(100) == b"NOT_FOUND\r\n"
+    except OSError:
+        return False
