@@ -1,6 +1,7 @@
 """A turn ends when its time is used up, and what goes on later is answered in full."""
 
 import time
+from itertools import count
 
 import pytest
 
@@ -67,6 +68,19 @@ def test_a_binary_dump_of_prefixes_is_made_in_parts_and_one_packet(monkeypatch: 
     replies = conversation.ask(*[Packet(Opcode.STAT, b"detail dump")] * 2)
     assert [reply.value.count(b"PREFIX p") for reply in replies] == [10 * PREFIXES_AT_ONCE, 0] * 2
     assert len(conversation.turns) > 20
+
+
+def test_a_dump_takes_a_small_part_of_the_time_of_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = Conversation()
+    for number in range(2000):
+        conversation.feed(b"set %d 0 0 1\r\nx\r\n" % number)
+    moments = count()
+    monkeypatch.setattr(session, "TURN_SECONDS", 64.0)
+    monkeypatch.setattr(session, "monotonic", lambda: float(next(moments)))
+    conversation.turns.clear()
+    assert conversation.feed(b"lru_crawler metadump all\r\n").count(b"key=") == 2000
+    # each piece takes a 64th of a turn, and there is at least one for each shard
+    assert len(conversation.turns) >= len(conversation.around.store.tables) // 8
 
 
 # Long lines
