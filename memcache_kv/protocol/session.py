@@ -28,6 +28,8 @@ TURN_BYTES = 1 << 20
 """Once the replies have this many bytes, they are sent before the next request is carried out."""
 TURN_SECONDS = 0.002
 """After this time a turn ends with the request or the part of a reply that is being produced."""
+REPLY_PART = 1 / 8
+"""A reply that goes on for many turns takes this part of the time of each: every other request may wait for it."""
 
 
 POINTER_BYTES = 8
@@ -217,11 +219,12 @@ class Session:
 
     def _send_chunks(self) -> None:
         self.paused, self._more = True, None
+        ends_at = self._turn_ends_at - TURN_SECONDS * self._time_part * (1 - REPLY_PART)
         for chunk in self._chunks:
             if chunk:
                 self.out.append(chunk)
                 self.turn_bytes += len(chunk)
-            if self.turn_bytes > TURN_BYTES or monotonic() > self._turn_ends_at:
+            if self.turn_bytes > TURN_BYTES or monotonic() > ends_at:
                 self._more = self._send_chunks
                 return
         self._chunks = iter(())

@@ -24,7 +24,7 @@ from memcache_kv.store.entry import (
 )
 from memcache_kv.store.store import Store
 
-LISTED_AT_ONCE = 128
+LISTED_AT_ONCE = 64
 """How many items are listed in one piece."""
 CACHEDUMP_LIMIT_BYTES = 2 << 20
 UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")

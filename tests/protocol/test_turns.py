@@ -1,6 +1,7 @@
 """A turn ends when its time is used up, and what goes on later is answered in full."""
 
 import time
+from itertools import count
 
 import pytest
 
@@ -9,6 +10,7 @@ from memcache_kv.protocol import session
 from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.stats.connections import ConnectionStatus
 from memcache_kv.stats.report import CONNECTIONS_AT_ONCE
+from memcache_kv.store.listing import LISTED_AT_ONCE
 from tests.protocol.binary.binary_packets import BinaryConversation, Packet
 from tests.protocol.context_factory import Conversation, Surroundings, byte_by_byte
 
@@ -67,6 +69,19 @@ def test_a_binary_dump_of_prefixes_is_made_in_parts_and_one_packet(monkeypatch: 
     replies = conversation.ask(*[Packet(Opcode.STAT, b"detail dump")] * 2)
     assert [reply.value.count(b"PREFIX p") for reply in replies] == [10 * PREFIXES_AT_ONCE, 0] * 2
     assert len(conversation.turns) > 20
+
+
+def test_a_dump_takes_a_small_part_of_the_time_of_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = Conversation()
+    for number in range(2000):
+        conversation.feed(b"set %d 0 0 1\r\nx\r\n" % number)
+    moments = count()
+    monkeypatch.setattr(session, "TURN_SECONDS", 64.0)
+    monkeypatch.setattr(session, "monotonic", lambda: float(next(moments)))
+    conversation.turns.clear()
+    assert conversation.feed(b"lru_crawler metadump all\r\n").count(b"key=") == 2000
+    pieces = 2000 // LISTED_AT_ONCE  # each of which takes a 64th of a turn
+    assert len(conversation.turns) >= pieces // 9
 
 
 # Long lines

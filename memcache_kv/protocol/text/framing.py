@@ -173,10 +173,10 @@ class TextProtocol(FastPath):
         else:
             classic.dispatch(self, line)
 
-    def _long_get(self, command: bytes, keys: bytes) -> Iterator[bytes]:
+    def _long_get(self, command: bytes, line: bytes, keys_at: int) -> Iterator[bytes]:
         """Check the keys of a long line, a few at a time, and begin to answer them once all are checked."""
-        has_keys, self._list_bytes = False, len(keys)
-        for batch in key_batches(keys):
+        has_keys, self._list_bytes = False, len(line)
+        for batch in key_batches(line, keys_at):
             if max(map(len, batch), default=0) > KEY_LIMIT_BYTES:
                 self.reply(BAD_FORMAT)
                 return
@@ -186,7 +186,7 @@ class TextProtocol(FastPath):
             self.reply(BAD_FORMAT)
             return
         find = self.store.gets if command == b"gets" else self.store.get
-        self.answer_get(chain.from_iterable(key_batches(keys)), find, command == b"gets", Counters.count_gets)
+        self.answer_get(chain.from_iterable(key_batches(line, keys_at)), find, command == b"gets", Counters.count_gets)
 
     def _keep(self, rest: bytes) -> None:
         """Keep an incomplete line, or the input that is left for the next turn."""

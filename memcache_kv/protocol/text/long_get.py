@@ -11,18 +11,19 @@ BATCH_BYTES = 4096
 """The length of the part of a line that is split at once."""
 
 
-def split_long_get(line: bytes) -> tuple[bytes, bytes] | None:
-    """Return the command of a `get` or `gets` line and the rest of the line; None for any other line."""
-    command, _, keys = line.lstrip(b" ").partition(b" ")
-    return (command, keys) if command in (b"get", b"gets") else None
+def split_long_get(line: bytes) -> tuple[bytes, bytes, int] | None:
+    """Return the command of a `get` or `gets` line, the line, and where its keys begin; None for any other line."""
+    line = line.lstrip(b" ")
+    keys_at = line.find(b" ") + 1
+    command = line[: keys_at - 1]
+    return (command, line, keys_at) if command in (b"get", b"gets") else None
 
 
-def key_batches(keys: bytes) -> Iterator[list[bytes]]:
-    """Yield the words of this part of a line, a few at a time."""
-    position = 0
-    while position < len(keys):
-        stop = keys.find(b" ", position + BATCH_BYTES)
+def key_batches(line: bytes, position: int) -> Iterator[list[bytes]]:
+    """Yield the words of a line from `position` on, a few at a time."""
+    while position < len(line):
+        stop = line.find(b" ", position + BATCH_BYTES)
         if stop < 0:
-            stop = len(keys)
-        yield [word for word in keys[position:stop].split(b" ") if word]
+            stop = len(line)
+        yield [word for word in line[position:stop].split(b" ") if word]
         position = stop
