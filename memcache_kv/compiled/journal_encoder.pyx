@@ -37,7 +37,7 @@ cdef extern from *:
     void prefetch "__builtin_prefetch" (const void* place)
 
 cdef Tables CRC_TABLES
-fill_tables(CRC_TABLES)
+fill_tables(&CRC_TABLES)
 
 cdef struct Piece:
     const unsigned char* data
@@ -130,7 +130,7 @@ cdef bint _rechain(unsigned char* line, Py_ssize_t size, uint32_t* chain) noexce
             return False
         if (body - 1)[0] != b"," or body[length] != b"\n":
             return False
-        chain[0] = crc32(CRC_TABLES, body, length, chain[0])
+        chain[0] = crc32(&CRC_TABLES, body, length, chain[0])
         write_hex(line + strlen(b'{"crc":"'), chain[0])
         size = left - length - 1
         line = body + length + 1
@@ -344,7 +344,7 @@ cdef unsigned char* _write_line(unsigned char* out, const Line* line, uint32_t* 
     if line.state & WON:
         out = _write(out, b',"won":true')
     out = _write(out, b"}")
-    chain[0] = crc32(CRC_TABLES, body, out - body, chain[0])
+    chain[0] = crc32(&CRC_TABLES, body, out - body, chain[0])
     write_hex(crc, chain[0])
     return _write(out, b"\n")
 

@@ -3,6 +3,39 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* Sixteen bytes that the compiler compares at once. A mask has all bits of a byte set, or none. */
+    typedef signed char sixteen __attribute__((vector_size(16)));
+
+    /* Return which bytes are not ASCII text without escapes. As signed numbers, other bytes than ASCII are below it. */
+    static inline sixteen special_in(const unsigned char *data) {
+        sixteen text;
+        memcpy(&text, data, sizeof text);
+        return (text < 0x20) | (text == '"') | (text == '\\\\');
+    }
+
+    static inline int is_any(sixteen mask) {
+        uint64_t halves[2];
+        memcpy(halves, &mask, sizeof mask);
+        return (halves[0] | halves[1]) != 0;
+    }
+
+    static inline Py_ssize_t plain_in_blocks(const unsigned char *data, Py_ssize_t size) {
+        Py_ssize_t at = 0;
+        while (size - at >= 64 && !is_any(special_in(data + at) | special_in(data + at + 16)
+                                          | special_in(data + at + 32) | special_in(data + at + 48)))
+            at += 64;
+        while (size - at >= 16 && !is_any(special_in(data + at)))
+            at += 16;
+        return at;
+    }
+    """
+    Py_ssize_t plain_in_blocks(const unsigned char* data, Py_ssize_t size) noexcept nogil
+
 cdef enum:
     NOT_TEXT = -1
     UNKNOWN = -2  # a form that the journal's writer does not use
@@ -17,7 +50,7 @@ cdef inline uint64_t _eight(unsigned char byte) noexcept nogil:
 cdef inline Py_ssize_t plain_size(const unsigned char* data, Py_ssize_t size) noexcept nogil:
     """Return the length of ASCII text at the beginning that needs no escapes, or up to seven bytes less."""
     cdef uint64_t word = 0, quotes, backslashes, special
-    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t at = plain_in_blocks(data, size)
     while at + WORD <= size:
         memcpy(&word, data + at, WORD)
         quotes = word ^ _eight(b'"')

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.journal.record import decode_lines, queue_lines, rechained_lines
 from memcache_kv.store.entry import Entry, deadline_of
+
+if TYPE_CHECKING:
+    from memcache_kv.store.shard import Shard
 
 
 def take_live_items(
@@ -32,8 +34,56 @@ def take_live_items(
     return found
 
 
-Lines: TypeAlias = tuple[list[bytes], list[bytes | None]]
+Lines: TypeAlias = tuple[list[bytes], list[Entry | None]]
 """Keys and their entries; for other records than common `set` records, the line and None."""
+
+
+class Parsed(Protocol):
+    """The records of a block, which were checked."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def lines(self, start: int, end: int, now: int, is_apart: bool = False) -> Lines:
+        """Return some of them.
+
+        now: the present unix time. is_apart: whether their memory is to be given back by the page, as far as possible.
+        """
+
+    def restore(
+        self, shards: list[Shard], expired: list[dict[bytes, Entry]], start: int, end: int, now: int, last_cas: int
+    ) -> tuple[int, int, int]:
+        """Put records into the tables of shards: those from `start` on, up to one that is not simple to restore.
+
+        The shards must be those of a store in which nothing was left out, and which no other thread uses. expired:
+        entries that have expired, in as many tables, whose keys are left to the caller. now: the present unix time.
+        last_cas: the highest CAS id so far.
+
+        Returns where it stopped, where the records end that the caller must restore now, and the highest CAS id.
+        """
+
+
+class ParsedLines:
+    """Lines that the Python code has checked and parsed. It restores none of them itself."""
+
+    def __init__(self, block: bytes | bytearray, before: int) -> None:
+        self._keys, self._entries = decode_lines(block, before)
+
+    def __len__(self) -> int:
+        """Return how many records there are."""
+        return len(self._keys)
+
+    def lines(self, start: int, end: int, now: int, is_apart: bool = False) -> Lines:
+        """Return keys and entries of records."""
+        return self._keys[start:end], [*self._entries[start:end]]
+
+    def restore(
+        self, shards: list[Shard], expired: list[dict[bytes, Entry]], start: int, end: int, now: int, last_cas: int
+    ) -> tuple[int, int, int]:
+        """Leave all to the caller."""
+        return start, end, last_cas
+
+
 BLOCKS_AHEAD = 2 if ACCELERATED else 0
 """How many blocks a second thread checks and parses ahead. Only the compiled decoder does that without the GIL."""
 
@@ -42,9 +92,9 @@ if ACCELERATED:
     from memcache_kv.compiled.journal_encoder import rechained as rechained
     from memcache_kv.compiled.journal_encoder import take_live as take_live
 
-    def parse_block(block: bytes, before: int) -> Callable[[], Lines]:
-        """Check a block, and return a function that returns what `decode_lines` does."""
-        return journal_decoder.parse_block(block, before).decoded
+    def parse_block(block: bytes | bytearray, before: int) -> Parsed:
+        """Check and parse complete lines. before: as for `decode_lines`. Raises ValueError if one is damaged."""
+        return journal_decoder.parse_block(block, before)
 
     def encode_queue(queue: list[Entry], wall_ahead: int = 0, chain: int = 0) -> tuple[bytes, int]:
         """Return queued keys and entries as lines, and the checksum of the last one, as `queue_lines` does."""
@@ -55,7 +105,6 @@ else:
     encode_queue, take_live = queue_lines, take_live_items
     rechained = rechained_lines
 
-    def parse_block(block: bytes, before: int) -> Callable[[], Lines]:
-        """Check a block, and return a function that returns what `decode_lines` does."""
-        found = decode_lines(block, before)
-        return lambda: found
+    def parse_block(block: bytes | bytearray, before: int) -> Parsed:
+        """Check and parse complete lines. before: as for `decode_lines`. Raises ValueError if one is damaged."""
+        return ParsedLines(block, before)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 128 * 1024
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -38,6 +38,16 @@ class File(Protocol):
 
     def close(self) -> None:
         """Close the descriptor without syncing."""
+
+
+class Readable(Protocol):
+    """A file that is open for reading from its beginning. Its methods raise OSError as the system calls do."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill the buffer with the next bytes, or its beginning. Returns how many there are; 0 at the file's end."""
+
+    def close(self) -> None:
+        """Close the file."""
 
 
 class Disk(Protocol):
@@ -73,6 +83,9 @@ class Disk(Protocol):
 
     def read(self, path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
         """Read a file from its beginning, in blocks of BLOCK_BYTES, up to `limit_bytes` in all."""
+
+    def open(self, path: Path) -> Readable:
+        """Open a file for reading."""
 
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read a part of a file. Returns fewer bytes if the file ends first."""
@@ -191,6 +204,10 @@ class SystemDisk:
                 if left is not None:
                     left -= len(block)
                 yield block
+
+    def open(self, path: Path) -> Readable:
+        """Open a file for reading."""
+        return path.open("rb", buffering=0)
 
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read a part of a file. Returns fewer bytes if the file ends first."""

@@ -115,17 +115,17 @@ class LaterTouches:
             offset += len(block)
             self._look()
 
-    def _note_steps(self, block: bytes) -> None:
+    def _note_steps(self, block: bytearray) -> None:
         for match in STEPPED.finditer(block):
             stepped = int(match[1])
             self._has_steps = self._has_steps or stepped != 0
             self._most_stepped = max(self._most_stepped, stepped)
 
-    def _note_touches(self, block: bytes, offset: int, last: array[int]) -> None:
+    def _note_touches(self, block: bytearray, offset: int, last: array[int]) -> None:
         for match in TOUCH.finditer(block):
             key, deadline = match[1], int(match[2] or 0)
             if key is None:
-                line = block[block.rfind(b"\n", 0, match.start()) + 1 : block.index(b"\n", match.end())]
+                line = bytes(block[block.rfind(b"\n", 0, match.start()) + 1 : block.index(b"\n", match.end())])
                 with contextlib.suppress(ValueError):  # damage, which the reader reports when it gets there
                     record = decode_line(line)
                     key, deadline = record.key_bytes(), record.exp

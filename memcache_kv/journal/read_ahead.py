@@ -12,8 +12,8 @@ Decoded = TypeVar("Decoded")
 
 
 def decoded_ahead(
-    blocks: Iterable[tuple[bytes, int]], decode: Callable[[bytes, int], Decoded], ahead: int
-) -> Iterator[tuple[bytes, Callable[[], Decoded]]]:
+    blocks: Iterable[tuple[bytearray, int]], decode: Callable[[bytearray, int], Decoded], ahead: int
+) -> Iterator[tuple[bytearray, Callable[[], Decoded]]]:
     """Yield each block with a function that returns what `decode` made of it, or raises what that raised.
 
     blocks: are decoded in order, each with the checksum of the record before it. ahead: how many of them may be decoded
@@ -24,7 +24,7 @@ def decoded_ahead(
             yield block, partial(decode, block, before)
         return
     pool = ThreadPoolExecutor(1, "decoder")
-    waiting: deque[tuple[bytes, Future[Decoded]]] = deque()
+    waiting: deque[tuple[bytearray, Future[Decoded]]] = deque()
     try:
         for block, before in blocks:
             waiting.append((block, pool.submit(decode, block, before)))

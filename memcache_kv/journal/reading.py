@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from memcache_kv.errors import JournalCorrupt
 from memcache_kv.journal.disk import Disk, read_from
+from memcache_kv.journal.line_blocks import LineBlocks
 from memcache_kv.journal.manifest import Manifest, Part, check_version, number_of
 from memcache_kv.journal.read_ahead import Decoded, decoded_ahead
 from memcache_kv.journal.record import (
@@ -20,13 +21,8 @@ from memcache_kv.journal.record import (
     decode_line,
     last_crc,
     parse_line,
-    stated_bytes,
 )
 from memcache_kv.journal.tail import Tail, is_known_synced
-
-LONG_LINE_BYTES = 1 << 20
-"""A longer beginning of a line is kept in memory only as long as the line may be of the length that it states."""
-
 
 Applied = TypeVar("Applied")
 
@@ -73,55 +69,43 @@ class PartReader:
         self._is_last = is_last
         self._journal_id = journal_id
         self._follows = follows
+        self._lines = self.whole_lines()
         self._records = 0
         self._last = b""
 
-    def blocks(self) -> Iterator[tuple[bytes, int]]:
+    def blocks(self) -> Iterator[tuple[bytearray, int]]:
         """Yield the file in blocks of complete lines, not yet checked, each with the checksum of the record before it.
 
         The caller calls `passed` with each block that it has checked, maybe some blocks later, and `check_end` after
         the last of them.
         """
         stated = 0
-        for block in self.whole_lines():
+        for block in self._lines:
             if self.start is None:
-                self._check_start(block[: block.index(b"\n")])
-            self._records += block.count(b"\n")
-            self._last = block[block.rfind(b"\n", 0, -1) + 1 : -1]
+                self._check_start(bytes(block[: block.index(b"\n")]))
+            if self._is_base:
+                self._records += block.count(b"\n")
+                self._last = bytes(block[block.rfind(b"\n", 0, -1) + 1 : -1])
             yield block, UNCHAINED if self.before == UNCHAINED else stated
             with contextlib.suppress(ValueError):  # the block is damaged, which is found before the next one is used
                 stated = last_crc(block)
 
-    def passed(self, block: bytes) -> None:
-        """Go on behind lines that were checked."""
+    def passed(self, block: bytearray) -> None:
+        """Go on behind lines that were checked. Their memory is used again once nothing refers to it."""
         self.offset += len(block)
         self.last_crc = last_crc(block)
         if self.before != UNCHAINED:
             self.before = self.last_crc
+        self._lines.give_back(block)
 
-    def whole_lines(self) -> Iterator[bytes]:
-        """Yield the file in blocks of complete lines without any check, and without an unfinished last line.
+    def whole_lines(self) -> LineBlocks:
+        """Return the file in blocks of complete lines without any check, and without an unfinished last line."""
+        return LineBlocks(self._disk, self.path, None if self._is_last else self._part.bytes)
 
-        Ends early where so much has no line feed that it can't become a record, or has a zero, which JSON escapes.
-        """
-        rest: list[bytes] = []
-        rest_bytes = 0
-        for block in self._disk.read(self.path, None if self._is_last else self._part.bytes):
-            end = block.rfind(b"\n") + 1
-            if end:
-                yield b"".join((*rest, memoryview(block)[:end]))
-                rest, rest_bytes = [], 0
-            rest.append(block[end:])
-            rest_bytes += len(block) - end
-            if rest_bytes > LONG_LINE_BYTES and (
-                b"\0" in rest[-1] or rest_bytes > stated_bytes(b"".join(rest[:2])[:LONG_LINE_BYTES])
-            ):
-                return
-
-    def damage_in(self, block: bytes) -> tuple[bytes, JournalCorrupt]:
+    def damage_in(self, block: bytearray) -> tuple[bytearray, JournalCorrupt]:
         """Return the lines of a block before the first that is not a valid record, and the error for that one."""
         at, before = 0, self.before
-        for line in block[:-1].split(b"\n"):
+        for line in bytes(block[:-1]).split(b"\n"):
             try:
                 checksum = check_line(line, before)
             except ValueError as error:
@@ -129,7 +113,7 @@ class PartReader:
             try:
                 decode_line(line)
             except ValueError as error:
-                return b"", self._refused(str(error), at)
+                return bytearray(), self._refused(str(error), at)
             before = before if before == UNCHAINED else checksum
             at += len(line) + 1
         raise AssertionError("all lines are records")
@@ -223,7 +207,7 @@ class JournalReader:
         return sum(part.bytes for part in self._manifest.parts[:-1]) + self._disk.size(self.directory / last.name)
 
     def blocks(
-        self, decode: Callable[[bytes, int], Decoded], apply: Callable[[Decoded], Applied], ahead: int = 0
+        self, decode: Callable[[bytearray, int], Decoded], apply: Callable[[Decoded], Applied], ahead: int = 0
     ) -> Iterator[Applied]:
         """Yield what `apply` returns for each block of complete lines.
 
@@ -274,9 +258,9 @@ class JournalReader:
     @staticmethod
     def _applied(
         reader: PartReader,
-        block: bytes,
+        block: bytearray,
         decoded: Callable[[], Decoded],
-        decode: Callable[[bytes, int], Decoded],
+        decode: Callable[[bytearray, int], Decoded],
         apply: Callable[[Decoded], Applied],
     ) -> Iterator[Applied]:
         try:

@@ -191,17 +191,17 @@ def stated_crc(line: bytes) -> int:
     return int(digits, 16)
 
 
-def stated_bytes(head: bytes) -> int:
+def stated_bytes(head: bytes | bytearray) -> int:
     """Return how long the line is that begins like this, with its line feed; 0 if it does not state that."""
     comma = head.find(b",", _LEN_AT, _LEN_AT + 12)
     digits = head[_LEN_AT : max(comma, 0)]
     return comma + 1 + int(digits) + 1 if head.startswith(LINE_HEAD) and digits.isdigit() else 0
 
 
-def last_crc(data: bytes) -> int:
+def last_crc(data: bytes | bytearray) -> int:
     """Return the checksum that the last of some complete lines states. Raises ValueError if it states none."""
     start = data.rfind(b"\n", 0, -1) + 1
-    return stated_crc(data[start : start + _LEN_AT])
+    return stated_crc(bytes(data[start : start + _LEN_AT]))
 
 
 class StoredEntry(msgspec.Struct, omit_defaults=True, tag_field="op", tag="set", gc=False):
@@ -407,7 +407,7 @@ _LINE = re.compile(
 """A line: either the parts of a `set` of text without escapes, or the whole line, which must be decoded as JSON."""
 
 
-def decode_lines(block: bytes, before: int) -> tuple[list[bytes], list[bytes | None]]:
+def decode_lines(block: bytes | bytearray, before: int) -> tuple[list[bytes], list[bytes | None]]:
     """Check lines, and return keys and their entries. For another record: the line without its line feed, and None.
 
     block: complete lines. before: the checksum of the record before them; UNCHAINED in a file of an older format. The
@@ -415,7 +415,7 @@ def decode_lines(block: bytes, before: int) -> tuple[list[bytes], list[bytes | N
     decoding the JSON. Every entry returned is of type bytes. Raises ValueError if a line is damaged.
     """
     if not _is_text(block):
-        lines = block[:-1].split(b"\n")
+        lines = bytes(block[:-1]).split(b"\n")
         for line in lines:
             before = _next_before(check_line(line, before), before)
         return lines, [None] * len(lines)
@@ -447,7 +447,7 @@ def _next_before(checksum: int, before: int) -> int:
     return UNCHAINED if before == UNCHAINED else checksum
 
 
-def _is_text(block: bytes) -> bool:
+def _is_text(block: bytes | bytearray) -> bool:
     """Tell whether a block is valid UTF-8, which `_LINE` takes for granted."""
     if block.isascii():
         return True

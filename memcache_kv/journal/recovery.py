@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, parse_block
+from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, Parsed, parse_block
 from memcache_kv.journal.disk import Disk
 from memcache_kv.journal.later_touches import LaterTouches
 from memcache_kv.journal.manifest import Manifest, check_version
@@ -18,7 +18,6 @@ from memcache_kv.journal.tail import Tail
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     PLAIN,
-    WITH_CAS,
     Entry,
     cas_of,
     deadline_of,
@@ -165,22 +164,35 @@ class ExpiredEntries:
     renews, and from then on no others are kept.
 
     is_needed: tells whether a later record may renew an entry; None if that can't be known, so that all are kept.
+    parts: how many tables they are in, a power of two. A table that grows takes up to three times its size meanwhile.
     """
 
-    def __init__(self, is_needed: Callable[[bytes, Entry], bool] | None, limit_bytes: int) -> None:
+    def __init__(self, is_needed: Callable[[bytes, Entry], bool] | None, limit_bytes: int, parts: int = 1) -> None:
         self._is_needed = is_needed
         self._limit_bytes = limit_bytes
         self._is_selective = False
         self.bytes = 0
         """What the entries take, by the accounting of `entry.py`."""
-        self.table: dict[bytes, Entry] = {}
+        self.tables: list[dict[bytes, Entry]] = [{} for _ in range(parts)]
+        """The entries, in the table that the key's hash gives."""
+
+    def __len__(self) -> int:
+        """Count the entries."""
+        return sum(map(len, self.tables))
+
+    def get(self, key: bytes) -> Entry | None:
+        """Return the entry of a key; None if it is not here."""
+        return self._table_of(key).get(key)
+
+    def _table_of(self, key: bytes) -> dict[bytes, Entry]:
+        return self.tables[hash(key) & len(self.tables) - 1]
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep an expired entry if it may be renewed."""
         self.remove(key)
         if self._is_selective and self._is_needed is not None and not self._is_needed(key, entry):
             return
-        self.table[key] = entry
+        self._table_of(key)[key] = entry
         self.bytes += len(key) + len(entry) + ENTRY_COST_BYTES
         if self.bytes > self._limit_bytes and self._is_needed is not None:
             self._drop_others(self._is_needed)
@@ -188,25 +200,32 @@ class ExpiredEntries:
     def _drop_others(self, is_needed: Callable[[bytes, Entry], bool]) -> None:
         """Drop what is needed no more. It is done again only when twice as much is kept."""
         self._is_selective = True
-        for key in [key for key, entry in self.table.items() if not is_needed(key, entry)]:
-            self.remove(key)
+        for table in self.tables:
+            for key in [key for key, entry in table.items() if not is_needed(key, entry)]:
+                self.remove(key)
         self._limit_bytes = max(self._limit_bytes, 2 * self.bytes)
 
     def drop_oldest(self, wanted_bytes: int) -> None:
-        """Drop entries, needed or not, until so many bytes are freed or none is left."""
+        """Drop entries, needed or not, until so many bytes are freed or none is left.
+
+        The oldest of each table go in turn.
+        """
         target = self.bytes - wanted_bytes
-        while self.bytes > target and self.table:
-            self.remove(next(iter(self.table)))
+        while self.bytes > target and len(self):
+            for table in self.tables:
+                if table:
+                    self.remove(next(iter(table)))
 
     def remove(self, key: bytes) -> None:
         """Remove a key if it is here."""
-        entry = self.table.pop(key, None)
+        entry = self._table_of(key).pop(key, None)
         if entry is not None:
             self.bytes -= len(key) + len(entry) + ENTRY_COST_BYTES
 
     def clear(self) -> None:
         """Remove all entries."""
-        self.table.clear()
+        for table in self.tables:
+            table.clear()
         self.bytes = 0
 
 
@@ -236,14 +255,14 @@ class Survey:
         if record.stepped is not None:
             self.found.stepped = record.stepped
 
-    def apply_parsed(self, decoded: Callable[[], Lines]) -> None:
+    def apply_parsed(self, parsed: Parsed) -> None:
         """Count the records of a block. Raises ValueError at the first record of an unknown form."""
-        keys, entries = decoded()
+        keys, entries = parsed.lines(0, len(parsed), 0)
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._check(key)
-            elif entry[-1] == WITH_CAS:
-                _count_cas(cas_of(entry), self.found)
+            elif cas := cas_of(entry):
+                _count_cas(cas, self.found)
         self.found.records += len(keys)
 
 
@@ -261,7 +280,9 @@ class Replay:
         self._later = later
         self._is_touched_later = needed_by_none if later is None else later.touches
         self._expired = ExpiredEntries(
-            None if later is None else self._may_be_renewed, min(EXPIRED_BYTES, store.limit_bytes // EXPIRED_PART)
+            None if later is None else self._may_be_renewed,
+            min(EXPIRED_BYTES, store.limit_bytes // EXPIRED_PART),
+            len(store.shards),
         )
 
     def _may_be_renewed(self, key: bytes, entry: Entry) -> bool:
@@ -274,7 +295,7 @@ class Replay:
         expired = self._expired
         if self._later is not None and self._later.is_known:
             self._later.advance()
-        self._restoring.hold(self._is_touched_later, expired.bytes, len(expired.table))
+        self._restoring.hold(self._is_touched_later, expired.bytes, len(expired))
         if (excess := expired.bytes - self._store.limit_bytes) > 0:
             expired.drop_oldest(excess)
 
@@ -308,13 +329,13 @@ class Replay:
         if not seconds:
             return
         self._store.flush_at = moved(self._store.flush_at, seconds)
-        expired = self._expired.table
-        were_expired = [*expired], [*expired.values()]
+        were_expired = [[*table.items()] for table in self._expired.tables]
         for table in self._store.tables:  # one at a time, as this needs memory for each
             for key, entry in zip([*table], [*table.values()], strict=True):
                 self._move(table, key, entry, seconds)
-        for key, entry in zip(*were_expired, strict=True):
-            self._move(expired, key, entry, seconds)
+        for table, items in zip(self._expired.tables, were_expired, strict=True):
+            for key, entry in items:
+                self._move(table, key, entry, seconds)
 
     def _move(self, table: dict[bytes, Entry], key: bytes, entry: Entry, seconds: int) -> None:
         """Move the deadline of an entry, if it has one and is still in this table."""
@@ -322,27 +343,38 @@ class Replay:
         if deadline and table.get(key) is entry:
             self._change(key, deadline=moved(deadline, seconds))
 
-    def apply_parsed(self, decoded: Callable[[], Lines]) -> None:
+    def apply_parsed(self, parsed: Parsed) -> None:
         """Apply the records of a block. Raises ValueError at the first record of an unknown form."""
-        keys, entries = decoded()
-        for start in range(0, len(keys), HELD_AFTER_RECORDS):
-            end = start + HELD_AFTER_RECORDS
-            self._apply_some(keys[start:end], entries[start:end])
+        for start in range(0, len(parsed), HELD_AFTER_RECORDS):
+            self._apply_some(parsed, start, min(start + HELD_AFTER_RECORDS, len(parsed)))
             self._hold()
-        self.found.records += len(keys)
+        self.found.records += len(parsed)
 
-    def _apply_some(self, keys: list[bytes], entries: list[bytes | None]) -> None:
+    def _apply_some(self, parsed: Parsed, start: int, end: int) -> None:
+        """Apply some records of a block: what is simple while nothing was left out by `parsed` itself."""
+        found, now = self.found, self._store.clock.now
+        while start < end:
+            behind = end
+            if not self._restoring.has_left_out:
+                start, behind, found.last_cas = parsed.restore(
+                    self._store.shards, self._expired.tables, start, end, now, found.last_cas
+                )
+            if start < behind:
+                self._apply_lines(parsed.lines(start, behind, now, self._restoring.has_left_out))
+            start = behind
+
+    def _apply_lines(self, lines: Lines) -> None:
         """Apply keys with their entries, and the lines of other records."""
-        expired, put, now = self._expired.table, self._restoring.put, self._store.clock.now
-        for key, entry in zip(keys, entries, strict=True):
+        expired, put, now = self._expired, self._restoring.put, self._store.clock.now
+        for key, entry in zip(*lines, strict=True):
             if entry is None:
                 self._apply(decode_line(key))
                 continue
-            kind = entry[-1]
-            if kind == WITH_CAS:
-                _count_cas(cas_of(entry), self.found)
-            is_live = kind == PLAIN or not 0 < deadline_of(entry) <= now
-            if is_live and not (expired and key in expired):
+            is_plain = entry.__class__ is bytes and entry[-1] == PLAIN
+            if not is_plain and (cas := cas_of(entry)):
+                _count_cas(cas, self.found)
+            is_live = is_plain or not 0 < deadline_of(entry) <= now
+            if is_live and not (expired.bytes and expired.get(key) is not None):
                 put(key, entry)
             else:
                 self._keep(key, entry)
@@ -398,7 +430,7 @@ class Replay:
         self, key: bytes, deadline: int | None = None, cas: int | None = None, state: int | None = None
     ) -> None:
         """Replay a new deadline, CAS id or state (None: unchanged). An evicted key is ignored."""
-        expired = self._expired.table.get(key)
+        expired = self._expired.get(key)
         entry = self._store.kept(key) or expired
         if entry is None:
             return

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple, Protocol
 
 _IN_USE = re.compile(rb"^# bytes in allocated blocks +=([ 0-9,]+)$", re.MULTILINE)
@@ -107,12 +108,22 @@ def _small_objects() -> Usage | None:
     return Usage(numbers[0], numbers[1] + numbers[2]) if len(numbers) == len(found) else None
 
 
+@cache
+def _python_library() -> ctypes.PyDLL:
+    """Return the functions of this process, called with the GIL, so that nothing is allocated meanwhile.
+
+    Loaded once: what that makes is cyclic garbage afterwards, each object of which would keep a megabyte of the
+    interpreter's allocator from being given back.
+    """
+    return ctypes.PyDLL(None)
+
+
 def malloc_stats() -> bytes | None:
     """Return what `sys._debugmallocstats` writes about small objects; None if that is not available.
 
     This calls the function behind it, as `sys` can only write to standard error.
     """
-    library = ctypes.PyDLL(None)  # keeps the GIL, so that nothing is allocated meanwhile
+    library = _python_library()
     try:
         write, open_memstream = library._PyObject_DebugMallocStats, library.open_memstream
     except AttributeError:

@@ -24,9 +24,13 @@ ACT_SECONDS = 0.5
 """The minimum time between two corrections, as a trim blocks every allocation."""
 LARGEST_TIME_PART = 1 / 50
 """The largest part of the time that corrections may take."""
-RESTORE_TIME_PART = 1 / 8
-RESTORE_TOLERATED_PART = 1 / 32
-"""The same while a journal is read: blocks of it take memory too, and items come faster than from clients."""
+RESTORE_TOLERATED_PART = 1 / 64
+"""The deviation that is tolerated while a journal is read: blocks of it take memory too."""
+RESTORE_SPARE_PART = 1 / 32
+"""The part of the limit that stays free then, once items took more than all of it."""
+RESTORE_STEP_PART = 1 / 128
+"""While a journal is read, a correction follows the last one when the items take so much more or less, as a part of the
+limit. Items come faster than from clients, so that none may wait for time to pass."""
 LARGEST_RESERVE_PART = 1 / 2
 """The largest part of the limit that may be reserved for holes."""
 
@@ -111,6 +115,8 @@ class MemoryWatch(ServerThread):
         self._others = Others(self._allocator)
         self._idle_bytes = self._others.resident_bytes
         self._act_after = 0.0
+        self._corrected = (0, 0)
+        """What the items took, and what they should have taken, after the last correction."""
         self._stop_asked = threading.Event()
 
     @property
@@ -129,8 +135,15 @@ class MemoryWatch(ServerThread):
         self.join()
 
     def check_often(self) -> None:
-        """Do the same as `check` while a journal is read."""
-        self._check(RESTORE_TOLERATED_PART, 0, RESTORE_TIME_PART)
+        """Do the same as `check` while a journal is read, which nobody waits for."""
+        limit, taken = self._store.limit_bytes, self._others.items_take()
+        if taken < limit and not self._store.reserved_bytes:
+            return
+        now, step = (taken, self._store.used_bytes), int(limit * RESTORE_STEP_PART)
+        has_changed = any(abs(one - other) > step for one, other in zip(now, self._corrected, strict=True))
+        if has_changed and self._is_off(RESTORE_TOLERATED_PART):
+            self._act(trims=now[0] > limit, goal_bytes=limit - int(limit * RESTORE_SPARE_PART))
+            self._corrected = self._others.items_take(), self._store.used_bytes
 
     def check(self) -> None:
         """Compare the memory of the items with the limit, and correct it if the deviation is not tolerated.
@@ -138,24 +151,27 @@ class MemoryWatch(ServerThread):
         The memory of others was measured at the last correction. If they have freed much since, the items seem to take
         less than they do, so that is corrected too.
         """
-        self._check(TOLERATED_PART, ACT_SECONDS, LARGEST_TIME_PART)
+        began = time.monotonic()
+        if began < self._act_after or not self._is_off(TOLERATED_PART):
+            return
+        limit = self._store.limit_bytes
+        self._act(trims=self._others.items_take() > limit, goal_bytes=limit)
+        ended = time.monotonic()
+        self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
 
-    def _check(self, tolerated_part: float, act_seconds: float, time_part: float) -> None:
+    def _is_off(self, tolerated_part: float) -> bool:
+        """Tell whether the items take too much, or too little, or what others have left seems to be theirs."""
         store = self._store
         limit, tolerated = store.limit_bytes, int(store.limit_bytes * tolerated_part)
         taken = self._others.items_take()
-        too_much = taken > limit + tolerated
-        too_little = taken < limit - tolerated and store.reserved_bytes > 0
-        others_left = taken < store.real_bytes - tolerated
-        began = time.monotonic()
-        if not (too_much or too_little or others_left) or began < self._act_after:
-            return
-        self._act(trims=too_much)
-        ended = time.monotonic()
-        self._act_after = ended + max(act_seconds, (ended - began) * (1 / time_part - 1))
+        if taken > limit + tolerated or (taken < limit - tolerated and store.reserved_bytes > 0):
+            return True
+        return taken < store.real_bytes - tolerated
 
-    def _act(self, trims: bool) -> None:
+    def _act(self, trims: bool, goal_bytes: int) -> None:
         """Trim the allocator, and reserve the part of the limit that the items' holes take.
+
+        goal_bytes: what the items are to take, if they take more than the limit.
 
         That part follows from the ratio of the items' real size to their estimated size. Adding up what is over the
         limit would overshoot, as evicted items leave the resident size only later.
@@ -169,4 +185,4 @@ class MemoryWatch(ServerThread):
             taken = min(taken, self._others.measure(store.real_bytes))
         if taken > limit or store.reserved_bytes > 0:
             cost = max(1.0, taken / max(store.used_bytes, 1))
-            store.reserve(min(int(limit * LARGEST_RESERVE_PART), limit - int(limit / cost)))
+            store.reserve(min(int(limit * LARGEST_RESERVE_PART), limit - int(goal_bytes / cost)))

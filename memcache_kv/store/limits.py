@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from memcache_kv.store.entry import SLOT_BYTES
 from memcache_kv.store.garbage import FREED_BYTES_AT_ONCE, Garbage
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.time import Time
@@ -43,6 +44,8 @@ class Limits:
         """The part of the limit that stays free because the allocator needs it for holes between items."""
         self.target_bytes = 0
         """Items are evicted while they take more than this."""
+        self.kept_apart_bytes = 0
+        """What is in memory beside the tables while a journal is read: expired entries, and a part of the order."""
         self.max_items = max_items
         self.under_pressure = False
         """Whether memory is so scarce that the eviction order is kept."""
@@ -63,6 +66,11 @@ class Limits:
     def used_bytes(self) -> int:
         """The memory that all items take, by the accounting of `entry.py`."""
         return sum(shard.used_bytes for shard in self._shards)
+
+    @property
+    def table_excess_bytes(self) -> int:
+        """What the tables take beyond the accounted slots of their items; negative if it is less."""
+        return sum(shard.table.__sizeof__() - SLOT_BYTES * len(shard.table) for shard in self._shards)
 
     @property
     def items(self) -> int:

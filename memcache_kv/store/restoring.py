@@ -112,6 +112,11 @@ class Restoring:
         self._needed: defaultdict[Shard, Needed] = defaultdict(Needed)
 
     @property
+    def has_left_out(self) -> bool:
+        """Whether an item was left out. Until then the eviction order is not kept, and nothing else is counted."""
+        return self._left_out is not None
+
+    @property
     def no_room(self) -> int:
         """The number of items that there was no room for, and that were not stored or removed since."""
         return self._left_out.count if self._left_out is not None else 0
@@ -145,9 +150,15 @@ class Restoring:
     def hold(self, is_needed: IsNeeded = needed_by_none, other_bytes: int = 0, other_items: int = 0) -> None:
         """Leave items out if the limits are exceeded by more than a slack.
 
-        other_bytes, other_items: what is kept elsewhere and counts too.
+        other_bytes, other_items: what is kept elsewhere and counts too. Once items were left out, tables and eviction
+        orders that take more than the accounting assumes count as well: they double, all at about the same time.
         """
         room, most = self._limits.room_bytes, self._limits.max_items
+        if self.has_left_out:
+            other_bytes += max(0, sum(shard.order.excess_bytes(len(shard.table)) for shard in self._shards))
+        self._limits.kept_apart_bytes = other_bytes
+        if self.has_left_out:
+            other_bytes += max(0, self._limits.table_excess_bytes)
         if self._limits.used_bytes + other_bytes > room + room // SLACK_PART:
             self._free_bytes(room - other_bytes, is_needed)
         if most and self._limits.items + other_items > most + most // SLACK_PART:
@@ -155,6 +166,7 @@ class Restoring:
 
     def finish(self) -> None:
         """Apply the limits to what was restored, and let the store keep them from now on."""
+        self._limits.kept_apart_bytes = 0
         if self._limits.used_bytes > self._limits.room_bytes:
             self._free_bytes(self._limits.target_bytes, needed_by_none)
         if self._limits.max_items:
@@ -206,4 +218,5 @@ class Restoring:
             needed.count(shard)
             self._left_out.add(key)
             count += 1
+        shard.fit_table()
         return count

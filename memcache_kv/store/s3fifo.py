@@ -20,6 +20,8 @@ MARKS_PER_ITEM: Final = 4
 GHOSTS_PER_MARK: Final = 1 / 8
 """There are half to one times as many ghosts as items. More would remember keys that come back too rarely to deserve a
 place in main."""
+ACCOUNTED_BYTES: Final = 5
+"""What ENTRY_COST_BYTES has of an item's mark and ghost."""
 MIN_MARKS: Final = 1 << 12
 PLACE_SHIFT: Final = 6
 """The lowest bits of the hash chose one of at most 64 shards, and are the same for all keys of a shard."""
@@ -86,6 +88,11 @@ class S3Fifo:
             self.marks = max(self.marks * 2, bytearray(MIN_MARKS), key=len)
             ghosts = int(len(self.marks) * GHOSTS_PER_MARK)
             self.ghosts = self.ghosts * 2 if len(self.ghosts) * 2 == ghosts else array("H", bytes(2 * ghosts))
+
+    def excess_bytes(self, count: int) -> int:
+        """Return what the marks and ghosts take beyond their least size and the accounted bytes of `count` items."""
+        grown = max(0, len(self.marks) - MIN_MARKS)
+        return grown + int(2 * GHOSTS_PER_MARK * grown) - ACCOUNTED_BYTES * count
 
     def mark(self, key: bytes) -> None:
         """Record that a key was read."""

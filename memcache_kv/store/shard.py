@@ -13,6 +13,10 @@ from memcache_kv.store.garbage import cleared, emptied
 from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 
+SPARSE_SLOT_BYTES = 250
+"""A table that takes more per item is rebuilt where that is worth the time. One that grows takes half as much."""
+MIN_SLOTS = 64
+
 Evicted = Callable[[bytes, Entry, bool], None]
 """Called with a key and its entry that were evicted, and whether the entry was read as far as that is known, while the
 shard's lock is held: it must return at once."""
@@ -197,6 +201,14 @@ class Shard:
     def leave_out(self, key: bytes) -> None:
         """Remove a key that `next_to_leave_out` returned. It does not count as evicted."""
         self._take_locked(key)
+
+    def fit_table(self) -> None:
+        """Give back the memory of a table that has far more room than items. The dict itself stays the same one."""
+        table = self.table
+        if table.__sizeof__() > SPARSE_SLOT_BYTES * (len(table) + MIN_SLOTS):
+            items = [*table.items()]
+            table.clear()
+            table.update(items)
 
     def order_evictions(self, is_under_pressure: bool) -> bool:
         """Start or stop keeping an eviction order. Takes the lock. Returns True if that was a change."""

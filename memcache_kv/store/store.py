@@ -14,7 +14,6 @@ from memcache_kv.store.entry import (
     JOURNALED,
     PLAIN,
     PLAIN_LIMIT_BYTES,
-    SLOT_BYTES,
     STALE,
     TRACKED,
     WON,
@@ -556,9 +555,10 @@ class Store:
     def real_bytes(self) -> int:
         """The memory that items and tables take, with the tables' true size in place of the accounted slots.
 
-        What a flush removed counts until it is freed.
+        What a flush removed counts until it is freed, and so does what a replay keeps outside the tables.
         """
-        return self.used_bytes + self._garbage.bytes + self.table_bytes - len(self) * SLOT_BYTES
+        limits = self._limits
+        return limits.used_bytes + self._garbage.bytes + limits.table_excess_bytes + limits.kept_apart_bytes
 
     def __len__(self) -> int:
         """Count the items, including expired ones that are not removed yet."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -328,6 +329,10 @@ class SimulatedDisk:
         for start in range(0, len(content), BLOCK_BYTES):
             yield content[start : start + BLOCK_BYTES]
 
+    def open(self, path: Path) -> SlowFile:
+        """Open a file, to be read a little at a time."""
+        return SlowFile(self.inode(path).content)
+
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read a part of a file."""
         return self.inode(path).content[offset : offset + length]
@@ -396,6 +401,14 @@ def _with_pending(directory: Directory, names: dict[str, Inode], copies: dict[in
     durable = {name: copied(inode) for name, inode in directory.durable.items()}
     pending = [Renaming(copied(change.inode), change.old, change.new) for change in directory.pending]
     return Directory(names, durable, pending)
+
+
+class SlowFile(io.BytesIO):
+    """An open file that gives a little at a time."""
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        """Fill the beginning of the buffer."""
+        return super().readinto(buffer[:BLOCK_BYTES])
 
 
 class SimulatedFile:

@@ -13,7 +13,7 @@ from memcache_kv.cli import main
 from memcache_kv.errors import JournalCorrupt
 from memcache_kv.journal import Fsync, JournalDirectory, Recovered, recover
 from memcache_kv.journal.codec import rechained
-from memcache_kv.journal.disk import SystemDisk
+from memcache_kv.journal.disk import Readable, SystemDisk
 from memcache_kv.journal.manifest import Part, increment_name
 from memcache_kv.journal.record import Record, last_crc, line_of, parse_line
 from memcache_kv.journal.tools.verify import verify
@@ -340,11 +340,30 @@ class CountingDisk(SystemDisk):
             self.read_bytes += len(block)
             yield block
 
+    def open(self, path: Path) -> "CountingFile":
+        """Open a file, and count what is read from it."""
+        return CountingFile(self, super().open(path))
+
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read, and count."""
         block = super().read_range(path, offset, length)
         self.read_bytes += len(block)
         return block
+
+
+class CountingFile:
+    """An open file of a CountingDisk."""
+
+    def __init__(self, disk: CountingDisk, file: Readable) -> None:
+        self._disk = disk
+        self._file = file
+        self.close = file.close
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Read, and count."""
+        count = self._file.readinto(buffer) or 0
+        self._disk.read_bytes += count
+        return count
 
 
 def append_a_hole(path: Path, hole_bytes: int) -> None:

@@ -53,3 +53,17 @@ def test_an_interpreter_that_leaves_all_to_malloc_has_nothing(monkeypatch: pytes
     found = SystemAllocator().usage()
     assert found is not None
     assert found.in_use > 0
+
+
+def test_asking_leaves_no_garbage() -> None:
+    """Each object of it would keep a megabyte of the interpreter's memory until the collector's next run."""
+    allocator_of_this = SystemAllocator()
+    allocator_of_this.usage()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            allocator_of_this.usage()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

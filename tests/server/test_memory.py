@@ -200,3 +200,29 @@ def test_the_thread_ends_when_asked() -> None:
 
 def test_the_memory_of_this_process_is_known() -> None:
     assert SystemAllocator().resident() > MIB
+
+
+# While a journal is read
+
+
+def test_while_a_journal_is_read_a_correction_waits_for_growth_and_not_for_time(
+    known: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "ACT_SECONDS", 1000.0)
+    monkeypatch.setattr(memory, "LARGEST_TIME_PART", 0.001)
+    watch = watch_over(known)
+    known.holes = LIMIT // 4
+    watch.check_often()
+    watch.check_often()
+    assert known.trims == 2, "a correction trims twice where holes are left"
+    known.holes += LIMIT // 64
+    watch.check_often()
+    assert known.trims == 4
+
+
+def test_while_a_journal_is_read_items_make_room_for_a_little_more_than_the_holes_take(known: Process) -> None:
+    watch = watch_over(known)
+    known.holes = LIMIT // 4
+    watch.check_often()
+    cost = (known.store.real_bytes + known.holes) / known.store.used_bytes
+    assert known.store.reserved_bytes == pytest.approx(LIMIT - LIMIT * 31 / 32 / cost, rel=0.01)

@@ -79,6 +79,36 @@ def test_a_table_does_not_grow_by_what_is_left_out() -> None:
     assert max(sizes) < 1_000_000
 
 
+def test_a_table_gives_back_what_many_small_items_took() -> None:
+    store = Store(FakeClock(), limit_bytes=2 * MIB, shards=1)
+    restoring = store.restoring()
+    table = store.tables[0]
+    for number in range(11_000):
+        restoring.put(key_of(number), wire_bytes(0, b"x"))
+    large = sys.getsizeof(table)
+    for number in range(11_000, 11_400):
+        restoring.put(key_of(number), wire_bytes(0, b"x" * 5000))
+        restoring.hold()
+    assert store.tables[0] is table
+    assert sys.getsizeof(table) < large / 4
+    assert [*table] == sorted(table), "the order stays"
+    check_accounting(store)
+
+
+def test_a_large_eviction_order_counts_once_items_were_left_out() -> None:
+    store = Store(FakeClock(), limit_bytes=8 * MIB, shards=1)
+    restoring = store.restoring()
+    for number in range(60_000):
+        restoring.put(key_of(number), wire_bytes(0, b"x"))
+        restoring.hold()
+    order = store.shards[0].order
+    excess = len(order.marks) + 2 * len(order.ghosts) - 5 * len(store)
+    assert excess > MIB // 8
+    assert store.used_bytes + excess < 8.3 * MIB
+    restoring.finish()
+    assert store.used_bytes <= 8 * MIB
+
+
 def test_what_fits_stays_and_evictions_begin_with_what_came_first() -> None:
     store = Store(FakeClock(), limit_bytes=MIB, shards=1)
     restoring = store.restoring()

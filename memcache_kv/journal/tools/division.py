@@ -90,9 +90,10 @@ class DividedJournal:
 
     # Dividing
 
-    def _divide(self, block: bytes, before: int) -> None:
+    def _divide(self, block: bytearray, before: int) -> None:
         """Check a block of lines and divide it. Raises ValueError at the first invalid record."""
-        keys, entries = parse_block(block, before)()
+        parsed = parse_block(block, before)
+        keys, entries = parsed.lines(0, len(parsed), 0)
         queues = [share.queue for share in self._shares]
         count = len(queues)
         for key, entry in zip(keys, entries, strict=True):

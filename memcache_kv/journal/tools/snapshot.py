@@ -12,7 +12,7 @@ from typing import Self
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal.directory import is_manifest_lost
-from memcache_kv.journal.disk import BLOCK_BYTES, SystemDisk, data_in
+from memcache_kv.journal.disk import BLOCK_BYTES, Readable, SystemDisk, data_in
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.reading import JournalReader
 from memcache_kv.journal.record import UNCHAINED, Record, check_line, decode_line
@@ -21,6 +21,25 @@ from memcache_kv.journal.recovery import Progress
 ATTEMPTS = 50
 RETRY_SECONDS = 0.02
 """A server swaps its files rarely, so that the second attempt nearly always succeeds."""
+
+
+class PartOfFile:
+    """The beginning of a file, read without moving its descriptor's position."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._offset = 0
+        self._size = size
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer with the next bytes, or its beginning. Returns how many there are."""
+        with buffer[: min(BLOCK_BYTES, self._size - self._offset)] as part:
+            count = os.preadv(self._fd, [part], self._offset) if part else 0
+        self._offset += count
+        return count
+
+    def close(self) -> None:
+        """Leave the descriptor open, which belongs to the snapshot."""
 
 
 class Snapshot(SystemDisk):
@@ -67,6 +86,10 @@ class Snapshot(SystemDisk):
         while offset < end and (block := os.pread(fd, min(BLOCK_BYTES, end - offset), offset)):
             yield block
             offset += len(block)
+
+    def open(self, path: Path) -> Readable:
+        """Open a file for reading up to its length at the time of the snapshot."""
+        return PartOfFile(*self._open[path])
 
     def read_range(self, path: Path, offset: int, length: int) -> bytes:
         """Read a part of a file. Returns fewer bytes if the file ends first."""
@@ -153,7 +176,7 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
     raise JournalError(f"the files of the journal in {directory} keep changing; try again")
 
 
-def read_blocks(snapshot: Snapshot, apply: Callable[[bytes, int], object]) -> Iterator[int]:
+def read_blocks(snapshot: Snapshot, apply: Callable[[bytearray, int], object]) -> Iterator[int]:
     """Read all files in the order of a start, and yield after each block how many bytes were read.
 
     apply: called with each block and the checksum before it, and raises ValueError at the first invalid record. A tail
@@ -190,10 +213,10 @@ def _reader_of(snapshot: Snapshot, manifest: Manifest) -> JournalReader:
     return JournalReader(snapshot.directory, snapshot, manifest)
 
 
-def _records_of(block: bytes, before: int) -> list[Record]:
+def _records_of(block: bytearray, before: int) -> list[Record]:
     """Check and decode complete lines. Raises ValueError."""
     records = []
-    for line in block[:-1].split(b"\n"):
+    for line in bytes(block[:-1]).split(b"\n"):
         checksum = check_line(line, before)
         before = before if before == UNCHAINED else checksum
         records.append(decode_line(line))

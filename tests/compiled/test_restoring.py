@@ -1,0 +1,114 @@
+"""The compiled decoder leaves in a store what the Python code leaves there, whatever a journal has."""
+
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memcache_kv.journal.codec import Parsed, ParsedLines
+from memcache_kv.journal.record import Record, entry_line, line_of, mark_record, put_key, rechained_lines
+from memcache_kv.journal.recovery import Replay, Survey
+from memcache_kv.store import Store
+from memcache_kv.store.entry import Entry, Item, make_entry, pack
+from tests.fake_clock import FakeClock
+from tests.store.test_model import check_accounting
+
+journal_decoder = pytest.importorskip("memcache_kv.compiled.journal_decoder", exc_type=ImportError)
+
+NOW = 1_700_000_000
+KEYS = st.sampled_from([b"a", b"b", b"key-%d" % 7, "ä".encode(), b"with space", b"\xff\x00", b'"quoted"', b"x" * 250])
+VALUES = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=20).map(str.encode),
+    st.sampled_from([b"x" * size for size in (479, 480, 481, 4080, 4090, 5000)]),
+    st.sampled_from([b'"' * 3000, b"\xff" * 5000]),
+)
+DEADLINES = st.sampled_from([0, 0, 1, NOW - 1, NOW, NOW + 1, (1 << 32) - 1, 1 << 32])
+CAS_IDS = st.sampled_from([0, 0, 0, 1, 2, 9, (1 << 32) + 5, (1 << 63) + 1])
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A line of any record that changes a store."""
+    key, deadline, cas = draw(KEYS), draw(DEADLINES), draw(CAS_IDS)
+    kind = draw(st.integers(0, 12))
+    if kind < 6:
+        wire_bytes = pack(draw(st.sampled_from([0, 7, (1 << 32) - 1])), draw(VALUES))
+        return entry_line(key, make_entry(key, wire_bytes, deadline, cas, 0, 2 if kind == 5 else 0))
+    if kind < 8:
+        return line_of(put_key(Record("delete"), key))
+    others = (
+        put_key(Record("touch", exp=deadline), key),
+        put_key(Record("cas", cas=cas), key),
+        put_key(mark_record(deadline, cas, 2), key),
+        Record("flush"),
+        Record("time", at=NOW - 5, stepped=draw(st.integers(-3, 3))),
+    )
+    return line_of(others[kind - 8])
+
+
+def shown(entry: Entry) -> object:
+    if isinstance(entry, Item):
+        return entry.wire_bytes, entry.deadline, entry.cas, entry.accessed, entry.state
+    return entry
+
+
+def replayed(blocks: list[Parsed], max_items: int, shards: int) -> object:
+    """What blocks leave in a store, with the order of its keys, and what is known about them."""
+    store = Store(FakeClock(NOW), max_items=max_items, shards=shards)
+    replay = Replay(store)
+    for block in blocks:
+        replay.apply_parsed(block)
+    before = [(shard.used_bytes, shard.expiring) for shard in store.shards]
+    replay.finish()
+    check_accounting(store)
+    tables = [[(key, shown(entry)) for key, entry in table.items()] for table in store.tables]
+    return before, tables, asdict(replay.found), store.flush_at
+
+
+def surveyed(blocks: list[Parsed]) -> object:
+    survey = Survey(NOW)
+    for block in blocks:
+        survey.apply_parsed(block)
+    survey.finish()
+    return asdict(survey.found)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(st.lists(lines(), min_size=1, max_size=12), min_size=1, max_size=5),
+    st.sampled_from([0, 0, 2]),
+    st.sampled_from([1, 4]),
+)
+def test_both_leave_the_same(blocks: list[list[bytes]], max_items: int, shards: int) -> None:
+    found: list[list[Parsed]] = [[], []]
+    before = 0
+    for block in blocks:
+        chained, last = rechained_lines(b"".join(block), before)
+        found[0].append(ParsedLines(chained, before))
+        found[1].append(journal_decoder.parse_block(chained, before))
+        before = last
+    assert replayed(found[1], max_items, shards) == replayed(found[0], max_items, shards)
+    assert surveyed(found[1]) == surveyed(found[0])
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_bytes_in_memory_of_their_own_are_the_same(is_apart: bool) -> None:
+    entries = [(b"%d" % size, make_entry(b"k", pack(0, b"v" * size), 0)) for size in range(0, 6000, 7)]
+    block = b"".join(entry_line(key, entry) for key, entry in entries)
+    chained, _ = rechained_lines(block, 0)
+    parsed = journal_decoder.parse_block(chained, 0)
+    keys, made = parsed.lines(0, len(parsed), 0, is_apart)
+    assert [*zip(keys, map(shown, made), strict=True)] == [(key, shown(entry)) for key, entry in entries]
+
+
+def test_simple_records_are_restored_without_python() -> None:
+    store = Store(FakeClock(NOW), shards=2)
+    queue = [entry_line(b"%d" % number, pack(0, b"x" * number)) for number in range(5000)]
+    queue += [line_of(put_key(Record("delete"), b"7"))]
+    chained, _ = rechained_lines(b"".join(queue), 0)
+    parsed = journal_decoder.parse_block(chained, 0)
+    assert parsed.restore(store.shards, [{}, {}], 0, len(queue), NOW, 3) == (len(queue), len(queue), 3)
+    assert len(store) == 4999
+    check_accounting(store)
