@@ -138,6 +138,7 @@ def test_the_tools_need_no_more_memory_for_a_very_long_journal(
     tmp_path: Path, value_bytes: int, check: Callable[[Path], None]
 ) -> None:
     check(long_journal(tmp_path / "journal", VERY_LONG_MIB * MIB, value_bytes))
+    shutil.rmtree(tmp_path)  # pytest would keep it until all of them have ended
 
 
 def write_anything(random: Random, journal: Journal, rounds: int) -> None:
