@@ -7,6 +7,7 @@ what is written in FILE. While SWITCH holds `write`, writes and fsyncs fail; whi
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -24,6 +25,7 @@ from tests.faults.mounts import attached, mounted, run
 from tests.integration.wire import poll_until
 
 DEVICE_BYTES = 32 << 20
+ENDED_SECONDS = 10
 FAILING_FILE = b"device"
 ROOT_NODE, FILE_NODE = 1, 2
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, STATFS, RELEASE = 1, 2, 3, 4, 14, 15, 16, 17, 18
@@ -156,7 +158,11 @@ def failing_device(path: Path) -> Iterator[FailingDevice]:
     finally:
         switch.write_text("")
         subprocess.run(["umount", "--lazy", str(below)], check=False, capture_output=True)
-        program.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(ENDED_SECONDS)
+        program.kill()  # where something still uses it: the kernel then fails what is asked of it
+        program.wait()
+        subprocess.run(["umount", "--lazy", str(below)], check=False, capture_output=True)
         if program.stderr is not None:
             program.stderr.close()
 
