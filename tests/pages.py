@@ -173,7 +173,7 @@ class Page:
                 self._start(text.strip())
             case "python":
                 self._printed = self._python(text)
-            case "sh untested" | "python untested" | "haproxy" | "nginx" | "yaml" | "lua" | "json" | "toml":
+            case "sh untested" | "python untested" | "haproxy" | "nginx" | "yaml" | "lua" | "json" | "toml" | "text":
                 return 0
             case _:
                 raise PageFault(f"no such kind of block: {info}")

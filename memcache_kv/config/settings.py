@@ -376,8 +376,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("http-host", "name by which HTTP clients may call the server; IP addresses, localhost, names without a dot "
            "and the host of --http-listen need not be named, * allows any; separate several by commas or repeat the "
            "flag", metavar="NAME", many=True),
-    Option("http-origin", "origin, such as https://app.example, whose pages in a browser may use HTTP (default: none "
-           "but the server's own); separate several by commas or repeat the flag", metavar="ORIGIN", many=True),
+    Option("http-origin", "origin, such as https://app.example, whose pages in a browser may use HTTP, besides the "
+           "server's own; separate several by commas or repeat the flag", metavar="ORIGIN", many=True),
     Option("operation-log", "append the operations of HTTP clients to this file, with keys and values; it is opened "
            "again when it has been moved, and at SIGHUP", metavar="FILE", convert=_path),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),

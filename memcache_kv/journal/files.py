@@ -30,6 +30,7 @@ from memcache_kv.journal.manifest import (
     replace_manifest,
 )
 from memcache_kv.journal.record import CHAINED_VERSION, FORMAT_VERSION, check_line, parse_line, stated_crc
+from memcache_kv.journal.serials import start_of
 
 
 class StartLine(Protocol):
@@ -165,7 +166,8 @@ class JournalFiles:
         self.end = End(before, self._chain_at(self.name, before))
         self.file = self.disk.append_to(path)
         try:
-            self.append(*rechained(first_line(serial=self.serial_on_disk), self.end.chain))
+            follows = "" if before else self._end_before()
+            self.append(*rechained(first_line(0, follows, serial=self.serial_on_disk), self.end.chain))
             self.sync()
             self.check_lock()
             self._write_manifest()
@@ -182,6 +184,16 @@ class JournalFiles:
         except OSError:
             self.file.close()
             raise
+
+    def _end_before(self) -> str:
+        """Return what the first record of the last increment must state about the end of the file before.
+
+        A crash may have left nothing of the one that stated it. A base states the same as the increment beside it.
+        """
+        closed = [part for part in self.closed if part.bytes]
+        if closed:
+            return self._end_of(closed[-1])
+        return start_of(self.directory / self.base.name, self.disk).follows if self.base is not None else ""
 
     def _chain_at(self, name: str, size: int) -> int:
         """Return the checksum of a file's last record before this offset; 0 if there is none."""

@@ -257,7 +257,10 @@ class Survey:
 
     def apply_parsed(self, parsed: Parsed) -> None:
         """Count the records of a block. Raises ValueError at the first record of an unknown form."""
-        keys, entries = parsed.lines(0, len(parsed), 0)
+        self.count(*parsed.lines(0, len(parsed), 0))
+
+    def count(self, keys: list[bytes], entries: list[Entry | None]) -> None:
+        """Count records, given as `decode_lines` returns them. Raises ValueError as `apply_parsed` does."""
         for key, entry in zip(keys, entries, strict=True):
             if entry is None:
                 self._check(key)

@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,16 +197,8 @@ class Server:
             from memcache_kv.observe.operation_log import OperationLog
 
             self._operation_log = OperationLog
-        self._dialects: list[tuple[Dialect, tuple[str, ...]]] = []
+        self._dialects: list[tuple[Dialect, tuple[str, ...]]] = [*_dialects(settings)]
         """The protocols with listeners of their own, and the addresses of these."""
-        if settings.line_listen:
-            from memcache_kv.protocol.line.framing import LINE
-
-            self._dialects.append((LINE, settings.line_listen))
-        if settings.simple_listen:
-            from memcache_kv.protocol.text.simple import SIMPLE
-
-            self._dialects.append((SIMPLE, settings.simple_listen))
         self._cluster: Cluster | None = None
         self._cluster_file: ClusterFile | None = None
         if settings.cluster_node or settings.cluster_file is not None:
@@ -216,8 +208,6 @@ class Server:
             from memcache_kv.server.preload import Preload
 
             self._preload = Preload(settings, self.store, self.log, self.stopping.wait_for_input, self._check_loading)
-        if settings.http_listen:
-            self._dialects.append((_http_dialect(settings), settings.http_listen))
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -608,6 +598,20 @@ class Server:
             listener.server_close()
             if isinstance(listener, UnixMemcacheServer):
                 listener.remove_file()
+
+
+def _dialects(settings: Settings) -> Iterator[tuple[Dialect, tuple[str, ...]]]:
+    """Yield the protocols with listeners of their own, and the addresses of these. Raises ConfigError."""
+    if settings.line_listen:
+        from memcache_kv.protocol.line.framing import LINE
+
+        yield LINE, settings.line_listen
+    if settings.simple_listen:
+        from memcache_kv.protocol.text.simple import SIMPLE
+
+        yield SIMPLE, settings.simple_listen
+    if settings.http_listen:
+        yield _http_dialect(settings), settings.http_listen
 
 
 def _http_dialect(settings: Settings) -> Dialect:

@@ -24,6 +24,8 @@ STORED = b"STORED\r\n"
 LOAD_SECONDS = (0.02, 0.3)
 LONGEST_JOURNAL_BYTES = 100_000_000
 BUSY_BYTES = 4 << 20
+CLOSED_SECONDS = 1.0
+"""So long after a connection was closed, what the server has to say about it is in its log."""
 SLOW_SYNCS = """
 import sys, time
 from memcache_kv import cli
@@ -111,6 +113,11 @@ class Client:
         self.acknowledged += count
         return bool(data)
 
+    @property
+    def rest(self) -> bytes:
+        """What was read and is no whole reply."""
+        return self._replies
+
     def drain(self) -> None:
         """Read the replies that arrived before the server was killed."""
         self.socket.settimeout(DEADLINE)
@@ -151,6 +158,7 @@ class Kills:
         self.load = load
         self.acknowledged = 0
         self.lost = 0
+        self._is_running = False
         self._rng = random.Random(seed)
         self._clients = [Client(b"client-%d" % number, load) for number in range(load.clients)]
         self.server = self._start()
@@ -160,7 +168,9 @@ class Kills:
     def _start(self) -> RunningServer:
         flags = ("--journal", str(self.directory / "journal"), "--fsync", self.fsync, "-I", "16m")
         program = (sys.executable, "-c", SLOW_SYNCS) if self.load.has_slow_syncs else None
-        return RunningServer(OURS, flags, program=program)
+        server = RunningServer(OURS, flags, program=program)
+        self._is_running = True
+        return server
 
     def _fill(self) -> None:
         with Wire(self.server) as wire:
@@ -176,8 +186,7 @@ class Kills:
         self.server.process.kill()
         for client in self._clients:
             client.drain()
-        self.server.kill()
-        self.server.close()
+        self._end()
         self.acknowledged += sum(client.acknowledged for client in self._clients) - before
         self.server = self._start()
         self._check()
@@ -194,9 +203,19 @@ class Kills:
         while time.monotonic() < end or before == sum(client.acknowledged for client in self._clients):
             for fd, events in poll.poll(10):
                 if events & select.POLLIN and not by_fd[fd].read():
-                    raise AssertionError(f"the server closed a connection\n{self.server.log()}")
+                    raise AssertionError(self._why_closed(by_fd[fd]))
                 by_fd[fd].write()
             next(rewrites, None)
+
+    def _why_closed(self, client: Client) -> str:
+        """Say what is known about a connection that the server has closed while it ran."""
+        time.sleep(CLOSED_SECONDS)
+        status, disk = self.server.process.poll(), shutil.disk_usage(self.directory)
+        return (
+            f"the server closed the connection of {client.name!r} after {client.acknowledged} of {client.sent} "
+            f"replies, with {client.rest!r} behind them; exit status {status}, {disk.free >> 20} MiB of disk free\n"
+            f"{self.server.log()}"
+        )
 
     def _rewrites(self) -> Iterator[None]:
         """Ask for rewrites, one after the other, at each step."""
@@ -220,8 +239,7 @@ class Kills:
         journal = self.directory / "journal"
         if sum(file.stat().st_size for file in journal.iterdir()) < LONGEST_JOURNAL_BYTES:
             return
-        self.server.kill()
-        self.server.close()
+        self._end()
         shutil.rmtree(journal)
         self.server = self._start()
         for client in self._clients:
@@ -229,6 +247,12 @@ class Kills:
         if self.load.rewrites:
             self._fill()
 
-    def close(self) -> None:
-        """End the server."""
+    def _end(self) -> None:
+        self._is_running = False
+        self.server.kill()
         self.server.close()
+
+    def close(self) -> None:
+        """End the server, unless it could not be started again."""
+        if self._is_running:
+            self.server.close()

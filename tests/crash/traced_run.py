@@ -180,7 +180,9 @@ class TracedRun:
         found: dict[Client, list[int]] = {}
         for client in self._clients:
             turns = {key: iter(numbers) for key, numbers in of_key.items()}
-            found[client] = [next(turns[key]) for key, _ in client.requests]
+            numbers_found = [next(turns.get(key, iter(())), -1) for key, _ in client.requests]
+            assert -1 not in numbers_found, f"{client.requests[numbers_found.index(-1)]!r:.100} was not written at all"
+            found[client] = numbers_found
             for number, request in zip(found[client], client.requests, strict=True):
                 there = self.records[number].request
                 assert there == request, f"record {number} is {there!r:.100}, and {request!r:.100} was sent"

@@ -12,8 +12,8 @@ import pytest
 CHUNK_BYTES = 1 << 16
 
 
-def run(*command: str) -> None:
-    """Run a command of the system; skip the test where that is not allowed here."""
+def run(*command: str) -> str:
+    """Run a command of the system, and return what it prints; skip the test where that is not allowed here."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     if shutil.which(command[0]) is None:
@@ -21,6 +21,7 @@ def run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     if done.returncode:
         pytest.skip(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 @contextmanager
@@ -33,6 +34,16 @@ def mounted(path: Path, *arguments: str) -> Iterator[Path]:
     finally:
         if subprocess.run(["umount", str(path)], capture_output=True).returncode:
             subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def attached(file: Path) -> Iterator[str]:
+    """A loop device on a file."""
+    device = run("losetup", "--find", "--show", str(file))
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pytest
 
 from memcache_kv.errors import JournalError
 from memcache_kv.journal import JournalDirectory, Recovered, recover
-from memcache_kv.journal.tools.export import new_store
 from tests.faults.scene import MANIFEST, THREE_FILES, Scene, refused_start
+from tests.journal.tools.journals import new_store
 
 pytestmark = pytest.mark.long
 

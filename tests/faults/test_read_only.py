@@ -82,8 +82,8 @@ def test_a_device_that_fails_at_an_fsync_is_refused_and_what_it_may_have_lost_is
 ) -> None:
     """A loop device on a file that finds no room: writes succeed, the fsync fails once, and then says that all is well.
 
-    (dm-flakey and dm-error would do the same with EIO; many kernels have no device mapper.) No restart ends it: one
-    time in some twenty this device loses a page of an fsync that succeeded, and a start then rightly refuses it.
+    `test_failing_device.py` does the same with EIO. No restart ends it: one time in some twenty this device loses a
+    page of an fsync that succeeded, and a start then rightly refuses it.
     """
     with small_disk(tmp_path / "below", "12m") as below:
         with image(tmp_path / "disk", below / "image", "errors=continue") as disk:

@@ -14,7 +14,7 @@ from random import Random
 from unittest.mock import patch
 
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLost, WritesRejected
-from memcache_kv.journal import Fsync, Journal, compaction
+from memcache_kv.journal import Fsync, Journal, codec, compaction, recovery
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.store import Entry, Mode, Store
 from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, wire_bytes_of
@@ -38,6 +38,8 @@ from tests.journal.simulated_disk import Fault, Loss, SimulatedDisk
 KEYS = (b"a", b"b", b"c", "käse".encode(), b"\xff\xfe key")
 STARTED = 1_700_000_000
 SLICE_SECONDS = 0.02
+RUNS_PER_THREADED = 10
+"""One run of so many decodes ahead in a second thread. To start it takes most of the time that a short journal does."""
 PROMISE_SECONDS = 1.0
 """everysec: what is older than this is on disk."""
 LOSSES = (Loss.ORDERED, Loss.ANY_NAMES, Loss.ANY_NAMES, Loss.KILLED, Loss.PAGES, Loss.PAGES)
@@ -492,5 +494,7 @@ def play_runs(seed: int, points: int, rig: Rig | None = None) -> Totals:
     totals = Totals()
     with patch.object(compaction, "ITEMS_AT_ONCE", 1):
         while totals.points < points:
-            CrashRun(seed + totals.runs, rig or Rig(), totals).play()
+            run_seed = seed + totals.runs
+            with patch.object(recovery, "BLOCKS_AHEAD", 0 if run_seed % RUNS_PER_THREADED else codec.BLOCKS_AHEAD):
+                CrashRun(run_seed, rig or Rig(), totals).play()
     return totals

@@ -10,7 +10,7 @@ from memcache_kv.errors import JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
-from memcache_kv.journal.tools import division, export, load, restore
+from memcache_kv.journal.tools import division, load, restore
 from memcache_kv.journal.tools.snapshot import take_snapshot
 from memcache_kv.store import Mode, Store
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, STALE, Item, deadline_of, make_entry, pack
@@ -366,7 +366,7 @@ def test_a_journal_that_never_met_a_step_says_nothing_of_it(server: Server) -> N
 
 def set_tools_clock(monkeypatch: pytest.MonkeyPatch, wall: int) -> None:
     """Let the tools have this time."""
-    for module in (division, export, load):
+    for module in (division, load, restore):
         monkeypatch.setattr(module, "Clock", lambda: FakeClock(wall))
     monkeypatch.setattr(
         "memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time=lambda: wall, time_ns=lambda: wall)
@@ -409,7 +409,7 @@ def test_what_is_restored_has_the_time_that_was_left_to_it(
     server.stop()
     set_tools_clock(monkeypatch, server.wall)
     with closing(JournalDirectory(server.path)) as directory, take_snapshot(server.path) as snapshot:
-        restore.rewind(snapshot, restore.preview(snapshot, STARTED), directory)
+        restore.Rewinding(snapshot, STARTED).carry_out(directory)
     assert Server(server.path, server.wall).left() == {b"a": HOUR - 6}
 
 
@@ -419,7 +419,7 @@ def restored(server: Server, until: int, monkeypatch: pytest.MonkeyPatch, now: i
         server.stop()
     set_tools_clock(monkeypatch, server.wall if now is None else now)
     with closing(JournalDirectory(server.path)) as directory, take_snapshot(server.path) as snapshot:
-        restore.rewind(snapshot, restore.preview(snapshot, until), directory)
+        restore.Rewinding(snapshot, until).carry_out(directory)
     return " ".join(sorted(key.decode() for key in Server(server.path, server.wall).left()))
 
 
@@ -479,7 +479,7 @@ def test_of_two_moments_that_the_clock_showed_the_last_one_counts(
     each_minute(server, b"d", b"e")
     server.stop()
     with take_snapshot(server.path) as snapshot:
-        moment = restore.preview(snapshot, STARTED + 125).moment
+        moment = restore.Rewinding(snapshot, STARTED + 125).rewound.moment
     assert moment.passes == 2
     assert restored(server, STARTED + 125, monkeypatch) == "a b c d"
 

@@ -53,6 +53,12 @@ def test_a_crash_after_any_operation_loses_nothing_that_was_promised(
     assert min(totals.by[name] for name in ("during a compaction", "during a fault", "while changes are refused")) > 50
 
 
+@pytest.mark.parametrize("found", [15010067])
+def test_a_run_that_once_found_a_violation_finds_none(found: int) -> None:
+    """15010067: a start record in an increment of which a crash had left nothing did not state what it follows."""
+    play_runs(found, 1)
+
+
 def test_pages_that_are_lost_out_of_order_are_cut_off_and_refuse_no_start(seed: int) -> None:
     totals = play_runs(seed, PAGES_POINTS, Rig(losses=(Loss.PAGES,)))
     assert totals.points >= PAGES_POINTS

@@ -538,7 +538,7 @@ def test_a_fault_in_the_journals_thread_is_logged_with_its_place_and_asks_for_th
         journal.watch(fail)
         journal.commit()
         wait_until(service.stopping.is_set, "the end is asked for")
-    line = next(line for line in said(service).splitlines() if "fault" in line)
+    line = next(line for line in said(service).splitlines() if "by a fault" in line)
     assert re.fullmatch(
         r"the thread 'journal' ended by a fault of the server: "
         r"ValueError: ours \(at memcache_kv\.journal\.writer:\d+\); it stops now",

@@ -17,7 +17,6 @@ import pytest
 from memcache_kv.journal import Compactor, Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.manifest import MANIFEST_NAME
 from memcache_kv.journal.shipping import Shipper
-from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
@@ -26,6 +25,7 @@ from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 from tests.integration.wire import poll_until
 from tests.journal.journals import STARTED, manifest_in, names_in
+from tests.journal.tools.journals import new_store
 from tests.program import Program
 
 SHIP = 'cp "$MEMCACHE_KV_CLOSED_FILE" {0}/new && mv {0}/new {0}/"$(basename "$MEMCACHE_KV_CLOSED_FILE")"'

@@ -30,6 +30,7 @@ from tests.journal.journals import (
     records_in,
     write_manifest,
 )
+from tests.journal.tools.journals import keys, sets, several_files, write_journal
 
 HOLE = 8
 """How many bytes of a record are zeros."""
@@ -424,3 +425,22 @@ def test_a_repair_copies_a_long_hole_without_holding_it(tmp_path: Path, capsys: 
     assert verify(tmp_path).is_sound
     (cut,) = tmp_path.glob("*.cut-*")
     assert cut.stat().st_size < 2 << 20
+
+
+@pytest.mark.parametrize("is_beside_base", [False, True])
+def test_an_increment_of_which_a_crash_has_left_nothing_continues_the_file_before(
+    tmp_path: Path, is_beside_base: bool
+) -> None:
+    """Its first record was written again without the end of that file, and the start after next was refused."""
+    journal = several_files(tmp_path / "journal")
+    if is_beside_base:
+        assert main(["journal", "compact", str(journal)]) == 0
+    manifest = manifest_in(journal)
+    *closed, last = manifest.increments
+    assert bool(closed) is not is_beside_base
+    (journal / last.name).write_bytes(b"")
+    write_manifest(journal, replace(manifest, increments=(*closed, Part(last.name))))
+    for key in ("x", "y"):
+        write_journal(journal, sets(key))
+    assert {"a", "x", "y"} <= set(keys(journal).split())
+    assert verify(journal).is_sound

@@ -35,7 +35,7 @@ from memcache_kv.journal.tools.report import (
     statistics_as_json,
     verification_as_json,
 )
-from memcache_kv.journal.tools.restore import local_time, preview, rewind
+from memcache_kv.journal.tools.restore import Rewinding, local_time
 from memcache_kv.journal.tools.snapshot import Snapshot, present_manifest, take_snapshot
 from memcache_kv.journal.tools.statistics import statistics
 from memcache_kv.journal.tools.verify import has_parts, verify
@@ -58,8 +58,8 @@ JOURNAL_EPILOG = """exit status:
 
 verify, stats, export and snapshot only read, and may run while a server writes the journal. Stop the server before the
 others.
-stats, export and compact need little memory; of a journal above 16 MB they make temporary files as long as the journal,
-in the directory that TMPDIR names (default: /tmp)."""
+All need little memory. Of a journal above 16 MB, stats, export, restore and compact make temporary files as long as
+the journal, in the directory that TMPDIR names (default: /tmp)."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -389,19 +389,23 @@ def _report_rejected(loaded: Loaded) -> int:
 
 def run_restore(options: argparse.Namespace) -> int:
     """Return to an earlier state, or print what that would change, and return the exit status."""
-    with _stopped_journal(options.directory) as directory, take_snapshot(options.directory) as snapshot:
-        with _progress(options, "reading") as progress:
-            rewound = preview(snapshot, options.until, progress)
-        if not rewound.dropped_records:
+    with contextlib.ExitStack() as undo:
+        directory = undo.enter_context(_stopped_journal(options.directory))
+        with take_snapshot(options.directory) as snapshot:
+            with _progress(options, "reading") as progress:
+                rewinding = undo.enter_context(Rewinding(snapshot, options.until, progress))
+            with _progress(options, "counting", "items") as progress:
+                rewinding.count(snapshot, progress)
+        if not rewinding.rewound.dropped_records:
             say(f"the journal has no record after {local_time(options.until)}; there is nothing to restore")
             return OK
-        print_rewound(rewound)
+        print_rewound(rewinding.rewound)
         if not options.yes:
             return _complain(NOTHING_CHANGED, FAILED)
         directory.open()
         _say_notes(directory)
-        with _progress(options, "restoring") as progress:
-            kept = rewind(snapshot, rewound, directory, progress)
+        with _progress(options, "restoring", "items") as progress:
+            kept = rewinding.carry_out(directory, progress)
     say(f"restored; the original files are in {kept}")
     return OK
 

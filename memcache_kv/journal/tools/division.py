@@ -7,15 +7,15 @@ shares are kept in a temporary file.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 from zlib import crc32
 
 from memcache_kv.clock import Clock
 from memcache_kv.journal.codec import encode_queue, parse_block
-from memcache_kv.journal.manifest import check_version
-from memcache_kv.journal.record import ENCODED, Record, decode_line, last_crc, line_of
-from memcache_kv.journal.recovery import Progress, Replay
+from memcache_kv.journal.manifest import Manifest
+from memcache_kv.journal.record import ENCODED, Record, decode_line, last_crc
+from memcache_kv.journal.recovery import Progress, Replay, Survey
 from memcache_kv.journal.tools.snapshot import Snapshot, read_blocks
 from memcache_kv.journal.tools.spill import Spill
 from memcache_kv.store.entry import Entry
@@ -30,26 +30,41 @@ UNLIMITED_BYTES = 1 << 60
 
 Follow = Callable[[Record], None]
 """Called with every record but those that `plain_sets` counts, in order."""
+EndsBefore = Callable[[Record], bool]
+"""Tells whether the earlier part of a journal ends before a record. Called with the same records, before `Follow`."""
 
 
 class Share:
     """The records of some of the keys: those in the temporary file, and those that are not written yet."""
 
-    __slots__ = ("queue", "chain", "extents")
+    __slots__ = ("queue", "chain", "extents", "cut_at", "before_cut", "rest")
 
     def __init__(self) -> None:
         self.queue: list[Entry] = []
         """Keys and entries in turn, or ENCODED and lines."""
         self.chain = 0
-        """The checksum of the last line in the file."""
+        """The checksum of the last encoded line."""
         self.extents = array("Q")
         """Offsets and lengths in the file in turn."""
+        self.cut_at = 0
+        """How many numbers of `extents` belong to the earlier part."""
+        self.before_cut = b""
+        """The last lines of the earlier part. They stay in memory, and so do the last lines of all."""
+        self.rest = b""
 
     def encoded(self) -> bytes:
-        """Take what is not written yet, as lines."""
+        """Take what is not encoded yet, as lines."""
         data, self.chain = encode_queue(self.queue, 0, self.chain)
-        self.queue = []
+        self.queue.clear()
         return data
+
+    def cut(self) -> None:
+        """End the earlier part here."""
+        self.cut_at, self.before_cut = len(self.extents), self.encoded()
+
+    def end(self) -> None:
+        """Take no more records."""
+        self.rest = self.encoded()
 
 
 class DividedJournal:
@@ -58,32 +73,46 @@ class DividedJournal:
     Everything is read when this is made; the snapshot is not needed after that. Use it as a context, whose end frees
     the temporary disk space: as much as the journal's length, in the directory that TMPDIR names.
 
-    follow: see `Follow`. progress: called after each block that was read.
+    follow: see `Follow`. progress: called after each block that was read. manifest: the files to read, those of the
+    journal by default. ends_before: see `EndsBefore`; without it, all of the journal is its earlier part.
 
     Raises JournalCorrupt, with the file and the offset, for damage that is not a tail, and JournalError.
     """
 
     def __init__(
-        self, snapshot: Snapshot, follow: Follow = lambda record: None, progress: Progress | None = None
+        self,
+        snapshot: Snapshot,
+        follow: Follow = lambda record: None,
+        progress: Progress | None = None,
+        manifest: Manifest | None = None,
+        ends_before: EndsBefore = lambda record: False,
     ) -> None:
         self.plain_sets = 0
         """How many `set` records were not passed to `follow`."""
+        self.is_cut = False
+        """Whether the earlier part ends before the journal does."""
+        self.plain_sets_before_cut = 0
+        """How many of them are in the earlier part, if it does."""
         self.clock = Clock()
         self._follow = follow
+        self._ends_before = ends_before
         self._shares = [Share() for _ in range(1 + snapshot.total_bytes // SHARE_BYTES)]
         self._common = Share()
         """What concerns all keys."""
         self._held_bytes = 0
         self._spill = Spill()
-        self._last_at = 0
-        self.records = 0
+        self._survey = Survey(self.clock.now)
+        self.found = self._survey.found
+        """The totals of all records."""
         self.shares_read = 0
-        """How many shares `stores` has read."""
+        """How many shares were read of those that are being read."""
         try:
-            for done in read_blocks(snapshot, self._divide):
+            for done, total in read_blocks(snapshot, self._divide, manifest):
                 if progress is not None:
-                    progress(done, snapshot.total_bytes, self.records)
-            self._divide_closing()
+                    progress(done, total, self.found.records)
+            self._survey.finish()
+            for share in self._all_shares():
+                share.end()
         except BaseException:
             self.close()
             raise
@@ -94,6 +123,7 @@ class DividedJournal:
         """Check a block of lines and divide it. Raises ValueError at the first invalid record."""
         parsed = parse_block(block, before)
         keys, entries = parsed.lines(0, len(parsed), 0)
+        self._survey.count(keys, entries)
         queues = [share.queue for share in self._shares]
         count = len(queues)
         for key, entry in zip(keys, entries, strict=True):
@@ -102,33 +132,33 @@ class DividedJournal:
             else:
                 queues[crc32(key) % count] += (key, entry)
                 self.plain_sets += 1
-        self.records += len(keys)
         self._held_bytes += len(block)
         if self._held_bytes > HELD_BYTES:
             self._write_out()
 
     def _divide_other(self, line: bytes, record: Record, queues: list[list[Entry]]) -> None:
+        if not self.is_cut and self._ends_before(record):
+            self._cut()
         self._follow(record)
         if record.op not in ("start", "time", "end", "flush"):
             queues[crc32(record.key_bytes()) % len(queues)] += (ENCODED, line + b"\n")
-            return
-        check_version(record.version)
-        if record.op != "flush":
-            self._last_at = record.at or self._last_at
-        if record.op == "flush" or record.stepped is not None:
-            self._put_everywhere(line + b"\n")
+        elif record.op == "flush" or record.stepped is not None:
+            for share in self._all_shares():
+                share.queue += (ENCODED, line + b"\n")
+            self._held_bytes += len(line) * len(queues)
 
-    def _divide_closing(self) -> None:
-        """End every share with the journal's last time."""
-        if self._last_at:
-            self._put_everywhere(line_of(Record("time", at=self._last_at)))
+    def _cut(self) -> None:
+        """End the earlier part here."""
+        self.is_cut, self.plain_sets_before_cut = True, self.plain_sets
+        for share in self._all_shares():
+            share.cut()
 
-    def _put_everywhere(self, line: bytes) -> None:
-        for share in (self._common, *self._shares):
-            share.queue += (ENCODED, line)
+    def _all_shares(self) -> Iterator[Share]:
+        yield self._common
+        yield from self._shares
 
     def _write_out(self) -> None:
-        for share in (self._common, *self._shares):
+        for share in self._all_shares():
             if share.queue:
                 self._spill.write(share.encoded(), share.extents)
         self._held_bytes = 0
@@ -145,35 +175,68 @@ class DividedJournal:
         """The unix time of a flush that waits; 0 if none does."""
         return self._replayed(self._common).flush_at
 
+    @property
+    def earlier_flush_at(self) -> int:
+        """The unix time of a flush that waited at the end of the earlier part; 0 if none did."""
+        return self._replayed_earlier(self._common).flush_at
+
     def stores(self) -> Iterator[Store]:
         """Yield a store with the live items of each share. It is emptied when the next one is asked for."""
-        for share in self._shares:
-            store = self._replayed(share)
-            yield store
-            for shard in store.shards:
-                shard.table.clear()
-            self.shares_read += 1
+        return self._stores(self._replayed)
 
     def items(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield all live items."""
         for store in self.stores():
             yield from store.items()
 
+    def earlier_items(self) -> Iterator[tuple[bytes, Entry]]:
+        """Yield all items that were live at the end of the earlier part, and would be now.
+
+        A flush that waited then is not carried out.
+        """
+        for store in self._stores(self._replayed_earlier):
+            yield from store.items()
+
+    def _stores(self, replayed: Callable[[Share], Store]) -> Iterator[Store]:
+        self.shares_read = 0
+        for share in self._shares:
+            store = replayed(share)
+            yield store
+            for shard in store.shards:
+                shard.table.clear()
+            self.shares_read += 1
+
     def _replayed(self, share: Share) -> Store:
-        store = Store(self.clock, limit_bytes=UNLIMITED_BYTES, shards=1)
-        replay = Replay(store)
-        before = 0
-        for data in self._blocks_of(share):
-            replay.apply_parsed(parse_block(data, before))
-            before = last_crc(data)
+        store, replay = self._applied(self._blocks_of(share))
+        replay.apply([Record("time", at=self.found.last_at)])
         replay.finish()
         store.new_second()  # carry out a flush that is due, as a server does at its start
         return store
 
+    def _replayed_earlier(self, share: Share) -> Store:
+        store, replay = self._applied(self._earlier_blocks_of(share) if self.is_cut else self._blocks_of(share))
+        replay.follow_steps(self.found.stepped)
+        return store
+
+    def _applied(self, blocks: Iterable[bytes]) -> tuple[Store, Replay]:
+        store = Store(self.clock, limit_bytes=UNLIMITED_BYTES, shards=1)
+        replay = Replay(store)
+        before = 0
+        for data in blocks:
+            replay.apply_parsed(parse_block(data, before))
+            before = last_crc(data)
+        return store, replay
+
+    def _earlier_blocks_of(self, share: Share) -> Iterator[bytes]:
+        yield from self._spill.read(share.extents[: share.cut_at])
+        if share.before_cut:
+            yield share.before_cut
+
     def _blocks_of(self, share: Share) -> Iterator[bytes]:
-        yield from self._spill.read(share.extents)
-        if share.queue:
-            yield share.encoded()
+        yield from self._earlier_blocks_of(share)
+        yield from self._spill.read(share.extents[share.cut_at :])
+        if share.rest:
+            yield share.rest
 
     def close(self) -> None:
         """Free the temporary disk space."""

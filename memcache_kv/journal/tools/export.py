@@ -12,11 +12,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from memcache_kv.clock import Clock
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.tools.division import UNLIMITED_BYTES
 from memcache_kv.store.entry import STALE, WON, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
-from memcache_kv.store.store import Store
 
 DELETE = b"\x7f"
 CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
@@ -50,11 +47,6 @@ class ExportedItem(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 _encode = msgspec.json.Encoder().encode
-
-
-def new_store() -> Store:
-    """Return an empty store without a memory limit, for a journal of any size."""
-    return Store(Clock(), limit_bytes=UNLIMITED_BYTES)
 
 
 def export_lines(items: Iterable[tuple[bytes, Entry]]) -> Iterator[bytes]:

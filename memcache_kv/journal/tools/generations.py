@@ -41,7 +41,7 @@ def reach_for(snapshot: Snapshot, until: int, now: int) -> tuple[Reach, Moment]:
     usable = [reach for reach in reaches(snapshot) if reach.made_at] or reaches(snapshot)[-1:]
     for reach in reversed(usable):
         if any(part.name in snapshot.missing for part in reach.source.parts):
-            return reach, Moment(None, 0, True)  # `read_records` reports it
+            return reach, Moment(None, 0, True)  # `read_blocks` reports it
         moment = find_moment(snapshot, reach.source, until, now)
         if moment.is_reached:
             return reach, moment

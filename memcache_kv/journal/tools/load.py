@@ -16,12 +16,11 @@ from memcache_kv.journal.manifest import Manifest, Part, increment_name, new_id,
 from memcache_kv.journal.record import FORMAT_VERSION, set_line
 from memcache_kv.journal.recovery import CAS_RUN_BITS, Progress, survey
 from memcache_kv.journal.tools.export import ExportedItem
-from memcache_kv.journal.tools.rewrite import NewPart, follows_of, start_line, swap, uninterrupted
+from memcache_kv.journal.tools.rewrite import PROGRESS_ITEMS, NewPart, follows_of, start_line, swap, uninterrupted
 from memcache_kv.store.entry import LONGEST_KEY_BYTES, STALE, WON
 
 SHOWN_REJECTIONS = 20
 FLAGS_LIMIT = 1 << 32
-PROGRESS_ITEMS = 1000
 
 
 class SourceItem(NamedTuple):

@@ -68,12 +68,14 @@ class MemcachedSource:
 
     def _fetched(self, fetching: _Client, batch: dict[bytes, int]) -> Iterator[SourceItem]:
         plain = [key for key in batch if not key_problem(key)]
-        found = list(fetching.get(plain)) if plain else []
-        for key in batch.keys() - set(plain):
-            found += fetching.get_binary_key(key)
-        self.gone += len(batch) - len(found)
-        for key, flags, value in found:
+        self.gone += len(batch)
+        for key, flags, value in fetching.get(plain) if plain else ():
+            self.gone -= 1
             yield SourceItem(key, value, flags, batch[key])
+        for key in batch.keys() - set(plain):
+            for _, flags, value in fetching.get_binary_key(key):
+                self.gone -= 1
+                yield SourceItem(key, value, flags, batch[key])
 
 
 class _Client:

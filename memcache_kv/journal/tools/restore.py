@@ -8,23 +8,26 @@ are left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from msgspec.structs import replace
 
+from memcache_kv.clock import Clock
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.manifest import Manifest, base_name, increment_name, new_id
 from memcache_kv.journal.record import FORMAT_VERSION, Record
-from memcache_kv.journal.recovery import Progress, Replay
-from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.recovery import Progress
+from memcache_kv.journal.tools.division import DividedJournal
 from memcache_kv.journal.tools.generations import reach_for
 from memcache_kv.journal.tools.record_times import Moment, RecordTimes, is_point
 from memcache_kv.journal.tools.rewrite import (
+    PROGRESS_ITEMS,
     NewPart,
     keep_originals,
     next_number,
@@ -33,8 +36,8 @@ from memcache_kv.journal.tools.rewrite import (
     uninterrupted,
     write_base,
 )
-from memcache_kv.journal.tools.snapshot import Snapshot, read_records
-from memcache_kv.store.store import Store
+from memcache_kv.journal.tools.snapshot import Snapshot
+from memcache_kv.store.entry import Entry
 
 
 @dataclass
@@ -57,11 +60,7 @@ class Rewound:
     last_kept_flush_at: int = 0
     skipped_flush_at: int = 0
     """The unix time of a flush that was waiting then and is left out, because its time has passed."""
-    last_cas: int = 0
     last_at: int = 0
-    stepped: int | None = None
-    """The sum of the wall clock's steps in seconds until now: the restored expiry times move by the steps made
-    since."""
 
     @property
     def dropped_records(self) -> int:
@@ -69,72 +68,80 @@ class Rewound:
         return self.dropped.total()
 
 
-def preview(snapshot: Snapshot, until: int, progress: Progress | None = None) -> Rewound:
-    """Return what restoring the end of a second would change, without changing anything.
+class Rewinding:
+    """Returning to the end of a second: `rewound` says what it changes, and only `carry_out` does it.
+
+    All records are read when this is made, in bounded memory. Use it as a context, whose end frees temporary disk
+    space.
 
     until: that second, in unix time. Raises JournalError if the journal does not reach back so far, and JournalCorrupt
     if it is damaged.
     """
-    store = new_store()
-    rewound = _rewound(snapshot, until, store.clock.now)
-    _check_reach(snapshot.directory, rewound)
-    replay = Replay(store)
-    record_times = RecordTimes()
-    is_cut = False
-    for batch, is_later in _divided(snapshot, rewound, record_times, progress):
-        if is_later and not is_cut:
-            is_cut = True
-            rewound.items_after = _count_restored(store, rewound)
-        replay.apply(batch)
-        _count_records(rewound, batch, is_later)
-    replay.finish()
-    rewound.stepped = replay.found.stepped
-    rewound.items_before = _count(store if rewound.source is snapshot.manifest else _present(snapshot, progress))
-    if not is_cut:
-        _check_times(snapshot.directory, record_times)
+
+    def __init__(self, snapshot: Snapshot, until: int, progress: Progress | None = None) -> None:
+        self._manifest = snapshot.manifest
+        self.rewound = _rewound(snapshot, until, Clock().now)
+        _check_reach(snapshot.directory, self.rewound)
+        division = _Division(snapshot.directory, self.rewound)
+        self._divided = DividedJournal(
+            snapshot, division.follow, progress, self.rewound.source, ends_before=division.ends_before
+        )
+        try:
+            division.finish(self._divided)
+        except BaseException:
+            self.close()
+            raise
+        if 0 < self._divided.earlier_flush_at <= self._divided.clock.now:
+            self.rewound.skipped_flush_at = self._divided.earlier_flush_at
+
+    def count(self, snapshot: Snapshot, progress: Progress | None = None) -> None:
+        """Count the items of now, of which those that were evicted before the last rewrite are none, and of then."""
+        divided, rewound = self._divided, self.rewound
+        if rewound.source is self._manifest:
+            rewound.items_before = _count(divided.items(), divided, progress)
+        else:
+            with DividedJournal(snapshot) as present:
+                rewound.items_before = _count(present.items(), present, progress)
         rewound.items_after = rewound.items_before
-    rewound.last_cas = replay.found.last_cas
-    return rewound
+        if divided.is_cut:
+            rewound.items_after = _count(divided.earlier_items(), divided, progress)
 
+    def carry_out(self, directory: JournalDirectory, progress: Progress | None = None) -> Path:
+        """Restore the journal, and return the directory that holds the original files.
 
-def _present(snapshot: Snapshot, progress: Progress | None) -> Store:
-    """Return what a server would have. What was evicted before the last rewrite is not in it."""
-    store = new_store()
-    replay = Replay(store)
-    for _, records in read_records(snapshot, progress):
-        replay.apply(records)
-    replay.finish()
-    return store
+        The directory must be locked. Raises OSError; then the journal is unchanged.
+        """
+        path, disk = directory.path, directory.disk
+        number = next_number(path, disk)
+        before = replace(self._manifest, id=self._manifest.id or new_id())
+        with ExitStack() as undo:
+            base = undo.enter_context(NewPart(path, disk, base_name(number)))
+            self._write_base(base, before, progress)
+            increment = undo.enter_context(NewPart(path, disk, increment_name(number)))
+            increment.write(start_line(self._divided.found.last_cas, before.id, before.serial))
+            manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), before.id, before.serial + 1)
+            old = [part.name for part in before.all_parts]
+            with uninterrupted():
+                kept = keep_originals(path, disk, old, "restore")
+                swap(path, disk, [base, increment], manifest, obsolete=old)
+        return kept
 
+    def _write_base(self, base: NewPart, before: Manifest, progress: Progress | None) -> None:
+        """Write the items of then. A waiting flush whose time has passed is left out."""
+        divided, total = self._divided, self.rewound.items_after
+        flush_at = 0 if self.rewound.skipped_flush_at else divided.earlier_flush_at
+        written = None if progress is None else lambda count: progress(count, total, count)
+        write_base(base, divided.earlier_items(), divided.found.last_cas, before, flush_at, written)
 
-def rewind(snapshot: Snapshot, rewound: Rewound, directory: JournalDirectory, progress: Progress | None = None) -> Path:
-    """Restore a journal to an earlier time, and return the directory that holds the original files.
+    def close(self) -> None:
+        """Free the temporary disk space."""
+        self._divided.close()
 
-    rewound: what `preview` returned. The directory must be locked. Raises OSError; then the journal is unchanged.
-    """
-    store = new_store()
-    replay = Replay(store)
-    for batch, is_later in _divided(snapshot, rewound, RecordTimes(), progress):
-        if is_later:
-            break
-        replay.apply(batch)
-    replay.follow_steps(rewound.stepped)
-    if 0 < store.flush_at <= store.clock.now:
-        store.flush_at = 0
-    path, disk = directory.path, directory.disk
-    number = next_number(path, disk)
-    before = replace(snapshot.manifest, id=snapshot.manifest.id or new_id())
-    with ExitStack() as undo:
-        base = undo.enter_context(NewPart(path, disk, base_name(number)))
-        write_base(base, store, rewound.last_cas, before, progress)
-        increment = undo.enter_context(NewPart(path, disk, increment_name(number)))
-        increment.write(start_line(rewound.last_cas, before.id, before.serial))
-        manifest = Manifest(FORMAT_VERSION, base.part, (increment.finish(),), before.id, before.serial + 1)
-        old = [part.name for part in before.all_parts]
-        with uninterrupted():
-            kept = keep_originals(path, disk, old, "restore")
-            swap(path, disk, [base, increment], manifest, obsolete=old)
-    return kept
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _rewound(snapshot: Snapshot, until: int, now: int) -> Rewound:
@@ -146,36 +153,32 @@ def _rewound(snapshot: Snapshot, until: int, now: int) -> Rewound:
     return Rewound(until, moment, reach.source, reach.made_at)
 
 
-def _divided(
-    snapshot: Snapshot, rewound: Rewound, record_times: RecordTimes, progress: Progress | None
-) -> Iterator[tuple[list[Record], bool]]:
-    """Yield all records of the generation in batches, each with whether it is in the part that is left out."""
-    is_later, point, first_later = False, -1, rewound.moment.cut
-    for is_base, records in read_records(snapshot, progress, rewound.source):
-        cut = 0
-        for number, record in enumerate(records):
-            point += not is_base and is_point(record)
-            if not is_later and point == first_later:
-                _check_times(snapshot.directory, record_times)
-                is_later = True
-                if number:
-                    yield records[:number], False
-                cut = number
-            record_times.follow(record)
-        yield records[cut:], is_later
+class _Division:
+    """Finds the record from which on all are left out, and counts what is kept and what is not."""
 
+    def __init__(self, directory: Path, rewound: Rewound) -> None:
+        self._directory = directory
+        self._rewound = rewound
+        self._times = RecordTimes()
+        self._is_in_base = rewound.source.base is not None
+        self._point = -1
+        self._is_later = False
 
-def _check_times(directory: Path, record_times: RecordTimes) -> None:
-    if not record_times.is_timed:
-        raise JournalError(
-            f"the journal in {directory} was written in format 1 from {local_time(record_times.last)} on, which does "
-            "not record times: that part can't be restored"
-        )
+    def ends_before(self, record: Record) -> bool:
+        """Tell whether this is the first record that is left out. Raises JournalError if that can't be known."""
+        if self._is_in_base:
+            self._is_in_base = record.op != "end"
+            return False
+        self._point += is_point(record)
+        self._is_later = self._point == self._rewound.moment.cut
+        if self._is_later:
+            _check_times(self._directory, self._times)
+        return self._is_later
 
-
-def _count_records(rewound: Rewound, records: list[Record], is_later: bool) -> None:
-    """Count records that are kept or left out."""
-    for record in records:
+    def follow(self, record: Record) -> None:
+        """Count a record that is kept or left out."""
+        rewound, is_later = self._rewound, self._is_later
+        self._times.follow(record)
         if record.op in ("start", "time"):
             rewound.last_at = record.at or rewound.last_at
             rewound.kept_at = rewound.kept_at if is_later else rewound.last_at
@@ -186,17 +189,29 @@ def _count_records(rewound: Rewound, records: list[Record], is_later: bool) -> N
         if is_later:
             rewound.dropped[record.op] += 1
 
+    def finish(self, divided: DividedJournal) -> None:
+        """Count the `set` records that `follow` was not called with. Raises JournalError if a time can't be known."""
+        if not divided.is_cut:
+            _check_times(self._directory, self._times)
+        elif divided.plain_sets > divided.plain_sets_before_cut:
+            self._rewound.dropped["set"] += divided.plain_sets - divided.plain_sets_before_cut
 
-def _count(store: Store) -> int:
-    """Return the number of items that a server would serve from a store."""
-    return 0 if 0 < store.flush_at <= store.clock.now else sum(1 for _ in store.items())
+
+def _check_times(directory: Path, record_times: RecordTimes) -> None:
+    if not record_times.is_timed:
+        raise JournalError(
+            f"the journal in {directory} was written in format 1 from {local_time(record_times.last)} on, which does "
+            "not record times: that part can't be restored"
+        )
 
 
-def _count_restored(store: Store, rewound: Rewound) -> int:
-    """Return the number of items that are kept. A waiting flush whose time has passed is not carried out."""
-    if 0 < store.flush_at <= store.clock.now:
-        rewound.skipped_flush_at = store.flush_at
-    return sum(1 for _ in store.items())
+def _count(items: Iterable[tuple[bytes, Entry]], divided: DividedJournal, progress: Progress | None) -> int:
+    """Count items of a divided journal."""
+    count = 0
+    for count, _ in enumerate(items, 1):
+        if progress is not None and not count % PROGRESS_ITEMS:
+            progress(divided.shares_read, divided.shares, count)
+    return count
 
 
 def _check_reach(directory: Path, rewound: Rewound) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -27,10 +27,11 @@ from memcache_kv.journal.manifest import (
     replace_manifest,
 )
 from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of, stated_crc
-from memcache_kv.journal.recovery import Progress
-from memcache_kv.store.store import Store
+from memcache_kv.store.entry import Entry
 
 WRITE_BYTES = 256 * 1024
+PROGRESS_ITEMS = 1000
+"""Progress is shown after each so many items."""
 
 
 class NewPart:
@@ -131,22 +132,30 @@ def follows_of(directory: Path, disk: Disk, part: Part) -> str:
     return f"{stated_crc(last_line(disk, directory / part.name, part.bytes)):08x}" if part.bytes else ""
 
 
-def write_base(new: NewPart, store: Store, cas: int, manifest: Manifest, progress: Progress | None = None) -> None:
-    """Write a store's contents to a base and finish it. The caller places it. Raises OSError.
+def write_base(
+    new: NewPart,
+    items: Iterable[tuple[bytes, Entry]],
+    cas: int,
+    manifest: Manifest,
+    flush_at: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write items to a base and finish it. The caller places it. Raises OSError.
 
-    manifest: the one that will be replaced, with the journal's id.
+    manifest: the one that will be replaced, with the journal's id. flush_at: the unix time of a flush that waits.
+    progress: called with the number of items so far.
     """
     new.write(start_line(cas, manifest.id, manifest.serial))
     count = 1
-    if store.flush_at:
-        new.write(line_of(Record("flush", at=store.flush_at)))
+    if flush_at:
+        new.write(line_of(Record("flush", at=flush_at)))
         count += 1
-    for key, entry in store.items():
+    for number, (key, entry) in enumerate(items, 1):
         new.write(entry_line(key, entry))
         count += 1
-        if progress is not None and count % 1000 == 0:
-            progress(count, len(store), count)
-    new.write(line_of(Record("end", at=store.clock.now, count=count)))
+        if progress is not None and number % PROGRESS_ITEMS == 0:
+            progress(number)
+    new.write(line_of(Record("end", at=int(time.time()), count=count)))
     new.finish()
 
 

@@ -15,8 +15,6 @@ from memcache_kv.journal.directory import is_manifest_lost
 from memcache_kv.journal.disk import BLOCK_BYTES, Readable, SystemDisk, data_in
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.reading import JournalReader
-from memcache_kv.journal.record import UNCHAINED, Record, check_line, decode_line
-from memcache_kv.journal.recovery import Progress
 
 ATTEMPTS = 50
 RETRY_SECONDS = 0.02
@@ -176,31 +174,19 @@ def take_snapshot(directory: Path, read: Callable[[Path], Manifest] = present_ma
     raise JournalError(f"the files of the journal in {directory} keep changing; try again")
 
 
-def read_blocks(snapshot: Snapshot, apply: Callable[[bytearray, int], object]) -> Iterator[int]:
-    """Read all files in the order of a start, and yield after each block how many bytes were read.
+def read_blocks(
+    snapshot: Snapshot, apply: Callable[[bytearray, int], object], manifest: Manifest | None = None
+) -> Iterator[tuple[int, int]]:
+    """Read all files in the order of a start, and yield after each block how many bytes were read, and of how many.
 
-    apply: called with each block and the checksum before it, and raises ValueError at the first invalid record. A tail
-    that a start would cut off is skipped. Raises JournalCorrupt, with the file and the offset, for other damage.
-    """
-    reader = _reader_of(snapshot, snapshot.manifest)
-    for _ in reader.blocks(apply, lambda applied: applied):
-        yield reader.read_bytes
-
-
-def read_records(
-    snapshot: Snapshot, progress: Progress | None = None, manifest: Manifest | None = None
-) -> Iterator[tuple[bool, list[Record]]]:
-    """Yield the records of all files as `read_blocks` reads them, in batches, each with whether it is in the base.
-
-    manifest: the files to read, those of the journal by default.
+    manifest: the files to read, those of the journal by default. apply: called with each block and the checksum before
+    it, and raises ValueError at the first invalid record. A tail that a start would cut off is skipped. Raises
+    JournalCorrupt, with the file and the offset, for other damage.
     """
     reader = _reader_of(snapshot, snapshot.manifest if manifest is None else manifest)
-    count, total_bytes = 0, reader.total_bytes
-    for records in reader.blocks(_records_of, lambda records: records):
-        count += len(records)
-        if progress is not None:
-            progress(reader.read_bytes, total_bytes, count)
-        yield reader.is_in_base, records
+    total_bytes = reader.total_bytes
+    for _ in reader.blocks(apply, lambda applied: applied):
+        yield reader.read_bytes, total_bytes
 
 
 def _reader_of(snapshot: Snapshot, manifest: Manifest) -> JournalReader:
@@ -211,13 +197,3 @@ def _reader_of(snapshot: Snapshot, manifest: Manifest) -> JournalReader:
             f"with `memcache-kv journal repair {snapshot.directory}`"
         )
     return JournalReader(snapshot.directory, snapshot, manifest)
-
-
-def _records_of(block: bytearray, before: int) -> list[Record]:
-    """Check and decode complete lines. Raises ValueError."""
-    records = []
-    for line in bytes(block[:-1]).split(b"\n"):
-        checksum = check_line(line, before)
-        before = before if before == UNCHAINED else checksum
-        records.append(decode_line(line))
-    return records

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcache_kv.cli import main
+from memcache_kv.clock import Clock
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import read_manifest
-from memcache_kv.journal.tools.export import new_store
+from memcache_kv.journal.tools.division import UNLIMITED_BYTES
 from memcache_kv.store import Store
 from memcache_kv.store.entry import flags_of, value_of, wire_bytes_of
 
@@ -44,6 +45,11 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Run:
         return Said(status, *capsys.readouterr())
 
     return run
+
+
+def new_store() -> Store:
+    """A store without a memory limit, for a journal of any size."""
+    return Store(Clock(), limit_bytes=UNLIMITED_BYTES)
 
 
 def write_journal(path: Path, *runs: Writes, now: int = STARTED) -> Path:

@@ -16,11 +16,11 @@ from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, Part, base_nam
 from memcache_kv.journal.record import Record, framed, line_of, set_line
 from memcache_kv.journal.tools import scan, snapshot
 from memcache_kv.journal.tools.division import DividedJournal
-from memcache_kv.journal.tools.export import export_lines, new_store
+from memcache_kv.journal.tools.export import export_lines
 from memcache_kv.journal.tools.snapshot import take_snapshot
 from memcache_kv.journal.tools.verify import verify
 from tests.journal.journals import as_chained, make_journal, manifest_in, write_manifest
-from tests.journal.tools.journals import Run, flip, keys, middle_of, sets, several_files, tree, write_journal
+from tests.journal.tools.journals import Run, flip, keys, middle_of, new_store, sets, several_files, tree, write_journal
 
 Spoil = Callable[[Random, Path], None]
 ROUNDS = 60

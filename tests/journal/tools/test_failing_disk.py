@@ -16,7 +16,7 @@ from memcache_kv.journal import JournalDirectory, Manifest
 from memcache_kv.journal.disk import File, SystemDisk
 from memcache_kv.journal.tools.load import SourceItem, load
 from memcache_kv.journal.tools.repair import carry_out, make_plan
-from memcache_kv.journal.tools.restore import preview, rewind
+from memcache_kv.journal.tools.restore import Rewinding
 from memcache_kv.journal.tools.snapshot import present_manifest, take_snapshot
 from memcache_kv.journal.tools.verify import verify
 from tests.journal.tools.journals import (
@@ -148,7 +148,7 @@ def test_a_restore_is_done_or_not(tmp_path: Path) -> None:
 
     def work(directory: JournalDirectory) -> None:
         with take_snapshot(directory.path) as snapshot:
-            rewind(snapshot, preview(snapshot, STARTED + 10), directory)
+            Rewinding(snapshot, STARTED + 10).carry_out(directory)
 
     found = [keys(copy) for copy in steps_until_done(journal, work)]
     assert found[-1] == "a b"

@@ -13,7 +13,6 @@ import pytest
 from memcache_kv.errors import JournalError
 from memcache_kv.journal import Journal, JournalDirectory, recover
 from memcache_kv.journal.record import Record, line_of
-from memcache_kv.journal.tools.export import new_store
 from memcache_kv.journal.tools.verify import verify
 from tests.journal.tools.journals import (
     Run,
@@ -21,6 +20,7 @@ from tests.journal.tools.journals import (
     flip,
     keys,
     middle_of,
+    new_store,
     opened,
     sets,
     several_files,
