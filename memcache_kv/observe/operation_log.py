@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 from memcache_kv.errors import FAILED_STATUS, ConfigError
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_queue import LogQueue
+from memcache_kv.observe.rotated_file import RotatedFile
 from memcache_kv.threads import OnFault
 
 LOGGED_LIMIT_BYTES = 200
 """A longer key or value is cut."""
-OPERATION_LOG_MODE = 0o600
 LAST_LINES_SECONDS = 5.0
 """How long the end of the server waits until the last lines are written."""
 
@@ -38,9 +37,8 @@ class OperationLog:
         self._time = ""
         self._saved_second = 0
         self._saved_position = 0
-        self._must_reopen = False
         try:
-            self._fd = self._open()
+            self._file = RotatedFile(path)
         except OSError as error:
             raise ConfigError(f"can't write the operation log {path}: {error.strerror}", FAILED_STATUS) from None
         self._queue = LogQueue(self._write)
@@ -53,7 +51,7 @@ class OperationLog:
     def stop(self) -> None:
         """Write what waits, and close the file. To be called when nobody adds anything any more."""
         if self._queue.thread.ident is None or self._queue.stop(LAST_LINES_SECONDS):
-            os.close(self._fd)
+            self._file.close()
 
     def add(self, method: str, key: bytes, value: bytes | None = None) -> None:
         """Write an operation on a key. value: what was stored or found; None leaves it out."""
@@ -69,7 +67,7 @@ class OperationLog:
 
     def reopen(self) -> None:
         """Open the file again before the next line."""
-        self._must_reopen = True
+        self._file.reopen()
 
     def _timestamp(self) -> str:
         """Return the local time, which is formatted once a second."""
@@ -78,30 +76,12 @@ class OperationLog:
             self._time, self._second = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)), second
         return self._time
 
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
-        return os.open(self._path, flags, OPERATION_LOG_MODE)
-
     def _write(self, text: str) -> None:
         """Write lines. Called by the thread."""
-        data = text.encode("utf-8", "backslashreplace")
         try:
-            if self._must_reopen or self._was_moved():
-                self._must_reopen = False
-                new = self._open()
-                os.close(self._fd)
-                self._fd = new
-            while data:
-                data = data[os.write(self._fd, data) :]
+            self._file.write(text)
         except OSError as error:
             self._log.failure_rarely(f"can't write to the operation log {self._path}", error)
-
-    def _was_moved(self) -> bool:
-        """Tell whether the path names another file than the one that is open, or none."""
-        try:
-            return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
-        except FileNotFoundError:
-            return True
 
 
 def _readable(data: bytes) -> str:

@@ -104,10 +104,8 @@ GUARDED_SITUATIONS = {
 
 
 def objects() -> int:
-    """Count what belongs to connections and is still alive."""
-    return sum(
-        issubclass(type(each), KINDS) for each in gc.get_objects()
-    )  # proxies of other libraries may not be asked
+    """Count what belongs to connections and is still alive, without asking the objects, which may be proxies."""
+    return sum(issubclass(type(each), KINDS) for each in gc.get_objects())
 
 
 @pytest.fixture(autouse=True)
