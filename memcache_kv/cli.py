@@ -12,7 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memcache_kv.compiled import FLAVOR
-from memcache_kv.config.settings import CONFIG_VARIABLE, Settings, add_options, load_settings
+from memcache_kv.config.loading import CONFIG_VARIABLE, add_options, load_settings
+from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.observe.log_form import Level
 from memcache_kv.observe.log_setup import make_log

@@ -15,7 +15,8 @@ import pytest
 
 from memcache_kv.cli import main
 from memcache_kv.compiled import FLAVOR
-from memcache_kv.config.settings import OPTIONS, Protection, Settings
+from memcache_kv.config.options import OPTIONS
+from memcache_kv.config.settings import Protection, Settings
 from memcache_kv.errors import ConfigError
 from memcache_kv.server import process
 from memcache_kv.version import PROTOCOL_VERSION, VERSION

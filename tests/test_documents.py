@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from benchmarks.page import read_parts, targets_of
 from clients.local_server import LocalServer, default_command
-from memcache_kv.config.settings import load_settings
+from memcache_kv.config.loading import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [

@@ -17,14 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memcache_kv.config.settings import (
-    CONFIG_VARIABLE,
-    DEFAULT_PORT,
-    PORT_FILE_VARIABLE,
-    TLS_PREFIXES,
-    load_settings,
-    split_class_prefix,
-)
+from memcache_kv.config.loading import CONFIG_VARIABLE, PORT_FILE_VARIABLE, load_settings
+from memcache_kv.config.settings import DEFAULT_PORT, TLS_PREFIXES, split_class_prefix
 from memcache_kv.errors import ListenError, MemcacheKVError
 from memcache_kv.server.server import LOOPBACKS, split_address
 

@@ -11,7 +11,7 @@ from memcache_kv.config.cluster import (
     parse_node_list,
     parse_nodes,
 )
-from memcache_kv.config.settings import load_settings
+from memcache_kv.config.loading import load_settings
 from memcache_kv.errors import ConfigError
 
 NODE = ClusterNode("one.example", "10.0.0.1", 11211)

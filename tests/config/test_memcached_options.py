@@ -4,9 +4,9 @@ import pytest
 
 from memcache_kv.cli import parse
 from memcache_kv.config.memcached_options import Unused
-from memcache_kv.config.settings import EX_USAGE, MIB, Settings
+from memcache_kv.config.settings import MIB, Settings
 from memcache_kv.config.suboptions import SUBOPTIONS
-from memcache_kv.errors import WRONG_STATUS, ConfigError
+from memcache_kv.errors import EX_USAGE, WRONG_STATUS, ConfigError
 
 WITH_EFFECT = [
     ("maxconns_fast", "maxconns_fast", True),

@@ -5,18 +5,10 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import parse
-from memcache_kv.config.settings import (
-    EX_USAGE,
-    MIB,
-    OPTIONS,
-    AdminCommands,
-    Fsync,
-    LogFormat,
-    Protection,
-    Settings,
-    load_settings,
-)
-from memcache_kv.errors import ConfigError
+from memcache_kv.config.loading import load_settings
+from memcache_kv.config.options import OPTIONS
+from memcache_kv.config.settings import MIB, AdminCommands, Fsync, LogFormat, Protection, Settings
+from memcache_kv.errors import EX_USAGE, ConfigError
 
 NO_ENVIRONMENT: dict[str, str] = {}
 

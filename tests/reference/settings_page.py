@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 
 from memcache_kv.compiled import PURE_VARIABLE
+from memcache_kv.config.loading import PORT_FILE_VARIABLE
 from memcache_kv.config.memcached_options import KIB, MIB, TlsOptions, Unused
-from memcache_kv.config.settings import (
-    OPTIONS,
-    PORT_FILE_VARIABLE,
-    SASL_FILE_VARIABLE,
-    VARIABLE_PREFIX,
-    Option,
-    Settings,
-)
+from memcache_kv.config.options import OPTIONS, SASL_FILE_VARIABLE, VARIABLE_PREFIX, Option
+from memcache_kv.config.settings import Settings
 from memcache_kv.config.suboptions import SUBOPTIONS
 from tests.reference.tables import MADE, check_described, table
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from memcache_kv.config.settings import load_settings
+from memcache_kv.config.loading import load_settings
 from memcache_kv.observe.log import Log
 from memcache_kv.server.server import Server
 from tests.certificates import Certificates, make_certificates

@@ -2,7 +2,8 @@
 
 import pytest
 
-from memcache_kv.config.settings import OPTIONS, Option, Settings
+from memcache_kv.config.options import OPTIONS, Option
+from memcache_kv.config.settings import Settings
 from tests.reference.pages import PAGES, page_path
 from tests.reference.settings_page import stated_default
 from tests.reference.tables import UndescribedError, check_described

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from memcache_kv.config.loading import load_settings
 from memcache_kv.config.memcached_options import MIB
-from memcache_kv.config.settings import Settings, load_settings
+from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError
 from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.protocol.session import SPARE_BLOCK_PART

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from memcache_kv.config.loading import load_settings
 from memcache_kv.config.memcached_options import MIB
-from memcache_kv.config.settings import Settings, load_settings
+from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, DataFileError, JournalError, StoppedEarly
 from memcache_kv.journal import JournalDirectory
 from memcache_kv.journal.disk import File, SystemDisk
