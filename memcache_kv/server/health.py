@@ -20,7 +20,7 @@ from typing import NamedTuple
 from memcache_kv.config.loading import CONFIG_VARIABLE, PORT_FILE_VARIABLE, load_settings
 from memcache_kv.config.settings import DEFAULT_PORT, TLS_PREFIXES, split_class_prefix
 from memcache_kv.errors import ListenError, MemcacheKVError
-from memcache_kv.server.server import LOOPBACKS, split_address
+from memcache_kv.server.binding import LOOPBACKS, split_address
 
 HEALTH_TIMEOUT_SECONDS = 3.0
 TEXT_REPLY = re.compile(rb"VERSION |CLIENT_ERROR |SERVER_ERROR |ERROR Too many open connections")

@@ -16,8 +16,8 @@ from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.users import Logins, Users
 from memcache_kv.clock import Clock
 from memcache_kv.compiled import FLAVOR
-from memcache_kv.config.settings import Settings, split_class_prefix
-from memcache_kv.errors import ConfigError, JournalFailed, ListenError, StoppedEarly, ThreadDied
+from memcache_kv.config.settings import Settings
+from memcache_kv.errors import ConfigError, JournalFailed, StoppedEarly, ThreadDied
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
 from memcache_kv.observe.log_setup import make_log, open_log_file
@@ -27,7 +27,8 @@ from memcache_kv.observe.watchers import Stream, Watchers
 from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
 from memcache_kv.server.addresses import AddressLimits, is_local
-from memcache_kv.server.listener import ListenerOptions, ListenerTraits, MemcacheServer, UnixMemcacheServer
+from memcache_kv.server.binding import Binding
+from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
 
-LOOPBACKS = ("127.0.0.1", "::1")
-NO_PORT = -1
-"""The port of an address that has none, where one is required."""
 THREADS_WITHOUT_GIL = 2
 
 
@@ -157,7 +155,6 @@ class Server:
         self.reclaimer = Reclaimer(self.store)
         self.crawler = Crawler(self.store, settings.lru_crawler, settings.crawler_sleep_us, settings.crawler_tocrawl)
         self.memory_watch = MemoryWatch(self.store)
-        self.listeners: list[MemcacheServer] = []
         self.udp_listeners: list[UdpServer] = []
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
@@ -167,6 +164,8 @@ class Server:
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
         self._load_parts()
+        self._binding = Binding(settings, self._listener_options, self.log, self.tls)
+        self.listeners = self._binding.listeners
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
                 process.warn_of_readers(Path(path), self.log)
@@ -261,7 +260,7 @@ class Server:
     @property
     def port(self) -> int:
         """The first TCP port with memcached's protocols; 0 if there is none."""
-        return next((each.port for each in self.listeners if each.port and each.dialect is None), 0)
+        return self._binding.port
 
     def start(self) -> None:
         """Recover the items from the journal, start the threads and listen.
@@ -278,7 +277,9 @@ class Server:
                 self._cluster_file.reload()
             if self._operation_log is not None and self.settings.operation_log is not None:
                 self._operations = self._operation_log(self.settings.operation_log, self.log)
-            self._bind()  # first, so that a server does not touch the journal if its port is in use
+            self._binding.bind(
+                self._dialects
+            )  # first, so that a server does not touch the journal if its port is in use
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             self._load_items()
             self._warn_of_memory()
@@ -514,38 +515,6 @@ class Server:
         for worker in self.workers:
             yield from worker.statuses(asking)
 
-    # Listening
-
-    def _bind(self) -> None:
-        settings = self.settings
-        if settings.unix_socket is not None:
-            self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._listener_options))
-        for text in settings.listen:
-            traits, address = self._traits(text)
-            self._bind_to(*split_address(address, settings.port), traits)
-        if not settings.listen and (settings.unix_socket is None or settings.port_given):
-            self._bind_to_loopbacks(settings.port)
-        for dialect, texts in self._dialects:
-            for text in texts:
-                self._bind_dialect(dialect, text)
-
-    def _bind_dialect(self, dialect: Dialect, text: str) -> None:
-        """Listen on [HOST:]PORT, without a host on the loopback addresses, or on the path of a unix socket."""
-        traits, address = self._traits(text, dialect)
-        if "/" in address:
-            traits = traits._replace(tls_listener=None)
-            self.listeners.append(
-                UnixMemcacheServer(Path(address), self.settings.unix_mask, self._listener_options, traits)
-            )
-            return
-        host, port = split_address(f"localhost:{address}" if address.isdigit() else address, NO_PORT)
-        if port == NO_PORT:
-            raise ListenError(f"can't listen on {text} for the {dialect.name} protocol: write [HOST:]PORT or a path")
-        if address.isdigit():
-            self._bind_to_loopbacks(port, traits)
-        else:
-            self._bind_to(host, port, traits)
-
     def _open_to_strangers(self) -> list[str]:
         """Return the addresses beyond loopback whose clients need neither a login nor a certificate."""
         return [
@@ -555,43 +524,6 @@ class Server:
             and not (listener.tls_listener and listener.tls_listener.requires_certificate)
             and not (self._logins is not None and listener.asks_for_login)
         ]
-
-    def _traits(self, text: str, dialect: Dialect | None = None) -> tuple[ListenerTraits, str]:
-        """Return what the prefixes of a listening address say, and the address without them."""
-        name, rest = split_class_prefix(text)
-        tls_listener, address = (None, rest) if self.tls is None else self.tls.tls_listener(rest)
-        return ListenerTraits(tls_listener, CommandClass[name.upper()] if name else None, dialect), address
-
-    def _bind_to(self, host: str, port: int, traits: ListenerTraits) -> None:
-        """Listen on every address of a host name."""
-        if port == 0 and self.port and not self.settings.port and traits.dialect is None:
-            port = self.port  # one free port for all addresses
-        try:
-            found = socket.getaddrinfo(_plain(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except (socket.gaierror, UnicodeError) as error:
-            raise ListenError(f"can't listen on {host}: {getattr(error, 'strerror', error)}") from None
-        taken = [listener.server_address for listener in self.listeners if listener.dialect == traits.dialect]
-        for family, _, _, _, address in dict.fromkeys(found):
-            if address not in taken:  # an address may be given twice, such as by an image and by its user
-                self._add_listener(address, family, traits)
-
-    def _bind_to_loopbacks(self, port: int, traits: ListenerTraits | None = None) -> None:
-        """Listen on both loopback addresses, as `localhost` may mean either. Without IPv6, one is enough."""
-        first, second = LOOPBACKS
-        if traits is None:
-            traits, _ = self._traits("")
-        bound = self._add_listener((first, port), socket.AF_INET, traits)
-        try:
-            self._add_listener((second, bound.port), socket.AF_INET6, traits)
-        except ListenError as error:
-            if port and socket.has_ipv6 and "in use" in str(error):
-                raise
-            self.log.event(str(error))
-
-    def _add_listener(self, address: tuple[object, ...], family: int, traits: ListenerTraits) -> MemcacheServer:
-        listener = MemcacheServer(address, family, self._listener_options, traits)
-        self.listeners.append(listener)
-        return listener
 
     def _close_listeners(self) -> None:
         for listener in self._all_listeners():
@@ -625,30 +557,6 @@ def _http_dialect(settings: Settings) -> Dialect:
             "--http-listen needs the package h11: pip install h11, or in a clone pip install '.[http]'"
         ) from None
     return http_dialect(settings)
-
-
-def _plain(host: str) -> str | bytes:
-    """Return a numeric address as bytes, so that Python does not load its codec for international names."""
-    return host.encode() if host.isascii() and (":" in host or host.replace(".", "").isdigit()) else host
-
-
-def split_address(text: str, port: int) -> tuple[str, int]:
-    """Split ADDR, ADDR:PORT, [IPV6] or [IPV6]:PORT into a host, empty for "*", and a port.
-
-    port: the port if the text has none. Raises ListenError if the text is not an address.
-    """
-    if text.startswith("["):
-        host, closed, tail = text[1:].partition("]")
-        if not closed or (tail and not tail.startswith(":")):
-            raise ListenError(f"can't listen on {text}: write an IPv6 address as [::1] or [::1]:11211")
-        given = tail[1:]
-    elif text.count(":") == 1:
-        host, _, given = text.partition(":")
-    else:
-        host, given = text, ""
-    if given and not (given.isascii() and given.isdigit() and len(given) < 6 and int(given) < 65536):
-        raise ListenError(f"can't listen on {text}: {given!r} is not a port")
-    return ("" if host == "*" else host), int(given) if given else port
 
 
 def default_threads() -> int:

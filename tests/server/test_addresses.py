@@ -3,7 +3,7 @@
 import pytest
 
 from memcache_kv.errors import ListenError
-from memcache_kv.server.server import split_address
+from memcache_kv.server.binding import split_address
 
 PORT = 11211
 
