@@ -126,7 +126,7 @@ class Scene:
     def until_written_again(self) -> None:
         """Wait until it writes again, which it finds out by itself."""
         poll_until(lambda: not self.is_failing(), "it is written again")
-        assert "the journal is written again, after" in self.server.log()
+        poll_until(lambda: "the journal is written again, after" in self.server.log(), "the log says so")
         self.put_some()
 
     def until_on_disk(self) -> None:

@@ -119,6 +119,10 @@ class Flipper:
         if place == len(content) - 1:
             return True
         line = line_around(content, place)
+        if place == line.stop - 1:  # without its line feed, it is one line with the next
+            line = range(line.start, line_around(content, line.stop).stop)
+            if line.stop == len(content):
+                return line.start >= self._known_bytes
         behind = content[line_around(content, line.stop).stop :]
         known = [int(found) for found in re.findall(rb'"synced":(\d+)', behind)]
         return line.start >= max(known, default=0) and line.start >= self._known_bytes

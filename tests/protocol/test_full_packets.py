@@ -42,7 +42,7 @@ TEXT = {
     b"version": b"version", b"stats": b"stats", b"journal": b"journal compact", b"refresh_certs": b"refresh_certs",
     b"lru_crawler": b"lru_crawler crawl all", b"lru": b"lru mode flat", b"slabs": b"slabs automove 0",
     b"debugtime": b"debugtime p", b"verbosity": b"verbosity 0",
-    b"cache_memlimit": b"cache_memlimit 4096",
+    b"cache_memlimit": b"cache_memlimit 4096", b"config": b"config get cluster",
 }  # fmt: skip
 """A request of each command whose reply is short."""
 ONCE = {b"quit", b"shutdown", b"watch"}
@@ -74,6 +74,8 @@ BINARY = {
     **{op: Packet(op, b"n", NUMBER) for op in (Opcode.DECREMENT, Opcode.DECREMENTQ)},
     **{op: Packet(op, KEY, FOUR) for op in (Opcode.TOUCH, Opcode.GAT, Opcode.GATQ, Opcode.GATK, Opcode.GATKQ)},
     **{op: Packet(op) for op in (Opcode.NOOP, Opcode.VERSION, Opcode.STAT, Opcode.SASL_LIST)},
+    **{op: Packet(op, b"cluster") for op in (Opcode.CONFIG_GET, Opcode.CONFIG_DELETE)},
+    Opcode.CONFIG_SET: Packet(Opcode.CONFIG_SET, b"cluster", bytes(8), b"x"),
     Opcode.VERBOSITY: Packet(Opcode.VERBOSITY, b"", FOUR),
     **{op: Packet(op, b"PLAIN", b"", b"x") for op in (Opcode.SASL_AUTH, Opcode.SASL_STEP)},
 }
