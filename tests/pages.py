@@ -31,8 +31,8 @@ from typing import NamedTuple, Self
 
 from markdown_it import MarkdownIt
 
-from clients.local_server import free_port
 from memcache_kv.compiled import FLAVOR
+from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, environment
 
 PORTS = ("11211", "11212", "8080")

@@ -11,9 +11,9 @@ import pytest
 
 from clients.address import Address
 from clients.get import fetch
-from clients.local_server import free_port
 from memcache_kv.config.options import OPTIONS
 from tests.clients.programs import run_program
+from tests.ports import free_port
 from tests.program import Program
 
 VALUES = {

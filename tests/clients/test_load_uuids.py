@@ -5,9 +5,10 @@ import uuid
 import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from clients.local_server import LocalServer, default_command, free_port
+from clients.local_server import LocalServer, default_command
 from clients.rows import VALUE_BYTES, keys_from, value_of
 from tests.clients.programs import run_program
+from tests.ports import free_port
 
 
 def test_keys_are_distinct_uuids_and_the_same_for_a_seed() -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from clients.address import Address
-from clients.local_server import LocalServer, default_command, free_port
+from clients.local_server import LocalServer, default_command
 from tests.certificates import Certificates, make_certificates
 from tests.clients.programs import ROOT, run_program
+from tests.ports import free_port
 from tests.program import Program
 
 TERMINAL_TIMEOUT_SECONDS = 15.0

@@ -232,7 +232,9 @@ class Kills:
             for client in self._clients:
                 reply = wire.ask(b"get %b\r\n" % client.name)
                 found = int(reply.split(b"\r\n")[1].split()[0]) if reply.startswith(b"VALUE") else 0
-                self.lost += max(0, client.acknowledged - found)
+                if found < client.acknowledged:
+                    self.lost += client.acknowledged - found
+                    print(f"{client.name!r} {client.acknowledged}: {reply[:100]!r}\n{self.server.log()}")
                 client.acknowledged = found
 
     def _begin_anew_if_long(self) -> None:

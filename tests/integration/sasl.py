@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.wire import DEADLINE, OURS, free_port, poll_until, server_command
+from tests.integration.wire import DEADLINE, OURS, poll_until, server_command
+from tests.ports import free_port
 from tests.program import environment
 
 USER, PASSWORD = "foo", "bär secret"

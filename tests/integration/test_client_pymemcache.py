@@ -28,7 +28,8 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]
 
 from tests.integration.client_library import TIMEOUT
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import RunningServer, Wire, free_port, poll_until
+from tests.integration.wire import RunningServer, Wire, poll_until
+from tests.ports import free_port
 
 
 @pytest.fixture(params=[True, False], ids=["noreply", "reply"])

@@ -13,7 +13,8 @@ import pytest
 
 from tests.integration.client_library import TIMEOUT, require
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import RunningServer, Wire, free_port, poll_until
+from tests.integration.wire import RunningServer, Wire, poll_until
+from tests.ports import free_port
 
 require("memcache")
 

@@ -20,10 +20,10 @@ from tests.integration.wire import (
     RunningServer,
     ServerUnavailable,
     Wire,
-    free_port,
     poll_until,
     server_command,
 )
+from tests.ports import free_port
 
 SIZES = [1, 100, 200, 1000, 66_560, 700_000]
 """One class each, the last one's items larger than a chunk."""

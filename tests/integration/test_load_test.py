@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from clients.local_server import free_port
 from tests.integration.wire import RunningServer, Wire
+from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, Program, poll_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent

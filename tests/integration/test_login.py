@@ -15,7 +15,8 @@ import bcrypt
 import pytest
 
 from tests.integration.known_differences import REWRITTEN_PARSER
-from tests.integration.wire import DEADLINE, OURS, free_port, poll_until, server_command
+from tests.integration.wire import DEADLINE, OURS, poll_until, server_command
+from tests.ports import free_port
 from tests.program import Program, run_to_its_end
 
 LOGIN = b"set any 0 0 7\r\nfoo bar\r\n"

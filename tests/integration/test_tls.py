@@ -15,7 +15,7 @@ import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from tests.certificates import Certificates, ask, make_certificates, stats
-from tests.integration.wire import free_port
+from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, Program, poll_until, run_to_its_end
 
 START_HELLO = bytes.fromhex("160301020001")

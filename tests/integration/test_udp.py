@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import OURS, RunningServer, Wire, free_port, poll_until
+from tests.integration.wire import OURS, RunningServer, Wire, poll_until
+from tests.ports import free_port
 
 HEADER = struct.Struct("!HHHH")
 PAYLOAD_BYTES = 1400 - HEADER.size

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import RunningServer, Wire, free_port, poll_until
+from tests.integration.wire import RunningServer, Wire, poll_until
+from tests.ports import free_port
 
 MEGABYTE = 1024 * 1024
 REFUSAL = b"ERROR Too many open connections\r\n"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.integration.conftest import MakeServer
 from tests.integration.known_differences import has_rewritten_parser
-from tests.integration.wire import DEADLINE, Wire
+from tests.integration.wire import DEADLINE, Wire, poll_until
 from tests.protocol.text.admin_cases import CASES
 
 
@@ -24,9 +24,9 @@ def test_a_crawler_that_rests_refuses_to_work_until_enabled(make_server: MakeSer
     rests = b"CLIENT_ERROR lru crawler disabled\r\n"
     with Wire(make_server()) as wire:
         skip_older_releases(wire)
+        wire.session((b"lru_crawler disable\r\n", b"OK\r\n"), (b"lru_crawler disable\r\n", b"OK\r\n"))
+        poll_until(lambda: wire.stats(b"settings")["lru_crawler"] == "no", "memcached's thread has ended")
         wire.session(
-            (b"lru_crawler disable\r\n", b"OK\r\n"),
-            (b"lru_crawler disable\r\n", b"OK\r\n"),
             (b"lru_crawler crawl all\r\n", rests),
             (b"lru_crawler metadump all\r\n", rests),
             (b"lru_crawler mgdump x\r\n", rests),

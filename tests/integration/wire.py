@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+from tests.ports import free_port
 from tests.program import environment
 
 OURS = "ours"
@@ -27,15 +28,6 @@ DEADLINE = 20.0
 
 class ServerUnavailable(Exception):
     """There is no server of this kind on this machine."""
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on right now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def poll_until(condition: Callable[[], bool], what: str) -> None:
