@@ -19,12 +19,14 @@ SLACK_PART: Final = 64
 And a base that was written while items were deleted may hold a few more than there were at any time."""
 PRINTS_PART: Final = 256
 """The part of the limit that the prints of left out keys take."""
+PRINT_BYTES: Final = 4
 MIN_PRINTS: Final = 1 << 16
-MOST_PRINTS: Final = 1 << 22
+MOST_PRINTS: Final = 1 << 21
 CHECKS_AGAIN_AFTER_PART: Final = 4
 """Whether the items of a shard are still needed is checked again when this part of its items was left out."""
-LEFT_OUT_SHIFT: Final = 40
-"""The position in the hash of the 15 bits that identify a left out key."""
+LEFT_OUT_SHIFT: Final = 32
+"""The position in the hash of the 31 bits that identify a left out key. 15 of them were too few: with 3 of 400 hash
+seeds, one of 4,000 keys was taken for another, and the number was too small."""
 
 
 def needed_by_none(key: bytes) -> bool:
@@ -42,21 +44,21 @@ class LeftOut:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        wanted = min(max(limit_bytes // PRINTS_PART // 2, MIN_PRINTS), MOST_PRINTS)
+        wanted = min(max(limit_bytes // PRINTS_PART // PRINT_BYTES, MIN_PRINTS), MOST_PRINTS)
         self.count = 0
-        self._prints = array("H", bytes(2 << wanted.bit_length() - 1))
+        self._prints = array("I", bytes(PRINT_BYTES << wanted.bit_length() - 1))
 
     def add(self, key: bytes) -> None:
         """Count a key."""
         number = hash(key)
-        self._prints[number % len(self._prints)] = number >> LEFT_OUT_SHIFT & 0xFFFF | 1
+        self._prints[number % len(self._prints)] = number >> LEFT_OUT_SHIFT & 0xFFFF_FFFF | 1
         self.count += 1
 
     def discard(self, key: bytes) -> None:
         """Count a key no more, if it is counted."""
         number, prints = hash(key), self._prints
         place = number % len(prints)
-        if prints[place] == number >> LEFT_OUT_SHIFT & 0xFFFF | 1:
+        if prints[place] == number >> LEFT_OUT_SHIFT & 0xFFFF_FFFF | 1:
             prints[place] = 0
             self.count -= 1
 
