@@ -55,6 +55,9 @@ IDLE_SECONDS = 1.0
 """The longest wait for an event. The clock advances, and due flushes are applied, at least this often."""
 DRAIN_SECONDS = 2
 """How long a stopping worker waits for clients that have not read their replies."""
+WAVE_MEMBERS = 16
+"""The requests of so many connections are carried out before their replies are sent: the first of these wakes the
+clients up, and the others find them awake."""
 KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
 
 
@@ -227,15 +230,19 @@ class Worker(ServerThread):
 
         The compiled turn does the same.
         """
-        connections = self._table.by_fd
+        connections, answered = self._table.by_fd, list[Connection]()
         events = self._poller.poll(timeout_seconds)
         self.begin_turn(len(events))
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
+                self._send_replies(answered)  # as the handler may close other connections
                 self.handle(fd, connection)
-            else:
-                self.serve(connection)
+            elif size := self._receive(connection):
+                answered.append(connection)
+                if size > FIRST_READ_BYTES or len(answered) == WAVE_MEMBERS:
+                    self._send_replies(answered)
+        self._send_replies(answered)
         return len(events)
 
     # For the part of a turn that may be compiled
@@ -258,16 +265,22 @@ class Worker(ServerThread):
             self._serve_other_threads()
 
     def serve(self, connection: Connection) -> None:
-        """Read once from a connection that is READING, carry out its requests and send the replies.
+        """Read once from a connection that is READING, carry out its requests and send the replies."""
+        if self._receive(connection):
+            self._send_replies([connection])
 
-        If the fast path carries out everything, no further call is needed, with or without TLS and a journal.
+    def _receive(self, connection: Connection) -> int:
+        """Read once from a connection that is READING, and carry out its requests.
+
+        Returns the size of what was read if the caller has to send the replies in `out`: the fast path carried out
+        everything, with or without TLS and a journal.
         """
-        fd, protocol, tls, journal, reply = connection.fd, connection.protocol, connection.tls, self._journal, b""
+        fd, protocol, tls, journal = connection.fd, connection.protocol, connection.tls, self._journal
         try:
             data = os.read(fd, protocol.want) if tls is None else tls.read(READ_BYTES)
             if not data:
                 self.close_by_client(connection)
-                return
+                return 0
             if len(data) == FIRST_READ_BYTES:
                 data = connection.read_rest(data)
             self._counters.bytes_read += len(data)
@@ -276,27 +289,40 @@ class Worker(ServerThread):
             was_fast = protocol.receive(data)
             if journal is not None and journal.own_position() != before:
                 self._unsaved.append(connection)
-                return
-            if not was_fast:
+            elif not was_fast or connection.counted_bytes:  # others may be closed for what it keeps, or it for theirs
                 self._answer(connection)
-                return
-            out = protocol.out
-            if not out:  # all had noreply
-                return
-            reply = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            count = os.write(fd, reply) if tls is None else tls.write(reply)
-            self._counters.bytes_written += count
-            if count != len(reply):
-                connection.unsent = memoryview(reply)[count:]
-                self._enter(connection, WAITING_FOR_SOCKET)
+            elif protocol.out:  # not all had noreply
+                return len(data)
         except BlockingIOError:
-            connection.unsent = memoryview(reply) if reply else None
             self._attempt(self._wait_for_socket, connection)
         except OSError as error:
             self.broken(connection, error)
         except Exception as error:  # a bug or no memory: the other connections are still served
             self.drop(connection, error)
+        return 0
+
+    def _send_replies(self, answered: list[Connection]) -> None:
+        """Send the replies that the fast path has left in `out` of these connections, and clear the list."""
+        total = 0
+        for connection in answered:
+            out, tls = connection.protocol.out, connection.tls
+            reply = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            try:
+                count = os.write(connection.fd, reply) if tls is None else tls.write(reply)
+                total += count
+                if count != len(reply):
+                    connection.unsent = memoryview(reply)[count:]
+                    self._enter(connection, WAITING_FOR_SOCKET)
+            except BlockingIOError:
+                connection.unsent = memoryview(reply)
+                self._attempt(self._wait_for_socket, connection)
+            except OSError as error:
+                self.broken(connection, error)
+            except Exception as error:
+                self.drop(connection, error)
+        self._counters.bytes_written += total
+        answered.clear()
 
     def serve_rest(self, connection: Connection, data: bytes, done: int, has_changed: bool) -> None:
         """Carry out the rest of what was read, after `done` requests, and send all replies.

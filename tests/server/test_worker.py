@@ -25,7 +25,7 @@ from memcache_kv.server import throttle as throttle_module
 from memcache_kv.server import worker as worker_module
 from memcache_kv.server.connection import State
 from memcache_kv.server.poller import SelectorPoller, new_poller
-from memcache_kv.server.worker import Worker
+from memcache_kv.server.worker import WAVE_MEMBERS, Worker
 from memcache_kv.store import Mode
 from memcache_kv.store.entry import Entry, deadline_of, flags_of, pack, value_of, wire_bytes_of
 from memcache_kv.store.time import Time
@@ -249,6 +249,89 @@ def test_clients_share_one_store(serve: MakeServing) -> None:
     first, second = serving.connect(), serving.connect()
     ask(first, b"set a 0 0 1\r\nx\r\n", STORED)
     ask(second, b"get a\r\n", value_reply(b"a", b"x") + END)
+
+
+@pytest.fixture
+def crowd() -> Iterator[tuple[Worker, list[socket.socket]]]:
+    """A worker without the compiled turn, whose turns the test takes, and clients that speak the text protocol."""
+    around = Surroundings()
+    around.context.requests = None
+    worker, clients = Worker(around.context), list[socket.socket]()
+    for _ in range(WAVE_MEMBERS + 4):
+        theirs, ours = socket.socketpair()
+        theirs.settimeout(PATIENCE_SECONDS)
+        clients.append(theirs)
+        worker.adopt(ours)
+    worker.serve_ready(0)
+    for client in clients:
+        client.sendall(b"version\r\n")
+    assert worker.serve_ready(0) == len(clients)
+    assert [read(client, len(VERSION)) for client in clients] == [VERSION] * len(clients)
+    yield worker, clients
+    for client in clients:
+        client.close()
+    for connection in worker.connections:
+        connection.socket.close()
+    worker.close()
+
+
+def test_the_requests_of_a_wave_are_carried_out_before_their_replies_are_sent(
+    crowd: tuple[Worker, list[socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, clients = crowd
+    calls = []
+
+    def noting(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def noted(*arguments: object) -> object:
+            calls.append(name)
+            return call(*arguments)
+
+        return noted
+
+    acts = {name: noting(name, getattr(os, name)) for name in ("read", "write")}
+    monkeypatch.setattr(worker_module, "os", SimpleNamespace(**acts))
+    for client in clients:
+        client.sendall(b"get a\r\n")
+    worker.serve_ready(0)
+    assert calls == ["read"] * WAVE_MEMBERS + ["write"] * WAVE_MEMBERS + ["read"] * 4 + ["write"] * 4
+    assert [read(client, len(END)) for client in clients] == [END] * len(clients)
+
+
+def test_who_is_gone_or_does_not_read_costs_the_others_of_a_wave_nothing(
+    crowd: tuple[Worker, list[socket.socket]],
+) -> None:
+    worker, clients = crowd
+    gone, lazy, *others = clients
+    big = b"x" * 50_000
+    worker.context.store.store(Mode.SET, b"big", pack(0, big))
+    reply = value_reply(b"big", big) + END
+    for _ in range(20):
+        for client in (lazy, *others):
+            client.sendall(b"get big\r\n" if client is lazy else b"get a\r\n")
+        worker.serve_ready(0)
+        assert [read(client, len(END)) for client in others] == [END] * len(others)
+    assert [each.state for each in worker.connections].count(State.WAITING_FOR_SOCKET) == 1
+    gone.sendall(b"get a\r\n")
+    gone.close()  # its request is still there: only sending fails
+    worker.serve_ready(0)
+    assert len(worker.connections) == len(clients) - 1
+    received = bytearray()
+    while len(received) < 20 * len(reply):
+        received += lazy.recv(1 << 20)
+        worker.serve_ready(0)
+    assert received == reply * 20
+
+
+def test_what_no_request_keeps_any_more_is_not_counted(serve: MakeServing) -> None:
+    serving = serve()
+    client = serving.connect()
+    keys = [b"%0200d" % number for number in range(50)]
+    ask(client, b"version\r\n", VERSION)
+    line = b"get " + b" ".join(keys) + b"\r\n"
+    client.sendall(line[:-10])
+    poll_until(lambda: serving.worker.connections[0].counted_bytes > 0, "the line is counted")
+    ask(client, line[-10:], END)
+    poll_until(lambda: serving.worker.connections[0].counted_bytes == 0, "it is counted no more")
 
 
 def test_a_request_in_pieces_is_answered_and_others_meanwhile(serve: MakeServing) -> None:
