@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import ssl
 
 TEXT_REPLY = re.compile(rb"VERSION |CLIENT_ERROR |SERVER_ERROR |ERROR Too many open connections|ERROR unknown command")
-TEXT_LOGIN_FAILED = b"CLIENT_ERROR authentication failure"
+TEXT_LOGIN_FAILED = b"CLIENT_ERROR authentication failure", b"CLIENT_ERROR unauthenticated"
+"""The replies to a failed login. memcached may send only the second one, which it has for the request after it."""
 NO_KEY = b"k" * 251
 """Too long for a key, but not for a login, so that no server stores the password as an item."""
 BINARY_VERSION, BINARY_SASL_AUTH = 0x0B, 0x21
