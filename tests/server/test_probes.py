@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,14 @@ def test_listeners_that_need_a_login_or_are_full_can_be_asked(users: Path) -> No
     with Program(*LOOPBACK, *flags) as program:
         address = address_of(program, "http")
         assert ask(address, Question()) == "answers by HTTP"
-        with address.connect(PATIENCE_SECONDS) as client:
-            client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert client.recv(100).startswith(b"HTTP/1.1 401 ")
+        with ExitStack() as clients:
+
+            def takes_the_place() -> bool:
+                client = clients.enter_context(address.connect(PATIENCE_SECONDS))
+                client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+                return client.recv(100).startswith(b"HTTP/1.1 401 ")
+
+            poll_until(takes_the_place, "the server has closed the connections of the probes")
             assert ask(address, Question()) == "answers by HTTP"
 
 
