@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.errors import ConfigError, ListenError
+from memcache_kv.journal.lifecycle import JournalLifecycle
 from memcache_kv.server import admin_loop, condition
 from memcache_kv.server.admin import ADMIN_CONNECTIONS
 from memcache_kv.server.server import Server
@@ -68,6 +70,33 @@ def test_its_traffic_counts_nowhere_in_the_statistics() -> None:
         )
     assert found["stats"]["total_connections"] == 0
     assert found["stats"]["bytes_read"] == found["stats"]["bytes_written"] == 0
+
+
+# Loading
+
+
+def test_it_is_not_ready_while_the_journal_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    recover = JournalLifecycle.open
+
+    def slowly(lifecycle: JournalLifecycle) -> None:
+        reading.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        recover(lifecycle)
+
+    monkeypatch.setattr(JournalLifecycle, "open", slowly)
+    made = Serving(ADMIN._replace(journal=tmp_path / "journal"))
+    start = threading.Thread(target=made.server.start, daemon=True)
+    start.start()
+    assert reading.wait(PATIENCE_SECONDS)
+    assert livez(made) == 200
+    assert b'"reason": "loading"' in made.ask("admin", LAST.replace(b"/livez", b"/readyz"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", made.server.port), PATIENCE_SECONDS)
+    go_on.set()
+    start.join(PATIENCE_SECONDS)
+    assert status_of(made.ask("admin", LAST.replace(b"/livez", b"/readyz"))) == 200
+    made.server.stop()
 
 
 # Workers
