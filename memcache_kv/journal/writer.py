@@ -288,7 +288,7 @@ class Journal(RecordQueue):
 
         pauses: whether other threads get their turn now and then, as no client of this one waits.
         """
-        if self.fsync is not Fsync.ALWAYS and not self.refuses:
+        if self.fsync is not Fsync.ALWAYS and not self.refuses and not self._appender.keeps_too_much:
             self._append_first()
         self._appender.is_left_alone = True
         with self.files_lock:
@@ -334,6 +334,8 @@ class Journal(RecordQueue):
         if self.files.unstated_serial:
             self.state_serial(self.files.unstated_serial)
             self.files.must_state_serial = False
+        if self._appender.keeps_too_much:
+            self._sync()
         self._appender.append(pauses)
         if self.refuses or closing or self._sync_is_due():
             self._sync()

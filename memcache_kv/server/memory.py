@@ -24,6 +24,8 @@ ACT_SECONDS = 0.5
 """The minimum time between two corrections, as a trim blocks every allocation."""
 LARGEST_TIME_PART = 1 / 50
 """The largest part of the time that corrections may take."""
+STEP_PART = 1 / 32
+"""A correction comes earlier when the items take more than after the last one, by this part of the limit."""
 RESTORE_TOLERATED_PART = 1 / 64
 """The deviation that is tolerated while a journal is read: blocks of it take memory too."""
 RESTORE_SPARE_PART = 1 / 32
@@ -102,7 +104,9 @@ class Others:
 
 
 class MemoryWatch(ServerThread):
-    """The thread that keeps the memory of items near the store's limit. It checks ten times a second.
+    """The thread that keeps the memory of items near the store's limit.
+
+    It checks ten times a second, and each time when the items have grown by a part of the limit.
 
     store: the items; allocator: the allocators of the process, which tests replace. Memory that the process has when
     this is made does not count as the items'. The thread only uses the allocator and the store's `reserve`.
@@ -117,7 +121,7 @@ class MemoryWatch(ServerThread):
         self._act_after = 0.0
         self._corrected = (0, 0)
         """What the items took, and what they should have taken, after the last correction."""
-        self._stop_asked = threading.Event()
+        self._is_stopping = False
 
     @property
     def max_memory_bytes(self) -> int:
@@ -126,12 +130,17 @@ class MemoryWatch(ServerThread):
 
     def work(self) -> None:
         """Check until `stop` is called."""
-        while not self._stop_asked.wait(MEMORY_CHECK_SECONDS):
-            self.check()
+        has_grown = self._store.has_grown
+        while not self._is_stopping:
+            has_grown.wait(MEMORY_CHECK_SECONDS)
+            has_grown.clear()
+            if not self._is_stopping:
+                self.check()
 
     def stop(self) -> None:
-        """Make the thread end, and wait until it has. Blocks for a tenth of a second, or as long as a check takes."""
-        self._stop_asked.set()
+        """Make the thread end, and wait until it has. Blocks as long as a check takes."""
+        self._is_stopping = True
+        self._store.has_grown.set()
         self.join()
 
     def check_often(self) -> None:
@@ -151,11 +160,12 @@ class MemoryWatch(ServerThread):
         The memory of others was measured at the last correction. If they have freed much since, the items seem to take
         less than they do, so that is corrected too.
         """
-        began = time.monotonic()
-        if began < self._act_after or not self._is_off(TOLERATED_PART):
+        began, limit, taken = time.monotonic(), self._store.limit_bytes, self._others.items_take()
+        has_grown = taken > limit and taken > self._corrected[0] + int(limit * STEP_PART)
+        if (began < self._act_after and not has_grown) or not self._is_off(TOLERATED_PART):
             return
-        limit = self._store.limit_bytes
-        self._act(trims=self._others.items_take() > limit, goal_bytes=limit)
+        self._act(trims=taken > limit, goal_bytes=limit)
+        self._corrected = self._others.items_take(), self._store.used_bytes
         ended = time.monotonic()
         self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
 
