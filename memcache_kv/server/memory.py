@@ -33,7 +33,7 @@ RESTORE_SPARE_PART = 1 / 32
 RESTORE_STEP_PART = 1 / 128
 """While a journal is read, a correction follows the last one when the items take so much more or less, as a part of the
 limit. Items come faster than from clients, so that none may wait for time to pass."""
-LARGEST_RESERVE_PART = 1 / 2
+LARGEST_RESERVE_PART = 3 / 4
 """The largest part of the limit that may be reserved for holes."""
 
 COLLECT_AFTER_OBJECTS = 50_000

@@ -22,7 +22,7 @@ LARGEST_STEP_BYTES = 32 * 1024
 WATCHED_PART = 1 / 64
 """The watch over the process's memory looks again once the items have grown by this part of the limit."""
 EVICTED_AT_ONCE = 256
-"""How many items one write evicts. Only above the whole limit it evicts more: as many bytes as it added."""
+"""How many items one write evicts. Only above the room that items have it evicts more: as many bytes as it added."""
 
 
 def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> int:
@@ -167,7 +167,7 @@ class Limits:
             return used
         self.has_evicted = True
         givers, fair, left = list(shards), target // len(shards), EVICTED_AT_ONCE
-        due = used - self._held_bytes if used > self.limit_bytes else 0
+        due = used - self._held_bytes if used > self.room_bytes else 0
         while used > target and givers and (left > 0 or due > 0):
             fullest = max(givers, key=lambda shard: shard.used_bytes)
             wanted, count = min(used - target, max(1, fullest.used_bytes - fair)), len(fullest.table)
