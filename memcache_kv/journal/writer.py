@@ -33,7 +33,6 @@ QUICK_SYNC_SECONDS = 0.001
 """always: if fsyncs take less than this on average, the worker itself makes them at the end of its turn."""
 FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
-QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
 
 
@@ -194,11 +193,6 @@ class Journal(RecordQueue):
     def watch(self, callback: Callable[[], None]) -> None:
         """Call this function on the writer's thread when it has written or synced something, or failed."""
         self._watchers.append(callback)
-
-    @property
-    def max_memory_bytes(self) -> int:
-        """The most memory for the queue, for twice as much and more while it is encoded, and for unsynced lines."""
-        return QUEUES_IN_MEMORY * self.queue_limit_bytes
 
     @property
     def lag_records(self) -> int:

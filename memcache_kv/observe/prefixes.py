@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
+PREFIX_BYTES = 448
+"""The most that one of them takes in memory, with its counts."""
 PREFIXES_AT_ONCE = 256
 """The number of prefixes in one piece of the dump."""
 

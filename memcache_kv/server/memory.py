@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import threading
 import time
 
 from memcache_kv.server.allocator import Allocator, SystemAllocator
@@ -36,6 +35,10 @@ limit. Items come faster than from clients, so that none may wait for time to pa
 LARGEST_RESERVE_PART = 3 / 4
 """The largest part of the limit that may be reserved for holes."""
 
+MOST_HOLES_PART = 3 / 8
+"""The most that the process has beyond the limit of the items, as a part of it: while the sizes of values change, until
+fewer of them are kept. The long tests hold this figure."""
+
 COLLECT_AFTER_OBJECTS = 50_000
 MMAP_THRESHOLD_BYTES = 128 * 1024
 _M_MMAP_THRESHOLD = -3
@@ -59,6 +62,11 @@ def freeze_startup_objects() -> None:
     """Exclude the objects that exist after the start from garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+def most_holes_bytes(limit_bytes: int) -> int:
+    """Return the most that items may take beyond a limit, for holes between them."""
+    return int(limit_bytes * MOST_HOLES_PART)
 
 
 class Others:
@@ -117,16 +125,12 @@ class MemoryWatch(ServerThread):
         self._store = store
         self._allocator = allocator if allocator is not None else SystemAllocator()
         self._others = Others(self._allocator)
-        self._idle_bytes = self._others.resident_bytes
+        self.idle_bytes = self._others.resident_bytes
+        """What the process had when this was made."""
         self._act_after = 0.0
         self._corrected = (0, 0)
         """What the items took, and what they should have taken, after the last correction."""
         self._is_stopping = False
-
-    @property
-    def max_memory_bytes(self) -> int:
-        """What the process is held to: what it had when this was made, and the limit with what is tolerated above."""
-        return self._idle_bytes + int(self._store.limit_bytes * (1 + TOLERATED_PART))
 
     def work(self) -> None:
         """Check until `stop` is called."""

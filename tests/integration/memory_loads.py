@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from tests.certificates import Certificates, ask
 
@@ -41,6 +40,10 @@ class Target:
     def limit_bytes(self) -> int:
         """The server's -m."""
         return self.limit_megabytes * MEGABYTE
+
+    def at(self, port: int) -> Target:
+        """The same at another port."""
+        return replace(self, port=port)
 
     def connect(self, port: int = 0) -> socket.socket:
         """Open a connection."""
@@ -326,10 +329,20 @@ LOADS: dict[str, Load] = {
     "burst of large values, everysec": Load(_burst(TEXT[:500_000], 6), fsync="everysec"),
     "burst of large binary values, never": Load(_burst(BLOCK[:1_000_000], 6), fsync="never"),
     "burst of large binary values, always": Load(_burst(BLOCK[:1_000_000], 3), fsync="always"),
+    "burst of control characters, everysec": Load(_burst(bytes(100_000), 3), fsync="everysec"),
     "burst, slow disk, everysec": Load(_burst(TEXT[:1000], 1.2), fsync="everysec", is_slow=True),
-    "burst, slow disk, always": Load(_burst(TEXT[:1000], 0.6), fsync="always", is_slow=True),
+    "burst, slow disk, always": Load(_burst(TEXT[:1000], 0.15), fsync="always", is_slow=True),
     "small sets by 300, slow disk, everysec": Load(_small_by_many(300, 3), fsync="everysec", is_slow=True),
     "small sets by 300, slow disk, always": Load(_small_by_many(300, 3), fsync="always", is_slow=True),
+    "sets of 15 KB by 1,000, slow disk, everysec": Load(
+        _large_by_many(1000, 4, BLOCK[:15_000]), fsync="everysec", is_slow=True
+    ),
+    "sets of 15 KB by 1,000, slow disk, always": Load(
+        _large_by_many(1000, 3, BLOCK[:15_000]), fsync="always", is_slow=True
+    ),
+    "control characters by 1,000, slow disk, everysec": Load(
+        _large_by_many(1000, 3, bytes(15_000)), fsync="everysec", is_slow=True
+    ),
     "large values by 200, slow disk, everysec": Load(
         _large_by_many(200, 2, BLOCK[:1_000_000]), fsync="everysec", is_slow=True
     ),

@@ -1,0 +1,81 @@
+"""What `--memory-plan` says is enough: in a cgroup with exactly that much, no load that the tests know kills a server."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.cgroups import Confined, memory_cgroup
+from tests.certificates import make_certificates
+from tests.faults.failing_device import failing_device
+from tests.integration.memory_loads import LOADS, MEGABYTE, Load, Target
+from tests.integration.test_memory import memory_of
+from tests.ports import free_port
+from tests.program import Program, run_to_its_end
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there are no cgroups")
+
+LIMIT_MEGABYTES = 64
+CONNECTIONS = 1100
+SLOW_DISK_BYTES = 1 << 30
+ADDRESS = ("-p", "0", "-l", "127.0.0.1")
+
+
+def planned_bytes(*flags: str) -> int:
+    """The sum that the plan says."""
+    done = run_to_its_end("--memory-plan", *flags)
+    assert done.returncode == 0, done.stderr
+    match = re.search(r"MemoryMax=(\d+)M", done.stdout)
+    assert match is not None
+    return int(match[1]) * MEGABYTE
+
+
+@contextlib.contextmanager
+def slow_disk(path: Path) -> Iterator[Path]:
+    """A disk whose writes take long."""
+    with failing_device(path, SLOW_DISK_BYTES) as device, device.mounted() as disk:
+        device.fail("slow")
+        yield disk
+        device.fail("")
+
+
+def flags_of(load: Load, path: Path, opened: ExitStack) -> tuple[list[str], Target]:
+    """The flags for a load, and what its clients need, but for the port."""
+    flags = [*ADDRESS, "-m", str(LIMIT_MEGABYTES), "-c", str(CONNECTIONS)]
+    certificates, other_port = None, 0
+    if load.fsync:
+        place = opened.enter_context(slow_disk(path / "slow")) if load.is_slow else path
+        flags += ["--journal", str(place / "journal"), "--fsync", load.fsync]
+    if load.other:
+        other_port = free_port()
+        flags += [load.other, str(other_port) if load.other == "-U" else f"127.0.0.1:{other_port}"]
+    if load.has_tls:
+        certificates = make_certificates(path / "certificates")
+        flags += ["-Z", "-o", certificates.suboptions]
+    return flags, Target(0, LIMIT_MEGABYTES, certificates, other_port)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LOADS)
+def test_no_load_kills_a_server_with_the_planned_memory(tmp_path: Path, name: str) -> None:
+    load = LOADS[name]
+    with ExitStack() as opened:
+        flags, target = flags_of(load, tmp_path, opened)
+        planned = planned_bytes(*flags)
+        group = opened.enter_context(memory_cgroup(planned))
+        with Confined(group, *flags) as server:
+            load.act(target.at(server.port))
+            assert group.kills == 0
+            assert server.process.poll() is None
+            assert memory_of(server.process.pid, "VmHWM") < planned
+            server.end()
+        if load.restarts:
+            with Confined(group, *flags) as server:
+                assert memory_of(server.process.pid, "VmHWM") < planned
+        assert group.kills == 0
