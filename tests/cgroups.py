@@ -1,4 +1,4 @@
-"""Memory cgroups for tests: a group of its own for a program, of version 1 or 2, below the one that the tests are in."""
+"""Memory cgroups for tests: a group of its own for a program, of version 1 or 2."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _make(name: str) -> tuple[Path | None, str]:
 
 
 def _parents() -> Iterator[tuple[Path, str]]:
-    """The groups that this process is in, and, of version 2, those above: one with processes may not have limited ones."""
+    """The groups that this process is in; of version 2 those above too, as one with processes may have no limited ones."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):

@@ -1,4 +1,4 @@
-"""What `--memory-plan` says is enough: in a cgroup with exactly that much, no load that the tests know kills a server."""
+"""What `--memory-plan` says is enough: in a cgroup with just that much, no load kills a server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cgroups import Confined, memory_cgroup
 from tests.certificates import make_certificates
+from tests.cgroups import Confined, memory_cgroup
 from tests.faults.failing_device import failing_device
 from tests.integration.memory_loads import LOADS, MEGABYTE, Load, Target
 from tests.integration.test_memory import memory_of
 from tests.ports import free_port
-from tests.program import Program, run_to_its_end
+from tests.program import run_to_its_end
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there are no cgroups")
 
