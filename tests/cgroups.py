@@ -98,7 +98,7 @@ def _make(name: str) -> tuple[Path | None, str]:
 
 
 def _parents() -> Iterator[tuple[Path, str]]:
-    """The groups that this process is in; of version 2 those above too, as one with processes may have no limited ones."""
+    """The groups that this process is in; of version 2 those above too: one with processes has none with limits."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):

@@ -17,7 +17,7 @@ from tests.faults.failing_device import failing_device
 from tests.integration.memory_loads import LOADS, MEGABYTE, Load, Target
 from tests.integration.test_memory import memory_of
 from tests.ports import free_port
-from tests.program import run_to_its_end
+from tests.program import Program, run_to_its_end
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there are no cgroups")
 
@@ -73,9 +73,58 @@ def test_no_load_kills_a_server_with_the_planned_memory(tmp_path: Path, name: st
             load.act(target.at(server.port))
             assert group.kills == 0
             assert server.process.poll() is None
-            assert memory_of(server.process.pid, "VmHWM") < planned
+            peak = memory_of(server.process.pid, "VmHWM")
+            print(f"{name}: {peak // MEGABYTE} MiB of {planned // MEGABYTE}")
+            assert peak < planned
             server.end()
         if load.restarts:
             with Confined(group, *flags) as server:
                 assert memory_of(server.process.pid, "VmHWM") < planned
         assert group.kills == 0
+
+
+def test_a_start_in_a_small_cgroup_warns_and_one_with_the_planned_memory_does_not(tmp_path: Path) -> None:
+    flags = [*ADDRESS, "-m", "100", "--journal", str(tmp_path / "journal")]
+    planned = planned_bytes(*flags)
+    with memory_cgroup(planned - MEGABYTE) as group, Confined(group, *flags) as server:
+        wanted, there = planned // MEGABYTE, planned // MEGABYTE - 1
+        assert f"may need {wanted} MiB of memory, but its cgroup has {there} MiB".encode() in server.said
+        assert server.end() == 0
+    with memory_cgroup(planned) as group, Confined(group, *flags) as server:
+        assert b"may need" not in server.said
+        assert server.end() == 0
+
+
+IDLE: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "with a journal": ("--journal", "{directory}/journal"),
+    "with HTTP": ("--http-listen", "0"),
+    "with TLS": ("-Z", "-o", "{suboptions}"),
+    "with all": ("--journal", "{directory}/journal", "--http-listen", "0", "-Z", "-o", "{suboptions}", "-U", "{port}"),
+}
+
+
+@pytest.mark.parametrize("kind", IDLE)
+def test_a_process_without_items_takes_what_the_plan_says(tmp_path: Path, kind: str) -> None:
+    suboptions = make_certificates(tmp_path / "certificates").suboptions
+    flags = [flag.format(directory=tmp_path, suboptions=suboptions, port=free_port()) for flag in IDLE[kind]]
+    match = re.search(r"^process +([\d.]+) ", run_to_its_end("--memory-plan", *flags).stdout, re.MULTILINE)
+    assert match is not None
+    planned = float(match[1]) * MEGABYTE
+    with Program(*ADDRESS, *flags) as server:
+        assert planned / 2 < memory_of(server.process.pid, "VmHWM") < planned
+        assert server.end() == 0
+
+
+def test_the_plan_starts_nothing_and_needs_nothing(tmp_path: Path) -> None:
+    done = run_to_its_end("--memory-plan", "-m", "1024", "--journal", str(tmp_path / "journal"), "-t", "4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "journal: queue" in done.stdout
+    assert "-t 4" in done.stdout
+    assert not (tmp_path / "journal").exists()
+
+
+def test_a_wrong_flag_is_an_error_of_the_plan_too() -> None:
+    done = run_to_its_end("--memory-plan", "-m", "none")
+    assert done.returncode == 64
+    assert done.stdout == ""
