@@ -35,7 +35,7 @@ limit. Items come faster than from clients, so that none may wait for time to pa
 LARGEST_RESERVE_PART = 3 / 4
 """The largest part of the limit that may be reserved for holes."""
 
-MOST_HOLES_PART = 3 / 8
+MOST_HOLES_PART = 1 / 2
 """The most that the process has beyond the limit of the items, as a part of it: while the sizes of values change, until
 fewer of them are kept. The long tests hold this figure."""
 
