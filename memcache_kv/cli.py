@@ -18,7 +18,8 @@ from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.observe.log_form import Level
 from memcache_kv.observe.log_setup import make_log
 from memcache_kv.server import memory, process
-from memcache_kv.server.server import Server
+from memcache_kv.server.memory_plan import memory_plan
+from memcache_kv.server.server import Server, default_threads
 from memcache_kv.streams import discard_broken_streams
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
@@ -77,6 +78,11 @@ def make_parser() -> argparse.ArgumentParser:
         version=f"memcached {PROTOCOL_VERSION}\nmemcache_kv {VERSION} ({FLAVOR})",
         help="print the versions, and whether compiled modules are in use, and exit",
     )
+    parser.add_argument(
+        "--memory-plan",
+        action="store_true",
+        help="print how much memory a server with these settings may take, part by part, and exit",
+    )
     parser.add_argument("-i", "--license", action=_License, nargs=0, help="print the licence and exit")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
@@ -87,12 +93,19 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     Raises ConfigError.
     """
+    return _parse(arguments)[0]
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Settings, bool]:
+    """Return the settings, and whether to print the memory plan instead of starting a server."""
     try:
         flags = vars(make_parser().parse_args(arguments))
     except BrokenPipeError:  # nobody reads the help, the version or the licence
         sys.exit(0)
+    wants_plan = flags.pop("memory_plan")
     config = flags.pop("config") or os.environ.get(CONFIG_VARIABLE)
-    return load_settings(flags, Path(config) if config else None, warn=make_log(Settings()).warn)
+    settings = load_settings(flags, Path(config) if config else None, warn=make_log(Settings()).warn)
+    return settings, wants_plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +132,10 @@ def _run_command(arguments: Sequence[str]) -> int:
         return health.main(arguments[1:])
     log = make_log(Settings())
     try:
-        settings = parse(arguments)
+        settings, wants_plan = _parse(arguments)
+        if wants_plan:
+            print(memory_plan(settings, settings.threads or default_threads()).table(), end="")
+            return 0
         log = make_log(settings)
         return run(settings)
     except StoppedEarly:

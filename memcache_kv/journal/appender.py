@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from memcache_kv.journal.codec import encode_queue, rechained
@@ -21,6 +22,8 @@ ENCODE_PAUSE_SECONDS = 0.00005
 """The least time for which other threads get their turn then."""
 HAND_OVER_BYTES = 256 * 1024
 """A worker leaves more queued bytes than this to the journal's thread, if that has nothing else to do."""
+PIECE_BYTES = 1 << 20
+"""Encoded lines are written once they are so long together."""
 UNSYNCED_LIMITS = 2
 """Clients that write wait while the lines that are not synced take this many times the limit of the queue."""
 
@@ -85,7 +88,7 @@ class Appender:
             queue = self._queue
             if self.has_failed or self.is_full or queue.refuses:
                 return False
-            if self.unsynced_bytes > UNSYNCED_LIMITS * queue.queue_limit_bytes:
+            if self.keeps_too_much:
                 return False
             if queue.queued_bytes > HAND_OVER_BYTES and not self.is_left_alone:
                 return False
@@ -93,6 +96,11 @@ class Appender:
             return True
         finally:
             self.lock.release()
+
+    @property
+    def keeps_too_much(self) -> bool:
+        """Whether the lines that are not synced are so many that nothing is appended before they are."""
+        return self.unsynced_bytes > UNSYNCED_LIMITS * self._queue.queue_limit_bytes
 
     def append(self, pauses: bool = True) -> bool:
         """Append all queued records. Returns whether there were any.
@@ -108,21 +116,23 @@ class Appender:
         if not batch.queue:
             return False
         claim = self._claim()
-        data, chain = self._encoded(batch, claim, pauses)
-        try:
-            self._files.append(data, chain)
-        except OSError as error:
-            self._queue.put_back(batch._replace(queue=[ENCODED, data]))
-            self.is_full = error.errno == errno.EFBIG
-            raise
-        if claim:
-            self._files.claimed_bytes = claim.synced
         if self.synced == self.written:
             self.unsynced_since = self._monotonic()
-        if self._keeps_lines:
-            self._unsynced.append(Kept(data, batch.began_ahead))
-            self.unsynced_bytes += len(data)
-        self.written = batch.position
+        pieces = self._encoded(batch, claim, pauses)
+        for data, chain in pieces:
+            try:
+                self._files.append(data, chain)
+            except OSError as error:
+                rest = b"".join([data, *(more for more, _ in pieces)])
+                self._queue.put_back(batch._replace(queue=[ENCODED, rest]))
+                self.is_full = error.errno == errno.EFBIG
+                raise
+            if self._keeps_lines:
+                self._unsynced.append(Kept(data, batch.began_ahead))
+                self.unsynced_bytes += len(data)
+        if claim:
+            self._files.claimed_bytes = claim.synced
+        self.written, self._queue.taken_bytes = batch.position, 0
         return True
 
     def _claim(self) -> Record | None:
@@ -135,12 +145,18 @@ class Appender:
             return None
         return Record("time", synced=synced)
 
-    def _encoded(self, batch: Batch, claim: Record | None, pauses: bool) -> tuple[bytes, int]:
-        """Encode queued records, and a claim before them; if that fails, they are back in the queue."""
+    def _encoded(self, batch: Batch, claim: Record | None, pauses: bool) -> Iterator[tuple[bytes, int]]:
+        """Yield the lines of queued records in pieces, a claim before them, and the checksum of each piece's last line.
+
+        If that fails, the records that are not in a piece yet are back in the queue. A batch with a step of the wall
+        clock in it is one piece, as it can't be known on which side of the step the rest would be.
+        """
         queue = batch.queue
+        most = PIECE_BYTES if batch.began_ahead == batch.wall_ahead else sys.maxsize
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
-        slices, chain = [], self._files.end.chain
+        slices: list[bytes] = []
+        size, first, chain = 0, 0, self._files.end.chain
         try:
             if claim is not None:
                 data, chain = rechained(line_of(claim), chain)
@@ -150,10 +166,15 @@ class Appender:
                     time.sleep(ENCODE_PAUSE_SECONDS)
                 data, chain = encode_queue(queue[start : start + step], batch.wall_ahead, chain)
                 slices.append(data)
+                size += len(data)
+                if size >= most and start + step < len(queue):
+                    whole, slices, size, first = b"".join(slices), [], 0, start + step
+                    del data
+                    yield whole, chain
         except BaseException:
-            self._queue.put_back(batch)
+            self._queue.put_back(batch._replace(queue=queue[first:]))
             raise
-        return b"".join(slices), chain
+        yield b"".join(slices), chain
 
     # What is on disk
 

@@ -77,6 +77,8 @@ class RecordQueue:
         self.position = 0
         """The number of records queued so far."""
         self.queued_bytes = 0
+        self.taken_bytes = 0
+        """What the records count that were taken to be written, and that are not written yet."""
         self.positions: dict[int, int] = {}
         """For each thread, the position of its last write."""
         self.refuses = False
@@ -207,6 +209,14 @@ class RecordQueue:
         """The position of the last record that a write queued, as opposed to one of time."""
         return max(tuple(self.positions.values()), default=0)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be written that no large values should be read from clients.
+
+        A failing disk is not waited for: writes are rejected then.
+        """
+        return not self.refuses and self.queued_bytes + self.taken_bytes > self.queue_limit_bytes
+
     def own_position(self) -> int:
         """Return the position of the calling thread's last write; 0 for none."""
         return self.positions.get(get_ident(), 0)
@@ -217,7 +227,8 @@ class RecordQueue:
         """Take all records from the queue. Those taken before have been written or put back."""
         with self.queue_lock:
             queue, self.queue = self.queue, []
-            size, self.queued_bytes = self.queued_bytes, 0
+            size = self.taken_bytes = self.queued_bytes
+            self.queued_bytes = 0
             began, self.queue_ahead = self.queue_ahead, self._wall_ahead
             return Batch(queue, self.position, size, began, self.queue_ahead)
 
@@ -226,6 +237,7 @@ class RecordQueue:
         with self.queue_lock:
             self.queue[:0] = batch.queue
             self.queued_bytes += batch.queued_bytes
+            self.taken_bytes = 0
             self.queue_ahead = batch.began_ahead
 
     def _append(self, line: bytes) -> None:

@@ -33,7 +33,6 @@ QUICK_SYNC_SECONDS = 0.001
 """always: if fsyncs take less than this on average, the worker itself makes them at the end of its turn."""
 FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
-QUEUES_IN_MEMORY = 5
 THREAD_NAME = "journal"
 
 
@@ -196,11 +195,6 @@ class Journal(RecordQueue):
         self._watchers.append(callback)
 
     @property
-    def max_memory_bytes(self) -> int:
-        """The most memory for the queue, for twice as much and more while it is encoded, and for unsynced lines."""
-        return QUEUES_IN_MEMORY * self.queue_limit_bytes
-
-    @property
     def lag_records(self) -> int:
         """The number of records that are not yet as safe as the fsync policy asks for."""
         return self.position - (self.written if self.fsync is Fsync.NEVER else self.synced)
@@ -288,7 +282,7 @@ class Journal(RecordQueue):
 
         pauses: whether other threads get their turn now and then, as no client of this one waits.
         """
-        if self.fsync is not Fsync.ALWAYS and not self.refuses:
+        if self.fsync is not Fsync.ALWAYS and not self.refuses and not self._appender.keeps_too_much:
             self._append_first()
         self._appender.is_left_alone = True
         with self.files_lock:
@@ -334,6 +328,8 @@ class Journal(RecordQueue):
         if self.files.unstated_serial:
             self.state_serial(self.files.unstated_serial)
             self.files.must_state_serial = False
+        if self._appender.keeps_too_much:
+            self._sync()
         self._appender.append(pauses)
         if self.refuses or closing or self._sync_is_due():
             self._sync()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
+PREFIX_BYTES = 448
+"""The most that one of them takes in memory, with its counts."""
 PREFIXES_AT_ONCE = 256
 """The number of prefixes in one piece of the dump."""
 
@@ -26,6 +28,8 @@ class Prefixes:
         self.counting = counting
         self.delimiter = delimiter.encode()
         self._counts: dict[bytes, list[int]] = {}
+        self._names: list[bytes] = []
+        """The prefixes, in the order in which they came. Dumps that go on for long share this list."""
         self._lock = threading.Lock()
 
     def fetched(self, key: bytes, found: bool) -> None:
@@ -69,13 +73,14 @@ class Prefixes:
         """Remove all counts, as `stats reset` does."""
         with self._lock:
             self._counts.clear()
+            self._names = []
 
     def dump(self) -> Iterator[bytes]:
         """Yield the reply to `stats detail dump` in pieces: a line for each prefix, then END."""
         with self._lock:
-            prefixes = list(self._counts)
-        for start in range(0, len(prefixes), PREFIXES_AT_ONCE):
-            yield b"".join(map(self._line, prefixes[start : start + PREFIXES_AT_ONCE]))
+            names, count = self._names, len(self._names)
+        for start in range(0, count, PREFIXES_AT_ONCE):
+            yield b"".join(map(self._line, names[start : min(start + PREFIXES_AT_ONCE, count)]))
         yield b"END\r\n"
 
     def _line(self, prefix: bytes) -> bytes:
@@ -97,4 +102,5 @@ class Prefixes:
             counts = [0, 0, 0, 0]
             if len(self._counts) < MAX_PREFIXES:
                 self._counts[prefix] = counts
+                self._names.append(prefix)
         return counts

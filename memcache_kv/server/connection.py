@@ -98,6 +98,14 @@ REPORTED = {
 """The name of each state in `stats conns`, as in memcached. The protocol chooses the names of the others."""
 
 
+CONNECTION_BYTES = 2 * 1024
+"""What an idle connection takes, about."""
+TLS_BYTES = 44 * 1024
+"""What TLS adds, with a record that is being read or written."""
+KERNEL_BYTES = 6 * 1024
+"""What the kernel takes for a connection, besides the data in its buffers."""
+
+
 class IllegalTransition(Exception):
     """The state can't follow the connection's current state: a bug of the server."""
 

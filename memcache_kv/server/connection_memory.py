@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from memcache_kv.config.memcached_options import MIB
 from memcache_kv.observe.log import Log
+from memcache_kv.protocol.session import READ_BYTES
 from memcache_kv.server.connection import READING, WAITING_FOR_MEMORY, Connection
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.turn_limits import TurnLimits
@@ -23,10 +25,22 @@ WAIT_SECONDS = 2.0
 it for ever."""
 
 
+class Backlog(Protocol):
+    """What has records that wait to be written; a journal is one."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether they are so many that no large values should be read from clients."""
+
+
 class Holders:
     """Count what the connections of one worker keep, and keep it within the limit. For the worker's thread only.
 
-    memory: what all workers' connections keep together; table: the worker's connections; close: closes one of them.
+    While the journal is behind, no large value is read to its end: each would stay in memory until it is written,
+    whatever -m says.
+
+    memory: what all workers' connections keep together; table: the worker's connections; close: closes one of them;
+    journal: None if there is none.
     """
 
     def __init__(
@@ -36,12 +50,16 @@ class Holders:
         close: Callable[[Connection], None],
         log: Log,
         limits: TurnLimits,
+        journal: Backlog | None = None,
     ) -> None:
         self._memory = memory
         self._table = table
         self._close = close
         self._log = log
         self._limits = limits
+        self._journal = journal
+        self._is_behind = False
+        """Whether the journal was behind when that was last checked."""
         self._counted: dict[Connection, None] = {}
         self._is_short = False
         """Whether this worker's connections were last told that memory is short."""
@@ -72,7 +90,13 @@ class Holders:
         self._memory.add(change)
 
     def must_wait(self, connection: Connection) -> bool:
-        """Return whether no more input is read from a connection, as it keeps too much of it while memory is short."""
+        """Return whether no more input is read from a connection.
+
+        That is so if its unfinished request is large and the journal is behind, or if it keeps too much of it while
+        memory is short.
+        """
+        if self._is_behind and _is_amid_much(connection):
+            return True
         memory = self._memory
         if not memory.is_short or not connection.counted_bytes:
             return False
@@ -96,9 +120,20 @@ class Holders:
             for connection in [c for c in self._counted if c.state is READING and self.must_wait(c)]:
                 self.hold_back(connection)
 
+    def follow_journal(self) -> None:
+        """Hold back the connections that are amid a large request, once the journal is behind; or end that."""
+        is_behind = self._journal is not None and self._journal.is_behind
+        if is_behind == self._is_behind:
+            return
+        self._is_behind = is_behind
+        if is_behind:
+            for connection in self._table.by_fd.values():
+                if connection.state is READING and self.must_wait(connection):
+                    self.hold_back(connection)
+
     def released(self) -> list[Connection]:
-        """Return the connections that wait for memory, once there is enough."""
-        return [] if self._memory.is_short else list(self._table.awaiting_memory)
+        """Return the connections that wait for memory or for the journal to be no longer behind, once they need not."""
+        return [] if self._is_behind or self._memory.is_short else list(self._table.awaiting_memory)
 
     def end_long_waits(self) -> None:
         """If a connection has waited too long for memory, close others until there is enough.
@@ -106,7 +141,9 @@ class Holders:
         Those whose clients have sent nothing for longest go first: unfinished requests that never go on, and replies
         that nobody reads.
         """
-        first = next(iter(self._table.awaiting_memory))
+        first = next(iter(self._table.awaiting_memory), None)
+        if first is None or self._is_behind or not self._memory.is_short:
+            return
         if first.give_up_at > time.monotonic():
             return
         for connection in sorted(self._counted, key=lambda each: (each.last_active, -each.counted_bytes)):
@@ -132,3 +169,9 @@ class Holders:
             "--connection-memory allows; raise that, or have clients read their replies and finish their requests",
         )
         self._close(connection)
+
+
+def _is_amid_much(connection: Connection) -> bool:
+    """Return whether a connection's unfinished request may store a value that takes more than one read."""
+    protocol = connection.protocol
+    return protocol.block_bytes_left > 0 or protocol.held_bytes > READ_BYTES

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 CGROUPS = Path("sys/fs/cgroup")
-MEBIBYTE = 1 << 20
 
 
 class Bound(NamedTuple):
@@ -28,19 +27,6 @@ def memory_bound(root: Path = Path("/")) -> Bound | None:
     if machine:
         bounds.append(Bound(machine, "this machine"))
     return min(bounds, default=None)
-
-
-def warning(needed_bytes: int, limit_bytes: int, bound: Bound | None) -> str | None:
-    """Return a warning if the server may need more memory than the bound, or None.
-
-    needed_bytes: the most that the server may need; limit_bytes: the value of -m.
-    """
-    if bound is None or needed_bytes <= bound.bytes:
-        return None
-    return (
-        f"with -m {limit_bytes // MEBIBYTE} the server needs up to {needed_bytes // MEBIBYTE} MiB, plus its "
-        f"connections, but {bound.of} has {bound.bytes // MEBIBYTE} MiB: lower -m, or the system may kill the server"
-    )
 
 
 def machine_bytes() -> int:

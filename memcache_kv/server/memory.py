@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import threading
 import time
 
 from memcache_kv.server.allocator import Allocator, SystemAllocator
@@ -24,6 +23,8 @@ ACT_SECONDS = 0.5
 """The minimum time between two corrections, as a trim blocks every allocation."""
 LARGEST_TIME_PART = 1 / 50
 """The largest part of the time that corrections may take."""
+STEP_PART = 1 / 32
+"""A correction comes earlier when the items take more than after the last one, by this part of the limit."""
 RESTORE_TOLERATED_PART = 1 / 64
 """The deviation that is tolerated while a journal is read: blocks of it take memory too."""
 RESTORE_SPARE_PART = 1 / 32
@@ -31,8 +32,12 @@ RESTORE_SPARE_PART = 1 / 32
 RESTORE_STEP_PART = 1 / 128
 """While a journal is read, a correction follows the last one when the items take so much more or less, as a part of the
 limit. Items come faster than from clients, so that none may wait for time to pass."""
-LARGEST_RESERVE_PART = 1 / 2
+LARGEST_RESERVE_PART = 3 / 4
 """The largest part of the limit that may be reserved for holes."""
+
+MOST_HOLES_PART = 1 / 2
+"""The most that the process has beyond the limit of the items, as a part of it: while the sizes of values change, until
+fewer of them are kept. The long tests hold this figure."""
 
 COLLECT_AFTER_OBJECTS = 50_000
 MMAP_THRESHOLD_BYTES = 128 * 1024
@@ -57,6 +62,11 @@ def freeze_startup_objects() -> None:
     """Exclude the objects that exist after the start from garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+def most_holes_bytes(limit_bytes: int) -> int:
+    """Return the most that items may take beyond a limit, for holes between them."""
+    return int(limit_bytes * MOST_HOLES_PART)
 
 
 class Others:
@@ -102,7 +112,9 @@ class Others:
 
 
 class MemoryWatch(ServerThread):
-    """The thread that keeps the memory of items near the store's limit. It checks ten times a second.
+    """The thread that keeps the memory of items near the store's limit.
+
+    It checks ten times a second, and each time when the items have grown by a part of the limit.
 
     store: the items; allocator: the allocators of the process, which tests replace. Memory that the process has when
     this is made does not count as the items'. The thread only uses the allocator and the store's `reserve`.
@@ -113,25 +125,26 @@ class MemoryWatch(ServerThread):
         self._store = store
         self._allocator = allocator if allocator is not None else SystemAllocator()
         self._others = Others(self._allocator)
-        self._idle_bytes = self._others.resident_bytes
+        self.idle_bytes = self._others.resident_bytes
+        """What the process had when this was made."""
         self._act_after = 0.0
         self._corrected = (0, 0)
         """What the items took, and what they should have taken, after the last correction."""
-        self._stop_asked = threading.Event()
-
-    @property
-    def max_memory_bytes(self) -> int:
-        """What the process is held to: what it had when this was made, and the limit with what is tolerated above."""
-        return self._idle_bytes + int(self._store.limit_bytes * (1 + TOLERATED_PART))
+        self._is_stopping = False
 
     def work(self) -> None:
         """Check until `stop` is called."""
-        while not self._stop_asked.wait(MEMORY_CHECK_SECONDS):
-            self.check()
+        has_grown = self._store.has_grown
+        while not self._is_stopping:
+            has_grown.wait(MEMORY_CHECK_SECONDS)
+            has_grown.clear()
+            if not self._is_stopping:
+                self.check()
 
     def stop(self) -> None:
-        """Make the thread end, and wait until it has. Blocks for a tenth of a second, or as long as a check takes."""
-        self._stop_asked.set()
+        """Make the thread end, and wait until it has. Blocks as long as a check takes."""
+        self._is_stopping = True
+        self._store.has_grown.set()
         self.join()
 
     def check_often(self) -> None:
@@ -151,11 +164,12 @@ class MemoryWatch(ServerThread):
         The memory of others was measured at the last correction. If they have freed much since, the items seem to take
         less than they do, so that is corrected too.
         """
-        began = time.monotonic()
-        if began < self._act_after or not self._is_off(TOLERATED_PART):
+        began, limit, taken = time.monotonic(), self._store.limit_bytes, self._others.items_take()
+        has_grown = taken > limit and taken > self._corrected[0] + int(limit * STEP_PART)
+        if (began < self._act_after and not has_grown) or not self._is_off(TOLERATED_PART):
             return
-        limit = self._store.limit_bytes
-        self._act(trims=self._others.items_take() > limit, goal_bytes=limit)
+        self._act(trims=taken > limit, goal_bytes=limit)
+        self._corrected = self._others.items_take(), self._store.used_bytes
         ended = time.monotonic()
         self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
 

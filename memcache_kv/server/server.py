@@ -31,6 +31,7 @@ from memcache_kv.server.binding import Binding
 from memcache_kv.server.condition import Condition, Phase
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
+from memcache_kv.server.memory_plan import memory_warning
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
@@ -481,8 +482,8 @@ class Server:
 
     def _warn_of_memory(self) -> None:
         """Say so where this server may need more memory than it can have: the system would kill it."""
-        needed = self.memory_watch.max_memory_bytes + (0 if self.journal is None else self.journal.max_memory_bytes)
-        warning = machine.warning(needed, self.store.limit_bytes, machine.memory_bound())
+        beside, bound = self.memory_watch.idle_bytes, machine.memory_bound()
+        warning = memory_warning(self.settings, self._threads, beside, bound)
         if warning is not None:
             self.log.warn(warning)
 

@@ -103,7 +103,9 @@ class Worker(ServerThread):
         self._wake_up = WakeUp(self._poller)
         self._table = ConnectionTable(self._poller)
         self._limits = TurnLimits(self._table, context.clock, context.settings.max_reqs_per_event)
-        self._holders = Holders(context.connection_memory, self._table, self._close, context.log, self._limits)
+        self._holders = Holders(
+            context.connection_memory, self._table, self._close, context.log, self._limits, context.journal
+        )
         context.connection_memory.follow(self.wake)
         self._handlers: dict[State, Callable[[Connection], None]] = {
             HANDSHAKE: self._queue_handshake,
@@ -198,7 +200,7 @@ class Worker(ServerThread):
                 yield connection.status(now, fd == asking)
 
     def _journal_moved(self) -> None:
-        if self._table.awaiting_journal and get_ident() != self.ident:
+        if (self._table.awaiting_journal or self._table.awaiting_memory) and get_ident() != self.ident:
             self.wake()
 
     # The loop
@@ -290,6 +292,7 @@ class Worker(ServerThread):
             was_fast = protocol.receive(data)
             if journal is not None and journal.own_position() != before:
                 self._unsaved.append(connection)
+                self._holders.follow_journal()
             elif not was_fast or connection.counted_bytes:  # others may be closed for what it keeps, or it for theirs
                 self._answer(connection)
             elif protocol.out:  # not all had noreply
@@ -335,6 +338,7 @@ class Worker(ServerThread):
         connection.protocol.receive_rest(data, done)
         if journal is not None and (has_changed or journal.own_position() != before):
             self._unsaved.append(connection)
+            self._holders.follow_journal()
         else:
             self._answer(connection)
 
@@ -415,6 +419,7 @@ class Worker(ServerThread):
                 if connection.state is THROTTLED:
                     self._attempt(self._answer, connection)
         if self._table.awaiting_memory:
+            self._follow_memory()
             self._holders.end_long_waits()
 
     def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
@@ -435,8 +440,9 @@ class Worker(ServerThread):
         self._follow_memory()
 
     def _follow_memory(self) -> None:
-        """Do what follows from the memory that all connections keep; read again from those that wait for it."""
+        """Do what follows from the memory that connections and the journal keep; read again from those that wait."""
         self._holders.adjust()
+        self._holders.follow_journal()
         for connection in self._holders.released():
             self._enter(connection, READING)
             if connection.protocol.paused:
@@ -621,7 +627,9 @@ class Worker(ServerThread):
         unsaved, self._unsaved = self._unsaved, []
         answer = self._answer if self._journal.append() else self._answer_once_saved
         for connection in unsaved:
-            if connection.state is not CLOSING:  # another one's turn may have closed it for memory
+            if connection.state is WAITING_FOR_MEMORY:  # another one's turn has held it back
+                self._enter(connection, READING)
+            if connection.state is not CLOSING:  # or closed it for memory
                 self._attempt(answer, connection)
 
     def _answer_once_saved(self, connection: Connection) -> None:
@@ -632,8 +640,6 @@ class Worker(ServerThread):
         if not journal.must_wait(position):
             self._answer(connection)
             return
-        if connection.state is WAITING_FOR_MEMORY:
-            self._enter(connection, READING)
         journal.waits += 1
         connection.release_at = position
         self._wait_for_journal(connection)

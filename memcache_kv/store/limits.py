@@ -19,8 +19,10 @@ CHECKS = 64
 free."""
 LARGEST_STEP_BYTES = 32 * 1024
 """The limit is checked at least when a shard has grown by this, so that few items must be evicted at once."""
+WATCHED_PART = 1 / 64
+"""The watch over the process's memory looks again once the items have grown by this part of the limit."""
 EVICTED_AT_ONCE = 256
-"""How many items one write evicts. Only above the whole limit it evicts more: as many bytes as it added."""
+"""How many items one write evicts. Only above the room that items have it evicts more: as many bytes as it added."""
 
 
 def choose_shards(limit_bytes: int, item_limit_bytes: int, max_items: int) -> int:
@@ -53,6 +55,9 @@ class Limits:
         self.garbage = Garbage()
         self.backlog = threading.Event()
         """Set when there is something to free in the background."""
+        self.has_grown = threading.Event()
+        """Set when the items have grown, before evictions, by a part of the limit since it was last set."""
+        self._unwatched_bytes = 0
         self._shards = shards
         self._clock = clock
         self._evicts = evicts
@@ -123,7 +128,9 @@ class Limits:
         Called when a shard has grown by a step (`_check_every_bytes`). spare: the key that needs the room; it is never
         evicted.
         """
-        self._free_garbage()
+        grown = max(0, self.used_bytes - self._held_bytes)
+        self._tell_growth(grown)
+        self._free_garbage(grown)
         used = self._evict_bytes(spare) if self._evicts else self.used_bytes
         if self._evicts:
             self._evict_items(spare)
@@ -135,9 +142,17 @@ class Limits:
         if used + self.garbage.bytes > self.limit_bytes:
             self.backlog.set()
 
-    def _free_garbage(self) -> None:
-        """Free some of what a flush left while it is in the way, and at least as much as was added since."""
-        grown = max(0, self.used_bytes - self._held_bytes)
+    def _tell_growth(self, grown_bytes: int) -> None:
+        self._unwatched_bytes += grown_bytes
+        if self._unwatched_bytes > self.limit_bytes * WATCHED_PART:
+            self._unwatched_bytes = 0
+            self.has_grown.set()
+
+    def _free_garbage(self, grown: int) -> None:
+        """Free some of what a flush left while it is in the way, and at least as much as was added since.
+
+        grown: how many bytes were added.
+        """
         for _ in range(1 + 2 * grown // FREED_BYTES_AT_ONCE):
             if self.garbage.bytes and self.used_bytes + self.garbage.bytes > self.target_bytes:
                 self.garbage.release()
@@ -152,7 +167,7 @@ class Limits:
             return used
         self.has_evicted = True
         givers, fair, left = list(shards), target // len(shards), EVICTED_AT_ONCE
-        due = used - self._held_bytes if used > self.limit_bytes else 0
+        due = used - self._held_bytes if used > self.room_bytes else 0
         while used > target and givers and (left > 0 or due > 0):
             fullest = max(givers, key=lambda shard: shard.used_bytes)
             wanted, count = min(used - target, max(1, fullest.used_bytes - fair)), len(fullest.table)

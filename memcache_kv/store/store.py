@@ -94,6 +94,7 @@ class Store:
         self._limits = Limits(self.shards, clock, limit_bytes, max_items, evicts)
         self._garbage = self._limits.garbage
         self.backlog = self._limits.backlog
+        self.has_grown = self._limits.has_grown
         """Set when there is something to free in the background (`free_some`)."""
 
     @property

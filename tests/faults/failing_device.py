@@ -2,7 +2,8 @@
 
 A FUSE file system with this one file, which a loop device makes a block device of. (dm-error and dm-flakey do the same,
 where the kernel has a device mapper.) Run as a program: DIRECTORY FILE SWITCH. It is mounted at DIRECTORY and keeps
-what is written in FILE. While SWITCH holds `write`, writes and fsyncs fail; while it holds `read`, reads do.
+what is written in FILE. While SWITCH holds `write`, writes and fsyncs fail; while it holds `read`, reads do; while it
+holds `slow`, writes take long.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.integration.wire import poll_until
 
 DEVICE_BYTES = 32 << 20
 ENDED_SECONDS = 10
+SLOW_WRITE_SECONDS = 0.01
 FAILING_FILE = b"device"
 ROOT_NODE, FILE_NODE = 1, 2
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, STATFS, RELEASE = 1, 2, 3, 4, 14, 15, 16, 17, 18
@@ -89,6 +92,8 @@ class FailingFile:
         if opcode in EMPTY:
             return b""
         failing = self._switch.read_text()
+        if opcode == WRITE and failing == "slow":
+            time.sleep(SLOW_WRITE_SECONDS)
         if opcode == READ and failing != "read":
             _, offset, length, *_ = RANGE.unpack_from(body)
             return os.pread(self._fd, length, offset)
@@ -124,7 +129,7 @@ class FailingDevice:
         self._switch = switch
 
     def fail(self, what: str = "") -> None:
-        """Let each `write` or `read` fail from now on; none by default."""
+        """Let each `write` or `read` fail from now on, or writes be `slow`; none by default."""
         self._switch.write_text(what)
 
     @contextmanager
@@ -137,7 +142,7 @@ class FailingDevice:
 
 
 @contextmanager
-def failing_device(path: Path) -> Iterator[FailingDevice]:
+def failing_device(path: Path, size: int = DEVICE_BYTES) -> Iterator[FailingDevice]:
     """Such a device; skips the test where there is no FUSE or no loop device."""
     if not Path("/dev/fuse").exists():
         pytest.skip("the kernel has no FUSE")
@@ -146,7 +151,7 @@ def failing_device(path: Path) -> Iterator[FailingDevice]:
     below.mkdir()
     switch.write_text("")
     with file.open("wb") as made:
-        made.truncate(DEVICE_BYTES)
+        made.truncate(size)
     run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "nodiscard", str(file))
     command = [sys.executable, "-m", "tests.faults.failing_device", str(below), str(file), str(switch)]
     program = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

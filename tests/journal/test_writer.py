@@ -375,9 +375,62 @@ def test_clients_wait_while_too_much_is_not_synced(path: Path, monkeypatch: pyte
     run.store(b"a")
     assert not run.journal.append()
     assert run.journal.must_wait(21)
-    run.step()
-    assert (run.journal.written, run.journal.synced) == (21, 21)
+    run.step()  # syncs before it appends, so that no more is kept
+    assert (run.journal.written, run.journal.synced) == (21, 20)
     run.close()
+
+
+def test_the_journal_is_behind_until_what_waits_is_written(path: Path, disk: Disk) -> None:
+    run = Run(path, Fsync.ALWAYS)
+    run.journal.queue_limit_bytes = 500
+    run.store(b"a")
+    assert not run.journal.is_behind
+    run.store(*(b"%d" % number for number in range(20)))
+    assert run.journal.is_behind
+    disk.stall_writes()
+    writing = threading.Thread(target=run.step)
+    writing.start()
+    assert disk.at_write.wait(PATIENCE_SECONDS)
+    assert run.journal.queued_bytes == 0
+    assert run.journal.is_behind, "what is being written is still in memory"
+    disk.may_write.set()
+    writing.join()
+    assert not run.journal.is_behind
+    run.close()
+
+
+def test_a_journal_that_takes_no_writes_is_not_waited_for(path: Path, disk: Disk) -> None:
+    run = Run(path, Fsync.ALWAYS)
+    run.journal.queue_limit_bytes = 500
+    disk.errors["write"] = no_space()
+    run.store(*(b"%d" % number for number in range(20)))
+    run.step()
+    assert run.journal.refuses
+    assert not run.journal.is_behind
+    disk.mend()
+    run.close()
+
+
+def test_many_records_are_written_in_pieces(path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appender, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(appender, "ENCODE_SLICE_BYTES", 1000)
+    run, keys = Run(path, Fsync.EVERYSEC), [b"%03d" % number for number in range(100)]
+    for key in keys[:50]:
+        run.journal.stored(key, 0, 0, 0, b"v" * 2000)
+    run.step()
+    assert len(disk.write_sizes) > 5
+    assert max(disk.write_sizes) < 15_000
+    disk.room = 45_000  # some pieces are written, one in part, and others not
+    for key in keys[50:]:
+        run.journal.stored(key, 0, 0, 0, b"v" * 2000)
+    run.step()
+    assert run.journal.refuses
+    assert disk.room == 0
+    disk.mend()
+    run.look()
+    assert (run.journal.written, run.journal.is_behind) == (run.journal.position, False)
+    run.close()
+    assert keys_in(path) == keys
 
 
 @pytest.mark.parametrize(("items_mib", "queue_mib"), [(1, 4), (64, 4), (128, 8), (1024, 64), (1 << 20, 64)])

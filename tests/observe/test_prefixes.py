@@ -1,6 +1,7 @@
 """Counts per prefix of the key."""
 
 import threading
+import tracemalloc
 
 import pytest
 
@@ -47,6 +48,25 @@ def test_another_delimiter_may_be_chosen() -> None:
     counted = Prefixes("/")
     counted.stored(b"a:b/c")
     assert dumped(counted) == [b"PREFIX a:b get 0 hit 0 set 1 del 0"]
+
+
+def test_dumps_that_go_on_share_their_list_of_prefixes() -> None:
+    counted = Prefixes()
+    for number in range(20_000):
+        counted.stored(b"%d:a" % number)
+    tracemalloc.start()
+    try:
+        dumps = [counted.dump() for _ in range(50)]
+        for dump in dumps:
+            next(dump)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 20_000 * 8
+    counted.clear()
+    counted.stored(b"new:a")
+    assert b"".join(dumps[0]) == b"END\r\n", "those that were removed meanwhile are left out"
+    assert dumped(counted) == [b"PREFIX new get 0 hit 0 set 1 del 0"]
 
 
 def test_clear_forgets_everything() -> None:

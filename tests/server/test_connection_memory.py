@@ -20,7 +20,7 @@ from memcache_kv.server.turn_limits import SHORT_REQUESTS
 from memcache_kv.stats.connections import SHORT_PART, ConnectionMemory
 from tests.program import poll_until
 from tests.protocol.binary.binary_packets import Packet
-from tests.server.test_worker import END, STORED, VERSION, Serving, ask, read, read_to_the_end, value_reply
+from tests.server.test_worker import END, STORED, VERSION, FakeJournal, Serving, ask, read, read_to_the_end, value_reply
 
 BLOCK_BYTES = 600_000
 HALF_SET = b"set a 0 0 %d\r\n" % BLOCK_BYTES + b"v" * (BLOCK_BYTES - 1)
@@ -176,6 +176,63 @@ def test_one_that_waits_too_long_gets_the_memory_of_silent_ones(
     waiting.sendall(HALF_SET[BLOCK_BYTES // 4 :] + b"v\r\n")
     assert read(waiting, len(STORED)) == STORED
     assert memory.closed == 1
+
+
+# While the journal is behind
+
+
+@pytest.fixture(params=["compiled", "interpreted"])
+def recorded(request: pytest.FixtureRequest) -> Iterator[tuple[Serving, FakeJournal]]:
+    """A worker with a journal."""
+    journal = FakeJournal()
+    made = Serving(journal=journal, is_interpreted=request.param == "interpreted")
+    yield made, journal
+    made.close()
+
+
+def test_no_large_value_is_read_to_its_end_while_the_journal_is_behind(recorded: tuple[Serving, FakeJournal]) -> None:
+    serving, journal = recorded
+    large, writer = serving.connect(), serving.connect()
+    large.sendall(HALF_SET[: BLOCK_BYTES // 2])
+    poll_until(lambda: memory_of(serving).used_bytes >= BLOCK_BYTES // 2, "a half is there")
+    journal.is_behind = True
+    writer.sendall(b"set b 0 0 1\r\n1\r\n")
+    poll_until(
+        lambda: serving.states() == [State.WAITING_FOR_MEMORY, State.WAITING_FOR_JOURNAL], "the large one is held back"
+    )
+    other = serving.connect()
+    other.sendall(HALF_SET[:100_000])
+    poll_until(lambda: serving.states()[2] is State.WAITING_FOR_MEMORY, "a new one is, too")
+    ask(serving.connect(), b"version\r\nget none\r\n", VERSION + END)
+    kept = memory_of(serving).used_bytes
+    sender = threading.Thread(target=large.sendall, args=(HALF_SET[BLOCK_BYTES // 2 :] + b"v\r\n",))
+    sender.start()
+    ask(serving.connect(), b"version\r\n", VERSION)
+    assert memory_of(serving).used_bytes == kept, "nothing more is read"
+    journal.is_behind = False
+    journal.reach(journal.position)
+    assert read(writer, len(STORED)) == STORED
+    poll_until(lambda: journal.position == 2, "the large one is read to its end")
+    journal.reach(journal.position)
+    assert read(large, len(STORED)) == STORED
+    sender.join()
+
+
+def test_the_one_that_waits_for_the_journal_costs_no_other_its_connection(
+    recorded: tuple[Serving, FakeJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_memory_module, "WAIT_SECONDS", 0.0)
+    serving, journal = recorded
+    memory, large, writer = memory_of(serving), serving.connect(), serving.connect()
+    journal.is_behind = True
+    writer.sendall(b"set b 0 0 1\r\n1\r\n")
+    poll_until(lambda: serving.is_awaiting_journal(), "one writes")
+    large.sendall(HALF_SET[:100_000])
+    poll_until(lambda: State.WAITING_FOR_MEMORY in serving.states(), "one is held back")
+    memory.add(int(memory.limit_bytes * SHORT_PART))
+    for _ in range(3):
+        ask(serving.connect(), b"version\r\n", VERSION)
+    assert memory.closed == 0
 
 
 # Beyond the limit

@@ -47,6 +47,7 @@ class FakeJournal:
         self.waits = 0
         self.refusals = 0
         self.refuses = False
+        self.is_behind = False
         self.average_sync_seconds = self.gather_seconds = 0.0
         self.callbacks: list[Callable[[], None]] = []
         self.queue: list[bytes] = []
