@@ -18,11 +18,13 @@ from memcache_kv.errors import ConfigError, MemcacheKVError, StoppedEarly
 from memcache_kv.observe.log_form import Level
 from memcache_kv.observe.log_setup import make_log
 from memcache_kv.server import memory, process
+from memcache_kv.server.notifier import Notifier, Supervision
 from memcache_kv.server.server import Server
 from memcache_kv.streams import discard_broken_streams
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 if TYPE_CHECKING:
+    from memcache_kv.server.activation import Inherited
     from memcache_kv.server.daemon import Background
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
@@ -136,8 +138,12 @@ def run(settings: Settings) -> int:
     process can't be set up as the settings ask.
     """
     process.refuse_root(settings)
+    settings, inherited = _take_sockets(settings)
     background = _prepare_process(settings)
-    server = Server(settings)
+    server = Server(settings, inherited=inherited)
+    notifier = Notifier(os.environ, server.log)
+    server.on_loading = notifier.loading
+    supervision = Supervision(notifier, server)
     received: list[str] = []  # the main thread logs these: a signal handler could interrupt the log itself
     _handle_signals(server, received)
     memory.tune_memory()
@@ -152,11 +158,23 @@ def run(settings: Settings) -> int:
             if background is not None:
                 background.ready(server.log)
             memory.freeze_startup_objects()
-            _serve(server, received)
+            supervision.begin()
+            _serve(server, received, notifier, supervision)
         finally:
             signal.set_wakeup_fd(-1)  # its descriptor is about to be closed; another Ctrl-C has no effect now
+        supervision.stopping()
         server.stop()
+        supervision.end()
     return 1 if server.failure is not None else 0
+
+
+def _take_sockets(settings: Settings) -> tuple[Settings, Inherited | None]:
+    """Take the sockets that systemd has passed to this process, before it forks, and add them to the settings."""
+    if "LISTEN_FDS" not in os.environ:  # without it, the module that reads it is not imported
+        return settings, None
+    from memcache_kv.server import activation
+
+    return activation.take_sockets(settings, os.environ) if activation.is_activated(os.environ) else (settings, None)
 
 
 def _prepare_process(settings: Settings) -> Background | None:
@@ -188,7 +206,7 @@ def _handle_signals(server: Server, received: list[str]) -> None:
         signal.signal(number, receive)
 
 
-def _serve(server: Server, received: list[str]) -> None:
+def _serve(server: Server, received: list[str], notifier: Notifier, supervision: Supervision) -> None:
     """Wait until the server is asked to stop, and act on the signals received meanwhile."""
     stopping = False
     while not stopping:
@@ -196,7 +214,9 @@ def _serve(server: Server, received: list[str]) -> None:
         while received:
             name = received.pop(0)
             if name == "SIGHUP":
+                notifier.reloading()
                 server.reload()
+                supervision.loaded()
             else:
                 server.log.event(f"Signal handled: {name}.")
 

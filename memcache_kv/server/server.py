@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from memcache_kv.observe.operation_log import OperationLog
     from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.activation import Inherited
     from memcache_kv.server.discovery import ClusterFile
     from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
@@ -121,15 +122,26 @@ class Server:
     One thread calls `start`, waits for `stopping`, and calls `stop`; each is called once and blocks until done.
     `stopping` is set by the command `shutdown`, by a signal, and if an exception ends one of the server's threads.
     `failure` says afterwards what went wrong.
+
+    inherited: sockets that another process has bound; `settings` comes from `take_sockets` then.
     """
 
-    def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Time | None = None,
+        log: Log | None = None,
+        inherited: Inherited | None = None,
+    ) -> None:
         self.settings = settings
+        self._inherited = inherited
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else make_log(settings)
         self._owns_log = log is None
         self._log_file: RotatedFile | None = None
         sizes = size_classes(settings)
+        self.on_loading: Callable[[int, int], None] = lambda done, total: None
+        """Called while `start` loads data, with how much is done and how much there is, in the same unit."""
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
@@ -164,7 +176,9 @@ class Server:
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
         self._load_parts()
-        self._binding = Binding(settings, self._listener_options, self.log, self.tls)
+        self._binding = Binding(
+            settings, self._listener_options, self.log, self.tls, {} if inherited is None else inherited.streams
+        )
         self.listeners = self._binding.listeners
         for path in (settings.auth_file, settings.tls.ssl_key):
             if path is not None:
@@ -216,8 +230,7 @@ class Server:
                 settings,
                 self.store,
                 self.log,
-                self.stopping,
-                self.memory_watch.check_often,
+                self._check_loading,
                 self._thread_died,
                 None if self._preload is None else self._preload.fill_journal,
             )
@@ -367,6 +380,10 @@ class Server:
         if self._log_file is not None:
             self._log_file.close()
 
+    def fail(self, name: str, error: BaseException) -> None:
+        """Stop the server, as an exception ended a thread on which it depends. Any thread may call this."""
+        self._thread_died(name, error)
+
     # Parts
 
     def _load_items(self) -> None:
@@ -386,11 +403,12 @@ class Server:
                 "`memcache-kv journal load` adds a file to the journal of a server that is stopped"
             )
 
-    def _check_loading(self) -> None:
-        """Keep within the memory limit while data files are loaded. Raises StoppedEarly."""
+    def _check_loading(self, done: int, total: int) -> None:
+        """Keep within the memory limit while data is loaded, and report the progress. Raises StoppedEarly."""
         self.memory_watch.check_often()
+        self.on_loading(done, total)
         if self.stopping.is_set():
-            raise StoppedEarly("stopped while data files were loaded")
+            raise StoppedEarly("stopped while data was loaded")
 
     def _close_request_logs(self) -> None:
         if self._audit is not None:
@@ -452,8 +470,14 @@ class Server:
     def _bind_udp(self) -> None:
         """Listen for datagrams on the TCP addresses, except for those that require a client certificate.
 
-        UDP has no TLS. -U accepts that, but datagrams must not bypass the check of certificates.
+        UDP has no TLS. -U accepts that, but datagrams must not bypass the check of certificates. Inherited UDP sockets
+        are served with and without -U.
         """
+        if self._inherited is not None and self._inherited.datagrams:
+            from memcache_kv.server.activation import InheritedUdpServer
+
+            for sock in self._inherited.datagrams:
+                self.udp_listeners.append(InheritedUdpServer(sock, self._new_context()))
         if self._udp_server is None:
             return
         if self.tls is not None:
@@ -464,7 +488,10 @@ class Server:
                 continue
             if not (listener.tls_listener and listener.tls_listener.requires_certificate):
                 hosts[listener.server_address[0]] = listener.address_family
+        taken = [listener.server_address for listener in self.udp_listeners]
         for host, family in hosts.items():
+            if (host, self.settings.udp_port) in [(address[0], address[1]) for address in taken]:
+                continue
             self.udp_listeners.append(self._udp_server((host, self.settings.udp_port), family, self._new_context()))
 
     def _new_context(self) -> Context:
@@ -517,7 +544,9 @@ class Server:
 
     def _open_to_strangers(self) -> list[str]:
         """Return the addresses beyond loopback whose clients need neither a login nor a certificate."""
-        return [
+        datagrams = [] if self._inherited is None else self._inherited.datagrams
+        names = [sock.getsockname() for sock in datagrams]
+        return [f"{MemcacheServer.describe(name)} (UDP)" for name in names if not is_local(name)] + [
             listener.address
             for listener in self.listeners
             if not is_local(listener.server_address)
