@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
 memcache_kv {VERSION}: a memcached-compatible server that keeps its data in a journal."""
 EPILOG = """Every flag can also come from an environment variable with its long name (MEMCACHE_KV_MEMORY_LIMIT=256)
-or from a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the
-file.
+or from a file given with --config, in TOML (memory-limit = 256) or with a flag a line (-m 256), as in
+/etc/memcached.conf. A flag wins over a variable, a variable over the file.
 
 `memcache-kv journal --help` lists the tools for journals: verify, stats, repair, compact, export, load, restore.
 `memcache-kv health --help` describes how to check that a server answers."""
@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False, formatter_class=_fixed_width_formatter,
     )  # fmt: skip
     add_options(parser)
-    parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
+    parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file or memcached.conf")
     parser.add_argument("-h", "--help", action="help", help="print this help and exit", default=argparse.SUPPRESS)
     parser.add_argument(
         "-V",
@@ -85,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """Return the settings from the arguments, the environment and the TOML file; log what is ignored.
+    """Return the settings from the arguments, the environment and the file; log what is ignored.
 
     Raises ConfigError.
     """
