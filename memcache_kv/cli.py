@@ -143,6 +143,7 @@ def run(settings: Settings) -> int:
     server = Server(settings, inherited=inherited)
     notifier = Notifier(os.environ, server.log)
     server.on_loading = notifier.loading
+    server.on_saving = lambda: notifier.progress("saving the items")
     supervision = Supervision(notifier, server)
     received: list[str] = []  # the main thread logs these: a signal handler could interrupt the log itself
     _handle_signals(server, received)
@@ -194,12 +195,12 @@ def _prepare_process(settings: Settings) -> Background | None:
 
 
 def _handle_signals(server: Server, received: list[str]) -> None:
-    """Make SIGTERM, SIGINT and SIGUSR1 stop the server, and append the names of these and of SIGHUP to `received`."""
+    """Make SIGTERM, SIGINT and, gracefully, SIGUSR1 stop the server; append their names and SIGHUP to `received`."""
 
     def receive(signum: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(signum).name)
         if signum != signal.SIGHUP:
-            server.stopping.set()
+            server.stopping.set(signum == signal.SIGUSR1)
 
     signal.set_wakeup_fd(server.stopping.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):

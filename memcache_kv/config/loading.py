@@ -56,6 +56,8 @@ def load_settings(
     for field, flag in (("fsync", "--fsync"), ("on_rotate", "--on-rotate"), ("rotate_seconds", "--rotate-seconds")):
         if field in values and "journal" not in values:
             warn(f"{flag} has no effect without --journal DIR, which keeps the data on disk")
+    if "memory_file" in values and "journal" in values:
+        warn("--memory-file has no effect with --journal, which keeps the items at any stop")
     if "preload_strict" in values and "preload" not in values:
         warn("--preload-strict has no effect without --preload FILE")
     _add_implied(values, environ)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.dialect import Dialect
     from memcache_kv.server.activation import Inherited
     from memcache_kv.server.discovery import ClusterFile
+    from memcache_kv.server.memory_file import MemoryFile
     from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
@@ -65,12 +66,15 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._set = False
+        self.is_graceful = False
+        """Whether the items are to be saved where --memory-file says."""
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
-    def set(self) -> None:
-        """Make the request."""
+    def set(self, is_graceful: bool = False) -> None:
+        """Make the request. The first one decides whether the stop is graceful."""
         if not self._set:
+            self.is_graceful = is_graceful
             self._set = True
             with contextlib.suppress(OSError):  # it is closed: nobody waits any more
                 os.write(self._write, b"s")
@@ -142,6 +146,8 @@ class Server:
         sizes = size_classes(settings)
         self.on_loading: Callable[[int, int], None] = lambda done, total: None
         """Called while `start` loads data, with how much is done and how much there is, in the same unit."""
+        self.on_saving: Callable[[], None] = lambda: None
+        """Called now and then while `stop` saves items."""
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
@@ -171,7 +177,7 @@ class Server:
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
-        self._fault: ThreadDied | None = None
+        self._fault: ThreadDied | JournalFailed | None = None
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
@@ -221,6 +227,13 @@ class Server:
             from memcache_kv.server.preload import Preload
 
             self._preload = Preload(settings, self.store, self.log, self.stopping.wait_for_input, self._check_loading)
+        self._memory_file: MemoryFile | None = None
+        if settings.memory_file is not None and settings.journal is None:
+            from memcache_kv.server.memory_file import MemoryFile
+
+            self._memory_file = MemoryFile(
+                settings.memory_file, self.store, self.log, self._check_loading, lambda: self.on_saving()
+            )
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -303,6 +316,8 @@ class Server:
             self._close_listeners()
             if self._lifecycle is not None:
                 self._lifecycle.close()
+            if self._memory_file is not None:
+                self._memory_file.close()
             self._close_request_logs()
             self.stopping.close()
             raise
@@ -371,6 +386,8 @@ class Server:
             self.compactor.stop()
         if self._lifecycle is not None:
             self._lifecycle.close()
+        if self._memory_file is not None:
+            self._save_items(self._memory_file)
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
         self._close_request_logs()
@@ -387,9 +404,15 @@ class Server:
     # Parts
 
     def _load_items(self) -> None:
-        """Recover the journal, and load the data files of --preload: with a journal only into a new one."""
+        """Recover the journal or the items of --memory-file, and load the data files of --preload where there are none.
+
+        Without either, data files are loaded at every start.
+        """
         if self._lifecycle is None:
-            if self._preload is not None:
+            was_saved = self._memory_file is not None and self._memory_file.load()
+            if self._preload is not None and was_saved:
+                self.log.say(f"{self._preload.names} was not loaded, as a graceful stop had saved the items")
+            elif self._preload is not None:
                 self._preload.fill_store()
             return
         self._lifecycle.open()
@@ -402,6 +425,16 @@ class Server:
                 f"{self.settings.journal} holds a journal already, so {self._preload.names} was not loaded: "
                 "`memcache-kv journal load` adds a file to the journal of a server that is stopped"
             )
+
+    def _save_items(self, memory_file: MemoryFile) -> None:
+        """Save the items if the stop was to be graceful, and if none of them may be wrong."""
+        if self.stopping.is_graceful and self.failure is None:
+            try:
+                memory_file.save()
+            except JournalFailed as error:
+                self._fault = error
+                self.log.say(str(error), Level.ERROR)
+        memory_file.close()
 
     def _check_loading(self, done: int, total: int) -> None:
         """Keep within the memory limit while data is loaded, and report the progress. Raises StoppedEarly."""

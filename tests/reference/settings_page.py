@@ -16,7 +16,7 @@ SAME = "same"
 OURS = "not there"
 MEMCACHED = {
     "port": SAME,
-    "memory-file": "keeps items across a restart; here the server exits with status 64",
+    "memory-file": "keeps its memory itself in this file; see [Differences](differences.md)",
     "napi-ids": "spreads connections by network queue",
     "udp-port": SAME,
     "listen": "all interfaces by default; no classes; also takes `proto[...]` and `tag[...]` prefixes",

@@ -205,7 +205,7 @@ def test_a_stuck_worker_is_left_to_the_watchdog(watched: Watched) -> None:
     poll_until(watched.is_said_to_live, "an idle worker takes a turn when it is asked")
     is_stuck, ends = threading.Event(), threading.Event()
 
-    def block() -> None:
+    def block(is_graceful: bool) -> None:
         is_stuck.set()
         ends.wait(PATIENCE_SECONDS)
 
