@@ -55,6 +55,8 @@ IDLE_SECONDS = 1.0
 """The longest wait for an event. The clock advances, and due flushes are applied, at least this often."""
 DRAIN_SECONDS = 2
 """How long a stopping worker waits for clients that have not read their replies."""
+LAST_TURNS = 2
+"""A stopping worker takes the connections that it was given in one more turn, and answers what they sent in another."""
 KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
 
 
@@ -205,6 +207,8 @@ class Worker(ServerThread):
         try:
             while not self._stopping:
                 self._turn(0 if self._table.paused or self._commit_by or self._handshakes.ready else IDLE_SECONDS)
+            for _ in range(LAST_TURNS):
+                self._turn(0)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)
