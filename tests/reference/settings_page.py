@@ -201,7 +201,7 @@ STATUSES = """
 
 | status | meaning |
 |---|---|
-| 0 | stopped by SIGTERM, SIGINT or the command `shutdown` |
+| 0 | stopped by SIGTERM, SIGINT, SIGUSR1 or the command `shutdown` |
 | 1 | another failure: the journal is damaged or could not be written, the users file can't be read |
 | 2 | an invalid flag, variable or settings file |
 | 64 | an invalid flag, variable or settings file, if memcached exits with 64 |
