@@ -19,18 +19,20 @@ from memcache_kv.observe.log_form import Level
 from memcache_kv.observe.log_setup import make_log
 from memcache_kv.server import memory, process
 from memcache_kv.server.memory_plan import memory_plan
+from memcache_kv.server.notifier import Notifier, Supervision
 from memcache_kv.server.server import Server, default_threads
 from memcache_kv.streams import discard_broken_streams
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
 if TYPE_CHECKING:
+    from memcache_kv.server.activation import Inherited
     from memcache_kv.server.daemon import Background
 
 DESCRIPTION = f"""memcached {PROTOCOL_VERSION}
 memcache_kv {VERSION}: a memcached-compatible server that keeps its data in a journal."""
 EPILOG = """Every flag can also come from an environment variable with its long name (MEMCACHE_KV_MEMORY_LIMIT=256)
-or from a TOML file given with --config (memory-limit = 256). A flag wins over a variable, a variable over the
-file.
+or from a file given with --config, in TOML (memory-limit = 256) or with a flag a line (-m 256), as in
+/etc/memcached.conf. A flag wins over a variable, a variable over the file.
 
 `memcache-kv journal --help` lists the tools for journals: verify, stats, repair, compact, export, load, restore.
 `memcache-kv health --help` describes how to check that a server answers."""
@@ -69,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="memcache-kv", epilog=EPILOG, add_help=False, allow_abbrev=False, formatter_class=_fixed_width_formatter,
     )  # fmt: skip
     add_options(parser)
-    parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
+    parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file or memcached.conf")
     parser.add_argument("-h", "--help", action="help", help="print this help and exit", default=argparse.SUPPRESS)
     parser.add_argument(
         "-V",
@@ -89,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """Return the settings from the arguments, the environment and the TOML file; log what is ignored.
+    """Return the settings from the arguments, the environment and the file; log what is ignored.
 
     Raises ConfigError.
     """
@@ -152,8 +154,13 @@ def run(settings: Settings) -> int:
     process can't be set up as the settings ask.
     """
     process.refuse_root(settings)
+    settings, inherited = _take_sockets(settings)
     background = _prepare_process(settings)
-    server = Server(settings)
+    server = Server(settings, inherited=inherited)
+    notifier = Notifier(os.environ, server.log)
+    server.on_loading = notifier.loading
+    server.on_saving = lambda: notifier.progress("saving the items")
+    supervision = Supervision(notifier, server)
     received: list[str] = []  # the main thread logs these: a signal handler could interrupt the log itself
     _handle_signals(server, received)
     memory.tune_memory()
@@ -168,11 +175,23 @@ def run(settings: Settings) -> int:
             if background is not None:
                 background.ready(server.log)
             memory.freeze_startup_objects()
-            _serve(server, received)
+            supervision.begin()
+            _serve(server, received, notifier, supervision)
         finally:
             signal.set_wakeup_fd(-1)  # its descriptor is about to be closed; another Ctrl-C has no effect now
+        supervision.stopping()
         server.stop()
+        supervision.end()
     return 1 if server.failure is not None else 0
+
+
+def _take_sockets(settings: Settings) -> tuple[Settings, Inherited | None]:
+    """Take the sockets that systemd has passed to this process, before it forks, and add them to the settings."""
+    if "LISTEN_FDS" not in os.environ:  # without it, the module that reads it is not imported
+        return settings, None
+    from memcache_kv.server import activation
+
+    return activation.take_sockets(settings, os.environ) if activation.is_activated(os.environ) else (settings, None)
 
 
 def _prepare_process(settings: Settings) -> Background | None:
@@ -192,19 +211,19 @@ def _prepare_process(settings: Settings) -> Background | None:
 
 
 def _handle_signals(server: Server, received: list[str]) -> None:
-    """Make SIGTERM, SIGINT and SIGUSR1 stop the server, and append the names of these and of SIGHUP to `received`."""
+    """Make SIGTERM, SIGINT and, gracefully, SIGUSR1 stop the server; append their names and SIGHUP to `received`."""
 
     def receive(signum: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(signum).name)
         if signum != signal.SIGHUP:
-            server.stop_soon()
+            server.stop_soon(signum == signal.SIGUSR1)
 
     signal.set_wakeup_fd(server.stopping.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, receive)
 
 
-def _serve(server: Server, received: list[str]) -> None:
+def _serve(server: Server, received: list[str], notifier: Notifier, supervision: Supervision) -> None:
     """Wait until the server is asked to stop and has drained, and act on the signals received meanwhile."""
     stopping = False
     while not stopping:
@@ -213,7 +232,9 @@ def _serve(server: Server, received: list[str]) -> None:
         while received:
             name = received.pop(0)
             if name == "SIGHUP":
+                notifier.reloading()
                 server.reload()
+                supervision.loaded()
             else:
                 server.log.event(f"Signal handled: {name}.")
                 if server.condition.drain_seconds_left:

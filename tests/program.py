@@ -51,6 +51,9 @@ def run_to_its_end(*arguments: str, **variables: str) -> "subprocess.CompletedPr
 class Program:
     """A server started with these flags, once it says that it listens."""
 
+    pass_fds: tuple[int, ...] = ()
+    """Descriptors that it inherits besides the standard streams."""
+
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
             self.command(*arguments),
@@ -58,6 +61,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=self.pass_fds,
         )
         self.said = b""
         try:

@@ -78,7 +78,7 @@ def test_the_version_is_memcacheds_and_ours(flag: str, capsys: pytest.CaptureFix
         (["-I", "2000m"], 64),
         (["-m", "abc"], 64),
         (["-B", "http"], 64),
-        (["-e", "/tmp/memory"], 64),
+        (["-e", "/nonexistent/directory/memory", "-p", "0"], 71),
         (["-Z"], 64),
         (["-S"], 64),
         (["--config", "/nonexistent/config.toml"], 2),

@@ -19,7 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"sh", "sh server", "python"}
 """Kinds of blocks that are run."""
-NEEDED = {"tls.md": "openssl", "backup.md": "rsync", "http.md": "curl", "admin.md": "curl"}
+NEEDED = {
+    "tls.md": "openssl",
+    "backup.md": "rsync",
+    "http.md": "curl",
+    "admin.md": "curl",
+    "migrate_from_memcached.md": "memcached",
+}
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 
 UNTESTED = {
@@ -31,7 +37,7 @@ UNTESTED = {
     "CONTRIBUTING.md: python3.14t -m venv .venv && .venv/bin/pip install -e '.[tests]' && .venv/bin/pytest -n 4":
         "it runs all tests, with an interpreter that few have; ci.yml does so",
     "CONTRIBUTING.md: sudo apt-get install memcached strace libmemcached-tools libsasl2-modules faketime "
-    "netcat-openbsd rsync nginx nutcracker":
+    "netcat-openbsd rsync nginx nutcracker systemd":
         "it needs root",
     "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
     "mend_a_journal.md: memcache-kv journal stats ./data | grep flush_all":
@@ -72,6 +78,11 @@ UNTESTED = {
     "locust.md: pip install '.[locust]' && ulimit -n 20000 && locust -f clients/locustfile.py --headless "
     "--users 10000 --spawn-rate 100 --run-time 30m --processes 2 --wait 20 --csv found --html found.html":
         "it takes half an hour; tests/integration/test_load_test.py runs Locust for seconds",
+    "systemd.md: python3 -m venv /opt/memcache_kv && /opt/memcache_kv/bin/pip install '.[auth,http]'":
+        "it changes the system; tests/deploy/test_systemd_units.py installs the units in a copy of it",
+    "systemd.md: systemctl edit memcache-kv.socket": "it opens an editor",
+    "upgrades.md: /opt/memcache_kv/bin/pip install --upgrade '.[auth,http]'":
+        "the same; test_systemd_units.py restarts the service under load",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""
@@ -83,6 +94,9 @@ INLINE_UNTESTED = {
     "pip install '.[auth]'": "test_documents.py looks the extra up",
     "pip install": "no command to type",
     "printf 'version\\r\\nquit\\r\\n' | nc 127.0.0.1 11211": "logins.md and others run such lines",
+    "systemctl reload": "tests/deploy/test_systemd_units.py does it with a systemd of its own",
+    "systemctl start": "the same",
+    "systemctl stop memcache-kv.service": "the same",
     "htpasswd -B": "it needs Apache's tools",
     "tail -f": "it never ends",
 }

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from memcache_kv.config.settings import AdminCommands
 
 IPV4_LOOPBACK, IPV6_LOOPBACK = "127.", "::1"
+MAPPED_PREFIX = "::ffff:"
+"""What precedes the address of an IPv4 client that is connected to an IPv6 socket."""
 
 
 class CommandClass(enum.IntEnum):
@@ -39,7 +41,7 @@ HERE = Origin()
 
 def is_loopback(host: str) -> bool:
     """Return whether a numeric address is a loopback address."""
-    return host.startswith(IPV4_LOOPBACK) or host == IPV6_LOOPBACK
+    return host.removeprefix(MAPPED_PREFIX).startswith(IPV4_LOOPBACK) or host == IPV6_LOOPBACK
 
 
 def highest_class(policy: AdminCommands, origin: Origin, user_class: CommandClass | None = None) -> CommandClass:

@@ -326,10 +326,16 @@ def delay_seconds(failures: int) -> float:
 
 
 def client_network(peer: object) -> str:
-    """Return what identifies a client: its IPv4 address, its IPv6 network, or "unix" for a unix socket."""
+    """Return what identifies a client: its IPv4 address, its IPv6 network, or "unix" for a unix socket.
+
+    An inherited IPv6 socket may also have the connections of IPv4 clients, mapped as ::ffff:10.0.0.1.
+    """
     if not isinstance(peer, tuple):
         return "unix"
     host = str(peer[0]).partition("%")[0]
     if ":" not in host:
         return host
+    mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    if mapped is not None:
+        return str(mapped)
     return str(ipaddress.IPv6Network((host, NETWORK_BITS), strict=False))

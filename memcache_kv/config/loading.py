@@ -1,7 +1,7 @@
 """How settings are read from flags, environment and file.
 
-A flag wins over an environment variable (`MEMCACHE_KV_` and the long flag's name). A variable wins over the TOML file
-given with --config (its keys are the long flags' names), and the file wins over the default.
+A flag wins over an environment variable (`MEMCACHE_KV_` and the long flag's name). A variable wins over the file given
+with --config: TOML, whose keys are the long flags' names, or a memcached.conf. The file wins over the default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from memcache_kv.config.settings import ITEMS_ON_THEIR_WAY, STANDARD_INPUT, TLS_
 from memcache_kv.errors import EX_USAGE, ConfigError
 
 CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
-"""The variable that names the TOML file if --config does not."""
+"""The variable that names the file if --config does not."""
 PORT_FILE_VARIABLE = "MEMCACHED_PORT_FILENAME"
 """memcached's own variable: the file that the server writes its actual ports to."""
 SERVICE_NAME = re.compile(r".*(_SERVICE_|_PORT_)")
@@ -37,7 +37,7 @@ def load_settings(
 ) -> Settings:
     """Merge flags, environment, file and defaults into one Settings.
 
-    flags: by their long names, each a text, a switch or a list; config: the TOML file, if there is one; environ: the
+    flags: by their long names, each a text, a switch or a list; config: the file, if there is one; environ: the
     environment variables; warn: called with a line about each part of these that is ignored.
 
     If several sources have a setting, only the value that wins is checked. Raises ConfigError, whose text is one line.
@@ -45,7 +45,7 @@ def load_settings(
     sources = (
         ("command line", flags),
         ("environment", _from_environment(environ, warn)),
-        ("--config", _from_file(config)),
+        ("--config", _from_file(config, warn)),
     )
     values: dict[str, Any] = {}
     for option in OPTIONS:
@@ -68,6 +68,8 @@ def _warn_of_ineffective(values: Mapping[str, Any], warn: Callable[[str], None])
     for field in ("admin_tls", "admin_token_file", "ready_needs_journal"):
         if field in values and "admin_listen" not in values:
             warn(f"--{field.replace('_', '-')} has no effect without --admin-listen ADDR")
+    if "memory_file" in values and "journal" in values:
+        warn("--memory-file has no effect with --journal, which keeps the items at any stop")
     if "preload_strict" in values and "preload" not in values:
         warn("--preload-strict has no effect without --preload FILE")
 
@@ -180,16 +182,31 @@ def _from_environment(environ: Mapping[str, str], warn: Callable[[str], None]) -
     return {known[name]: value for name, value in ours.items()}
 
 
-def _from_file(path: Path | None) -> dict[str, Any]:
+def _from_file(path: Path | None, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Return the settings of a file by their long names. Its content says whether it is TOML or a memcached.conf."""
     if path is None:
         return {}
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config: {path} is not TOML: {error}") from None
+    from memcache_kv.config import memcached_conf  # only here, like tomllib
+
+    if memcached_conf.is_memcached_conf(text):
+        parser = memcached_conf.FileFlags()
+        add_options(parser)
+        return memcached_conf.parse_memcached_conf(text, str(path), parser, warn)
+    return _from_toml(text, path)
+
+
+def _from_toml(text: str, path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"--config: can't read {path}: {error.strerror}") from None
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number too long
+        values = tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, or a number too long
         raise ConfigError(f"--config: {path} is not TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"--config: {path} is nested too deeply") from None

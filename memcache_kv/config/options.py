@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from memcache_kv.config.settings import MIB, AdminCommands, Fsync, LogFormat, Protection
 from memcache_kv.errors import EX_USAGE, ConfigError
@@ -156,10 +156,6 @@ def _command(text: str) -> str:
     return text
 
 
-def _memory_file(text: str) -> NoReturn:
-    raise ConfigError("a memory file is not supported; --journal DIR keeps items across a restart", EX_USAGE)
-
-
 def _shards(text: str) -> int:
     count = _integer(0, 4096, "the number of shards")(text)
     if count & (count - 1):
@@ -267,7 +263,8 @@ OPTIONS: tuple[Option, ...] = (
            "f", "NUM", _growth_factor),
     Option("slab-min-size", "smallest of these size classes, in bytes of key and value (default: 48)", "n", "NUM",
            _integer(1, 1 << 30, "the smallest chunk")),
-    Option("memory-file", "not supported: use --journal to keep items across a restart", "e", "FILE", _memory_file),
+    Option("memory-file", "save the items beside this file at a graceful stop (SIGUSR1, shutdown graceful), and load "
+           "them at the next start; --journal keeps them at any stop", "e", "FILE", _path),
     Option("napi-ids", "accepted for compatibility, no effect", "N", "NUM",
            _integer(1, 1 << 30, "the number of NAPI ids")),
     Option("extended", "memcached's further options; separate several by commas or repeat the flag. These have an "

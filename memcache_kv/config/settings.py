@@ -144,6 +144,8 @@ class Settings(NamedTuple):
     crawler_sleep_us: int = 100
     crawler_tocrawl: int = 0
     """0 is no limit."""
+    memory_file: Path | None = None
+    """Where items are saved at a graceful stop. No effect with a journal."""
     journal: Path | None = None
     fsync: Fsync = Fsync.EVERYSEC
     compact_ratio: float = 2.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from memcache_kv.config.settings import Settings
-from memcache_kv.errors import JournalFailed, StoppedEarly
+from memcache_kv.errors import JournalFailed
 from memcache_kv.journal import Compactor, Journal, JournalDirectory, Manifest, Recovered, Room, recover
 from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
@@ -20,19 +20,12 @@ if TYPE_CHECKING:
     from memcache_kv.journal.shipping import Shipper
 
 
-class StopFlag(Protocol):
-    """A flag that is set when the server must stop; `threading.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Tell whether the server must stop."""
-
-
 class JournalLifecycle:
     """Open, recover and close the journal of a server with --journal. Used by one thread only.
 
-    path: the journal's directory. stopping: checked while the journal is read. check_memory: called now and then
-    meanwhile, so that the process keeps within the limit. on_fault: called when an exception ends one of the journal's
-    threads. fill: called with the directory of a new journal, to which it may add items before it is read.
+    path: the journal's directory. check: called now and then while the journal is read, with how much was read and how
+    much there is, in the same unit; it may raise to end the start. on_fault: called when an exception ends one of the
+    journal's threads. fill: called with the directory of a new journal, to which it may add items before it is read.
 
     After `close`, `failure` says which records could not be written, if any.
     """
@@ -43,8 +36,7 @@ class JournalLifecycle:
         settings: Settings,
         store: Store,
         log: Log,
-        stopping: StopFlag,
-        check_memory: Callable[[], None],
+        check: Callable[[int, int], None],
         on_fault: OnFault,
         fill: Callable[[JournalDirectory], None] | None = None,
     ) -> None:
@@ -52,8 +44,7 @@ class JournalLifecycle:
         self._settings = settings
         self._store = store
         self._log = log
-        self._stopping = stopping
-        self._check_memory = check_memory
+        self._check = check
         self._on_fault = on_fault
         self._fill = fill
         self._directory: JournalDirectory | None = None
@@ -70,7 +61,7 @@ class JournalLifecycle:
     def open(self) -> None:
         """Recover the journal into the store, and write the store's changes to it from now on. Blocks while it is read.
 
-        Raises JournalError, and StoppedEarly if the server is stopped meanwhile. Call `close` in these cases too.
+        Raises JournalError, and what `check` raises. Call `close` in these cases too.
         """
         self._directory = directory = JournalDirectory(self._path)
         manifest = directory.read()
@@ -144,9 +135,7 @@ class JournalLifecycle:
 
             def progress(done: int, total: int, records: int) -> None:
                 show(done, total, records)
-                self._check_memory()
-                if self._stopping.is_set():
-                    raise StoppedEarly("stopped while the journal was read")
+                self._check(done, total)
 
             return recover(directory.path, directory.disk, manifest, self._store, progress, cuts=False)
 

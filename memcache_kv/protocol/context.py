@@ -53,7 +53,8 @@ class Context:
     journal: Journal | None
     compactor: Compactor | None
     connections: Callable[[int], Iterable[ConnectionStatus]]
-    stop: Callable[[], None]
+    stop: Callable[[bool], None]
+    """Asks the server to stop, and with True to save its items for the next start. Any thread may call it."""
     tcp_port: int = 0
     threads: int = 1
     recovered_records: int = 0

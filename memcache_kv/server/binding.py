@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,24 @@ NO_PORT = -1
 class Binding:
     """The listeners of one server, which `bind` makes.
 
-    settings: the addresses; options: what all listeners have in common; tls: the certificates, None without TLS.
+    settings: the addresses; options: what all listeners have in common; tls: the certificates, None without TLS;
+    inherited: the sockets that another process has bound, by their addresses in the settings.
     """
 
-    def __init__(self, settings: Settings, options: ListenerOptions, log: Log, tls: Tls | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: ListenerOptions,
+        log: Log,
+        tls: Tls | None,
+        inherited: Mapping[str, socket.socket],
+    ) -> None:
         self.listeners: list[MemcacheServer] = []
         self._settings = settings
         self._options = options
         self._log = log
         self._tls = tls
+        self._inherited = inherited
 
     @property
     def port(self) -> int:
@@ -43,10 +52,13 @@ class Binding:
     def bind(self, dialects: Iterable[tuple[Dialect, tuple[str, ...]]]) -> None:
         """Listen on all addresses. dialects: protocols with addresses of their own, and these. Raises ListenError."""
         settings = self._settings
-        if settings.unix_socket is not None:
+        if settings.unix_socket is not None and not self._has_inherited(settings.unix_socket):
             self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._options))
         for text in settings.listen:
             traits, address = self._traits(text)
+            if address in self._inherited:
+                self._add_inherited(address, traits)
+                continue
             self._bind_to(*split_address(address, settings.port), traits)
         if not settings.listen and (settings.unix_socket is None or settings.port_given):
             self._bind_to_loopbacks(settings.port)
@@ -60,6 +72,9 @@ class Binding:
         Raises ListenError.
         """
         traits, address = self._traits(text, dialect)
+        if address in self._inherited:
+            self._add_inherited(address, traits)
+            return
         if "/" in address:
             traits = traits._replace(tls_listener=None)
             self.listeners.append(UnixMemcacheServer(Path(address), self._settings.unix_mask, self._options, traits))
@@ -71,6 +86,21 @@ class Binding:
             self._bind_to_loopbacks(port, traits)
         else:
             self._bind_to(host, port, traits)
+
+    def _has_inherited(self, path: Path) -> bool:
+        """Return whether an inherited socket is bound to this path."""
+        return any(
+            sock.family == socket.AF_UNIX and sock.getsockname() == str(path) for sock in self._inherited.values()
+        )
+
+    def _add_inherited(self, address: str, traits: ListenerTraits) -> None:
+        """Listen on a socket that another process has bound. A unix socket has no TLS, as with -s."""
+        from memcache_kv.server.activation import InheritedServer
+
+        sock = self._inherited[address]
+        if sock.family == socket.AF_UNIX:
+            traits = traits._replace(tls_listener=None)
+        self.listeners.append(InheritedServer(sock, self._options, traits))
 
     def _traits(self, text: str, dialect: Dialect | None = None) -> tuple[ListenerTraits, str]:
         """Return what the prefixes of a listening address say, and the address without them."""

@@ -281,8 +281,9 @@ def origin_of(sock: socket.socket, listener_class: CommandClass | None) -> Origi
 
 
 def address_text(address: object) -> str:
-    """Format a socket address as in `stats conns`: tcp:127.0.0.1:11211, tcp6:[::1]:11211, unix:/path."""
+    """Format a socket address as in `stats conns`: tcp:127.0.0.1:11211, tcp6:[::1]:11211, unix:/path, unix:@name."""
     if isinstance(address, tuple):
         host, port = address[:2]
         return f"tcp6:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
-    return f"unix:{os.fsdecode(address) if isinstance(address, bytes) else address}"
+    name = os.fsdecode(address) if isinstance(address, bytes) else str(address)
+    return "unix:" + name.replace("\0", "@")

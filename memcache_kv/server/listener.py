@@ -136,7 +136,9 @@ class MemcacheServer(Listener):
 
     @staticmethod
     def describe(address: Any) -> str:
-        """Return a socket address as HOST:PORT or [IPV6]:PORT."""
+        """Return a socket address as HOST:PORT, [IPV6]:PORT, the path of a socket file, or an abstract @NAME."""
+        if not isinstance(address, tuple):
+            return os.fsdecode(address).replace("\0", "@")
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -151,8 +153,8 @@ class MemcacheServer(Listener):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
-        return int(self.server_address[1])
+        """The port that it listens on; 0 for a unix socket."""
+        return 0 if self.address_family == socket.AF_UNIX else int(self.server_address[1])
 
     @property
     def asks_for_login(self) -> bool:
@@ -174,6 +176,8 @@ class MemcacheServer(Listener):
         """Accept a connection. If the process is out of file descriptors, log that and pause before raising OSError."""
         try:
             return super().get_request()
+        except BlockingIOError:  # another process that listens on the same socket has accepted the connection
+            raise
         except OSError as error:
             self.failed(f"can't accept a connection on {self.address}")
             if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -243,16 +247,6 @@ class UnixMemcacheServer(MemcacheServer):
         self._path = path
         self._mask = mask
         super().__init__(str(path), socket.AF_UNIX, options, traits)
-
-    @staticmethod
-    def describe(address: Any) -> str:
-        """Return the path of the socket file."""
-        return str(address)
-
-    @property
-    def port(self) -> int:
-        """Always 0, as a unix socket has no port."""
-        return 0
 
     def server_bind(self) -> None:
         """Bind, with the access mode set before anybody can connect."""

@@ -32,10 +32,12 @@ class Preload:
     """The data files that a server starts with. For the main thread, before there are others.
 
     settings: name the files, and say whether to raise DataFileError where not all can be loaded. wait: see `open_data`.
-    check: called now and then; it may raise to end the load.
+    check: called now and then with how much was read and how much there is, 0 if unknown; it may raise to end the load.
     """
 
-    def __init__(self, settings: Settings, store: Store, log: Log, wait: Wait, check: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, log: Log, wait: Wait, check: Callable[[int, int], None]
+    ) -> None:
         self._paths = settings.preload
         self._store = store
         self._log = log
@@ -117,7 +119,7 @@ class Preload:
                         named.append(self._describe(data, line))
                     self._needed_bytes += sum(map(len, batch.keys)) + sum(map(len, batch.values))
                     show(data.done, data.total, items)
-                    self._check()
+                    self._check(data.done, data.total)
         finally:
             for text in named:  # not within the progress bar
                 self._log.say(text, Level.WARNING)

@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from memcache_kv.observe.operation_log import OperationLog
     from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.activation import Inherited
     from memcache_kv.server.admin import AdminServer
     from memcache_kv.server.discovery import ClusterFile
+    from memcache_kv.server.memory_file import MemoryFile
     from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
@@ -74,12 +76,15 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._set = False
+        self.is_graceful = False
+        """Whether the items are to be saved where --memory-file says."""
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
-    def set(self) -> None:
-        """Make the request."""
+    def set(self, is_graceful: bool = False) -> None:
+        """Make the request. The stop is graceful if the first request, or what led to it, was."""
         if not self._set:
+            self.is_graceful = self.is_graceful or is_graceful
             self._set = True
             with contextlib.suppress(OSError):  # it is closed: nobody waits any more
                 os.write(self._write, b"s")
@@ -130,15 +135,28 @@ class Server:
     One thread calls `start`, waits for `stopping`, and calls `stop`; each is called once and blocks until done.
     `stopping` is set by the command `shutdown`, by a signal, and if an exception ends one of the server's threads.
     `failure` says afterwards what went wrong.
+
+    inherited: sockets that another process has bound; `settings` comes from `take_sockets` then.
     """
 
-    def __init__(self, settings: Settings, clock: Time | None = None, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Time | None = None,
+        log: Log | None = None,
+        inherited: Inherited | None = None,
+    ) -> None:
         self.settings = settings
+        self._inherited = inherited
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else make_log(settings)
         self._owns_log = log is None
         self._log_file: RotatedFile | None = None
         sizes = size_classes(settings)
+        self.on_loading: Callable[[int, int], None] = lambda done, total: None
+        """Called while `start` loads data, with how much is done and how much there is, in the same unit."""
+        self.on_saving: Callable[[], None] = lambda: None
+        """Called now and then while `stop` saves items."""
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
@@ -168,13 +186,15 @@ class Server:
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
-        self._fault: ThreadDied | None = None
+        self._fault: ThreadDied | JournalFailed | None = None
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
         self.condition = Condition(self.workers, settings.ready_needs_journal, lambda: self._fault is not None)
         self._load_parts()
-        self._binding = Binding(settings, self._listener_options, self.log, self.tls)
+        self._binding = Binding(
+            settings, self._listener_options, self.log, self.tls, {} if inherited is None else inherited.streams
+        )
         self.listeners = self._binding.listeners
         for path in (settings.auth_file, settings.admin_token_file, settings.tls.ssl_key):
             if path is not None:
@@ -220,6 +240,13 @@ class Server:
             from memcache_kv.server.preload import Preload
 
             self._preload = Preload(settings, self.store, self.log, self.stopping.wait_for_input, self._check_loading)
+        self._memory_file: MemoryFile | None = None
+        if settings.memory_file is not None and settings.journal is None:
+            from memcache_kv.server.memory_file import MemoryFile
+
+            self._memory_file = MemoryFile(
+                settings.memory_file, self.store, self.log, self._check_loading, lambda: self.on_saving()
+            )
         self._lifecycle: JournalLifecycle | None = None
         if settings.journal is not None:
             from memcache_kv.journal.lifecycle import JournalLifecycle
@@ -229,8 +256,7 @@ class Server:
                 settings,
                 self.store,
                 self.log,
-                self.stopping,
-                self.memory_watch.check_often,
+                self._check_loading,
                 self._thread_died,
                 None if self._preload is None else self._preload.fill_journal,
             )
@@ -310,6 +336,8 @@ class Server:
             self._close_listeners()
             if self._lifecycle is not None:
                 self._lifecycle.close()
+            if self._memory_file is not None:
+                self._memory_file.close()
             self._close_request_logs()
             if self._admin is not None:
                 self._admin.stop()
@@ -359,16 +387,18 @@ class Server:
             except ConfigError as error:
                 self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
 
-    def stop_soon(self) -> None:
+    def stop_soon(self, is_graceful: bool) -> None:
         """Stop after the time of --drain-seconds; at once if that has begun already, or not all is loaded yet.
 
+        is_graceful: whether the items are to be saved where --memory-file says.
         For a signal handler of the main thread, which waits for `stopping` until `condition.drain_seconds_left` is 0.
         """
         seconds = self.settings.drain_seconds
         if seconds and self.condition.phase is Phase.SERVING:
+            self.stopping.is_graceful = is_graceful
             self.condition.drain(seconds)
         else:
-            self.stopping.set()
+            self.stopping.set(is_graceful)
 
     def stop(self) -> None:
         """Stop accepting, send the replies that are ready, close the connections, and write and sync the journal."""
@@ -391,6 +421,8 @@ class Server:
             self.compactor.stop()
         if self._lifecycle is not None:
             self._lifecycle.close()
+        if self._memory_file is not None:
+            self._save_items(self._memory_file)
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
         self._close_request_logs()
@@ -401,6 +433,10 @@ class Server:
             self.log.stop_queue()
         if self._log_file is not None:
             self._log_file.close()
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """Stop the server, as an exception ended a thread on which it depends. Any thread may call this."""
+        self._thread_died(name, error)
 
     # Parts
 
@@ -428,9 +464,15 @@ class Server:
             yield "admin token", self._admin.token
 
     def _load_items(self) -> None:
-        """Recover the journal, and load the data files of --preload: with a journal only into a new one."""
+        """Recover the journal or the items of --memory-file, and load the data files of --preload where there are none.
+
+        Without either, data files are loaded at every start.
+        """
         if self._lifecycle is None:
-            if self._preload is not None:
+            was_saved = self._memory_file is not None and self._memory_file.load()
+            if self._preload is not None and was_saved:
+                self.log.say(f"{self._preload.names} was not loaded, as a graceful stop had saved the items")
+            elif self._preload is not None:
                 self._preload.fill_store()
             return
         self._lifecycle.open()
@@ -444,11 +486,22 @@ class Server:
                 "`memcache-kv journal load` adds a file to the journal of a server that is stopped"
             )
 
-    def _check_loading(self) -> None:
-        """Keep within the memory limit while data files are loaded. Raises StoppedEarly."""
+    def _save_items(self, memory_file: MemoryFile) -> None:
+        """Save the items if the stop was to be graceful, and if none of them may be wrong."""
+        if self.stopping.is_graceful and self.failure is None:
+            try:
+                memory_file.save()
+            except JournalFailed as error:
+                self._fault = error
+                self.log.say(str(error), Level.ERROR)
+        memory_file.close()
+
+    def _check_loading(self, done: int, total: int) -> None:
+        """Keep within the memory limit while data is loaded, and report the progress. Raises StoppedEarly."""
         self.memory_watch.check_often()
+        self.on_loading(done, total)
         if self.stopping.is_set():
-            raise StoppedEarly("stopped while data files were loaded")
+            raise StoppedEarly("stopped while data was loaded")
 
     def _close_request_logs(self) -> None:
         if self._audit is not None:
@@ -513,8 +566,14 @@ class Server:
     def _bind_udp(self) -> None:
         """Listen for datagrams on the TCP addresses, except for those that require a client certificate.
 
-        UDP has no TLS. -U accepts that, but datagrams must not bypass the check of certificates.
+        UDP has no TLS. -U accepts that, but datagrams must not bypass the check of certificates. Inherited UDP sockets
+        are served with and without -U.
         """
+        if self._inherited is not None and self._inherited.datagrams:
+            from memcache_kv.server.activation import InheritedUdpServer
+
+            for sock in self._inherited.datagrams:
+                self.udp_listeners.append(InheritedUdpServer(sock, self._new_context()))
         if self._udp_server is None:
             return
         if self.tls is not None:
@@ -525,7 +584,10 @@ class Server:
                 continue
             if not (listener.tls_listener and listener.tls_listener.requires_certificate):
                 hosts[listener.server_address[0]] = listener.address_family
+        taken = [listener.server_address for listener in self.udp_listeners]
         for host, family in hosts.items():
+            if (host, self.settings.udp_port) in [(address[0], address[1]) for address in taken]:
+                continue
             self.udp_listeners.append(self._udp_server((host, self.settings.udp_port), family, self._new_context()))
 
     def _new_context(self) -> Context:
@@ -578,7 +640,9 @@ class Server:
 
     def _open_to_strangers(self) -> list[str]:
         """Return the addresses beyond loopback whose clients need neither a login nor a certificate."""
-        return [
+        datagrams = [] if self._inherited is None else self._inherited.datagrams
+        names = [sock.getsockname() for sock in datagrams]
+        return [f"{MemcacheServer.describe(name)} (UDP)" for name in names if not is_local(name)] + [
             listener.address
             for listener in self.listeners
             if not is_local(listener.server_address)

@@ -58,6 +58,8 @@ DRAIN_SECONDS = 2
 WAVE_MEMBERS = 16
 """The requests of so many connections are carried out before their replies are sent: the first of these wakes the
 clients up, and the others find them awake."""
+LAST_TURNS = 2
+"""A stopping worker takes the connections that it was given in one more turn, and answers what they sent in another."""
 KINDS = {"auto": "auto-negotiating", "ascii": "ascii", "binary": "binary"}
 
 
@@ -132,7 +134,7 @@ class Worker(ServerThread):
         self._unsaved: list[Connection] = []
         """The connections whose requests in this turn have changed something, and whose replies are not sent yet."""
         self.turn_began_at = steady_seconds()
-        """When the present turn, or the last one, began, as `steady_seconds` gives it."""
+        """When the present turn, or the last one, began, as `steady_seconds` gives it. Other threads may read this."""
         self._held: Held | None = None
         """Keeps replies for the compiled turn until the journal has their writes."""
         self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
@@ -210,6 +212,8 @@ class Worker(ServerThread):
         try:
             while not self._stopping:
                 self._turn(0 if self._table.paused or self._commit_by or self._handshakes.ready else IDLE_SECONDS)
+            for _ in range(LAST_TURNS):
+                self._turn(0)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
             while self._table.has_replies and time.monotonic() < give_up_at:
                 self._turn(0.05)

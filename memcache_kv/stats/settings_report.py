@@ -79,7 +79,7 @@ def settings(context: ConfiguredServer) -> Report:
     if s.enable_ssl:
         yield from _tls(s.tls)
     yield "num_napi_ids", s.napi_ids
-    yield "memory_file", "(null)"
+    yield "memory_file", s.memory_file or "(null)"
     yield "client_flags_size", 4
     yield OWN_PREFIX + "version", VERSION
     yield OWN_PREFIX + "shards", len(context.store.shards)

@@ -69,6 +69,7 @@ EXAMPLES = [
     ("", "--audit-log", "/tmp/audit", "audit_log", Path("/tmp/audit")),
     ("-f", "--slab-growth-factor", "1.5", "slab_growth_factor", 1.5),
     ("-f", "--slab-growth-factor", "2", "slab_growth_factor", 2.0),
+    ("-e", "--memory-file", "/tmp/memory", "memory_file", Path("/tmp/memory")),
     ("-n", "--slab-min-size", "64", "slab_min_size", 64),
     ("-N", "--napi-ids", "4", "napi_ids", 4),
     ("-o", "--extended", "idle_timeout=5", "idle_timeout", 5),
@@ -115,7 +116,7 @@ switch = pytest.mark.parametrize(("short", "long", "field"), SWITCHES)
 
 def test_every_option_has_an_example() -> None:
     shown = {long for _, long, *_ in EXAMPLES} | {long for _, long, _ in SWITCHES}
-    shown |= {"--verbose", "--debug", "--enable-sasl", "--debug-commands", "--memory-file"}
+    shown |= {"--verbose", "--debug", "--enable-sasl", "--debug-commands"}
     assert shown == {f"--{option.name}" for option in OPTIONS}
 
 
@@ -419,11 +420,12 @@ def test_fsync_without_a_journal_is_accepted_with_a_warning(value: str) -> None:
     assert said == [line]
 
 
-@pytest.mark.parametrize("flag", ["-e", "--memory-file"])
-def test_a_file_of_memory_is_refused_with_what_to_do_instead(flag: str) -> None:
-    error = refusal(flag, "/tmp/memory")
-    assert "--journal" in str(error)
-    assert error.status == EX_USAGE
+def test_a_memory_file_has_no_effect_with_a_journal() -> None:
+    said: list[str] = []
+    load_settings({"memory-file": "/tmp/memory"}, None, NO_ENVIRONMENT, said.append)
+    assert said == []
+    load_settings({"memory-file": "/tmp/memory", "journal": "/tmp/data"}, None, NO_ENVIRONMENT, said.append)
+    assert said == ["--memory-file has no effect with --journal, which keeps the items at any stop"]
 
 
 def test_a_bad_variable_is_refused_with_its_source(monkeypatch: pytest.MonkeyPatch) -> None:

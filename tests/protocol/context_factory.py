@@ -70,7 +70,7 @@ class Surroundings:
         if context.requests is not None:
             context.requests = type(context.requests)(self.store, self.counters, context.observers, context.journal)
 
-    def note_stop(self) -> None:
+    def note_stop(self, is_graceful: bool) -> None:
         self.stops += 1
 
     @property

@@ -16,7 +16,7 @@ SAME = "same"
 OURS = "not there"
 MEMCACHED = {
     "port": SAME,
-    "memory-file": "keeps items across a restart; here the server exits with status 64",
+    "memory-file": "keeps its memory itself in this file; see [Differences](differences.md)",
     "napi-ids": "spreads connections by network queue",
     "udp-port": SAME,
     "listen": "all interfaces by default; no classes; also takes `proto[...]` and `tag[...]` prefixes",
@@ -154,12 +154,12 @@ HEAD = f"""# Settings
 
 {MADE}
 
-A setting can come from the command line, an environment variable or a TOML file. A flag wins over a variable, a
+A setting can come from the command line, an environment variable or a file. A flag wins over a variable, a
 variable over the file, the file over the default. If a setting is invalid, the server prints one line that names it and
 exits with status 2, or with 64 if memcached does.
 
-`--config FILE` or the variable `{VARIABLE_PREFIX}CONFIG` names the file. Its keys are the long flags without the
-leading dashes:
+`--config FILE` or the variable `{VARIABLE_PREFIX}CONFIG` names the file. In TOML, its keys are the long flags
+without the leading dashes:
 
 ```toml
 listen = ["10.0.0.5", "127.0.0.1"]
@@ -172,6 +172,11 @@ A switch takes no value on the command line; in a variable or the file it is `tr
 `no`, `on`, `off`). Several values for one setting are separated by commas. On the command line the flag can also be
 repeated, and the file can also have a list.
 
+The file may also be in the format of `/etc/memcached.conf`, which Debian's memcached reads: a flag a line, comments
+after `#`. The content decides: the first line that is neither empty nor a comment begins with `-` there (or is
+`logfile PATH`). `-d`, `-h`, `logfile` and `-P` have no effect in such a file, as in Debian's service; another line that
+is no flag is ignored with a warning.
+
 The last column says what memcached 1.6.45 does with the same flag.
 
 """
@@ -180,7 +185,7 @@ OTHERS = f"""
 
 | name | meaning |
 |---|---|
-| `--config FILE` | read settings from this TOML file |
+| `--config FILE` | read settings from this file: TOML, or flags as in `/etc/memcached.conf` |
 | `{VARIABLE_PREFIX}CONFIG` | the same |
 | `-h`, `--help` | print the flags and exit |
 | `-V`, `--version` | print the versions, and whether compiled modules are in use, and exit |
@@ -201,7 +206,7 @@ STATUSES = """
 
 | status | meaning |
 |---|---|
-| 0 | stopped by SIGTERM, SIGINT or the command `shutdown` |
+| 0 | stopped by SIGTERM, SIGINT, SIGUSR1 or the command `shutdown` |
 | 1 | another failure: the journal is damaged or could not be written, the users file can't be read |
 | 2 | an invalid flag, variable or settings file |
 | 64 | an invalid flag, variable or settings file, if memcached exits with 64 |

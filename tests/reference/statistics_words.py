@@ -277,7 +277,7 @@ SETTINGS = {
     "ssl_kernel_tls": "`-o ssl_kernel_tls`",
     "ssl_min_version": "`-o ssl_min_version`",
     "num_napi_ids": ZERO + "not supported",
-    "memory_file": "always `(null)`: the journal keeps the items",
+    "memory_file": "where a graceful stop saves items (`-e`)",
     "client_flags_size": "bytes of an item's client flags: 4",
     "memcache_kv_version": "the version of memcache_kv",
     "memcache_kv_shards": "the number of shards",

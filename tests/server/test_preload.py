@@ -211,7 +211,7 @@ def test_a_disk_without_room_is_an_error_of_the_journal(tmp_path: Path) -> None:
 
     path = write(tmp_path / "data", b"a 1\n")
     store, log = Store(FakeClock()), Log(0, io.StringIO())
-    preload = Preload(Settings(preload=(path,)), store, log, wait=lambda fd: None, check=lambda: None)
+    preload = Preload(Settings(preload=(path,)), store, log, wait=lambda fd: None, check=lambda done, total: None)
     with closing(JournalDirectory(tmp_path / "journal", FullDisk())) as directory:
         with pytest.raises(JournalError, match=f"can't write the journal in {tmp_path / 'journal'}: No space left"):
             preload.fill_journal(directory)

@@ -639,6 +639,22 @@ def test_a_stop_is_as_quick_while_the_clock_stands_still(serve: MakeServing, mon
     assert serving.totals.current == 0
 
 
+def test_what_a_client_has_sent_before_the_stop_is_answered() -> None:
+    around = Surroundings()
+    around.context.totals.open()
+    client, server = socket.socketpair()
+    client.settimeout(PATIENCE_SECONDS)
+    client.sendall(b"version\r\n")
+    worker = Worker(around.context)
+    worker.adopt(server)
+    worker.stop()
+    worker.start()
+    assert read_to_the_end(client) == VERSION
+    worker.join(PATIENCE_SECONDS)
+    worker.close()
+    client.close()
+
+
 def test_a_socket_that_comes_with_the_stop_is_closed() -> None:
     around = Surroundings()
     worker = Worker(around.context)

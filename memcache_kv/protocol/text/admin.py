@@ -242,13 +242,13 @@ def debugtime(protocol: TextResponder, words: list[bytes]) -> None:
 
 
 def shutdown(protocol: TextResponder, words: list[bytes]) -> None:
-    """shutdown [graceful]; both stop the server as SIGTERM does."""
+    """shutdown [graceful]: stop the server as SIGTERM does, or gracefully as SIGUSR1 does."""
     if not protocol.context.settings.enable_shutdown:
         protocol.reply(b"SERVER_ERROR: shutdown not enabled")
     elif len(words) == 1 or (len(words) == 2 and b"graceful".startswith(words[1])):
         protocol.closing = True
         protocol.close_reason = "shutdown"
-        protocol.context.stop()
+        protocol.context.stop(len(words) == 2)
     else:
         protocol.reply(b"CLIENT_ERROR invalid shutdown mode")
 
