@@ -13,6 +13,7 @@ from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.census import Census
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
+from memcache_kv.stats.latency import Latency
 from memcache_kv.stats.turns import Turns
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
@@ -72,6 +73,12 @@ class Context:
     turns: Turns = field(init=False)
     """How long the turns of this worker take."""
 
+    latency: Latency = field(init=False)
+    """How long its requests take."""
+
+    latencies: list[Latency] = field(default_factory=list)
+    """The measurements of all workers."""
+
     census: Census = field(init=False)
     """The counts of items by size, as this worker made them."""
 
@@ -85,3 +92,4 @@ class Context:
             self.requests = Requests(self.store, self.counters, self.observers, self.journal)
         self.census = Census(self.store, self.settings.track_sizes)
         self.turns = Turns(self.counters, self.log)
+        self.latency = Latency(self.counters)

@@ -33,6 +33,7 @@ from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
+from memcache_kv.stats.latency import Latency
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
@@ -159,6 +160,7 @@ class Server:
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
+        self._latencies: list[Latency] = []
         self._fault: ThreadDied | None = None
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
@@ -479,6 +481,7 @@ class Server:
             observers=self.observers,
             counters=counters,
             all_counters=self._all_counters,
+            latencies=self._latencies,
             totals=self.totals,
             connection_memory=self.connection_memory,
             crawler=self.crawler,

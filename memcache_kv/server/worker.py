@@ -76,7 +76,7 @@ class Worker(ServerThread):
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
         "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "_turn_began_at",
-        "_held", "_quiet_until", "_unsaved",
+        "_held", "_quiet_until", "_unsaved", "_latency",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -92,6 +92,8 @@ class Worker(ServerThread):
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
         self._observers, self._watchers = context.observers, context.observers.watchers
+        self._latency = context.latency
+        context.latencies.append(context.latency)
         self._tls = tls
         self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
@@ -137,9 +139,10 @@ class Worker(ServerThread):
     def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
         from memcache_kv.compiled.turn import Held, Turn
 
-        self._held = held = Held(self._journal, self, self._table, Connection, Session, READING, WAITING_FOR_JOURNAL)
+        states, latency = (READING, WAITING_FOR_JOURNAL), self._latency
+        self._held = held = Held(self._journal, self, self._table, Connection, Session, *states, latency)
         classes = Connection, TextProtocol, BinaryProtocol, self._line_class()
-        return Turn(requests, self._table.by_fd, self._poller, self, *classes, READING, held).serve_ready
+        return Turn(requests, self._table.by_fd, self._poller, self, *classes, READING, held, latency).serve_ready
 
     def _line_class(self) -> type[Session] | None:
         """Return the class of a connection that speaks the line protocol; None where no listener has any."""
@@ -221,6 +224,8 @@ class Worker(ServerThread):
         seconds = steady_seconds() - self._turn_began_at
         if seconds > SHORT_TURN_SECONDS:
             self.context.turns.end(seconds, events)
+        if self._latency.is_measuring:
+            self._latency.end_turn(seconds)
 
     def serve_ready(self, timeout_seconds: float) -> int:
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events.
@@ -229,19 +234,19 @@ class Worker(ServerThread):
         """
         connections = self._table.by_fd
         events = self._poller.poll(timeout_seconds)
-        self.begin_turn(len(events))
+        serve = self.serve_measured if self.begin_turn(len(events)) else self.serve
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
                 self.handle(fd, connection)
             else:
-                self.serve(connection)
+                serve(connection)
         return len(events)
 
     # For the part of a turn that may be compiled
 
-    def begin_turn(self, events: int) -> None:
-        """Note the time and the number of events, as the wait for them is over."""
+    def begin_turn(self, events: int) -> bool:
+        """Note the time and the number of events, as the wait for them is over. Return whether to measure requests."""
         if events >= CROWD or self._limits.is_crowded:
             self._limits.count_ready(events + len(self._table.paused))
         if self._clock.tick():
@@ -249,6 +254,12 @@ class Worker(ServerThread):
         self._turn_began_at = self._clock.ticked_at  # other threads tick too
         if self._observers.active:
             self._observers.begin_turn()
+        latency = self._latency
+        if not events or latency.turns_left:
+            latency.turns_left -= events > 0
+            return False
+        latency.begin_turn()
+        return True
 
     def handle(self, fd: int, connection: Connection | None) -> None:
         """Handle an event of the pipe, or of a connection that is not READING."""
@@ -297,6 +308,17 @@ class Worker(ServerThread):
             self.broken(connection, error)
         except Exception as error:  # a bug or no memory: the other connections are still served
             self.drop(connection, error)
+
+    def serve_measured(self, connection: Connection) -> None:
+        """Serve a connection as `serve` does, and measure how long its requests take."""
+        self._latency.begin()
+        self.serve(connection)
+        self.end_measured(connection)
+
+    def end_measured(self, connection: Connection) -> None:
+        """End to measure a connection's requests, or go on until the journal has saved them."""
+        is_unsaved = bool(self._unsaved) and self._unsaved[-1] is connection
+        self._latency.end(connection, not is_unsaved)
 
     def serve_rest(self, connection: Connection, data: bytes, done: int, has_changed: bool) -> None:
         """Carry out the rest of what was read, after `done` requests, and send all replies.
@@ -532,6 +554,7 @@ class Worker(ServerThread):
         if before is CLOSING:
             return
         self._table.remove(connection)
+        self._latency.waiting.pop(connection, None)
         self._throttle.closed(connection.fd)
         if connection.protocol.watcher is not None:
             self._watchers.remove(connection.protocol.watcher)
@@ -637,6 +660,8 @@ class Worker(ServerThread):
         except OSError as error:
             self.broken(connection, error)
             return
+        if self._latency.waiting:
+            self._latency.sent(connection)
         protocol = connection.protocol
         if connection.unsent is not None:
             self._enter(connection, WAITING_FOR_SOCKET)

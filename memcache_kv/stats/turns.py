@@ -41,6 +41,7 @@ class Turns:
         if turn_us > self._counters.longest_turn_us:
             self._counters.longest_turn_us = turn_us
         if seconds > SLOW_SECONDS:
+            self._counters.slow_turns += 1
             culprit = self._culprit or f"{events} connections had input"
             self._log.say_rarely(Turns, f"slow: a turn of the loop took {seconds * 1000:.0f} ms; {culprit}")
         self._longest_seconds, self._culprit = 0.0, ""
