@@ -29,7 +29,7 @@ cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
 cdef Py_ssize_t ITEM_COST = ITEM_COST_BYTES
 cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/record_queue.py
 
-cdef enum Family:  # of commands, in the order of FAMILIES in memcache_kv/stats/latency.py
+cdef enum:  # the families of commands, in the order of FAMILIES in memcache_kv/stats/latency.py
     GETS
     STORES
     DELETES

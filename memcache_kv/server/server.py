@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.users import Logins, Users
@@ -28,6 +28,7 @@ from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
 from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.binding import Binding
+from memcache_kv.server.condition import Condition, Phase
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
@@ -49,12 +50,20 @@ if TYPE_CHECKING:
     from memcache_kv.observe.operation_log import OperationLog
     from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.admin import AdminServer
     from memcache_kv.server.discovery import ClusterFile
     from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
     from memcache_kv.server.udp import UdpServer
 
 THREADS_WITHOUT_GIL = 2
+
+
+class Reloaded(Protocol):
+    """Something that is read from files."""
+
+    def reload(self) -> None:
+        """Read them again. Raises ConfigError if one can't be used."""
 
 
 class StopRequest:
@@ -96,13 +105,12 @@ class StopRequest:
                 return
         raise StoppedEarly("stopped while data was read")
 
-    def wait(self) -> bool:
+    def wait(self, seconds: float | None = None) -> bool:
         """Block until the request is made or a signal was received, and return whether the request was made.
 
-        For the main thread only.
+        seconds: the longest wait; None is no limit. For the main thread only.
         """
-        if not self._set:
-            select.select([self._read], [], [])
+        if not self._set and select.select([self._read], [], [], seconds)[0]:
             os.read(self._read, 64)
         return self._set
 
@@ -165,10 +173,11 @@ class Server:
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
+        self.condition = Condition(self.workers, settings.ready_needs_journal, lambda: self._fault is not None)
         self._load_parts()
         self._binding = Binding(settings, self._listener_options, self.log, self.tls)
         self.listeners = self._binding.listeners
-        for path in (settings.auth_file, settings.tls.ssl_key):
+        for path in (settings.auth_file, settings.admin_token_file, settings.tls.ssl_key):
             if path is not None:
                 process.warn_of_readers(Path(path), self.log)
 
@@ -200,6 +209,9 @@ class Server:
             self._operation_log = OperationLog
         self._dialects: list[tuple[Dialect, tuple[str, ...]]] = [*_dialects(settings)]
         """The protocols with listeners of their own, and the addresses of these."""
+        self._admin: AdminServer | None = None
+        if settings.admin_listen:
+            self._load_admin()
         self._cluster: Cluster | None = None
         self._cluster_file: ClusterFile | None = None
         if settings.cluster_node or settings.cluster_file is not None:
@@ -223,6 +235,16 @@ class Server:
                 self._thread_died,
                 None if self._preload is None else self._preload.fill_journal,
             )
+
+    def _load_admin(self) -> None:
+        with _needed_for("--admin-listen"):
+            from memcache_kv.server.admin import AdminServer
+        tls = None
+        if self.settings.admin_tls:
+            from memcache_kv.server.tls import Tls
+
+            tls = self.tls or Tls(self.settings.tls)
+        self._admin = AdminServer(self.settings, self.condition, self.store, self.crawler, self.log, tls)
 
     def _load_discovery(self) -> None:
         from memcache_kv.config.cluster import parse_nodes
@@ -257,7 +279,8 @@ class Server:
 
     def addresses_of(self, dialect: str | None) -> list[str]:
         """Return the addresses of the listeners of a dialect, by its name; None means memcached's protocols."""
-        return [each.address for each in self.listeners if (each.dialect and each.dialect.name) == dialect]
+        listeners = [*self.listeners, *self._admin_listeners()]
+        return [each.address for each in listeners if (each.dialect and each.dialect.name) == dialect]
 
     @property
     def port(self) -> int:
@@ -271,28 +294,26 @@ class Server:
         audit log can't be opened.
         """
         try:
-            if self._owns_log:
-                self._log_file = open_log_file(self.settings, self.log)
-            if self._audit_log is not None and self.settings.audit_log is not None:  # by the user of -u, who must be
-                self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
+            self._open_logs()
             if self._cluster_file is not None:
                 self._cluster_file.reload()
-            if self._operation_log is not None and self.settings.operation_log is not None:
-                self._operations = self._operation_log(self.settings.operation_log, self.log)
-            self._binding.bind(
-                self._dialects
-            )  # first, so that a server does not touch the journal if its port is in use
+            self._binding.bind(self._dialects)  # first: if its port is in use, a server does not touch the journal
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
+            if self._admin is not None:  # before the items are loaded, which may take long
+                self._admin.start(self._thread_died)
             self._load_items()
             self._warn_of_memory()
             self._bind_udp()
             for server in self.listeners:
                 server.activate()
         except BaseException:
+            self.condition.phase = Phase.STOPPING
             self._close_listeners()
             if self._lifecycle is not None:
                 self._lifecycle.close()
             self._close_request_logs()
+            if self._admin is not None:
+                self._admin.stop()
             self.stopping.close()
             raise
         if self._owns_log:
@@ -311,6 +332,8 @@ class Server:
         for listener in self._all_listeners():
             listener.on_fault = self._thread_died
             listener.start()
+        self.condition.reported = self._new_context()
+        self.condition.phase = Phase.SERVING
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
         self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")
@@ -330,19 +353,28 @@ class Server:
             self._audit.reopen()
         if self._operations is not None:
             self._operations.reopen()
-        users = None if self._logins is None else self._logins.users
-        for what, part in (("users", users), ("certificates", self.tls), ("cluster's nodes", self._cluster_file)):
-            if part is None:
-                continue
+        for what, part in self._reloaded():
             try:
                 part.reload()
                 self.log.event(f"read the {what} again")
             except ConfigError as error:
                 self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
 
+    def stop_soon(self) -> None:
+        """Stop after the time of --drain-seconds; at once if that has begun already, or not all is loaded yet.
+
+        For a signal handler of the main thread, which waits for `stopping` until `condition.drain_seconds_left` is 0.
+        """
+        seconds = self.settings.drain_seconds
+        if seconds and self.condition.phase is Phase.SERVING:
+            self.condition.drain(seconds)
+        else:
+            self.stopping.set()
+
     def stop(self) -> None:
         """Stop accepting, send the replies that are ready, close the connections, and write and sync the journal."""
         self.stopping.set()
+        self.condition.phase = Phase.STOPPING
         for listener in self._all_listeners():
             listener.stop()
         for worker in self.workers:
@@ -363,6 +395,8 @@ class Server:
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
         self._close_request_logs()
+        if self._admin is not None:
+            self._admin.stop()
         self.stopping.close()
         if self._owns_log:
             self.log.stop_queue()
@@ -370,6 +404,29 @@ class Server:
             self._log_file.close()
 
     # Parts
+
+    def _open_logs(self) -> None:
+        """Open the log file and the logs of requests, by the user of -u, who must be able to open them again."""
+        settings = self.settings
+        if self._owns_log:
+            self._log_file = open_log_file(settings, self.log)
+        if self._audit_log is not None and settings.audit_log is not None:
+            self._audit = self._audit_log(settings.audit_log, self.log)
+        if self._operation_log is not None and settings.operation_log is not None:
+            self._operations = self._operation_log(settings.operation_log, self.log)
+
+    def _reloaded(self) -> Iterator[tuple[str, Reloaded]]:
+        """Yield what is read from files again, and its name."""
+        if self._logins is not None:
+            yield "users", self._logins.users
+        if self.tls is not None:
+            yield "certificates", self.tls
+        if self._cluster_file is not None:
+            yield "cluster's nodes", self._cluster_file
+        if self._admin is not None and self._admin.tls is not None and self._admin.tls is not self.tls:
+            yield "admin listener's certificates", self._admin.tls
+        if self._admin is not None and self._admin.token is not None:
+            yield "admin token", self._admin.token
 
     def _load_items(self) -> None:
         """Recover the journal, and load the data files of --preload: with a journal only into a new one."""
@@ -442,9 +499,12 @@ class Server:
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]
 
+    def _admin_listeners(self) -> list[MemcacheServer]:
+        return [] if self._admin is None else self._admin.listeners
+
     def _port_lines(self) -> Iterable[str]:
         """Yield a line for each port, like memcached: `TCP INET: 11211`."""
-        for listener in self._all_listeners():
+        for listener in [*self._all_listeners(), *self._admin_listeners()]:
             if listener.address_family != socket.AF_UNIX:
                 dialect = listener.dialect if isinstance(listener, MemcacheServer) else None
                 what = listener.transport if dialect is None else dialect.name.upper()
@@ -551,15 +611,22 @@ def _dialects(settings: Settings) -> Iterator[tuple[Dialect, tuple[str, ...]]]:
 
 def _http_dialect(settings: Settings) -> Dialect:
     """Return the protocol of the HTTP listeners. Raises ConfigError without the package h11."""
-    try:
+    with _needed_for("--http-listen"):
         from memcache_kv.protocol.http.listener import http_dialect
+    return http_dialect(settings)
+
+
+@contextlib.contextmanager
+def _needed_for(flag: str) -> Iterator[None]:
+    """Raise ConfigError if the package h11 is missing for an import."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "h11":
             raise
         raise ConfigError(
-            "--http-listen needs the package h11: pip install h11, or in a clone pip install '.[http]'"
+            f"{flag} needs the package h11: pip install h11, or in a clone pip install '.[http]'"
         ) from None
-    return http_dialect(settings)
 
 
 def default_threads() -> int:

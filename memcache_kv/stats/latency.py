@@ -24,7 +24,7 @@ LATENCY_BOUNDS = (
 """In seconds."""
 TURNS_PER_SAMPLE = 64
 
-Tally = Sequence[int]
+RequestCounts = Sequence[int]
 """The number of requests of each family."""
 
 
@@ -46,7 +46,7 @@ class Latency:
         """How many turns pass before the next one that is measured."""
         self.is_measuring = False
         """Whether the present turn is measured."""
-        self.waiting: dict[object, tuple[float, Tally]] = {}
+        self.waiting: dict[object, tuple[float, RequestCounts]] = {}
         """The connections whose replies wait for the journal: since when, and for how many requests."""
         self.reset()
 
@@ -67,7 +67,7 @@ class Latency:
         self.is_measuring = False
         self.turn_seconds.observe(seconds)
 
-    def begin(self, began_at: float = 0.0, tally: Tally = ()) -> None:
+    def begin(self, began_at: float = 0.0, tally: RequestCounts = ()) -> None:
         """Begin to measure the requests of a connection.
 
         began_at, tally: when others of the same input began, and how many there were.
@@ -88,7 +88,7 @@ class Latency:
         elif self._counters.bytes_written != self._written_before:
             self.histograms["other"].observe(now - self._began_at)
 
-    def wait(self, connection: object, began_at: float, tally: Tally) -> None:
+    def wait(self, connection: object, began_at: float, tally: RequestCounts) -> None:
         """Measure on until the connection's replies are sent."""
         self.waiting[connection] = began_at, tally
 
@@ -99,13 +99,13 @@ class Latency:
             began_at, tally = waited
             self.observe(monotonic() - began_at, tally)
 
-    def observe(self, seconds: float, tally: Tally) -> None:
+    def observe(self, seconds: float, tally: RequestCounts) -> None:
         """Count requests that took so long."""
         for family, times in zip(FAMILIES, tally, strict=True):
             if times:
                 self.histograms[family].observe(seconds, times)
 
-    def _counted(self) -> Tally:
+    def _counted(self) -> RequestCounts:
         """Return how many requests of each family the worker has counted so far."""
         counters = self._counters
         return (
