@@ -43,7 +43,18 @@ LAYERS = [
 HEIGHTS = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 NESTED = ["journal.tools"]
 """Rooms inside another one, with a height of their own."""
-AT_THE_ROOT = {"__init__", "__main__", "cli", "version", "errors", "clock", "histogram", "progress", "streams", "threads"}
+AT_THE_ROOT = {
+    "__init__",
+    "__main__",
+    "cli",
+    "version",
+    "errors",
+    "clock",
+    "histogram",
+    "progress",
+    "streams",
+    "threads",
+}
 """The only modules that may lie outside a folder."""
 
 

@@ -59,6 +59,8 @@ class Context:
     threads: int = 1
     recovered_records: int = 0
     """How many journal records were read at startup."""
+    recovered_bytes: int = 0
+    recovered_seconds: float = 0.0
     resume_later: Callable[[int], None] | None = None
     """Asks the worker that serves a connection, given its number, to call the protocol's `resume`. Any thread may
     call it. None for UDP, which has no connections."""

@@ -551,8 +551,11 @@ class Server:
             stop=self.stopping.set,
             tcp_port=self.port,
             threads=self._threads,
-            recovered_records=0 if self._lifecycle is None else self._lifecycle.recovered_records,
         )
+        if self._lifecycle is not None:
+            context.recovered_records = self._lifecycle.recovered_records
+            context.recovered_bytes = self._lifecycle.recovered_bytes
+            context.recovered_seconds = self._lifecycle.recovered_seconds
         context.tls = self.tls
         context.cluster = self._cluster
         context.audit = self._audit

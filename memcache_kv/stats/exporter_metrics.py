@@ -107,9 +107,7 @@ COMMANDS = Family(
     ),
 )  # fmt: skip
 
-SETTINGS: tuple[Family, ...] = tuple(
-    _table(Kind.GAUGE, "max_connections maxconns The limit of -c.")
-)
+SETTINGS: tuple[Family, ...] = tuple(_table(Kind.GAUGE, "max_connections maxconns The limit of -c."))
 
 CRAWLER_SETTINGS: tuple[Family, ...] = tuple(
     _table(
@@ -128,7 +126,9 @@ CRAWLER_SETTINGS: tuple[Family, ...] = tuple(
 )
 """From `stats settings`, while the crawler is enabled."""
 
-MALLOCED = next(_table(Kind.GAUGE, "malloced_bytes total_malloced What the present items would take in memcached's pages."))
+MALLOCED = next(
+    _table(Kind.GAUGE, "malloced_bytes total_malloced What the present items would take in memcached's pages.")
+)
 
 CLASS_LABELS = ("slab",)
 CLASS_ITEMS: tuple[Family, ...] = (
@@ -209,6 +209,11 @@ EXPORTER_METRICS: tuple[Metric, ...] = (
     *(family.metric for family in (*CLASS_ITEMS, *CLASS_SLABS, CLASS_COMMANDS)),
 )
 """All that a page may have."""
+
+
+def unreachable_families() -> Iterator[str]:
+    """Yield what the exporter says of a server that it can't reach."""
+    yield exposed(UP, [((), 0)])
 
 
 def general_families(stats: Rows, settings: Rows) -> Iterator[str]:

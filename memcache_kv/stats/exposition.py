@@ -59,7 +59,11 @@ def _buckets(name: str, labels: Labels, histogram: Histogram) -> Sequence[str]:
         f"{name}_bucket{_labels((*labels, ('le', bound)))} {count}\n"
         for bound, count in zip(bounds, counts, strict=True)
     ]
-    return [*lines, f"{name}_sum{_labels(labels)} {_number(histogram.sum)}\n", f"{name}_count{_labels(labels)} {counts[-1]}\n"]
+    return [
+        *lines,
+        f"{name}_sum{_labels(labels)} {_number(histogram.sum)}\n",
+        f"{name}_count{_labels(labels)} {counts[-1]}\n",
+    ]
 
 
 def _labels(labels: Labels) -> str:

@@ -110,6 +110,14 @@ class ReportedServer(Protocol):
         """The number of records that were read from the journal at the start."""
 
     @property
+    def recovered_bytes(self) -> int:
+        """The length of what was read."""
+
+    @property
+    def recovered_seconds(self) -> float:
+        """How long that took."""
+
+    @property
     def tls(self) -> TlsCounts | None:
         """The counts about TLS, if the server uses it."""
 
@@ -284,7 +292,7 @@ def own(context: ReportedServer) -> Report:
     yield f"{OWN_PREFIX}slow_turns", counters.slow_turns
     for name in SILENT_TROUBLE:
         yield f"{OWN_PREFIX}{name}", getattr(counters, name)
-    yield f"{OWN_PREFIX}evicted_unread", _sum(context.store, "evicted_unseen")
+    yield f"{OWN_PREFIX}evicted_unread", _sum(context.store, "evicted_unread")
     yield f"{OWN_PREFIX}connection_memory", memory.used_bytes
     yield f"{OWN_PREFIX}connection_memory_limit", memory.limit_bytes
     yield f"{OWN_PREFIX}connections_closed_for_memory", memory.closed
@@ -477,7 +485,7 @@ def _sum(store: Store, name: str) -> int:
 
 
 SHARD_COUNTS = (
-    "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances",
+    "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances", "evicted_unread",
 )  # fmt: skip
 """The counts of a shard that `stats reset` sets to 0, besides those by size class."""
 

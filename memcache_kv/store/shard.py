@@ -36,8 +36,8 @@ class Shard:
 
     __slots__ = (
         "table", "lock", "order", "used_bytes", "check_at_bytes", "expiring", "total_items",
-        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "evicted_ages", "_sizes",
-        "_evicted",
+        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "evicted_ages", "evicted_unread",
+        "_sizes", "_evicted",
     )  # fmt: skip
 
     def __init__(self, sizes: SizeClasses = DEFAULT_SIZES) -> None:
@@ -63,6 +63,8 @@ class Shard:
         next round. Their entries are freed in the background (`garbage.emptied`)."""
         self.classes: defaultdict[int, ClassCounts] = defaultdict(ClassCounts)
         """Counts by size class. Items that a flush removed are not counted, as their classes are not known."""
+        self.evicted_unread = 0
+        """The number of items that were evicted before they were ever read, as far as reads were recorded."""
         self.evicted_ages = Histogram(AGE_BOUNDS)
         """How long evicted items had been in their queues, in seconds, as far as that is known."""
         self._sizes = sizes
@@ -268,14 +270,16 @@ class Shard:
                 counts.reclaimed += 1
                 return freed
             counts.evicted_nonzero += 1
+        was_read = order.was_promoted or order.was_marked
         if isinstance(entry, Item):
+            was_read = was_read or bool(entry.state & FETCHED)
             counts.evicted_idle_seconds = now - entry.accessed
         counts.evictions += 1
         self._evicted += 1
         counts.evicted_unseen += not order.was_marked
+        self.evicted_unread += not was_read
         if self.on_eviction is not None:
-            was_read = (
-                bool(entry.state & FETCHED) if isinstance(entry, Item) else order.was_promoted or order.was_marked
-            )
+            if isinstance(entry, Item):
+                was_read = bool(entry.state & FETCHED)
             self.on_eviction(key, entry, was_read)
         return freed
