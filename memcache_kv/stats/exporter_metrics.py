@@ -52,9 +52,9 @@ def _commands(rows: str) -> tuple[RowSample, ...]:
 
 
 VERSION_METRIC = Metric(
-    "memcached_version", Kind.GAUGE, "Always 1; the label is the version of memcached that the server behaves like.", ("version",)
-)  # fmt: skip
-UP = Metric("memcached_up", Kind.GAUGE, "Always 1: whoever reads this has reached the server.")
+    "memcached_version", Kind.GAUGE, "Always 1; the label is the version of memcached that is imitated.", ("version",)
+)
+UP = Metric("memcached_up", Kind.GAUGE, "1, or 0 while the items are loaded and clients can't connect yet.")
 SETS = RowSample("cmd_set", (("command", "set"), ("status", "hit")))
 
 GENERAL: tuple[Family, ...] = (
@@ -99,7 +99,12 @@ GENERAL: tuple[Family, ...] = (
 """From `stats`."""
 
 COMMANDS = Family(
-    Metric("memcached_commands_total", Kind.COUNTER, "Commands by outcome; each key of a get counts.", ("command", "status")),
+    Metric(
+        "memcached_commands_total",
+        Kind.COUNTER,
+        "Commands by outcome; each key of a get counts.",
+        ("command", "status"),
+    ),
     (
         *_commands("get_hits get_misses delete_hits delete_misses incr_hits incr_misses decr_hits decr_misses"),
         *_commands("cas_hits cas_misses touch_hits touch_misses cas_badval"),
@@ -136,7 +141,7 @@ CLASS_ITEMS: tuple[Family, ...] = (
         Kind.GAUGE,
         """
         slab_current_items number Items of a size class.
-        slab_items_age_seconds age Seconds since the last access of the item that was accessed longest ago, as far as known.
+        slab_items_age_seconds age Seconds since the last access of the item with the oldest one, as far as known.
         slab_hot_items number_hot Always 0: the LRU has no segments.
         slab_warm_items number_warm Always 0: the LRU has no segments.
         slab_cold_items number_cold Items of a size class.
@@ -152,7 +157,7 @@ CLASS_ITEMS: tuple[Family, ...] = (
         slab_items_crawler_reclaimed_total crawler_reclaimed Expired items removed by the crawler.
         slab_items_evicted_total evicted Items evicted.
         slab_items_evicted_nonzero_total evicted_nonzero Items evicted that would have expired later.
-        slab_items_evicted_time_seconds evicted_time Seconds since the last access of the item evicted last, as far as known.
+        slab_items_evicted_time_seconds evicted_time Seconds for which the last evicted item was idle, as far as known.
         slab_items_evicted_unfetched_total evicted_unfetched Items evicted without a recorded read.
         slab_items_expired_unfetched_total expired_unfetched Items expired without a recorded read.
         slab_items_outofmemory_total outofmemory Values rejected for lack of room.

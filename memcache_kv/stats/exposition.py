@@ -78,4 +78,4 @@ def _escaped(value: str) -> str:
 
 def _number(value: float) -> str:
     """Write a number; a whole one without a point."""
-    return repr(value) if isinstance(value, int) or not value.is_integer() else str(int(value))
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)

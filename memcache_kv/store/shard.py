@@ -36,8 +36,8 @@ class Shard:
 
     __slots__ = (
         "table", "lock", "order", "used_bytes", "check_at_bytes", "expiring", "total_items",
-        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "evicted_ages", "evicted_unread",
-        "_sizes", "_evicted",
+        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "evicted_ages",
+        "evicted_unread", "_sizes", "_evicted",
     )  # fmt: skip
 
     def __init__(self, sizes: SizeClasses = DEFAULT_SIZES) -> None:
