@@ -93,5 +93,5 @@ class Context:
 
             self.requests = Requests(self.store, self.counters, self.observers, self.journal)
         self.census = Census(self.store, self.settings.track_sizes)
-        self.turns = Turns(self.counters, self.log)
         self.latency = Latency(self.counters)
+        self.turns = Turns(self.counters, self.log, self.latency)

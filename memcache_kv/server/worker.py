@@ -42,7 +42,6 @@ from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
 from memcache_kv.server.turn_limits import CROWD, TurnLimits
 from memcache_kv.stats.connections import ConnectionStatus
-from memcache_kv.stats.turns import SHORT_TURN_SECONDS
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class Worker(ServerThread):
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
         "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "turn_began_at",
         "_held", "_quiet_until", "_unsaved", "_latency",
+        "_turns", "_turns_unmeasured",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -94,6 +94,7 @@ class Worker(ServerThread):
         self._observers, self._watchers = context.observers, context.observers.watchers
         self._latency = context.latency
         context.latencies.append(context.latency)
+        self._turns, self._turns_unmeasured = context.turns, 0
         self._tls = tls
         self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
@@ -223,10 +224,8 @@ class Worker(ServerThread):
         events = self._serve_ready(timeout_seconds)
         self._do_what_is_due(events > 0)
         seconds = steady_seconds() - self.turn_began_at
-        if seconds > SHORT_TURN_SECONDS:
-            self.context.turns.end(seconds, events)
-        if self._latency.is_measuring:
-            self._latency.end_turn(seconds)
+        if seconds > self._turns.unreported_seconds:
+            self._turns.end(seconds, events)
 
     def serve_ready(self, timeout_seconds: float) -> int:
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events.
@@ -255,11 +254,10 @@ class Worker(ServerThread):
         self.turn_began_at = self._clock.ticked_at  # other threads tick too
         if self._observers.active:
             self._observers.begin_turn()
-        latency = self._latency
-        if not events or latency.turns_left:
-            latency.turns_left -= events > 0
+        self._turns_unmeasured -= 1
+        if self._turns_unmeasured > 0:
             return False
-        latency.begin_turn()
+        self._turns_unmeasured = self._turns.begin_measured()
         return True
 
     def handle(self, fd: int, connection: Connection | None) -> None:

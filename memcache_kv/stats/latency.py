@@ -35,17 +35,13 @@ class Latency:
     """
 
     __slots__ = (
-        "histograms", "turn_seconds", "turns_left", "is_measuring", "waiting", "_counters", "_random", "_began_at",
+        "histograms", "turn_seconds", "waiting", "_counters", "_random", "_began_at",
         "_tally", "_before", "_written_before",
     )  # fmt: skip
 
     def __init__(self, counters: Counters, seed: int | None = None) -> None:
         self._counters = counters
         self._random = Random(seed)  # nosec B311: it only chooses what is measured
-        self.turns_left = 0
-        """How many turns pass before the next one that is measured."""
-        self.is_measuring = False
-        """Whether the present turn is measured."""
         self.waiting: dict[object, tuple[float, RequestCounts]] = {}
         """The connections whose replies wait for the journal: since when, and for how many requests."""
         self.reset()
@@ -57,15 +53,9 @@ class Latency:
         self.turn_seconds = Histogram(LATENCY_BOUNDS)
         """The time of the measured turns. Who becomes ready while one lasts waits for its end."""
 
-    def begin_turn(self) -> None:
-        """Begin to measure a turn, and choose the next one to be measured."""
-        self.is_measuring = True
-        self.turns_left = self._random.randrange(2 * TURNS_PER_SAMPLE - 1)
-
-    def end_turn(self, seconds: float) -> None:
-        """Count a measured turn, which took so long."""
-        self.is_measuring = False
-        self.turn_seconds.observe(seconds)
+    def turns_to_next(self) -> int:
+        """Choose which turn is measured next: 1 is the one after the present."""
+        return self._random.randrange(1, 2 * TURNS_PER_SAMPLE)
 
     def begin(self, began_at: float = 0.0, tally: RequestCounts = ()) -> None:
         """Begin to measure the requests of a connection.
