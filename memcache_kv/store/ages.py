@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
-MARKS_LIMIT = 512
-"""When there are more marks, every second one is dropped."""
+MARKS_PER_SPAN = 32
+"""Two marks are so far apart as is needed for so many of them in the time that the queue covers."""
 
 
 class QueueAges:
     """Marks on a queue: how far it reached at some times.
 
     `mark` is called now and then, for instance once a second. What is in front of the first mark has no known age, and
-    an age is as exact as the marks are close. Every call needs the lock of the queue.
+    an age is too long by a thirty-second part at most, or by a second. Every call needs the lock of the queue.
     """
 
     __slots__ = ("taken", "_positions", "_times")
@@ -30,10 +30,15 @@ class QueueAges:
         while positions and positions[-1] >= end:  # nothing was added since, or keys were removed in another way
             positions.pop()
             times.pop()
-        positions.append(end)
-        times.append(now)
-        if len(positions) > MARKS_LIMIT:
-            self._positions, self._times = deque(list(positions)[1::2]), deque(list(times)[1::2])
+        if len(times) > 1 and (now - times[-2]) * MARKS_PER_SPAN <= now - times[0]:
+            positions[-1], times[-1] = end, now
+        else:
+            positions.append(end)
+            times.append(now)
+
+    def __len__(self) -> int:
+        """Return the number of marks."""
+        return len(self._times)
 
     def last_taken_at(self) -> int | None:
         """Return the time of the last mark before the key that was taken last; None if no mark is before it."""
