@@ -12,7 +12,7 @@ from memcache_kv.protocol.admin.observed import Reason
 
 if TYPE_CHECKING:
     from memcache_kv.server.worker import Worker
-    from memcache_kv.stats.own_metrics import MeasuredServer
+    from memcache_kv.stats.metrics import MeasuredServer
 
 STUCK_SECONDS = 10.0
 """A worker that has begun no turn for so long is stuck. Without requests, it begins one each second."""

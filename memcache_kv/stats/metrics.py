@@ -19,7 +19,8 @@ from memcache_kv.stats.exporter_metrics import (
     unreachable_families,
 )
 from memcache_kv.stats.exposition import CONTENT_TYPE, Kind, Metric, exposed
-from memcache_kv.stats.own_metrics import OWN_METRICS, MeasuredServer, own_families
+from memcache_kv.stats.own_metrics import OWN_METRICS, own_families
+from memcache_kv.stats.own_metrics import MeasuredServer as MeasuredServer  # for those who import the page
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
 
 METRICS_TYPE = CONTENT_TYPE.encode()

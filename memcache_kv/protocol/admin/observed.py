@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from memcache_kv.stats.own_metrics import MeasuredServer
+    from memcache_kv.stats.metrics import MeasuredServer
 
 
 class Reason(NamedTuple):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from memcache_kv.stats import report, settings_report
-from memcache_kv.stats.own_metrics import MeasuredServer
+from memcache_kv.stats.metrics import MeasuredServer
 from memcache_kv.stats.report import Row, Walk
 
 DECIMAL = re.compile(r"\d+\.\d+", re.ASCII)
