@@ -9,7 +9,7 @@ What a code block is, its info string says:
 - `python`: statements, which share their names with those of the page's other blocks;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
-Each page has a directory of its own. The ports 11211, 11212 and 8080 stand for free ones. `python3 -m venv` and
+Each page has a directory of its own. The ports 11211, 11212, 8080 and 9150 stand for free ones. `python3 -m venv` and
 `pip install` install nothing: the virtual environment is the one that runs the tests, and what a page installs has to
 be there.
 """
@@ -35,7 +35,7 @@ from memcache_kv.compiled import FLAVOR
 from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, environment
 
-PORTS = ("11211", "11212", "8080")
+PORTS = ("11211", "11212", "8080", "9150")
 NETCAT = (
     f"#!{sys.executable}\n"
     + """\

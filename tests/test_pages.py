@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"sh", "sh server", "python"}
 """Kinds of blocks that are run."""
-NEEDED = {"tls.md": "openssl", "backup.md": "rsync", "http.md": "curl"}
+NEEDED = {"tls.md": "openssl", "backup.md": "rsync", "http.md": "curl", "monitoring.md": "curl"}
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 
 UNTESTED = {
@@ -59,6 +59,8 @@ UNTESTED = {
     "several_nodes.md: python -m clients.cluster_bench --output found.json":
         "tests/clients/test_cluster_bench.py runs it, shorter",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
+    "monitoring.md: promtool check config prometheus.yml && promtool test rules memcache-kv.rules.test.yml":
+        "tests/deploy/test_monitoring.py runs it in deploy/prometheus",
     "logs.md: memcache-kv --log-file /var/log/memcache-kv.log -v": "needs a directory of the system",
     "where_the_time_goes.md: MEMCACHED=/path/to/memcached python -m benchmarks.profile --only get90,pipe32":
         "tests/benchmarks profile a server",

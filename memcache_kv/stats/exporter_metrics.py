@@ -8,9 +8,10 @@ left out, as the exporter leaves it out where memcached does not have them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
-from memcache_kv.stats.exposition import Kind, Labels, Metric, Sample, exposed
+from memcache_kv.stats.exposition import Kind, Labels, Metric, Sample, exposed, exposed_in_pieces
 
 SWITCHES = {"yes": 1, "no": 0}
 
@@ -237,10 +238,10 @@ def class_families(items: RowsByClass, slabs: RowsByClass, malloced: int) -> Ite
     yield exposed(MALLOCED.metric, [((), malloced)])
     for families, by_class in ((CLASS_ITEMS, items), (CLASS_SLABS, slabs)):
         for family in families:
-            yield exposed(family.metric, _class_samples(family.sources, by_class))
+            yield from exposed_in_pieces(family.metric, _class_samples(family.sources, by_class))
     sources = tuple(source for source in CLASS_COMMANDS.sources if source is not SETS)
     sets = [(_of_class(number, SETS.labels), _sets(rows)) for number, rows in slabs.items()]
-    yield exposed(CLASS_COMMANDS.metric, [*_class_samples(sources, slabs), *sets])
+    yield from exposed_in_pieces(CLASS_COMMANDS.metric, chain(_class_samples(sources, slabs), sets))
 
 
 def _samples(sources: Iterable[RowSample], rows: Rows) -> Iterator[Sample]:

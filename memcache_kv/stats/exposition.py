@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from memcache_kv.histogram import Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SAMPLES_AT_ONCE = 100
+"""How many samples of a metric one piece of a page has at most."""
 
 Labels = tuple[tuple[str, str], ...]
 """Names and values."""
@@ -42,8 +45,15 @@ class Metric:
 
 def exposed(metric: Metric, samples: Iterable[Sample]) -> str:
     """Write a counter or a gauge; nothing if it has no samples."""
-    lines = [f"{metric.name}{_labels(labels)} {_number(value)}\n" for labels, value in samples]
-    return metric.head + "".join(lines) if lines else ""
+    return "".join(exposed_in_pieces(metric, samples))
+
+
+def exposed_in_pieces(metric: Metric, samples: Iterable[Sample]) -> Iterator[str]:
+    """Write a counter or a gauge that may have many samples, some of them at a time."""
+    rest, head = iter(samples), metric.head
+    while some := list(islice(rest, SAMPLES_AT_ONCE)):
+        yield head + "".join([f"{metric.name}{_labels(labels)} {_number(value)}\n" for labels, value in some])
+        head = ""
 
 
 def exposed_histograms(metric: Metric, histograms: Iterable[tuple[Labels, Histogram]]) -> str:

@@ -13,7 +13,6 @@ from memcache_kv.stats import report, settings_report
 from memcache_kv.stats.census import Counts
 from memcache_kv.stats.exporter_metrics import (
     EXPORTER_METRICS,
-    RowsByClass,
     class_families,
     general_families,
     unreachable_families,
@@ -44,48 +43,56 @@ def metrics_page(server: MeasuredServer | None, obstacles: Sequence[str] = ()) -
     """
     yield exposed(READY, [((), int(not obstacles))]).encode()
     yield exposed(NOT_READY, [((("reason", each),), 1) for each in obstacles]).encode()
-    if server is None:
-        yield from (family.encode() for family in unreachable_families())
-        return
-    settings = dict(settings_report.settings(server))
-    stats: dict[str, object] = {}
-    for rows in _in_steps(report.general(server)):
-        stats.update(rows)
-        yield b""
-    yield from (family.encode() for family in general_families(stats, settings))
+    for family in unreachable_families() if server is None else _families(server):
+        yield family.encode()
+
+
+def _families(server: MeasuredServer) -> Iterator[str]:
+    """Yield the metrics of a server that clients can connect to, and an empty text after other steps."""
+    settings, stats = dict(settings_report.settings(server)), dict[str, object]()
+    yield from _in_slices(stats.update([row]) for row in report.general(server))
+    yield from general_families(stats, settings)
     counts = Counts()
     for done in server.census.count_within(COUNTING_SECONDS):
         counts = done or counts
-        yield b""
-    items, slabs = _classes(server, counts)
-    yield b""
-    malloced = PAGE_BYTES * sum([int(str(rows["total_pages"])) for rows in slabs.values()])
-    yield from (family.encode() for family in class_families(items, slabs, malloced))
-    yield from (family.encode() for family in own_families(server))
+        yield ""
+    classes = Classes(server, counts)
+    yield from _in_slices(classes.collect())
+    yield from class_families(classes.items, classes.slabs, classes.malloced_bytes)
+    yield from own_families(server)
 
 
-def _in_steps(rows: Iterable[report.Row]) -> Iterator[list[report.Row]]:
-    """Yield the rows of a report in lists, each of which takes little time."""
-    ready: list[report.Row] = []
+def _in_slices(steps: Iterable[None]) -> Iterator[str]:
+    """Take short steps, and yield an empty text whenever they have taken some time together."""
     ends_at = perf_counter() + STEP_SECONDS
-    for row in rows:
-        ready.append(row)
+    for _ in steps:
         if perf_counter() > ends_at:
-            yield ready
-            ready, ends_at = [], perf_counter() + STEP_SECONDS
-    yield ready
+            yield ""
+            ends_at = perf_counter() + STEP_SECONDS
 
 
-def _classes(server: MeasuredServer, counts: Counts) -> tuple[RowsByClass, RowsByClass]:
-    """Return the rows of `stats items` and of `stats slabs` for each size class."""
-    store = server.store
-    happened, found = report.happened_by_class(store), counts.classes
-    items = {
-        number: dict(report.class_items(server, here, happened.get(number, ClassCounts())))
-        for number, here in sorted(found.items())
-    }
-    slabs = {
-        number: dict(report.class_slabs(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
-        for number in sorted(found.keys() | happened.keys())
-    }
-    return items, slabs
+class Classes:
+    """The rows of `stats items` and of `stats slabs` for each size class. counts: the items by size."""
+
+    def __init__(self, server: MeasuredServer, counts: Counts) -> None:
+        self._server = server
+        self._found = counts.classes
+        self.items: dict[int, dict[str, object]] = {}
+        self.slabs: dict[int, dict[str, int]] = {}
+
+    def collect(self) -> Iterator[None]:
+        """Find the rows in short steps."""
+        store, found = self._server.store, self._found
+        happened: dict[int, ClassCounts] = {}
+        yield from report.add_happened(store, happened)
+        for number in sorted(found.keys() | happened.keys()):
+            here = found.get(number, ClassContents(0))
+            self.slabs[number] = dict(report.class_slabs(store.sizes.chunks[number - 1], here))
+            if number in found:
+                self.items[number] = dict(report.class_items(self._server, here, happened.get(number, ClassCounts())))
+            yield
+
+    @property
+    def malloced_bytes(self) -> int:
+        """The bytes of all pages that the items would take in memcached."""
+        return PAGE_BYTES * sum([rows["total_pages"] for rows in self.slabs.values()])

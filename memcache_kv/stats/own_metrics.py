@@ -6,8 +6,8 @@ Those of the process itself have the names that Prometheus' client libraries use
 from __future__ import annotations
 
 import os
-import platform
 import resource
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -125,7 +125,7 @@ def _build(reading: Reading) -> Samples:
     labels = {
         "version": VERSION,
         "memcached": PROTOCOL_VERSION,
-        "python": platform.python_version(),
+        "python": ".".join(map(str, sys.version_info[:3])),
         "compiled": "yes" if ACCELERATED else "no",
     }
     return [(tuple(labels.items()), 1)]

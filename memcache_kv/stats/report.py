@@ -380,11 +380,18 @@ def class_items(context: ReportedServer, here: ClassContents, happened: ClassCou
 def happened_by_class(store: Store) -> dict[int, ClassCounts]:
     """Return the counts of each size class, over all shards."""
     sums: dict[int, ClassCounts] = {}
+    for _ in add_happened(store, sums):
+        pass
+    return sums
+
+
+def add_happened(store: Store, sums: dict[int, ClassCounts]) -> Iterator[None]:
+    """Add the counts of each size class to these, a shard in each step."""
     for shard in store.shards:
         with shard.lock:
             for number, counts in shard.classes.items():
                 sums.setdefault(number, ClassCounts()).add(counts)
-    return sums
+        yield
 
 
 def slabs(context: ReportedServer) -> Walk:

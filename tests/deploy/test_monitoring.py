@@ -106,7 +106,7 @@ def test_counters_are_shown_as_rates_and_gauges_are_not() -> None:
 
 
 def test_panels_do_not_overlap_and_say_what_they_show() -> None:
-    places = set()
+    places: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         cells = {
