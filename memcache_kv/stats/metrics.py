@@ -56,7 +56,7 @@ def _families(server: MeasuredServer) -> Iterator[str]:
     for done in server.census.count_within(COUNTING_SECONDS):
         counts = done or counts
         yield ""
-    classes = Classes(server, counts)
+    classes = ClassRows(server, counts)
     yield from _in_slices(classes.collect())
     yield from class_families(classes.items, classes.slabs, classes.malloced_bytes)
     yield from own_families(server)
@@ -71,7 +71,7 @@ def _in_slices(steps: Iterable[None]) -> Iterator[str]:
             ends_at = perf_counter() + STEP_SECONDS
 
 
-class Classes:
+class ClassRows:
     """The rows of `stats items` and of `stats slabs` for each size class. counts: the items by size."""
 
     def __init__(self, server: MeasuredServer, counts: Counts) -> None:
