@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"sh", "sh server", "python"}
 """Kinds of blocks that are run."""
-NEEDED = {"tls.md": "openssl", "backup.md": "rsync", "http.md": "curl", "monitoring.md": "curl"}
+NEEDED = {"tls.md": "openssl", "backup.md": "rsync", "http.md": "curl", "admin.md": "curl", "monitoring.md": "curl"}
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 
 UNTESTED = {

@@ -84,7 +84,8 @@ class AdminLoop(ServerThread):
         self._wake_up.set()
 
     def close(self) -> None:
-        """Close the pipe of `adopt` and `stop`. Call it after the thread has ended."""
+        """Close the poller, and the pipe of `adopt` and `stop`. Call it after the thread has ended."""
+        self._poller.close()
         self._wake_up.close()
 
     # The loop
@@ -99,7 +100,6 @@ class AdminLoop(ServerThread):
                 self._open(*self._adopted.popleft())
             for connection in list(self._table.by_fd.values()):
                 self._close(connection)
-            self._poller.close()
 
     def _turn(self) -> None:
         events = self._poller.poll(REPLY_PAUSE_SECONDS if self._table.paused else TURN_WAIT_SECONDS)

@@ -66,10 +66,8 @@ class Talk:
         self.session.out.clear()
         return reply
 
-    def ask(
-        self, path: str, method: str = "GET", host: str = "localhost", **headers: str
-    ) -> tuple[int, dict[str, str], bytes]:
-        """The status, the headers and the body of a reply."""
+    def ask(self, path: str, method: str = "GET", host: str = "localhost", **headers: str) -> Answered:
+        """Ask for a path."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
         head, _, body = self.send("\r\n".join([*lines, "", ""]).encode()).partition(b"\r\n\r\n")
