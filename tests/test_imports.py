@@ -24,7 +24,7 @@ MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 
 LAYERS = [
-    {"errors", "version", "clock", "threads", "streams", "compiled"},
+    {"errors", "version", "clock", "histogram", "threads", "streams", "compiled"},
     {"config"},
     {"store"},
     {"observe", "progress", "datafile"},
@@ -43,7 +43,18 @@ LAYERS = [
 HEIGHTS = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 NESTED = ["journal.tools"]
 """Rooms inside another one, with a height of their own."""
-AT_THE_ROOT = {"__init__", "__main__", "cli", "version", "errors", "clock", "progress", "streams", "threads"}
+AT_THE_ROOT = {
+    "__init__",
+    "__main__",
+    "cli",
+    "version",
+    "errors",
+    "clock",
+    "histogram",
+    "progress",
+    "streams",
+    "threads",
+}
 """The only modules that may lie outside a folder."""
 
 

@@ -24,6 +24,7 @@ NEEDED = {
     "backup.md": "rsync",
     "http.md": "curl",
     "admin.md": "curl",
+    "monitoring.md": "curl",
     "migrate_from_memcached.md": "memcached",
 }
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
@@ -37,7 +38,7 @@ UNTESTED = {
     "CONTRIBUTING.md: python3.14t -m venv .venv && .venv/bin/pip install -e '.[tests]' && .venv/bin/pytest -n 4":
         "it runs all tests, with an interpreter that few have; ci.yml does so",
     "CONTRIBUTING.md: sudo apt-get install memcached strace libmemcached-tools libsasl2-modules faketime "
-    "netcat-openbsd rsync nginx nutcracker systemd":
+    "netcat-openbsd rsync nginx nutcracker systemd prometheus":
         "it needs root",
     "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
     "mend_a_journal.md: memcache-kv journal stats ./data | grep flush_all":
@@ -65,6 +66,8 @@ UNTESTED = {
     "several_nodes.md: python -m clients.cluster_bench --output found.json":
         "tests/clients/test_cluster_bench.py runs it, shorter",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
+    "monitoring.md: promtool check config prometheus.yml && promtool test rules memcache-kv.rules.test.yml":
+        "tests/deploy/test_monitoring.py runs it in deploy/prometheus",
     "logs.md: memcache-kv --log-file /var/log/memcache-kv.log -v": "needs a directory of the system",
     "where_the_time_goes.md: MEMCACHED=/path/to/memcached python -m benchmarks.profile --only get90,pipe32":
         "tests/benchmarks profile a server",

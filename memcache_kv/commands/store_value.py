@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from memcache_kv.commands.caller import Caller, observe_lookup
 from memcache_kv.errors import WritesRejected
-from memcache_kv.store.entry import Entry
+from memcache_kv.store.entry import Entry, deadline_of
 from memcache_kv.store.writes import Mode, Outcome, Write
 
 CAS_COUNTS = {
@@ -42,6 +42,7 @@ def accepts_size(
     if not caller.store.exceeds_limit(len(key), length, flags):
         return True
     caller.counters.store_too_large += rule.counts
+    caller.counters.rejected_too_large += 1
     if caller.observers.active and (rule.reports_joins or not mode.joins):
         caller.observers.rejected(caller.fd, key, mode)
     if mode in rule.drops:
@@ -63,6 +64,8 @@ def store_value(caller: Caller, write: Write, drops_old: bool = False) -> tuple[
         counters.count(CAS_COUNTS[outcome])
     elif outcome is Outcome.NO_MEMORY:
         counters.store_no_memory += 1
+    if entry is not None and 0 < deadline_of(entry) <= caller.store.clock.now:
+        counters.stored_expired += 1
     if observers.active:
         observers.stored(caller.fd, write, outcome, entry)
     if drops_old and outcome is Outcome.NO_MEMORY:

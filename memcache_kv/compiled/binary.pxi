@@ -127,6 +127,8 @@ cdef bint binary_set(Table table, const unsigned char* head, Py_ssize_t key_size
     if words_size + size + LINE_END_BYTES > PLAIN_LIMIT_BYTES or table.cas_ids is None:
         return False
     deadline = deadline_from(read32(<const char*>head + HEAD_BYTES + 4), table.now, table.started)
+    if 0 < deadline <= table.now:  # the Python protocol counts that
+        return False
     cas = next(table.cas_ids)
     entry = PyBytes_FromStringAndSize(NULL, words_size + size + WITH_CAS_BYTES)
     place = PyBytes_AS_STRING(entry)

@@ -12,10 +12,12 @@ cdef class Held:
     protocol, and their state is WAITING_FOR_JOURNAL. So the worker may release them, too.
 
     journal: None if there is none; acts: the worker, whose methods handle everything else; connections: its
-    ConnectionTable; session_class: the base class of the protocols; reading, waiting: the two states.
+    ConnectionTable; session_class: the base class of the protocols; reading, waiting: the two states; latency: measures
+    requests, which the worker ends.
     """
 
     cdef object journal, acts, connections, awaiting, reading, waiting, zero
+    cdef dict measured  # the connections whose requests are measured
     cdef list _found  # the connections of this turn whose replies must wait
     cdef bint must_save  # whether there is a journal
     cdef Py_ssize_t _before, _own  # the length of the queue and the own position before a connection's requests
@@ -23,7 +25,8 @@ cdef class Held:
     cdef Py_ssize_t _fd, _state, _protocol, _tls, _unsent, _watched, _release_at, _held_until, _counted
     cdef Py_ssize_t _out, _closing, _paused, _watcher, _rest, _mid_block
 
-    def __init__(self, journal, acts, connections, connection_class, session_class, reading, waiting):
+    def __init__(self, journal, acts, connections, connection_class, session_class, reading, waiting, latency):
+        self.measured = latency.waiting
         self.journal, self.acts, self.connections = journal, acts, connections
         self.awaiting, self._count = connections.awaiting_journal, slot_named(connections, "waiting")
         self.reading, self.waiting, self.zero = reading, waiting, 0
@@ -155,6 +158,8 @@ cdef class Held:
         """Tell whether a connection, once its replies are sent, only waits for requests."""
         cdef PyObject* protocol = slot(connection, self._protocol)[0]
         rest = <object>slot(protocol, self._rest)[0]
+        if PyDict_Size(self.measured) and <object>connection in self.measured:
+            return False
         return (
             <object>slot(connection, self._state)[0] is self.waiting
             and <object>slot(connection, self._tls)[0] is None

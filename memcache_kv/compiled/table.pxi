@@ -29,6 +29,15 @@ cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
 cdef Py_ssize_t ITEM_COST = ITEM_COST_BYTES
 cdef Py_ssize_t QUEUED_OVERHEAD_BYTES = 64  # from memcache_kv/journal/record_queue.py
 
+cdef enum:  # the families of commands, in the order of FAMILIES in memcache_kv/stats/latency.py
+    GETS
+    STORES
+    DELETES
+    ARITHMETIC
+    TOUCHES
+    OTHERS
+    FAMILIES
+
 cdef struct Shard:
     PyObject** table
     PyObject* is_locked  # the method `locked` of its lock
@@ -84,6 +93,7 @@ cdef class Table:
     cdef char* out
     cdef Py_ssize_t size, room  # the replies' length; the length beyond which no other request is carried out
     cdef Counts counts
+    cdef Py_ssize_t carried_out[FAMILIES]  # how many requests of each family were, as far as `counts` was settled
     cdef object now_object
     cdef int64_t now, started
     cdef bint is_time_up
@@ -172,6 +182,8 @@ cdef class Table:
             counters.bytes_read += counts.bytes_read
         if counts.bytes_written:
             counters.bytes_written += counts.bytes_written
+        self.carried_out[GETS] += counts.hits + counts.misses
+        self.carried_out[STORES] += counts.sets
         if counts.hits or counts.misses:
             counters.count_gets(counts.hits, counts.misses)
         if counts.sets:
@@ -181,6 +193,9 @@ cdef class Table:
             counters.incr_misses += counts.incr_misses
             counters.decr_hits += counts.decr_hits
             counters.decr_misses += counts.decr_misses
+            self.carried_out[ARITHMETIC] += (
+                counts.incr_hits + counts.incr_misses + counts.decr_hits + counts.decr_misses
+            )
         if self.is_observed and counts.requests:
             report(self, &counts)
         return 0
@@ -389,6 +404,7 @@ cdef class Table:
             return False
         finally:
             self.come_back()
+        self.carried_out[DELETES] += 1
         if was_there[0]:
             self.counters.delete_hits += 1
         else:
@@ -406,6 +422,7 @@ cdef class Table:
             return False
         finally:
             self.come_back()
+        self.carried_out[TOUCHES] += 1
         self.counters.count_touches(was_there[0], not was_there[0])
         return True
 

@@ -223,7 +223,7 @@ cdef bint store_value(
     """Store a value. flags, length_word: the words of the request, which become a part of the entry."""
     cdef char words[64]
     cdef Py_ssize_t size = flags_size + length_size + 4
-    if not table.may_store:
+    if not table.may_store or 0 < deadline <= table.now:  # the Python protocol counts what has already expired
         return False
     words[0] = SPACE
     memcpy(words + 1, flags, flags_size)

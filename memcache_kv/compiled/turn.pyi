@@ -16,6 +16,7 @@ class Held:
         session_class: type[Any],
         reading: Any,
         waiting: Any,
+        latency: Any,
     ) -> None: ...
     def release(self) -> None: ...
 
@@ -32,5 +33,6 @@ class Turn:
         line_class: type[Any] | None,
         reading: Any,
         held: Held,
+        latency: Any,
     ) -> None: ...
     def serve_ready(self, timeout_seconds: float) -> int: ...

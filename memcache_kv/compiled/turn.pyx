@@ -80,6 +80,7 @@ cdef extern from *:
     int clear_list(list each) except -1
 
 include "table.pxi"
+include "measured.pxi"
 include "observed.pxi"
 include "text.pxi"
 include "meta.pxi"
@@ -139,12 +140,12 @@ cdef class Turn:
 
     requests, by_fd, poller: the worker's. connection_class, text_class, binary_class, line_class: the classes of what it
     serves, the last None without a listener for it; reading: the state in which requests are read. acts: the worker, whose methods handle everything else. held: keeps the
-    replies that wait for the journal.
+    replies that wait for the journal. latency: measures requests.
     """
 
     cdef Table table
     cdef Held held
-    cdef object poller, acts, reading, by_fd, nothing
+    cdef object poller, acts, reading, by_fd, nothing, latency
     cdef type text, binary
     cdef object line
     cdef int epoll_fd
@@ -154,15 +155,17 @@ cdef class Turn:
     cdef char inputs[INPUT_BYTES]
     cdef int sent  # how many members of the wave have got their replies
     cdef bint has_changed  # whether one of the others has changed something
+    cdef bint is_measured  # whether this turn's requests are
+    cdef Measured measured[WAVE_MEMBERS]  # those of the member with the same number
     cdef double began  # when the first reply was begun that is not sent
     cdef Py_ssize_t _state, _protocol, _tls, _last_active, _unsent, _counted_bytes
     cdef Py_ssize_t _held, _mid_block, _out, _turn_bytes, _requests, _may_write, _login
 
     def __init__(
         self, Requests requests, dict by_fd, poller, acts, connection_class, text_class, binary_class, line_class,
-        reading, Held held,
+        reading, Held held, latency,
     ):
-        self.held = held
+        self.held, self.latency, self.is_measured = held, latency, False
         self.table, self.by_fd, self.poller, self.acts, self.reading = requests, by_fd, poller, acts, reading
         self.text, self.binary, self._login = text_class, binary_class, offset_of(binary_class, "login")
         self.line = line_class
@@ -179,7 +182,7 @@ cdef class Turn:
     def serve_ready(self, double timeout_seconds):
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events."""
         cdef int number = 0, gathered, count = self._wait(timeout_seconds)
-        self.acts.begin_turn(count)
+        self.is_measured = self.acts.begin_turn(count)
         self._refresh()
         while number < count:
             gathered = self._gather(number, count)
@@ -243,7 +246,10 @@ cdef class Turn:
         connection = None if found is NULL else <object>found
         self.table.settle()
         if found is not NULL and <object>slot(found, self._state)[0] is self.reading:
-            self.acts.serve(connection)
+            if self.is_measured:
+                self.acts.serve_measured(connection)
+            else:
+                self.acts.serve(connection)
         else:
             self.acts.handle(fd, connection)
         return self._refresh()
@@ -279,8 +285,14 @@ cdef class Turn:
                 self._send(number)
             if self.table.size == 0 and not self.has_changed:
                 self.sent, self.began = number, monotonic_seconds()
+            if self.is_measured:
+                begin_measuring(self.table, &self.measured[number])
             self._answer(number)
         self._send(count)
+        if self.is_measured:  # those without a reply are not counted yet
+            self.table.settle()
+            self._end_measuring(0, count, monotonic_seconds())
+            self._refresh()
         for number in range(gathered):
             Py_XDECREF(self.members[number].connection)
         return count
@@ -325,6 +337,8 @@ cdef class Turn:
             <object>slot(<PyObject*>protocol, self._may_write)[0] is not False, &done,
         )
         has_changed = self.held.has_changed(table)
+        if self.is_measured:
+            end_requests(table, &self.measured[number])
         reply.size = table.out + table.size - reply.data
         if position < member.input_size:
             done = most if table.is_time_up else done
@@ -368,8 +382,31 @@ cdef class Turn:
         set_slot(slot(<PyObject*>protocol, self._turn_bytes), size)
         if replies is not None:
             (<list>slot(<PyObject*>protocol, self._out)[0]).append(replies)
-        self.acts.serve_rest(connection, rest, done, has_changed)
+        if self.is_measured:
+            self._serve_measured_rest(number, connection, rest, done, has_changed)
+        else:
+            self.acts.serve_rest(connection, rest, done, has_changed)
         return self._refresh()
+
+    cdef int _serve_measured_rest(
+        self, int number, object connection, bytes rest, Py_ssize_t done, bint has_changed
+    ) except -1:
+        """Let the worker carry out the rest of a member's input, and measure it with the requests before."""
+        cdef Measured* measured = &self.measured[number]
+        measured.is_on = False
+        self.latency.begin(measured.began, tally_of(measured))
+        self.acts.serve_rest(connection, rest, done, has_changed)
+        self.acts.end_measured(connection)
+        return 0
+
+    cdef int _end_measuring(self, int first, int end, double now) except -1:
+        """Count the requests of these members, whose replies are sent, if they are not counted yet."""
+        cdef int number
+        for number in range(first, end):
+            if self.measured[number].is_on:
+                self.measured[number].is_on = False
+                self.latency.observe(now - self.measured[number].began, tally_of(&self.measured[number]))
+        return 0
 
     cdef int _send(self, int end) except -1:
         """Send the replies to the members before `end`. What a socket does not accept stays with its connection.
@@ -378,6 +415,7 @@ cdef class Turn:
         """
         cdef Table table = self.table
         cdef int number, first = self.sent
+        cdef double now
         self.sent = end
         if table.size == 0 and not self.has_changed:
             return 0
@@ -386,6 +424,9 @@ cdef class Turn:
             self._save(first, end)
         with nogil:
             table.counts.bytes_written += send_replies(self.replies + first, end - first)
+            now = monotonic_seconds()
+        if self.is_measured:
+            self._end_measuring(first, end, now)
         self._refresh()
         table.size = 0
         for number in range(first, end):
@@ -407,7 +448,17 @@ cdef class Turn:
                 self.held.keep(
                     <object>self.members[number].connection, self.replies[number].data, self.replies[number].size
                 )
+                if self.is_measured:
+                    self._measure_on(number)
                 self.replies[number].size = 0
+        return 0
+
+    cdef int _measure_on(self, int number) except -1:
+        """Measure a member's requests until the journal has saved them."""
+        self.measured[number].is_on = False
+        self.latency.wait(
+            <object>self.members[number].connection, self.measured[number].began, tally_of(&self.measured[number])
+        )
         return 0
 
     cdef int _keep_rest(self, Member* member, Reply* reply) except -1:

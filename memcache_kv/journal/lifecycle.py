@@ -52,7 +52,8 @@ class JournalLifecycle:
         self.compactor: Compactor | None = None
         self._shipper: Shipper | None = None
         self.failure: JournalFailed | None = None
-        self.recovered_records = 0
+        self.recovered_records = self.recovered_bytes = 0
+        self.recovered_seconds = 0.0
         self.no_room = 0
         """How many items of the journal there was no room for."""
         self.is_new = False
@@ -76,6 +77,7 @@ class JournalLifecycle:
             manifest = found.manifest
             last_cas = found.next_run()
             self.recovered_records, self.no_room = found.records, found.no_room
+            self.recovered_bytes, self.recovered_seconds = found.bytes, found.seconds
             is_held = found.no_room > 0 and not room.holds(found.room)
             room = found.room if is_held else room
             self._say_what_was_recovered(directory, found, is_held)

@@ -10,6 +10,7 @@ from functools import partial
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
+from memcache_kv.histogram import Histogram
 from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.files import JournalFiles
@@ -34,6 +35,8 @@ QUICK_SYNC_SECONDS = 0.001
 FILE_CHECK_SECONDS = 1.0
 """How often the journal checks that its files are still there, and retries a write that failed."""
 THREAD_NAME = "journal"
+SYNC_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The bounds of the histogram of fsyncs, in seconds."""
 
 
 class Journal(RecordQueue):
@@ -121,6 +124,7 @@ class Journal(RecordQueue):
         self.syncs = 0
         self.sync_seconds = 0.0
         self.longest_sync_seconds = 0.0
+        self.sync_times = Histogram(SYNC_BOUNDS)
         self.average_sync_seconds = 0.01
         """Over the last dozen or so; an estimate before the first."""
         self.waits = 0
@@ -360,6 +364,7 @@ class Journal(RecordQueue):
             raise
         took = time.perf_counter() - began
         self.sync_seconds += took
+        self.sync_times.observe(took)
         self.longest_sync_seconds = max(self.longest_sync_seconds, took)
         self.average_sync_seconds += (took - self.average_sync_seconds) / 8
         self.syncs += 1

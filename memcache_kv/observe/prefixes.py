@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""
@@ -74,6 +75,15 @@ class Prefixes:
         with self._lock:
             self._counts.clear()
             self._names = []
+
+    def __len__(self) -> int:
+        """Return the number of prefixes that are counted."""
+        return len(self._counts)
+
+    def first(self, most: int) -> list[tuple[bytes, list[int]]]:
+        """Return the prefixes that were counted first, and their counts, which are indexed by GET, HIT, SET, DELETE."""
+        with self._lock:
+            return [(prefix, list(counts)) for prefix, counts in islice(self._counts.items(), most)]
 
     def dump(self) -> Iterator[bytes]:
         """Yield the reply to `stats detail dump` in pieces: a line for each prefix, then END."""

@@ -13,6 +13,7 @@ from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.census import Census
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters
+from memcache_kv.stats.latency import Latency
 from memcache_kv.stats.turns import Turns
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.store import Store
@@ -59,6 +60,8 @@ class Context:
     threads: int = 1
     recovered_records: int = 0
     """How many journal records were read at startup."""
+    recovered_bytes: int = 0
+    recovered_seconds: float = 0.0
     resume_later: Callable[[int], None] | None = None
     """Asks the worker that serves a connection, given its number, to call the protocol's `resume`. Any thread may
     call it. None for UDP, which has no connections."""
@@ -73,6 +76,12 @@ class Context:
     turns: Turns = field(init=False)
     """How long the turns of this worker take."""
 
+    latency: Latency = field(init=False)
+    """How long its requests take."""
+
+    latencies: list[Latency] = field(default_factory=list)
+    """The measurements of all workers."""
+
     census: Census = field(init=False)
     """The counts of items by size, as this worker made them."""
 
@@ -85,4 +94,5 @@ class Context:
 
             self.requests = Requests(self.store, self.counters, self.observers, self.journal)
         self.census = Census(self.store, self.settings.track_sizes)
-        self.turns = Turns(self.counters, self.log)
+        self.latency = Latency(self.counters)
+        self.turns = Turns(self.counters, self.log, self.latency)

@@ -261,6 +261,8 @@ class Session:
         self.out.clear()
         if refusal is None:
             self.closing = True
+        elif not refusal:
+            self.counters.hidden_errors += 1
         else:
             self.out.append(refusal)
         if self.context.journal is not None:

@@ -57,8 +57,7 @@ class Handshakes:
         assert connection.tls is not None
         if not connection.tls.continue_handshake():
             return False
-        if not connection.tls.resumed:
-            self._count("new_sessions")
+        self._count("resumed_sessions" if connection.tls.resumed else "new_sessions")
         return True
 
     def overdue(self, waiting: Iterable[Connection]) -> list[Connection]:

@@ -35,6 +35,7 @@ from memcache_kv.server.memory_plan import memory_warning
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
+from memcache_kv.stats.latency import Latency
 from memcache_kv.store import Entry, Store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
@@ -186,6 +187,7 @@ class Server:
         self.workers: list[Worker] = []
         self._threads = settings.threads or default_threads()
         self._all_counters: list[Counters] = []
+        self._latencies: list[Latency] = []
         self._fault: ThreadDied | JournalFailed | None = None
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
@@ -602,6 +604,7 @@ class Server:
             observers=self.observers,
             counters=counters,
             all_counters=self._all_counters,
+            latencies=self._latencies,
             totals=self.totals,
             connection_memory=self.connection_memory,
             crawler=self.crawler,
@@ -611,8 +614,11 @@ class Server:
             stop=self.stopping.set,
             tcp_port=self.port,
             threads=self._threads,
-            recovered_records=0 if self._lifecycle is None else self._lifecycle.recovered_records,
         )
+        if self._lifecycle is not None:
+            context.recovered_records = self._lifecycle.recovered_records
+            context.recovered_bytes = self._lifecycle.recovered_bytes
+            context.recovered_seconds = self._lifecycle.recovered_seconds
         context.tls = self.tls
         context.cluster = self._cluster
         context.audit = self._audit

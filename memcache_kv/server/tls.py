@@ -53,6 +53,8 @@ class Tls:
         """The number of connections that ended with a TLS error after the handshake."""
         self.new_sessions = 0
         """The number of handshakes that did not resume a session."""
+        self.resumed_sessions = 0
+        """The number of handshakes that did."""
         self._lock = threading.Lock()
         self._files: tuple[FileState, ...] = ()
         """The state of the files that were read last; empty where it may not show their next change."""
@@ -116,7 +118,7 @@ class Tls:
     def reset(self) -> None:
         """Set every count to 0, as `stats reset` does."""
         with self._lock:
-            self.handshake_errors = self.proto_errors = self.new_sessions = 0
+            self.handshake_errors = self.proto_errors = self.new_sessions = self.resumed_sessions = 0
 
     def _load(self, mode: ssl.VerifyMode) -> ssl.SSLContext:
         """Make the context for connections with this mode of client certificates.

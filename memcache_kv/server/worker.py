@@ -42,7 +42,6 @@ from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
 from memcache_kv.server.turn_limits import CROWD, TurnLimits
 from memcache_kv.stats.connections import ConnectionStatus
-from memcache_kv.stats.turns import SHORT_TURN_SECONDS
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
@@ -81,7 +80,8 @@ class Worker(ServerThread):
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
         "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "turn_began_at",
-        "_held", "_quiet_until", "_unsaved",
+        "_held", "_quiet_until", "_unsaved", "_latency",
+        "_turns", "_turns_unmeasured",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -97,6 +97,9 @@ class Worker(ServerThread):
         self.context = context
         self._clock, self._counters, self._journal = context.clock, context.counters, context.journal
         self._observers, self._watchers = context.observers, context.observers.watchers
+        self._latency = context.latency
+        context.latencies.append(context.latency)
+        self._turns, self._turns_unmeasured = context.turns, 0
         self._tls = tls
         self._addresses = addresses if addresses is not None else AddressLimits(0, 0, has_half_open=False)
         self._idle_timeout = context.settings.idle_timeout
@@ -145,9 +148,10 @@ class Worker(ServerThread):
     def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
         from memcache_kv.compiled.turn import Held, Turn
 
-        self._held = held = Held(self._journal, self, self._table, Connection, Session, READING, WAITING_FOR_JOURNAL)
+        states, latency = (READING, WAITING_FOR_JOURNAL), self._latency
+        self._held = held = Held(self._journal, self, self._table, Connection, Session, *states, latency)
         classes = Connection, TextProtocol, BinaryProtocol, self._line_class()
-        return Turn(requests, self._table.by_fd, self._poller, self, *classes, READING, held).serve_ready
+        return Turn(requests, self._table.by_fd, self._poller, self, *classes, READING, held, latency).serve_ready
 
     def _line_class(self) -> type[Session] | None:
         """Return the class of a connection that speaks the line protocol; None where no listener has any."""
@@ -229,8 +233,8 @@ class Worker(ServerThread):
         events = self._serve_ready(timeout_seconds)
         self._do_what_is_due(events > 0)
         seconds = steady_seconds() - self.turn_began_at
-        if seconds > SHORT_TURN_SECONDS:
-            self.context.turns.end(seconds, events)
+        if seconds > self._turns.unreported_seconds:
+            self._turns.end(seconds, events)
 
     def serve_ready(self, timeout_seconds: float) -> int:
         """Wait for events for at most so long, and serve each connection that has one. Return the number of events.
@@ -239,12 +243,14 @@ class Worker(ServerThread):
         """
         connections, answered = self._table.by_fd, list[Connection]()
         events = self._poller.poll(timeout_seconds)
-        self.begin_turn(len(events))
+        is_measured = self.begin_turn(len(events))
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None or connection.state is not READING:
                 self._send_replies(answered)  # as the handler may close other connections
                 self.handle(fd, connection)
+            elif is_measured:
+                self.serve_measured(connection)
             elif size := self._receive(connection):
                 answered.append(connection)
                 if size > FIRST_READ_BYTES or len(answered) == WAVE_MEMBERS:
@@ -254,8 +260,8 @@ class Worker(ServerThread):
 
     # For the part of a turn that may be compiled
 
-    def begin_turn(self, events: int) -> None:
-        """Note the time and the number of events, as the wait for them is over."""
+    def begin_turn(self, events: int) -> bool:
+        """Note the time and the number of events, as the wait for them is over. Return whether to measure requests."""
         if events >= CROWD or self._limits.is_crowded:
             self._limits.count_ready(events + len(self._table.paused))
         if self._clock.tick():
@@ -263,6 +269,11 @@ class Worker(ServerThread):
         self.turn_began_at = self._clock.ticked_at  # other threads tick too
         if self._observers.active:
             self._observers.begin_turn()
+        self._turns_unmeasured -= 1
+        if self._turns_unmeasured > 0:
+            return False
+        self._turns_unmeasured = self._turns.begin_measured()
+        return True
 
     def handle(self, fd: int, connection: Connection | None) -> None:
         """Handle an event of the pipe, or of a connection that is not READING."""
@@ -331,6 +342,17 @@ class Worker(ServerThread):
                 self.drop(connection, error)
         self._counters.bytes_written += total
         answered.clear()
+
+    def serve_measured(self, connection: Connection) -> None:
+        """Serve a connection as `serve` does, and measure how long its requests take."""
+        self._latency.begin()
+        self.serve(connection)
+        self.end_measured(connection)
+
+    def end_measured(self, connection: Connection) -> None:
+        """End to measure a connection's requests, or go on until the journal has saved them."""
+        is_unsaved = bool(self._unsaved) and self._unsaved[-1] is connection
+        self._latency.end(connection, not is_unsaved)
 
     def serve_rest(self, connection: Connection, data: bytes, done: int, has_changed: bool) -> None:
         """Carry out the rest of what was read, after `done` requests, and send all replies.
@@ -569,6 +591,7 @@ class Worker(ServerThread):
         if before is CLOSING:
             return
         self._table.remove(connection)
+        self._latency.waiting.pop(connection, None)
         self._throttle.closed(connection.fd)
         if connection.protocol.watcher is not None:
             self._watchers.remove(connection.protocol.watcher)
@@ -674,6 +697,8 @@ class Worker(ServerThread):
         except OSError as error:
             self.broken(connection, error)
             return
+        if self._latency.waiting:
+            self._latency.sent(connection)
         protocol = connection.protocol
         if connection.unsent is not None:
             self._enter(connection, WAITING_FOR_SOCKET)

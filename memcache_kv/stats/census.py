@@ -78,6 +78,8 @@ class Census:
         self._steps: Iterator[None] = iter(())
         """The rest of the count that is under way."""
         self._askers = 0
+        self._goes_on = False
+        """Whether a count goes on although nobody waits for it."""
 
     def count(self) -> Iterator[Counts | None]:
         """Yield None after each step of the count, then the counts."""
@@ -89,9 +91,22 @@ class Census:
             counts = self._latest
         finally:
             self._askers -= 1
-            if not self._askers:
+            if not self._askers and not self._goes_on:
                 self._steps = iter(())  # nobody waits for it any more
         yield counts
+
+    def count_within(self, seconds: float) -> Iterator[Counts | None]:
+        """Yield None after each step of a count, then the latest counts that are complete.
+
+        If the count takes longer than so many seconds, they are of an earlier one, and the next call goes on with it.
+        """
+        ends_at = monotonic() + seconds
+        self._goes_on = True
+        if next(self._steps, NO_STEP) is NO_STEP and not self._is_recent():
+            self._steps = self._count()
+        while monotonic() < ends_at and next(self._steps, NO_STEP) is not NO_STEP:
+            yield None
+        yield self._latest
 
     def _is_current(self, asked_at: float) -> bool:
         """Tell whether the latest counts answer what was asked at this time; if not, begin to count anew."""

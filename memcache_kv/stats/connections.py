@@ -20,6 +20,8 @@ class ConnectionTotals:
         self.current = 0
         self.total = 0
         self.rejected = 0
+        self.rejected_by_address = 0
+        """How many of these were rejected because of their address, and not because of the limit here."""
         self.listen_disabled_num = 0
         """How often accepting stopped because the limit was reached."""
         self.time_in_listen_disabled_us = 0
@@ -56,9 +58,10 @@ class ConnectionTotals:
             return True
 
     def reject(self) -> None:
-        """Count a connection that is rejected by another limit."""
+        """Count a connection that is rejected because there are too many from its address."""
         with self._lock:
             self.rejected += 1
+            self.rejected_by_address += 1
 
     def close(self) -> None:
         """Count a connection as closed."""
@@ -81,6 +84,7 @@ class ConnectionTotals:
         with self._lock:
             self.total = 0
             self.rejected = 0
+            self.rejected_by_address = 0
             self.listen_disabled_num = 0
             self.time_in_listen_disabled_us = 0
             self.idle_kicks = 0
@@ -168,6 +172,10 @@ class TlsCounts(Protocol):
     @property
     def new_sessions(self) -> int:
         """The number of handshakes that did not resume a session."""
+
+    @property
+    def resumed_sessions(self) -> int:
+        """The number of handshakes that resumed a session."""
 
     @property
     def handshake_errors(self) -> int:

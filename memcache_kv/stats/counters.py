@@ -14,7 +14,8 @@ class Counters:
         "incr_misses", "incr_hits", "decr_misses", "decr_hits",
         "cas_misses", "cas_hits", "cas_badval", "touch_hits", "touch_misses",
         "store_too_large", "store_no_memory", "auth_cmds", "auth_errors",
-        "bytes_read", "bytes_written", "conn_yields", "longest_turn_us",
+        "bytes_read", "bytes_written", "conn_yields", "longest_turn_us", "slow_turns", "hidden_errors",
+        "stored_expired", "rejected_too_large",
     )  # fmt: skip
 
     cmd_get: int
@@ -43,6 +44,13 @@ class Counters:
     bytes_written: int
     conn_yields: int
     longest_turn_us: int
+    slow_turns: int
+    hidden_errors: int
+    """Errors that the client does not learn of, as it asked for no reply."""
+    stored_expired: int
+    """Values that had already expired when they were stored."""
+    rejected_too_large: int
+    """Values that were rejected as too large, over all protocols: `store_too_large` has only those of some."""
 
     def __init__(self) -> None:
         self.reset()

@@ -18,6 +18,7 @@ from memcache_kv.compiled import ACCELERATED
 from memcache_kv.stats.census import Census, Counts
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals, TlsCounts
 from memcache_kv.stats.counters import Counters, total
+from memcache_kv.stats.latency import Latency
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
 from memcache_kv.store.store import Store
 from memcache_kv.version import PROTOCOL_VERSION
@@ -39,7 +40,9 @@ OWN_PREFIX = "memcache_kv_"
 OWN = b"memcache_kv"
 """The argument of `stats` for the report that memcached does not have: its own tests count the lines of `stats`."""
 CONNECTIONS_AT_ONCE = 32
-SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields", "longest_turn_us")
+SILENT_TROUBLE = ("hidden_errors", "stored_expired", "rejected_too_large")
+"""Counters of what neither clients nor memcached's statistics show."""
+SHOWN_APART = ("bytes_read", "bytes_written", "conn_yields", "longest_turn_us", "slow_turns", *SILENT_TROUBLE)
 """Counters that memcached reports elsewhere than with the others."""
 
 
@@ -69,6 +72,10 @@ class ReportedServer(Protocol):
     @property
     def all_counters(self) -> Iterable[Counters]:
         """The counters of each thread."""
+
+    @property
+    def latencies(self) -> Iterable[Latency]:
+        """How long the requests of each worker took."""
 
     @property
     def totals(self) -> ConnectionTotals:
@@ -101,6 +108,14 @@ class ReportedServer(Protocol):
     @property
     def recovered_records(self) -> int:
         """The number of records that were read from the journal at the start."""
+
+    @property
+    def recovered_bytes(self) -> int:
+        """The length of what was read."""
+
+    @property
+    def recovered_seconds(self) -> float:
+        """How long that took."""
 
     @property
     def tls(self) -> TlsCounts | None:
@@ -272,8 +287,12 @@ def _strangers(context: ReportedServer) -> Report:
 
 def own(context: ReportedServer) -> Report:
     """Yield the rows of `stats memcache_kv`: what `stats` of memcached has no room for."""
-    memory = context.connection_memory
-    yield f"{OWN_PREFIX}longest_turn_us", total(context.all_counters).longest_turn_us
+    memory, counters = context.connection_memory, total(context.all_counters)
+    yield f"{OWN_PREFIX}longest_turn_us", counters.longest_turn_us
+    yield f"{OWN_PREFIX}slow_turns", counters.slow_turns
+    for name in SILENT_TROUBLE:
+        yield f"{OWN_PREFIX}{name}", getattr(counters, name)
+    yield f"{OWN_PREFIX}evicted_unread", _sum(context.store, "evicted_unread")
     yield f"{OWN_PREFIX}connection_memory", memory.used_bytes
     yield f"{OWN_PREFIX}connection_memory_limit", memory.limit_bytes
     yield f"{OWN_PREFIX}connections_closed_for_memory", memory.closed
@@ -317,14 +336,14 @@ def items(context: ReportedServer) -> Walk:
     for done in context.census.count():
         counts = done or counts
         yield []
-    happened = _happened(context.store)
+    happened = happened_by_class(context.store)
     for number, here in sorted(counts.classes.items()):
-        rows = _class_items(context, here, happened.get(number, ClassCounts()))
+        rows = class_items(context, here, happened.get(number, ClassCounts()))
         yield [(f"items:{number}:{name}", value) for name, value in rows]
 
 
-def _class_items(context: ReportedServer, here: ClassContents, happened: ClassCounts) -> Report:
-    """Yield the rows of one size class. What is only counted for all classes together is 0 here."""
+def class_items(context: ReportedServer, here: ClassContents, happened: ClassCounts) -> Report:
+    """Yield the rows of `stats items` for one size class. What is only counted for all classes together is 0 here."""
     segments = context.settings.extended.lru_maintainer_thread
     yield "number", here.number
     if segments:
@@ -358,14 +377,21 @@ def _class_items(context: ReportedServer, here: ClassContents, happened: ClassCo
             yield name, 0
 
 
-def _happened(store: Store) -> dict[int, ClassCounts]:
+def happened_by_class(store: Store) -> dict[int, ClassCounts]:
     """Return the counts of each size class, over all shards."""
     sums: dict[int, ClassCounts] = {}
+    for _ in add_happened(store, sums):
+        pass
+    return sums
+
+
+def add_happened(store: Store, sums: dict[int, ClassCounts]) -> Iterator[None]:
+    """Add the counts of each size class to these, a shard in each step."""
     for shard in store.shards:
         with shard.lock:
             for number, counts in shard.classes.items():
                 sums.setdefault(number, ClassCounts()).add(counts)
-    return sums
+        yield
 
 
 def slabs(context: ReportedServer) -> Walk:
@@ -378,15 +404,16 @@ def slabs(context: ReportedServer) -> Walk:
         counts = done or counts
         yield []
     pages, found = 0, counts.classes
-    classes = sorted(found.keys() | _happened(store).keys())
+    classes = sorted(found.keys() | happened_by_class(store).keys())
     for number in classes:
-        rows = dict(_slab_class(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
+        rows = dict(class_slabs(store.sizes.chunks[number - 1], found.get(number, ClassContents(0))))
         pages += rows["total_pages"]
         yield [(f"{number}:{name}", value) for name, value in rows.items()]
     yield [("active_slabs", len(classes)), ("total_malloced", pages * PAGE_BYTES)]
 
 
-def _slab_class(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, int]]:
+def class_slabs(chunk_bytes: int, here: ClassContents) -> Iterator[tuple[str, int]]:
+    """Yield the rows of `stats slabs` for one size class."""
     per_page = PAGE_BYTES // chunk_bytes
     pages = -(-here.chunks // per_page)
     yield "chunk_size", chunk_bytes
@@ -442,6 +469,8 @@ def reset(context: ReportedServer) -> None:
     """Set the counters to 0, as `stats reset` does. Numbers about the present state stay."""
     for counters in context.all_counters:
         counters.reset()
+    for latency in context.latencies:
+        latency.reset()
     context.totals.reset()
     context.connection_memory.reset()
     if context.tls is not None:
@@ -454,6 +483,7 @@ def reset(context: ReportedServer) -> None:
             for name in SHARD_COUNTS:
                 setattr(shard, name, 0)
             shard.classes.clear()
+            shard.evicted_ages.reset()
 
 
 def _sum(store: Store, name: str) -> int:
@@ -462,7 +492,7 @@ def _sum(store: Store, name: str) -> int:
 
 
 SHARD_COUNTS = (
-    "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances",
+    "total_items", "get_expired", "get_flushed", "flush_freed", "second_chances", "evicted_unread",
 )  # fmt: skip
 """The counts of a shard that `stats reset` sets to 0, besides those by size class."""
 

@@ -6,6 +6,7 @@ from array import array
 from collections import deque
 from typing import Final
 
+from memcache_kv.store.ages import QueueAges
 from memcache_kv.store.entry import Entry, deadline_of
 
 SMALL_PART: Final = 0.1
@@ -50,7 +51,10 @@ class S3Fifo:
     `start`.
     """
 
-    __slots__ = ("marks", "small", "main", "is_kept", "second_chances", "was_promoted", "was_marked", "ghosts")
+    __slots__ = (
+        "marks", "small", "main", "is_kept", "second_chances", "was_promoted", "was_marked", "ghosts", "_small_ages",
+        "_main_ages",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.second_chances = 0
@@ -71,6 +75,21 @@ class S3Fifo:
         self.ghosts = array("H", (0,))
         self.small: deque[bytes] = deque()
         self.main: deque[bytes] = deque()
+        self._small_ages, self._main_ages = QueueAges(), QueueAges()
+
+    def mark_time(self, now: int) -> None:
+        """Record how far the queues reach at this unix time, so that the ages of later victims are known."""
+        if self.is_kept:
+            self._small_ages.mark(len(self.small), now)
+            self._main_ages.mark(len(self.main), now)
+
+    def victim_age(self, now: int) -> int | None:
+        """Return for how many seconds the last victim was in its queue; None if that is not known.
+
+        In the small queue that is since it was stored. In main it is since its last turn, and it was not read since.
+        """
+        entered_at = (self._main_ages if self.was_promoted else self._small_ages).last_taken_at()
+        return None if entered_at is None else max(0, now - entered_at)
 
     def start(self, table: dict[bytes, Entry]) -> None:
         """Start with the keys of the table, in order of arrival, which is the dict's order.
@@ -129,9 +148,15 @@ class S3Fifo:
             return None
         small, main, marks, chances = self.small, self.main, self.marks, CHANCES_PER_EVICTION
         small_limit, last_mark = len(table) * SMALL_PART, len(marks) - 1
+        small_taken = main_taken = 0
         while True:
             is_small = len(small) > small_limit or not main
-            key = small.popleft() if is_small else main.popleft()
+            if is_small:
+                key = small.popleft()
+                small_taken += 1
+            else:
+                key = main.popleft()
+                main_taken += 1
             if key == spare:
                 main.append(key)
             elif key in table:
@@ -145,6 +170,8 @@ class S3Fifo:
                 chances -= 1
                 self.second_chances += 1
                 main.append(key)
+        self._small_ages.taken += small_taken
+        self._main_ages.taken += main_taken
         self.was_promoted, self.was_marked = not is_small, is_marked
         if is_marked:
             marks[place] = 0
@@ -160,4 +187,6 @@ class S3Fifo:
         main = [key for key in dict.fromkeys(self.main) if key in table]
         in_main = set(main)
         small = [key for key in dict.fromkeys(self.small) if key in table and key not in in_main]
+        self._main_ages.shrink(len(self.main), len(main))
+        self._small_ages.shrink(len(self.small), len(small))
         self.main, self.small = deque(main), deque(small)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 
+from memcache_kv.histogram import Histogram
 from memcache_kv.store.entry import ENTRY_COST_BYTES, FETCHED, Entry, Item, deadline_of, wire_bytes_of
 from memcache_kv.store.garbage import cleared, emptied
 from memcache_kv.store.s3fifo import S3Fifo
@@ -16,6 +17,8 @@ from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 SPARSE_SLOT_BYTES = 250
 """A table that takes more per item is rebuilt where that is worth the time. One that grows takes half as much."""
 MIN_SLOTS = 64
+AGE_BOUNDS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
+"""The bounds of the ages of evicted items, in seconds."""
 
 Evicted = Callable[[bytes, Entry, bool], None]
 """Called with a key and its entry that were evicted, and whether the entry was read as far as that is known, while the
@@ -33,7 +36,8 @@ class Shard:
 
     __slots__ = (
         "table", "lock", "order", "used_bytes", "check_at_bytes", "expiring", "total_items",
-        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "_sizes",
+        "get_expired", "get_flushed", "flush_freed", "on_eviction", "flushed", "classes", "evicted_ages",
+        "evicted_unread", "_sizes", "_evicted",
     )  # fmt: skip
 
     def __init__(self, sizes: SizeClasses = DEFAULT_SIZES) -> None:
@@ -59,7 +63,13 @@ class Shard:
         next round. Their entries are freed in the background (`garbage.emptied`)."""
         self.classes: defaultdict[int, ClassCounts] = defaultdict(ClassCounts)
         """Counts by size class. Items that a flush removed are not counted, as their classes are not known."""
+        self.evicted_unread = 0
+        """The number of items that were evicted before they were ever read, as far as reads were recorded."""
+        self.evicted_ages = Histogram(AGE_BOUNDS)
+        """How long evicted items had been in their queues, in seconds, as far as that is known."""
         self._sizes = sizes
+        self._evicted = 0
+        """How many items the present call of `evict` has evicted that had not expired."""
 
     @property
     def second_chances(self) -> int:
@@ -233,14 +243,21 @@ class Shard:
         spare: the key that needs the room; it is never evicted. most: how many items may be evicted. Returns the number
         of bytes freed.
         """
-        gained = 0
+        gained = self._evicted = 0
         with self.lock:
             self._order_evictions_locked(is_under_pressure=True)
             for _ in repeat(None, most):
                 if gained >= wanted_bytes or (key := self.order.next_victim(self.table, now, spare)) is None:
                     break
                 gained += self._evict_key_locked(key, now)
+            self._count_ages_locked(now)
         return gained
+
+    def _count_ages_locked(self, now: int) -> None:
+        """Count what was just evicted with the age of the last of them: they were neighbours in the queue."""
+        age = self.order.victim_age(now) if self._evicted else None
+        if age is not None:
+            self.evicted_ages.observe(age, self._evicted)
 
     def _evict_key_locked(self, key: bytes, now: int) -> int:
         order, entry = self.order, self.table.pop(key)
@@ -253,13 +270,16 @@ class Shard:
                 counts.reclaimed += 1
                 return freed
             counts.evicted_nonzero += 1
+        was_read = order.was_promoted or order.was_marked
         if isinstance(entry, Item):
+            was_read = was_read or bool(entry.state & FETCHED)
             counts.evicted_idle_seconds = now - entry.accessed
         counts.evictions += 1
+        self._evicted += 1
         counts.evicted_unseen += not order.was_marked
+        self.evicted_unread += not was_read
         if self.on_eviction is not None:
-            was_read = (
-                bool(entry.state & FETCHED) if isinstance(entry, Item) else order.was_promoted or order.was_marked
-            )
+            if isinstance(entry, Item):
+                was_read = bool(entry.state & FETCHED)
             self.on_eviction(key, entry, was_read)
         return freed

@@ -481,6 +481,10 @@ class Store:
 
     def new_second(self) -> None:
         """Carry out what is due in a new second: a flush that waits. Called by the thread that advanced the clock."""
+        if self.records_access:
+            for shard in self.shards:
+                with shard.lock:
+                    shard.order.mark_time(self.clock.now)
         if self.log is not None:
             if self.clock.wall_ahead != self._wall_ahead:
                 self._follow_wall(self.log)

@@ -72,7 +72,9 @@ class Server:
         self.while_serving: Callable[[Connection], None] = lambda connection: None
         self.while_waiting: Callable[[Connection], None] = lambda connection: None
         assert self.around.context.requests is not None
-        self.held = Held(self.journal, self, self.table, Connection, Session, READING, WAITING_FOR_JOURNAL)
+        self.is_measured = False
+        latency = self.context.latency
+        self.held = Held(self.journal, self, self.table, Connection, Session, READING, WAITING_FOR_JOURNAL, latency)
         self.turn = Turn(
             self.around.context.requests,
             self.by_fd,
@@ -84,6 +86,7 @@ class Server:
             LineProtocol,
             READING,
             self.held,
+            latency,
         )
 
     def connect(self, count: int = 1, make: Callable[[Context, int], Session] = TextProtocol) -> None:
@@ -123,8 +126,8 @@ class Server:
 
     # What the turn calls
 
-    def begin_turn(self, events: int) -> None:
-        """Do nothing: the clock stands still."""
+    def begin_turn(self, events: int) -> bool:
+        return self.is_measured
 
     def handle(self, fd: int, connection: Connection | None) -> None:
         raise AssertionError("no connection is in another state")
@@ -132,6 +135,12 @@ class Server:
     def serve(self, connection: Connection) -> None:
         connection.protocol.receive(connection.socket.recv(READ_BYTES))
         connection.send()
+
+    def serve_measured(self, connection: Connection) -> None:
+        raise AssertionError("what no wave can serve is not measured here")
+
+    def end_measured(self, connection: Connection) -> None:
+        self.context.latency.end(connection, is_sent=True)
 
     def serve_rest(self, connection: Connection, data: bytes, done: int, must_wait: bool) -> None:
         assert connection.state is READING

@@ -583,6 +583,8 @@ def test_syncs_and_what_they_took_are_counted(path: Path) -> None:
     journal = run.journal
     assert journal.syncs == 3
     assert 0 < journal.longest_sync_seconds <= journal.sync_seconds
+    assert sum(journal.sync_times.counts) == journal.syncs
+    assert journal.sync_times.sum == pytest.approx(journal.sync_seconds)
     run.close()
 
 

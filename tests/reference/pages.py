@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.reference.differences import differences_page
+from tests.reference.metrics_page import metrics_page
 from tests.reference.settings_page import settings_page
 from tests.reference.statistics_page import statistics_page
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "differences.md": differences_page,
+    "metrics.md": metrics_page,
     "settings.md": settings_page,
     "statistics.md": statistics_page,
 }

@@ -194,6 +194,12 @@ GENERAL = {
 OWN = {
     "memcache_kv_longest_turn_us": "the longest turn of a worker, in which it reads no connection, in microseconds; "
     "0 while all took less than 1,000",
+    "memcache_kv_slow_turns": "turns of a worker that took more than 50 ms",
+    "memcache_kv_hidden_errors": "errors that clients do not learn of, as they asked for no reply",
+    "memcache_kv_stored_expired": "values that had already expired when they were stored",
+    "memcache_kv_rejected_too_large": "values rejected above `-I`, over all protocols",
+    "memcache_kv_evicted_unread": "items evicted before they were ever read, as far as reads are recorded: while "
+    "memory is scarce",
     "memcache_kv_connection_memory": "bytes of requests and replies that connections keep between their turns; one "
     "that keeps less than 4 KiB is not counted",
     "memcache_kv_connection_memory_limit": "`--connection-memory`, in bytes",

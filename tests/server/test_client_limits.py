@@ -88,7 +88,7 @@ def test_a_listener_rejects_what_is_too_much_and_says_so() -> None:
             assert theirs.recv(100) == b"ERROR Too many open connections\r\n"
             assert theirs.recv(1) == b""
     assert guarded.said == ["rejected a connection from 203.0.113.1, which has too many"]
-    assert (guarded.totals.current, guarded.totals.rejected) == (0, 3)
+    assert (guarded.totals.current, guarded.totals.rejected, guarded.totals.rejected_by_address) == (0, 3, 3)
     guarded.server.server_close()
 
 

@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -152,3 +153,9 @@ def client_hello(certificates: Certificates) -> bytes:
     with pytest.raises(ssl.SSLWantReadError):
         certificates.context().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
     return outgoing.read()
+
+
+def test_a_handshake_that_resumes_a_session_is_counted_apart(pair: Pair) -> None:
+    pair.connection.tls = SimpleNamespace(continue_handshake=lambda: True, resumed=True)  # type: ignore[assignment]
+    assert pair.handshakes.step(pair.connection)
+    assert (pair.tls.new_sessions, pair.tls.resumed_sessions) == (0, 1)

@@ -202,11 +202,11 @@ def test_the_kernel_takes_over_where_python_can_ask_it_to(certificates: Certific
 
 def test_counts_are_kept_until_they_are_reset(certificates: Certificates) -> None:
     tls = Tls(options(certificates))
-    for name in ("handshake_errors", "proto_errors", "proto_errors", "new_sessions"):
+    for name in ("handshake_errors", "proto_errors", "proto_errors", "new_sessions", "resumed_sessions"):
         tls.count(name)
-    assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions) == (1, 2, 1)
+    assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions, tls.resumed_sessions) == (1, 2, 1, 1)
     tls.reset()
-    assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions) == (0, 0, 0)
+    assert (tls.handshake_errors, tls.proto_errors, tls.new_sessions, tls.resumed_sessions) == (0, 0, 0, 0)
 
 
 def age(path: Path) -> None:

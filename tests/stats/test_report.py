@@ -44,7 +44,8 @@ GENERAL = words(
 
 OWN = words(
     """
-    memcache_kv_longest_turn_us
+    memcache_kv_longest_turn_us memcache_kv_slow_turns memcache_kv_hidden_errors memcache_kv_stored_expired
+    memcache_kv_rejected_too_large memcache_kv_evicted_unread
     memcache_kv_connection_memory memcache_kv_connection_memory_limit memcache_kv_connections_closed_for_memory
     memcache_kv_accelerated
     """

@@ -96,7 +96,8 @@ class AdminSite:
         return _probe_reply("ready", self._server.obstacles())
 
     def _metrics(self) -> HttpReply:
-        return HttpReply(200, content_type=METRICS_TYPE, chunks=metrics_page(self._server.reported))
+        reasons = [each.reason for each in self._server.obstacles()]
+        return HttpReply(200, content_type=METRICS_TYPE, chunks=metrics_page(self._server.reported, reasons))
 
     def _statistics(self) -> HttpReply:
         reported = self._server.reported

@@ -200,11 +200,14 @@ class FastPath(Session):
         head, stop = FLAG_HEADS.get(flags), line_end + 4 + int(length)
         if head is None or not exptime.isdigit() or len(exptime) > DIGITS or data[stop - 2 : stop] != b"\r\n":
             return position, 0
+        deadline = store.deadline(int(exptime))
+        if 0 < deadline <= store.clock.now:  # the general path counts that
+            return position, 0
         if not store.evicts or not is_text_key(key) or store.exceeds_limit(len(key), int(length), int(flags)):
             return position, 0
         wire_bytes = b"".join((head, length, memoryview(data)[line_end:stop]))
         try:
-            store.put(key, make_entry(key, wire_bytes, store.deadline(int(exptime)), accessed=store.clock.now))
+            store.put(key, make_entry(key, wire_bytes, deadline, accessed=store.clock.now))
         except WritesRejected:  # the general path raises it again and replies
             return position, 0
         self.counters.cmd_set += 1
@@ -242,4 +245,4 @@ def _entry_end(exptime: bytes, now: int, started: int) -> bytes:
     if not exptime.isdigit() or len(exptime) > DIGITS:
         return b""
     deadline = absolute_deadline(int(exptime), now, started)
-    return expiring_end(deadline) if 0 < deadline <= LAST_DEADLINE else b""
+    return expiring_end(deadline) if now < deadline <= LAST_DEADLINE else b""

@@ -41,6 +41,7 @@ ENDLESS_BYTES = 1 << 62
 
 LONGEST_WORD_BYTES = 24
 """So much of a line is logged of a slow request: the command, and the first words of one about the server."""
+ERROR_BEGINNINGS = (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR")
 KEYLESS_WORDS = (b"stats", b"lru_crawler")
 """The commands whose second word is no key."""
 
@@ -233,6 +234,7 @@ class TextProtocol(FastPath):
     def reply(self, line: bytes) -> None:
         """Reply with one line, given without its line end, unless the request asked for no reply."""
         if self.noreply:
+            self.counters.hidden_errors += line.startswith(ERROR_BEGINNINGS)
             self.observers.reply(self.fd, b"NOREPLY " + line)
             return
         self.observers.reply(self.fd, line)

@@ -360,7 +360,7 @@ COUNTED = [
     (b"gets a b\r\n", {"cmd_get": 2, "get_hits": 1, "get_misses": 1}),
     (b"gat 0 a b\r\n", {"cmd_touch": 2, "touch_hits": 1, "touch_misses": 1}),
     (b"flush_all\r\nflush_all 5\r\n", {"cmd_flush": 2}),
-    (b"set a 0 0 1100000\r\n" + b"x" * 1_100_000 + b"\r\n", {"store_too_large": 1}),
+    (b"set a 0 0 1100000\r\n" + b"x" * 1_100_000 + b"\r\n", {"store_too_large": 1, "rejected_too_large": 1}),
 ]  # fmt: skip
 
 
