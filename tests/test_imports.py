@@ -37,13 +37,25 @@ LAYERS = [
     {"server"},
     {"cli"},
     {"__main__", "__init__"},
+    {"container"},
 ]
 """Each room may import those above it and those beside it, be it for types alone."""
 
 HEIGHTS = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 NESTED = ["journal.tools"]
 """Rooms inside another one, with a height of their own."""
-AT_THE_ROOT = {"__init__", "__main__", "cli", "version", "errors", "clock", "progress", "streams", "threads"}
+AT_THE_ROOT = {
+    "__init__",
+    "__main__",
+    "cli",
+    "container",
+    "version",
+    "errors",
+    "clock",
+    "progress",
+    "streams",
+    "threads",
+}
 """The only modules that may lie outside a folder."""
 
 
