@@ -196,6 +196,19 @@ OPTIONS: tuple[Option, ...] = (
            "flag", metavar="NAME", many=True),
     Option("http-origin", "origin, such as https://app.example, whose pages in a browser may use HTTP, besides the "
            "server's own; separate several by commas or repeat the flag", metavar="ORIGIN", many=True),
+    Option("admin-listen", "answer /livez, /readyz, /metrics, /stats.json and /version by HTTP on this port of the "
+           "loopback addresses (9150 is that of the exporter for memcached), HOST:PORT, or path of a unix socket; "
+           "connections to it do not count for -c; it needs the package h11; separate several by commas or repeat the "
+           "flag", metavar="ADDR", many=True),
+    Option("admin-tls", "use TLS on the addresses of --admin-listen, with the certificate of -o ssl_chain_cert and the "
+           "other options for TLS", convert=_switch),
+    Option("admin-token-file", "require the token that this file contains as Authorization: Bearer TOKEN on the "
+           "addresses of --admin-listen, except for /livez and /readyz; SIGHUP reads the file again",
+           metavar="FILE", convert=_path),
+    Option("ready-needs-journal", "let /readyz fail while the journal can't be written", convert=_switch),
+    Option("drain-seconds", "go on serving for this many seconds after a signal to stop, while /readyz fails; a second "
+           "signal stops at once (default: 0)", metavar="SECONDS",
+           convert=_integer(0, 86400, "the seconds to drain")),
     Option("operation-log", "append the operations of HTTP clients to this file, with keys and values; it is opened "
            "again when it has been moved, and at SIGHUP", metavar="FILE", convert=_path),
     Option("enable-shutdown", 'enable the "shutdown" command', "A", convert=_switch),

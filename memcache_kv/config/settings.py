@@ -74,6 +74,13 @@ class Settings(NamedTuple):
     """Names by which HTTP clients may call the server, besides those that no other site can have."""
     http_origin: tuple[str, ...] = ()
     """Origins whose pages in a browser may use HTTP."""
+    admin_listen: tuple[str, ...] = ()
+    """Addresses for health, metrics and statistics by HTTP."""
+    admin_tls: bool = False
+    admin_token_file: Path | None = None
+    ready_needs_journal: bool = False
+    drain_seconds: int = 0
+    """How long clients are still served after a signal to stop."""
     operation_log: Path | None = None
     unix_socket: Path | None = None
     unix_mask: int = 0o700

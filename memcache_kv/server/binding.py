@@ -52,10 +52,13 @@ class Binding:
             self._bind_to_loopbacks(settings.port)
         for dialect, texts in dialects:
             for text in texts:
-                self._bind_dialect(dialect, text)
+                self.bind_dialect(dialect, text)
 
-    def _bind_dialect(self, dialect: Dialect, text: str) -> None:
-        """Listen on [HOST:]PORT, without a host on the loopback addresses, or on the path of a unix socket."""
+    def bind_dialect(self, dialect: Dialect, text: str) -> None:
+        """Listen on [HOST:]PORT, without a host on the loopback addresses, or on the path of a unix socket.
+
+        Raises ListenError.
+        """
         traits, address = self._traits(text, dialect)
         if "/" in address:
             traits = traits._replace(tls_listener=None)

@@ -28,6 +28,7 @@ from memcache_kv.protocol import Context
 from memcache_kv.server import machine, process
 from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.binding import Binding
+from memcache_kv.server.condition import Condition, Phase
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.worker import Worker
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from memcache_kv.observe.operation_log import OperationLog
     from memcache_kv.observe.rotated_file import RotatedFile
     from memcache_kv.protocol.dialect import Dialect
+    from memcache_kv.server.admin import AdminServer
     from memcache_kv.server.discovery import ClusterFile
     from memcache_kv.server.preload import Preload
     from memcache_kv.server.tls import Tls
@@ -163,6 +165,7 @@ class Server:
         self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
+        self.condition = Condition(self.workers, settings.ready_needs_journal, lambda: self._fault is not None)
         self._load_parts()
         self._binding = Binding(settings, self._listener_options, self.log, self.tls)
         self.listeners = self._binding.listeners
@@ -198,6 +201,9 @@ class Server:
             self._operation_log = OperationLog
         self._dialects: list[tuple[Dialect, tuple[str, ...]]] = [*_dialects(settings)]
         """The protocols with listeners of their own, and the addresses of these."""
+        self._admin: AdminServer | None = None
+        if settings.admin_listen:
+            self._load_admin()
         self._cluster: Cluster | None = None
         self._cluster_file: ClusterFile | None = None
         if settings.cluster_node or settings.cluster_file is not None:
@@ -221,6 +227,16 @@ class Server:
                 self._thread_died,
                 None if self._preload is None else self._preload.fill_journal,
             )
+
+    def _load_admin(self) -> None:
+        with _needed_for("--admin-listen"):
+            from memcache_kv.server.admin import AdminServer
+        tls = None
+        if self.settings.admin_tls:
+            from memcache_kv.server.tls import Tls
+
+            tls = self.tls or Tls(self.settings.tls)
+        self._admin = AdminServer(self.settings, self.condition, self.store, self.crawler, self.log, tls)
 
     def _load_discovery(self) -> None:
         from memcache_kv.config.cluster import parse_nodes
@@ -280,6 +296,9 @@ class Server:
             self._binding.bind(
                 self._dialects
             )  # first, so that a server does not touch the journal if its port is in use
+            if self._admin is not None:  # before the items are loaded, which may take long
+                self._admin.bind()
+                self._admin.start(self._thread_died)
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
             self._load_items()
             self._warn_of_memory()
@@ -287,10 +306,13 @@ class Server:
             for server in self.listeners:
                 server.activate()
         except BaseException:
+            self.condition.phase = Phase.STOPPING
             self._close_listeners()
             if self._lifecycle is not None:
                 self._lifecycle.close()
             self._close_request_logs()
+            if self._admin is not None:
+                self._admin.stop()
             self.stopping.close()
             raise
         if self._owns_log:
@@ -309,6 +331,8 @@ class Server:
         for listener in self._all_listeners():
             listener.on_fault = self._thread_died
             listener.start()
+        self.condition.reported = self._new_context()
+        self.condition.phase = Phase.SERVING
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
         self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")
@@ -341,6 +365,7 @@ class Server:
     def stop(self) -> None:
         """Stop accepting, send the replies that are ready, close the connections, and write and sync the journal."""
         self.stopping.set()
+        self.condition.phase = Phase.STOPPING
         for listener in self._all_listeners():
             listener.stop()
         for worker in self.workers:
@@ -361,6 +386,8 @@ class Server:
         for worker in self.workers:
             worker.close()  # last, as the journal's thread wakes the workers
         self._close_request_logs()
+        if self._admin is not None:
+            self._admin.stop()
         self.stopping.close()
         if self._owns_log:
             self.log.stop_queue()
@@ -442,7 +469,8 @@ class Server:
 
     def _port_lines(self) -> Iterable[str]:
         """Yield a line for each port, like memcached: `TCP INET: 11211`."""
-        for listener in self._all_listeners():
+        admin = [] if self._admin is None else self._admin.listeners
+        for listener in [*self._all_listeners(), *admin]:
             if listener.address_family != socket.AF_UNIX:
                 dialect = listener.dialect if isinstance(listener, MemcacheServer) else None
                 what = listener.transport if dialect is None else dialect.name.upper()
@@ -548,15 +576,22 @@ def _dialects(settings: Settings) -> Iterator[tuple[Dialect, tuple[str, ...]]]:
 
 def _http_dialect(settings: Settings) -> Dialect:
     """Return the protocol of the HTTP listeners. Raises ConfigError without the package h11."""
-    try:
+    with _needed_for("--http-listen"):
         from memcache_kv.protocol.http.listener import http_dialect
+    return http_dialect(settings)
+
+
+@contextlib.contextmanager
+def _needed_for(flag: str) -> Iterator[None]:
+    """Raise ConfigError if the package h11 is missing for an import."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "h11":
             raise
         raise ConfigError(
-            "--http-listen needs the package h11: pip install h11, or in a clone pip install '.[http]'"
+            f"{flag} needs the package h11: pip install h11, or in a clone pip install '.[http]'"
         ) from None
-    return http_dialect(settings)
 
 
 def default_threads() -> int:

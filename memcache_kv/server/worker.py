@@ -75,7 +75,7 @@ class Worker(ServerThread):
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
-        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "_turn_began_at",
+        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "turn_began_at",
         "_held", "_quiet_until", "_unsaved",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
@@ -126,7 +126,8 @@ class Worker(ServerThread):
         """Until when more writes may come that share the next fsync, in monotonic seconds."""
         self._unsaved: list[Connection] = []
         """The connections whose requests in this turn have changed something, and whose replies are not sent yet."""
-        self._turn_began_at = 0.0
+        self.turn_began_at = steady_seconds()
+        """When the present turn, or the last one, began, as `steady_seconds` gives it."""
         self._held: Held | None = None
         """Keeps replies for the compiled turn until the journal has their writes."""
         self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
@@ -218,7 +219,7 @@ class Worker(ServerThread):
         """Wait for events, serve each connection that has one, then do what is due."""
         events = self._serve_ready(timeout_seconds)
         self._do_what_is_due(events > 0)
-        seconds = steady_seconds() - self._turn_began_at
+        seconds = steady_seconds() - self.turn_began_at
         if seconds > SHORT_TURN_SECONDS:
             self.context.turns.end(seconds, events)
 
@@ -246,7 +247,7 @@ class Worker(ServerThread):
             self._limits.count_ready(events + len(self._table.paused))
         if self._clock.tick():
             self.context.store.new_second()
-        self._turn_began_at = self._clock.ticked_at  # other threads tick too
+        self.turn_began_at = self._clock.ticked_at  # other threads tick too
         if self._observers.active:
             self._observers.begin_turn()
 

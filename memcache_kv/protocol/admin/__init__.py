@@ -1,0 +1,1 @@
+"""The site of the admin listener: health, metrics, statistics and versions by HTTP."""

@@ -1,0 +1,108 @@
+"""The admin listener of a server: its addresses, its thread, and the limits that it has for itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memcache_kv.clock import Clock
+from memcache_kv.observe.log import Log
+from memcache_kv.observe.observers import Observers
+from memcache_kv.protocol import Context
+from memcache_kv.protocol.admin.listener import admin_dialect
+from memcache_kv.server.addresses import AddressLimits
+from memcache_kv.server.admin_loop import AdminLoop
+from memcache_kv.server.binding import Binding
+from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
+from memcache_kv.stats.connections import ConnectionMemory, ConnectionTotals
+from memcache_kv.stats.counters import Counters
+
+if TYPE_CHECKING:
+    from memcache_kv.config.settings import Settings
+    from memcache_kv.protocol.admin.observed import ObservedServer
+    from memcache_kv.server.tls import Tls
+    from memcache_kv.store import Store
+    from memcache_kv.store.crawler import Crawler
+    from memcache_kv.threads import OnFault
+
+ADMIN_CONNECTIONS = 32
+"""The limit of simultaneous admin connections."""
+ADMIN_CONNECTIONS_PER_ADDRESS = 16
+ADMIN_BACKLOG = 64
+
+
+class AdminServer:
+    """The admin listeners and the thread that serves them. One thread calls `start` and `stop`, once each.
+
+    server: what is shown; tls: the certificates, None without TLS.
+    """
+
+    def __init__(
+        self, settings: Settings, server: ObservedServer, store: Store, crawler: Crawler, log: Log, tls: Tls | None
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._dialect = admin_dialect(settings, server)
+        totals = ConnectionTotals(ADMIN_CONNECTIONS)
+        addresses = AddressLimits(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_PER_ADDRESS, has_half_open=False)
+        self._loop = AdminLoop(self._context(store, crawler, totals), addresses)
+        options = ListenerOptions(totals, addresses, self._loop.adopt, log, ADMIN_BACKLOG, waits=False)
+        self._binding = Binding(settings, options, log, tls)
+        self.listeners: list[MemcacheServer] = self._binding.listeners
+        self._is_running = False
+
+    def _context(self, store: Store, crawler: Crawler, totals: ConnectionTotals) -> Context:
+        """Return the server as the sessions see it, who use nothing but its settings, clock and log."""
+        settings = self._settings._replace(max_item_size=0, journal=None)
+        counters = Counters()
+        return Context(
+            settings=settings,
+            clock=Clock(),
+            store=store,
+            log=self._log,
+            observers=Observers(self._log),
+            counters=counters,
+            all_counters=[counters],
+            totals=totals,
+            connection_memory=ConnectionMemory(settings.connection_memory_bytes),
+            crawler=crawler,
+            journal=None,
+            compactor=None,
+            connections=lambda asking: (),
+            stop=lambda: None,
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that it listens on, each HOST:PORT or the path of a unix socket."""
+        return [each.address for each in self.listeners]
+
+    def bind(self) -> None:
+        """Bind the addresses. Raises ListenError."""
+        for text in self._settings.admin_listen:
+            self._binding.bind_dialect(self._dialect, text)
+
+    def start(self, on_fault: OnFault) -> None:
+        """Listen and answer. on_fault: called with an exception that ends a thread. Raises ListenError."""
+        for listener in self.listeners:
+            listener.activate()
+        self._is_running = True
+        self._loop.on_fault = on_fault
+        self._loop.start()
+        for listener in self.listeners:
+            listener.on_fault = on_fault
+            listener.start()
+        self._log.say(f"the admin listener answers on {', '.join(self.addresses)}")
+
+    def stop(self) -> None:
+        """Stop listening, close the connections, and end the threads. It may not have started."""
+        for listener in self.listeners:
+            if self._is_running:
+                listener.stop()
+            else:
+                listener.server_close()
+                if isinstance(listener, UnixMemcacheServer):
+                    listener.remove_file()
+        if self._is_running:
+            self._loop.stop()
+            self._loop.join()
+        self._loop.close()
