@@ -12,7 +12,7 @@ COPY memcache_kv ./memcache_kv
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/memcache_kv \
     && pip --python /opt/memcache_kv install --no-cache-dir ".[auth,http,progress]" \
-    && /opt/memcache_kv/bin/python -c "from memcache_kv.compiled import journal_decoder, journal_encoder, turn"
+    && /opt/memcache_kv/bin/python -P -c "from memcache_kv.compiled import journal_decoder, journal_encoder, turn"
 
 FROM python:3.13-slim
 
