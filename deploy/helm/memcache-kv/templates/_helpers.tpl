@@ -130,9 +130,6 @@ httpGet:
 {{- end -}}
 
 {{- define "kv.podAnnotations" -}}
-{{- if and .Values.auth.enabled .Values.auth.password }}
-checksum/auth: {{ .Values.auth.password | sha256sum }}
-{{- end }}
 {{- if .Values.metrics.enabled }}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ .Values.containerPorts.admin | quote }}
