@@ -181,7 +181,7 @@ def _handle_signals(server: Server, received: list[str]) -> None:
     def receive(signum: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(signum).name)
         if signum != signal.SIGHUP:
-            server.stopping.set()
+            server.stop_soon()
 
     signal.set_wakeup_fd(server.stopping.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
@@ -189,16 +189,19 @@ def _handle_signals(server: Server, received: list[str]) -> None:
 
 
 def _serve(server: Server, received: list[str]) -> None:
-    """Wait until the server is asked to stop, and act on the signals received meanwhile."""
+    """Wait until the server is asked to stop and has drained, and act on the signals received meanwhile."""
     stopping = False
     while not stopping:
-        stopping = server.stopping.wait()
+        seconds = server.condition.drain_seconds_left
+        stopping = server.stopping.wait(seconds) or seconds == 0
         while received:
             name = received.pop(0)
             if name == "SIGHUP":
                 server.reload()
             else:
                 server.log.event(f"Signal handled: {name}.")
+                if server.condition.drain_seconds_left:
+                    server.log.say(f"the server stops in {server.settings.drain_seconds} s, or at the next signal")
 
 
 if __name__ == "__main__":

@@ -53,15 +53,23 @@ def load_settings(
             if option.name in name_value:
                 values[SETTING_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
                 break
-    for field, flag in (("fsync", "--fsync"), ("on_rotate", "--on-rotate"), ("rotate_seconds", "--rotate-seconds")):
-        if field in values and "journal" not in values:
-            warn(f"{flag} has no effect without --journal DIR, which keeps the data on disk")
-    if "preload_strict" in values and "preload" not in values:
-        warn("--preload-strict has no effect without --preload FILE")
+    _warn_of_ineffective(values, warn)
     _add_implied(values, environ)
     settings = Settings(**values)
     _check_together(settings)
     return settings
+
+
+def _warn_of_ineffective(values: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    """Warn of settings that have an effect only together with others."""
+    for field in ("fsync", "on_rotate", "rotate_seconds", "ready_needs_journal"):
+        if field in values and "journal" not in values:
+            warn(f"--{field.replace('_', '-')} has no effect without --journal DIR, which keeps the data on disk")
+    for field in ("admin_tls", "admin_token_file", "ready_needs_journal"):
+        if field in values and "admin_listen" not in values:
+            warn(f"--{field.replace('_', '-')} has no effect without --admin-listen ADDR")
+    if "preload_strict" in values and "preload" not in values:
+        warn("--preload-strict has no effect without --preload FILE")
 
 
 def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -125,6 +133,11 @@ def _check_together(settings: Settings) -> None:
         _, address = split_class_prefix(text)
         if address.startswith(TLS_PREFIXES) and not settings.enable_ssl:
             raise ConfigError(f"'{address.partition(':')[0]}' option is valid only when SSL is enabled", EX_USAGE)
+    for text in settings.admin_listen:
+        if split_class_prefix(text)[0]:
+            raise ConfigError(f"--admin-listen: {text} has a class, but there are no commands to choose from")
+        if text.startswith(TLS_PREFIXES) and not settings.admin_tls:
+            raise ConfigError(f"--admin-listen: '{text.partition(':')[0]}' is valid only with --admin-tls")
 
 
 def _check_sasl(settings: Settings) -> None:

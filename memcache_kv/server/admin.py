@@ -9,7 +9,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.protocol import Context
 from memcache_kv.protocol.admin.listener import admin_dialect
-from memcache_kv.server.addresses import AddressLimits
+from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.admin_loop import AdminLoop
 from memcache_kv.server.binding import Binding
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
@@ -17,6 +17,7 @@ from memcache_kv.stats.connections import ConnectionMemory, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 
 if TYPE_CHECKING:
+    from memcache_kv.auth.admin_token import AdminToken
     from memcache_kv.config.settings import Settings
     from memcache_kv.protocol.admin.observed import ObservedServer
     from memcache_kv.server.tls import Tls
@@ -33,7 +34,7 @@ ADMIN_BACKLOG = 64
 class AdminServer:
     """The admin listeners and the thread that serves them. One thread calls `start` and `stop`, once each.
 
-    server: what is shown; tls: the certificates, None without TLS.
+    server: what is shown; tls: the certificates, None without TLS. Raises ConfigError if the token can't be read.
     """
 
     def __init__(
@@ -41,7 +42,14 @@ class AdminServer:
     ) -> None:
         self._settings = settings
         self._log = log
-        self._dialect = admin_dialect(settings, server)
+        self.token: AdminToken | None = None
+        """What a request for a page must have; None if nothing."""
+        if settings.admin_token_file is not None:
+            from memcache_kv.auth.admin_token import AdminToken
+
+            self.token = AdminToken(settings.admin_token_file)
+        self.tls = tls
+        self._dialect = admin_dialect(settings, server, self.token, log)
         totals = ConnectionTotals(ADMIN_CONNECTIONS)
         addresses = AddressLimits(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_PER_ADDRESS, has_half_open=False)
         self._loop = AdminLoop(self._context(store, crawler, totals), addresses)
@@ -76,13 +84,10 @@ class AdminServer:
         """The addresses that it listens on, each HOST:PORT or the path of a unix socket."""
         return [each.address for each in self.listeners]
 
-    def bind(self) -> None:
-        """Bind the addresses. Raises ListenError."""
-        for text in self._settings.admin_listen:
-            self._binding.bind_dialect(self._dialect, text)
-
     def start(self, on_fault: OnFault) -> None:
         """Listen and answer. on_fault: called with an exception that ends a thread. Raises ListenError."""
+        for text in self._settings.admin_listen:
+            self._binding.bind_dialect(self._dialect, text)
         for listener in self.listeners:
             listener.activate()
         self._is_running = True
@@ -92,6 +97,22 @@ class AdminServer:
             listener.on_fault = on_fault
             listener.start()
         self._log.say(f"the admin listener answers on {', '.join(self.addresses)}")
+        self._warn_of_strangers()
+
+    def _warn_of_strangers(self) -> None:
+        """Log a warning if anybody beyond this machine can read the pages. Nobody can change anything by them."""
+        strangers = [
+            each.address
+            for each in self.listeners
+            if self.token is None
+            and not is_local(each.server_address)
+            and not (each.tls_listener and each.tls_listener.requires_certificate)
+        ]
+        if strangers:
+            self._log.warn(
+                f"anybody who can reach {', '.join(strangers)} can read the statistics and settings; "
+                "--admin-token-file FILE asks for a token"
+            )
 
     def stop(self) -> None:
         """Stop listening, close the connections, and end the threads. It may not have started."""

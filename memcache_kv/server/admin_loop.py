@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from memcache_kv.protocol.dialect import Dialect
 
 TURN_WAIT_SECONDS = 1.0
-PAUSE_SECONDS = 0.002
+REPLY_PAUSE_SECONDS = 0.002
 """Between two parts of a long reply, the workers have the interpreter to themselves for so long."""
 REQUEST_SECONDS = 10.0
 """The time limit of a TLS handshake, of the first request, and of each later one from its first byte on."""
@@ -102,7 +102,7 @@ class AdminLoop(ServerThread):
             self._poller.close()
 
     def _turn(self) -> None:
-        events = self._poller.poll(PAUSE_SECONDS if self._table.paused else TURN_WAIT_SECONDS)
+        events = self._poller.poll(REPLY_PAUSE_SECONDS if self._table.paused else TURN_WAIT_SECONDS)
         self._clock.tick()
         for fd, _ in events:
             connection = self._table.by_fd.get(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,22 @@ class Condition:
 
     def __init__(self, workers: Sequence[Worker], needs_journal: bool, has_fault: Callable[[], bool]) -> None:
         self.phase = Phase.LOADING
+        self._drained_at = 0.0
         self.reported: MeasuredServer | None = None
         """What the reports need; None while the items are loaded."""
         self._workers = workers
         self._needs_journal = needs_journal
         self._has_fault = has_fault
+
+    def drain(self, seconds: float) -> None:
+        """Begin to drain for so long. A signal handler may call it."""
+        self._drained_at = time.monotonic() + seconds
+        self.phase = Phase.DRAINING
+
+    @property
+    def drain_seconds_left(self) -> float | None:
+        """How long to go on draining, 0 if that is over; None if the server does not drain."""
+        return max(self._drained_at - time.monotonic(), 0.0) if self.phase is Phase.DRAINING else None
 
     def illnesses(self) -> list[Reason]:
         """Return why the server should be restarted; nothing if it is alive."""

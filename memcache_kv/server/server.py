@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.users import Logins, Users
@@ -58,6 +58,13 @@ if TYPE_CHECKING:
 THREADS_WITHOUT_GIL = 2
 
 
+class Reloaded(Protocol):
+    """Something that is read from files."""
+
+    def reload(self) -> None:
+        """Read them again. Raises ConfigError if one can't be used."""
+
+
 class StopRequest:
     """A request to stop the server. Any thread and any signal handler may make it.
 
@@ -97,13 +104,12 @@ class StopRequest:
                 return
         raise StoppedEarly("stopped while data was read")
 
-    def wait(self) -> bool:
+    def wait(self, seconds: float | None = None) -> bool:
         """Block until the request is made or a signal was received, and return whether the request was made.
 
-        For the main thread only.
+        seconds: the longest wait; None is no limit. For the main thread only.
         """
-        if not self._set:
-            select.select([self._read], [], [])
+        if not self._set and select.select([self._read], [], [], seconds)[0]:
             os.read(self._read, 64)
         return self._set
 
@@ -169,7 +175,7 @@ class Server:
         self._load_parts()
         self._binding = Binding(settings, self._listener_options, self.log, self.tls)
         self.listeners = self._binding.listeners
-        for path in (settings.auth_file, settings.tls.ssl_key):
+        for path in (settings.auth_file, settings.admin_token_file, settings.tls.ssl_key):
             if path is not None:
                 process.warn_of_readers(Path(path), self.log)
 
@@ -271,7 +277,8 @@ class Server:
 
     def addresses_of(self, dialect: str | None) -> list[str]:
         """Return the addresses of the listeners of a dialect, by its name; None means memcached's protocols."""
-        return [each.address for each in self.listeners if (each.dialect and each.dialect.name) == dialect]
+        listeners = [*self.listeners, *self._admin_listeners()]
+        return [each.address for each in listeners if (each.dialect and each.dialect.name) == dialect]
 
     @property
     def port(self) -> int:
@@ -285,21 +292,13 @@ class Server:
         audit log can't be opened.
         """
         try:
-            if self._owns_log:
-                self._log_file = open_log_file(self.settings, self.log)
-            if self._audit_log is not None and self.settings.audit_log is not None:  # by the user of -u, who must be
-                self._audit = self._audit_log(self.settings.audit_log, self.log)  # able to open it again
+            self._open_logs()
             if self._cluster_file is not None:
                 self._cluster_file.reload()
-            if self._operation_log is not None and self.settings.operation_log is not None:
-                self._operations = self._operation_log(self.settings.operation_log, self.log)
-            self._binding.bind(
-                self._dialects
-            )  # first, so that a server does not touch the journal if its port is in use
-            if self._admin is not None:  # before the items are loaded, which may take long
-                self._admin.bind()
-                self._admin.start(self._thread_died)
+            self._binding.bind(self._dialects)  # first: if its port is in use, a server does not touch the journal
             process.protect(self._open_to_strangers(), self.settings.protected, self.log)
+            if self._admin is not None:  # before the items are loaded, which may take long
+                self._admin.start(self._thread_died)
             self._load_items()
             self._warn_of_memory()
             self._bind_udp()
@@ -352,15 +351,23 @@ class Server:
             self._audit.reopen()
         if self._operations is not None:
             self._operations.reopen()
-        users = None if self._logins is None else self._logins.users
-        for what, part in (("users", users), ("certificates", self.tls), ("cluster's nodes", self._cluster_file)):
-            if part is None:
-                continue
+        for what, part in self._reloaded():
             try:
                 part.reload()
                 self.log.event(f"read the {what} again")
             except ConfigError as error:
                 self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
+
+    def stop_soon(self) -> None:
+        """Stop after the time of --drain-seconds; at once if that has begun already, or not all is loaded yet.
+
+        For a signal handler of the main thread, which waits for `stopping` until `condition.drain_seconds_left` is 0.
+        """
+        seconds = self.settings.drain_seconds
+        if seconds and self.condition.phase is Phase.SERVING:
+            self.condition.drain(seconds)
+        else:
+            self.stopping.set()
 
     def stop(self) -> None:
         """Stop accepting, send the replies that are ready, close the connections, and write and sync the journal."""
@@ -395,6 +402,29 @@ class Server:
             self._log_file.close()
 
     # Parts
+
+    def _open_logs(self) -> None:
+        """Open the log file and the logs of requests, by the user of -u, who must be able to open them again."""
+        settings = self.settings
+        if self._owns_log:
+            self._log_file = open_log_file(settings, self.log)
+        if self._audit_log is not None and settings.audit_log is not None:
+            self._audit = self._audit_log(settings.audit_log, self.log)
+        if self._operation_log is not None and settings.operation_log is not None:
+            self._operations = self._operation_log(settings.operation_log, self.log)
+
+    def _reloaded(self) -> Iterator[tuple[str, Reloaded]]:
+        """Yield what is read from files again, and its name."""
+        if self._logins is not None:
+            yield "users", self._logins.users
+        if self.tls is not None:
+            yield "certificates", self.tls
+        if self._cluster_file is not None:
+            yield "cluster's nodes", self._cluster_file
+        if self._admin is not None and self._admin.tls is not None and self._admin.tls is not self.tls:
+            yield "admin listener's certificates", self._admin.tls
+        if self._admin is not None and self._admin.token is not None:
+            yield "admin token", self._admin.token
 
     def _load_items(self) -> None:
         """Recover the journal, and load the data files of --preload: with a journal only into a new one."""
@@ -467,10 +497,12 @@ class Server:
     def _all_listeners(self) -> list[MemcacheServer | UdpServer]:
         return [*self.listeners, *self.udp_listeners]
 
+    def _admin_listeners(self) -> list[MemcacheServer]:
+        return [] if self._admin is None else self._admin.listeners
+
     def _port_lines(self) -> Iterable[str]:
         """Yield a line for each port, like memcached: `TCP INET: 11211`."""
-        admin = [] if self._admin is None else self._admin.listeners
-        for listener in [*self._all_listeners(), *admin]:
+        for listener in [*self._all_listeners(), *self._admin_listeners()]:
             if listener.address_family != socket.AF_UNIX:
                 dialect = listener.dialect if isinstance(listener, MemcacheServer) else None
                 what = listener.transport if dialect is None else dialect.name.upper()

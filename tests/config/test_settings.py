@@ -34,6 +34,9 @@ EXAMPLES = [
     ("", "--cluster-node", "a|10.0.0.1:11211,b:11211", "cluster_node", ("a|10.0.0.1:11211", "b:11211")),
     ("", "--cluster-file", "nodes", "cluster_file", Path("nodes")),
     ("", "--http-listen", "8080,read:0.0.0.0:8081", "http_listen", ("8080", "read:0.0.0.0:8081")),
+    ("", "--admin-listen", "9150,[::1]:9151,/run/admin", "admin_listen", ("9150", "[::1]:9151", "/run/admin")),
+    ("", "--admin-token-file", "/etc/token", "admin_token_file", Path("/etc/token")),
+    ("", "--drain-seconds", "30", "drain_seconds", 30),
     ("", "--http-host", "cache.example,*", "http_host", ("cache.example", "*")),
     ("", "--http-origin", "https://app.example", "http_origin", ("https://app.example",)),
     ("", "--operation-log", "/tmp/operations", "operation_log", Path("/tmp/operations")),
@@ -102,6 +105,8 @@ SWITCHES = [
     ("-L", "--enable-largepages", "enable_largepages"),
     ("-r", "--enable-coredumps", "enable_coredumps"),
     ("--compact", "--compact", "compact"),
+    ("--admin-tls", "--admin-tls", "admin_tls"),
+    ("--ready-needs-journal", "--ready-needs-journal", "ready_needs_journal"),
 ]
 
 example = pytest.mark.parametrize(("short", "long", "text", "field", "value"), EXAMPLES)
