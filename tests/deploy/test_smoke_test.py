@@ -95,7 +95,9 @@ def test_the_smoke_test_passes_with_a_node_that_works(tmp_path: Path) -> None:
         assert "ok: pod/kv-0" in said
 
 
-@pytest.mark.parametrize(("overlay_name", "keeps"), [("durable", True), ("cache", False)])
+@pytest.mark.parametrize(
+    ("overlay_name", "keeps"), [("durable", True), pytest.param("cache", False, marks=pytest.mark.long)]
+)
 def test_the_smoke_test_sees_whether_a_replaced_pod_kept_a_value(
     tmp_path: Path, overlay_name: str, keeps: bool
 ) -> None:
@@ -115,6 +117,7 @@ def test_the_smoke_test_sees_whether_a_replaced_pod_kept_a_value(
     assert ("FAILED: pod/kv-0: get after a restart" in said) is not keeps
 
 
+@pytest.mark.long
 def test_the_smoke_test_fails_where_a_node_does_not_get_ready(tmp_path: Path) -> None:
     pod, server = started("cache", tmp_path)
     with server:
