@@ -17,8 +17,8 @@ RUN python -m venv --without-pip /opt/memcache_kv \
 FROM python:3.13-slim
 
 COPY --from=build /opt/memcache_kv /opt/memcache_kv
-RUN groupadd --system --gid 11211 memcache_kv \
-    && useradd --system --uid 11211 --gid 11211 --no-create-home --shell /usr/sbin/nologin memcache_kv \
+RUN groupadd --gid 11211 memcache_kv \
+    && useradd --uid 11211 --gid 11211 --no-create-home --shell /usr/sbin/nologin memcache_kv \
     && install -d -o 11211 -g 11211 /data
 
 # The server writes its ports to that file, also with a read-only root, and the health check reads them there.

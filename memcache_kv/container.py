@@ -22,6 +22,7 @@ PROGRAM_NAMES = ("memcached", "memcache-kv")
 DATA_DIRECTORY = Path("/data")
 USERS_FILE = Path("/dev/shm/memcache_kv.users")  # nosec B108
 """There, a container can write with a read-only root too. A file that is there already is never opened."""
+MOUNTS = Path("/proc/self/mountinfo")
 JOURNAL_VARIABLE = "MEMCACHE_KV_JOURNAL"
 AUTH_FILE_VARIABLE = "MEMCACHE_KV_AUTH_FILE"
 SASL_VARIABLE = "MEMCACHE_KV_ENABLE_SASL"
@@ -59,8 +60,17 @@ def choose_journal(
         del environ[JOURNAL_VARIABLE]
         return
     has_file = CONFIG_VARIABLE in environ or any(word.partition("=")[0] == "--config" for word in arguments)
-    if not has_file and os.path.ismount(directory):
+    if not has_file and is_mount_point(directory):
         environ.setdefault(JOURNAL_VARIABLE, str(directory))
+
+
+def is_mount_point(directory: Path) -> bool:
+    """Return whether something is mounted there, even if it is a part of the file system around it.
+
+    `os.path.ismount` would not see that: it compares devices.
+    """
+    with MOUNTS.open("rb") as file:
+        return any(line.split()[4] == os.fsencode(directory) for line in file)
 
 
 def choose_login(environ: MutableMapping[str, str], users_file: Path = USERS_FILE) -> None:

@@ -1,8 +1,8 @@
 """What the container image runs, besides the program itself."""
 
-import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from memcache_kv.auth.users import Users
 from memcache_kv.container import choose_journal, choose_login, without_program_name
 from memcache_kv.errors import ConfigError
+from tests.deploy.cluster import give_up
+from tests.deploy.network import UNSHARE, why_there_is_none
 from tests.program import Image, Program, environment, image_command
 
 MOUNTED = Path("/proc")
@@ -63,8 +65,35 @@ def journal_after(environ: dict[str, str], *arguments: str, directory: Path = MO
 
 
 def test_a_mount_turns_the_journal_on() -> None:
-    assert os.path.ismount(MOUNTED)
     assert journal_after({}, "-m", "64") == str(MOUNTED)
+
+
+SHOW_THE_JOURNAL = """
+import os, pathlib, sys
+from memcache_kv.container import choose_journal
+choose_journal([], os.environ, pathlib.Path(sys.argv[1]))
+print(os.environ.get("MEMCACHE_KV_JOURNAL"))
+"""
+
+
+def test_a_mounted_directory_of_the_same_file_system_does_so_too(tmp_path: Path) -> None:
+    """Engines whose images and volumes share a file system mount such directories."""
+    reason = why_there_is_none()
+    if reason is not None:
+        give_up(reason)
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "data").mkdir()
+    show = [sys.executable, "-c", SHOW_THE_JOURNAL, str(tmp_path / "data")]
+    mount = [
+        "sh",
+        "-ec",
+        'mount --bind "$0" "$1" && shift && exec "$@"',
+        str(tmp_path / "volume"),
+        str(tmp_path / "data"),
+    ]
+    said = subprocess.check_output([*UNSHARE, *mount, *show], text=True, env=environment(), timeout=60)
+    assert said.strip() == str(tmp_path / "data")
+    assert subprocess.check_output(show, text=True, env=environment(), timeout=60).strip() == "None"
 
 
 def test_a_directory_of_the_image_does_not(tmp_path: Path) -> None:

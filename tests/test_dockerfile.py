@@ -84,8 +84,8 @@ def test_a_python_of_the_same_version_compiles_and_installs(instructions: Instru
 def test_the_server_runs_as_a_numeric_user_that_owns_the_directory_for_a_journal(instructions: Instructions) -> None:
     assert instructions["USER"] == ["11211:11211"]
     run = instructions["RUN"][-1]
-    assert "groupadd --system --gid 11211 memcache_kv" in run
-    assert re.search("useradd --system --uid 11211 --gid 11211 .* memcache_kv ", run)
+    assert "groupadd --gid 11211 memcache_kv" in run
+    assert re.search("useradd --uid 11211 --gid 11211 .* memcache_kv ", run)
     assert "install -d -o 11211 -g 11211 /data" in run
     assert instructions["WORKDIR"][-1] == "/data"
 
