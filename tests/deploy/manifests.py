@@ -115,11 +115,15 @@ class Manifests(NamedTuple):
         return data
 
 
+def kustomized(folder: Path) -> Manifests:
+    """Build a kustomization."""
+    return Manifests(tuple(yaml.safe_load_all(subprocess.check_output([KUBECTL, "kustomize", folder], text=True))))
+
+
 @functools.cache
 def overlay(name: str) -> Manifests:
-    """Render an overlay of deploy/kubernetes."""
-    text = subprocess.check_output([KUBECTL, "kustomize", OVERLAYS / name], text=True)
-    return Manifests(tuple(yaml.safe_load_all(text)))
+    """Build an overlay of deploy/kubernetes."""
+    return kustomized(OVERLAYS / name)
 
 
 def render(values: dict[str, Any], namespace: str = "shop") -> str:

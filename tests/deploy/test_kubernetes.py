@@ -3,18 +3,22 @@
 There is no cluster here: cd.yml makes one, and applies them there.
 """
 
+import json
+import os
 import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
+import helm_python
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from memcache_kv.version import VERSION
 from tests.certificates import make_certificates
-from tests.deploy.manifests import ALL, CHART, OVERLAYS, chart, overlay, selectors_in
+from tests.deploy.manifests import ALL, CHART, DEPLOY, OVERLAYS, chart, kustomized, overlay, render, selectors_in
 from tests.deploy.pods import Pod
 from tests.program import poll_until
 
@@ -146,6 +150,67 @@ def test_every_node_of_a_cluster_has_an_address_that_clients_learn(name: str) ->
         assert spec["selector"][POD_INDEX] == str(index)
         assert {node.rpartition(":")[2] for node in nodes} == {str(port["port"]) for port in spec["ports"]}
     assert len(own) == manifests.workload["spec"]["replicas"] == 3
+
+
+# The page
+
+
+PAGE = (DEPLOY.parent / "docs" / "howto" / "kubernetes.md").read_text()
+
+
+def test_the_overlay_of_the_page_changes_what_it_says(tmp_path: Path) -> None:
+    [text] = re.findall("^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "kustomization.yaml").write_text(
+        text.replace("https://git.example/memcache_kv//deploy", os.path.relpath(DEPLOY, tmp_path))
+    )
+    manifests = kustomized(tmp_path)
+    container = manifests.container
+    assert {each["metadata"]["namespace"] for each in manifests.objects} == {"shop"}
+    assert container["image"] == "registry.example/memcache_kv:0.1.0"
+    assert container["args"][0] == "--memory-limit=1024"
+    assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"] == "2Gi"
+
+
+def test_the_release_of_the_page_is_a_store() -> None:
+    [flags] = re.findall("^helm install cache deploy/helm/memcache-kv (.*)$", PAGE, re.MULTILINE)
+    values: dict[str, Any] = {}
+    for value in re.findall(r"--set (\S+)", flags):
+        values |= helm_python.parse_set_string(value)
+    text = render(values)
+    assert "image: registry.example/memcache_kv:" in text
+    assert "--journal=/data" in text
+
+
+def test_the_page_names_the_values_of_the_chart() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    named = {word for cell in re.findall(r"`([a-zA-Z.*]+)`", PAGE) for word in [cell.partition(".")[0]]}
+    assert {"image", "architecture", "memoryLimit", "auth", "persistence", "metrics", "pdb"} <= named & values.keys()
+    assert schema["properties"].keys() == values.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"autoscaling": {"enabled": True}}, "autoscaling"),
+        ({"image": {"tga": "1"}}, "tga"),
+        ({"architecture": "cluster"}, "architecture"),
+        ({"replicaCount": 2}, "high-availability"),
+        ({"auth": {"enabled": True, "username": "ann"}}, "auth.password"),
+        ({"tls": {"enabled": True}}, "tls.existingSecret"),
+        ({"terminationGracePeriodSeconds": 10}, "drainSeconds"),
+        ({"pdb": {"minAvailable": 1, "maxUnavailable": 1}}, "exclude each other"),
+    ],
+)
+def test_values_that_can_not_be_meant_are_an_error(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=said):
+        render(values)
+
+
+def test_helm_finds_no_fault_with_the_chart() -> None:
+    report = helm_python.lint(os.fspath(CHART), strict=True)
+    assert report["errors"] == []
+    assert [each for each in report["messages"] if each["severity"] > 1] == []
 
 
 # The server itself, with what a container gets
