@@ -1,6 +1,5 @@
 """`memcache-kv health`: which servers it finds well, and where it looks for one."""
 
-import argparse
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from memcache_kv.cli import main
-from memcache_kv.errors import ConfigError
-from memcache_kv.server.health import Address, Unhealthy, check, default_address, read_address
+from memcache_kv.errors import ConfigError, ListenError
+from memcache_kv.server.health import Address, check, default_address, read_address
+from memcache_kv.server.probes import Question, Unhealthy
 from tests.certificates import Certificates, make_certificates
 from tests.program import PATIENCE_SECONDS, Program, poll_until, run_to_its_end
 
@@ -80,7 +80,10 @@ def test_a_unix_socket_can_be_asked(tmp_path: Path) -> None:
 
 def test_tls_alone_costs_no_failed_handshake(certificates: Certificates) -> None:
     with Program(*LOOPBACK, "-Z", "-o", certificates.suboptions) as program:
-        assert check(Address("127.0.0.1", program.port), only_tls=True, timeout=PATIENCE_SECONDS) == "VERSION 1.6.45"
+        assert (
+            check(Address("127.0.0.1", program.port), Question(only_tls=True), timeout=PATIENCE_SECONDS)
+            == "VERSION 1.6.45"
+        )
         with certificates.connect(program.port) as client:
             client.sendall(b"stats\r\nquit\r\n")
             assert b"STAT ssl_handshake_errors 0\r\n" in client.makefile("rb").read()
@@ -169,7 +172,7 @@ def test_an_address_is_read_as_l_and_s_are(text: str, address: Address) -> None:
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not an address"):
+    with pytest.raises(ListenError):
         read_address("127.0.0.1:abc")
 
 
@@ -188,7 +191,8 @@ def test_an_address_that_is_none_is_refused() -> None:
     ],
 )
 def test_without_an_address_the_environment_says_where(environ: dict[str, str], address: Address) -> None:
-    assert default_address({f"MEMCACHE_KV_{name}": value for name, value in environ.items()}) == address
+    found = default_address({f"MEMCACHE_KV_{name}": value for name, value in environ.items()}, False, has_user=False)
+    assert found == (address, False)
 
 
 @pytest.mark.parametrize(
@@ -209,12 +213,44 @@ def test_the_port_that_a_server_has_written_counts_first(
     path = tmp_path / "ports"
     if written is not None:
         path.write_text(written)
-    assert default_address(environ | {"MEMCACHED_PORT_FILENAME": str(path)}) == address
+    found = default_address(environ | {"MEMCACHED_PORT_FILENAME": str(path)}, False, has_user=False)
+    assert found == (address, False)
+
+
+@pytest.mark.parametrize(
+    ("written", "environ", "address"),
+    [
+        (None, {"ADMIN_LISTEN": "9150"}, Address("127.0.0.1", 9150)),
+        (None, {"ADMIN_LISTEN": "0.0.0.0:9151"}, Address("127.0.0.1", 9151)),
+        (None, {"ADMIN_LISTEN": "[::]:9151,9150"}, Address("::1", 9151)),
+        (None, {"ADMIN_LISTEN": "10.0.0.1:9150", "LISTEN": "10.0.0.2"}, Address("10.0.0.1", 9150)),
+        (None, {"ADMIN_LISTEN": "btls:10.0.0.1:9150", "ADMIN_TLS": "1"}, Address("10.0.0.1", 9150)),
+        (None, {"ADMIN_LISTEN": "/run/admin"}, Address("", 0, "/run/admin")),
+        ("TCP INET: 5\nADMIN INET: 6\n", {}, Address("127.0.0.1", 6)),
+        ("TCP INET: 5\nADMIN INET6: 6\n", {}, Address("::1", 6)),
+        ("TCP INET: 5\nADMIN INET: 6\n", {"ADMIN_LISTEN": "10.0.0.1:0"}, Address("10.0.0.1", 6)),
+    ],
+)
+def test_an_admin_listener_is_asked_first_but_for_a_login(
+    tmp_path: Path, written: str | None, environ: dict[str, str], address: Address
+) -> None:
+    variables = {f"MEMCACHE_KV_{name}": value for name, value in environ.items()}
+    if written is not None:
+        (tmp_path / "ports").write_text(written)
+        variables["MEMCACHED_PORT_FILENAME"] = str(tmp_path / "ports")
+    assert default_address(variables, False, has_user=False) == (address, True)
+    assert default_address(variables, True, has_user=False) == (address, True)
+    port = 11211 if written is None else 5
+    assert default_address(variables, False, has_user=True)[0].port == port
+
+
+def test_where_no_admin_listener_is_known_it_is_asked_on_the_port_of_the_exporter() -> None:
+    assert default_address({}, True, has_user=False) == (Address("127.0.0.1", 9150), True)
 
 
 def test_an_environment_that_makes_no_sense_is_said() -> None:
     with pytest.raises(ConfigError):
-        default_address({"MEMCACHE_KV_PORT": "x"})
+        default_address({"MEMCACHE_KV_PORT": "x"}, False, has_user=False)
 
 
 def test_a_server_on_a_port_of_its_own_choice_is_found(tmp_path: Path) -> None:

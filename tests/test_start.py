@@ -11,7 +11,12 @@ from tests.program import Program, environment
 
 ON_REQUEST = {
     "memcache_kv.server.daemon",
+    "memcache_kv.server.admin",
     "memcache_kv.server.health",
+    "memcache_kv.server.probes",
+    "memcache_kv.stats.metrics",
+    "memcache_kv.protocol.admin.site",
+    "memcache_kv.auth.admin_token",
     "memcache_kv.config.license",
     "memcache_kv.observe.audit",
     "memcache_kv.journal",
@@ -92,6 +97,7 @@ def test_a_plain_server_loads_none_of_what_is_for_single_flags() -> None:
         (("--line-listen", "0"), "memcache_kv.protocol.line.framing"),
         (("--simple-listen", "0"), "memcache_kv.protocol.text.simple"),
         (("--http-listen", "0"), "h11"),
+        (("--admin-listen", "0"), "memcache_kv.server.admin"),
         (("--operation-log", "{directory}/operations"), "memcache_kv.observe.operation_log"),
         (("-o", "track_sizes"), "memcache_kv.config.suboptions"),
     ],

@@ -1,7 +1,5 @@
 """The admin listener of the real program, from before its items are loaded until it has stopped."""
 
-import http.client
-import json
 import os
 import re
 import resource
@@ -11,63 +9,17 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from tests.certificates import make_certificates
+from tests.integration.admin_program import AdminProgram, loaded
 from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, Program, command, environment, poll_until
 
 CURL = shutil.which("curl")
-HEARD = re.compile(r"^the admin listener answers on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
-
-
-class AdminProgram(Program):
-    """A server with an admin listener, once that answers. The items may not be loaded yet."""
-
-    def __init__(self, *flags: str) -> None:
-        super().__init__("-p", "0", "-l", "127.0.0.1", "--admin-listen", "127.0.0.1:0", *flags)
-
-    def wait_for(self, text: bytes) -> None:
-        """Wait for the admin listener first."""
-        super().wait_for(b"the admin listener answers on " if text == b"listening on " else text)
-
-    def wait_until_loaded(self) -> None:
-        super().wait_for(b"listening on ")
-
-    @property
-    def admin_port(self) -> int:
-        match = HEARD.search(self.said.decode())
-        assert match is not None
-        return int(match[1])
-
-    def get(self, path: str) -> tuple[int, Any]:
-        """The status of a reply, and its body in JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=PATIENCE_SECONDS)
-        connection.request("GET", path)
-        reply = connection.getresponse()
-        body = reply.read()
-        connection.close()
-        return reply.status, json.loads(body)
-
-    def reasons(self) -> list[str]:
-        """What keeps it from being ready."""
-        status, body = self.get("/readyz")
-        found = [each["reason"] for each in body["reasons"]]
-        assert (status, body["status"]) == ((503, "not ready") if found else (200, "ready"))
-        return found
-
-
-@contextmanager
-def loaded(*flags: str) -> Iterator[AdminProgram]:
-    with AdminProgram(*flags) as program:
-        program.wait_until_loaded()
-        yield program
 
 
 # Loading
