@@ -17,6 +17,7 @@ from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.users import parse_users
 from memcache_kv.config.loading import CONFIG_VARIABLE
 from memcache_kv.errors import ConfigError
+from memcache_kv.server.health import PASSWORD_VARIABLE
 
 PROGRAM_NAMES = ("memcached", "memcache-kv")
 DATA_DIRECTORY = Path("/data")
@@ -27,7 +28,6 @@ JOURNAL_VARIABLE = "MEMCACHE_KV_JOURNAL"
 AUTH_FILE_VARIABLE = "MEMCACHE_KV_AUTH_FILE"
 SASL_VARIABLE = "MEMCACHE_KV_ENABLE_SASL"
 USERNAME_VARIABLE = "MEMCACHED_USERNAME"
-PASSWORD_VARIABLE = "MEMCACHED_PASSWORD"  # nosec B105
 PASSWORD_FILE_VARIABLE = "MEMCACHED_PASSWORD_FILE"  # nosec B105
 
 

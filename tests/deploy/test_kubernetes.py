@@ -16,11 +16,12 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from memcache_kv.cli import make_parser
 from memcache_kv.version import VERSION
 from tests.certificates import make_certificates
 from tests.deploy.manifests import ALL, CHART, DEPLOY, OVERLAYS, chart, kustomized, overlay, render, selectors_in
 from tests.deploy.pods import Pod
-from tests.program import poll_until
+from tests.program import poll_until, run_to_its_end
 
 API_VERSIONS = ("1.28", kubernetes_validate.latest_version())
 """The oldest that the files are for, and the newest that is known here."""
@@ -116,6 +117,23 @@ def test_memory_is_requested_as_it_is_limited(name: str) -> None:
     resources = ALL[name]().container["resources"]
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
     assert "cpu" in resources["requests"]
+
+
+@pytest.mark.skipif("--memory-plan" not in make_parser().format_help(), reason="this version prints no memory plan")
+@pytest.mark.parametrize("name", ["overlay cache", "overlay durable", "overlay cluster", "chart with three nodes"])
+def test_the_memory_limit_is_at_least_what_the_plan_of_the_server_says(name: str) -> None:
+    container = ALL[name]().container
+    known = ("--memory-limit=", "--conn-limit=", "--max-item-size=", "--journal=", "--fsync=")
+    plan = run_to_its_end("--memory-plan", *(word for word in container["args"] if word.startswith(known)))
+    [least] = re.findall(r"^Kubernetes: .*: (\d+)Mi$", plan.stdout, re.MULTILINE)
+    assert mebibytes(container["resources"]["limits"]["memory"]) >= int(least)
+
+
+def mebibytes(quantity: str) -> int:
+    """Read a quantity of memory."""
+    match = re.fullmatch(r"(\d+)(Mi|Gi)", quantity)
+    assert match is not None
+    return int(match[1]) << (10 if match[2] == "Gi" else 0)
 
 
 @everything
