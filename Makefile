@@ -23,11 +23,13 @@ test-pure: .venv/ready  ## the same without the compiled modules
 test-long: .venv/ready  ## the long tests: kills, crash points, faults, memory, large differential runs
 	$(BIN)/python -m pytest -n 4 -m long
 
-check: .venv/ready  ## lint, format, types, and bandit's look for unsafe code
+check: .venv/ready  ## lint, format, types, scripts, Dockerfiles, and bandit's look for unsafe code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict $(PARTS)
 	$(BIN)/bandit -q -c pyproject.toml -r memcache_kv
+	$(BIN)/shellcheck .ci/run $(shell git ls-files '*.sh')
+	$(BIN)/hadolint $(shell git ls-files '*Dockerfile')
 
 # Servers of these tests are other processes, which coverage does not see.
 SUBPROCESSES := integration crash concurrency clients faults differential fuzz

@@ -30,6 +30,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "memcache_kv", *arguments]
 
 
+def image_command(*arguments: str) -> list[str]:
+    """Say how the container image starts the program."""
+    return [sys.executable, "-P", "-m", "memcache_kv.container", *arguments]
+
+
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without our settings, and with these variables."""
     ours = {name for name in os.environ if name.startswith("MEMCACHE_KV_")} - {PURE_VARIABLE}
@@ -121,3 +126,10 @@ class Program:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+class Image(Program):
+    """The server as the container image starts it."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return image_command(*arguments)

@@ -1,16 +1,23 @@
-"""What can be known of the image without building it."""
+"""What can be known of the image without a container engine: the file, and what its steps and commands do here."""
 
+import fnmatch
 import json
 import re
+import shutil
 import subprocess
+import sys
+import venv
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import make_certificates
-from tests.program import Program, command, environment, poll_until
+from tests.program import Image, command, environment, image_command, poll_until
 
 ROOT = Path(__file__).resolve().parent.parent
+
+ENVIRONMENT = "/opt/memcache_kv"
+"""The virtual environment of the image."""
 
 Instructions = dict[str, list[str]]
 
@@ -38,6 +45,7 @@ def image_environment(instructions: Instructions, tmp_path: Path) -> dict[str, s
     """Give the image's variables, but for those that would reach out of the test."""
     [arguments] = instructions["ENV"]
     variables = dict(word.split("=", 1) for word in arguments.split())
+    assert variables.pop("PATH") == f"{ENVIRONMENT}/bin:$PATH"
     assert variables["MEMCACHE_KV_LISTEN"] == "0.0.0.0"
     assert variables["MEMCACHED_PORT_FILENAME"].startswith("/dev/shm/")
     return environment(
@@ -66,24 +74,24 @@ def test_the_base_is_a_slim_python_the_package_supports(instructions: Instructio
     assert int(match[1]) >= 11
 
 
-def test_a_python_of_the_same_version_compiles_the_wheel(instructions: Instructions) -> None:
+def test_a_python_of_the_same_version_compiles_and_installs(instructions: Instructions) -> None:
     compiling, base = instructions["FROM"]
     assert compiling == f"{base.removesuffix('-slim')} AS build"
-    assert "COPY --from=build /wheels /wheels" in (ROOT / "Dockerfile").read_text()
-    assert "memcache-kv --version | grep -F '(compiled)'" in instructions["RUN"][-1]
+    assert f"--from=build {ENVIRONMENT} {ENVIRONMENT}" in instructions["COPY"]
+    assert '".[auth,http,progress]"' in instructions["RUN"][0]
 
 
 def test_the_server_runs_as_a_numeric_user_that_owns_the_directory_for_a_journal(instructions: Instructions) -> None:
     assert instructions["USER"] == ["11211:11211"]
     run = instructions["RUN"][-1]
-    assert "groupadd --system --gid 11211 memcache_kv" in run
-    assert re.search("useradd --system --uid 11211 --gid 11211 .* memcache_kv ", run)
+    assert "groupadd --gid 11211 memcache_kv" in run
+    assert re.search("useradd --uid 11211 --gid 11211 .* memcache_kv ", run)
     assert "install -d -o 11211 -g 11211 /data" in run
     assert instructions["WORKDIR"][-1] == "/data"
 
 
-def test_port_and_stop_signal_are_declared(instructions: Instructions) -> None:
-    assert instructions["EXPOSE"] == ["11211"]
+def test_ports_and_stop_signal_are_declared(instructions: Instructions) -> None:
+    assert instructions["EXPOSE"] == ["11211 9150"]
     assert instructions["STOPSIGNAL"] == ["SIGTERM"]
 
 
@@ -96,17 +104,16 @@ def test_everything_copied_exists_and_is_not_ignored(instructions: Instructions)
         assert f"!{source}" in allowed
 
 
-def test_what_the_build_needs_is_copied(instructions: Instructions) -> None:
-    copied = " ".join(instructions["COPY"])
-    assert all(name in copied for name in ("pyproject.toml", "README.md", "LICENSE", "memcache_kv"))
-    assert "pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ." in instructions["RUN"][0]
-    assert 'pip install --no-cache-dir "$1[auth,http,progress]"' in instructions["RUN"][-1]
+def test_nothing_needs_a_shell_when_the_image_runs(instructions: Instructions) -> None:
+    for name in ("ENTRYPOINT", "HEALTHCHECK"):
+        assert exec_form(instructions[name][0])
 
 
 def test_a_journal_is_kept_only_where_it_is_asked_for(instructions: Instructions) -> None:
-    [arguments] = instructions["ENTRYPOINT"]
-    assert exec_form(arguments) == ["memcache-kv"]
+    """A VOLUME would make /data a mount point in every container, which turns the journal on."""
+    assert exec_form(instructions["ENTRYPOINT"][0]) == ["python", *image_command()[1:]]
     assert "JOURNAL" not in instructions["ENV"][0]
+    assert "VOLUME" not in instructions
 
 
 def test_the_program_has_the_name_that_the_image_calls() -> None:
@@ -135,8 +142,55 @@ def test_the_health_check_finds_a_server_in_this_mode(instructions: Instructions
     words = {"directory": tmp_path, "tls": certificates.suboptions, "authority": certificates.authority}
     flags = [flag.format(**words) for flag in MODES[mode]]
     variables = image_environment(instructions, tmp_path)
-    _, *entry = exec_form(instructions["ENTRYPOINT"][0])
-    with Program(*entry, "-p", "0", *flags, **variables):
+    with Image("-p", "0", *flags, **variables):
         poll_until((tmp_path / "ports").exists, "it has written its ports")
         assert run_health_check(instructions, variables) == 0
     assert run_health_check(instructions, variables) == 1
+
+
+def copy_into_the_build(instructions: Instructions, folder: Path) -> None:
+    """Copy what the COPY instructions of the first stage name, and .dockerignore does not leave out."""
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("**/")]
+    patterns = [pattern.removeprefix("**/") for pattern in ignored]
+
+    def left_out(_: str, names: list[str]) -> set[str]:
+        return {name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
+
+    for arguments in instructions["COPY"]:
+        if arguments.startswith("--from="):
+            continue
+        *sources, target = arguments.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, folder / target, ignore=left_out)
+            else:
+                shutil.copy(ROOT / source, folder / target)
+
+
+@pytest.mark.long
+def test_the_steps_of_the_build_make_an_environment_that_serves(instructions: Instructions, tmp_path: Path) -> None:
+    """The commands run in a clean folder, with a fresh Python of this machine in place of the image's."""
+    source, made, python = tmp_path / "src", tmp_path / "opt", tmp_path / "python"
+    source.mkdir()
+    copy_into_the_build(instructions, source)
+    venv.create(python, with_pip=True, symlinks=True)
+    base = Path(sys.executable).resolve().parent
+    variables = environment(PATH=f"{python / 'bin'}:{base}:/usr/bin:/bin", TMPDIR=str(tmp_path))
+    step = instructions["RUN"][0].replace(ENVIRONMENT, str(made))
+    subprocess.run(["sh", "-ec", step], cwd=source, env=variables, check=True, timeout=600)
+
+    shutil.rmtree(source)  # the environment must not need it
+    of_image = {"PATH": f"{made / 'bin'}:/usr/bin:/bin", "MEMCACHED_PORT_FILENAME": str(tmp_path / "ports")}
+    version = subprocess.check_output([made / "bin" / "memcache-kv", "--version"], env=of_image, text=True)
+    assert "(compiled)" in version
+    entry = [str(made / "bin" / "python"), *exec_form(instructions["ENTRYPOINT"][0])[1:]]
+    server = subprocess.Popen([*entry, "-p", "0", "--http-listen", "0"], cwd=tmp_path, env=of_image)
+    try:
+        poll_until((tmp_path / "ports").exists, "it has written its ports")
+        check = exec_form(instructions["HEALTHCHECK"][0])
+        assert subprocess.run([made / "bin" / check[0], *check[1:]], env=of_image, timeout=60).returncode == 0
+    finally:
+        server.terminate()
+        assert server.wait(60) == 0
+    size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file() and not path.is_symlink())
+    assert size < 60 << 20, f"{size} bytes are copied into the image"

@@ -37,6 +37,7 @@ LAYERS = [
     {"server"},
     {"cli"},
     {"__main__", "__init__"},
+    {"container"},
 ]
 """Each room may import those above it and those beside it, be it for types alone."""
 
@@ -47,6 +48,7 @@ AT_THE_ROOT = {
     "__init__",
     "__main__",
     "cli",
+    "container",
     "version",
     "errors",
     "clock",

@@ -65,6 +65,26 @@ UNTESTED = {
     "several_nodes.md: upstream by_key {": "a part of a file that tests/deploy/test_nginx.py uses",
     "several_nodes.md: python -m clients.cluster_bench --output found.json":
         "tests/clients/test_cluster_bench.py runs it, shorter",
+    "docker.md: docker build -t memcache_kv . && docker run -p 11211:11211 memcache_kv -m 512":
+        "ci.yml builds and runs the image",
+    "docker.md: docker run -p 11211:11211 memcache_kv -m 512": "tests/test_container.py runs what the image runs",
+    "docker.md: docker run --rm -v kv:/data memcache_kv journal verify /data": "the same",
+    "docker.md: docker run -p 11211:11211 -v kv:/data memcache_kv -m 512 --fsync always": "the same",
+    "docker.md: docker run -p 11211:11211 -v ./users:/etc/memcache-kv/users:ro memcache_kv -S -Y "
+    "/etc/memcache-kv/users":
+        "tests/test_dockerfile.py has such a server",
+    "docker.md: GRAFANA_PASSWORD=choose-one docker compose -f deploy/compose/compose.yaml up --build --wait":
+        "tests/deploy/test_single_node.py looks at the file, and starts the node as it says",
+    "sizing.md: memcache-kv --memory-plan -m 1024 --journal ./data": "tests of the memory plan run it",
+    "kubernetes.md: docker build -t registry.example/memcache_kv:0.1.0 . && docker push "
+    "registry.example/memcache_kv:0.1.0":
+        "ci.yml builds the image; the registry is the reader's",
+    "kubernetes.md: kubectl apply -k deploy/kubernetes/overlays/durable": "cd.yml does that in a cluster",
+    "kubernetes.md: apiVersion: kustomize.config.k8s.io/v1beta1": "tests/deploy/test_kubernetes.py builds it",
+    "kubernetes.md: helm install cache deploy/helm/memcache-kv --set "
+    "image.repository=registry.example/memcache_kv --set persistence.enabled=true":
+        "tests/deploy/test_kubernetes.py renders it, and cd.yml installs it in a cluster",
+    "kubernetes.md: deploy/kubernetes/smoke_test.sh -n shop --restart": "tests/deploy/test_smoke_test.py runs it",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
     "monitoring.md: promtool check config prometheus.yml && promtool test rules memcache-kv.rules.test.yml":
         "tests/deploy/test_monitoring.py runs it in deploy/prometheus",
