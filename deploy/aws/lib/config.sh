@@ -34,7 +34,7 @@ set_defaults() {
   SERVER_PRICE=
   CLIENT_PRICE=
   AMI_PARAMETER=/aws/service/debian/release/13/latest/amd64
-  SSH_USER=admin
+  SSH_USER='admin'
   KEY_NAME=
   KEY_FILE=$HOME/.ssh/memcache-kv-aws
   SUBNET_ID=
@@ -71,7 +71,7 @@ check_config() {
   check_setting AMI_PARAMETER '/[A-Za-z0-9_./-]+' 'the name of an SSM parameter, such as /aws/service/debian/release/13/latest/amd64'
   check_setting SSH_USER '[a-z_][a-z0-9_-]*' 'the user of the machine image, such as admin, ubuntu or ec2-user'
   check_setting KEY_NAME '[A-Za-z0-9_-]+' 'letters, digits, hyphens and underscores'
-  check_setting KEY_FILE '/.+' 'an absolute path'
+  check_setting KEY_FILE '/[^[:space:]]+' 'an absolute path without blanks'
   check_setting SUBNET_ID '(subnet-[0-9a-f]+)?' 'the id of a subnet, or empty'
   check_setting IMAGE_SOURCE 'local|registry|wheel' 'local, registry or wheel'
   check_setting IMAGE '[a-zA-Z0-9][a-zA-Z0-9._/:@-]*' 'the name of an image'

@@ -9,16 +9,16 @@ run_deploy() {
   check_image_source
   find_hosts
   wait_for_ssh server
-  say "server $server_id: looking for docker"
+  say "server ${id_of[server]}: looking for docker"
   remote_script server install_docker.sh
   bring_image
   version=$(remote server docker run --rm "$image" --version < /dev/null) ||
     die "the image $image does not run on the server" \
       "is it made for the instance's processor? The machine is: $(remote server uname -m < /dev/null)"
-  say "server $server_id: starting $version"
+  say "server ${id_of[server]}: starting $version"
   start_container
   wait_until_healthy
-  say "the server answers on ports $LINE_PORT (line protocol) and $MEMCACHED_PORT (memcached), private address $server_private"
+  say "the server answers on ports $LINE_PORT (line protocol) and $MEMCACHED_PORT (memcached), private address ${private_address_of[server]}"
   say "next: aws.sh test"
 }
 
@@ -41,7 +41,7 @@ check_image_source() {
 # Bring the image to the server. Sets image to its name there.
 bring_image() {
   image=$IMAGE
-  say "server $server_id: bringing the image ($IMAGE_SOURCE)"
+  say "server ${id_of[server]}: bringing the image ($IMAGE_SOURCE)"
   case $IMAGE_SOURCE in
     local) docker save "$IMAGE" | gzip -1 | remote server docker load ;;
     registry) remote server docker pull "$IMAGE" < /dev/null ;;
@@ -59,7 +59,7 @@ context_of_wheel() {
   cat > "$scratch/Dockerfile" << END
 FROM python:$python-slim
 COPY $name /
-RUN pip install --no-cache-dir "/$name[auth,http,progress]"
+RUN pip install --no-cache-dir "/${name}[auth,http,progress]"
 ENV MEMCACHE_KV_LISTEN=0.0.0.0
 USER 11211:11211
 ENTRYPOINT ["memcache-kv"]

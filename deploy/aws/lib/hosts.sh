@@ -1,9 +1,11 @@
 # shellcheck shell=bash
 # Reaching the instances by SSH.
 
-readonly SSH_PATIENCE_SECONDS=${AWS_SH_SSH_PATIENCE:-300}
+readonly SSH_PATIENCE_SECONDS=300
 
-# Find both instances. Sets server_id, server_public, server_private, client_id, client_public and client_private.
+# The instances by their role.
+declare -A id_of public_address_of private_address_of
+
 find_hosts() {
   local instances
   need aws ssh
@@ -19,17 +21,18 @@ set_host() {
   read -r id _ state _ public private _ <<< "$found"
   [[ $state == running && $public != None ]] || die "the $role $id is $state, with the public address $public" \
     "run aws.sh create, which starts it"
-  printf -v "${role}_id" '%s' "$id"
-  printf -v "${role}_public" '%s' "$public"
-  printf -v "${role}_private" '%s' "$private"
+  id_of[$role]=$id
+  public_address_of[$role]=$public
+  private_address_of[$role]=$private
 }
 
 # Set ssh_command to what reaches an instance. Its key is kept under its id, as addresses are used again.
 set_ssh_command() {
-  local id=${1}_id public=${1}_public
-  ssh_command=(ssh -i "$KEY_FILE" -p "$SSH_PORT" -o IdentitiesOnly=yes -o "HostKeyAlias=${!id}"
+  local role=$1
+  ssh_command=(ssh -i "$KEY_FILE" -p "$SSH_PORT" -o IdentitiesOnly=yes -o "HostKeyAlias=${id_of[$role]}"
     -o "UserKnownHostsFile=$KEY_FILE.known_hosts" -o StrictHostKeyChecking=accept-new -o LogLevel=ERROR
-    -o ConnectTimeout=10 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -l "$SSH_USER" "${!public}")
+    -o ConnectTimeout=10 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -l "$SSH_USER"
+    "${public_address_of[$role]}")
 }
 
 # Run a command on an instance, with these very words. Standard input goes along.
@@ -49,9 +52,9 @@ remote_script() {
 
 # Wait until SSH works: an instance runs some seconds before that.
 wait_for_ssh() {
-  local role=$1 public=${1}_public give_up_at=$((SECONDS + SSH_PATIENCE_SECONDS))
+  local role=$1 give_up_at=$((SECONDS + SSH_PATIENCE_SECONDS))
   until remote "$role" true < /dev/null 2> "$scratch/ssh-errors"; do
-    ((SECONDS < give_up_at)) || die "no SSH to the $role at ${!public}, port $SSH_PORT: $(tail -n 1 "$scratch/ssh-errors")" \
+    ((SECONDS < give_up_at)) || die "no SSH to the $role at ${public_address_of[$role]}, port $SSH_PORT: $(tail -n 1 "$scratch/ssh-errors")" \
       "run aws.sh create if your address has changed; check SSH_USER, SSH_PORT and KEY_FILE in $config_file"
     sleep 2
   done
@@ -63,5 +66,5 @@ run_ssh() {
   shift
   find_hosts
   set_ssh_command "$role"
-  exec "${ssh_command[@]}" ${1:+"$(printf '%q ' "$@")"}
+  "${ssh_command[@]}" ${1:+"$(printf '%q ' "$@")"} || exit $?
 }

@@ -13,10 +13,11 @@ run_test() {
   wait_for_ssh server
   server_health > /dev/null 2>&1 || die "the server does not answer" "run aws.sh deploy"
   wait_for_ssh client
-  say "client $client_id: preparing the load tester"
+  say "client ${id_of[client]}: preparing the load tester"
   prepare_client
   run=results/$(date -u +%Y%m%dT%H%M%SZ)
-  describe_run | remote client bash -c 'mkdir -p "memcache-kv/$1" && cat > "memcache-kv/$1/about.txt"' - "$run"
+  remote client mkdir -p "memcache-kv/$run" < /dev/null
+  describe_run | remote client tee "memcache-kv/$run/about.txt"
   measure line "$LINE_PORT" "$run" "$@" || passed=no
   measure text "$MEMCACHED_PORT" "$run" "$@" || passed=no
   fetch_results "$(results_folder)"
@@ -43,9 +44,9 @@ describe_run() {
 measure() {
   local protocol=$1 port=$2 run=$3 status=0
   shift 3
-  say "client $client_id: $protocol protocol, port $port"
-  remote client bash -c 'cd memcache-kv && exec .venv/bin/python -m clients.load_test "$@"' - \
-    --host "$server_private" --port "$port" --protocol "$protocol" "${LOAD[@]}" \
+  say "client ${id_of[client]}: $protocol protocol, port $port"
+  remote client env -C memcache-kv .venv/bin/python -m clients.load_test \
+    --host "${private_address_of[server]}" --port "$port" --protocol "$protocol" "${LOAD[@]}" \
     --output "$run/$protocol.json" --html "$run/$protocol.html" "$@" < /dev/null || status=$?
   ((status <= MISSED)) || die "the load test ended with status $status" \
     "see the lines above; aws.sh status shows whether the server answers"
@@ -64,7 +65,7 @@ run_results() {
 
 fetch_results() {
   local folder=$1 found
-  found=$(remote client bash -c 'ls -1 memcache-kv/results 2> /dev/null || true' < /dev/null)
+  found=$(remote client ls -1 memcache-kv/results < /dev/null 2> /dev/null) || true
   [[ -n $found ]] || die "there are no results on the client yet" "run aws.sh test"
   mkdir -p "$folder"
   remote client tar -cz -C memcache-kv/results . < /dev/null | tar -xz -C "$folder"

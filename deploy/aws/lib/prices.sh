@@ -57,7 +57,7 @@ listed_price() {
     --cli-connect-timeout 5 --cli-read-timeout 15 --service-code AmazonEC2 --max-items 1 --query 'PriceList[0]' \
     --filters "$(term instanceType "$type")" "$(term regionCode "$REGION")" "$(term operatingSystem Linux)" \
     "$(term preInstalledSw NA)" "$(term tenancy Shared)" "$(term capacitystatus Used)" 2> /dev/null) || return 0
-  sed -nE 's/.*"\$([0-9.]+) per On Demand Linux [^"]*".*/\1/p' <<< "$product" | head -n 1
+  sed -nE 's/.*"[$]([0-9.]+) per On Demand Linux [^"]*".*/\1/p' <<< "$product" | head -n 1
 }
 
 term() { echo "Type=TERM_MATCH,Field=$1,Value=$2"; }

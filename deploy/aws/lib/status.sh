@@ -33,12 +33,12 @@ say_cost() {
   done <<< "$1"
 }
 
-# Not every date reads another format than its own, and Python comes with the AWS command line.
+# GNU's date has -d, and BSD's has -j -f.
 hours_since() {
-  awk -v then="$1" 'BEGIN {
-    gsub(/[-T:]/, " ", then); split(then, part, " "); seconds = int(part[6])
-    printf "%.1f", (systime() - mktime(part[1] " " part[2] " " part[3] " " part[4] " " part[5] " " seconds, 1)) / 3600
-  }'
+  local start now
+  start=$(date -u -d "$1" +%s 2> /dev/null || date -u -j -f %Y-%m-%dT%H:%M:%S "${1%%[.+Z]*}" +%s)
+  now=$(date +%s)
+  awk 'BEGIN { printf "%.1f", (ARGV[1] - ARGV[2]) / 3600 }' "$now" "$start"
 }
 
 # Say whether the container runs and the server answers; end with status 1 if not.

@@ -32,9 +32,9 @@ find_everything() {
 
 say_everything() {
   [[ -z $instances ]] || say_instances "$instances"
-  [[ -z $volumes ]] || say "volumes:" $(cut -f 1 <<< "$volumes")
-  [[ -z $group ]] || say "security group:" $(cut -f 1 <<< "$group")
-  [[ -z $keys ]] || say "key pair:" $keys
+  [[ -z $volumes ]] || say "volumes: $(cut -f 1 <<< "$volumes" | xargs)"
+  [[ -z $group ]] || say "security group: $(cut -f 1 <<< "$group" | xargs)"
+  [[ -z $keys ]] || say "key pair: $(xargs <<< "$keys")"
 }
 
 remove_instances() {
@@ -57,13 +57,15 @@ remove_volumes() {
 # A group can be in use for some seconds after its instances are gone.
 remove_group() {
   local id give_up_at=$((SECONDS + GROUP_PATIENCE_SECONDS))
-  for id in $(cut -f 1 <<< "$group"); do
+  while read -r id _; do
+    [[ -n $id ]] || continue
     until aws --region "$REGION" ec2 delete-security-group --group-id "$id" > /dev/null 2> "$scratch/aws-errors"; do
-      [[ $(< "$scratch/aws-errors") == *DependencyViolation* ]] && ((SECONDS < give_up_at)) ||
+      if [[ $(< "$scratch/aws-errors") != *DependencyViolation* ]] || ((SECONDS >= give_up_at)); then
         die "the security group $id can't be deleted: $(sed '/^$/d' "$scratch/aws-errors")" "run teardown again in a minute"
+      fi
       sleep 5
     done
-  done
+  done <<< "$group"
 }
 
 remove_keys() {
