@@ -44,6 +44,10 @@ cause_of() {
       echo "the account is not ready for EC2 in $REGION: look into the AWS console" ;;
     *InvalidSubnetID*)
       echo "SUBNET_ID in $config_file does not exist in $REGION" ;;
+    *InvalidGroup.Duplicate*)
+      echo "a security group $NAME is there that is not part of this deployment: set another NAME in $config_file" ;;
+    *InvalidKeyPair.Duplicate*)
+      echo "a key pair $KEY_NAME is there that is not part of this deployment: set another KEY_NAME in $config_file" ;;
     *IdempotentParameterMismatch*)
       echo "an earlier try with other settings is remembered: run teardown, then create" ;;
     *) what_next ;;

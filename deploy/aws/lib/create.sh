@@ -68,7 +68,10 @@ make_key_file() {
   say "key file $KEY_FILE: made"
 }
 
-public_key() { ssh-keygen -y -P '' -f "$KEY_FILE" || die "$KEY_FILE has no private key without a passphrase" "set KEY_FILE in $config_file to another file"; }
+public_key() {
+  ssh-keygen -y -P '' -f "$KEY_FILE" ||
+    die "$KEY_FILE has no private key without a passphrase" "set KEY_FILE in $config_file to another file"
+}
 
 # Compare the kind and the key itself, as the comment differs.
 is_our_key() {
@@ -86,9 +89,6 @@ replace_key() {
 
 import_key() {
   public_key > "$scratch/key.pub"
-  if aws --region "$REGION" ec2 describe-key-pairs --key-names "$KEY_NAME" > /dev/null 2>&1; then
-    die "a key pair $KEY_NAME exists already and is not part of this deployment" "set another KEY_NAME in $config_file"
-  fi
   cloud_change ec2 import-key-pair --key-name "$KEY_NAME" --public-key-material "fileb://$scratch/key.pub" \
     --tag-specifications "$(tags_of key-pair)" > /dev/null
 }
@@ -125,11 +125,7 @@ find_vpc() {
 }
 
 make_group() {
-  local vpc=$1 taken
-  taken=$(cloud ec2 describe-security-groups --filters "Name=group-name,Values=$NAME" "Name=vpc-id,Values=$vpc" \
-    --query 'SecurityGroups[].GroupId')
-  [[ -z $taken ]] || die "a security group $NAME exists already ($taken) and is not part of this deployment" \
-    "set another NAME in $config_file"
+  local vpc=$1
   cloud_change ec2 create-security-group --group-name "$NAME" --vpc-id "$vpc" \
     --description "memcache_kv $NAME: SSH and service ports" --tag-specifications "$(tags_of security-group)" \
     --query GroupId
@@ -144,30 +140,32 @@ wanted_rules() {
 
 # Make the group's rules those that are wanted, no more and no less.
 set_rules() {
-  local group=$1 existing wanted id port source
+  local group=$1 existing wanted id port source missing=() surplus=()
   existing=$(cloud ec2 describe-security-group-rules --filters "Name=group-id,Values=$group" \
     --query 'SecurityGroupRules[?!IsEgress].[SecurityGroupRuleId,FromPort,CidrIpv4||ReferencedGroupInfo.GroupId]' | tr '\t' ' ')
   wanted=$(wanted_rules "$group")
   while read -r port source; do
-    grep -q " $port $source\$" <<< "$existing" || allow "$group" "$port" "$source"
+    grep -q " $port $source\$" <<< "$existing" || missing+=("$(permission "$port" "$source")")
   done <<< "$wanted"
   while read -r id port source; do
-    [[ -z $id ]] || grep -qx "$port $source" <<< "$wanted" || forbid "$group" "$id" "$port" "$source"
+    [[ -z $id ]] || grep -qx "$port $source" <<< "$wanted" || surplus+=("$id")
   done <<< "$existing"
+  if ((${#missing[@]})); then
+    cloud_change ec2 authorize-security-group-ingress --group-id "$group" --ip-permissions "${missing[@]}" > /dev/null
+  fi
+  if ((${#surplus[@]})); then
+    cloud_change ec2 revoke-security-group-ingress --group-id "$group" --security-group-rule-ids "${surplus[@]}" > /dev/null
+    say "  rules for other ports or addresses: removed ${#surplus[@]}"
+  fi
+  say "  open for $MY_ADDRESS: $SSH_PORT $LINE_PORT $MEMCACHED_PORT; for the group: $LINE_PORT $MEMCACHED_PORT"
 }
 
-allow() {
-  local group=$1 port=$2 source=$3
-  local from=(--cidr "$source")
-  [[ $source != sg-* ]] || from=(--source-group "$source")
-  cloud_change ec2 authorize-security-group-ingress --group-id "$group" --protocol tcp --port "$port" "${from[@]}" > /dev/null
-  say "  port $port: open for $source"
-}
-
-forbid() {
-  local group=$1 id=$2 port=$3 source=$4
-  cloud_change ec2 revoke-security-group-ingress --group-id "$group" --security-group-rule-ids "$id" > /dev/null
-  say "  port $port: closed for $source"
+# Print one rule as --ip-permissions takes it.
+permission() {
+  local port=$1 source=$2
+  local from="IpRanges=[{CidrIp=$source}]"
+  [[ $source != sg-* ]] || from="UserIdGroupPairs=[{GroupId=$source}]"
+  echo "IpProtocol=tcp,FromPort=$port,ToPort=$port,$from"
 }
 
 # The instances.

@@ -83,8 +83,8 @@ help_results() {
   cat << 'END'
 usage: aws.sh results [FOLDER]
 
-Copies the results of all load tests from the client to FOLDER (deploy/aws/results/NAME if it is left out): for each
-run a folder with the JSON and HTML of both protocols, and a file that says what was measured on what.
+Copies the results of all load tests from the client to FOLDER (results/NAME beside the configuration if it is left
+out): for each run a folder with the JSON and HTML of both protocols, and a file that says what was measured on what.
 END
 }
 

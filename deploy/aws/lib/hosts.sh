@@ -52,8 +52,10 @@ remote_script() {
 
 # Wait until SSH works: an instance runs some seconds before that.
 wait_for_ssh() {
-  local role=$1 give_up_at=$((SECONDS + SSH_PATIENCE_SECONDS))
+  local role=$1 announced=no give_up_at=$((SECONDS + SSH_PATIENCE_SECONDS))
   until remote "$role" true < /dev/null 2> "$scratch/ssh-errors"; do
+    if [[ $announced == no ]]; then say "waiting for SSH to the $role"; fi
+    announced=yes
     ((SECONDS < give_up_at)) || die "no SSH to the $role at ${public_address_of[$role]}, port $SSH_PORT: $(tail -n 1 "$scratch/ssh-errors")" \
       "run aws.sh create if your address has changed; check SSH_USER, SSH_PORT and KEY_FILE in $config_file"
     sleep 2
@@ -66,5 +68,5 @@ run_ssh() {
   shift
   find_hosts
   set_ssh_command "$role"
-  "${ssh_command[@]}" ${1:+"$(printf '%q ' "$@")"} || exit $?
+  "${ssh_command[@]}" "$@" || exit $?
 }

@@ -53,7 +53,8 @@ measure() {
   return "$status"
 }
 
-results_folder() { echo "$here/results/$NAME"; }
+# The results are beside the configuration.
+results_folder() { echo "$(cd "$(dirname "$config_file")" && pwd)/results/$NAME"; }
 
 run_results() {
   (($# <= 1)) || wrong_usage "results takes one folder"

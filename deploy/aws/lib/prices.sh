@@ -66,7 +66,8 @@ term() { echo "Type=TERM_MATCH,Field=$1,Value=$2"; }
 say_prices() {
   local server client
   server=$(price_of "$SERVER_TYPE" "$SERVER_PRICE")
-  client=$(price_of "$CLIENT_TYPE" "$CLIENT_PRICE")
+  client=$server
+  [[ $CLIENT_TYPE$CLIENT_PRICE == "$SERVER_TYPE$SERVER_PRICE" ]] || client=$(price_of "$CLIENT_TYPE" "$CLIENT_PRICE")
   hourly_price=
   say_price server "$SERVER_TYPE" "$server" SERVER_PRICE
   say_price client "$CLIENT_TYPE" "$client" CLIENT_PRICE

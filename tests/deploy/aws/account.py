@@ -97,7 +97,7 @@ class Account:
         found: list[dict[str, Any]] = self.ask("ec2", "describe-security-groups")["SecurityGroups"]
         return [group for group in found if group["GroupName"] != "default"]
 
-    def keys(self) -> list[dict[str, Any]]:
+    def key_pairs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask("ec2", "describe-key-pairs", "--include-public-key")["KeyPairs"]
         return found
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.deploy.cluster import Running, program_of
-from tests.program import poll_until
 
 STAND_IN = Path(__file__).with_name("docker.py")
 TOOLS = (
@@ -70,7 +69,7 @@ class Instance:
         exports = "".join(f"export {name}='{value}'\n" for name, value in variables.items())
         write_program(
             self.folder / "login",
-            f'#!/bin/bash\n{exports}cd\n[ -n "$SSH_ORIGINAL_COMMAND" ] && exec bash -c "$SSH_ORIGINAL_COMMAND"\nexec bash\n',
+            f'#!/bin/bash\n{exports}cd\nexec bash ${{SSH_ORIGINAL_COMMAND:+-c "$SSH_ORIGINAL_COMMAND"}}\n',
         )
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "host_key")]
         subprocess.run(keygen, check=True, timeout=60)
@@ -117,9 +116,3 @@ class Instance:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def ends(process: "subprocess.Popen[str]") -> int:
-    """Wait for the end of a process; return its status."""
-    poll_until(lambda: process.poll() is not None, "it ends")
-    return process.returncode
