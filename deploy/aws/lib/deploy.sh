@@ -12,7 +12,7 @@ run_deploy() {
   say "server ${id_of[server]}: looking for docker"
   remote_script server install_docker.sh
   bring_image
-  version=$(remote server docker run --rm "$image" --version < /dev/null) ||
+  version=$(remote server docker run --rm "$image" --version < /dev/null | tail -n 1) ||
     die "the image $image does not run on the server" \
       "is it made for the instance's processor? The machine is: $(remote server uname -m < /dev/null)"
   say "server ${id_of[server]}: starting $version"

@@ -36,7 +36,7 @@ describe_run() {
   echo "region: $REGION"
   echo "server: $SERVER_TYPE, $(remote server uname -srm < /dev/null)"
   echo "client: $CLIENT_TYPE, $(remote client uname -srm < /dev/null)"
-  echo "image: $IMAGE_SOURCE, $(remote server docker exec "$CONTAINER" memcache-kv --version < /dev/null)"
+  echo "image: $IMAGE_SOURCE, $(remote server docker exec "$CONTAINER" memcache-kv --version < /dev/null | tail -n 1)"
   echo "server options: ${SERVER_OPTIONS[*]}"
 }
 

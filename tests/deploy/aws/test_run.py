@@ -108,7 +108,7 @@ def test_a_new_version_takes_the_place_of_the_old_one_and_finds_its_items(
     assert ask(private, deployment.ports["MEMCACHED_PORT"], b"set kept 7 0 5\r\nvalue\r\n") == b"STORED\r\n"
     [run] = [call for call in server.docker_calls if call[:2] == ["run", "-d"]]
     assert run[run.index("-v") + 1] == "memcache-kv:/data"
-    assert ["--network", "host"] == run[run.index("--network") :][:2]
+    assert run[run.index("--network") :][:2] == ["--network", "host"]
 
     wheel = deployment.folder / "memcache_kv-0.1.0-cp312-cp312-linux_x86_64.whl"
     wheel.write_bytes(b"a wheel")
