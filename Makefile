@@ -23,10 +23,12 @@ test-pure: .venv/ready  ## the same without the compiled modules
 test-long: .venv/ready  ## the long tests: kills, crash points, faults, memory, large differential runs
 	$(BIN)/python -m pytest -n 4 -m long
 
-check: .venv/ready  ## lint, format, types, and bandit's look for unsafe code
+check: .venv/ready  ## lint, format, types, shellcheck, and bandit's look for unsafe code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict $(PARTS)
+	$(BIN)/shellcheck --check-sourced --external-sources --source-path SCRIPTDIR deploy/aws/aws.sh
+	$(BIN)/shellcheck deploy/aws/config.sh.example deploy/aws/lib/remote/*.sh .ci/run
 	$(BIN)/bandit -q -c pyproject.toml -r memcache_kv
 
 # Servers of these tests are other processes, which coverage does not see.

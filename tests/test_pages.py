@@ -31,7 +31,7 @@ UNTESTED = {
     "CONTRIBUTING.md: python3.14t -m venv .venv && .venv/bin/pip install -e '.[tests]' && .venv/bin/pytest -n 4":
         "it runs all tests, with an interpreter that few have; ci.yml does so",
     "CONTRIBUTING.md: sudo apt-get install memcached strace libmemcached-tools libsasl2-modules faketime "
-    "netcat-openbsd rsync nginx nutcracker":
+    "netcat-openbsd rsync nginx nutcracker openssh-server":
         "it needs root",
     "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
     "mend_a_journal.md: memcache-kv journal stats ./data | grep flush_all":
@@ -72,6 +72,9 @@ UNTESTED = {
     "locust.md: pip install '.[locust]' && ulimit -n 20000 && locust -f clients/locustfile.py --headless "
     "--users 10000 --spawn-rate 100 --run-time 30m --processes 2 --wait 20 --csv found --html found.html":
         "it takes half an hour; tests/integration/test_load_test.py runs Locust for seconds",
+    "aws.md: cp deploy/aws/config.sh.example deploy/aws/config.sh":
+        "it needs an account of AWS; tests/deploy/aws runs these commands against a server that plays one",
+    "aws.md: deploy/aws/aws.sh test --duration 60 --processes 2": "the same",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""

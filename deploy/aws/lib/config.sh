@@ -20,7 +20,7 @@ load_config() {
 check_names() {
   local file=$1 name
   bash -n "$file" || wrong_config "$file is not valid bash" "mend the line above"
-  while read -r name; do
+  while read -r name || [[ -n $name ]]; do  # the last line may lack its end
     [[ $CONFIG_NAMES == *" $name "* ]] || wrong_config "$file sets $name, which is no setting" \
       "the settings are:$CONFIG_NAMES"
   done < <(sed -nE 's/^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z_0-9]*)\+?=.*/\2/p' "$file")

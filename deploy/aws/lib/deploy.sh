@@ -59,7 +59,7 @@ context_of_wheel() {
   cat > "$scratch/Dockerfile" << END
 FROM python:$python-slim
 COPY $name /
-RUN pip install --no-cache-dir "/${name}[auth,http,progress]"
+RUN pip install --no-cache-dir "/${name}[auth,http,progress]" && install -d -o 11211 -g 11211 /data
 ENV MEMCACHE_KV_LISTEN=0.0.0.0
 USER 11211:11211
 ENTRYPOINT ["memcache-kv"]

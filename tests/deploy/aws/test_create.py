@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.aws.account import Account, tags_of
+from tests.deploy.aws.account import PROGRAMS, Account, tags_of
 from tests.deploy.aws.deployment import ME, Deployment
 from tests.deploy.aws.instance import write_program
 from tests.deploy.aws.prices import PriceList
+from tests.program import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -131,9 +132,9 @@ def test_a_key_file_that_was_lost_is_made_anew_only_while_no_instance_needs_it(
     assert len(account.instances()) == 2
 
 
-def kill_after(deployment: Deployment, line: str, signum: int) -> tuple[int, str]:
-    """Start create, and send a signal to all its processes when it says a line; return its status and what it said."""
-    with deployment.start("create", "--yes") as process:
+def kill_after(deployment: Deployment, command: str, line: str, signum: int) -> tuple[int, str]:
+    """Start a command, and send a signal to all its processes when it says a line; return status and what it said."""
+    with deployment.start(command, "--yes") as process:
         assert process.stdout is not None
         said = ""
         while line not in said:
@@ -141,32 +142,39 @@ def kill_after(deployment: Deployment, line: str, signum: int) -> tuple[int, str
             assert piece, said
             said += piece
         os.killpg(process.pid, signum)
-        return process.wait(60), said + process.stdout.read()
+        return process.wait(PATIENCE_SECONDS), said + process.stdout.read()
 
 
-@pytest.mark.parametrize(
-    ("line", "signum", "goes_on"),
-    [
-        ("key pair trial: made", signal.SIGKILL, True),
-        ("open for", signal.SIGINT, True),
-        ("server i-", signal.SIGTERM, False),
-    ],
-)
-def test_an_interrupted_create_goes_on_or_is_torn_down(
-    deployment: Deployment, account: Account, line: str, signum: signal.Signals, goes_on: bool
+@pytest.mark.parametrize(("line", "signum"), [("key pair trial: made", signal.SIGKILL), ("server i-", signal.SIGTERM)])
+def test_an_interrupted_create_and_an_interrupted_teardown_go_on(
+    deployment: Deployment, account: Account, line: str, signum: signal.Signals
 ) -> None:
-    status, said = kill_after(deployment, line, signum)
-    if signum is signal.SIGKILL:
-        assert status == -signum
-    else:
-        assert status == 130
-        assert "interrupted in the middle of create" in said
-        assert "run create again to finish it" in said
-    if goes_on:
-        deployment.create()
-        assert [tags_of(each)["memcache-kv-role"] for each in account.instances()] == ["server", "client"]
-        assert [len(account.key_pairs()), len(account.groups())] == [1, 1]
+    status, said = kill_after(deployment, "create", line, signum)
+    assert status == (-signum if signum is signal.SIGKILL else 130), said
+    deployment.create()
+    assert [tags_of(each)["memcache-kv-role"] for each in account.instances()] == ["server", "client"]
+    assert [len(account.key_pairs()), len(account.groups())] == [1, 1]
+    kill_after(deployment, "teardown", "waiting until", signum)
     deployment.run("teardown", "--yes")
+    assert [account.key_pairs(), account.groups(), account.instances(), account.volumes()] == [[], [], [], []]
+
+
+def test_ctrl_c_while_an_instance_is_made_waits_for_it_and_teardown_finds_it(
+    deployment: Deployment, account: Account
+) -> None:
+    calls = deployment.folder / "calls"
+    write_program(
+        deployment.folder / "bin" / "aws",
+        f'#!/bin/sh\ncase "$*" in *run-instances*) echo "$*" >> {calls}; kill -INT 0;; esac\n'
+        f'exec {PROGRAMS}/aws "$@"\n',
+    )
+    said = deployment.run("create", "--yes", status=130)
+    assert "interrupted in the middle of create" in said
+    assert "run create again to finish it" in said
+    [group] = account.groups()
+    assert f"--client-token server-{group['GroupId']} " in calls.read_text()
+    assert [tags_of(each)["memcache-kv-role"] for each in account.instances()] == ["server"]
+    assert "everything is gone" in deployment.run("teardown", "--yes")
     assert [account.key_pairs(), account.groups(), account.instances(), account.volumes()] == [[], [], [], []]
 
 

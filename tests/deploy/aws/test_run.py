@@ -119,7 +119,7 @@ def test_a_new_version_takes_the_place_of_the_old_one_and_finds_its_items(
     built = server.image("memcache-kv-of-wheel")
     assert built["files"] == ["Dockerfile", wheel.name]
     assert "FROM python:3.12-slim" in built["dockerfile"]
-    assert f'"/{wheel.name}[auth,http,progress]"' in built["dockerfile"]
+    assert f'"/{wheel.name}[auth,http,progress]" && install -d -o 11211 -g 11211 /data' in built["dockerfile"]
     assert ask(private, deployment.ports["MEMCACHED_PORT"], b"get kept\r\n") == b"VALUE kept 7 5\r\n"
 
     deployment.configure(IMAGE_SOURCE="registry", SERVER_OPTIONS="(--nonsense)")
