@@ -27,8 +27,9 @@ check: .venv/ready  ## lint, format, types, scripts, Dockerfiles, and bandit's l
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict $(PARTS)
+	$(BIN)/shellcheck --check-sourced --external-sources --source-path SCRIPTDIR deploy/aws/aws.sh
+	$(BIN)/shellcheck .ci/run deploy/aws/config.sh.example deploy/aws/lib/remote/*.sh $(shell git ls-files '*.sh' ':!deploy/aws')
 	$(BIN)/bandit -q -c pyproject.toml -r memcache_kv
-	$(BIN)/shellcheck .ci/run $(shell git ls-files '*.sh')
 	$(BIN)/hadolint $(shell git ls-files '*Dockerfile')
 
 # Servers of these tests are other processes, which coverage does not see.

@@ -38,7 +38,7 @@ UNTESTED = {
     "CONTRIBUTING.md: python3.14t -m venv .venv && .venv/bin/pip install -e '.[tests]' && .venv/bin/pytest -n 4":
         "it runs all tests, with an interpreter that few have; ci.yml does so",
     "CONTRIBUTING.md: sudo apt-get install memcached strace libmemcached-tools libsasl2-modules faketime "
-    "netcat-openbsd rsync nginx nutcracker systemd prometheus":
+    "netcat-openbsd rsync nginx nutcracker systemd prometheus openssh-server":
         "it needs root",
     "CONTRIBUTING.md: .venv/bin/python clients/shell.py": "it waits for lines on a terminal; tests/clients run it",
     "mend_a_journal.md: memcache-kv journal stats ./data | grep flush_all":
@@ -106,6 +106,9 @@ UNTESTED = {
     "systemd.md: systemctl edit memcache-kv.socket": "it opens an editor",
     "upgrades.md: /opt/memcache_kv/bin/pip install --upgrade '.[auth,http]'":
         "the same; test_systemd_units.py restarts the service under load",
+    "aws.md: cp deploy/aws/config.sh.example deploy/aws/config.sh":
+        "it needs an account of AWS; tests/deploy/aws runs these commands against a server that plays one",
+    "aws.md: deploy/aws/aws.sh test --duration 60 --processes 2": "the same",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""
