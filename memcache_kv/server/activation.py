@@ -25,6 +25,7 @@ LISTEN_FIELDS = {
     "line": "line_listen",
     "simple": "simple_listen",
     "http": "http_listen",
+    "admin": "admin_listen",
 }
 """The fields of Settings to which sockets with these names belong."""
 UNNAMED = ("", "unknown")
@@ -105,8 +106,11 @@ def _read_name(name: str, settings: Settings) -> tuple[str, str]:
             f"{NAMES_VARIABLE}: {name!r} is not the name of a listener: write {', '.join(LISTEN_FIELDS)}, and behind "
             f"it if need be one of .{', .'.join(CLASS_WORDS)} and one of .{', .'.join(TLS_WORDS)}"
         )
-    if modes and not settings.enable_ssl:
-        raise ConfigError(f"{NAMES_VARIABLE}: {name!r} needs TLS, which -Z turns on", EX_USAGE)
+    if kind == "admin" and classes:
+        raise ConfigError(f"{NAMES_VARIABLE}: {name!r} has a class, but there are no commands to choose from")
+    has_tls, flag = (settings.admin_tls, "--admin-tls") if kind == "admin" else (settings.enable_ssl, "-Z")
+    if modes and not has_tls:
+        raise ConfigError(f"{NAMES_VARIABLE}: {name!r} needs TLS, which {flag} turns on", EX_USAGE)
     return kind, "".join(f"{word}:" for word in (*classes, *modes))
 
 

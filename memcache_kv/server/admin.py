@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from memcache_kv.clock import Clock
@@ -34,11 +36,19 @@ ADMIN_BACKLOG = 64
 class AdminServer:
     """The admin listeners and the thread that serves them. One thread calls `start` and `stop`, once each.
 
-    server: what is shown; tls: the certificates, None without TLS. Raises ConfigError if the token can't be read.
+    server: what is shown; tls: the certificates, None without TLS; inherited: the sockets that another process has
+    bound, by their addresses in the settings. Raises ConfigError if the token can't be read.
     """
 
     def __init__(
-        self, settings: Settings, server: ObservedServer, store: Store, crawler: Crawler, log: Log, tls: Tls | None
+        self,
+        settings: Settings,
+        server: ObservedServer,
+        store: Store,
+        crawler: Crawler,
+        log: Log,
+        tls: Tls | None,
+        inherited: Mapping[str, socket.socket],
     ) -> None:
         self._settings = settings
         self._log = log
@@ -54,7 +64,7 @@ class AdminServer:
         addresses = AddressLimits(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_PER_ADDRESS, has_half_open=False)
         self._loop = AdminLoop(self._context(store, crawler, totals), addresses)
         options = ListenerOptions(totals, addresses, self._loop.adopt, log, ADMIN_BACKLOG, waits=False)
-        self._binding = Binding(settings, options, log, tls)
+        self._binding = Binding(settings, options, log, tls, inherited)
         self.listeners: list[MemcacheServer] = self._binding.listeners
         self._is_running = False
 
@@ -76,7 +86,7 @@ class AdminServer:
             journal=None,
             compactor=None,
             connections=lambda asking: (),
-            stop=lambda: None,
+            stop=lambda is_graceful: None,
         )
 
     @property

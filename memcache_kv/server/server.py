@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import select
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -29,9 +27,11 @@ from memcache_kv.server import machine, process
 from memcache_kv.server.addresses import AddressLimits, is_local
 from memcache_kv.server.binding import Binding
 from memcache_kv.server.condition import Condition, Phase
+from memcache_kv.server.dialects import dialects_of, needs_h11
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.memory_plan import memory_warning
+from memcache_kv.server.stop_request import StopRequest
 from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
@@ -69,63 +69,6 @@ class Reloaded(Protocol):
         """Read them again. Raises ConfigError if one can't be used."""
 
 
-class StopRequest:
-    """A request to stop the server. Any thread and any signal handler may make it.
-
-    Unlike that of an Event, `set` takes no lock, which an interrupted thread might hold.
-    """
-
-    def __init__(self) -> None:
-        self._set = False
-        self.is_graceful = False
-        """Whether the items are to be saved where --memory-file says."""
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-
-    def set(self, is_graceful: bool = False) -> None:
-        """Make the request. The stop is graceful if the first request, or what led to it, was."""
-        if not self._set:
-            self.is_graceful = self.is_graceful or is_graceful
-            self._set = True
-            with contextlib.suppress(OSError):  # it is closed: nobody waits any more
-                os.write(self._write, b"s")
-
-    def fileno(self) -> int:
-        """Return a descriptor for `signal.set_wakeup_fd`.
-
-        A signal that comes just before `wait` blocks then ends `wait`, so that its handler runs.
-        """
-        return self._write
-
-    def is_set(self) -> bool:
-        """Return whether the request was made."""
-        return self._set
-
-    def wait_for_input(self, fd: int) -> None:
-        """Block until a descriptor has input. Raises StoppedEarly if the request is made before."""
-        while not self._set:
-            ready, _, _ = select.select([fd, self._read], [], [])
-            if self._read in ready:
-                os.read(self._read, 64)
-            elif ready:
-                return
-        raise StoppedEarly("stopped while data was read")
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Block until the request is made or a signal was received, and return whether the request was made.
-
-        seconds: the longest wait; None is no limit. For the main thread only.
-        """
-        if not self._set and select.select([self._read], [], [], seconds)[0]:
-            os.read(self._read, 64)
-        return self._set
-
-    def close(self) -> None:
-        """Close the descriptors. To be called when nobody waits any more."""
-        os.close(self._read)
-        os.close(self._write)
-
-
 class Server:
     """A server with its store, journal, workers and listeners.
 
@@ -149,6 +92,7 @@ class Server:
     ) -> None:
         self.settings = settings
         self._inherited = inherited
+        self._inherited_streams = {} if inherited is None else inherited.streams
         self.clock: Time = clock if clock is not None else Clock()
         self.log = log if log is not None else make_log(settings)
         self._owns_log = log is None
@@ -194,9 +138,7 @@ class Server:
         self._operations: OperationLog | None = None
         self.condition = Condition(self.workers, settings.ready_needs_journal, lambda: self._fault is not None)
         self._load_parts()
-        self._binding = Binding(
-            settings, self._listener_options, self.log, self.tls, {} if inherited is None else inherited.streams
-        )
+        self._binding = Binding(settings, self._listener_options, self.log, self.tls, self._inherited_streams)
         self.listeners = self._binding.listeners
         for path in (settings.auth_file, settings.admin_token_file, settings.tls.ssl_key):
             if path is not None:
@@ -228,7 +170,7 @@ class Server:
             from memcache_kv.observe.operation_log import OperationLog
 
             self._operation_log = OperationLog
-        self._dialects: list[tuple[Dialect, tuple[str, ...]]] = [*_dialects(settings)]
+        self._dialects: list[tuple[Dialect, tuple[str, ...]]] = [*dialects_of(settings)]
         """The protocols with listeners of their own, and the addresses of these."""
         self._admin: AdminServer | None = None
         if settings.admin_listen:
@@ -264,14 +206,15 @@ class Server:
             )
 
     def _load_admin(self) -> None:
-        with _needed_for("--admin-listen"):
+        with needs_h11("--admin-listen"):
             from memcache_kv.server.admin import AdminServer
         tls = None
         if self.settings.admin_tls:
             from memcache_kv.server.tls import Tls
 
             tls = self.tls or Tls(self.settings.tls)
-        self._admin = AdminServer(self.settings, self.condition, self.store, self.crawler, self.log, tls)
+        parts = self.condition, self.store, self.crawler, self.log, tls
+        self._admin = AdminServer(self.settings, *parts, self._inherited_streams)
 
     def _load_discovery(self) -> None:
         from memcache_kv.config.cluster import parse_nodes
@@ -661,40 +604,6 @@ class Server:
             listener.server_close()
             if isinstance(listener, UnixMemcacheServer):
                 listener.remove_file()
-
-
-def _dialects(settings: Settings) -> Iterator[tuple[Dialect, tuple[str, ...]]]:
-    """Yield the protocols with listeners of their own, and the addresses of these. Raises ConfigError."""
-    if settings.line_listen:
-        from memcache_kv.protocol.line.framing import LINE
-
-        yield LINE, settings.line_listen
-    if settings.simple_listen:
-        from memcache_kv.protocol.text.simple import SIMPLE
-
-        yield SIMPLE, settings.simple_listen
-    if settings.http_listen:
-        yield _http_dialect(settings), settings.http_listen
-
-
-def _http_dialect(settings: Settings) -> Dialect:
-    """Return the protocol of the HTTP listeners. Raises ConfigError without the package h11."""
-    with _needed_for("--http-listen"):
-        from memcache_kv.protocol.http.listener import http_dialect
-    return http_dialect(settings)
-
-
-@contextlib.contextmanager
-def _needed_for(flag: str) -> Iterator[None]:
-    """Raise ConfigError if the package h11 is missing for an import."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "h11":
-            raise
-        raise ConfigError(
-            f"{flag} needs the package h11: pip install h11, or in a clone pip install '.[http]'"
-        ) from None
 
 
 def default_threads() -> int:

@@ -15,11 +15,11 @@ from memcache_kv.auth.users import Logins, client_network
 from memcache_kv.clock import steady_seconds
 from memcache_kv.observe.log_form import Level
 from memcache_kv.protocol import Context
-from memcache_kv.protocol.binary.framing import BinaryProtocol
 from memcache_kv.protocol.negotiate import Undecided
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES, Session
-from memcache_kv.protocol.text.framing import TextProtocol
 from memcache_kv.server.addresses import AddressLimits
+from memcache_kv.server.commit_timer import CommitTimer
+from memcache_kv.server.compiled_turn import compiled_turn
 from memcache_kv.server.connection import (
     CLOSING,
     HANDSHAKE,
@@ -46,7 +46,7 @@ from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass
-    from memcache_kv.compiled.turn import Held, Requests
+    from memcache_kv.compiled.turn import Held
     from memcache_kv.protocol.dialect import Dialect
     from memcache_kv.server.tls import Tls
 
@@ -79,9 +79,8 @@ class Worker(ServerThread):
     __slots__ = (
         "context", "_clock", "_counters", "_journal", "_watchers", "_tls", "_idle_timeout", "_idle_checked_at",
         "_poller", "_wake_up", "_table", "_limits", "_holders", "_handlers", "_handshakes", "_throttle", "_adopted",
-        "_to_resume", "_stopping", "_commit_by", "_addresses", "_strangers", "_serve_ready", "turn_began_at",
-        "_held", "_quiet_until", "_unsaved", "_latency",
-        "_turns", "_turns_unmeasured",
+        "_to_resume", "_stopping", "_commits", "_addresses", "_strangers", "_serve_ready", "turn_began_at",
+        "_held", "_unsaved", "_latency", "_observers", "_turns", "_turns_unmeasured",
     )  # fmt: skip
     # Slots, although a thread has a dict: with these attributes it would have more than 30 keys. The interpreter shares
     # no keys between such dicts, which makes each request slower.
@@ -130,36 +129,20 @@ class Worker(ServerThread):
         self._to_resume: deque[int] = deque()
         """The numbers of connections whose `resume` is due."""
         self._stopping = False
-        self._commit_by = 0.0
-        """When to ask the journal to write what connections wait for, in monotonic seconds; 0 if nothing waits."""
-        self._quiet_until = 0.0
-        """Until when more writes may come that share the next fsync, in monotonic seconds."""
+        self._commits = CommitTimer(context.journal, self._table)
         self._unsaved: list[Connection] = []
         """The connections whose requests in this turn have changed something, and whose replies are not sent yet."""
         self.turn_began_at = steady_seconds()
         """When the present turn, or the last one, began, as `steady_seconds` gives it. Other threads may read this."""
         self._held: Held | None = None
         """Keeps replies for the compiled turn until the journal has their writes."""
-        self._serve_ready = self.serve_ready if context.requests is None else self._compiled_turn(context.requests)
+        self._serve_ready: Callable[[float], int] = self.serve_ready
+        if context.requests is not None:
+            parts = self, context, context.requests, self._table, self._poller
+            self._held, self._serve_ready = compiled_turn(*parts)
         context.resume_later = self.resume_later
         if context.journal is not None:
             context.journal.watch(self._journal_moved)
-
-    def _compiled_turn(self, requests: Requests) -> Callable[[float], int]:
-        from memcache_kv.compiled.turn import Held, Turn
-
-        states, latency = (READING, WAITING_FOR_JOURNAL), self._latency
-        self._held = held = Held(self._journal, self, self._table, Connection, Session, *states, latency)
-        classes = Connection, TextProtocol, BinaryProtocol, self._line_class()
-        return Turn(requests, self._table.by_fd, self._poller, self, *classes, READING, held, latency).serve_ready
-
-    def _line_class(self) -> type[Session] | None:
-        """Return the class of a connection that speaks the line protocol; None where no listener has any."""
-        if not self.context.settings.line_listen:
-            return None
-        from memcache_kv.protocol.line.framing import LineProtocol
-
-        return LineProtocol
 
     # For other threads
 
@@ -215,7 +198,7 @@ class Worker(ServerThread):
         """Serve until `stop`; then send pending replies. Close the connections, after an error too."""
         try:
             while not self._stopping:
-                self._turn(0 if self._table.paused or self._commit_by or self._handshakes.ready else IDLE_SECONDS)
+                self._turn(0 if self._table.paused or self._commits.by or self._handshakes.ready else IDLE_SECONDS)
             for _ in range(LAST_TURNS):
                 self._turn(0)
             give_up_at = time.monotonic() + DRAIN_SECONDS  # the context's clock may have been stopped
@@ -377,8 +360,7 @@ class Worker(ServerThread):
         journal = self._journal
         assert journal is not None
         journal.waits += count
-        if not self._commit_by:
-            self._commit_by = time.monotonic() + journal.average_sync_seconds
+        self._commits.start()
         if journal.refuses or not journal.must_wait(journal.own_position()):  # it may move without a wake-up
             self._release_saved()
 
@@ -422,7 +404,7 @@ class Worker(ServerThread):
             for connection in list(self._table.paused):
                 if connection.state is PAUSED:  # another one's turn may have closed it for memory
                     self._attempt(self._resume, connection)
-        if self._commit_by and self._commit_is_due(had_events):
+        if self._commits.by and self._commits.is_due(had_events):
             self._commit()
         if self._idle_timeout > 0:
             self._close_idle()
@@ -482,25 +464,10 @@ class Worker(ServerThread):
             if connection.state is READING:
                 self._enter(connection, PAUSED)
 
-    def _commit_is_due(self, had_events: bool) -> bool:
-        """Tell whether no more writes are expected to share the next fsync.
-
-        That is so once every connection waits, once none has sent anything for a part of the time of an fsync, and
-        after the whole of that time.
-        """
-        journal, table = self._journal, self._table
-        assert journal is not None
-        if len(table.awaiting_journal) == len(table.by_fd):
-            return True
-        now = time.monotonic()
-        if had_events:
-            self._quiet_until = now + journal.gather_seconds
-        return now > self._commit_by or (not had_events and now >= self._quiet_until)
-
     def _commit(self) -> None:
         """Have the journal save the writes of the last turns, and send the replies that waited for them."""
         assert self._journal is not None
-        self._commit_by = 0.0
+        self._commits.stop()
         self._journal.commit()
         self._release_saved()
 
@@ -670,8 +637,7 @@ class Worker(ServerThread):
         journal.waits += 1
         connection.release_at = position
         self._wait_for_journal(connection)
-        if not self._commit_by:
-            self._commit_by = time.monotonic() + journal.average_sync_seconds
+        self._commits.start()
         has_moved = journal.refuses or not journal.must_wait(position)  # it may move without a wake-up
         if has_moved and connection.state is WAITING_FOR_JOURNAL:
             self._release(connection)

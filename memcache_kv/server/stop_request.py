@@ -1,0 +1,66 @@
+"""The request to stop a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+from memcache_kv.errors import StoppedEarly
+
+
+class StopRequest:
+    """A request to stop the server. Any thread and any signal handler may make it.
+
+    Unlike that of an Event, `set` takes no lock, which an interrupted thread might hold.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self.is_graceful = False
+        """Whether the items are to be saved where --memory-file says."""
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+
+    def set(self, is_graceful: bool = False) -> None:
+        """Make the request. The stop is graceful if the first request, or what led to it, was."""
+        if not self._set:
+            self.is_graceful = self.is_graceful or is_graceful
+            self._set = True
+            with contextlib.suppress(OSError):  # it is closed: nobody waits any more
+                os.write(self._write, b"s")
+
+    def fileno(self) -> int:
+        """Return a descriptor for `signal.set_wakeup_fd`.
+
+        A signal that comes just before `wait` blocks then ends `wait`, so that its handler runs.
+        """
+        return self._write
+
+    def is_set(self) -> bool:
+        """Return whether the request was made."""
+        return self._set
+
+    def wait_for_input(self, fd: int) -> None:
+        """Block until a descriptor has input. Raises StoppedEarly if the request is made before."""
+        while not self._set:
+            ready, _, _ = select.select([fd, self._read], [], [])
+            if self._read in ready:
+                os.read(self._read, 64)
+            elif ready:
+                return
+        raise StoppedEarly("stopped while data was read")
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Block until the request is made or a signal was received, and return whether the request was made.
+
+        seconds: the longest wait; None is no limit. For the main thread only.
+        """
+        if not self._set and select.select([self._read], [], [], seconds)[0]:
+            os.read(self._read, 64)
+        return self._set
+
+    def close(self) -> None:
+        """Close the descriptors. To be called when nobody waits any more."""
+        os.close(self._read)
+        os.close(self._write)
