@@ -95,7 +95,7 @@ def test_what_is_a_class_before_an_address(text: str, parts: tuple[str, str]) ->
 
 
 def test_the_health_check_finds_an_address_with_a_class() -> None:
-    address = default_address({"MEMCACHE_KV_LISTEN": "write:127.0.0.5:1234"})
+    address, _ = default_address({"MEMCACHE_KV_LISTEN": "write:127.0.0.5:1234"}, is_admin=False, has_user=False)
     assert (address.host, address.port) == ("127.0.0.5", 1234)
 
 
