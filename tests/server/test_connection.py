@@ -19,7 +19,7 @@ from tests.protocol.context_factory import Surroundings
         (("::1", 11211, 0, 0), "tcp6:[::1]:11211"),
         ("/tmp/x.sock", "unix:/tmp/x.sock"),
         ("", "unix:"),
-        (b"\0abstract", "unix:\0abstract"),
+        (b"\0abstract", "unix:@abstract"),
     ],
 )
 def test_addresses_are_written_as_in_stats_conns(address: object, text: str) -> None:
@@ -27,7 +27,7 @@ def test_addresses_are_written_as_in_stats_conns(address: object, text: str) -> 
 
 
 def test_an_address_that_is_no_text_can_be_written_back() -> None:
-    assert os.fsencode(address_text(b"\0\xff")) == b"unix:\0\xff"
+    assert os.fsencode(address_text(b"\0\xff")) == b"unix:@\xff"
 
 
 def connection_on(sock: socket.socket, now: int = 100) -> Connection:
@@ -68,7 +68,7 @@ def test_a_client_with_an_odd_name_of_its_own_is_told_of(tmp_path: Path) -> None
         client.connect(path)
         served, _ = listener.accept()
         with served:
-            assert connection_on(served).status(100).address.startswith("unix:\0memcache_kv ")
+            assert connection_on(served).status(100).address.startswith("unix:@memcache_kv ")
 
 
 def test_one_that_waits_for_its_client_or_the_journal_says_so() -> None:
