@@ -173,6 +173,19 @@ def test_a_slow_request_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes
         assert time.monotonic() - began >= 0.4
 
 
+def test_a_later_request_has_the_same_limit_from_its_first_byte_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_loop, "REQUEST_SECONDS", 0.4)
+    monkeypatch.setattr(admin_loop, "TURN_WAIT_SECONDS", 0.1)
+    with serving(ADMIN) as made, made.connect("admin") as client:
+        client.sendall(LIVEZ)
+        assert status_of(client.recv(1000)) == 200
+        time.sleep(0.8)  # idle for longer than a request may take
+        began = time.monotonic()
+        client.sendall(b"GET /li")
+        assert is_closed(client)
+        assert time.monotonic() - began >= 0.4
+
+
 def test_more_bytes_do_not_prolong_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin_loop, "REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(admin_loop, "TURN_WAIT_SECONDS", 0.1)
