@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from memcache_kv.config.memcached_options import KIB
 from memcache_kv.config.settings import MIB, Settings
 from memcache_kv.observe.prefixes import MAX_PREFIXES, PREFIX_BYTES
 from memcache_kv.protocol.session import READ_BYTES, TURN_BYTES
@@ -13,7 +14,6 @@ from memcache_kv.server.connection_memory import UNCOUNTED_BYTES
 from memcache_kv.server.machine import Bound
 from memcache_kv.server.memory import most_holes_bytes
 
-KIB = 1 << 10
 INTERPRETER_BYTES = 24 * MIB
 """A process without items: the interpreter, the code, and what a start leaves."""
 JOURNAL_CODE_BYTES = 12 * MIB
@@ -23,7 +23,7 @@ VALUES_IN_A_TURN = 3
 """A worker has a value in memory as it came, as it is stored, and as it goes out."""
 
 
-class Part(NamedTuple):
+class MemoryPart(NamedTuple):
     """A part of the process's memory: its name, the most that it takes, and why it takes no more."""
 
     name: str
@@ -31,11 +31,11 @@ class Part(NamedTuple):
     why: str
 
 
-class Plan(NamedTuple):
+class MemoryPlan(NamedTuple):
     """The parts of a server's memory, and what the kernel keeps in the buffers of sockets."""
 
-    parts: tuple[Part, ...]
-    sockets: Part
+    parts: tuple[MemoryPart, ...]
+    sockets: MemoryPart
 
     def mebibytes(self, with_sockets: bool = False) -> int:
         """Return the sum, rounded up."""
@@ -62,11 +62,11 @@ class Plan(NamedTuple):
         return "\n".join([*lines, "", *places, ""])
 
 
-def _row(part: Part) -> tuple[str, str, str]:
+def _row(part: MemoryPart) -> tuple[str, str, str]:
     return part.name, f"{part.bytes / MIB:,.1f}", part.why
 
 
-def memory_plan(settings: Settings, workers: int, beside_bytes: int = 0) -> Plan:
+def memory_plan(settings: Settings, workers: int, beside_bytes: int = 0) -> MemoryPlan:
     """Return the plan of a server.
 
     beside_bytes: what the process has beside items, if it is known; a program that embeds the server may have much.
@@ -74,28 +74,32 @@ def memory_plan(settings: Settings, workers: int, beside_bytes: int = 0) -> Plan
     parts = (*_parts(settings, workers, beside_bytes), *_journal_parts(settings, workers))
     unsent, unread = UNSENT_BYTES // KIB, UNREAD_BYTES // KIB
     why = f"-c {settings.conn_limit}: {unsent} KiB of replies and {unread} KiB of input each"
-    return Plan(parts, Part("sockets, in the kernel", settings.conn_limit * (UNSENT_BYTES + UNREAD_BYTES), why))
+    return MemoryPlan(
+        parts, MemoryPart("sockets, in the kernel", settings.conn_limit * (UNSENT_BYTES + UNREAD_BYTES), why)
+    )
 
 
-def _parts(settings: Settings, workers: int, beside_bytes: int) -> Iterator[Part]:
+def _parts(settings: Settings, workers: int, beside_bytes: int) -> Iterator[MemoryPart]:
     connections, item = settings.conn_limit, settings.max_item_size
     per_connection = CONNECTION_BYTES + UNCOUNTED_BYTES + KERNEL_BYTES + (TLS_BYTES if settings.enable_ssl else 0)
-    yield Part("process", max(beside_bytes, _process_bytes(settings)), "the interpreter, the code, a start")
-    yield Part("items", settings.memory_limit, "-m")
-    yield Part("holes between items", most_holes_bytes(settings.memory_limit), "fewer items are kept if there are more")
-    yield Part("kept input and replies", settings.connection_memory_bytes, "--connection-memory")
-    yield Part(
+    yield MemoryPart("process", max(beside_bytes, _process_bytes(settings)), "the interpreter, the code, a start")
+    yield MemoryPart("items", settings.memory_limit, "-m")
+    yield MemoryPart(
+        "holes between items", most_holes_bytes(settings.memory_limit), "fewer items are kept if there are more"
+    )
+    yield MemoryPart("kept input and replies", settings.connection_memory_bytes, "--connection-memory")
+    yield MemoryPart(
         "connections", connections * per_connection, f"-c {connections}: {per_connection // KIB} KiB each, beside that"
     )
-    yield Part(
+    yield MemoryPart(
         "turns of workers",
         workers * (TURN_BYTES + VALUES_IN_A_TURN * item),
         f"-t {workers}: 1 MiB of replies and {VALUES_IN_A_TURN} times -I each",
     )
-    yield Part("prefix counts", MAX_PREFIXES * PREFIX_BYTES, f"`stats detail` counts {MAX_PREFIXES:,} prefixes")
+    yield MemoryPart("prefix counts", MAX_PREFIXES * PREFIX_BYTES, f"`stats detail` counts {MAX_PREFIXES:,} prefixes")
 
 
-def _journal_parts(settings: Settings, workers: int) -> Iterator[Part]:
+def _journal_parts(settings: Settings, workers: int) -> Iterator[MemoryPart]:
     if settings.journal is None:
         return
     from memcache_kv.journal.memory import most_memory
@@ -103,13 +107,13 @@ def _journal_parts(settings: Settings, workers: int) -> Iterator[Part]:
     connections, item = settings.conn_limit, settings.max_item_size
     arriving = connections * READ_BYTES + workers * item
     most = most_memory(settings.memory_limit, item, arriving, settings.fsync)
-    yield Part("journal: queue", most.queue, "a sixteenth of -m, from 4 to 64 MiB; then clients wait")
-    yield Part(
+    yield MemoryPart("journal: queue", most.queue, "a sixteenth of -m, from 4 to 64 MiB; then clients wait")
+    yield MemoryPart(
         "journal: behind the queue", arriving, f"{READ_BYTES // KIB} KiB of each connection, one -I of each worker"
     )
-    yield Part("journal: being written", most.pieces, "pieces of 1 MiB; of a rewrite, 128 KiB; or one value")
+    yield MemoryPart("journal: being written", most.pieces, "pieces of 1 MiB; of a rewrite, 128 KiB; or one value")
     if most.unsynced:
-        yield Part(
+        yield MemoryPart(
             "journal: not synced", most.unsynced, f"--fsync {settings.fsync}: twice the queue, and one full queue more"
         )
 

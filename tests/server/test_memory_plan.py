@@ -15,14 +15,14 @@ from memcache_kv.observe.log import Log
 from memcache_kv.server import machine
 from memcache_kv.server.connection import UNREAD_BYTES, UNSENT_BYTES
 from memcache_kv.server.machine import Bound
-from memcache_kv.server.memory_plan import Plan, memory_plan, memory_warning
+from memcache_kv.server.memory_plan import MemoryPlan, memory_plan, memory_warning
 from memcache_kv.server.server import Server
 
 MIB = 1 << 20
 DURABLE = Settings(memory_limit=1024 * MIB, journal=Path("journal"))
 
 
-def part(plan: Plan, name: str) -> int:
+def part(plan: MemoryPlan, name: str) -> int:
     return next(each.bytes for each in plan.parts if each.name == name)
 
 
