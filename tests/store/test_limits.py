@@ -48,7 +48,7 @@ def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mo
 
 def test_large_values_evict_as_much_as_they_add_once_less_than_the_limit_is_free() -> None:
     store = Store(FakeClock(), limit_bytes=8 * MIB)
-    for number in range(30_000):
+    for number in range(20_000):
         put(store, b"%d" % number, b"x" * 100)
     before = store.used_bytes
     assert 4 * MIB < before < 7 * MIB
