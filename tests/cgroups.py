@@ -23,8 +23,8 @@ class MemoryCgroup:
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self.path = path
-        self._is_v1 = (path / "memory.limit_in_bytes").exists()
-        if self._is_v1:
+        self.is_v1 = (path / "memory.limit_in_bytes").exists()
+        if self.is_v1:
             (path / "memory.limit_in_bytes").write_text(str(limit_bytes))
             with_swap = path / "memory.memsw.limit_in_bytes"
             if with_swap.exists():
@@ -38,13 +38,18 @@ class MemoryCgroup:
     @property
     def kills(self) -> int:
         """How many processes were killed for want of memory."""
-        text = (self.path / ("memory.oom_control" if self._is_v1 else "memory.events")).read_text()
+        text = (self.path / ("memory.oom_control" if self.is_v1 else "memory.events")).read_text()
         return int(re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE)[0])
 
     @property
     def peak_bytes(self) -> int:
         """The most that was used, with what the kernel could have freed."""
-        return int((self.path / ("memory.max_usage_in_bytes" if self._is_v1 else "memory.peak")).read_text())
+        return int((self.path / ("memory.max_usage_in_bytes" if self.is_v1 else "memory.peak")).read_text())
+
+
+def counts_no_sockets() -> bool:
+    """Tell whether memory is limited by cgroups of version 1 here."""
+    return V1.is_dir()
 
 
 class Confined(Program):

@@ -22,7 +22,7 @@ ENCODE_PAUSE_SECONDS = 0.00005
 """The least time for which other threads get their turn then."""
 HAND_OVER_BYTES = 256 * 1024
 """A worker leaves more queued bytes than this to the journal's thread, if that has nothing else to do."""
-PIECE_BYTES = 1 << 20
+LINES_AT_ONCE_BYTES = 1 << 20
 """Encoded lines are written once they are so long together."""
 UNSYNCED_LIMITS = 2
 """Clients that write wait while the lines that are not synced take this many times the limit of the queue."""
@@ -152,7 +152,7 @@ class Appender:
         clock in it is one piece, as it can't be known on which side of the step the rest would be.
         """
         queue = batch.queue
-        most = PIECE_BYTES if batch.began_ahead == batch.wall_ahead else sys.maxsize
+        most = LINES_AT_ONCE_BYTES if batch.began_ahead == batch.wall_ahead else sys.maxsize
         fitting = ENCODE_SLICE_BYTES * len(queue) // 2 // max(1, batch.queued_bytes)
         step = 2 * max(1, min(RECORDS_AT_ONCE, fitting))
         slices: list[bytes] = []

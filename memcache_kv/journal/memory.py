@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
-from memcache_kv.journal.appender import ENCODE_SLICE_BYTES, PIECE_BYTES, UNSYNCED_LIMITS
+from memcache_kv.journal.appender import ENCODE_SLICE_BYTES, LINES_AT_ONCE_BYTES, UNSYNCED_LIMITS
 from memcache_kv.journal.compaction import REWRITE_SLICE_BYTES
 from memcache_kv.journal.writer import queue_limit_bytes
 
@@ -33,7 +33,7 @@ def most_memory(items_bytes: int, item_bytes: int, arriving_bytes: int, fsync: F
     are made to wait, which comes on top of a full queue.
     """
     limit, line = queue_limit_bytes(items_bytes), int(item_bytes * LINE_PART)
-    written = PIECE_BYTES + ENCODE_SLICE_BYTES + line
+    written = LINES_AT_ONCE_BYTES + ENCODE_SLICE_BYTES + line
     rewritten = REWRITE_SLICE_BYTES + line
     unsynced = UNSYNCED_LIMITS * limit + int((limit + arriving_bytes) * LINE_PART)
     return JournalMemory(limit, COPIES * written + rewritten, 0 if fsync is Fsync.NEVER else unsynced)

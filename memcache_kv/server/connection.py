@@ -102,6 +102,12 @@ CONNECTION_BYTES = 2 * 1024
 """What an idle connection takes, about."""
 TLS_BYTES = 44 * 1024
 """What TLS adds, with a record that is being read or written."""
+NOT_SENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+UNSENT_BYTES = 128 * 1024
+"""How much of the replies to a client that does not read them the kernel keeps. By default it keeps megabytes, which
+count for a cgroup of version 2."""
+UNREAD_BYTES = 160 * 1024
+"""How much input the kernel keeps of a client whose requests are not read now."""
 KERNEL_BYTES = 6 * 1024
 """What the kernel takes for a connection, besides the data in its buffers."""
 
@@ -256,11 +262,13 @@ def _tls_stream(sock: socket.socket) -> TlsStream | None:
 
 
 def set_tcp_options(sock: socket.socket) -> None:
-    """Set TCP_NODELAY and SO_KEEPALIVE on a TCP socket; do nothing for a unix socket."""
+    """Set TCP_NODELAY and SO_KEEPALIVE on a TCP socket, and limit its unsent data; do nothing for a unix socket."""
     if sock.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):  # macOS: the client has already disconnected
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if NOT_SENT_OPTION is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, NOT_SENT_OPTION, UNSENT_BYTES)
 
 
 def peer_of(sock: socket.socket) -> object:

@@ -15,6 +15,8 @@ class Bound(NamedTuple):
 
     bytes: int
     of: str
+    counts_sockets: bool = False
+    """Whether data in the buffers of sockets counts. It does in cgroups of version 2."""
 
 
 def memory_bound(root: Path = Path("/")) -> Bound | None:
@@ -22,7 +24,7 @@ def memory_bound(root: Path = Path("/")) -> Bound | None:
 
     root: the root of the file system, which tests replace.
     """
-    bounds = [Bound(size, "its cgroup") for size in _cgroup_limits(root)]
+    bounds = [Bound(size, "its cgroup", is_v2) for size, is_v2 in _cgroup_limits(root)]
     machine = machine_bytes()
     if machine:
         bounds.append(Bound(machine, "this machine"))
@@ -37,8 +39,8 @@ def machine_bytes() -> int:
         return 0
 
 
-def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Yield the limits of the cgroups that the process is in, and of their parents.
+def _cgroup_limits(root: Path) -> Iterator[tuple[int, bool]]:
+    """Yield the limits of the cgroups that the process is in, and of their parents, and whether they are of version 2.
 
     In a container, /proc may give the path outside the container. Then only the container's own cgroup, at the top, is
     found.
@@ -60,7 +62,7 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
         for folder in (inside, *inside.parents):
             limit = _limit_in(top / folder / name)
             if limit is not None:
-                yield limit
+                yield limit, not controllers
 
 
 def _limit_in(path: Path) -> int | None:

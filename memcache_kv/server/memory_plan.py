@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from memcache_kv.config.memcached_options import KIB
 from memcache_kv.config.settings import MIB, Settings
 from memcache_kv.observe.prefixes import MAX_PREFIXES, PREFIX_BYTES
 from memcache_kv.protocol.session import READ_BYTES, TURN_BYTES
-from memcache_kv.server.connection import CONNECTION_BYTES, KERNEL_BYTES, TLS_BYTES
+from memcache_kv.server.connection import CONNECTION_BYTES, KERNEL_BYTES, TLS_BYTES, UNREAD_BYTES, UNSENT_BYTES
 from memcache_kv.server.connection_memory import UNCOUNTED_BYTES
 from memcache_kv.server.machine import Bound
 from memcache_kv.server.memory import most_holes_bytes
 
-KIB = 1 << 10
 INTERPRETER_BYTES = 24 * MIB
 """A process without items: the interpreter, the code, and what a start leaves."""
 JOURNAL_CODE_BYTES = 12 * MIB
@@ -21,10 +21,9 @@ TLS_CODE_BYTES = 6 * MIB
 HTTP_CODE_BYTES = 6 * MIB
 VALUES_IN_A_TURN = 3
 """A worker has a value in memory as it came, as it is stored, and as it goes out."""
-LEAST_LIMIT_MEBIBYTES = 1
 
 
-class Part(NamedTuple):
+class MemoryPart(NamedTuple):
     """A part of the process's memory: its name, the most that it takes, and why it takes no more."""
 
     name: str
@@ -32,60 +31,75 @@ class Part(NamedTuple):
     why: str
 
 
-class Plan(NamedTuple):
-    """The parts of a server's memory."""
+class MemoryPlan(NamedTuple):
+    """The parts of a server's memory, and what the kernel keeps in the buffers of sockets."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryPart, ...]
+    sockets: MemoryPart
 
-    @property
-    def mebibytes(self) -> int:
-        """The sum, rounded up: what to give a container or a unit."""
-        return -(-sum(part.bytes for part in self.parts) // MIB)
+    def mebibytes(self, with_sockets: bool = False) -> int:
+        """Return the sum, rounded up."""
+        total = sum(part.bytes for part in self.parts) + (self.sockets.bytes if with_sockets else 0)
+        return -(-total // MIB)
 
     def table(self) -> str:
-        """Return the parts, their sum, and how to write it for systemd, Kubernetes and Docker."""
-        rows = [(part.name, f"{part.bytes / MIB:,.1f}", part.why) for part in self.parts]
-        rows = [("part", "MiB", "why no more"), *rows, ("sum", f"{self.mebibytes:,}", "the least to give a container")]
+        """Return the parts, their sums, and how to write them for systemd, Kubernetes and Docker."""
+        process, limit = self.mebibytes(), self.mebibytes(with_sockets=True)
+        rows = [
+            ("part", "MiB", "why no more"),
+            *(_row(part) for part in self.parts),
+            ("sum", f"{process:,}", "the process; the limit for a cgroup of version 1"),
+            _row(self.sockets),
+            ("sum with sockets", f"{limit:,}", "the limit for a cgroup of version 2, which counts them"),
+        ]
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         lines = [f"{name:{widths[0]}}  {most:>{widths[1]}}  {why}" for name, most, why in rows]
-        limit = self.mebibytes
-        return "\n".join([
-            *lines,
-            "",
+        places = (
             f"systemd:     MemoryMax={limit}M",
             f"Kubernetes:  resources.limits.memory: {limit}Mi",
             f"Docker:      --memory {limit}m",
-            "",
-        ])  # fmt: skip
+        )
+        return "\n".join([*lines, "", *places, ""])
 
 
-def memory_plan(settings: Settings, workers: int, beside_bytes: int = 0) -> Plan:
+def _row(part: MemoryPart) -> tuple[str, str, str]:
+    return part.name, f"{part.bytes / MIB:,.1f}", part.why
+
+
+def memory_plan(settings: Settings, workers: int, beside_bytes: int = 0) -> MemoryPlan:
     """Return the plan of a server.
 
     beside_bytes: what the process has beside items, if it is known; a program that embeds the server may have much.
     """
-    return Plan((*_parts(settings, workers, beside_bytes), *_journal_parts(settings, workers)))
+    parts = (*_parts(settings, workers, beside_bytes), *_journal_parts(settings, workers))
+    unsent, unread = UNSENT_BYTES // KIB, UNREAD_BYTES // KIB
+    why = f"-c {settings.conn_limit}: {unsent} KiB of replies and {unread} KiB of input each"
+    return MemoryPlan(
+        parts, MemoryPart("sockets, in the kernel", settings.conn_limit * (UNSENT_BYTES + UNREAD_BYTES), why)
+    )
 
 
-def _parts(settings: Settings, workers: int, beside_bytes: int) -> Iterator[Part]:
+def _parts(settings: Settings, workers: int, beside_bytes: int) -> Iterator[MemoryPart]:
     connections, item = settings.conn_limit, settings.max_item_size
     per_connection = CONNECTION_BYTES + UNCOUNTED_BYTES + KERNEL_BYTES + (TLS_BYTES if settings.enable_ssl else 0)
-    yield Part("process", max(beside_bytes, _process_bytes(settings)), "the interpreter, the code, a start")
-    yield Part("items", settings.memory_limit, "-m")
-    yield Part("holes between items", most_holes_bytes(settings.memory_limit), "fewer items are kept if there are more")
-    yield Part("kept input and replies", settings.connection_memory_bytes, "--connection-memory")
-    yield Part(
+    yield MemoryPart("process", max(beside_bytes, _process_bytes(settings)), "the interpreter, the code, a start")
+    yield MemoryPart("items", settings.memory_limit, "-m")
+    yield MemoryPart(
+        "holes between items", most_holes_bytes(settings.memory_limit), "fewer items are kept if there are more"
+    )
+    yield MemoryPart("kept input and replies", settings.connection_memory_bytes, "--connection-memory")
+    yield MemoryPart(
         "connections", connections * per_connection, f"-c {connections}: {per_connection // KIB} KiB each, beside that"
     )
-    yield Part(
+    yield MemoryPart(
         "turns of workers",
         workers * (TURN_BYTES + VALUES_IN_A_TURN * item),
         f"-t {workers}: 1 MiB of replies and {VALUES_IN_A_TURN} times -I each",
     )
-    yield Part("prefix counts", MAX_PREFIXES * PREFIX_BYTES, f"`stats detail` counts {MAX_PREFIXES:,} prefixes")
+    yield MemoryPart("prefix counts", MAX_PREFIXES * PREFIX_BYTES, f"`stats detail` counts {MAX_PREFIXES:,} prefixes")
 
 
-def _journal_parts(settings: Settings, workers: int) -> Iterator[Part]:
+def _journal_parts(settings: Settings, workers: int) -> Iterator[MemoryPart]:
     if settings.journal is None:
         return
     from memcache_kv.journal.memory import most_memory
@@ -93,13 +107,13 @@ def _journal_parts(settings: Settings, workers: int) -> Iterator[Part]:
     connections, item = settings.conn_limit, settings.max_item_size
     arriving = connections * READ_BYTES + workers * item
     most = most_memory(settings.memory_limit, item, arriving, settings.fsync)
-    yield Part("journal: queue", most.queue, "a sixteenth of -m, from 4 to 64 MiB; then clients wait")
-    yield Part(
+    yield MemoryPart("journal: queue", most.queue, "a sixteenth of -m, from 4 to 64 MiB; then clients wait")
+    yield MemoryPart(
         "journal: behind the queue", arriving, f"{READ_BYTES // KIB} KiB of each connection, one -I of each worker"
     )
-    yield Part("journal: being written", most.pieces, "pieces of 1 MiB; of a rewrite, 128 KiB; or one value")
+    yield MemoryPart("journal: being written", most.pieces, "pieces of 1 MiB; of a rewrite, 128 KiB; or one value")
     if most.unsynced:
-        yield Part(
+        yield MemoryPart(
             "journal: not synced", most.unsynced, f"--fsync {settings.fsync}: twice the queue, and one full queue more"
         )
 
@@ -118,10 +132,12 @@ def memory_warning(settings: Settings, workers: int, beside_bytes: int, bound: B
 
     It names both figures, and the -m with which the server would have enough.
     """
-    needed = memory_plan(settings, workers, beside_bytes).mebibytes
-    if bound is None or needed * MIB <= bound.bytes:
+    if bound is None:
         return None
-    fitting = _fitting_limit(settings, workers, beside_bytes, bound.bytes // MIB)
+    needed = memory_plan(settings, workers, beside_bytes).mebibytes(bound.counts_sockets)
+    if needed * MIB <= bound.bytes:
+        return None
+    fitting = _fitting_limit(settings, workers, beside_bytes, bound)
     lower = f"lower -m to {fitting}" if fitting else "lower -m, -c and --connection-memory"
     return (
         f"with -m {settings.memory_limit // MIB} this server may need {needed} MiB of memory, but {bound.of} has "
@@ -130,11 +146,12 @@ def memory_warning(settings: Settings, workers: int, beside_bytes: int, bound: B
     )
 
 
-def _fitting_limit(settings: Settings, workers: int, beside_bytes: int, mebibytes: int) -> int:
-    """Return the highest -m with which the server needs no more than so much; 0 if there is none."""
+def _fitting_limit(settings: Settings, workers: int, beside_bytes: int, bound: Bound) -> int:
+    """Return the highest -m, in MiB, with which the server needs no more than the bound; 0 if there is none."""
     fits, too_much = 0, settings.memory_limit // MIB
     while too_much - fits > 1:
         tried = (fits + too_much) // 2
         plan = memory_plan(settings._replace(memory_limit=tried * MIB), workers, beside_bytes)
-        fits, too_much = (tried, too_much) if plan.mebibytes <= mebibytes else (fits, tried)
+        has_room = plan.mebibytes(bound.counts_sockets) * MIB <= bound.bytes
+        fits, too_much = (tried, too_much) if has_room else (fits, tried)
     return fits

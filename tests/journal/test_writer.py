@@ -412,7 +412,7 @@ def test_a_journal_that_takes_no_writes_is_not_waited_for(path: Path, disk: Disk
 
 
 def test_many_records_are_written_in_pieces(path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appender, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(appender, "LINES_AT_ONCE_BYTES", 10_000)
     monkeypatch.setattr(appender, "ENCODE_SLICE_BYTES", 1000)
     run, keys = Run(path, Fsync.EVERYSEC), [b"%03d" % number for number in range(100)]
     for key in keys[:50]:

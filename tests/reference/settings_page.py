@@ -188,6 +188,7 @@ OTHERS = f"""
 | `--config FILE` | read settings from this file: TOML, or flags as in `/etc/memcached.conf` |
 | `{VARIABLE_PREFIX}CONFIG` | the same |
 | `-h`, `--help` | print the flags and exit |
+| `--memory-plan` | print how much memory a server with these settings may take, part by part, and exit |
 | `-V`, `--version` | print the versions, and whether compiled modules are in use, and exit |
 | `{PURE_VARIABLE}=1` | use no compiled modules; when it is set for an installation, compile none |
 | `{PORT_FILE_VARIABLE}` | memcached's variable: write the ports that the server listens on to this file |

@@ -1,14 +1,17 @@
 """What a connection tells of itself."""
 
+import contextlib
+import fcntl
 import os
 import socket
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 
 from memcache_kv.protocol import TextProtocol
-from memcache_kv.server.connection import Connection, State, address_text
+from memcache_kv.server.connection import UNSENT_BYTES, Connection, State, address_text, set_tcp_options
 from tests.protocol.context_factory import Surroundings
 
 
@@ -24,6 +27,27 @@ from tests.protocol.context_factory import Surroundings
 )
 def test_addresses_are_written_as_in_stats_conns(address: object, text: str) -> None:
     assert address_text(address) == text
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no limit of unsent data")
+def test_the_kernel_keeps_little_for_a_client_that_does_not_read() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        served, _ = listener.accept()
+        with served:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            set_tcp_options(served)
+            assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
+            served.setblocking(False)
+            taken, piece = 0, bytes(1 << 16)
+            with contextlib.suppress(BlockingIOError):
+                while taken < 8 << 20:
+                    taken += served.send(piece)
+            assert taken < 8 << 20
+            kept = int.from_bytes(fcntl.ioctl(served, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+            assert kept < 2 * UNSENT_BYTES
 
 
 def test_an_address_that_is_no_text_can_be_written_back() -> None:

@@ -7,6 +7,7 @@ from memcache_kv.server.allocator import SystemAllocator, Usage
 from memcache_kv.server.memory import LARGEST_RESERVE_PART, MemoryWatch
 from memcache_kv.store import Store
 from tests.fake_clock import FakeClock
+from tests.program import poll_until
 
 MIB = 1 << 20
 LIMIT = 8 * MIB
@@ -189,6 +190,36 @@ def test_a_costly_measure_is_made_rarely(known: Process, monkeypatch: pytest.Mon
 
 
 # The thread, and this process
+
+
+def test_a_correction_does_not_wait_for_time_while_the_items_grow(
+    known: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "ACT_SECONDS", 1000.0)
+    watch = watch_over(known)
+    known.holes = LIMIT // 8
+    watch.check()
+    reserved = known.store.reserved_bytes
+    assert reserved > 0
+    known.holes += LIMIT // 64
+    watch.check()
+    assert known.store.reserved_bytes == reserved, "it has not grown enough"
+    known.holes += LIMIT // 16
+    watch.check()
+    assert known.store.reserved_bytes > reserved
+
+
+def test_the_thread_checks_when_much_was_stored_and_not_only_by_the_clock(
+    known: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MEMORY_CHECK_SECONDS", 1000.0)
+    watch = MemoryWatch(known.store, known)
+    watch.start()
+    known.holes = 2 * LIMIT
+    known.fill()
+    poll_until(lambda: known.store.reserved_bytes > 0, "it has checked")
+    watch.stop()
+    assert not watch.is_alive()
 
 
 def test_the_thread_ends_when_asked() -> None:

@@ -13,15 +13,16 @@ from memcache_kv.journal.appender import UNSYNCED_LIMITS
 from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
 from memcache_kv.server import machine
+from memcache_kv.server.connection import UNREAD_BYTES, UNSENT_BYTES
 from memcache_kv.server.machine import Bound
-from memcache_kv.server.memory_plan import Plan, memory_plan, memory_warning
+from memcache_kv.server.memory_plan import MemoryPlan, memory_plan, memory_warning
 from memcache_kv.server.server import Server
 
 MIB = 1 << 20
 DURABLE = Settings(memory_limit=1024 * MIB, journal=Path("journal"))
 
 
-def part(plan: Plan, name: str) -> int:
+def part(plan: MemoryPlan, name: str) -> int:
     return next(each.bytes for each in plan.parts if each.name == name)
 
 
@@ -32,7 +33,9 @@ def test_what_is_enforced_is_in_the_plan() -> None:
     queue = queue_limit_bytes(DURABLE.memory_limit)
     assert part(plan, "journal: queue") == queue
     assert part(plan, "journal: not synced") > UNSYNCED_LIMITS * queue
-    assert sum(each.bytes for each in plan.parts) <= plan.mebibytes * MIB < sum(each.bytes for each in plan.parts) + MIB
+    assert (
+        sum(each.bytes for each in plan.parts) <= plan.mebibytes() * MIB < sum(each.bytes for each in plan.parts) + MIB
+    )
 
 
 MORE: dict[str, Settings] = {
@@ -47,19 +50,19 @@ MORE: dict[str, Settings] = {
 
 @pytest.mark.parametrize("flag", MORE)
 def test_what_takes_more_is_planned_more_for(flag: str) -> None:
-    assert memory_plan(MORE[flag], 1).mebibytes > memory_plan(DURABLE, 1).mebibytes
+    assert memory_plan(MORE[flag], 1).mebibytes() > memory_plan(DURABLE, 1).mebibytes()
 
 
 def test_a_journal_and_its_policy_and_more_workers_count() -> None:
-    plain = memory_plan(DURABLE._replace(journal=None), 1).mebibytes
-    never = memory_plan(DURABLE._replace(fsync=Fsync.NEVER), 1).mebibytes
-    always = memory_plan(DURABLE._replace(fsync=Fsync.ALWAYS), 1).mebibytes
-    assert plain < never < always == memory_plan(DURABLE, 1).mebibytes
-    assert memory_plan(DURABLE, 4).mebibytes > always
+    plain = memory_plan(DURABLE._replace(journal=None), 1).mebibytes()
+    never = memory_plan(DURABLE._replace(fsync=Fsync.NEVER), 1).mebibytes()
+    always = memory_plan(DURABLE._replace(fsync=Fsync.ALWAYS), 1).mebibytes()
+    assert plain < never < always == memory_plan(DURABLE, 1).mebibytes()
+    assert memory_plan(DURABLE, 4).mebibytes() > always
 
 
 def test_what_a_program_has_beside_its_server_counts() -> None:
-    assert memory_plan(DURABLE, 1, beside_bytes=500 * MIB).mebibytes > memory_plan(DURABLE, 1).mebibytes + 400
+    assert memory_plan(DURABLE, 1, beside_bytes=500 * MIB).mebibytes() > memory_plan(DURABLE, 1).mebibytes() + 400
 
 
 def test_the_table_names_each_part_the_sum_and_where_to_put_it() -> None:
@@ -67,8 +70,10 @@ def test_the_table_names_each_part_the_sum_and_where_to_put_it() -> None:
     table = plan.table()
     for each in plan.parts:
         assert re.search(rf"^{re.escape(each.name)} +[\d,.]+  {re.escape(each.why)}$", table, re.MULTILINE)
-    for line in (f"MemoryMax={plan.mebibytes}M", f"limits.memory: {plan.mebibytes}Mi", f"--memory {plan.mebibytes}m"):
+    limit = plan.mebibytes(with_sockets=True)
+    for line in (f"MemoryMax={limit}M", f"limits.memory: {limit}Mi", f"--memory {limit}m"):
         assert line in table
+    assert re.search(rf"^sum +{plan.mebibytes():,} ", table, re.MULTILINE)
 
 
 # The warning
@@ -78,13 +83,24 @@ def test_the_warning_names_both_figures_and_a_limit_that_fits() -> None:
     bound = Bound(800 * MIB, "its cgroup")
     warning = memory_warning(DURABLE, 1, 0, bound)
     assert warning is not None
-    assert f"this server may need {memory_plan(DURABLE, 1).mebibytes} MiB of memory" in warning
+    assert f"this server may need {memory_plan(DURABLE, 1).mebibytes()} MiB of memory" in warning
     assert "its cgroup has 800 MiB" in warning
     match = re.search(r"lower -m to (\d+), or give it", warning)
     assert match is not None
     fits = DURABLE._replace(memory_limit=int(match[1]) * MIB)
     assert memory_warning(fits, 1, 0, bound) is None
     assert memory_warning(fits._replace(memory_limit=fits.memory_limit + MIB), 1, 0, bound) is not None
+
+
+def test_the_buffers_of_sockets_count_in_a_cgroup_of_version_2() -> None:
+    plan = memory_plan(DURABLE, 1)
+    sockets = DURABLE.conn_limit * (UNSENT_BYTES + UNREAD_BYTES)
+    assert plan.mebibytes(with_sockets=True) == plan.mebibytes() + sockets // MIB
+    enough = plan.mebibytes() * MIB
+    assert memory_warning(DURABLE, 1, 0, Bound(enough, "its cgroup")) is None
+    warning = memory_warning(DURABLE, 1, 0, Bound(enough, "its cgroup", counts_sockets=True))
+    assert warning is not None
+    assert f"may need {plan.mebibytes(with_sockets=True)} MiB" in warning
 
 
 def test_where_no_limit_of_the_items_fits_others_are_named() -> None:
@@ -95,7 +111,7 @@ def test_where_no_limit_of_the_items_fits_others_are_named() -> None:
 
 
 def test_exactly_enough_and_an_unknown_bound_are_not_warned_of() -> None:
-    needed = memory_plan(DURABLE, 1).mebibytes * MIB
+    needed = memory_plan(DURABLE, 1).mebibytes() * MIB
     assert memory_warning(DURABLE, 1, 0, Bound(needed, "its cgroup")) is None
     assert memory_warning(DURABLE, 1, 0, Bound(needed - 1, "its cgroup")) is not None
     assert memory_warning(DURABLE, 1, 0, None) is None

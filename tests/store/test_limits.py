@@ -46,6 +46,27 @@ def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mo
 # Limits: all items
 
 
+def test_large_values_evict_as_much_as_they_add_once_less_than_the_limit_is_free() -> None:
+    store = Store(FakeClock(), limit_bytes=8 * MIB)
+    for number in range(20_000):
+        put(store, b"%d" % number, b"x" * 100)
+    before = store.used_bytes
+    assert 4 * MIB < before < 7 * MIB
+    store.reserve(4 * MIB)
+    for number in range(30):
+        put(store, b"large%d" % number, b"x" * 200_000)
+        assert store.used_bytes <= before + 300_000
+
+
+def test_growth_is_told_once_it_is_a_part_of_the_limit() -> None:
+    store = Store(FakeClock(), limit_bytes=8 * MIB)
+    put(store, b"k", b"x" * 1000)
+    assert not store.has_grown.is_set()
+    for number in range(1000):
+        put(store, b"%d" % number, b"x" * 1000)
+    assert store.has_grown.is_set()
+
+
 def fill_until_full(store: Store, size: int = 1000) -> int:
     """Store items until one is refused; return how many were stored."""
     for number in itertools.count():
