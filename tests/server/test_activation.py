@@ -221,6 +221,13 @@ def test_ipv4_clients_of_an_ipv6_socket_are_who_they_are(opened: list[socket.soc
         server.stop()
 
 
+def test_inherited_sockets_are_not_inherited_by_other_programs(opened: list[socket.socket]) -> None:
+    opened += [listening(), datagrams()]
+    _, inherited = take(opened, "")
+    assert not any(sock.get_inheritable() for sock in (*inherited.streams.values(), *inherited.datagrams))
+    inherited.close()
+
+
 def refusal(sockets: list[socket.socket], names: str, *flags: str) -> MemcacheKVError:
     with pytest.raises((ConfigError, ListenError)) as error:
         take(sockets, names, *flags)
