@@ -18,12 +18,13 @@ from memcache_kv.observe.log import Log
 from memcache_kv.server import activation
 from memcache_kv.server.activation import is_activated, take_sockets
 from memcache_kv.server.server import Server
+from memcache_kv.version import PROTOCOL_VERSION
 from tests.activated import Activated, listening
 from tests.certificates import Certificates, make_certificates
 from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS
 
-VERSION_REPLY = b"VERSION 1.6.45\r\n"
+VERSION_REPLY = f"VERSION {PROTOCOL_VERSION}\r\n".encode()
 FIRST_FDS = itertools.count(700, 10)
 """Where the sockets of the tests in this process are, as descriptor 3 is taken, and others belong to earlier tests."""
 
