@@ -10,8 +10,11 @@ import pytest
 from tests.program import Program, environment
 
 ON_REQUEST = {
+    "memcache_kv.server.activation",
     "memcache_kv.server.daemon",
     "memcache_kv.server.admin",
+    "memcache_kv.server.memory_file",
+    "memcache_kv.config.memcached_conf",
     "memcache_kv.server.health",
     "memcache_kv.server.probes",
     "memcache_kv.stats.metrics",
@@ -92,6 +95,8 @@ def test_a_plain_server_loads_none_of_what_is_for_single_flags() -> None:
         (("--journal", "{directory}/journal"), "memcache_kv.journal.lifecycle"),
         (("-Y", "{directory}/users"), "memcache_kv.auth.passwords"),
         (("--config", "{directory}/config"), "tomllib"),
+        (("--config", "{directory}/memcached.conf"), "memcache_kv.config.memcached_conf"),
+        (("-e", "{directory}/memory"), "memcache_kv.server.memory_file"),
         (("--preload", "{directory}/data"), "memcache_kv.server.preload"),
         (("--cluster-node", "127.0.0.1:11211"), "memcache_kv.server.discovery"),
         (("--line-listen", "0"), "memcache_kv.protocol.line.framing"),
@@ -109,6 +114,7 @@ def test_a_flag_loads_what_it_is_for_before_the_server_listens(
     (tmp_path / "users").write_text("ann:secret\n")
     (tmp_path / "data").write_text("a 1\n")
     (tmp_path / "config").write_text("memory-limit = 100\n")
+    (tmp_path / "memcached.conf").write_text("-m 100\n")
     with Program("-p", "0", "-l", "127.0.0.1", *(flag.format(directory=tmp_path) for flag in flags), **PROFILED) as p:
         assert module in named_in(p.said)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from memcache_kv.version import PROTOCOL_VERSION
 from tests.deploy.booted import UNITS, boot, why_none_boots
 from tests.deploy.cluster import program_of
 
@@ -116,7 +117,7 @@ class TestARealSystemd:
         assert seen["reloaded"]["StatusText"].startswith("serving on ")
 
     def test_the_template_serves_with_a_memcached_conf(self, seen: dict[str, Any]) -> None:
-        assert seen["other"] == seen["unix"] == seen["not twice"] == "VERSION 1.6.45\r\n"
+        assert seen["other"] == seen["unix"] == seen["not twice"] == f"VERSION {PROTOCOL_VERSION}\r\n"
         assert seen["other stopped"] == {"ActiveState": "inactive", "Result": "success"}
 
     def test_a_bad_file_is_no_reason_to_start_again(self, seen: dict[str, Any]) -> None:

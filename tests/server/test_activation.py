@@ -18,12 +18,13 @@ from memcache_kv.observe.log import Log
 from memcache_kv.server import activation
 from memcache_kv.server.activation import is_activated, take_sockets
 from memcache_kv.server.server import Server
+from memcache_kv.version import PROTOCOL_VERSION
 from tests.activated import Activated, listening
 from tests.certificates import Certificates, make_certificates
 from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS
 
-VERSION_REPLY = b"VERSION 1.6.45\r\n"
+VERSION_REPLY = f"VERSION {PROTOCOL_VERSION}\r\n".encode()
 FIRST_FDS = itertools.count(700, 10)
 """Where the sockets of the tests in this process are, as descriptor 3 is taken, and others belong to earlier tests."""
 
@@ -219,6 +220,13 @@ def test_ipv4_clients_of_an_ipv6_socket_are_who_they_are(opened: list[socket.soc
             assert client.recv(100).startswith(b"OK"), "a local client may use admin commands"
     finally:
         server.stop()
+
+
+def test_inherited_sockets_are_not_inherited_by_other_programs(opened: list[socket.socket]) -> None:
+    opened += [listening(), datagrams()]
+    _, inherited = take(opened, "")
+    assert not any(sock.get_inheritable() for sock in (*inherited.streams.values(), *inherited.datagrams))
+    inherited.close()
 
 
 def refusal(sockets: list[socket.socket], names: str, *flags: str) -> MemcacheKVError:

@@ -195,12 +195,14 @@ def test_only_shutdown_graceful_saves_items(path: Path) -> None:
         assert path.with_name("memory_file.items").exists() == is_kept
 
 
-def test_saved_items_that_are_damaged_are_loaded_as_far_as_they_are_whole(path: Path) -> None:
+@pytest.mark.parametrize("place", ["middle", "end"])
+def test_saved_items_that_are_damaged_are_loaded_as_far_as_they_are_whole(path: Path, place: str) -> None:
     with running(path) as first:
         fill(first)
     [base] = path.with_name("memory_file.items").glob("increment-*")
     data = base.read_bytes()
-    base.write_bytes(data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :])
+    start, length = (len(data) // 2, 1) if place == "middle" else (len(data) - 20, 20)
+    base.write_bytes(data[:start] + b"\0" * length + data[start + length :])
     with running(path) as second:
         assert "not all saved items can be read" in second.said
         found = second.values(*HELD)
