@@ -84,6 +84,7 @@ def past(around: Surroundings) -> int:
     [
         b"set a 0 %d 1\r\nx\r\n", b"set a 0 -1 1\r\nx\r\n", b"add a 0 %d 1 noreply\r\nx\r\n", b"ms a 1 T%d\r\nx\r\n",
         b"ms a 1 T-1\r\nx\r\n", b"set a 0 %d 5000\r\n" + bytes(5000) + b"\r\n", b"set a 0 2592001 1\r\nx\r\n",
+        b"set a 0 2592001 5000\r\n%b\r\n" % bytes(5000),
     ],
     ids=lambda each: each[:15].decode(),
 )  # fmt: skip

@@ -121,6 +121,22 @@ def test_a_count_that_takes_long_goes_on_at_the_next_page(monkeypatch: pytest.Mo
     assert pages[first:] == [1_000] * (20 - first)
 
 
+def test_a_count_of_somebody_else_that_is_given_up_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "COUNTED_AT_ONCE", 100)
+    monkeypatch.setattr(census, "SMALL_STORE_ITEMS", 0)
+    monkeypatch.setattr(census, "monotonic", ticking())
+    around = Surroundings(shards=1)
+    for number in range(1_000):
+        around.store.put(b"%d" % number, pack(0, b"x"))
+    steps = 0
+    while not next(reversed(list(around.context.census.count_within(0.0)))).classes:  # type: ignore[union-attr]
+        other = around.context.census.count()
+        next(other)
+        other.close()
+        steps += 1
+    assert steps < 10
+
+
 def ticking() -> "Ticking":
     return Ticking(iter(range(1_000_000)))
 
