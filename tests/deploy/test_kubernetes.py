@@ -285,9 +285,11 @@ def test_a_node_of_the_cluster_tells_clients_of_all_nodes(tmp_path: Path) -> Non
         server.wait_for(b"with 3 nodes")
 
 
-def test_the_login_of_the_chart_is_asked_for(tmp_path: Path) -> None:
-    pod = Pod(chart("a login"), tmp_path)
+@pytest.mark.parametrize("name", ["a login", "a users file"])
+def test_the_login_of_the_chart_is_asked_for_in_both_protocols(name: str, tmp_path: Path) -> None:
+    pod = Pod(chart(name), tmp_path)
     make_secrets(tmp_path)
     with pod.start() as server:
         assert server.ask(b"get a\r\n").startswith(b"CLIENT_ERROR")
         assert server.ask(b"set auth 0 0 11\r\nann sec:ret\r\n") == b"STORED\r\n"
+        assert server.ask(bytes([0x80, 0x20]).ljust(24, b"\0")).startswith(b"\x81\x20")
