@@ -41,7 +41,7 @@ CHART_VALUES: dict[str, dict[str, Any]] = {
         "commonLabels": {"team": "caches"},
         "commonAnnotations": {"owner": "{{ .Release.Name }}"},
         "podLabels": {"tier": "cache"},
-        "podAnnotations": {"note": "yes"},
+        "podAnnotations": {"example.com/checked": "yes"},
         "memoryLimit": 256,
         "maxItemSize": "8m",
         "extraArgs": ["--log-format=json"],

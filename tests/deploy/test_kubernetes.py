@@ -199,12 +199,23 @@ def test_the_release_of_the_page_is_a_store() -> None:
     assert "--journal=/data" in text
 
 
-def test_the_page_names_the_values_of_the_chart() -> None:
+def test_the_page_names_values_of_the_chart() -> None:
+    named = {word.partition(".")[0] for word in re.findall(r"`([a-zA-Z.*]+)`", PAGE)}
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    named = {word for cell in re.findall(r"`([a-zA-Z.*]+)`", PAGE) for word in [cell.partition(".")[0]]}
     assert {"image", "architecture", "memoryLimit", "auth", "persistence", "metrics", "pdb"} <= named & values.keys()
-    assert schema["properties"].keys() == values.keys()
+
+
+def compare(schema: dict[str, Any], values: dict[str, Any], path: str = "") -> None:
+    """Compare the names that a schema allows with those that there are."""
+    assert schema["properties"].keys() == values.keys(), path
+    for name, part in schema["properties"].items():
+        if "properties" in part:
+            compare(part, values[name], f"{path}.{name}")
+
+
+def test_the_chart_allows_the_values_that_it_has_and_no_others() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    compare(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -285,9 +296,11 @@ def test_a_node_of_the_cluster_tells_clients_of_all_nodes(tmp_path: Path) -> Non
         server.wait_for(b"with 3 nodes")
 
 
-def test_the_login_of_the_chart_is_asked_for(tmp_path: Path) -> None:
-    pod = Pod(chart("a login"), tmp_path)
+@pytest.mark.parametrize("name", ["a login", "a users file"])
+def test_the_login_of_the_chart_is_asked_for_in_both_protocols(name: str, tmp_path: Path) -> None:
+    pod = Pod(chart(name), tmp_path)
     make_secrets(tmp_path)
     with pod.start() as server:
         assert server.ask(b"get a\r\n").startswith(b"CLIENT_ERROR")
         assert server.ask(b"set auth 0 0 11\r\nann sec:ret\r\n") == b"STORED\r\n"
+        assert server.ask(bytes([0x80, 0x20]).ljust(24, b"\0")).startswith(b"\x81\x20")

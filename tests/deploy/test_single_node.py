@@ -1,5 +1,6 @@
 """What can be known of deploy/compose without a container engine: files that fit, and a node that starts by them."""
 
+import fnmatch
 import re
 import subprocess
 import sysconfig
@@ -8,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
-from tests.deploy.cluster import program_of
+from tests.deploy.cluster import Running, program_of
 from tests.deploy.manifests import DEPLOY
 from tests.ports import free_port
 from tests.program import Image, run_to_its_end
@@ -83,6 +85,39 @@ def test_prometheus_accepts_its_file_and_scrapes_the_admin_listener() -> None:
     assert "--admin-listen=0.0.0.0:9150" in NODE["command"]
     [rules] = read(path)["rule_files"]
     assert any(name == "prometheus" and rules.startswith(f"{inside}/") for name, _, inside in mounts())
+    assert fnmatch.fnmatch("memcache-kv.rules.yml", Path(rules).name)
+    assert not fnmatch.fnmatch("memcache-kv.rules.test.yml", Path(rules).name)  # of promtool
+
+
+@pytest.mark.long
+def test_prometheus_scrapes_the_node_by_its_file(tmp_path: Path) -> None:
+    ports = {"node": free_port(), "admin": free_port(), "prometheus": free_port()}
+    text = (FILES / "prometheus.yml").read_text().replace("memcache-kv:9150", f"127.0.0.1:{ports['admin']}")
+    (tmp_path / "prometheus.yml").write_text(text.replace("scrape_interval: 15s", "scrape_interval: 1s"))
+    flags = [word.replace("0.0.0.0:9150", f"127.0.0.1:{ports['admin']}") for word in NODE["command"]]
+    with Image(*flags, MEMCACHE_KV_LISTEN=f"127.0.0.1:{ports['node']}"):
+        words = [program_of("prometheus", "prometheus"), f"--config.file={tmp_path / 'prometheus.yml'}"]
+        words += [f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{ports['prometheus']}"]
+        running = Running(words, tmp_path / "log")
+        try:
+            running.wait_until(
+                lambda: value_of("memcached_up", ports["prometheus"]) == "1", "Prometheus has the metrics"
+            )
+        finally:
+            running.end()
+
+
+def value_of(name: str, port: int) -> str | None:
+    """Ask Prometheus for the value of a metric of the node; None while there is none."""
+    query = {"query": f'{name}{{job="memcached"}}'}
+    try:
+        reply = requests.get(f"http://127.0.0.1:{port}/api/v1/query", query, timeout=30)
+    except requests.ConnectionError:
+        return None
+    if reply.status_code == requests.codes.unavailable:  # it is still starting
+        return None
+    found = reply.json()["data"]["result"]
+    return str(found[0]["value"][1]) if found else None
 
 
 def test_grafana_is_given_the_source_and_the_directory_of_the_dashboard() -> None:
