@@ -109,6 +109,7 @@ UNTESTED = {
     "aws.md: cp deploy/aws/config.sh.example deploy/aws/config.sh":
         "it needs an account of AWS; tests/deploy/aws runs these commands against a server that plays one",
     "aws.md: deploy/aws/aws.sh test --duration 60 --processes 2": "the same",
+    "aws.md: deploy/aws/aws.sh test --rate 12000 --duration 60": "the same",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""

@@ -70,5 +70,5 @@ fetch_results() {
   [[ -n $found ]] || die "there are no results on the client yet" "run aws.sh test"
   mkdir -p "$folder"
   remote client tar -cz -C memcache-kv/results . < /dev/null | tar -xz -C "$folder"
-  say "results of $(wc -l <<< "$found" | tr -d ' ') runs in $folder, the last is $(tail -n 1 <<< "$found")"
+  say "results of all runs: $folder; the last is $(tail -n 1 <<< "$found")"
 }

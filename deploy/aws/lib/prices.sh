@@ -47,7 +47,7 @@ price_of() {
     echo "$found by the AWS price list of today"
     return
   fi
-  awk -v type="$type" -v where="by the table of $PRICES_FROM for $PRICES_REGION" '$1 == type { print $2, where }' <<< "$PRICES"
+  awk -v type="$type" -v where="by the table of $PRICES_FROM for $PRICES_REGION (elsewhere up to a half more)" '$1 == type { print $2, where }' <<< "$PRICES"
 }
 
 # Ask the AWS price list, which is in us-east-1 for all regions. Print nothing if it does not answer.

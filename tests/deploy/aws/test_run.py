@@ -78,7 +78,7 @@ def test_a_server_is_made_deployed_loaded_and_removed(deployment: Deployment, ac
     assert "memcache_kv" in about
 
     elsewhere = deployment.folder / "elsewhere"
-    assert f"results of 1 runs in {elsewhere}" in deployment.run("results", str(elsewhere))
+    assert f"results of all runs: {elsewhere}; the last is {run.name}" in deployment.run("results", str(elsewhere))
     assert {path.name for path in (elsewhere / run.name).iterdir()} == {
         "about.txt", "line.json", "line.html", "text.json", "text.html",
     }  # fmt: skip
