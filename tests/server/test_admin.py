@@ -102,6 +102,7 @@ def test_it_is_not_ready_while_the_journal_is_read(tmp_path: Path, monkeypatch: 
 # Workers
 
 
+@pytest.mark.long
 def test_livez_fails_while_a_worker_takes_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(condition, "STUCK_SECONDS", 2.5)  # an idle worker takes a turn each second
     with serving(ADMIN) as made:
@@ -179,7 +180,7 @@ def test_a_later_request_has_the_same_limit_from_its_first_byte_on(monkeypatch: 
     with serving(ADMIN) as made, made.connect("admin") as client:
         client.sendall(LIVEZ)
         assert status_of(client.recv(1000)) == 200
-        time.sleep(0.8)  # idle for longer than a request may take
+        time.sleep(0.5)  # idle for longer than a request may take
         began = time.monotonic()
         client.sendall(b"GET /li")
         assert is_closed(client)
