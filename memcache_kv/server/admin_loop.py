@@ -41,6 +41,14 @@ REPLY_SECONDS = 60.0
 """The time limit of a reply, from its request to its last byte that the client accepts."""
 KEEP_ALIVE_SECONDS = 120.0
 """A connection without a request is closed after so long."""
+TURN_REQUESTS, TURN_PART = 20, 1 / 4
+"""The limits of a connection's part of a turn."""
+UNNOTICED_SECONDS = 0.001
+"""A turn that takes less of the processor is followed by no rest."""
+REST_PART = 3
+"""A longer turn is followed by a rest of so many times its length, so that no flood of requests here takes more than a
+quarter of the interpreter's time from the workers."""
+LONGEST_REST_SECONDS = 0.1
 SPARE_CONNECTIONS = 4
 """So many places are kept free: the connection without a request that is idle for longest is closed for that."""
 
@@ -104,6 +112,7 @@ class AdminLoop(ServerThread):
     def _turn(self) -> None:
         events = self._poller.poll(REPLY_PAUSE_SECONDS if self._table.paused else TURN_WAIT_SECONDS)
         self._clock.tick()
+        began = time.thread_time()
         for fd, _ in events:
             connection = self._table.by_fd.get(fd)
             if connection is not None:
@@ -117,6 +126,9 @@ class AdminLoop(ServerThread):
         now = time.monotonic()
         for connection in [each for each in self._table.by_fd.values() if each.give_up_at <= now]:
             self._close(connection)
+        spent_seconds = time.thread_time() - began
+        if spent_seconds > UNNOTICED_SECONDS:
+            time.sleep(min(REST_PART * spent_seconds, LONGEST_REST_SECONDS))
 
     def _attempt(self, act: Callable[[Connection], None], connection: Connection) -> None:
         """Call `act` with a connection; after an error, close only that connection."""
@@ -145,6 +157,7 @@ class AdminLoop(ServerThread):
             return
         set_tcp_options(sock)
         session = dialect.make(self._context, fd, None, origin_of(sock, listener_class))
+        session.limit_turn(TURN_REQUESTS, TURN_PART)
         connection = Connection(sock, session, self._clock.now)
         self._table.add(connection)
         self._limit(connection, REQUEST_SECONDS)

@@ -76,6 +76,7 @@ def test_it_is_not_ready_while_the_disk_refuses_writes(tmp_path: Path) -> None:
         assert program.end() == 0
 
 
+@pytest.mark.long
 def test_without_the_flag_a_server_that_only_reads_is_ready(tmp_path: Path) -> None:
     with loaded("--journal", str(tmp_path / "journal"), "--fsync", "always") as program:
         resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
@@ -118,7 +119,10 @@ class Load:
         self._thread.join(PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGTERM, *[pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGINT, signal.SIGUSR1)]],
+)
 def test_it_serves_while_it_drains_until_a_second_signal(signum: int) -> None:
     with loaded("--drain-seconds", "1000") as program:
         load = Load(program.port)

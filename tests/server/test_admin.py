@@ -102,6 +102,7 @@ def test_it_is_not_ready_while_the_journal_is_read(tmp_path: Path, monkeypatch: 
 # Workers
 
 
+@pytest.mark.long
 def test_livez_fails_while_a_worker_takes_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(condition, "STUCK_SECONDS", 2.5)  # an idle worker takes a turn each second
     with serving(ADMIN) as made:
@@ -173,6 +174,19 @@ def test_a_slow_request_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes
         assert time.monotonic() - began >= 0.4
 
 
+def test_a_later_request_has_the_same_limit_from_its_first_byte_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_loop, "REQUEST_SECONDS", 0.4)
+    monkeypatch.setattr(admin_loop, "TURN_WAIT_SECONDS", 0.1)
+    with serving(ADMIN) as made, made.connect("admin") as client:
+        client.sendall(LIVEZ)
+        assert status_of(client.recv(1000)) == 200
+        time.sleep(0.5)  # idle for longer than a request may take
+        began = time.monotonic()
+        client.sendall(b"GET /li")
+        assert is_closed(client)
+        assert time.monotonic() - began >= 0.4
+
+
 def test_more_bytes_do_not_prolong_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin_loop, "REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(admin_loop, "TURN_WAIT_SECONDS", 0.1)
@@ -216,6 +230,48 @@ def test_a_reply_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) 
             except OSError:
                 break
         assert livez(made) == 200
+
+
+def test_a_flood_of_requests_leaves_three_quarters_of_the_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the loop's own figures: what it worked, and what it rested."""
+    rests: list[float] = []
+    works: list[float] = []
+    sleep, thread_time = time.sleep, time.thread_time
+
+    class Time:
+        """The module `time`, as the loop uses it."""
+
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def thread_time() -> float:
+            now = thread_time()
+            works.append(now)
+            return now
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            rests.append(seconds)
+            sleep(seconds)
+
+    monkeypatch.setattr(admin_loop, "time", Time)
+    with serving(ADMIN) as made:
+        clients = [made.connect("admin") for _ in range(8)]
+        for client in clients:
+            client.sendall(LIVEZ * 200)
+        for client in clients:
+            replies = b""
+            while replies.count(b"HTTP/1.1 200 ") < 200:
+                piece = client.recv(1 << 16)
+                assert piece
+                replies += piece
+            client.close()
+    turns = [end - begin for begin, end in zip(works[::2], works[1::2], strict=False)]
+    long_turns = [seconds for seconds in turns if seconds > admin_loop.UNNOTICED_SECONDS]
+    assert long_turns
+    assert len(rests) == len(long_turns)
+    for worked, rested in zip(long_turns, rests, strict=True):
+        assert rested == pytest.approx(min(3 * worked, admin_loop.LONGEST_REST_SECONDS))
 
 
 def test_a_body_may_have_64_kib() -> None:
