@@ -66,9 +66,11 @@ class Confined(Program):
 
 @contextmanager
 def memory_cgroup(limit_bytes: int) -> Iterator[MemoryCgroup]:
-    """Make a group, and remove it afterwards; skip the test where none can be made."""
+    """Make a group, and remove it afterwards; skip the test where none can be made, but not in CI where they may be."""
     path, reason = _make(f"memcache-kv-test-{os.getpid()}-{time.monotonic_ns()}")
     if path is None:
+        if os.environ.get("CI") and any(os.access(parent, os.W_OK) for parent, _ in _parents()):
+            pytest.fail(reason)
         pytest.skip(reason)
     try:
         yield MemoryCgroup(path, limit_bytes)
