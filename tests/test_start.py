@@ -51,7 +51,6 @@ ON_REQUEST = {
     "hmac",
     "logging",
     "msgspec",
-    "random",
     "rich",
     "shutil",
     "ssl",

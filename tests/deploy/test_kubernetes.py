@@ -186,7 +186,7 @@ def test_the_overlay_of_the_page_changes_what_it_says(tmp_path: Path) -> None:
     assert {each["metadata"]["namespace"] for each in manifests.objects} == {"shop"}
     assert container["image"] == "registry.example/memcache_kv:0.1.0"
     assert container["args"][0] == "--memory-limit=1024"
-    assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"] == "2Gi"
+    assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"] == "2400Mi"
 
 
 def test_the_release_of_the_page_is_a_store() -> None:

@@ -367,7 +367,7 @@ def test_a_fast_get_is_counted_before_stat_tells() -> None:
 
 COUNTED = [
     ([storing(O.SET)], {"cmd_set": 1}),
-    ([storing(O.SET, value=b"v" * (1 << 20))], {}),
+    ([storing(O.SET, value=b"v" * (1 << 20))], {"rejected_too_large": 1}),
     ([Packet(O.GET, b"a"), Packet(O.GETKQ, b"a")], {"cmd_get": 2, "get_misses": 2}),
     ([storing(O.SET), Packet(O.GET, b"a"), Packet(O.GETK, b"a")], {"cmd_set": 1, "cmd_get": 2, "get_hits": 2}),
     ([touching(O.TOUCH), touching(O.GATQ)], {"cmd_touch": 2, "touch_misses": 2}),
