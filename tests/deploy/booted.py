@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.program import poll_until
+
 UNITS = Path(__file__).resolve().parent.parent.parent / "deploy" / "systemd"
 SYSTEMD = Path("/lib/systemd/systemd")
 CGROUPS = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
@@ -111,9 +113,10 @@ def own_cgroup() -> Iterator[Path]:
     try:
         yield made
     finally:
-        for path in sorted(made.rglob("*/"), key=lambda path: -len(path.parts)):
-            if path.is_dir():
-                path.rmdir()
+        (made / "cgroup.kill").write_text("1")
+        poll_until(lambda: "populated 0" in (made / "cgroup.events").read_text(), "all processes in it have ended")
+        for path in sorted((path for path in made.rglob("*") if path.is_dir()), reverse=True):
+            path.rmdir()  # those inside come first
         made.rmdir()
 
 

@@ -5,6 +5,7 @@ It uses the standard library only, and writes what it has seen to /shared/result
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from typing import Any
 SHARED = Path("/shared")
 PORT, HTTP_PORT, OTHER_PORT = 11211, 8080, 11300
 SERVICE = "memcache-kv.service"
+DIRECT = "/run/memcache-kv/direct.sock"
+"""A unix socket that the server makes itself."""
 
 
 def run(*words: str) -> str:
@@ -87,6 +90,25 @@ def main_pid(unit: str = SERVICE) -> int:
     return int(show(unit, "MainPID")["MainPID"])
 
 
+def wait_for_another(pids: set[int]) -> None:
+    """Wait until the service has another main process than these."""
+    give_up_at = time.monotonic() + 60
+    while main_pid() in pids | {0}:
+        assert time.monotonic() < give_up_at, run("systemctl", "show", SERVICE)
+        time.sleep(0.02)
+
+
+def wait_until_it_serves() -> None:
+    """Wait until systemd has read what the server has told it."""
+    give_up_at = time.monotonic() + 60
+    while True:
+        found = show(SERVICE, "SubState", "StatusText")
+        if found["SubState"] == "running" and found["StatusText"].startswith("serving"):
+            return
+        assert time.monotonic() < give_up_at, found
+        time.sleep(0.02)
+
+
 def prepare() -> None:
     """Install the user, the folders and the configuration as docs/howto/systemd.md says."""
     run("systemd-sysusers", str(SHARED / "units" / "memcache-kv.sysusers.conf"))
@@ -94,13 +116,15 @@ def prepare() -> None:
     folder = Path("/etc/memcache-kv")
     (folder / "memcache-kv.conf").write_bytes((SHARED / "units" / "memcache-kv.conf").read_bytes())
     (folder / "other.conf").write_text(
-        f"# like /etc/memcached.conf\n-d\n-m 64\n-p {OTHER_PORT}\n-l 127.0.0.1\n-u memcache\n"
+        f"# like /etc/memcached.conf\n-d\n-m 64\n-p {OTHER_PORT}\n-l 127.0.0.1\n-s {DIRECT}\n-u memcache\n"
     )
     (folder / "bad.conf").write_text("prot = 5\n")
     for path in folder.iterdir():
-        path.chmod(0o644)
+        shutil.chown(path, group="memcache-kv")
+        path.chmod(0o640)
     drop_in = Path(f"/etc/systemd/system/{SERVICE}.d/watchdog.conf")
-    drop_in.write_text("[Service]\nWatchdogSec=2\nTimeoutAbortSec=2\n")
+    limits = "[Unit]\nStartLimitIntervalSec=0\n"  # it is started more often than a service should be
+    drop_in.write_text(f"{limits}[Service]\nWatchdogSec=2\nTimeoutAbortSec=2\n")
     run("systemctl", "daemon-reload")
 
 
@@ -109,6 +133,7 @@ def see() -> dict[str, Any]:
     run("systemctl", "start", "memcache-kv.socket", "memcache-kv-http.socket")
     seen["before"] = show(SERVICE, "ActiveState")
     seen["first answer"] = ask(b"set a 0 0 1\r\nv\r\n").decode()
+    wait_until_it_serves()
     seen["started"] = show(SERVICE, "ActiveState", "SubState", "StatusText", "User")
     with urllib.request.urlopen(f"http://127.0.0.1:{HTTP_PORT}/v1/kv/a") as reply:
         seen["http"] = reply.read().decode()
@@ -124,24 +149,24 @@ def see() -> dict[str, Any]:
             run("systemctl", "restart", SERVICE)
         else:
             os.kill(main_pid(), signum)
-            while main_pid() in pids | {0}:
-                time.sleep(0.02)
+            wait_for_another(pids)
         pids.add(main_pid())
     time.sleep(0.5)
     seen["load"], seen["processes"] = load.stop(), len(pids)
     seen["kept"] = ask(b"get a\r\n").decode()
 
     run("systemctl", "reload", SERVICE)
+    wait_until_it_serves()
     seen["reloaded"] = show(SERVICE, "ActiveState", "SubState", "StatusText")
 
     stuck = main_pid()
     os.kill(stuck, signal.SIGSTOP)
-    while main_pid() in (stuck, 0):
-        time.sleep(0.05)
+    wait_for_another({stuck})
     seen["after the watchdog"] = ask(b"get a\r\n").decode()
 
     run("systemctl", "start", "memcache-kv@other.service")
     seen["other"] = ask(b"version\r\n", ("127.0.0.1", OTHER_PORT)).decode()
+    seen["direct"] = ask(b"version\r\n", DIRECT).decode()
     run("systemctl", "stop", "memcache-kv@other.service")
     seen["other stopped"] = show("memcache-kv@other.service", "ActiveState", "Result")
     run("systemctl", "start", "memcache-kv@other.socket")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memcache_kv.version import PROTOCOL_VERSION
-from tests.deploy.booted import UNITS, boot, why_none_boots
+from tests.deploy.booted import BOOT_SECONDS, UNITS, boot, why_none_boots
 from tests.deploy.cluster import program_of
 
 SERVICES = ("memcache-kv.service", "memcache-kv@.service")
@@ -89,6 +89,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(BOOT_SECONDS + 60)
 class TestARealSystemd:
     def test_the_first_client_starts_the_service(self, seen: dict[str, Any]) -> None:
         assert seen["before"] == {"ActiveState": "inactive"}
@@ -117,7 +118,7 @@ class TestARealSystemd:
         assert seen["reloaded"]["StatusText"].startswith("serving on ")
 
     def test_the_template_serves_with_a_memcached_conf(self, seen: dict[str, Any]) -> None:
-        assert seen["other"] == seen["unix"] == seen["not twice"] == f"VERSION {PROTOCOL_VERSION}\r\n"
+        assert seen["other"] == seen["direct"] == seen["unix"] == seen["not twice"] == f"VERSION {PROTOCOL_VERSION}\r\n"
         assert seen["other stopped"] == {"ActiveState": "inactive", "Result": "success"}
 
     def test_a_bad_file_is_no_reason_to_start_again(self, seen: dict[str, Any]) -> None:
