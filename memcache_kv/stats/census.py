@@ -7,7 +7,7 @@ asks, a few at a time, and the result serves all who ask within the next moments
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice, repeat
 from operator import itemgetter
 from time import monotonic
@@ -81,7 +81,7 @@ class Census:
         self._goes_on = False
         """Whether a count goes on although nobody waits for it."""
 
-    def count(self) -> Iterator[Counts | None]:
+    def count(self) -> Generator[Counts | None, None, None]:
         """Yield None after each step of the count, then the counts."""
         asked_at = monotonic()
         self._askers += 1
