@@ -107,6 +107,12 @@ class Program:
             connection.sendall(request)
             return connection.makefile("rb").readline()
 
+    def ask_in_binary(self, request: bytes) -> bytes:
+        """Send a binary request on a connection of its own; return the magic byte and the opcode of the reply."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(request)
+            return connection.recv(2, socket.MSG_WAITALL)
+
     def end(self, signum: int = signal.SIGTERM) -> int:
         """Ask it to end with a signal; return its exit status."""
         self.process.send_signal(signum)

@@ -7,6 +7,14 @@ import pytest
 
 from tests.deploy.cluster import NODES, Cluster
 
+RENDERING = {"test_kubernetes.py", "test_smoke_test.py", "test_workflow.py"}
+"""Long tests that need the extra `deploy`."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file whose tests are left out anyway, as not everybody has what it needs."""
+    return True if collection_path.name in RENDERING and config.option.markexpr == "not long" else None
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:

@@ -23,6 +23,8 @@ from tests.deploy.manifests import ALL, CHART, DEPLOY, OVERLAYS, chart, kustomiz
 from tests.deploy.pods import Pod
 from tests.program import poll_until, run_to_its_end
 
+pytestmark = pytest.mark.long
+
 API_VERSIONS = ("1.28", kubernetes_validate.latest_version())
 """The oldest that the files are for, and the newest that is known here."""
 FOREIGN_KINDS = {"ServiceMonitor"}
@@ -303,4 +305,4 @@ def test_the_login_of_the_chart_is_asked_for_in_both_protocols(name: str, tmp_pa
     with pod.start() as server:
         assert server.ask(b"get a\r\n").startswith(b"CLIENT_ERROR")
         assert server.ask(b"set auth 0 0 11\r\nann sec:ret\r\n") == b"STORED\r\n"
-        assert server.ask(bytes([0x80, 0x20]).ljust(24, b"\0")).startswith(b"\x81\x20")
+        assert server.ask_in_binary(bytes([0x80, 0x20]).ljust(24, b"\0")) == b"\x81\x20"

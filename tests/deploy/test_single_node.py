@@ -13,10 +13,10 @@ import requests
 import yaml
 
 from tests.deploy.cluster import Running, program_of
-from tests.deploy.manifests import DEPLOY
 from tests.ports import free_port
 from tests.program import Image, run_to_its_end
 
+DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
 FILES = DEPLOY / "compose"
 COMPOSE_FILES = [FILES / "compose.yaml", DEPLOY / "cluster" / "compose.yaml"]
 

@@ -15,6 +15,8 @@ from tests.program import Image, poll_until
 
 STAND_IN = """#!{python}
 import json, os, pathlib, signal, subprocess, sys, time
+
+pytestmark = pytest.mark.long
 folder = pathlib.Path({folder!r})
 words = sys.argv[1:]
 with (folder / "calls").open("a") as file:

@@ -6,9 +6,12 @@ import shlex
 from typing import Any
 
 import helm_python
+import pytest
 import yaml
 
 from tests.deploy.manifests import CHART, DEPLOY, OVERLAYS, Manifests, render
+
+pytestmark = pytest.mark.long
 
 ROOT = DEPLOY.parent
 WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "cd.yml").read_text())

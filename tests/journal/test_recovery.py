@@ -99,6 +99,7 @@ def test_replay_gives_the_same_where_what_has_expired_is_not_kept_but_for_what_i
         assert shown(replay(history.path, now)[0]) == history.moments[-1].seen_at(now)
 
 
+@pytest.mark.long
 def test_a_journal_cut_off_at_every_single_byte_gives_the_store_after_some_prefix(
     history: Callable[..., History],
 ) -> None:

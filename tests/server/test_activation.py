@@ -58,10 +58,10 @@ def opened() -> Iterator[list[socket.socket]]:
 
 def test_every_kind_of_listener_is_served_on_inherited_sockets(tmp_path: Path, opened: list[socket.socket]) -> None:
     tcp, unix, abstract = listening(), listening(str(tmp_path / "line")), listening(f"@memcache-kv-{os.getpid()}")
-    http, udp = listening(), datagrams()
-    opened += [tcp, unix, abstract, http, udp]
-    names = "memcached:line:simple:http:memcache-kv-udp.socket"
-    with Activated([tcp, unix, abstract, http, udp], names) as program:
+    http, admin, udp = listening(), listening(), datagrams()
+    opened += [tcp, unix, abstract, http, admin, udp]
+    names = "memcached:line:simple:http:admin:memcache-kv-udp.socket"
+    with Activated([tcp, unix, abstract, http, admin, udp], names) as program:
         assert program.listening == [
             f"127.0.0.1:{tcp.getsockname()[1]}",
             f"{tmp_path / 'line'} (line)",
@@ -73,6 +73,7 @@ def test_every_kind_of_listener_is_served_on_inherited_sockets(tmp_path: Path, o
         assert ask(unix, b"PUT k v\n") == b"OK stored\n"
         assert ask(abstract, b"set s 1\r\nv\r\n") == b"STORED\r\n"
         assert ask(http, b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        assert ask(admin, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200 ")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(PATIENCE_SECONDS)
             client.sendto(b"\0\1\0\0\0\1\0\0version\r\n", udp.getsockname())
@@ -236,13 +237,14 @@ def refusal(sockets: list[socket.socket], names: str, *flags: str) -> MemcacheKV
 
 
 @pytest.mark.parametrize(
-    "name", ["lines", "http.", "http.read.write", "line.tls", "memcached.notls.mtls", "connection", "stored"]
+    "name",
+    ["lines", "http.", "http.read.write", "line.tls", "memcached.notls.mtls", "connection", "stored", "admin.read"],
 )
 def test_unknown_names_are_refused(name: str, opened: list[socket.socket]) -> None:
     opened.append(listening())
     error = refusal(opened, name, "-Z")
     assert repr(name) in str(error)
-    assert "memcached, line, simple, http" in str(error)
+    assert "memcached, line, simple, http, admin" in str(error) or "no commands to choose from" in str(error)
 
 
 def test_a_tls_mode_needs_tls(opened: list[socket.socket]) -> None:
