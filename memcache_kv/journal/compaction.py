@@ -28,7 +28,8 @@ from memcache_kv.threads import ServerThread
 
 ITEMS_AT_ONCE = 500 if ACCELERATED else 100
 """Items looked up at once. Compiled, only that keeps other threads from running; otherwise encoding them does, too."""
-REWRITE_SLICE_BYTES = (128 if ACCELERATED else 64) * 1024
+COMPILED_SLICE_BYTES = 128 * 1024
+REWRITE_SLICE_BYTES = COMPILED_SLICE_BYTES if ACCELERATED else 64 * 1024
 """Fewer items are taken if they are longer than this together."""
 REWRITE_PAUSE_SECONDS = 0.0006 if ACCELERATED else 0.001
 """How long the rewrite pauses between two slices. It bounds how fast a journal is rewritten."""

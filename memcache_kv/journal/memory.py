@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memcache_kv.config.settings import Fsync
 from memcache_kv.journal.appender import ENCODE_SLICE_BYTES, LINES_AT_ONCE_BYTES, UNSYNCED_LIMITS
-from memcache_kv.journal.compaction import REWRITE_SLICE_BYTES
+from memcache_kv.journal.compaction import COMPILED_SLICE_BYTES
 from memcache_kv.journal.writer import queue_limit_bytes
 
 LINE_PART = 4 / 3
@@ -34,6 +34,6 @@ def most_memory(items_bytes: int, item_bytes: int, arriving_bytes: int, fsync: F
     """
     limit, line = queue_limit_bytes(items_bytes), int(item_bytes * LINE_PART)
     written = LINES_AT_ONCE_BYTES + ENCODE_SLICE_BYTES + line
-    rewritten = REWRITE_SLICE_BYTES + line
+    rewritten = COMPILED_SLICE_BYTES + line  # slices are smaller without the compiled modules
     unsynced = UNSYNCED_LIMITS * limit + int((limit + arriving_bytes) * LINE_PART)
     return JournalMemory(limit, COPIES * written + rewritten, 0 if fsync is Fsync.NEVER else unsynced)
