@@ -23,8 +23,8 @@ SHORTEST_GAP_SECONDS, LONGEST_GAP_SECONDS = 0.0002, 0.0008
 LAYOUT = struct.Struct("QQi")
 """The lock in CPython 3.11 to 3.14: the switch interval in µs, the last holder, and whether it is held."""
 HELD_OFFSET = LAYOUT.size - 4
-INTERVALS = 5000, int(SWITCH_SECONDS * 1e6)
-"""The switch interval of CPython in µs, and that of a server."""
+INTERVALS = int(SWITCH_SECONDS * 1e6), 5000
+"""The switch interval of a server in µs, and that of CPython, which other numbers may be too."""
 NOT_HELD = bytes(4)
 QUESTION = """\
 import ctypes, json, sys
@@ -147,18 +147,19 @@ def _find(memory: int, maps: str, python: str) -> int:
         raise NoLockError(f"the server does not run {file}")
     first = theirs[0].start + offset
     last = next(each.end for each in theirs if each.start <= first < each.end)
-    found = places(os.pread(memory, last - first, first))
+    state = os.pread(memory, last - first, first)
+    found = next(filter(None, (places(state, interval) for interval in INTERVALS)), [])
     if len(found) != 1:
         raise NoLockError("the lock was not found: this interpreter keeps it in another form")
     return first + found[0] + HELD_OFFSET
 
 
-def places(state: bytes) -> list[int]:
-    """Tell where in an interpreter's state there is what looks like its lock."""
+def places(state: bytes, interval: int) -> list[int]:
+    """Tell where in an interpreter's state there is what looks like its lock, with this switch interval in µs."""
     found = []
     for place in range(0, len(state) - LAYOUT.size, 8):
         candidate, holder, held = LAYOUT.unpack_from(state, place)
-        if candidate in INTERVALS and holder > 0xFFFF and holder % 8 == 0 and held in (0, 1):
+        if candidate == interval and holder > 0xFFFF and holder % 8 == 0 and held in (0, 1):
             found.append(place)
     return found
 

@@ -77,9 +77,9 @@ def test_an_interpreter_that_can_not_be_asked_is_reported() -> None:
 
 def test_only_what_looks_like_a_lock_is_one() -> None:
     lock = LAYOUT.pack(5000, 0x7F0000000010, 1)
-    assert places(b"\0" * 16 + lock + b"\0" * 16) == [16]
+    assert places(b"\0" * 16 + lock + b"\0" * 16, 5000) == [16]
     for other in (LAYOUT.pack(5001, 0x7F0000000010, 1), LAYOUT.pack(5000, 3, 1), LAYOUT.pack(5000, 0x7F0000000010, 7)):
-        assert places(b"\0" * 16 + other + b"\0" * 16) == []
+        assert places(b"\0" * 16 + other + b"\0" * 16, 5000) == []
 
 
 def test_mappings_are_read_with_their_files() -> None:

@@ -13,10 +13,10 @@ from tests.deploy.manifests import OVERLAYS, overlay
 from tests.deploy.pods import Pod
 from tests.program import Image, poll_until
 
+pytestmark = pytest.mark.long
+
 STAND_IN = """#!{python}
 import json, os, pathlib, signal, subprocess, sys, time
-
-pytestmark = pytest.mark.long
 folder = pathlib.Path({folder!r})
 words = sys.argv[1:]
 with (folder / "calls").open("a") as file:
