@@ -38,7 +38,8 @@ mount -t tmpfs -o mode=755 tmpfs run
 mkdir shared old
 mount --bind "$shared" shared
 rm -rf etc/systemd/system etc/memcache-kv var/lib/memcache-kv
-mkdir -p etc/systemd/system
+mkdir -p etc/systemd/system etc/tmpfiles.d
+: > etc/tmpfiles.d/tmp.conf  # else a boot empties /tmp, where this installation may be
 cp "$shared"/units/*.service "$shared"/units/*.socket "$shared"/units/*.target etc/systemd/system/
 cp "$shared"/memcache-kv usr/local/bin/
 for unit in memcache-kv memcache-kv@; do
