@@ -26,6 +26,10 @@ HELD_OFFSET = LAYOUT.size - 4
 INTERVALS = int(SWITCH_SECONDS * 1e6), 5000
 """The switch interval of a server in µs, and that of CPython, which other numbers may be too."""
 NOT_HELD = bytes(4)
+CHANGING_BYTES = LAYOUT.size + 4 + 8
+"""The lock with the number of times that it has changed hands."""
+SETTLED_SECONDS = 0.1
+"""After so long, the lock of a process with work has changed."""
 QUESTION = """\
 import ctypes, json, sys
 address = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
@@ -133,7 +137,7 @@ def _find(memory: int, maps: str, python: str) -> int:
     """Find the address of the number that tells whether the lock is held. Raises NoLockError.
 
     The interpreter itself tells where its state lies within its own file; the state is searched for a switch
-    interval that a pointer and a truth value follow.
+    interval that a pointer and a truth value follow, and that changes if there are several.
     """
     about = _ask(python)
     if not about["locks"]:
@@ -149,9 +153,18 @@ def _find(memory: int, maps: str, python: str) -> int:
     last = next(each.end for each in theirs if each.start <= first < each.end)
     state = os.pread(memory, last - first, first)
     found = next(filter(None, (places(state, interval) for interval in INTERVALS)), [])
+    if len(found) > 1:  # the cache of methods has numbers of types before pointers
+        time.sleep(SETTLED_SECONDS)
+        later = os.pread(memory, last - first, first)
+        found = [place for place in found if not _is_same(state, later, place)]
     if len(found) != 1:
         raise NoLockError("the lock was not found: this interpreter keeps it in another form")
     return first + found[0] + HELD_OFFSET
+
+
+def _is_same(state: bytes, later: bytes, place: int) -> bool:
+    """Tell whether nothing has changed at a place. A lock in use changes hands, which it counts."""
+    return state[place : place + CHANGING_BYTES] == later[place : place + CHANGING_BYTES]
 
 
 def places(state: bytes, interval: int) -> list[int]:
