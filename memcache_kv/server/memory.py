@@ -155,7 +155,7 @@ class MemoryWatch(ServerThread):
         now, step = (taken, self._store.used_bytes), int(limit * RESTORE_STEP_PART)
         has_changed = any(abs(one - other) > step for one, other in zip(now, self._corrected, strict=True))
         if has_changed and self._is_off(RESTORE_TOLERATED_PART):
-            self._act(trims=now[0] > limit, goal_bytes=limit - int(limit * RESTORE_SPARE_PART))
+            self._act(trims=now[0] > limit, goal_bytes=limit - int(limit * RESTORE_SPARE_PART), tolerated_bytes=0)
             self._corrected = self._others.items_take(), self._store.used_bytes
 
     def check(self) -> None:
@@ -168,7 +168,7 @@ class MemoryWatch(ServerThread):
         has_grown = taken > limit and taken > self._corrected[0] + int(limit * STEP_PART)
         if (began < self._act_after and not has_grown) or not self._is_off(TOLERATED_PART):
             return
-        self._act(trims=taken > limit, goal_bytes=limit)
+        self._act(trims=taken > limit, goal_bytes=limit, tolerated_bytes=int(limit * TOLERATED_PART))
         self._corrected = self._others.items_take(), self._store.used_bytes
         ended = time.monotonic()
         self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
@@ -182,10 +182,11 @@ class MemoryWatch(ServerThread):
             return True
         return taken < store.real_bytes - tolerated
 
-    def _act(self, trims: bool, goal_bytes: int) -> None:
+    def _act(self, trims: bool, goal_bytes: int, tolerated_bytes: int) -> None:
         """Trim the allocator, and reserve the part of the limit that the items' holes take.
 
-        goal_bytes: what the items are to take, if they take more than the limit.
+        goal_bytes: what the items are to take, if they take more than the limit and what is tolerated. What others took
+        since the last measurement may be why it seemed so, and costs no items.
 
         That part follows from the ratio of the items' real size to their estimated size. Adding up what is over the
         limit would overshoot, as evicted items leave the resident size only later.
@@ -197,6 +198,6 @@ class MemoryWatch(ServerThread):
         if taken > limit:  # what others freed since the trim must not count as holes of the items
             self._allocator.trim()
             taken = min(taken, self._others.measure(store.real_bytes))
-        if taken > limit or store.reserved_bytes > 0:
+        if taken > limit + tolerated_bytes or store.reserved_bytes > 0:
             cost = max(1.0, taken / max(store.used_bytes, 1))
             store.reserve(min(int(limit * LARGEST_RESERVE_PART), limit - int(goal_bytes / cost)))

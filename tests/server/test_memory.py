@@ -125,6 +125,17 @@ def test_what_others_hold_costs_the_items_nothing(known: Process) -> None:
     assert known.store.reserved_bytes == 0
 
 
+def test_holes_that_are_tolerated_cost_nothing_when_others_take_more(known: Process) -> None:
+    watch = watch_over(known)
+    known.holes = LIMIT * 33 // 32 - known.store.real_bytes
+    watch.check()
+    assert (known.measures, known.store.reserved_bytes) == (1, 0), "nothing was corrected"
+    known.others += LIMIT
+    watch.check()
+    assert known.measures > 1
+    assert known.store.reserved_bytes == 0
+
+
 def test_what_others_hold_is_measured_once_and_not_with_each_check(known: Process) -> None:
     watch = watch_over(known)
     known.others += 50 * LIMIT
