@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
+from typing import NamedTuple
 
 from memcache_kv.server.allocator import Allocator, SystemAllocator
 from memcache_kv.store.store import Store
@@ -29,6 +30,11 @@ RESTORE_TOLERATED_PART = 1 / 64
 """The deviation that is tolerated while a journal is read: blocks of it take memory too."""
 RESTORE_SPARE_PART = 1 / 32
 """The part of the limit that stays free then, once items took more than all of it."""
+RESTORE_HOLES_PART = 1 / 16
+"""Once something is reserved then, holes of this part of the limit are given back before that is reached. All tables
+double at about the same time, and can't be where small blocks were."""
+RESTORE_RESERVE_PART = 1 / 2
+"""The largest part of the limit that is reserved for holes then."""
 RESTORE_STEP_PART = 1 / 128
 """While a journal is read, a correction follows the last one when the items take so much more or less, as a part of the
 limit. Items come faster than from clients, so that none may wait for time to pass."""
@@ -111,6 +117,17 @@ class Others:
         return taken
 
 
+class Aim(NamedTuple):
+    """What a correction aims at."""
+
+    goal_bytes: int
+    """What the items are to take, if they take more than the limit and what is tolerated."""
+    tolerated_bytes: int
+    """What others took since the last measurement may be why it seemed more. That costs no items."""
+    reserve_part: float
+    """The largest part of the limit to reserve for holes."""
+
+
 class MemoryWatch(ServerThread):
     """The thread that keeps the memory of items near the store's limit.
 
@@ -154,8 +171,10 @@ class MemoryWatch(ServerThread):
             return
         now, step = (taken, self._store.used_bytes), int(limit * RESTORE_STEP_PART)
         has_changed = any(abs(one - other) > step for one, other in zip(now, self._corrected, strict=True))
-        if has_changed and self._is_off(RESTORE_TOLERATED_PART):
-            self._act(trims=now[0] > limit, goal_bytes=limit - int(limit * RESTORE_SPARE_PART), tolerated_bytes=0)
+        holes = int(limit * RESTORE_HOLES_PART)
+        is_near = taken > limit - holes and taken > self._store.real_bytes + holes
+        if has_changed and (is_near or self._is_off(RESTORE_TOLERATED_PART)):
+            self._act(is_near or taken > limit, Aim(limit - int(limit * RESTORE_SPARE_PART), 0, RESTORE_RESERVE_PART))
             self._corrected = self._others.items_take(), self._store.used_bytes
 
     def check(self) -> None:
@@ -168,7 +187,7 @@ class MemoryWatch(ServerThread):
         has_grown = taken > limit and taken > self._corrected[0] + int(limit * STEP_PART)
         if (began < self._act_after and not has_grown) or not self._is_off(TOLERATED_PART):
             return
-        self._act(trims=taken > limit, goal_bytes=limit, tolerated_bytes=int(limit * TOLERATED_PART))
+        self._act(taken > limit, Aim(limit, int(limit * TOLERATED_PART), LARGEST_RESERVE_PART))
         self._corrected = self._others.items_take(), self._store.used_bytes
         ended = time.monotonic()
         self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
@@ -182,11 +201,8 @@ class MemoryWatch(ServerThread):
             return True
         return taken < store.real_bytes - tolerated
 
-    def _act(self, trims: bool, goal_bytes: int, tolerated_bytes: int) -> None:
+    def _act(self, trims: bool, aim: Aim) -> None:
         """Trim the allocator, and reserve the part of the limit that the items' holes take.
-
-        goal_bytes: what the items are to take, if they take more than the limit and what is tolerated. What others took
-        since the last measurement may be why it seemed so, and costs no items.
 
         That part follows from the ratio of the items' real size to their estimated size. Adding up what is over the
         limit would overshoot, as evicted items leave the resident size only later.
@@ -198,6 +214,6 @@ class MemoryWatch(ServerThread):
         if taken > limit:  # what others freed since the trim must not count as holes of the items
             self._allocator.trim()
             taken = min(taken, self._others.measure(store.real_bytes))
-        if taken > limit + tolerated_bytes or store.reserved_bytes > 0:
+        if taken > limit + aim.tolerated_bytes or store.reserved_bytes > 0:
             cost = max(1.0, taken / max(store.used_bytes, 1))
-            store.reserve(min(int(limit * LARGEST_RESERVE_PART), limit - int(goal_bytes / cost)))
+            store.reserve(min(int(limit * aim.reserve_part), limit - int(aim.goal_bytes / cost)))

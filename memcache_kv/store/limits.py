@@ -78,6 +78,11 @@ class Limits:
         return sum(shard.table.__sizeof__() - SLOT_BYTES * len(shard.table) for shard in self._shards)
 
     @property
+    def largest_table_excess_bytes(self) -> int:
+        """The same of the shard whose table takes most beyond its items' slots."""
+        return max(shard.table.__sizeof__() - SLOT_BYTES * len(shard.table) for shard in self._shards)
+
+    @property
     def items(self) -> int:
         """The number of items, including expired ones that are not removed yet."""
         return sum(len(shard.table) for shard in self._shards)

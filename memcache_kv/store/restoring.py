@@ -153,14 +153,15 @@ class Restoring:
         """Leave items out if the limits are exceeded by more than a slack.
 
         other_bytes, other_items: what is kept elsewhere and counts too. Once items were left out, tables and eviction
-        orders that take more than the accounting assumes count as well: they double, all at about the same time.
+        orders that take more than the accounting assumes count as well, and each table like the largest: they double,
+        all at about the same time.
         """
         room, most = self._limits.room_bytes, self._limits.max_items
         if self.has_left_out:
             other_bytes += max(0, sum(shard.order.excess_bytes(len(shard.table)) for shard in self._shards))
         self._limits.kept_apart_bytes = other_bytes
         if self.has_left_out:
-            other_bytes += max(0, self._limits.table_excess_bytes)
+            other_bytes += max(0, self._limits.largest_table_excess_bytes * len(self._shards))
         if self._limits.used_bytes + other_bytes > room + room // SLACK_PART:
             self._free_bytes(room - other_bytes, is_needed)
         if most and self._limits.items + other_items > most + most // SLACK_PART:

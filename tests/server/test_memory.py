@@ -268,3 +268,16 @@ def test_while_a_journal_is_read_items_make_room_for_a_little_more_than_the_hole
     watch.check_often()
     cost = (known.store.real_bytes + known.holes) / known.store.used_bytes
     assert known.store.reserved_bytes == pytest.approx(LIMIT - LIMIT * 31 / 32 / cost, rel=0.01)
+
+
+def test_while_a_journal_is_read_many_holes_are_given_back_before_the_limit_is_reached(known: Process) -> None:
+    watch = watch_over(known)
+    known.holes = LIMIT // 4
+    watch.check_often()
+    known.holes = 0
+    while known.store.free_some():
+        pass
+    known.loose = LIMIT * 31 // 32 - known.store.real_bytes
+    assert known.loose > LIMIT // 16
+    watch.check_often()
+    assert known.loose == 0

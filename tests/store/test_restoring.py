@@ -52,6 +52,23 @@ def test_the_oldest_are_left_out_while_there_is_no_room(shards: int, evicts: boo
     assert sum(shard.evictions + shard.second_chances for shard in store.shards) == 0
 
 
+def test_each_table_counts_like_the_largest_once_items_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memcache_kv.store.limits.SLOT_BYTES", 1)  # nearly all of a table is beyond that
+    store = Store(FakeClock(), limit_bytes=MIB, shards=2)
+    restoring = store.restoring()
+    first, second = store.shards
+    for key in map(key_of, range(20_000)):
+        if not hash(key) & store.mask:
+            had_left_out = restoring.has_left_out
+            restoring.put(key, wire_bytes(0, b"x"))
+            restoring.hold()
+            if had_left_out:
+                excess = first.table.__sizeof__() - len(first.table)
+                assert store.used_bytes + 2 * excess <= MIB * 65 // 64
+    assert restoring.has_left_out
+    assert not second.table
+
+
 @pytest.mark.parametrize("holds", [True, False])
 @pytest.mark.parametrize("evicts", [True, False])
 def test_no_more_items_are_left_than_there_may_be(evicts: bool, holds: bool) -> None:
