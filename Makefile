@@ -18,7 +18,7 @@ test: .venv/ready  ## the tests, but for the long ones: what to run before a com
 	$(BIN)/python -m pytest -n 4
 
 test-pure: .venv/ready  ## the same without the compiled modules
-	MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4 --ignore tests/deploy
+	MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4
 
 test-long: .venv/ready  ## the long tests: kills, crash points, faults, memory, large differential runs
 	$(BIN)/python -m pytest -n 4 -m long

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import yaml
@@ -22,6 +21,7 @@ from pymemcache.client.hash import HashClient  # type: ignore[import-untyped]
 
 from clients.address import Address
 from clients.local_server import answers
+from tests.closing import Closing
 from tests.deploy.network import HOSTS, Network, why_there_is_none
 from tests.program import command, environment, poll_until
 
@@ -83,7 +83,7 @@ class Running:
         self.process.wait(60)
 
 
-class Cluster:
+class Cluster(Closing):
     """The three nodes, and what a test puts in front of them."""
 
     def __init__(self, folder: Path) -> None:
@@ -189,14 +189,6 @@ class Cluster:
         for running in self._running.values():
             running.end()
         self._network.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class GatewaySockets:

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.closing import Closing
 
 IS_ROOT = os.geteuid() == 0
 UNSHARE = ["unshare", "--net", "--mount", *([] if IS_ROOT else ["--user", "--map-current-user", "--keep-caps"])]
@@ -34,7 +34,7 @@ def why_there_is_none() -> str | None:
     return f"this process may not make namespaces: {done.stderr.strip()}" if done.returncode else None
 
 
-class Network:
+class Network(Closing):
     """One network; its processes may start once it is made."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
@@ -76,11 +76,3 @@ class Network:
         self._process.kill()
         self._process.communicate()
         self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -13,9 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Self
 
+from tests.closing import Closing
 from tests.ports import free_port
 from tests.program import environment
 
@@ -190,7 +189,7 @@ class RunningServer:
         assert "Traceback" not in log, f"the server reported an exception\n{log}"
 
 
-class Wire:
+class Wire(Closing):
     """A connection that is written and read as bytes."""
 
     def __init__(self, server: RunningServer) -> None:
@@ -207,14 +206,6 @@ class Wire:
         line = self.read_line()
         assert line.startswith(b"VERSION "), f"not a version: {line!r}"
         return line.removeprefix(b"VERSION ").rstrip().decode()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close our side."""

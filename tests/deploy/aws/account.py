@@ -9,9 +9,9 @@ import sys
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tests.closing import Closing
 from tests.deploy.cluster import give_up
 from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, poll_until
@@ -24,7 +24,7 @@ NETWORK, SUBNET = "127.77.0.0/16", "127.77.0.0/24"
 PROGRAMS = Path(sys.executable).parent
 
 
-class Account:
+class Account(Closing):
     """An account with a subnet for the instances. `empty` makes a new one of it."""
 
     def __init__(self, log: Path) -> None:
@@ -108,14 +108,6 @@ class Account:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def tags_of(thing: dict[str, Any]) -> dict[str, str]:

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tests.closing import Closing
 from tests.deploy.cluster import Running, program_of
 
 STAND_IN = Path(__file__).with_name("docker.py")
@@ -33,7 +33,7 @@ def write_docker(path: Path, state: Path) -> None:
     write_program(path, f'#!/bin/sh\nDOCKER_STATE={state} exec {sys.executable} {STAND_IN} "$@"\n')
 
 
-class Instance:
+class Instance(Closing):
     """One instance with an address of this machine. has_docker: else docker has to be installed there."""
 
     def __init__(self, folder: Path, address: str, port: int, public_key: str, has_docker: bool = True) -> None:
@@ -108,11 +108,3 @@ class Instance:
         for path in self.docker_state.glob("containers/*/pid"):
             with suppress(ProcessLookupError):
                 os.kill(int(path.read_text()), signal.SIGKILL)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
