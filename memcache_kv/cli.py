@@ -20,7 +20,7 @@ from memcache_kv.observe.log_setup import make_log
 from memcache_kv.server import memory, process
 from memcache_kv.server.memory_plan import memory_plan
 from memcache_kv.server.notifier import Notifier, Supervision
-from memcache_kv.server.server import Server, default_threads
+from memcache_kv.server.run import ServerRun, default_threads
 from memcache_kv.streams import discard_broken_streams
 from memcache_kv.version import PROTOCOL_VERSION, VERSION
 
@@ -150,13 +150,13 @@ def _run_command(arguments: Sequence[str]) -> int:
 def run(settings: Settings) -> int:
     """Run a server with these settings until it is asked to stop, and return the exit status.
 
-    For the main thread, as it handles signals. Raises what `Server` and `Server.start` raise, and ConfigError if the
+    For the main thread, as it handles signals. Raises what `ServerRun` and its `start` raise, and ConfigError if the
     process can't be set up as the settings ask.
     """
     process.refuse_root(settings)
     settings, inherited = _take_sockets(settings)
     background = _prepare_process(settings)
-    server = Server(settings, inherited=inherited)
+    server = ServerRun(settings, inherited=inherited)
     notifier = Notifier(os.environ, server.log)
     server.on_loading = notifier.loading
     server.on_saving = lambda: notifier.progress("saving the items")
@@ -210,7 +210,7 @@ def _prepare_process(settings: Settings) -> Background | None:
     return Background(keeps_log=settings.verbose > 0 or settings.log_file is not None)
 
 
-def _handle_signals(server: Server, received: list[str]) -> None:
+def _handle_signals(server: ServerRun, received: list[str]) -> None:
     """Make SIGTERM, SIGINT and, gracefully, SIGUSR1 stop the server; append their names and SIGHUP to `received`."""
 
     def receive(signum: int, frame: FrameType | None) -> None:
@@ -223,7 +223,7 @@ def _handle_signals(server: Server, received: list[str]) -> None:
         signal.signal(number, receive)
 
 
-def _serve(server: Server, received: list[str], notifier: Notifier, supervision: Supervision) -> None:
+def _serve(server: ServerRun, received: list[str], notifier: Notifier, supervision: Supervision) -> None:
     """Wait until the server is asked to stop and has drained, and act on the signals received meanwhile."""
     stopping = False
     while not stopping:

@@ -9,7 +9,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.errors import StoppedEarly
 from memcache_kv.journal import JournalDirectory
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.journal.journals import Run, names_in
 
 
@@ -18,7 +18,7 @@ def test_a_stop_during_recovery_ends_the_start_and_lets_go_of_everything(tmp_pat
     run.store(b"k")
     run.close()
     before = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
-    service = Server(Settings(port=0, listen=("127.0.0.1",), journal=tmp_path), log=Log(0, io.StringIO()))
+    service = ServerRun(Settings(port=0, listen=("127.0.0.1",), journal=tmp_path), log=Log(0, io.StringIO()))
     service.stopping.set()
     with pytest.raises(StoppedEarly):
         service.start()

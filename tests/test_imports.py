@@ -140,7 +140,7 @@ FORBIDDEN = {
         "memcache_kv.protocol.http.json_values",
     },
     "server.connection": {"socketserver", "memcache_kv.server.worker"},
-    "server.worker": {"socketserver", "memcache_kv.server.listener", "memcache_kv.server.server"},
+    "server.worker": {"socketserver", "memcache_kv.server.listener", "memcache_kv.server.run"},
 }
 """What some rooms and modules must not import, besides the rooms below them."""
 

@@ -17,7 +17,7 @@ from memcache_kv.store.entry import (
     state_of,
     wire_bytes_of,
 )
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Outcome
 
 LARGEST_NUMBER = (1 << 64) - 1
@@ -90,14 +90,14 @@ def count(caller: Caller, request: Arithmetic) -> Counted:
     return result
 
 
-def _made(store: Store, request: Arithmetic, number: int) -> tuple[Counted, Entry]:
+def _made(store: ItemStore, request: Arithmetic, number: int) -> tuple[Counted, Entry]:
     """Create the missing item."""
     cas = _next_cas(store, request)
     entry = store.renewed(request.key, pack(0, b"%d" % number), request.initial_deadline, cas, 0)
     return Counted(Outcome.STORED, number, cas, is_made=True), entry
 
 
-def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, Entry]:
+def _changed(store: ItemStore, request: Arithmetic, old: Entry) -> tuple[Counted, Entry]:
     """Return the result for an existing item, and the item's new entry, or the old one after an error.
 
     A sum wraps at 2^64, a difference stops at 0. A shorter number is padded with spaces to the old length. A longer one
@@ -124,6 +124,6 @@ def _changed(store: Store, request: Arithmetic, old: Entry) -> tuple[Counted, En
     return Counted(Outcome.STORED, number, cas, deadline_of(old)), new
 
 
-def _next_cas(store: Store, request: Arithmetic) -> int:
+def _next_cas(store: ItemStore, request: Arithmetic) -> int:
     """Return the CAS id of the new value; 0 if the client needs none."""
     return request.new_cas or (store.next_cas() if request.needs_cas else 0)

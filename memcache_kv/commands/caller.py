@@ -7,7 +7,7 @@ from typing import Protocol
 from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import Entry, deadline_of, wire_bytes_of
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Mode, Outcome, Write
 
 
@@ -15,7 +15,7 @@ class Caller(Protocol):
     """The connection that requests a command."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> ItemStore:
         """The store that holds the items."""
 
     @property

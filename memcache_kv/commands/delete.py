@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memcache_kv.commands.caller import Caller, observe_lookup
 from memcache_kv.store.entry import STALE, TRACKED, WON, Entry, cas_of, deadline_of, pack, state_of, wire_bytes_of
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Outcome
 
 
@@ -51,7 +51,7 @@ def delete(caller: Caller, request: Deletion) -> Outcome:
     return outcome
 
 
-def _delete_on_condition(store: Store, request: Deletion) -> tuple[Outcome, Entry | None]:
+def _delete_on_condition(store: ItemStore, request: Deletion) -> tuple[Outcome, Entry | None]:
     """Check the item and delete or replace it, atomically. Returns the result, and the old entry if DELETED."""
     outcome, found = Outcome.NOT_FOUND, None
 
@@ -69,7 +69,7 @@ def _delete_on_condition(store: Store, request: Deletion) -> tuple[Outcome, Entr
     return outcome, found
 
 
-def _remainder(store: Store, request: Deletion, old: Entry) -> Entry | None:
+def _remainder(store: ItemStore, request: Deletion, old: Entry) -> Entry | None:
     """Return the entry that replaces the item: empty, stale or both; None if the item is deleted."""
     if not request.empties and not request.invalidates:
         return None

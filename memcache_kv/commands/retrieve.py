@@ -22,7 +22,7 @@ from memcache_kv.store.entry import (
     state_of,
     wire_bytes_of,
 )
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 Finder: TypeAlias = Callable[[bytes], Entry | None]
 """Returns a key's entry, or None."""
@@ -122,7 +122,7 @@ def retrieve(caller: Caller, request: Retrieval) -> Retrieved | None:
     return found
 
 
-def _retrieved(store: Store, request: Retrieval) -> Retrieved | None:
+def _retrieved(store: ItemStore, request: Retrieval) -> Retrieved | None:
     """Retrieve an item without a change, unless it is stale, won or needs a CAS id."""
     find = store.peek if not request.is_read else store.gets if request.needs_cas else store.get
     entry = find(request.key)
@@ -133,7 +133,7 @@ def _retrieved(store: Store, request: Retrieval) -> Retrieved | None:
     return Retrieved(entry, deadline_of(entry))
 
 
-def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
+def _retrieved_changed(store: ItemStore, request: Retrieval) -> Retrieved | None:
     """Retrieve an item, and change or create it, under the key's lock."""
     key, found = request.key, None
 
@@ -153,7 +153,7 @@ def _retrieved_changed(store: Store, request: Retrieval) -> Retrieved | None:
     return found
 
 
-def _made(store: Store, request: Retrieval, deadline: int) -> Retrieved:
+def _made(store: ItemStore, request: Retrieval, deadline: int) -> Retrieved:
     """Create the missing item with an empty value."""
     cas = request.new_cas or (store.next_cas() if request.needs_cas else 0)
     state = (0 if request.is_cut_short else WON) | TRACKED * request.wants_access_metadata
@@ -161,7 +161,7 @@ def _made(store: Store, request: Retrieval, deadline: int) -> Retrieved:
     return Retrieved(entry, 0, store.clock.now, wins=True, is_made=True)
 
 
-def _changed(store: Store, request: Retrieval, old: Entry) -> Retrieved:
+def _changed(store: ItemStore, request: Retrieval, old: Entry) -> Retrieved:
     """Return the item with its new deadline, CAS id and state; with the old entry if none of them changes."""
     before, cas = deadline_of(old), cas_of(old)
     state = store.tracked_state(request.key, old) if request.wants_access_metadata else state_of(old)

@@ -306,7 +306,7 @@ cdef class Table:
     # Storing
 
     cdef bint put(self, object key, object entry, bint is_new) except -1:
-        """Set a value, as `Store.put` does. Return False if the journal rejects it.
+        """Set a value, as `ItemStore.put` does. Return False if the journal rejects it.
 
         is_new: whether the value counts as a stored item. Otherwise it depends on the old one, and False is returned too
         if another thread may change that.

@@ -22,7 +22,7 @@ from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
 from memcache_kv.store.entry import moved
 from memcache_kv.store.shard import Shard
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
 
@@ -180,7 +180,7 @@ class Compactor(ServerThread):
     def __init__(
         self,
         journal: Journal,
-        store: Store,
+        store: ItemStore,
         ratio: float,
         log: Log,
         min_bytes: int = MIN_REWRITE_BYTES,

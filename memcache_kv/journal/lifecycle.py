@@ -13,7 +13,7 @@ from memcache_kv.journal.writer import queue_limit_bytes
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
 from memcache_kv.progress import show_progress
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.threads import OnFault
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class JournalLifecycle:
         self,
         path: Path,
         settings: Settings,
-        store: Store,
+        store: ItemStore,
         log: Log,
         check: Callable[[int, int], None],
         on_fault: OnFault,

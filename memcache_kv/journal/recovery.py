@@ -28,7 +28,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 from memcache_kv.store.restoring import needed_by_none
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 CAS_RUN_BITS = 32
 """Each run of a server with a journal gives CAS ids from its own range of 2^32. So an id whose record was lost in a
@@ -92,7 +92,7 @@ def recover(
     directory: Path,
     disk: Disk,
     manifest: Manifest,
-    store: Store,
+    store: ItemStore,
     progress: Progress | None = None,
     cuts: bool = True,
 ) -> Recovered:
@@ -276,7 +276,7 @@ class Replay:
     expired entries are kept until the end.
     """
 
-    def __init__(self, store: Store, later: LaterTouches | None = None) -> None:
+    def __init__(self, store: ItemStore, later: LaterTouches | None = None) -> None:
         self.found = Recovered()
         self._store = store
         self._restoring = store.restoring()

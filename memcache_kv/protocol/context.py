@@ -16,7 +16,7 @@ from memcache_kv.stats.counters import Counters
 from memcache_kv.stats.latency import Latency
 from memcache_kv.stats.turns import Turns
 from memcache_kv.store.crawler import Crawler
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.store.time import Time
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Context:
 
     settings: Settings
     clock: Time
-    store: Store
+    store: ItemStore
     log: Log
     observers: Observers
     counters: Counters

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from memcache_kv.commands.caller import Caller
 
 if TYPE_CHECKING:
-    from memcache_kv.store.store import Store
+    from memcache_kv.store.store import ItemStore
 
 
 class Responder(Caller, Protocol):
@@ -57,7 +57,7 @@ class FormReader(Protocol):
     """The replies that are not sent yet."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> ItemStore:
         """The store that holds the items."""
 
     def form_now(self, words: bytes) -> tuple[bytes, int, bytes, tuple[bytes, ...]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from memcache_kv.config.settings import Settings
     from memcache_kv.protocol.admin.observed import ObservedServer
     from memcache_kv.server.tls import Tls
-    from memcache_kv.store import Store
+    from memcache_kv.store import ItemStore
     from memcache_kv.store.crawler import Crawler
     from memcache_kv.threads import OnFault
 
@@ -44,7 +44,7 @@ class AdminServer:
         self,
         settings: Settings,
         server: ObservedServer,
-        store: Store,
+        store: ItemStore,
         crawler: Crawler,
         log: Log,
         tls: Tls | None,
@@ -68,7 +68,7 @@ class AdminServer:
         self.listeners: list[MemcacheServer] = self._binding.listeners
         self._is_running = False
 
-    def _context(self, store: Store, crawler: Crawler, totals: ConnectionTotals) -> Context:
+    def _context(self, store: ItemStore, crawler: Crawler, totals: ConnectionTotals) -> Context:
         """Return the server as the sessions see it, who use nothing but its settings, clock and log."""
         settings = self._settings._replace(max_item_size=0, journal=None)
         counters = Counters()

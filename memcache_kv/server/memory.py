@@ -14,7 +14,7 @@ import time
 from typing import NamedTuple
 
 from memcache_kv.server.allocator import Allocator, SystemAllocator
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
 
 MEMORY_CHECK_SECONDS = 0.1
@@ -137,7 +137,7 @@ class MemoryWatch(ServerThread):
     this is made does not count as the items'. The thread only uses the allocator and the store's `reserve`.
     """
 
-    def __init__(self, store: Store, allocator: Allocator | None = None) -> None:
+    def __init__(self, store: ItemStore, allocator: Allocator | None = None) -> None:
         super().__init__("memory")
         self._store = store
         self._allocator = allocator if allocator is not None else SystemAllocator()

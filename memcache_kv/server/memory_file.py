@@ -19,7 +19,7 @@ from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
 from memcache_kv.journal.tools.rewrite import NewPart, swap
 from memcache_kv.observe.log import Log
 from memcache_kv.progress import show_progress
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import moved
 
 SAVED_SUFFIX = ".items"
@@ -39,7 +39,7 @@ class MemoryFile:
     """
 
     def __init__(
-        self, path: Path, store: Store, log: Log, check: Callable[[int, int], None], saving: Callable[[], None]
+        self, path: Path, store: ItemStore, log: Log, check: Callable[[int, int], None], saving: Callable[[], None]
     ) -> None:
         self._saved = path.with_name(path.name + SAVED_SUFFIX)
         self._unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)

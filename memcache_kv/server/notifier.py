@@ -13,7 +13,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.threads import ServerThread
 
 if TYPE_CHECKING:
-    from memcache_kv.server.server import Server
+    from memcache_kv.server.run import ServerRun
     from memcache_kv.server.worker import Worker
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
@@ -116,7 +116,7 @@ class Supervision(ServerThread):
     Without a service manager no thread is started, and nothing is reported.
     """
 
-    def __init__(self, notifier: Notifier, server: Server) -> None:
+    def __init__(self, notifier: Notifier, server: ServerRun) -> None:
         super().__init__("supervision")
         self._notifier = notifier
         self._server = server

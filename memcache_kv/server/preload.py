@@ -15,7 +15,7 @@ from memcache_kv.errors import DataFileError, JournalError
 from memcache_kv.observe.log import Log, printable
 from memcache_kv.observe.log_form import Level
 from memcache_kv.progress import show_progress
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import ENTRY_COST_BYTES, PLAIN_LIMIT_BYTES, make_entry, pack
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Preload:
     """
 
     def __init__(
-        self, settings: Settings, store: Store, log: Log, wait: Wait, check: Callable[[int, int], None]
+        self, settings: Settings, store: ItemStore, log: Log, wait: Wait, check: Callable[[int, int], None]
     ) -> None:
         self._paths = settings.preload
         self._store = store

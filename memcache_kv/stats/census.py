@@ -24,7 +24,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 from memcache_kv.store.sizes import ClassContents
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 COUNTED_AT_ONCE = 512
 """How many items one step counts."""
@@ -68,7 +68,7 @@ class Census:
     with_sizes: whether to count for `stats sizes` too.
     """
 
-    def __init__(self, store: Store, with_sizes: bool = False) -> None:
+    def __init__(self, store: ItemStore, with_sizes: bool = False) -> None:
         self._store = store
         self._with_sizes = with_sizes
         self._latest = Counts()
@@ -146,7 +146,7 @@ class Tally:
 
     __slots__ = ("_store", "_with_sizes", "_lengths", "_sizes", "_items")
 
-    def __init__(self, store: Store, with_sizes: bool) -> None:
+    def __init__(self, store: ItemStore, with_sizes: bool) -> None:
         self._store = store
         self._with_sizes = with_sizes
         self._lengths: Counter[int] = Counter()

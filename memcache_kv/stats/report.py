@@ -20,7 +20,7 @@ from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, Co
 from memcache_kv.stats.counters import Counters, total
 from memcache_kv.stats.latency import Latency
 from memcache_kv.store.sizes import PAGE_BYTES, ClassContents, ClassCounts
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ReportedServer(Protocol):
         """The server's clock."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> ItemStore:
         """The items."""
 
     @property
@@ -197,7 +197,7 @@ def _tls(tls: TlsCounts, counts_sessions: bool) -> Report:
     yield "time_since_server_cert_refresh", tls.seconds_since_refresh
 
 
-def _table(store: Store) -> Report:
+def _table(store: ItemStore) -> Report:
     yield "hash_power_level", max(len(store) - 1, 1).bit_length()
     yield "hash_bytes", store.table_bytes
     yield "hash_is_expanding", 0
@@ -263,7 +263,7 @@ def _crawled(context: ReportedServer) -> Report:
     yield "lrutail_reflocked", 0
 
 
-def _moves(store: Store) -> Report:
+def _moves(store: ItemStore) -> Report:
     """Yield the rows about moves between LRU segments. There is only one segment, and writes evict items themselves."""
     yield "moves_to_cold", 0
     yield "moves_to_warm", 0
@@ -271,7 +271,7 @@ def _moves(store: Store) -> Report:
     yield "direct_reclaims", _sum(store, "evictions")
 
 
-def _evicted_active(store: Store) -> int:
+def _evicted_active(store: ItemStore) -> int:
     """Return how many items were evicted although they had been read."""
     return _sum(store, "evictions") - _sum(store, "evicted_unseen")
 
@@ -377,7 +377,7 @@ def class_items(context: ReportedServer, here: ClassContents, happened: ClassCou
             yield name, 0
 
 
-def happened_by_class(store: Store) -> dict[int, ClassCounts]:
+def happened_by_class(store: ItemStore) -> dict[int, ClassCounts]:
     """Return the counts of each size class, over all shards."""
     sums: dict[int, ClassCounts] = {}
     for _ in add_happened(store, sums):
@@ -385,7 +385,7 @@ def happened_by_class(store: Store) -> dict[int, ClassCounts]:
     return sums
 
 
-def add_happened(store: Store, sums: dict[int, ClassCounts]) -> Iterator[None]:
+def add_happened(store: ItemStore, sums: dict[int, ClassCounts]) -> Iterator[None]:
     """Add the counts of each size class to these, a shard in each step."""
     for shard in store.shards:
         with shard.lock:
@@ -486,7 +486,7 @@ def reset(context: ReportedServer) -> None:
             shard.evicted_ages.reset()
 
 
-def _sum(store: Store, name: str) -> int:
+def _sum(store: ItemStore, name: str) -> int:
     """Return the sum of one count over all shards."""
     return sum(getattr(shard, name) for shard in store.shards)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memcache_kv.observe.log import Log
     from memcache_kv.observe.observers import Observers
     from memcache_kv.store.crawler import Crawler
-    from memcache_kv.store.store import Store
+    from memcache_kv.store.store import ItemStore
 
 PROTOCOL_NAMES = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 VERIFY_FLAGS = (0, 1, 3, 7)
@@ -34,7 +34,7 @@ class ConfiguredServer(Protocol):
         """The settings that the server was started with."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> ItemStore:
         """The items."""
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from memcache_kv.store.shard import Shard
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
 
 CRAWLED_AT_ONCE = 128
@@ -34,7 +34,7 @@ class Crawler(ServerThread):
     round checks, 0 for all.
     """
 
-    def __init__(self, store: Store, enabled: bool = True, sleep_us: int = 100, tocrawl: int = 0) -> None:
+    def __init__(self, store: ItemStore, enabled: bool = True, sleep_us: int = 100, tocrawl: int = 0) -> None:
         super().__init__("crawler")
         self.enabled = enabled
         self.sleep_us = sleep_us

@@ -22,7 +22,7 @@ from memcache_kv.store.entry import (
     length_of,
     wire_bytes_of,
 )
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 LISTED_AT_ONCE = 64
 """How many items are listed in one piece."""
@@ -30,22 +30,22 @@ CACHEDUMP_LIMIT_BYTES = 2 << 20
 UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
 """The bytes that are percent-encoded in the keys of a metadump."""
 
-Line = Callable[[Store, bytes, Entry], bytes]
+Line = Callable[[ItemStore, bytes, Entry], bytes]
 Classes = Container[int] | None
 """The numbers of the size classes to list; None for all."""
 
 
-def metadump(store: Store, classes: Classes = None) -> Iterator[bytes]:
+def metadump(store: ItemStore, classes: Classes = None) -> Iterator[bytes]:
     """Yield a metadump of all items of these classes (protocol.txt, "LRU_Crawler")."""
     return _dump(store, classes, _meta_line, b"END\r\n")
 
 
-def mgdump(store: Store, classes: Classes = None) -> Iterator[bytes]:
+def mgdump(store: ItemStore, classes: Classes = None) -> Iterator[bytes]:
     """Yield a line for each key, in the form of a meta get, and EN."""
     return _dump(store, classes, _mg_line, b"EN\r\n")
 
 
-def cachedump(store: Store, most: int, classes: Classes = None) -> Iterator[bytes]:
+def cachedump(store: ItemStore, most: int, classes: Classes = None) -> Iterator[bytes]:
     """Yield the keys, lengths and deadlines of `most` items (0 for all) as `stats cachedump` does, and END.
 
     The newest items of a shard come first. As in memcached, keys that are invalid in the text protocol are left out,
@@ -66,14 +66,14 @@ def cachedump(store: Store, most: int, classes: Classes = None) -> Iterator[byte
     yield b"END\r\n"
 
 
-def _dump(store: Store, classes: Classes, line: Line, end: bytes) -> Iterator[bytes]:
+def _dump(store: ItemStore, classes: Classes, line: Line, end: bytes) -> Iterator[bytes]:
     yield b"OK\r\n"
     for items in _slices(store, classes):
         yield b"".join([line(store, key, entry) for key, entry in items])
     yield end
 
 
-def _slices(store: Store, classes: Classes = None) -> Iterator[list[tuple[bytes, Entry]]]:
+def _slices(store: ItemStore, classes: Classes = None) -> Iterator[list[tuple[bytes, Entry]]]:
     """Yield the live items of these classes, the newest of each shard first, a few at a time."""
     for items in _kept(store):
         now = store.clock.now
@@ -83,7 +83,7 @@ def _slices(store: Store, classes: Classes = None) -> Iterator[list[tuple[bytes,
         yield live
 
 
-def _kept(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
+def _kept(store: ItemStore) -> Iterator[list[tuple[bytes, Entry]]]:
     """Yield all items, the newest of each shard first, a few at a time."""
     for shard in store.shards:
         keys = reversed(list(shard.table))
@@ -92,7 +92,7 @@ def _kept(store: Store) -> Iterator[list[tuple[bytes, Entry]]]:
             yield [(key, entry) for key in batch if (entry := table.get(key)) is not None]
 
 
-def _meta_line(store: Store, key: bytes, entry: Entry) -> bytes:
+def _meta_line(store: ItemStore, key: bytes, entry: Entry) -> bytes:
     return b"key=%b exp=%d la=%d cas=%d fetch=%b cls=%d size=%d flags=%d \n" % (
         UNSAFE.sub(_escape, key),
         deadline_of(entry) or -1,
@@ -109,7 +109,7 @@ def _escape(unsafe: re.Match[bytes]) -> bytes:
     return b"%%%02X" % unsafe[0][0]
 
 
-def _mg_line(store: Store, key: bytes, entry: Entry) -> bytes:
+def _mg_line(store: ItemStore, key: bytes, entry: Entry) -> bytes:
     if is_plain_key(key):
         return b"mg %b\r\n" % key
     return b"mg %b b\r\n" % b2a_base64(key, newline=False)

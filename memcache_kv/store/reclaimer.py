@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
 
 PAUSE_SECONDS = 0.0005
@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.0005
 class Reclaimer(ServerThread):
     """Free memory in slices, with a pause after each, while the store has a backlog."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ItemStore) -> None:
         super().__init__("reclaimer")
         self._store = store
         self._stopping = threading.Event()

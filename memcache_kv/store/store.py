@@ -43,7 +43,7 @@ ITEM_HEADER_BYTES = 59
 """What memcached adds to key and data when it compares an item with -I: header, CAS id, two terminators."""
 
 
-class Store:
+class ItemStore:
     """All items, in shards chosen by the key's hash. Any thread may call any method.
 
     A read takes no lock. A write takes the lock of the key's shard, so that the writes to one key happen in one order,
@@ -603,4 +603,4 @@ class Store:
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 
-__all__ = ["Store"]
+__all__ = ["ItemStore"]

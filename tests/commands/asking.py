@@ -11,14 +11,14 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import Stream
 from memcache_kv.stats.counters import Counters
-from memcache_kv.store import Outcome, Store
+from memcache_kv.store import ItemStore, Outcome
 
 
 @dataclass
 class Asking:
     """A `Caller` without a connection."""
 
-    store: Store
+    store: ItemStore
     counters: Counters = field(default_factory=Counters)
     observers: Observers = field(default_factory=lambda: Observers(Log(0, io.StringIO())))
     fd: int = 30
@@ -35,7 +35,7 @@ class Asking:
         return [line.split(b" ", 2)[2] for line in watcher.take()]
 
 
-def add_to(store: Store, key: bytes, amount: int) -> int | Outcome:
+def add_to(store: ItemStore, key: bytes, amount: int) -> int | Outcome:
     """Count up, or down by a negative amount; return the new number, or why there is none."""
     counted = arithmetic.count(Asking(store), Arithmetic(key, abs(amount), amount >= 0))
     return counted.number if counted.outcome is Outcome.STORED else counted.outcome

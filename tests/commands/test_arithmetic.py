@@ -4,7 +4,7 @@ import pytest
 
 from memcache_kv.commands import arithmetic
 from memcache_kv.commands.arithmetic import Arithmetic, Counted
-from memcache_kv.store import Item, Outcome, Store
+from memcache_kv.store import Item, ItemStore, Outcome
 from memcache_kv.store.entry import FETCHED, STALE, TRACKED, WON, cas_of, deadline_of, pack, state_of
 from tests.commands.asking import Asking, add_to, allocated_by
 from tests.fake_clock import FakeClock
@@ -16,7 +16,7 @@ CASES = [case for case in (*PLAIN_CASES, *CONDITIONAL_CASES) if isinstance(case.
 
 @pytest.fixture
 def asking() -> Asking:
-    return Asking(Store(FakeClock(), shards=1))
+    return Asking(ItemStore(FakeClock(), shards=1))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -65,7 +65,7 @@ def test_an_item_that_is_made_has_a_deadline_of_its_own(asking: Asking) -> None:
 
 
 def test_no_memory_makes_nothing_and_counts_nothing() -> None:
-    asking = Asking(Store(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1))
+    asking = Asking(ItemStore(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1))
     asking.store.reserve(1 << 20)
     assert arithmetic.count(asking, Arithmetic(b"k", 1, initial=1)) == Counted(Outcome.NO_MEMORY)
     assert (asking.store.get(b"k"), asking.counts()) == (None, {})
@@ -91,7 +91,7 @@ def test_a_tracked_number_stays_tracked_and_a_longer_one_was_not_read(asking: As
     assert state_of(entry) == state
 
 
-def chunk_bytes(store: Store, beyond: int) -> bytes:
+def chunk_bytes(store: ItemStore, beyond: int) -> bytes:
     """A number behind zeros whose item is so many bytes larger than the largest chunk."""
     other = store.sizes.item_bytes(b"k", pack(0, b""))
     return b"7".rjust(store.sizes.chunks[-1] - other + beyond, b"0")

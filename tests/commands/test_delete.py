@@ -4,7 +4,7 @@ import pytest
 
 from memcache_kv.commands.delete import Deletion, delete
 from memcache_kv.observe.watchers import Stream
-from memcache_kv.store import Entry, Item, Outcome, Store
+from memcache_kv.store import Entry, Item, ItemStore, Outcome
 from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, pack, state_of, wire_bytes_of
 from tests.commands.asking import Asking
 from tests.fake_clock import FakeClock
@@ -17,7 +17,7 @@ VALUE = pack(5, b"value")
 
 @pytest.fixture
 def asking() -> Asking:
-    asking = Asking(Store(FakeClock(), shards=1))
+    asking = Asking(ItemStore(FakeClock(), shards=1))
     asking.store.put(b"k", Item(VALUE, asking.store.deadline(60), 7, 0, WON))
     return asking
 
@@ -70,7 +70,7 @@ def test_another_cas_id_counts_as_a_miss_where_the_protocol_says_so(
 
 def test_no_item_has_the_cas_id_0_unless_none_has_any(asking: Asking) -> None:
     assert delete(asking, Deletion(b"k", 0)) is Outcome.EXISTS
-    without = Asking(Store(FakeClock(), gives_cas=False))
+    without = Asking(ItemStore(FakeClock(), gives_cas=False))
     without.store.put(b"k", VALUE)
     assert delete(without, Deletion(b"k", 5)) is Outcome.EXISTS
     assert delete(without, Deletion(b"k", 0)) is Outcome.DELETED

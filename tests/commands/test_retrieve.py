@@ -5,7 +5,7 @@ import pytest
 from memcache_kv.commands.retrieve import Retrieval, fetch, get_with_cas, retrieve
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Stream
-from memcache_kv.store import Item, Store
+from memcache_kv.store import Item, ItemStore
 from memcache_kv.store.entry import FETCHED, JOURNALED, STALE, WON, cas_of, deadline_of, pack, state_of, wire_bytes_of
 from tests.commands.asking import Asking
 from tests.fake_clock import FakeClock
@@ -16,7 +16,7 @@ HIT, MISS = {"cmd_get": 1, "get_hits": 1}, {"cmd_get": 1, "get_misses": 1}
 
 @pytest.fixture
 def asking() -> Asking:
-    asking = Asking(Store(FakeClock(), shards=1))
+    asking = Asking(ItemStore(FakeClock(), shards=1))
     asking.store.put(b"k", VALUE)
     asking.store.put(b"timed", Item(VALUE, asking.store.deadline(60)))
     asking.store.put(b"stale", Item(VALUE, 0, 3, 0, STALE))
@@ -103,7 +103,7 @@ def test_an_empty_item_is_made_for_a_miss_and_its_maker_wins(asking: Asking) -> 
 
 
 def test_without_memory_nothing_is_made() -> None:
-    asking = Asking(Store(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1))
+    asking = Asking(ItemStore(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1))
     asking.store.reserve(1 << 20)
     assert retrieve(asking, Retrieval(b"k", initial_deadline=0)) is None
     assert asking.counts() == MISS

@@ -7,7 +7,7 @@ import pytest
 from memcache_kv.commands.store_value import CLASSIC_RULE, SizeRule, accepts_size, store_value
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Stream
-from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store import ItemStore, Mode, Outcome
 from memcache_kv.store.entry import cas_of, pack
 from memcache_kv.store.writes import Write
 from tests.commands.asking import Asking, allocated_by
@@ -23,7 +23,7 @@ TOO_LARGE_BYTES = LIMIT_BYTES + 1
 
 def asking_of(evicts: bool = True) -> Asking:
     """A store that keeps one item."""
-    store = Store(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=LIMIT_BYTES, evicts=evicts, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=1 << 20, item_limit_bytes=LIMIT_BYTES, evicts=evicts, shards=1)
     asking = Asking(store)
     asking.store.put(b"k", pack(0, b"old"))
     return asking
@@ -117,7 +117,7 @@ def test_watchers_hear_of_the_lookup_and_of_what_was_stored() -> None:
 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
 def test_joining_a_byte_to_a_long_value_copies_it_once(mode: Mode) -> None:
-    asking, size = Asking(Store(FakeClock(), shards=1)), 900_000
+    asking, size = Asking(ItemStore(FakeClock(), shards=1)), 900_000
     store_value(asking, Write(Mode.SET, b"k", pack(0, b"x" * size)))
     allocated = allocated_by(lambda: store_value(asking, Write(mode, b"k", pack(0, b"y"))))
     assert size < allocated < size * 1.1

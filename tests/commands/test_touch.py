@@ -6,7 +6,7 @@ import pytest
 
 from memcache_kv.commands.touch import get_and_touch, touch
 from memcache_kv.observe.watchers import Stream
-from memcache_kv.store import Outcome, Store
+from memcache_kv.store import ItemStore, Outcome
 from memcache_kv.store.entry import cas_of, deadline_of, pack
 from tests.commands.asking import Asking
 from tests.fake_clock import FakeClock
@@ -19,7 +19,7 @@ by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 @pytest.fixture
 def asking() -> Asking:
-    asking = Asking(Store(FakeClock(), shards=1))
+    asking = Asking(ItemStore(FakeClock(), shards=1))
     asking.store.put(b"k", pack(0, b"value"))
     return asking
 

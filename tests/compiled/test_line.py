@@ -17,7 +17,7 @@ from memcache_kv.protocol.line.commands import is_word
 from memcache_kv.protocol.line.framing import LINE
 from memcache_kv.server.connection import Connection
 from memcache_kv.server.worker import Worker
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from tests.compiled.test_turn import LINES, START, Side, Step, compare, talk
 from tests.protocol.text.test_fast_path import KEYS, REQUESTS
 from tests.server.test_worker import Serving, read
@@ -180,8 +180,8 @@ def test_a_value_that_it_cannot_carry_is_left_to_the_other_way() -> None:
 
 
 def test_requests_in_their_common_form_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "put", None)
-    monkeypatch.setattr(Store, "get", None)
+    monkeypatch.setattr(ItemStore, "put", None)
+    monkeypatch.setattr(ItemStore, "get", None)
     side = Side(True)
     data = b"PUT a b\nPUT c d 60\r\nGET a\r\nGET c\nGET none\nEXISTS a\nEXISTS none\r\nDELETE a\nDELETE a\r\n"
     requests = side.around.context.requests

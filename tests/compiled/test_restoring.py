@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memcache_kv.journal.codec import Parsed, ParsedLines
 from memcache_kv.journal.record import Record, entry_line, line_of, mark_record, put_key, rechained_lines
 from memcache_kv.journal.recovery import Replay, Survey
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import Entry, Item, make_entry, pack
 from tests.fake_clock import FakeClock
 from tests.store.test_model import check_accounting
@@ -56,7 +56,7 @@ def shown(entry: Entry) -> object:
 
 def replayed(blocks: list[Parsed], max_items: int, shards: int) -> object:
     """What blocks leave in a store, with the order of its keys, and what is known about them."""
-    store = Store(FakeClock(NOW), max_items=max_items, shards=shards)
+    store = ItemStore(FakeClock(NOW), max_items=max_items, shards=shards)
     replay = Replay(store)
     for block in blocks:
         replay.apply_parsed(block)
@@ -104,7 +104,7 @@ def test_bytes_in_memory_of_their_own_are_the_same(is_apart: bool) -> None:
 
 
 def test_simple_records_are_restored_without_python() -> None:
-    store = Store(FakeClock(NOW), shards=2)
+    store = ItemStore(FakeClock(NOW), shards=2)
     queue = [entry_line(b"%d" % number, pack(0, b"x" * number)) for number in range(5000)]
     queue += [line_of(put_key(Record("delete"), b"7"))]
     chained, _ = rechained_lines(b"".join(queue), 0)

@@ -24,7 +24,7 @@ from memcache_kv.protocol.binary.frames import Opcode
 from memcache_kv.protocol.dialect import Dialect
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES
 from memcache_kv.store.entry import JOURNALED, Entry, cas_of, deadline_of, flags_of, state_of, value_of, wire_bytes_of
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 from tests.fake_clock import FakeClock
 from tests.protocol.binary.binary_packets import BinaryConversation, Packet
 from tests.protocol.context_factory import Conversation, Surroundings
@@ -184,7 +184,7 @@ def watched(observers: Observers) -> Observers:
     return closed
 
 
-def described(store: Store) -> list[object]:
+def described(store: ItemStore) -> list[object]:
     """The content of a store, its counts, and what has been read."""
     return [
         (
@@ -315,10 +315,10 @@ def test_a_large_value_is_stored_without_the_store(monkeypatch: pytest.MonkeyPat
     requests = side.around.context.requests
     assert requests is not None
 
-    def fail(self: Store, key: bytes, entry: Entry) -> None:
+    def fail(self: ItemStore, key: bytes, entry: Entry) -> None:
         raise AssertionError("the store was called")
 
-    monkeypatch.setattr(Store, "put", fail)
+    monkeypatch.setattr(ItemStore, "put", fail)
     for exptime in (0, 60, 0):
         line = b"set big 0 %d 9000\r\n%b\r\n" % (exptime, b"x" * 9000)
         assert requests.run_text(side.text.protocol, line, 0, 9) == (len(line), 1)

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store import ItemStore, Mode, Outcome
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.entry import ENTRY_COST_BYTES, cas_of, deadline_of, make_entry, pack, value_of, wire_bytes_of
 from tests.commands.asking import add_to
@@ -20,7 +20,7 @@ ROUNDS = 2000
 pytestmark = pytest.mark.usefixtures("frequent_switches")
 
 
-def check_accounting(store: Store) -> None:
+def check_accounting(store: ItemStore) -> None:
     """What the shards have counted along the way is what there is."""
     for shard in store.shards:
         entries = shard.table.items()
@@ -28,14 +28,14 @@ def check_accounting(store: Store) -> None:
         assert shard.expiring == sum(deadline_of(entry) > 0 for _, entry in entries)
 
 
-def value(store: Store, key: bytes) -> bytes:
+def value(store: ItemStore, key: bytes) -> bytes:
     entry = store.get(key)
     assert entry is not None
     return value_of(wire_bytes_of(entry))
 
 
 def test_every_increment_counts() -> None:
-    store = Store(FakeClock(), shards=4)
+    store = ItemStore(FakeClock(), shards=4)
     keys = [b"%d" % number for number in range(3)]
     for key in keys:
         store.put(key, pack(0, b"0"))
@@ -55,7 +55,7 @@ def test_every_increment_counts() -> None:
 
 
 def test_every_token_is_appended_once() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     store.put(b"tokens", pack(0, b""))
 
     def append(number: int) -> None:
@@ -73,7 +73,7 @@ def pairs() -> list[tuple[int, int]]:
 
 
 def test_a_counter_by_gets_and_cas_is_exact_and_no_id_is_given_to_two_values() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     store.put(b"n", pack(0, b"0"))
     seen: list[tuple[int, bytes]] = []
 
@@ -96,7 +96,7 @@ def test_a_counter_by_gets_and_cas_is_exact_and_no_id_is_given_to_two_values() -
 
 
 def test_one_of_many_adds_of_a_key_wins() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     won = [0] * THREADS
 
     def add(number: int) -> None:
@@ -108,7 +108,7 @@ def test_one_of_many_adds_of_a_key_wins() -> None:
 
 
 def test_one_of_many_deletes_of_a_key_finds_it() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     for turn in range(ROUNDS):
         store.put(b"%d" % turn, pack(0, b"x"))
     found = [0] * THREADS
@@ -125,7 +125,7 @@ def test_one_of_many_deletes_of_a_key_finds_it() -> None:
 def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> None:
     """Values say whose key they are: none may turn up under another key, or be half of one and half of another."""
     clock = FakeClock()
-    store = Store(clock, limit_bytes=100_000, item_limit_bytes=2000, shards=4)
+    store = ItemStore(clock, limit_bytes=100_000, item_limit_bytes=2000, shards=4)
     crawler = Crawler(store)
     over = threading.Event()
 
@@ -168,7 +168,7 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
     check_accounting(store)
 
 
-def change_key(store: Store, key: bytes, choice: int) -> None:
+def change_key(store: ItemStore, key: bytes, choice: int) -> None:
     """Do one of the things that can be done to a key; its value is always that key's name, once or several times."""
     ready = pack(0, (key + b";") * (1 + choice % 50))
     deadline = store.clock.now + 1 + choice % 40 if choice % 3 else 0
@@ -188,7 +188,7 @@ def change_key(store: Store, key: bytes, choice: int) -> None:
 
 def test_what_nobody_evicts_or_flushes_is_counted_right_beside_a_crawler() -> None:
     clock = FakeClock()
-    store = Store(clock, shards=2)
+    store = ItemStore(clock, shards=2)
     crawler = Crawler(store)
     store.put(b"n", pack(0, b"0"))
     over = threading.Event()
@@ -253,7 +253,7 @@ def test_of_many_who_read_a_stale_item_one_wins() -> None:
 
 
 def test_reads_that_are_noted_do_not_lose_writes() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     store.put(b"k", pack(0, b"0"))
     store.get_tracked(b"k")
 

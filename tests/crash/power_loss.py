@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from memcache_kv.errors import JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import make_entry, pack, value_of, wire_bytes_of
 from tests.crash.platter import Names
 from tests.crash.traced_run import TracedRun
@@ -84,7 +84,7 @@ class PowerLosses:
 
     def _recovered(self) -> Table:
         """Start as a server does, return what is found, write one item more, and stop."""
-        store = Store(FakeClock(STARTED_AT), shards=2)
+        store = ItemStore(FakeClock(STARTED_AT), shards=2)
         with closing(JournalDirectory(self._directory)) as directory:
             manifest, last_cas = directory.open(), 0
             if manifest is not None:

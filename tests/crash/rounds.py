@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import deadline_of
 from tests.crash.load import COUNTER, TOKENS, Connection, Key, State, Writer
 from tests.integration.wire import DEADLINE, OURS, RunningServer, poll_until
@@ -124,14 +124,14 @@ class Rounds:
         self._check_tokens(client, writers)
         client.close()
 
-    def _replayed(self) -> Store:
+    def _replayed(self) -> ItemStore:
         """Read the journal here too: a deadline is something that no command tells."""
         copy = self.journal.with_name("copy")
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.journal, copy)
         return replay(copy, int(time.time()))[0]
 
-    def _check_key(self, client: Connection, store: Store, key: Key) -> None:
+    def _check_key(self, client: Connection, store: ItemStore, key: Key) -> None:
         found = client.gets(key.name)
         entry = store.get(key.name)
         deadline = 0 if entry is None else deadline_of(entry)

@@ -9,7 +9,7 @@ import sys
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 
 MEGABYTE = 1 << 20
 HELD_BYTES = 150 * MEGABYTE
@@ -18,7 +18,7 @@ HELD_BYTES = 150 * MEGABYTE
 def main() -> None:
     """Serve until the end of the input."""
     settings = Settings(port=0, listen=("127.0.0.1",), memory_limit=int(sys.argv[1]) * MEGABYTE)
-    server = Server(settings, log=Log(0, io.StringIO()))
+    server = ServerRun(settings, log=Log(0, io.StringIO()))
     server.start()
     print(server.addresses[0].rpartition(":")[2], flush=True)
     held: list[bytes] = []

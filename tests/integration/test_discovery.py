@@ -14,7 +14,7 @@ import pytest
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.integration.client_library import TIMEOUT, Loop, require
 from tests.program import poll_until
 
@@ -36,14 +36,14 @@ class Nodes:
     def __init__(self, path: Path, undo: ExitStack) -> None:
         self._path = path
         self._undo = undo
-        self.by_port: dict[int, Server] = {}
+        self.by_port: dict[int, ServerRun] = {}
         self._members: list[int] = []
         first = self.start()
         self._write([first])
         self.endpoint = self._start(Settings(cluster_file=path))
 
-    def _start(self, settings: Settings) -> Server:
-        server = Server(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
+    def _start(self, settings: Settings) -> ServerRun:
+        server = ServerRun(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
         server.start()
         self._undo.callback(server.stop)
         return server

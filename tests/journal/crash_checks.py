@@ -10,7 +10,7 @@ from random import Random
 
 from memcache_kv.errors import JournalCorrupt, JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, Manifest, Recovered, recover
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 from tests.journal.history import Moment, Visible, shown
@@ -60,7 +60,7 @@ class Expectation:
     most_set_back: int = 0
     found_set_backs: frozenset[int] = frozenset([0])
 
-    def check(self, store: Store, last_cas: int, set_back: int = 0) -> None:
+    def check(self, store: ItemStore, last_cas: int, set_back: int = 0) -> None:
         """See that a recovered store is as it may be. Raises Violation.
 
         set_back: by how many seconds the start has found the wall clock set back.
@@ -124,7 +124,7 @@ def without_ids(table: Visible) -> Visible:
 class Started:
     """What a process has after it read the journal."""
 
-    store: Store
+    store: ItemStore
     directory: JournalDirectory
     manifest: Manifest | None
     last_cas: int
@@ -136,7 +136,7 @@ def start(disk: SimulatedDisk, clock: FakeClock) -> Started:
     """Read the journal on a disk, as a server does that starts. Raises JournalError as it does."""
     directory = JournalDirectory(JOURNAL, disk)
     manifest = directory.open()
-    store, last_cas, found = Store(clock, shards=1), 0, Recovered()
+    store, last_cas, found = ItemStore(clock, shards=1), 0, Recovered()
     if manifest is not None:
         found = recover(JOURNAL, disk, manifest, store)
         manifest, last_cas = found.manifest, found.next_run()
@@ -245,7 +245,7 @@ class Inspection:
         kept = started.manifest.kept if started.manifest is not None else ()
         for number in range(len(kept)):
             assert started.manifest is not None
-            store = Store(started.store.clock, shards=1)
+            store = ItemStore(started.store.clock, shards=1)
             try:
                 recover(JOURNAL, started.directory.disk, started.manifest.since(number), store)
             except JournalError as error:
@@ -253,5 +253,5 @@ class Inspection:
             expected.check(store, started.last_cas, started.set_back)
 
 
-def _moment(store: Store) -> Moment:
+def _moment(store: ItemStore) -> Moment:
     return Moment(0, shown(store), store.flush_at)

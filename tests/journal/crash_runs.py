@@ -16,7 +16,7 @@ from unittest.mock import patch
 from memcache_kv.errors import JournalCorrupt, JournalError, JournalLost, WritesRejected
 from memcache_kv.journal import Fsync, Journal, codec, compaction, recovery
 from memcache_kv.journal.compaction import Compaction
-from memcache_kv.store import Entry, Mode, Store
+from memcache_kv.store import Entry, ItemStore, Mode
 from memcache_kv.store.entry import STALE, WON, cas_of, deadline_of, make_entry, pack, wire_bytes_of
 from memcache_kv.store.writes import Write
 from tests.commands.asking import add_to
@@ -168,7 +168,7 @@ class CrashRun:
         self._lost_power = False
         """Whether the power has failed since the journal was last begun."""
         self._started: Started
-        self._store: Store
+        self._store: ItemStore
         self._compaction: tuple[Compaction, Iterator[None]] | None = None
         self._weights = [self._weight(name, weight) for name, weight in WEIGHTS.items()]
         self._listen()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, Recovered, recover
 from memcache_kv.journal.compaction import Compaction
-from memcache_kv.store import Entry, Item, Mode, Store
+from memcache_kv.store import Entry, Item, ItemStore, Mode
 from memcache_kv.store.entry import (
     JOURNALED,
     STALE,
@@ -68,7 +68,7 @@ class Moment:
         return {key: shown for key, shown in self.table.items() if not 0 < shown[2] <= now}
 
 
-def shown(store: Store) -> Visible:
+def shown(store: ItemStore) -> Visible:
     """Everything a store holds for clients now."""
     return {
         key: (value_of(wire_bytes_of(entry)), flags_of(wire_bytes_of(entry)), *_rare(entry))
@@ -86,7 +86,7 @@ class History:
     def __init__(self, path: Path, now: int = STARTED) -> None:
         self.path = path
         self.clock = FakeClock(now)
-        self.store = Store(self.clock, shards=2)
+        self.store = ItemStore(self.clock, shards=2)
         self._directory = JournalDirectory(path)
         manifest, last_cas = self._directory.open(), 0
         if manifest is not None:
@@ -164,9 +164,9 @@ class History:
         return [moment for moment in self.moments if moment.position <= records][-1]
 
 
-def replay(path: Path, now: int) -> tuple[Store, Recovered]:
+def replay(path: Path, now: int) -> tuple[ItemStore, Recovered]:
     """Read a journal into a new store at this time, as a server does that starts."""
-    store = Store(FakeClock(now), shards=2)
+    store = ItemStore(FakeClock(now), shards=2)
     with closing(JournalDirectory(path)) as directory:
         manifest = directory.open()
         assert manifest is not None

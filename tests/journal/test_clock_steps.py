@@ -12,7 +12,7 @@ from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
 from memcache_kv.journal.tools import division, load, restore
 from memcache_kv.journal.tools.snapshot import take_snapshot
-from memcache_kv.store import Mode, Store
+from memcache_kv.store import ItemStore, Mode
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, STALE, Item, deadline_of, make_entry, pack
 from tests.fake_clock import FakeClock
 from tests.journal.disk import Disk, broken, no_space
@@ -30,7 +30,7 @@ class Server:
     def __init__(self, path: Path, wall: int, fsync: Fsync = Fsync.EVERYSEC) -> None:
         self.path = path
         self.clock = FakeClock(wall)
-        self.store = Store(self.clock, shards=2)
+        self.store = ItemStore(self.clock, shards=2)
         self.said: list[str] = []
         self.ticks = Ticks()
         self._directory = JournalDirectory(path)

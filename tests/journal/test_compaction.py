@@ -22,7 +22,7 @@ from memcache_kv.journal.manifest import MANIFEST_NAME, base_name, increment_nam
 from memcache_kv.journal.record import Record, line_of, queue_lines, stated_crc
 from memcache_kv.journal.tools.verify import verify
 from memcache_kv.observe.log import Log
-from memcache_kv.store import Mode, Store
+from memcache_kv.store import ItemStore, Mode
 from memcache_kv.store.entry import FETCHED, STALE, WON, Entry, deadline_of, make_entry, pack
 from tests.commands.asking import add_to
 from tests.fake_clock import FakeClock
@@ -39,7 +39,7 @@ class Kept:
     def __init__(self, path: Path, fsync: Fsync = Fsync.NEVER, shards: int = 2) -> None:
         self.path = path
         self.clock = FakeClock(STARTED)
-        self.store = Store(self.clock, shards=shards)
+        self.store = ItemStore(self.clock, shards=shards)
         self.directory = JournalDirectory(path)
         self.ticks = Ticks()
         self.journal = Journal(
@@ -65,14 +65,14 @@ class Kept:
         self.clock.advance(seconds)
         self.store.new_second()
 
-    def close(self) -> Store:
+    def close(self) -> ItemStore:
         """End it, and return the store that a start makes of the journal."""
         self.is_closed = True
         self.journal.close()
         self.leave()
         return replay(self.path, self.clock.now)[0]
 
-    def crash(self) -> Store:
+    def crash(self) -> ItemStore:
         """Return the store that a start finds when all is written, and nothing more done."""
         self.journal.step()
         self.leave()
@@ -104,7 +104,7 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def value_of_key(store: Store, key: bytes) -> bytes | None:
+def value_of_key(store: ItemStore, key: bytes) -> bytes | None:
     found = shown(store).get(key)
     return None if found is None else found[0]
 

@@ -26,7 +26,7 @@ from memcache_kv.journal.record import (
     set_line,
 )
 from memcache_kv.journal.recovery import ExpiredEntries, survey
-from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store import ItemStore, Mode, Outcome
 from memcache_kv.store.entry import STALE, Entry, pack
 from memcache_kv.store.restoring import SLACK_PART, IsNeeded, Restoring
 from tests.fake_clock import FakeClock
@@ -272,7 +272,7 @@ def test_progress_is_told_up_to_the_end(history: Callable[..., History]) -> None
     written = history(*(store_step(b"%d" % number, b"x") for number in range(50)))
     told: list[tuple[int, int, int]] = []
     manifest = manifest_in(written.path)
-    recover(written.path, SystemDisk(), manifest, Store(written.clock), lambda *figures: told.append(figures))
+    recover(written.path, SystemDisk(), manifest, ItemStore(written.clock), lambda *figures: told.append(figures))
     size = (written.path / FIRST).stat().st_size
     assert told[-1] == (size, size, 52)
     assert told == sorted(told)
@@ -386,7 +386,7 @@ def touch_line(key: bytes, exp: int) -> bytes:
     return line_of(put_key(Record("touch", exp=exp), key))
 
 
-def recovered(path: Path, store: Store) -> Recovered:
+def recovered(path: Path, store: ItemStore) -> Recovered:
     """Read a journal into this store."""
     return recover(path, SystemDisk(), manifest_in(path), store)
 
@@ -404,7 +404,7 @@ def test_what_was_kept_alive_by_touches_is_found_beside_any_amount_that_expired(
     lines += [touch_line(key, STARTED + 1000) for key in touched[1:]]
     lines += [touch_line(key, STARTED + 30) for key in touched[:1]]
     make_journal(path, START + b"".join(lines))
-    store = Store(FakeClock(STARTED + 100), limit_bytes=200_000, shards=2)
+    store = ItemStore(FakeClock(STARTED + 100), limit_bytes=200_000, shards=2)
     found = recovered(path, store)
     assert set(shown(store)) == set(touched[1:])
     assert (found.no_room, found.expired) == (0, 2001)
@@ -445,7 +445,7 @@ def test_what_is_needed_may_take_any_room_and_is_looked_at_rarely() -> None:
 # The room there is
 
 
-class WatchedStore(Store):
+class WatchedStore(ItemStore):
     """A store that remembers how much its items took at most, as far as the replay's checks show."""
 
     most_bytes = most_items = 0
@@ -535,7 +535,7 @@ def test_what_was_touched_for_the_last_time_is_left_out_as_others_are(
     monkeypatch.setattr("memcache_kv.journal.disk.BLOCK_BYTES", 512)
     lines = [*map(value_line, KEYS[:20]), *(touch_line(key, 0) for key in KEYS[:20]), *map(value_line, KEYS[20:])]
     make_journal(path, START + b"".join(lines))
-    store = Store(FakeClock(STARTED), max_items=100, shards=1)
+    store = ItemStore(FakeClock(STARTED), max_items=100, shards=1)
     recovered(path, store)
     assert set(shown(store)) == set(KEYS[200:])
 
@@ -579,7 +579,7 @@ def test_a_flush_makes_room(path: Path) -> None:
 def test_what_does_not_fit_in_the_end_is_counted(path: Path, evicts: bool) -> None:
     keys = [b"%03d" % number for number in range(300)]
     make_journal(path, START + b"".join(set_line(key, 0, 0, 0, b"x" * 1000) for key in keys))
-    store = Store(FakeClock(STARTED), limit_bytes=150_000, shards=1, evicts=evicts)
+    store = ItemStore(FakeClock(STARTED), limit_bytes=150_000, shards=1, evicts=evicts)
     found = recovered(path, store)
     assert store.used_bytes <= 150_000
     assert found.no_room == 300 - len(store) > 0
@@ -593,7 +593,7 @@ def test_a_survey_finds_what_a_recovery_does_and_keeps_nothing(path: Path) -> No
     with (path / FIRST).open("ab") as file:
         file.write(b'{"crc":"0')
     surveyed = survey(path, SystemDisk(), manifest_in(path), STARTED)
-    found = recovered(path, Store(written.clock))
+    found = recovered(path, ItemStore(written.clock))
     assert (surveyed.records, surveyed.last_cas, surveyed.room) == (found.records, found.last_cas, found.room)
     assert surveyed.bytes == found.bytes
     assert surveyed.torn_bytes == 9
@@ -689,7 +689,7 @@ def test_progress_is_told_over_all_files(path: Path) -> None:
     make_parts(path, base, START + set_record(b"a", b"1"), START + set_record(b"b", b"2"))
     told: list[tuple[int, int, int]] = []
     manifest = manifest_in(path)
-    recover(path, SystemDisk(), manifest, Store(FakeClock(STARTED)), lambda *figures: told.append(figures))
+    recover(path, SystemDisk(), manifest, ItemStore(FakeClock(STARTED)), lambda *figures: told.append(figures))
     size = sum(part.bytes for part in manifest.parts)
     assert told[-1] == (size, size, 6)
 

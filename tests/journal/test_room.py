@@ -16,7 +16,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.journal import Fsync, Room, compaction
 from memcache_kv.journal.record import set_line
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.journal.disk import PATIENCE_SECONDS, wait_until
 from tests.journal.journals import START, make_journal, records_in
 from tests.program import Program
@@ -30,7 +30,7 @@ LARGE = b"x" * 100_000
 class Served:
     """A server on a journal, and a connection to it."""
 
-    def __init__(self, service: Server, client: socket.socket, replies: io.BufferedReader) -> None:
+    def __init__(self, service: ServerRun, client: socket.socket, replies: io.BufferedReader) -> None:
         self.service = service
         self._client, self._replies = client, replies
 
@@ -75,7 +75,7 @@ def serving(directory: Path, megabytes: int = 64, max_items: int = 0, **settings
         max_items=max_items,
         **settings,  # type: ignore[arg-type]
     )
-    service = Server(made, log=Log(stream=io.StringIO()))
+    service = ServerRun(made, log=Log(stream=io.StringIO()))
     service.start()
     try:
         with (
@@ -87,7 +87,7 @@ def serving(directory: Path, megabytes: int = 64, max_items: int = 0, **settings
         service.stop()
 
 
-def ask_binary(service: Server, packet: Packet) -> None:
+def ask_binary(service: ServerRun, packet: Packet) -> None:
     """Carry out a binary request; it is done when it has its answer."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(packet.to_bytes())

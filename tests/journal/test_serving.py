@@ -20,7 +20,7 @@ from memcache_kv.journal.directory import LOCK_NAME
 from memcache_kv.journal.manifest import FORMER_NAME, MANIFEST_NAME, base_name, increment_name
 from memcache_kv.journal.record import set_line
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from memcache_kv.store import Mode, Outcome
 from memcache_kv.store.entry import cas_of, pack, value_of, wire_bytes_of
 from tests.fake_clock import FakeClock
@@ -30,10 +30,10 @@ from tests.program import run_to_its_end
 
 
 @contextmanager
-def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | None = None) -> Iterator[Server]:
+def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | None = None) -> Iterator[ServerRun]:
     """Run a server on this journal; its log is in `said`."""
     settings = Settings(port=0, listen=("127.0.0.1",), journal=directory, fsync=fsync, threads=1)
-    service = Server(settings, clock, Log(stream=io.StringIO()))
+    service = ServerRun(settings, clock, Log(stream=io.StringIO()))
     service.start()
     try:
         yield service
@@ -41,13 +41,13 @@ def serving(directory: Path, fsync: Fsync = Fsync.ALWAYS, clock: FakeClock | Non
         service.stop()
 
 
-def said(service: Server) -> str:
+def said(service: ServerRun) -> str:
     stream = service.log.stream
     assert isinstance(stream, io.StringIO)
     return stream.getvalue()
 
 
-def connect(service: Server) -> socket.socket:
+def connect(service: ServerRun) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS)
 
 
@@ -237,13 +237,13 @@ def read_line(client: socket.socket) -> bytes:
         return reader.readline()
 
 
-def until_refused(service: Server) -> None:
+def until_refused(service: ServerRun) -> None:
     journal = service.journal
     assert journal is not None
     wait_until(lambda: journal.refuses, "changes are refused")
 
 
-def until_taken(service: Server) -> None:
+def until_taken(service: ServerRun) -> None:
     journal = service.journal
     assert journal is not None
     wait_until(lambda: not journal.refuses, "changes are taken")

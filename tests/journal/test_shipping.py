@@ -20,7 +20,7 @@ from memcache_kv.journal.shipping import Shipper
 from memcache_kv.journal.tools.verify import verify
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
-from memcache_kv.store import Mode, Store
+from memcache_kv.store import ItemStore, Mode
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 from tests.integration.wire import poll_until
@@ -55,7 +55,7 @@ class First:
         self.path = path
         self.journal = journal
         self.log = LogOfLines()
-        self.store = Store(FakeClock(STARTED), shards=1, log=journal)
+        self.store = ItemStore(FakeClock(STARTED), shards=1, log=journal)
         self.written = 0
 
     def write(self) -> None:

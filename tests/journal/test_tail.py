@@ -17,7 +17,7 @@ from memcache_kv.journal.disk import Readable, SystemDisk
 from memcache_kv.journal.manifest import Part, increment_name
 from memcache_kv.journal.record import Record, last_crc, line_of, parse_line
 from memcache_kv.journal.tools.verify import verify
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from tests.fake_clock import FakeClock
 from tests.journal.journals import (
     FIRST,
@@ -38,7 +38,7 @@ HOLE = 8
 
 def read(path: Path) -> tuple[set[bytes], Recovered]:
     """Read a journal as a server does that starts: its keys, and what was found."""
-    store = Store(FakeClock(STARTED), shards=1)
+    store = ItemStore(FakeClock(STARTED), shards=1)
     directory = JournalDirectory(path)
     try:
         manifest = directory.open()
@@ -384,7 +384,7 @@ def test_a_tail_of_three_gigabytes_of_zeros_is_neither_read_nor_held(tmp_path: P
         with closing(JournalDirectory(tmp_path, disk)) as directory:
             manifest = directory.open()
             assert manifest is not None
-            found = recover(tmp_path, directory.disk, manifest, Store(FakeClock(STARTED), shards=1))
+            found = recover(tmp_path, directory.disk, manifest, ItemStore(FakeClock(STARTED), shards=1))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

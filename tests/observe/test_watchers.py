@@ -14,7 +14,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.observers import Observers
 from memcache_kv.observe.watchers import WATCHERS_LIMIT, Stream, Watcher, Watchers
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from memcache_kv.server.worker import Worker
 from memcache_kv.store import Item, Mode, Outcome
 from memcache_kv.store.entry import LONG_PAST, Entry, pack
@@ -251,7 +251,7 @@ def test_the_line_about_missing_lines_has_its_place_within_the_bound(limit_bytes
 
 
 def test_the_bound_is_what_the_settings_say() -> None:
-    service = Server(Settings(extended=Unused(watcher_logbuf_size=2000)))
+    service = ServerRun(Settings(extended=Unused(watcher_logbuf_size=2000)))
     watcher = added(service.watchers, Stream.FETCHERS)
     for _ in range(100):
         service.observers.looked_up(7, b"x", None)

@@ -11,7 +11,7 @@ from memcache_kv.observe.watchers import Watchers
 from memcache_kv.protocol import Context, TextProtocol
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.sizes import size_classes
 from tests.fake_clock import FakeClock
@@ -32,7 +32,7 @@ class Surroundings:
         self.stops = 0
         self.rows: list[ConnectionStatus] = []
         sizes = size_classes(self.settings)
-        self.store = Store(
+        self.store = ItemStore(
             self.clock,
             limit_bytes=self.settings.memory_limit,
             item_limit_bytes=self.settings.max_item_size,

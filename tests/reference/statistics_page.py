@@ -13,7 +13,7 @@ from typing import Any
 
 from memcache_kv.config.loading import load_settings
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.certificates import Certificates, make_certificates
 from tests.program import PATIENCE_SECONDS
 from tests.reference.statistics_words import (
@@ -79,7 +79,7 @@ def _answers(flags: Mapping[str, Any]) -> dict[str, list[str]]:
 
 @contextmanager
 def _serving(flags: Mapping[str, Any]) -> Iterator[int]:
-    server = Server(load_settings(flags, None, {}), log=Log(0, io.StringIO()))
+    server = ServerRun(load_settings(flags, None, {}), log=Log(0, io.StringIO()))
     server.start()
     try:
         yield server.port

@@ -10,7 +10,7 @@ from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Settings
 from memcache_kv.observe.log import Log
 from memcache_kv.server.memory import MemoryWatch
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from memcache_kv.store.entry import ITEM_COST_BYTES
 
 ITEMS = 12_000
@@ -29,18 +29,18 @@ ASKED = {
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerRun]:
     monkeypatch.setattr(
         MemoryWatch, "check", lambda watch: None
     )  # the memory of this process is that of other tests too
     settings = Settings(port=0, listen=("127.0.0.1",), memory_limit=2 * MIB, max_item_size=MIB // 16, threads=1)
-    made = Server(settings, log=Log(0, io.StringIO()))
+    made = ServerRun(settings, log=Log(0, io.StringIO()))
     made.start()
     yield made
     made.stop()
 
 
-def connected(service: Server) -> socket.socket:
+def connected(service: ServerRun) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS)
 
 
@@ -68,12 +68,12 @@ def read_all(client: socket.socket) -> None:
         ask(client, b"".join(b"mg %b v\r\nmg %b k s t v\r\n" % (key, key) for key in keys))
 
 
-def evictions(service: Server) -> int:
+def evictions(service: ServerRun) -> int:
     return sum(shard.evictions for shard in service.store.shards)
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED.keys())
-def test_a_client_that_asks_takes_no_room_from_a_full_cache(service: Server, asked: bytes) -> None:
+def test_a_client_that_asks_takes_no_room_from_a_full_cache(service: ServerRun, asked: bytes) -> None:
     store = service.store
     with connected(service) as client, connected(service) as other:
         fill(client)

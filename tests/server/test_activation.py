@@ -17,7 +17,7 @@ from memcache_kv.errors import ConfigError, ListenError, MemcacheKVError
 from memcache_kv.observe.log import Log
 from memcache_kv.server import activation
 from memcache_kv.server.activation import is_activated, take_sockets
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from memcache_kv.version import PROTOCOL_VERSION
 from tests.activated import Activated, listening
 from tests.certificates import Certificates, make_certificates
@@ -162,7 +162,7 @@ def take(sockets: list[socket.socket], names: str, *flags: str) -> tuple[Setting
 def addresses_with(sockets: list[socket.socket], names: str, *flags: str) -> list[str]:
     """What a server listens on that is given these sockets and flags."""
     settings, inherited = take(sockets, names, *flags)
-    server = Server(settings, log=Log(0, io.StringIO()), inherited=inherited)
+    server = ServerRun(settings, log=Log(0, io.StringIO()), inherited=inherited)
     server.start()
     try:
         return server.addresses + server.addresses_of("line") + [f"udp:{each.port}" for each in server.udp_listeners]
@@ -213,7 +213,7 @@ def test_ipv4_clients_of_an_ipv6_socket_are_who_they_are(opened: list[socket.soc
         pytest.skip("there is no IPv6 here")
     opened.append(dual)
     settings, inherited = take([dual], "")
-    server = Server(settings, log=Log(0, io.StringIO()), inherited=inherited)
+    server = ServerRun(settings, log=Log(0, io.StringIO()), inherited=inherited)
     server.start()
     try:
         with socket.create_connection(("127.0.0.1", dual.getsockname()[1]), timeout=PATIENCE_SECONDS) as client:
@@ -286,7 +286,7 @@ def test_datagrams_for_strangers_are_warned_of(opened: list[socket.socket]) -> N
     opened += [tcp, udp]
     settings, inherited = take([tcp, udp], "")
     stream = io.StringIO()
-    server = Server(settings, log=Log(0, stream), inherited=inherited)
+    server = ServerRun(settings, log=Log(0, stream), inherited=inherited)
     server.start()
     server.stop()
     assert f"anybody who can reach 0.0.0.0:{udp.getsockname()[1]} (UDP) can read and change" in stream.getvalue()

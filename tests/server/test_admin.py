@@ -15,7 +15,7 @@ from memcache_kv.errors import ConfigError, ListenError
 from memcache_kv.journal.lifecycle import JournalLifecycle
 from memcache_kv.server import admin_loop, condition
 from memcache_kv.server.admin import ADMIN_CONNECTIONS
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.certificates import make_certificates
 from tests.program import PATIENCE_SECONDS, poll_until
 from tests.server.test_dialects import LOCAL, Serving, far_address, serving
@@ -378,7 +378,7 @@ def test_strangers_are_warned_of_unless_they_need_a_token(tmp_path: Path) -> Non
 
 def test_a_token_that_can_not_be_read_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't read the admin token"):
-        Server(ADMIN._replace(admin_token_file=tmp_path / "none"))
+        ServerRun(ADMIN._replace(admin_token_file=tmp_path / "none"))
 
 
 def test_a_reload_reads_the_token_again(tmp_path: Path) -> None:

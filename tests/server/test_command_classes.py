@@ -15,7 +15,7 @@ from memcache_kv.errors import ConfigError
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import origin_of
 from memcache_kv.server.health import default_address
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from memcache_kv.server.udp import UdpServer
 from tests.protocol.context_factory import Surroundings
 
@@ -23,8 +23,8 @@ REFUSED = b"CLIENT_ERROR flush_all not allowed\r\n"
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Server]:
-    server = Server(settings, log=Log(0, io.StringIO()))
+def serving(settings: Settings) -> Iterator[ServerRun]:
+    server = ServerRun(settings, log=Log(0, io.StringIO()))
     server.start()
     try:
         yield server
@@ -32,7 +32,7 @@ def serving(settings: Settings) -> Iterator[Server]:
         server.stop()
 
 
-def ask(server: Server, request: bytes) -> bytes:
+def ask(server: ServerRun, request: bytes) -> bytes:
     """All that a client gets for these requests."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(request + b"quit\r\n")
@@ -112,6 +112,6 @@ def test_a_reload_opens_the_audit_log_again(tmp_path: Path) -> None:
 
 
 def test_an_audit_log_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
-    server = Server(Settings(port=0, listen=("127.0.0.1",), audit_log=tmp_path), log=Log(0, io.StringIO()))
+    server = ServerRun(Settings(port=0, listen=("127.0.0.1",), audit_log=tmp_path), log=Log(0, io.StringIO()))
     with pytest.raises(ConfigError, match="can't write the audit log"):
         server.start()

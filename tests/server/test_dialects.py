@@ -14,7 +14,7 @@ from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, ListenError
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.certificates import make_certificates
 
 LOCAL = Settings(port=0, listen=("127.0.0.1",))
@@ -26,7 +26,7 @@ class Serving:
 
     def __init__(self, settings: Settings) -> None:
         self.stream = io.StringIO()
-        self.server = Server(settings, log=Log(settings.verbose, self.stream))
+        self.server = ServerRun(settings, log=Log(settings.verbose, self.stream))
 
     def connect(self, dialect: str, number: int = 0) -> socket.socket:
         """Connect to one of the addresses of a dialect."""

@@ -14,7 +14,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError
 from memcache_kv.observe.log import Log
 from memcache_kv.server.discovery import ClusterFile, cluster_of, resolved
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from memcache_kv.store.entry import value_of
 from tests.program import Program, poll_until, run_to_its_end
 
@@ -116,7 +116,7 @@ def test_the_nodes_of_the_flags_have_the_time_of_the_start_as_version() -> None:
 def test_a_server_does_not_start_with_a_file_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "nodes").write_text("nonsense\n")
     for name, problem in (("none", "No such file"), ("nodes", "'nonsense' is not a node")):
-        server = Server(Settings(port=0, cluster_file=tmp_path / name), log=Log(0, io.StringIO()))
+        server = ServerRun(Settings(port=0, cluster_file=tmp_path / name), log=Log(0, io.StringIO()))
         with pytest.raises(ConfigError, match=problem):
             server.start()
     ended = run_to_its_end("-p", "0", "--cluster-file", str(tmp_path / "nodes"))

@@ -5,7 +5,7 @@ import pytest
 from memcache_kv.server import memory
 from memcache_kv.server.allocator import SystemAllocator, Usage
 from memcache_kv.server.memory import LARGEST_RESERVE_PART, MemoryWatch
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from tests.fake_clock import FakeClock
 from tests.program import poll_until
 
@@ -22,7 +22,7 @@ class Process:
     ones. Where `is_known` is false, its allocators don't tell."""
 
     def __init__(self) -> None:
-        self.store = Store(FakeClock(), limit_bytes=LIMIT)
+        self.store = ItemStore(FakeClock(), limit_bytes=LIMIT)
         self.others = IDLE - UNKNOWN
         self.unknown = UNKNOWN
         self.holes = self.loose = self.trims = self.measures = 0

@@ -13,8 +13,8 @@ from memcache_kv.config.memcached_options import MIB
 from memcache_kv.config.settings import Settings
 from memcache_kv.errors import ConfigError, JournalFailed, StoppedEarly
 from memcache_kv.observe.log import Log
-from memcache_kv.server.server import Server
-from memcache_kv.store import Store
+from memcache_kv.server.run import ServerRun
+from memcache_kv.store import ItemStore
 from tests.fake_clock import FakeClock
 from tests.program import PATIENCE_SECONDS, Program, poll_until
 
@@ -35,7 +35,7 @@ class Run:
     def __init__(self, path: Path, clock: FakeClock | None = None, **settings: object) -> None:
         self.stream = io.StringIO()
         chosen = Settings(port=0, listen=("127.0.0.1",), memory_file=path, enable_shutdown=True)
-        self.server = Server(chosen._replace(**settings), clock, Log(0, self.stream))  # type: ignore[arg-type]
+        self.server = ServerRun(chosen._replace(**settings), clock, Log(0, self.stream))  # type: ignore[arg-type]
 
     @property
     def said(self) -> str:
@@ -239,12 +239,12 @@ def test_two_servers_cannot_use_one_file(path: Path) -> None:
 
 
 def test_a_stop_that_cannot_save_is_a_failure_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(store: Store) -> int:
+    def fail(store: ItemStore) -> int:
         raise OSError(28, "No space left on device")
 
     with running(path) as first:
         fill(first)
-        monkeypatch.setattr(Store, "next_cas", fail)
+        monkeypatch.setattr(ItemStore, "next_cas", fail)
     assert isinstance(first.server.failure, JournalFailed)
     assert "can't save the items for" in first.said
     assert "No space left on device" in first.said

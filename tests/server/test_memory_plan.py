@@ -16,7 +16,7 @@ from memcache_kv.server import machine
 from memcache_kv.server.connection import UNREAD_BYTES, UNSENT_BYTES
 from memcache_kv.server.machine import Bound
 from memcache_kv.server.memory_plan import MemoryPlan, memory_plan, memory_warning
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 
 MIB = 1 << 20
 DURABLE = Settings(memory_limit=1024 * MIB, journal=Path("journal"))
@@ -121,7 +121,7 @@ def said(monkeypatch: pytest.MonkeyPatch, bound_mib: int, **settings: object) ->
     """What a server says at its start where a process can have so much."""
     monkeypatch.setattr(machine, "memory_bound", lambda: Bound(bound_mib * MIB, "its cgroup"))
     stream = io.StringIO()
-    service = Server(Settings(port=0, listen=("127.0.0.1",), **settings), log=Log(0, stream))  # type: ignore[arg-type]
+    service = ServerRun(Settings(port=0, listen=("127.0.0.1",), **settings), log=Log(0, stream))  # type: ignore[arg-type]
     service.start()
     service.stop()
     return stream.getvalue()

@@ -16,7 +16,7 @@ from memcache_kv.config.settings import Settings
 from memcache_kv.errors import StoppedEarly
 from memcache_kv.observe.log import Log
 from memcache_kv.server.notifier import REPORT_SECONDS, Notifier, Supervision
-from memcache_kv.server.server import Server
+from memcache_kv.server.run import ServerRun
 from tests.program import PATIENCE_SECONDS, Program, poll_until
 
 Message = dict[str, str]
@@ -138,8 +138,8 @@ def test_a_long_load_is_given_more_time_once_a_second(one: ServiceManager, monke
     notifier.close()
 
 
-def stopped_server(**settings: object) -> Server:
-    return Server(Settings(port=0, listen=("127.0.0.1",))._replace(**settings), log=Log(0, io.StringIO()))  # type: ignore[arg-type]
+def stopped_server(**settings: object) -> ServerRun:
+    return ServerRun(Settings(port=0, listen=("127.0.0.1",))._replace(**settings), log=Log(0, io.StringIO()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["journal", "preload"])

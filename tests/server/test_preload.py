@@ -23,8 +23,8 @@ from memcache_kv.journal.disk import File, SystemDisk
 from memcache_kv.observe.log import Log
 from memcache_kv.server.memory import MemoryWatch
 from memcache_kv.server.preload import Preload
-from memcache_kv.server.server import Server
-from memcache_kv.store import Store
+from memcache_kv.server.run import ServerRun
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import value_of, wire_bytes_of
 from tests.fake_clock import FakeClock
 from tests.program import PATIENCE_SECONDS, Program, command, environment, run_to_its_end
@@ -39,9 +39,9 @@ SHARED_PRINTS = 10
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Server]:
+def running(settings: Settings) -> Iterator[ServerRun]:
     """A server that runs for a while."""
-    server = Server(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
+    server = ServerRun(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, io.StringIO()))
     server.start()
     try:
         yield server
@@ -52,9 +52,9 @@ def running(settings: Settings) -> Iterator[Server]:
 class Started:
     """A server that has been started and stopped, and its log."""
 
-    def __init__(self, settings: Settings, before_start: Callable[[Server], None] = lambda server: None) -> None:
+    def __init__(self, settings: Settings, before_start: Callable[[ServerRun], None] = lambda server: None) -> None:
         stream = io.StringIO()
-        self.server = Server(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, stream))
+        self.server = ServerRun(settings._replace(port=0, listen=("127.0.0.1",)), log=Log(0, stream))
         try:
             before_start(self.server)
             self.server.start()
@@ -191,7 +191,7 @@ def test_a_start_that_fails_leaves_no_part_of_the_items_in_the_journal(
     path = write(tmp_path / "data", content)
     settings = Settings(preload=(path,), preload_strict=True, journal=tmp_path / "journal")
 
-    def stop(server: Server) -> None:
+    def stop(server: ServerRun) -> None:
         if error is StoppedEarly:
             server.stopping.set()
 
@@ -210,7 +210,7 @@ def test_a_disk_without_room_is_an_error_of_the_journal(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     path = write(tmp_path / "data", b"a 1\n")
-    store, log = Store(FakeClock()), Log(0, io.StringIO())
+    store, log = ItemStore(FakeClock()), Log(0, io.StringIO())
     preload = Preload(Settings(preload=(path,)), store, log, wait=lambda fd: None, check=lambda done, total: None)
     with closing(JournalDirectory(tmp_path / "journal", FullDisk())) as directory:
         with pytest.raises(JournalError, match=f"can't write the journal in {tmp_path / 'journal'}: No space left"):

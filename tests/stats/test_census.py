@@ -4,7 +4,7 @@ import pytest
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.stats.census import SMALL_STORE_ITEMS, Census, Counts
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import pack, wire_bytes_of
 from memcache_kv.store.sizes import ClassContents
 from memcache_kv.store.writes import Mode
@@ -13,8 +13,8 @@ from tests.protocol.context_factory import Conversation, Surroundings
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store(FakeClock(), shards=2)
+def store() -> ItemStore:
+    return ItemStore(FakeClock(), shards=2)
 
 
 def counted(census: Census) -> tuple[Counts, int]:
@@ -24,12 +24,12 @@ def counted(census: Census) -> tuple[Counts, int]:
     return steps[-1], len(steps) - 1
 
 
-def fill(store: Store, count: int) -> None:
+def fill(store: ItemStore, count: int) -> None:
     for number in range(count):
         store.put(b"key%d" % number, pack(0, b"x"))
 
 
-def test_every_kind_of_entry_is_in_the_class_of_its_size(store: Store) -> None:
+def test_every_kind_of_entry_is_in_the_class_of_its_size(store: ItemStore) -> None:
     store.store(Mode.SET, b"plain", pack(0, b"x" * 100))
     store.store(Mode.SET, b"flags", pack(77, b"x" * 100))
     store.store(Mode.SET, b"expiring", pack(0, b"x" * 300), store.clock.now + 100)
@@ -47,7 +47,7 @@ def test_every_kind_of_entry_is_in_the_class_of_its_size(store: Store) -> None:
     assert counted(Census(store))[0].classes == expected
 
 
-def test_sizes_add_up_to_what_is_used(store: Store) -> None:
+def test_sizes_add_up_to_what_is_used(store: ItemStore) -> None:
     for number in range(100):
         store.store(Mode.SET, b"k%d" % number, pack(0, bytes(number * 20)))
     sizes = counted(Census(store, with_sizes=True))[0].sizes
@@ -56,7 +56,7 @@ def test_sizes_add_up_to_what_is_used(store: Store) -> None:
     assert store.used_bytes <= total < store.used_bytes + 32 * 100
 
 
-def test_nothing_is_counted_again_while_nothing_changes(store: Store) -> None:
+def test_nothing_is_counted_again_while_nothing_changes(store: ItemStore) -> None:
     fill(store, 10)
     census = Census(store)
     assert counted(census)[1] > 0
@@ -66,7 +66,7 @@ def test_nothing_is_counted_again_while_nothing_changes(store: Store) -> None:
 
 
 def test_counts_of_many_items_serve_for_a_moment_whatever_changes(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ItemStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memcache_kv.stats.census.SHORTEST_AGE_SECONDS", 1e9)
     fill(store, SMALL_STORE_ITEMS + 1)
@@ -76,7 +76,7 @@ def test_counts_of_many_items_serve_for_a_moment_whatever_changes(
     assert counted(census)[1] == 0
 
 
-def test_all_who_ask_take_part_in_one_count(store: Store) -> None:
+def test_all_who_ask_take_part_in_one_count(store: ItemStore) -> None:
     fill(store, SMALL_STORE_ITEMS * 2)
     alone = counted(Census(store))[1]
     census = Census(store)
@@ -91,7 +91,7 @@ def test_all_who_ask_take_part_in_one_count(store: Store) -> None:
     assert steps <= alone + len(askers)
 
 
-def test_a_count_that_nobody_waits_for_is_given_up_and_begun_anew(store: Store) -> None:
+def test_a_count_that_nobody_waits_for_is_given_up_and_begun_anew(store: ItemStore) -> None:
     fill(store, SMALL_STORE_ITEMS * 2)
     census = Census(store)
     asker = census.count()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.ages import MARKS_PER_SPAN, QueueAges
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
@@ -57,25 +57,25 @@ def test_keys_that_are_removed_all_over_the_queue_move_the_marks() -> None:
 
 
 @pytest.fixture
-def full() -> Store:
+def full() -> ItemStore:
     """A store that evicts, and that has seen a second pass since."""
-    store = Store(FakeClock(), limit_bytes=1 << 20, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=1 << 20, shards=1)
     fill(store, 0, 8_000)
     return store
 
 
-def fill(store: Store, first: int, number: int) -> None:
+def fill(store: ItemStore, first: int, number: int) -> None:
     for key in range(first, first + number):
         store.put(b"%d" % key, pack(0, bytes(100)))
 
 
-def pass_seconds(store: Store, seconds: int) -> None:
+def pass_seconds(store: ItemStore, seconds: int) -> None:
     assert isinstance(store.clock, FakeClock)
     store.clock.now += seconds
     store.new_second()
 
 
-def test_evictions_are_counted_by_age(full: Store) -> None:
+def test_evictions_are_counted_by_age(full: ItemStore) -> None:
     ages = full.shards[0].evicted_ages
     assert not any(ages.counts), "nothing was stored since the order is kept and a second has passed"
     pass_seconds(full, 1)
@@ -88,14 +88,14 @@ def test_evictions_are_counted_by_age(full: Store) -> None:
     assert ages.sum < 110 * sum(ages.counts)
 
 
-def test_no_more_are_counted_than_were_evicted(full: Store) -> None:
+def test_no_more_are_counted_than_were_evicted(full: ItemStore) -> None:
     for _ in range(3):
         pass_seconds(full, 5)
         fill(full, full.shards[0].total_items, 4_000)
     assert 0 < sum(full.shards[0].evicted_ages.counts) <= full.shards[0].evictions
 
 
-def test_items_evicted_unread_are_counted(full: Store) -> None:
+def test_items_evicted_unread_are_counted(full: ItemStore) -> None:
     [shard] = full.shards
     fill(full, 10_000, 8_000)
     evictions, unread = shard.evictions, shard.evicted_unread

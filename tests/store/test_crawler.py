@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from memcache_kv.store import Mode, Store, crawler
+from memcache_kv.store import ItemStore, Mode, crawler
 from memcache_kv.store.crawler import CRAWLED_AT_ONCE, Crawler
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
@@ -16,17 +16,17 @@ FOREVER_US = 1_000_000 * 10_000
 
 
 @pytest.fixture
-def expired() -> Store:
+def expired() -> ItemStore:
     """A store of one shard full of items that have expired, more than are looked at at once."""
     clock = FakeClock()
-    store = Store(clock, shards=1)
+    store = ItemStore(clock, shards=1)
     fill(store, 2 * CRAWLED_AT_ONCE, TTL)
     clock.advance(TTL)
     return store
 
 
 @pytest.fixture
-def started(expired: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crawler]:
+def started(expired: ItemStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crawler]:
     """A crawler of it that rests until asked."""
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 100_000.0)
     thread = Crawler(expired, sleep_us=0)
@@ -43,14 +43,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def fill(store: Store, count: int, ttl: int, prefix: bytes = b"k") -> None:
+def fill(store: ItemStore, count: int, ttl: int, prefix: bytes = b"k") -> None:
     for number in range(count):
         store.store(Mode.SET, b"%b%d" % (prefix, number), pack(0, b"v" * 100), store.deadline(ttl))
 
 
 def test_what_expired_unread_gives_its_memory_back() -> None:
     clock = FakeClock()
-    store = Store(clock, shards=4)
+    store = ItemStore(clock, shards=4)
     fill(store, 1000, TTL)
     clock.advance(TTL)
     assert len(store) == 1000
@@ -62,7 +62,7 @@ def test_what_expired_unread_gives_its_memory_back() -> None:
 
 def test_what_lives_stays() -> None:
     clock = FakeClock()
-    store = Store(clock, shards=4)
+    store = ItemStore(clock, shards=4)
     fill(store, 100, TTL, b"dying")
     fill(store, 100, TTL + 1, b"living")
     fill(store, 100, 0, b"immortal")
@@ -73,7 +73,7 @@ def test_what_lives_stays() -> None:
 
 
 def test_shards_without_deadlines_are_skipped() -> None:
-    store = Store(FakeClock(), shards=4)
+    store = ItemStore(FakeClock(), shards=4)
     fill(store, 100, 0)
     crawler_of_it = Crawler(store)
     assert crawler_of_it.crawl() == 0
@@ -85,7 +85,7 @@ def test_shards_without_deadlines_are_skipped() -> None:
 
 def test_one_round_checks_every_key_of_a_large_shard() -> None:
     clock = FakeClock()
-    store = Store(clock, shards=1)
+    store = ItemStore(clock, shards=1)
     fill(store, 2 * CRAWLED_AT_ONCE + 1, TTL)
     clock.advance(TTL)
     crawler_of_it = Crawler(store)
@@ -96,7 +96,7 @@ def test_one_round_checks_every_key_of_a_large_shard() -> None:
 def test_the_thread_reclaims_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 0.001)
     clock = FakeClock()
-    store = Store(clock)
+    store = ItemStore(clock)
     fill(store, 100, TTL)
     thread = Crawler(store)
     thread.start()
@@ -113,7 +113,7 @@ def test_the_thread_reclaims_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stop_does_not_wait_for_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 100_000.0)
-    thread = Crawler(Store(FakeClock()))
+    thread = Crawler(ItemStore(FakeClock()))
     thread.start()
     thread.stop()
     assert not thread.is_alive()
@@ -123,7 +123,7 @@ def test_stop_does_not_wait_for_the_next_round(monkeypatch: pytest.MonkeyPatch) 
 def test_stop_in_the_middle_of_a_round_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 0.0)
     clock = FakeClock()
-    store = Store(clock, shards=1)
+    store = ItemStore(clock, shards=1)
     fill(store, 2 * CRAWLED_AT_ONCE, TTL)
     clock.advance(TTL)
     thread = Crawler(store, sleep_us=FOREVER_US)
@@ -137,7 +137,7 @@ def test_stop_in_the_middle_of_a_round_ends_it(monkeypatch: pytest.MonkeyPatch) 
     assert len(store) == CRAWLED_AT_ONCE
 
 
-def test_a_round_that_is_asked_for_comes_at_once(started: Crawler, expired: Store) -> None:
+def test_a_round_that_is_asked_for_comes_at_once(started: Crawler, expired: ItemStore) -> None:
     assert not started.running
     assert started.request()
     wait_until(lambda: not started.running)
@@ -159,7 +159,7 @@ def test_a_second_round_is_refused_while_the_first_runs_and_taken_after_it(start
 
 
 def test_a_request_ends_the_round_under_way_and_is_carried_out_whole(
-    expired: Store, monkeypatch: pytest.MonkeyPatch
+    expired: ItemStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 0.0)
     thread = Crawler(expired, sleep_us=FOREVER_US)
@@ -173,7 +173,7 @@ def test_a_request_ends_the_round_under_way_and_is_carried_out_whole(
 
 
 @pytest.mark.parametrize("most", [1, CRAWLED_AT_ONCE, CRAWLED_AT_ONCE + 1])
-def test_a_round_looks_at_no_more_keys_than_it_is_told(expired: Store, most: int) -> None:
+def test_a_round_looks_at_no_more_keys_than_it_is_told(expired: ItemStore, most: int) -> None:
     thread = Crawler(expired, sleep_us=0)
     assert thread.crawl(most) == most
     assert thread.items_checked == most
@@ -182,20 +182,20 @@ def test_a_round_looks_at_no_more_keys_than_it_is_told(expired: Store, most: int
 
 def test_the_number_of_keys_is_that_of_the_round_and_not_of_a_shard() -> None:
     clock = FakeClock()
-    store = Store(clock, shards=4)
+    store = ItemStore(clock, shards=4)
     fill(store, 100, TTL)
     clock.advance(TTL)
     assert Crawler(store, sleep_us=0).crawl(60) == 60
 
 
-def test_a_round_that_is_asked_for_obeys_tocrawl(started: Crawler, expired: Store) -> None:
+def test_a_round_that_is_asked_for_obeys_tocrawl(started: Crawler, expired: ItemStore) -> None:
     started.tocrawl = 7
     started.request()
     wait_until(lambda: not started.running)
     assert len(expired) == 2 * CRAWLED_AT_ONCE - 7
 
 
-def test_a_disabled_crawler_rests(expired: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disabled_crawler_rests(expired: ItemStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawler, "ROUND_SECONDS", 0.0)
     thread = Crawler(expired, enabled=False, sleep_us=0)
     thread.start()
@@ -207,7 +207,7 @@ def test_a_disabled_crawler_rests(expired: Store, monkeypatch: pytest.MonkeyPatc
     thread.stop()
 
 
-def test_to_disable_it_ends_the_round_under_way(started: Crawler, expired: Store) -> None:
+def test_to_disable_it_ends_the_round_under_way(started: Crawler, expired: ItemStore) -> None:
     started.sleep_us = FOREVER_US
     started.request()
     wait_until(lambda: started.items_checked > 0)
@@ -216,7 +216,7 @@ def test_to_disable_it_ends_the_round_under_way(started: Crawler, expired: Store
     assert len(expired) == CRAWLED_AT_ONCE
 
 
-def test_a_reset_starts_its_counts_anew(expired: Store) -> None:
+def test_a_reset_starts_its_counts_anew(expired: ItemStore) -> None:
     thread = Crawler(expired, sleep_us=0)
     thread.crawl()
     thread.reset()
@@ -224,7 +224,7 @@ def test_a_reset_starts_its_counts_anew(expired: Store) -> None:
 
 
 def test_a_round_lets_go_of_what_a_flush_left() -> None:
-    store = Store(FakeClock(), shards=2)
+    store = ItemStore(FakeClock(), shards=2)
     fill(store, 100, 0)
     store.flush()
     assert sum(len(shard.flushed) for shard in store.shards) == 100
@@ -233,7 +233,7 @@ def test_a_round_lets_go_of_what_a_flush_left() -> None:
 
 
 def test_after_a_round_a_miss_takes_no_lock_any_more() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     fill(store, 100, 0)
     store.flush()
     Crawler(store, sleep_us=0).crawl()
@@ -271,7 +271,7 @@ class Intruder:
 def test_a_flush_in_the_middle_of_forgetting_the_last_is_looked_for(
     monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    store = Store(FakeClock(), shards=4)
+    store = ItemStore(FakeClock(), shards=4)
 
     def fill_and_flush() -> None:
         for number in range(100):

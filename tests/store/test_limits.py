@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from memcache_kv.config.memcached_options import MIB
-from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store import ItemStore, Mode, Outcome
 from memcache_kv.store.entry import pack as wire_bytes
 from memcache_kv.store.entry import value_of as value_in
 from memcache_kv.store.entry import wire_bytes_of
@@ -18,7 +18,7 @@ from tests.store.calls import cas_of, found, put
 
 
 def test_the_limit_of_an_item_counts_key_header_and_flags() -> None:
-    store = Store(FakeClock(), item_limit_bytes=1024)
+    store = ItemStore(FakeClock(), item_limit_bytes=1024)
     fits = 1024 - ITEM_HEADER_BYTES - 3
     assert not store.exceeds_limit(3, fits, flags=0)
     assert store.exceeds_limit(3, fits + 1, flags=0)
@@ -29,7 +29,7 @@ def test_the_limit_of_an_item_counts_key_header_and_flags() -> None:
 
 
 def test_an_item_without_an_id_may_be_larger_by_that() -> None:
-    store = Store(FakeClock(), item_limit_bytes=1024, gives_cas=False)
+    store = ItemStore(FakeClock(), item_limit_bytes=1024, gives_cas=False)
     fits = 1024 - ITEM_HEADER_BYTES - 3 + 8
     assert not store.exceeds_limit(3, fits, flags=0)
     assert store.exceeds_limit(3, fits + 1, flags=0)
@@ -37,7 +37,7 @@ def test_an_item_without_an_id_may_be_larger_by_that() -> None:
 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
 def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mode) -> None:
-    store = Store(FakeClock(), item_limit_bytes=1024)
+    store = ItemStore(FakeClock(), item_limit_bytes=1024)
     put(store, b"k", b"x" * 900)
     assert store.store(mode, b"k", wire_bytes(0, b"y" * 100)) is Outcome.NOT_STORED
     assert found(store, b"k") == wire_bytes(0, b"x" * 900)
@@ -47,7 +47,7 @@ def test_what_would_grow_over_the_limit_is_not_stored_and_the_old_stays(mode: Mo
 
 
 def test_large_values_evict_as_much_as_they_add_once_less_than_the_limit_is_free() -> None:
-    store = Store(FakeClock(), limit_bytes=8 * MIB)
+    store = ItemStore(FakeClock(), limit_bytes=8 * MIB)
     for number in range(20_000):
         put(store, b"%d" % number, b"x" * 100)
     before = store.used_bytes
@@ -59,7 +59,7 @@ def test_large_values_evict_as_much_as_they_add_once_less_than_the_limit_is_free
 
 
 def test_growth_is_told_once_it_is_a_part_of_the_limit() -> None:
-    store = Store(FakeClock(), limit_bytes=8 * MIB)
+    store = ItemStore(FakeClock(), limit_bytes=8 * MIB)
     put(store, b"k", b"x" * 1000)
     assert not store.has_grown.is_set()
     for number in range(1000):
@@ -67,7 +67,7 @@ def test_growth_is_told_once_it_is_a_part_of_the_limit() -> None:
     assert store.has_grown.is_set()
 
 
-def fill_until_full(store: Store, size: int = 1000) -> int:
+def fill_until_full(store: ItemStore, size: int = 1000) -> int:
     """Store items until one is refused; return how many were stored."""
     for number in itertools.count():
         if store.store(Mode.SET, b"%08d" % number, wire_bytes(0, b"x" * size)) is Outcome.NO_MEMORY:
@@ -76,7 +76,7 @@ def fill_until_full(store: Store, size: int = 1000) -> int:
 
 
 def test_without_evictions_a_full_store_refuses_and_keeps_what_it_has() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, evicts=False)
     count = fill_until_full(store)
     assert count > 700
     assert store.used_bytes <= MIB * 33 // 32
@@ -86,7 +86,7 @@ def test_without_evictions_a_full_store_refuses_and_keeps_what_it_has() -> None:
 
 
 def test_without_evictions_deleting_makes_room() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, evicts=False)
     fill_until_full(store)
     assert store.delete(b"%08d" % 0)
     assert store.delete(b"%08d" % 1)
@@ -94,7 +94,7 @@ def test_without_evictions_deleting_makes_room() -> None:
 
 
 def test_without_evictions_a_refused_set_leaves_no_stale_value() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, evicts=False)
     fill_until_full(store)
     assert store.store(Mode.SET, b"%08d" % 0, wire_bytes(0, b"y" * 3000)) is Outcome.NO_MEMORY
     assert found(store, b"%08d" % 0) is None
@@ -102,7 +102,7 @@ def test_without_evictions_a_refused_set_leaves_no_stale_value() -> None:
 
 @pytest.mark.parametrize("mode", [Mode.ADD, Mode.REPLACE, Mode.APPEND, Mode.PREPEND, Mode.CAS])
 def test_without_evictions_other_refused_commands_leave_the_old_value(mode: Mode) -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, evicts=False)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, evicts=False)
     fill_until_full(store)
     key = b"absent" if mode is Mode.ADD else b"%08d" % 0
     before = found(store, key)
@@ -112,7 +112,7 @@ def test_without_evictions_other_refused_commands_leave_the_old_value(mode: Mode
 
 
 def test_without_evictions_a_limit_of_items_still_lets_those_there_be_changed() -> None:
-    store = Store(FakeClock(), max_items=3, evicts=False)
+    store = ItemStore(FakeClock(), max_items=3, evicts=False)
     for key in (b"a", b"b", b"c"):
         put(store, key, b"old")
     assert store.store(Mode.SET, b"d", wire_bytes(0, b"v")) is Outcome.NO_MEMORY
@@ -126,7 +126,7 @@ def test_without_evictions_a_limit_of_items_still_lets_those_there_be_changed() 
 
 
 def test_with_evictions_memory_stays_within_its_limit() -> None:
-    store = Store(FakeClock(), limit_bytes=4 * MIB, shards=4)
+    store = ItemStore(FakeClock(), limit_bytes=4 * MIB, shards=4)
     for number in range(8000):
         put(store, b"%08d" % number, b"x" * 1000)
         assert store.used_bytes <= 4 * MIB * 33 // 32 + 1300
@@ -135,7 +135,7 @@ def test_with_evictions_memory_stays_within_its_limit() -> None:
     assert found(store, b"%08d" % 7999) is not None
 
 
-def keys_of_shard(store: Store, index: int, count: int) -> list[bytes]:
+def keys_of_shard(store: ItemStore, index: int, count: int) -> list[bytes]:
     """Keys that all live in one shard."""
     return list(
         itertools.islice((key for n in itertools.count() if hash(key := b"%08d" % n) & store.mask == index), count)
@@ -143,7 +143,7 @@ def keys_of_shard(store: Store, index: int, count: int) -> list[bytes]:
 
 
 def test_memory_stays_within_its_limit_when_the_load_moves_between_shards() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=4)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=4)
     for index in (0, 1, 2, 3, 0, 1):
         for key in keys_of_shard(store, index, 1200):
             store.put(key, wire_bytes(0, b"x" * 1000))
@@ -151,14 +151,14 @@ def test_memory_stays_within_its_limit_when_the_load_moves_between_shards() -> N
 
 
 def test_growing_items_in_few_big_shards_do_not_outgrow_the_limit() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=64)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=64)
     for number in range(200):
         put(store, b"%d" % number, b"x" * (100_000 + number))
         assert store.used_bytes <= MIB * 33 // 32 + 101_000
 
 
 def test_reads_keep_an_item_while_others_go() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=1)
     put(store, b"read", b"v")
     for number in range(5000):
         put(store, b"%08d" % number, b"x" * 1000)
@@ -167,7 +167,7 @@ def test_reads_keep_an_item_while_others_go() -> None:
 
 
 def test_a_lower_limit_takes_effect_with_the_next_set() -> None:
-    store = Store(FakeClock(), limit_bytes=4 * MIB)
+    store = ItemStore(FakeClock(), limit_bytes=4 * MIB)
     for number in range(3000):
         put(store, b"%08d" % number, b"x" * 1000)
     store.set_limit(MIB)
@@ -180,7 +180,7 @@ def test_a_lower_limit_takes_effect_with_the_next_set() -> None:
 
 
 def test_a_higher_limit_lets_more_in() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB)
+    store = ItemStore(FakeClock(), limit_bytes=MIB)
     store.set_limit(4 * MIB)
     for number in range(3000):
         put(store, b"%08d" % number, b"x" * 1000)
@@ -190,7 +190,7 @@ def test_a_higher_limit_lets_more_in() -> None:
 @pytest.mark.parametrize("shards", [1, 2, 8])
 @pytest.mark.parametrize("limit", [1, 2, 10, 100])
 def test_the_number_of_items_never_passes_its_limit(limit: int, shards: int) -> None:
-    store = Store(FakeClock(), max_items=limit, shards=shards)
+    store = ItemStore(FakeClock(), max_items=limit, shards=shards)
     for number in range(300):
         if number % 2:
             store.put(b"%d" % number, wire_bytes(0, b"v"))
@@ -201,7 +201,7 @@ def test_the_number_of_items_never_passes_its_limit(limit: int, shards: int) -> 
 
 
 def test_overwriting_at_the_limit_of_items_evicts_nobody() -> None:
-    store = Store(FakeClock(), max_items=3, shards=1)
+    store = ItemStore(FakeClock(), max_items=3, shards=1)
     for key in (b"a", b"b", b"c", b"a", b"b", b"c"):
         put(store, key, b"v")
     assert sum(shard.evictions for shard in store.shards) == 0
@@ -209,7 +209,7 @@ def test_overwriting_at_the_limit_of_items_evicts_nobody() -> None:
 
 
 def test_an_item_larger_than_the_whole_limit_is_alone() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=1)
     for number in range(100):
         put(store, b"%d" % number, b"v")
     put(store, b"huge", b"x" * (2 * MIB))
@@ -243,7 +243,7 @@ def test_shards_are_as_many_as_the_limits_let_be_of_use(
 
 
 def test_a_store_spreads_keys_over_all_its_shards() -> None:
-    store = Store(FakeClock(), limit_bytes=64 * MIB, shards=16)
+    store = ItemStore(FakeClock(), limit_bytes=64 * MIB, shards=16)
     assert (len(store.shards), store.mask) == (16, 15)
     for number in range(2000):
         put(store, b"key-%d" % number, b"v")

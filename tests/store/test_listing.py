@@ -6,7 +6,7 @@ import pytest
 
 from memcache_kv.config.settings import Settings
 from memcache_kv.protocol import session
-from memcache_kv.store import Mode, Store, listing
+from memcache_kv.store import ItemStore, Mode, listing
 from memcache_kv.store.entry import cas_of, pack
 from memcache_kv.store.listing import LISTED_AT_ONCE
 from tests.fake_clock import FakeClock
@@ -17,11 +17,11 @@ MANY = 4 * LISTED_AT_ONCE
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store(FakeClock(NOW), shards=2)
+def store() -> ItemStore:
+    return ItemStore(FakeClock(NOW), shards=2)
 
 
-def put(store: Store, key: bytes, value: bytes = b"x", ttl: int = 0, flags: int = 0) -> None:
+def put(store: ItemStore, key: bytes, value: bytes = b"x", ttl: int = 0, flags: int = 0) -> None:
     store.store(Mode.SET, key, pack(flags, value), store.deadline(ttl))
 
 
@@ -31,7 +31,7 @@ def keys_in(pieces: list[bytes]) -> list[bytes]:
     return [line.split(b" ")[1] for line in lines if line.startswith(b"mg ")]
 
 
-def test_a_plain_item_is_told_of_as_far_as_it_is_known(store: Store) -> None:
+def test_a_plain_item_is_told_of_as_far_as_it_is_known(store: ItemStore) -> None:
     put(store, b"k", b"abc", flags=7)
     assert list(listing.metadump(store)) == [
         b"OK\r\n",
@@ -40,7 +40,7 @@ def test_a_plain_item_is_told_of_as_far_as_it_is_known(store: Store) -> None:
     ]
 
 
-def test_an_item_with_facts_is_told_of_with_them(store: Store) -> None:
+def test_an_item_with_facts_is_told_of_with_them(store: ItemStore) -> None:
     clock = store.clock
     put(store, b"k", ttl=1000)
     cas = store.get_tracked(b"k")
@@ -62,7 +62,7 @@ def test_an_item_with_facts_is_told_of_with_them(store: Store) -> None:
         (b"100%", b"100%25"),
     ],
 )
-def test_keys_are_encoded_as_in_a_url(store: Store, key: bytes, encoded: bytes) -> None:
+def test_keys_are_encoded_as_in_a_url(store: ItemStore, key: bytes, encoded: bytes) -> None:
     put(store, key)
     assert list(listing.metadump(store))[1].startswith(b"key=" + encoded + b" exp=")
 
@@ -71,12 +71,12 @@ def test_keys_are_encoded_as_in_a_url(store: Store, key: bytes, encoded: bytes) 
     ("key", "line"),
     [(b"k", b"mg k\r\n"), (b"\xff\x01", b"mg \xff\x01\r\n"), (b"a b", b"mg YSBi b\r\n"), (b"\n", b"mg Cg== b\r\n")],
 )
-def test_a_key_that_no_line_can_name_is_told_in_base64(store: Store, key: bytes, line: bytes) -> None:
+def test_a_key_that_no_line_can_name_is_told_in_base64(store: ItemStore, key: bytes, line: bytes) -> None:
     put(store, key)
     assert b"".join(listing.mgdump(store)) == b"OK\r\n" + line + b"EN\r\n"
 
 
-def test_a_dump_changes_nothing(store: Store) -> None:
+def test_a_dump_changes_nothing(store: ItemStore) -> None:
     for number in range(10):
         put(store, b"k%d" % number)
     before, used_bytes = dict(store.items()), store.used_bytes
@@ -88,7 +88,7 @@ def test_a_dump_changes_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("dump", [listing.metadump, listing.mgdump, lambda store: listing.cachedump(store, 0)])
-def test_what_has_expired_is_left_out(store: Store, dump: object) -> None:
+def test_what_has_expired_is_left_out(store: ItemStore, dump: object) -> None:
     assert callable(dump)
     put(store, b"dead", ttl=10)
     put(store, b"living", ttl=11)
@@ -98,7 +98,7 @@ def test_what_has_expired_is_left_out(store: Store, dump: object) -> None:
     assert (b"dead" in told, b"living" in told, b"immortal" in told) == (False, True, True)
 
 
-def test_every_key_that_stays_is_told_of_once_whatever_happens_meanwhile(store: Store) -> None:
+def test_every_key_that_stays_is_told_of_once_whatever_happens_meanwhile(store: ItemStore) -> None:
     staying = {b"stay%d" % number for number in range(MANY)}
     for key in staying:
         put(store, key)
@@ -115,7 +115,7 @@ def test_every_key_that_stays_is_told_of_once_whatever_happens_meanwhile(store: 
     assert staying <= set(told)
 
 
-def test_a_flush_in_the_middle_ends_the_dump_in_order(store: Store) -> None:
+def test_a_flush_in_the_middle_ends_the_dump_in_order(store: ItemStore) -> None:
     for number in range(MANY):
         put(store, b"k%d" % number)
     pieces = listing.metadump(store)
@@ -125,7 +125,7 @@ def test_a_flush_in_the_middle_ends_the_dump_in_order(store: Store) -> None:
     assert b"".join(pieces) == b"END\r\n"
 
 
-def test_pieces_are_small_and_memory_is_that_of_one_shards_keys(store: Store) -> None:
+def test_pieces_are_small_and_memory_is_that_of_one_shards_keys(store: ItemStore) -> None:
     for number in range(40_000):
         put(store, b"key:%040d" % number)
     tracemalloc.start()
@@ -139,14 +139,14 @@ def test_pieces_are_small_and_memory_is_that_of_one_shards_keys(store: Store) ->
 
 
 @pytest.mark.parametrize(("most", "told"), [(0, 5), (1, 1), (3, 3), (100, 5)])
-def test_cachedump_tells_of_so_many(store: Store, most: int, told: int) -> None:
+def test_cachedump_tells_of_so_many(store: ItemStore, most: int, told: int) -> None:
     for number in range(5):
         put(store, b"k%d" % number)
     assert b"".join(listing.cachedump(store, most)).count(b"ITEM ") == told
 
 
 def test_cachedump_tells_lengths_and_deadlines_and_leaves_out_what_it_can_not_name() -> None:
-    store = Store(FakeClock(NOW), shards=1)
+    store = ItemStore(FakeClock(NOW), shards=1)
     put(store, b"k1", b"abc")
     put(store, b"not plain")
     put(store, b"k2", b"", ttl=100)
@@ -155,7 +155,7 @@ def test_cachedump_tells_lengths_and_deadlines_and_leaves_out_what_it_can_not_na
     )
 
 
-def test_cachedump_is_no_longer_than_memcacheds(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_cachedump_is_no_longer_than_memcacheds(monkeypatch: pytest.MonkeyPatch, store: ItemStore) -> None:
     monkeypatch.setattr(listing, "CACHEDUMP_LIMIT_BYTES", 1000)
     for number in range(MANY):
         put(store, b"k%04d" % number)

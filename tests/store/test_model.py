@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of, mark_record, put_key, set_line
 from memcache_kv.journal.recovery import recover
-from memcache_kv.store import Entry, Item, Mode, Outcome, Store
+from memcache_kv.store import Entry, Item, ItemStore, Mode, Outcome
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
     ITEM_COST_BYTES,
@@ -96,9 +96,9 @@ class JournalLines:
     def new_second(self, now: int) -> None:
         self.lines.append(line_of(Record("time", at=now)))
 
-    def replayed(self, clock: FakeClock) -> Store:
+    def replayed(self, clock: FakeClock) -> ItemStore:
         """The store that a recovery at this time makes of the lines."""
-        store = Store(clock, limit_bytes=1 << 30, shards=2)
+        store = ItemStore(clock, limit_bytes=1 << 30, shards=2)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory)
             make_journal(path, b"".join(self.lines))
@@ -107,12 +107,12 @@ class JournalLines:
         return store
 
 
-def visible(store: Store) -> Visible:
+def visible(store: ItemStore) -> Visible:
     """Keys, flags and values that a client can see."""
     return {key: (flags_of(wire_bytes_of(entry)), value_of(wire_bytes_of(entry))) for key, entry in store.items()}
 
 
-def known_ids(store: Store) -> dict[bytes, int]:
+def known_ids(store: ItemStore) -> dict[bytes, int]:
     """The CAS ids that were given for what is visible."""
     return {key: cas_of(entry) for key, entry in store.items() if cas_of(entry)}
 
@@ -126,7 +126,7 @@ def cost(key: bytes, entry: Entry) -> int:
     return len(key) + len(wire_bytes_of(entry)) + object_cost + ENTRY_COST_BYTES
 
 
-def check_accounting(store: Store) -> None:
+def check_accounting(store: ItemStore) -> None:
     entries = [(key, entry) for table in store.tables for key, entry in table.items()]
     assert store.used_bytes == sum(cost(key, entry) for key, entry in entries)
     assert len(store) == len(entries)
@@ -150,7 +150,7 @@ class DictMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.log = JournalLines(self.clock.now)
-        self.store = Store(self.clock, limit_bytes=1 << 30, item_limit_bytes=50_000, shards=2, log=self.log)
+        self.store = ItemStore(self.clock, limit_bytes=1 << 30, item_limit_bytes=50_000, shards=2, log=self.log)
         self.model: dict[bytes, Kept] = {}
         self.ids: dict[bytes, int] = {}
         """The id of a key's present value, where one was asked for."""
@@ -360,7 +360,7 @@ class ScarceMachine(RuleBasedStateMachine):
         max_items=st.sampled_from((0, 0, 1, 5, 40)),
     )
     def choose_limits(self, limit: int, shards: int, max_items: int) -> None:
-        self.store = Store(self.clock, limit_bytes=limit, max_items=max_items, shards=shards, log=self.log)
+        self.store = ItemStore(self.clock, limit_bytes=limit, max_items=max_items, shards=shards, log=self.log)
 
     def new_value(self, size: int) -> bytes:
         self.counter += 1
@@ -458,7 +458,7 @@ TestWithLittleRoom = ScarceMachine.TestCase
 def test_a_touch_that_came_in_time_keeps_a_key_whose_first_deadline_passed_while_the_server_was_down() -> None:
     clock = FakeClock()
     log = JournalLines(clock.now)
-    store = Store(clock, log=log)
+    store = ItemStore(clock, log=log)
     store.store(Mode.SET, b"k", pack(0, b"v"), clock.now + 10)
     store.touch(b"k", clock.now + 1000)
     clock.advance(500)
@@ -469,7 +469,7 @@ def test_a_touch_that_came_in_time_keeps_a_key_whose_first_deadline_passed_while
 def test_a_flush_that_waited_while_the_server_was_down_is_carried_out(seconds: int) -> None:
     clock = FakeClock()
     log = JournalLines(clock.now)
-    store = Store(clock, log=log)
+    store = ItemStore(clock, log=log)
     store.store(Mode.SET, b"k", pack(0, b"v"))
     store.flush(clock.now + 5)
     clock.advance(seconds)

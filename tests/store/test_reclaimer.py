@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from memcache_kv.store import Entry, Store
+from memcache_kv.store import Entry, ItemStore
 from memcache_kv.store.entry import pack
 from memcache_kv.store.garbage import FREED_AT_ONCE, FREED_BYTES_AT_ONCE
 from memcache_kv.store.limits import EVICTED_AT_ONCE
@@ -18,18 +18,18 @@ MIB = 1 << 20
 ITEMS = 20_000
 
 
-def filled(store: Store, items: int = ITEMS, value: bytes = b"v") -> Store:
+def filled(store: ItemStore, items: int = ITEMS, value: bytes = b"v") -> ItemStore:
     for number in range(items):
         store.put(b"%d" % number, pack(0, value))
     return store
 
 
 @pytest.fixture
-def store() -> Store:
-    return filled(Store(FakeClock(), shards=4))
+def store() -> ItemStore:
+    return filled(ItemStore(FakeClock(), shards=4))
 
 
-def free_all(store: Store) -> int:
+def free_all(store: ItemStore) -> int:
     """Free what waits; return the number of slices."""
     slices = 1
     while store.free_some():
@@ -37,7 +37,7 @@ def free_all(store: Store) -> int:
     return slices
 
 
-def blocks_freed(store: Store) -> Iterator[int]:
+def blocks_freed(store: ItemStore) -> Iterator[int]:
     """How many blocks of memory each slice frees."""
     more = True
     while more:
@@ -46,7 +46,7 @@ def blocks_freed(store: Store) -> Iterator[int]:
         yield before - sys.getallocatedblocks()
 
 
-def test_a_flush_itself_frees_nothing_and_hides_everything(store: Store) -> None:
+def test_a_flush_itself_frees_nothing_and_hides_everything(store: ItemStore) -> None:
     before = sys.getallocatedblocks()
     store.flush()
     assert before - sys.getallocatedblocks() < 100
@@ -56,7 +56,7 @@ def test_a_flush_itself_frees_nothing_and_hides_everything(store: Store) -> None
 
 @pytest.mark.parametrize("memory", [MIB, 1 << 30], ids=["with an eviction order", "without"])
 def test_flushes_of_an_empty_store_make_no_work(memory: int) -> None:
-    store = filled(Store(FakeClock(), shards=4, limit_bytes=memory))
+    store = filled(ItemStore(FakeClock(), shards=4, limit_bytes=memory))
     for _ in range(3):
         store.flush()
     free_all(store)
@@ -76,7 +76,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def test_what_a_flush_removed_is_freed_a_few_items_at_a_time(store: Store) -> None:
+def test_what_a_flush_removed_is_freed_a_few_items_at_a_time(store: ItemStore) -> None:
     store.flush()
     before = sys.getallocatedblocks()
     assert max(blocks_freed(store)) <= FREED_AT_ONCE + 100
@@ -84,12 +84,12 @@ def test_what_a_flush_removed_is_freed_a_few_items_at_a_time(store: Store) -> No
 
 
 def test_large_values_are_freed_fewer_at_a_time() -> None:
-    store = filled(Store(FakeClock(), shards=1), 40, b"x" * 500_000)
+    store = filled(ItemStore(FakeClock(), shards=1), 40, b"x" * 500_000)
     store.flush()
     assert free_all(store) >= 40 * 500_000 / (FREED_BYTES_AT_ONCE + 500_000)
 
 
-def test_memory_counts_until_it_is_freed(store: Store) -> None:
+def test_memory_counts_until_it_is_freed(store: ItemStore) -> None:
     tables, used = store.table_bytes, store.used_bytes
     store.flush()
     assert store.real_bytes >= used
@@ -97,7 +97,7 @@ def test_memory_counts_until_it_is_freed(store: Store) -> None:
     assert store.real_bytes < tables
 
 
-def test_the_keys_are_known_as_flushed_until_they_are_forgotten(store: Store) -> None:
+def test_the_keys_are_known_as_flushed_until_they_are_forgotten(store: ItemStore) -> None:
     store.flush()
     free_all(store)
     assert store.was_flushed(b"7")
@@ -112,7 +112,7 @@ def test_the_keys_are_known_as_flushed_until_they_are_forgotten(store: Store) ->
     assert store.get(b"8") == pack(0, b"new")
 
 
-def test_what_commands_took_out_meanwhile_is_accounted_for_too(store: Store) -> None:
+def test_what_commands_took_out_meanwhile_is_accounted_for_too(store: ItemStore) -> None:
     store.flush()
     for number in range(0, ITEMS, 2):
         store.get(b"%d" % number)
@@ -122,7 +122,7 @@ def test_what_commands_took_out_meanwhile_is_accounted_for_too(store: Store) -> 
 
 
 def test_a_write_that_needs_room_takes_it_from_what_was_flushed() -> None:
-    store = Store(FakeClock(), limit_bytes=8 * MIB, item_limit_bytes=MIB, shards=2)
+    store = ItemStore(FakeClock(), limit_bytes=8 * MIB, item_limit_bytes=MIB, shards=2)
     filled(store, 30, b"x" * 250_000)
     store.flush()
     for number in range(60):
@@ -131,7 +131,7 @@ def test_a_write_that_needs_room_takes_it_from_what_was_flushed() -> None:
     assert len(store) >= 25
 
 
-def test_a_lower_limit_costs_one_write_a_few_evictions(store: Store) -> None:
+def test_a_lower_limit_costs_one_write_a_few_evictions(store: ItemStore) -> None:
     before = len(store)
     store.set_limit(MIB)
     store.put(b"new", pack(0, b"v"))
@@ -143,13 +143,13 @@ def test_a_lower_limit_costs_one_write_a_few_evictions(store: Store) -> None:
 
 
 def test_what_was_stored_under_a_high_limit_is_not_evicted_by_the_next_write() -> None:
-    store = filled(Store(FakeClock(), shards=64, limit_bytes=1 << 30), 5 * ITEMS)
+    store = filled(ItemStore(FakeClock(), shards=64, limit_bytes=1 << 30), 5 * ITEMS)
     store.set_limit(MIB)
     store.put(b"one more", pack(0, b"v"))
     assert len(store) > 5 * ITEMS - 2 * EVICTED_AT_ONCE
 
 
-def test_a_lower_limit_holds_by_writes_alone(store: Store) -> None:
+def test_a_lower_limit_holds_by_writes_alone(store: ItemStore) -> None:
     store.set_limit(MIB)
     for number in range(ITEMS):
         store.put(b"new%d" % number, pack(0, b"v"))
@@ -157,13 +157,13 @@ def test_a_lower_limit_holds_by_writes_alone(store: Store) -> None:
 
 
 def test_large_values_never_outgrow_the_limit_by_more_than_one() -> None:
-    store = filled(Store(FakeClock(), limit_bytes=8 * MIB, shards=4), 60_000)
+    store = filled(ItemStore(FakeClock(), limit_bytes=8 * MIB, shards=4), 60_000)
     for number in range(40):
         store.put(b"large%d" % number, pack(0, b"x" * 900_000))
         assert store.used_bytes <= 8 * MIB + 1_000_000
 
 
-def test_the_eviction_order_begins_in_one_shard_at_a_time(store: Store) -> None:
+def test_the_eviction_order_begins_in_one_shard_at_a_time(store: ItemStore) -> None:
     store.set_limit(store.used_bytes * 3 // 2)
     kept = []
     for number in range(4):
@@ -175,16 +175,16 @@ def test_the_eviction_order_begins_in_one_shard_at_a_time(store: Store) -> None:
 
 
 def test_nothing_waits_in_a_store_that_may_not_evict() -> None:
-    store = filled(Store(FakeClock(), evicts=False), 10_000)
+    store = filled(ItemStore(FakeClock(), evicts=False), 10_000)
     store.set_limit(MIB)
     assert not store.free_some()
     assert len(store) == 10_000
 
 
-def test_the_thread_frees_what_waits_and_holds_a_lowered_limit(store: Store) -> None:
+def test_the_thread_frees_what_waits_and_holds_a_lowered_limit(store: ItemStore) -> None:
     done = threading.Event()
 
-    class Watched(Store):
+    class Watched(ItemStore):
         def free_some(self) -> bool:
             has_more = super().free_some()
             if not has_more:
@@ -210,7 +210,7 @@ def test_the_thread_frees_what_waits_and_holds_a_lowered_limit(store: Store) -> 
 
 
 def test_a_reader_sees_an_old_table_or_the_new_one() -> None:
-    store = Store(FakeClock(), shards=1)
+    store = ItemStore(FakeClock(), shards=1)
     seen: list[Entry | None] = []
     store.put(b"k", pack(0, b"old"))
     tables = store.tables

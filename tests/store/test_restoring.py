@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from memcache_kv.config.memcached_options import MIB
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import make_entry
 from memcache_kv.store.entry import pack as wire_bytes
 from memcache_kv.store.restoring import LeftOut, Restoring
@@ -27,7 +27,7 @@ def restore(restoring: Restoring, numbers: range) -> None:
         restoring.hold()
 
 
-def numbers_in(store: Store) -> list[int]:
+def numbers_in(store: ItemStore) -> list[int]:
     return sorted(int(key) for key, _ in store.items())
 
 
@@ -35,7 +35,7 @@ def numbers_in(store: Store) -> list[int]:
 @pytest.mark.parametrize("evicts", [True, False])
 def test_the_oldest_are_left_out_while_there_is_no_room(shards: int, evicts: bool) -> None:
     clock = FakeClock()
-    store = Store(clock, limit_bytes=MIB, evicts=evicts, shards=shards)
+    store = ItemStore(clock, limit_bytes=MIB, evicts=evicts, shards=shards)
     restoring = store.restoring()
     for number in range(4000):
         restoring.put(key_of(number), make_entry(key_of(number), VALUE, clock.now + 10 if number % 3 else 0))
@@ -54,7 +54,7 @@ def test_the_oldest_are_left_out_while_there_is_no_room(shards: int, evicts: boo
 
 def test_each_table_counts_like_the_largest_once_items_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memcache_kv.store.limits.SLOT_BYTES", 1)  # nearly all of a table is beyond that
-    store = Store(FakeClock(), limit_bytes=MIB, shards=2)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=2)
     restoring = store.restoring()
     first, second = store.shards
     for key in map(key_of, range(20_000)):
@@ -72,7 +72,7 @@ def test_each_table_counts_like_the_largest_once_items_are_left_out(monkeypatch:
 @pytest.mark.parametrize("holds", [True, False])
 @pytest.mark.parametrize("evicts", [True, False])
 def test_no_more_items_are_left_than_there_may_be(evicts: bool, holds: bool) -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, evicts=evicts, shards=4, max_items=100)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, evicts=evicts, shards=4, max_items=100)
     restoring = store.restoring()
     for number in range(1000):
         restoring.put(key_of(number), wire_bytes(0, b"x"))
@@ -86,7 +86,7 @@ def test_no_more_items_are_left_than_there_may_be(evicts: bool, holds: bool) -> 
 
 
 def test_a_table_does_not_grow_by_what_is_left_out() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=1)
     restoring = store.restoring()
     sizes = set()
     for number in range(50_000):
@@ -97,7 +97,7 @@ def test_a_table_does_not_grow_by_what_is_left_out() -> None:
 
 
 def test_a_table_gives_back_what_many_small_items_took() -> None:
-    store = Store(FakeClock(), limit_bytes=2 * MIB, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=2 * MIB, shards=1)
     restoring = store.restoring()
     table = store.tables[0]
     for number in range(11_000):
@@ -113,7 +113,7 @@ def test_a_table_gives_back_what_many_small_items_took() -> None:
 
 
 def test_a_large_eviction_order_counts_once_items_were_left_out() -> None:
-    store = Store(FakeClock(), limit_bytes=8 * MIB, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=8 * MIB, shards=1)
     restoring = store.restoring()
     for number in range(60_000):
         restoring.put(key_of(number), wire_bytes(0, b"x"))
@@ -127,7 +127,7 @@ def test_a_large_eviction_order_counts_once_items_were_left_out() -> None:
 
 
 def test_what_fits_stays_and_evictions_begin_with_what_came_first() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=1)
     restoring = store.restoring()
     restore(restoring, range(800))
     restoring.finish()
@@ -141,13 +141,13 @@ def test_what_fits_stays_and_evictions_begin_with_what_came_first() -> None:
 
 
 def test_what_a_running_store_held_without_an_eviction_is_restored_as_a_whole() -> None:
-    live = Store(FakeClock(), limit_bytes=MIB, shards=8)
+    live = ItemStore(FakeClock(), limit_bytes=MIB, shards=8)
     number = 0
     while not sum(shard.evictions for shard in live.shards):
         before = numbers_in(live)
         put(live, key_of(number), b"x" * 1000)
         number += 1
-    store = Store(FakeClock(), limit_bytes=MIB, shards=8)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=8)
     restoring = store.restoring()
     restore(restoring, range(len(before)))
     restoring.finish()
@@ -155,7 +155,7 @@ def test_what_a_running_store_held_without_an_eviction_is_restored_as_a_whole() 
 
 
 def test_what_a_later_record_needs_is_left_out_last() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, shards=2)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, shards=2)
     restoring = store.restoring()
     needed = {key_of(number) for number in range(100)}
     for number in range(4000):
@@ -169,7 +169,7 @@ def test_what_a_later_record_needs_is_left_out_last() -> None:
 
 
 def test_what_was_stored_again_or_removed_is_not_counted_as_left_out() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, max_items=100, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, max_items=100, shards=1)
     restoring = store.restoring()
     restore(restoring, range(150))
     assert restoring.no_room == 150 - len(store)
@@ -186,7 +186,7 @@ def test_what_was_stored_again_or_removed_is_not_counted_as_left_out() -> None:
 
 
 def test_an_item_that_is_stored_again_outlives_one_that_is_not() -> None:
-    store = Store(FakeClock(), limit_bytes=MIB, max_items=100, shards=1)
+    store = ItemStore(FakeClock(), limit_bytes=MIB, max_items=100, shards=1)
     restoring = store.restoring()
     restore(restoring, range(102))
     assert restoring.no_room == 2

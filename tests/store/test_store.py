@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from memcache_kv.store import Mode, Outcome, Store
+from memcache_kv.store import ItemStore, Mode, Outcome
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, Entry, deadline_of, flags_of, value_of, wire_bytes_of
 from memcache_kv.store.entry import pack as wire_bytes
 from tests.commands.asking import add_to
@@ -20,8 +20,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def store(clock: FakeClock) -> Store:
-    return Store(clock)
+def store(clock: FakeClock) -> ItemStore:
+    return ItemStore(clock)
 
 
 # Storage commands
@@ -31,7 +31,7 @@ LIVE = ("plain", "with deadline", "large")
 OLD = {"plain": b"old", "with deadline": b"old", "expired": b"old", "large": b"o" * 5000, "deleted": b"old"}
 
 
-def prepare(store: Store, clock: FakeClock, state: str) -> None:
+def prepare(store: ItemStore, clock: FakeClock, state: str) -> None:
     """Bring the key `k` into a state."""
     if state == "absent":
         return
@@ -43,7 +43,7 @@ def prepare(store: Store, clock: FakeClock, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_set_stores_whatever_was_there(store: Store, clock: FakeClock, state: str) -> None:
+def test_set_stores_whatever_was_there(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     assert store.store(Mode.SET, b"k", wire_bytes(7, b"new")) is Outcome.STORED
     assert found(store, b"k") == wire_bytes(7, b"new")
@@ -52,7 +52,7 @@ def test_set_stores_whatever_was_there(store: Store, clock: FakeClock, state: st
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_add_stores_only_where_nothing_is(store: Store, clock: FakeClock, state: str) -> None:
+def test_add_stores_only_where_nothing_is(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     outcome = store.store(Mode.ADD, b"k", wire_bytes(7, b"new"))
     if state in LIVE:
@@ -64,7 +64,7 @@ def test_add_stores_only_where_nothing_is(store: Store, clock: FakeClock, state:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_replace_stores_only_where_something_is(store: Store, clock: FakeClock, state: str) -> None:
+def test_replace_stores_only_where_something_is(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     outcome = store.store(Mode.REPLACE, b"k", wire_bytes(7, b"new"))
     if state in LIVE:
@@ -77,7 +77,7 @@ def test_replace_stores_only_where_something_is(store: Store, clock: FakeClock, 
 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
 @pytest.mark.parametrize("state", STATES)
-def test_append_and_prepend_join_and_keep_flags(store: Store, clock: FakeClock, state: str, mode: Mode) -> None:
+def test_append_and_prepend_join_and_keep_flags(store: ItemStore, clock: FakeClock, state: str, mode: Mode) -> None:
     prepare(store, clock, state)
     outcome = store.store(mode, b"k", wire_bytes(7, b"new"), deadline=clock.now + 1000)
     if state in LIVE:
@@ -90,7 +90,7 @@ def test_append_and_prepend_join_and_keep_flags(store: Store, clock: FakeClock, 
 
 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND])
-def test_append_and_prepend_keep_the_deadline(store: Store, clock: FakeClock, mode: Mode) -> None:
+def test_append_and_prepend_keep_the_deadline(store: ItemStore, clock: FakeClock, mode: Mode) -> None:
     prepare(store, clock, "with deadline")
     store.store(mode, b"k", wire_bytes(0, b"new"))
     clock.advance(TTL - 1)
@@ -100,7 +100,7 @@ def test_append_and_prepend_keep_the_deadline(store: Store, clock: FakeClock, mo
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_cas_with_an_id_that_was_never_given(store: Store, clock: FakeClock, state: str) -> None:
+def test_cas_with_an_id_that_was_never_given(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     outcome = store.store(Mode.CAS, b"k", wire_bytes(7, b"new"), cas=12345)
     assert outcome is (Outcome.EXISTS if state in LIVE else Outcome.NOT_FOUND)
@@ -108,14 +108,14 @@ def test_cas_with_an_id_that_was_never_given(store: Store, clock: FakeClock, sta
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_cas_with_zero_never_stores(store: Store, clock: FakeClock, state: str) -> None:
+def test_cas_with_zero_never_stores(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     outcome = store.store(Mode.CAS, b"k", wire_bytes(7, b"new"), cas=0)
     assert outcome is (Outcome.EXISTS if state in LIVE else Outcome.NOT_FOUND)
 
 
 @pytest.mark.parametrize("state", LIVE)
-def test_cas_with_the_present_id_stores_once(store: Store, clock: FakeClock, state: str) -> None:
+def test_cas_with_the_present_id_stores_once(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     cas = cas_of(store, b"k")
     assert store.store(Mode.CAS, b"k", wire_bytes(7, b"new"), cas=cas) is Outcome.STORED
@@ -124,7 +124,7 @@ def test_cas_with_the_present_id_stores_once(store: Store, clock: FakeClock, sta
     assert found(store, b"k") == wire_bytes(7, b"new")
 
 
-def test_cas_on_a_key_that_expired_or_went_since_is_not_found(store: Store, clock: FakeClock) -> None:
+def test_cas_on_a_key_that_expired_or_went_since_is_not_found(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"k", b"old", deadline=clock.now + TTL)
     put(store, b"l", b"old")
     cas, other = cas_of(store, b"k"), cas_of(store, b"l")
@@ -137,7 +137,7 @@ def test_cas_on_a_key_that_expired_or_went_since_is_not_found(store: Store, cloc
 # CAS ids
 
 
-def test_an_id_stays_with_the_value(store: Store) -> None:
+def test_an_id_stays_with_the_value(store: ItemStore) -> None:
     put(store, b"k", b"v")
     cas = cas_of(store, b"k")
     store.get(b"k")
@@ -149,7 +149,7 @@ def test_an_id_stays_with_the_value(store: Store) -> None:
 
 
 def test_ids_are_unique_over_keys_and_shards() -> None:
-    store = Store(FakeClock(), shards=8)
+    store = ItemStore(FakeClock(), shards=8)
     keys = [b"%d" % number for number in range(100)]
     for key in keys:
         put(store, key, b"v")
@@ -158,36 +158,36 @@ def test_ids_are_unique_over_keys_and_shards() -> None:
     assert all(0 < cas < 2**64 for cas in ids)
 
 
-def change_by_set(store: Store) -> None:
+def change_by_set(store: ItemStore) -> None:
     put(store, b"k", b"10")
 
 
-def change_by_small_set(store: Store) -> None:
+def change_by_small_set(store: ItemStore) -> None:
     store.put(b"k", wire_bytes(0, b"10"))
 
 
-def change_by_append(store: Store) -> None:
+def change_by_append(store: ItemStore) -> None:
     store.store(Mode.APPEND, b"k", wire_bytes(0, b""))
 
 
-def change_by_cas(store: Store) -> None:
+def change_by_cas(store: ItemStore) -> None:
     store.store(Mode.CAS, b"k", wire_bytes(0, b"10"), cas=cas_of(store, b"k"))
 
 
-def change_by_replace(store: Store) -> None:
+def change_by_replace(store: ItemStore) -> None:
     store.store(Mode.REPLACE, b"k", wire_bytes(0, b"10"))
 
 
-def change_by_incr(store: Store) -> None:
+def change_by_incr(store: ItemStore) -> None:
     assert add_to(store, b"k", 0) == 10
 
 
-def change_by_delete_and_set(store: Store) -> None:
+def change_by_delete_and_set(store: ItemStore) -> None:
     store.delete(b"k")
     put(store, b"k", b"10")
 
 
-def change_by_flush_and_set(store: Store) -> None:
+def change_by_flush_and_set(store: ItemStore) -> None:
     store.flush()
     put(store, b"k", b"10")
 
@@ -205,7 +205,7 @@ def change_by_flush_and_set(store: Store) -> None:
         change_by_flush_and_set,
     ],
 )
-def test_every_change_even_to_the_same_bytes_has_another_id(store: Store, change: object) -> None:
+def test_every_change_even_to_the_same_bytes_has_another_id(store: ItemStore, change: object) -> None:
     assert callable(change)
     put(store, b"k", b"10")
     before = cas_of(store, b"k")
@@ -215,13 +215,13 @@ def test_every_change_even_to_the_same_bytes_has_another_id(store: Store, change
     assert store.store(Mode.CAS, b"k", wire_bytes(0, b"x"), cas=before) is Outcome.EXISTS
 
 
-def test_ids_can_start_above_those_of_an_earlier_run(store: Store) -> None:
+def test_ids_can_start_above_those_of_an_earlier_run(store: ItemStore) -> None:
     store.start_cas_at(1 << 32)
     put(store, b"k", b"v")
     assert cas_of(store, b"k") == 1 << 32
 
 
-def test_gets_keeps_value_flags_and_deadline(store: Store, clock: FakeClock) -> None:
+def test_gets_keeps_value_flags_and_deadline(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"k", b"v", flags=9, deadline=clock.now + TTL)
     item = store.gets(b"k")
     assert item is not None
@@ -234,7 +234,7 @@ def test_gets_keeps_value_flags_and_deadline(store: Store, clock: FakeClock) -> 
 # Expiry
 
 
-def test_an_item_is_found_until_the_second_of_its_deadline(store: Store, clock: FakeClock) -> None:
+def test_an_item_is_found_until_the_second_of_its_deadline(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"k", b"v", deadline=store.deadline(TTL))
     clock.advance(TTL - 1)
     assert found(store, b"k") == wire_bytes(0, b"v")
@@ -242,7 +242,7 @@ def test_an_item_is_found_until_the_second_of_its_deadline(store: Store, clock: 
     assert found(store, b"k") is None
 
 
-def test_looking_for_an_expired_item_gives_its_memory_back(store: Store, clock: FakeClock) -> None:
+def test_looking_for_an_expired_item_gives_its_memory_back(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"k", b"v", deadline=store.deadline(TTL))
     clock.advance(TTL)
     assert (len(store), store.used_bytes > 0) == (1, True)
@@ -250,14 +250,14 @@ def test_looking_for_an_expired_item_gives_its_memory_back(store: Store, clock: 
     assert (len(store), store.used_bytes) == (0, 0)
 
 
-def test_a_negative_exptime_is_stored_and_never_found(store: Store) -> None:
+def test_a_negative_exptime_is_stored_and_never_found(store: ItemStore) -> None:
     put(store, b"k", b"old")
     put(store, b"k", b"v", deadline=store.deadline(-1))
     assert found(store, b"k") is None
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_touch_gives_what_is_there_a_new_deadline(store: Store, clock: FakeClock, state: str) -> None:
+def test_touch_gives_what_is_there_a_new_deadline(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     entry = store.touch(b"k", clock.now + 100)
     if state not in LIVE:
@@ -272,14 +272,14 @@ def test_touch_gives_what_is_there_a_new_deadline(store: Store, clock: FakeClock
     assert found(store, b"k") is None
 
 
-def test_touch_with_zero_lets_it_live_for_ever(store: Store, clock: FakeClock) -> None:
+def test_touch_with_zero_lets_it_live_for_ever(store: ItemStore, clock: FakeClock) -> None:
     prepare(store, clock, "with deadline")
     store.touch(b"k", FOREVER)
     clock.advance(1 << 30)
     assert found(store, b"k") == wire_bytes(5, b"old")
 
 
-def test_touch_with_the_past_returns_it_a_last_time(store: Store, clock: FakeClock) -> None:
+def test_touch_with_the_past_returns_it_a_last_time(store: ItemStore, clock: FakeClock) -> None:
     prepare(store, clock, "plain")
     entry = store.touch(b"k", store.deadline(-1))
     assert entry is not None
@@ -291,7 +291,7 @@ def test_touch_with_the_past_returns_it_a_last_time(store: Store, clock: FakeClo
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_delete_tells_what_was_there(store: Store, clock: FakeClock, state: str) -> None:
+def test_delete_tells_what_was_there(store: ItemStore, clock: FakeClock, state: str) -> None:
     prepare(store, clock, state)
     before = store.peek(b"k")
     assert (before is not None) is (state in LIVE)
@@ -300,7 +300,7 @@ def test_delete_tells_what_was_there(store: Store, clock: FakeClock, state: str)
     assert (len(store), store.used_bytes) == (0, 0)
 
 
-def test_a_flush_forgets_everything_at_once(store: Store) -> None:
+def test_a_flush_forgets_everything_at_once(store: ItemStore) -> None:
     for number in range(100):
         put(store, b"%d" % number, b"v")
     store.flush()
@@ -309,7 +309,7 @@ def test_a_flush_forgets_everything_at_once(store: Store) -> None:
     assert found(store, b"1") == wire_bytes(0, b"new")
 
 
-def test_a_delayed_flush_takes_what_is_there_when_its_second_comes(store: Store, clock: FakeClock) -> None:
+def test_a_delayed_flush_takes_what_is_there_when_its_second_comes(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"before", b"v")
     store.flush(clock.now + 5)
     put(store, b"after", b"v")
@@ -325,7 +325,7 @@ def test_a_delayed_flush_takes_what_is_there_when_its_second_comes(store: Store,
     assert found(store, b"later") is not None
 
 
-def test_a_second_that_is_skipped_does_not_skip_the_flush(store: Store, clock: FakeClock) -> None:
+def test_a_second_that_is_skipped_does_not_skip_the_flush(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"k", b"v")
     store.flush(clock.now + 5)
     clock.advance(60)
@@ -333,7 +333,7 @@ def test_a_second_that_is_skipped_does_not_skip_the_flush(store: Store, clock: F
     assert found(store, b"k") is None
 
 
-def test_the_later_flush_command_replaces_one_that_waits(store: Store, clock: FakeClock) -> None:
+def test_the_later_flush_command_replaces_one_that_waits(store: ItemStore, clock: FakeClock) -> None:
     store.flush(clock.now + 5)
     store.flush(clock.now + 50)
     put(store, b"k", b"v")
@@ -368,7 +368,7 @@ class InterruptedClock(FakeClock):
 @pytest.mark.parametrize("later", [0, 100])
 def test_a_due_flush_that_another_thread_carries_out_meanwhile_leaves_what_was_stored_since(later: int) -> None:
     clock = InterruptedClock()
-    store = Store(clock)
+    store = ItemStore(clock)
     store.flush(clock.now + 5)
     clock.advance(5)
 
@@ -385,14 +385,14 @@ def test_a_due_flush_that_another_thread_carries_out_meanwhile_leaves_what_was_s
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -1000])
-def test_a_flush_at_a_time_that_has_come_is_immediate(store: Store, clock: FakeClock, seconds: int) -> None:
+def test_a_flush_at_a_time_that_has_come_is_immediate(store: ItemStore, clock: FakeClock, seconds: int) -> None:
     put(store, b"k", b"v")
     store.flush(clock.now + seconds)
     assert found(store, b"k") is None
     assert store.flush_at == 0
 
 
-def test_items_walks_over_the_live_ones(store: Store, clock: FakeClock) -> None:
+def test_items_walks_over_the_live_ones(store: ItemStore, clock: FakeClock) -> None:
     put(store, b"a", b"1")
     put(store, b"b", b"2", deadline=clock.now + TTL)
     put(store, b"c", b"3", deadline=clock.now + 2 * TTL)
@@ -406,7 +406,7 @@ def test_items_walks_over_the_live_ones(store: Store, clock: FakeClock) -> None:
 # Small sets
 
 
-def test_a_small_set_is_a_set(store: Store) -> None:
+def test_a_small_set_is_a_set(store: ItemStore) -> None:
     put(store, b"k", b"x" * 5000)
     store.put(b"k", wire_bytes(3, b"v"))
     assert found(store, b"k") == wire_bytes(3, b"v")
@@ -456,7 +456,7 @@ class HeardLog:
 
 def test_the_log_hears_every_change_once_in_order(clock: FakeClock) -> None:
     log = HeardLog()
-    store = Store(clock, log=log)
+    store = ItemStore(clock, log=log)
     put(store, b"k", b"5", flags=2, deadline=clock.now + TTL)
     store.put(b"p", wire_bytes(1, b"v"))
     add_to(store, b"k", 1)
@@ -483,7 +483,7 @@ def test_the_log_hears_every_change_once_in_order(clock: FakeClock) -> None:
 
 def test_the_log_hears_nothing_of_what_changes_nothing(clock: FakeClock) -> None:
     log = HeardLog()
-    store = Store(clock, log=log)
+    store = ItemStore(clock, log=log)
     store.get(b"k")
     store.gets(b"k")
     store.delete(b"k")
@@ -496,7 +496,7 @@ def test_the_log_hears_nothing_of_what_changes_nothing(clock: FakeClock) -> None
 
 def test_the_log_hears_of_the_delete_of_a_key_that_was_evicted(clock: FakeClock) -> None:
     log = HeardLog()
-    store = Store(clock, max_items=1, shards=1, log=log)
+    store = ItemStore(clock, max_items=1, shards=1, log=log)
     put(store, b"evicted", b"v")
     put(store, b"new", b"v")
     assert not store.delete(b"evicted")
@@ -506,14 +506,14 @@ def test_the_log_hears_of_the_delete_of_a_key_that_was_evicted(clock: FakeClock)
 @pytest.mark.parametrize(("deadline", "tells"), [(1, True), (TTL, True), (FOREVER, False), (2_000_000_000, False)])
 def test_the_log_hears_of_a_touch_that_expires_a_key_that_was_evicted(deadline: int, tells: bool) -> None:
     log = HeardLog()
-    store = Store(FakeClock(), max_items=1, shards=1, log=log)
+    store = ItemStore(FakeClock(), max_items=1, shards=1, log=log)
     put(store, b"evicted", b"v")
     put(store, b"new", b"v")
     assert store.touch(b"evicted", deadline) is None
     assert log.heard[2:] == [("deleted", b"evicted")] * tells
 
 
-def test_large_and_plain_values_are_kept_alike(store: Store) -> None:
+def test_large_and_plain_values_are_kept_alike(store: ItemStore) -> None:
     for size in (PLAIN_LIMIT_BYTES - 20, PLAIN_LIMIT_BYTES, PLAIN_LIMIT_BYTES + 1, 100_000):
         put(store, b"k", b"x" * size, flags=1)
         assert found(store, b"k") == wire_bytes(1, b"x" * size)
@@ -522,7 +522,7 @@ def test_large_and_plain_values_are_kept_alike(store: Store) -> None:
 
 def test_restoring_is_not_logged(clock: FakeClock) -> None:
     log = HeardLog()
-    store = Store(clock, log=log)
+    store = ItemStore(clock, log=log)
     restoring = store.restoring()
     restoring.put(b"a", wire_bytes(0, b"1"))
     restoring.put(b"b", wire_bytes(0, b"2"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memcache_kv.store import Entry, Item, Mode, Outcome, Store
+from memcache_kv.store import Entry, Item, ItemStore, Mode, Outcome
 from memcache_kv.store.entry import (
     FETCHED,
     STALE,
@@ -33,15 +33,15 @@ def log() -> HeardLog:
 
 
 @pytest.fixture
-def store(clock: FakeClock, log: HeardLog) -> Store:
-    return Store(clock, shards=2, log=log)
+def store(clock: FakeClock, log: HeardLog) -> ItemStore:
+    return ItemStore(clock, shards=2, log=log)
 
 
 def wire_bytes(value: bytes) -> bytes:
     return pack(0, value)
 
 
-def kept(store: Store, key: bytes) -> Entry:
+def kept(store: ItemStore, key: bytes) -> Entry:
     entry = store.kept(key)
     assert entry is not None
     return entry
@@ -50,7 +50,9 @@ def kept(store: Store, key: bytes) -> Entry:
 # update
 
 
-def test_an_update_sees_what_is_live_and_keeps_what_it_returns(store: Store, clock: FakeClock, log: HeardLog) -> None:
+def test_an_update_sees_what_is_live_and_keeps_what_it_returns(
+    store: ItemStore, clock: FakeClock, log: HeardLog
+) -> None:
     seen: list[Entry | None] = []
 
     def decide(old: Entry | None) -> Entry | None:
@@ -64,7 +66,7 @@ def test_an_update_sees_what_is_live_and_keeps_what_it_returns(store: Store, clo
     assert log.heard == [("stored", b"k", 0, at, 0, b"1") for at in (clock.now, clock.now + 5)]
 
 
-def test_an_update_that_returns_nothing_forgets_the_key(store: Store, log: HeardLog) -> None:
+def test_an_update_that_returns_nothing_forgets_the_key(store: ItemStore, log: HeardLog) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.update(b"k", lambda old: None)
     store.update(b"k", lambda old: None)
@@ -76,7 +78,7 @@ def test_an_update_that_returns_nothing_forgets_the_key(store: Store, log: Heard
 def test_only_an_update_that_forgets_is_told_of_where_the_key_was_evicted(
     clock: FakeClock, log: HeardLog, forgets: bool
 ) -> None:
-    store = Store(clock, max_items=1, shards=1, log=log)
+    store = ItemStore(clock, max_items=1, shards=1, log=log)
     store.put(b"k", wire_bytes(b"1"))
     store.put(b"new", wire_bytes(b"1"))
     assert store.update(b"k", lambda old: None, forgets)
@@ -85,27 +87,27 @@ def test_only_an_update_that_forgets_is_told_of_where_the_key_was_evicted(
     assert len(log.heard) == 2 + forgets
 
 
-def test_an_update_that_changes_nothing_is_not_told_of(store: Store, log: HeardLog) -> None:
+def test_an_update_that_changes_nothing_is_not_told_of(store: ItemStore, log: HeardLog) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.update(b"k", lambda old: old)
     assert len(log.heard) == 1
 
 
-def test_only_the_rare_facts_of_an_unchanged_value_are_told_of(store: Store, log: HeardLog) -> None:
+def test_only_the_rare_facts_of_an_unchanged_value_are_told_of(store: ItemStore, log: HeardLog) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.update(b"k", lambda old: store.renewed(b"k", wire_bytes_of(kept(store, b"k")), 0, 9, STALE, old))
     assert log.heard[1:] == [("marked", b"k", 0, 9, STALE)]
     assert (cas_of(kept(store, b"k")), state_of(kept(store, b"k"))) == (9, STALE)
 
 
-def test_that_somebody_read_it_is_not_told_of(store: Store, log: HeardLog) -> None:
+def test_that_somebody_read_it_is_not_told_of(store: ItemStore, log: HeardLog) -> None:
     store.put(b"k", Item(wire_bytes(b"1"), 0, 3))
     store.update(b"k", lambda old: store.renewed(b"k", wire_bytes_of(kept(store, b"k")), 0, 3, FETCHED, old))
     assert len(log.heard) == 1
 
 
 def test_a_full_store_that_may_not_evict_refuses_a_new_item_but_changes_an_old_one(clock: FakeClock) -> None:
-    store = Store(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1)
+    store = ItemStore(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, evicts=False, shards=1)
     number = 0
     while store.store(Mode.ADD, b"%d" % number, wire_bytes(b"x" * BIG)) is Outcome.STORED:
         number += 1
@@ -118,26 +120,26 @@ def test_a_full_store_that_may_not_evict_refuses_a_new_item_but_changes_an_old_o
 # write
 
 
-def written(store: Store, mode: Mode, value: bytes, **how: object) -> tuple[Outcome, bytes]:
+def written(store: ItemStore, mode: Mode, value: bytes, **how: object) -> tuple[Outcome, bytes]:
     outcome, entry = store.write(Write(mode, b"k", wire_bytes(value), **how))  # type: ignore[arg-type]
     return outcome, b"" if entry is None else value_of(wire_bytes_of(entry))
 
 
 @pytest.mark.parametrize(("mode", "joined"), [(Mode.APPEND, b"12"), (Mode.PREPEND, b"21")])
-def test_joining_can_make_what_is_missing(store: Store, mode: Mode, joined: bytes) -> None:
+def test_joining_can_make_what_is_missing(store: ItemStore, mode: Mode, joined: bytes) -> None:
     assert written(store, mode, b"1") == (Outcome.NOT_STORED, b"")
     assert written(store, mode, b"1", makes_missing=True) == (Outcome.STORED, b"1")
     assert written(store, mode, b"2", makes_missing=True) == (Outcome.STORED, joined)
 
 
 @pytest.mark.parametrize("mode", [Mode.APPEND, Mode.PREPEND, Mode.CAS])
-def test_a_wrong_id_keeps_the_value(store: Store, mode: Mode) -> None:
+def test_a_wrong_id_keeps_the_value(store: ItemStore, mode: Mode) -> None:
     store.write(Write(Mode.SET, b"k", wire_bytes(b"1"), new_cas=5))
     assert written(store, mode, b"2", cas=6) == (Outcome.EXISTS, b"")
     assert written(store, mode, b"2", cas=5)[0] is Outcome.STORED
 
 
-def test_an_item_is_named_only_for_those_who_ask(store: Store) -> None:
+def test_an_item_is_named_only_for_those_who_ask(store: ItemStore) -> None:
     _, silent = store.write(Write(Mode.SET, b"a", wire_bytes(b"1")))
     _, named = store.write(Write(Mode.SET, b"b", wire_bytes(b"1"), needs_cas=True))
     assert silent is not None
@@ -146,7 +148,7 @@ def test_an_item_is_named_only_for_those_who_ask(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("cas", "stored"), [(4, True), (5, True), (6, False)])
-def test_an_earlier_id_stores_a_stale_value_where_that_is_wanted(store: Store, cas: int, stored: bool) -> None:
+def test_an_earlier_id_stores_a_stale_value_where_that_is_wanted(store: ItemStore, cas: int, stored: bool) -> None:
     store.write(Write(Mode.SET, b"k", wire_bytes(b"1"), store.deadline(60), new_cas=5))
     outcome, _ = written(store, Mode.CAS, b"2", cas=cas, takes_older=True)
     assert outcome is (Outcome.STORED if stored else Outcome.EXISTS)
@@ -154,7 +156,7 @@ def test_an_earlier_id_stores_a_stale_value_where_that_is_wanted(store: Store, c
     assert deadline_of(kept(store, b"k")) == (0 if cas == 5 else store.deadline(60))
 
 
-def test_a_value_without_an_id_is_later_than_every_id_that_was_given(store: Store) -> None:
+def test_a_value_without_an_id_is_later_than_every_id_that_was_given(store: ItemStore) -> None:
     _, first = store.write(Write(Mode.SET, b"k", wire_bytes(b"1"), needs_cas=True))
     assert first is not None
     store.put(b"k", wire_bytes(b"2"))
@@ -165,14 +167,14 @@ def test_a_value_without_an_id_is_later_than_every_id_that_was_given(store: Stor
 # Access metadata
 
 
-def test_nothing_is_recorded_of_the_read_of_an_item_that_is_not_tracked(store: Store) -> None:
+def test_nothing_is_recorded_of_the_read_of_an_item_that_is_not_tracked(store: ItemStore) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.get(b"k")
     assert isinstance(kept(store, b"k"), bytes)
 
 
 @pytest.mark.parametrize("entry", [wire_bytes(b"1"), Item(wire_bytes(b"1"), 0, 0, 1_000)])
-def test_a_tracked_item_says_when_it_was_read(store: Store, clock: FakeClock, entry: Entry) -> None:
+def test_a_tracked_item_says_when_it_was_read(store: ItemStore, clock: FakeClock, entry: Entry) -> None:
     clock.advance(10)
     store.put(b"k", entry)
     store.get_tracked(b"k")
@@ -186,13 +188,13 @@ def test_a_tracked_item_says_when_it_was_read(store: Store, clock: FakeClock, en
     assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now, TRACKED | FETCHED)
 
 
-def test_nothing_tracks_a_missing_key(store: Store) -> None:
+def test_nothing_tracks_a_missing_key(store: ItemStore) -> None:
     assert store.get_tracked(b"k") is None
     store.put(b"k", wire_bytes(b"1"))
     assert isinstance(kept(store, b"k"), bytes)
 
 
-def replaced(store: Store, how: str) -> None:
+def replaced(store: ItemStore, how: str) -> None:
     """Put another value in the place of a tracked one, or change what it has."""
     if how == "put":
         store.put(b"k", wire_bytes(b"2"))
@@ -204,7 +206,7 @@ def replaced(store: Store, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["put", "put longer", "SET", "REPLACE", "APPEND", "PREPEND", "CAS"])
 def test_a_value_that_replaces_a_tracked_one_is_tracked_and_was_not_read(
-    store: Store, clock: FakeClock, how: str
+    store: ItemStore, clock: FakeClock, how: str
 ) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.get_tracked(b"k")
@@ -214,7 +216,7 @@ def test_a_value_that_replaces_a_tracked_one_is_tracked_and_was_not_read(
     assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now, TRACKED)
 
 
-def test_a_touch_is_a_read_of_a_tracked_item(store: Store, clock: FakeClock) -> None:
+def test_a_touch_is_a_read_of_a_tracked_item(store: ItemStore, clock: FakeClock) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.get_tracked(b"k")
     clock.advance(3)
@@ -222,7 +224,7 @@ def test_a_touch_is_a_read_of_a_tracked_item(store: Store, clock: FakeClock) -> 
     assert (store.accessed_at(kept(store, b"k")), state_of(kept(store, b"k"))) == (clock.now, TRACKED | FETCHED)
 
 
-def test_a_deleted_key_is_not_tracked_any_more(store: Store) -> None:
+def test_a_deleted_key_is_not_tracked_any_more(store: ItemStore) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.get_tracked(b"k")
     store.delete(b"k")
@@ -230,7 +232,7 @@ def test_a_deleted_key_is_not_tracked_any_more(store: Store) -> None:
     assert isinstance(kept(store, b"k"), bytes)
 
 
-def test_the_log_hears_nothing_of_tracking(store: Store, log: HeardLog) -> None:
+def test_the_log_hears_nothing_of_tracking(store: ItemStore, log: HeardLog) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.gets(b"k")
     before = list(log.heard)
@@ -244,7 +246,7 @@ def test_the_log_hears_nothing_of_tracking(store: Store, log: HeardLog) -> None:
 
 
 def test_under_pressure_a_read_before_the_first_request_is_known(clock: FakeClock) -> None:
-    store = Store(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, shards=1)
+    store = ItemStore(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, shards=1)
     number = 0
     while not store.records_access:
         store.put(b"%d" % number, wire_bytes(b"x" * 4000))
@@ -261,7 +263,7 @@ def test_under_pressure_a_read_before_the_first_request_is_known(clock: FakeCloc
 # What a flush took
 
 
-def test_who_looks_for_what_a_flush_took_is_counted_once(store: Store) -> None:
+def test_who_looks_for_what_a_flush_took_is_counted_once(store: ItemStore) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.put(b"again", wire_bytes(b"1"))
     store.flush()
@@ -271,7 +273,7 @@ def test_who_looks_for_what_a_flush_took_is_counted_once(store: Store) -> None:
     assert sum(shard.get_flushed for shard in store.shards) == 1
 
 
-def test_it_is_forgotten_what_a_flush_took(store: Store) -> None:
+def test_it_is_forgotten_what_a_flush_took(store: ItemStore) -> None:
     store.put(b"k", wire_bytes(b"1"))
     store.flush()
     store.forget_flushed()
@@ -283,7 +285,7 @@ def test_it_is_forgotten_what_a_flush_took(store: Store) -> None:
 
 
 def test_whoever_watches_is_told_of_each_eviction_with_the_write_that_made_it(clock: FakeClock) -> None:
-    store = Store(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, shards=2)
+    store = ItemStore(clock, limit_bytes=1 << 20, item_limit_bytes=1 << 16, shards=2)
     for number in range(100):
         store.store(Mode.SET, b"%d" % number, wire_bytes(b"x" * BIG))
     evicted: list[bytes] = []

@@ -20,7 +20,7 @@ from memcache_kv.journal.tools.snapshot import Snapshot, read_blocks
 from memcache_kv.journal.tools.spill import Spill
 from memcache_kv.store.entry import Entry
 from memcache_kv.store.shard import Shard
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 SHARE_BYTES = 8 * 1024 * 1024
 """About how many bytes of the journal belong to one share."""
@@ -180,7 +180,7 @@ class DividedJournal:
         """The unix time of a flush that waited at the end of the earlier part; 0 if none did."""
         return self._replayed_earlier(self._common).flush_at
 
-    def stores(self) -> Iterator[Store]:
+    def stores(self) -> Iterator[ItemStore]:
         """Yield a store with the live items of each share. It is emptied when the next one is asked for."""
         return self._stores(self._replayed)
 
@@ -197,7 +197,7 @@ class DividedJournal:
         for store in self._stores(self._replayed_earlier):
             yield from store.items()
 
-    def _stores(self, replayed: Callable[[Share], Store]) -> Iterator[Store]:
+    def _stores(self, replayed: Callable[[Share], ItemStore]) -> Iterator[ItemStore]:
         self.shares_read = 0
         for share in self._shares:
             store = replayed(share)
@@ -206,20 +206,20 @@ class DividedJournal:
                 shard.table.clear()
             self.shares_read += 1
 
-    def _replayed(self, share: Share) -> Store:
+    def _replayed(self, share: Share) -> ItemStore:
         store, replay = self._applied(self._blocks_of(share))
         replay.apply([Record("time", at=self.found.last_at)])
         replay.finish()
         store.new_second()  # carry out a flush that is due, as a server does at its start
         return store
 
-    def _replayed_earlier(self, share: Share) -> Store:
+    def _replayed_earlier(self, share: Share) -> ItemStore:
         store, replay = self._applied(self._earlier_blocks_of(share) if self.is_cut else self._blocks_of(share))
         replay.follow_steps(self.found.stepped)
         return store
 
-    def _applied(self, blocks: Iterable[bytes]) -> tuple[Store, Replay]:
-        store = Store(self.clock, limit_bytes=UNLIMITED_BYTES, shards=1)
+    def _applied(self, blocks: Iterable[bytes]) -> tuple[ItemStore, Replay]:
+        store = ItemStore(self.clock, limit_bytes=UNLIMITED_BYTES, shards=1)
         replay = Replay(store)
         before = 0
         for data in blocks:

@@ -19,7 +19,7 @@ from memcache_kv.protocol.http.message import JSON_TYPE, HttpReply, HttpRequest
 from memcache_kv.protocol.http.problems import HttpProblem
 from memcache_kv.protocol.http.site import HttpClient
 from memcache_kv.store.entry import deadline_of, flags_of, length_of, wire_bytes_of
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 PAGE_LIMIT, PAGE_DEFAULT = 1000, 100
 EXAMINED_LIMIT = 100_000
@@ -44,7 +44,7 @@ def list_keys(client: HttpClient, request: HttpRequest) -> HttpReply:
     return HttpReply(200, content_type=JSON_TYPE, chunks=_page(client.store, prefix, shard, last, limit))
 
 
-def _page(store: Store, prefix: bytes, shard: int, last: bytes, limit: int) -> Iterator[bytes]:
+def _page(store: ItemStore, prefix: bytes, shard: int, last: bytes, limit: int) -> Iterator[bytes]:
     """Yield the pieces of a page, empty ones between the steps of the search."""
     listed = examined = 0
     separator = b'{"keys": ['
@@ -73,7 +73,7 @@ def _page(store: Store, prefix: bytes, shard: int, last: bytes, limit: int) -> I
     yield (b"" if separator == b", " else separator) + b'], "cursor": %b}\n' % json.dumps(cursor).encode()
 
 
-def _row(store: Store, key: bytes) -> bytes:
+def _row(store: ItemStore, key: bytes) -> bytes:
     """Return what the page says of a key; nothing if it has no item any more."""
     entry = store.peek(key)
     if entry is None:
@@ -88,16 +88,16 @@ def _row(store: Store, key: bytes) -> bytes:
     return json.dumps(row).encode()
 
 
-def _check_of(store: Store) -> bytes:
+def _check_of(store: ItemStore) -> bytes:
     """Return what a cursor of this store begins with: it depends on how keys are divided among the shards."""
     return (hash(b"cursor") + len(store.tables) & 0xFFFFFFFF).to_bytes(CURSOR_CHECK_BYTES, "big")
 
 
-def _cursor(store: Store, shard: int, last: bytes) -> str:
+def _cursor(store: ItemStore, shard: int, last: bytes) -> str:
     return urlsafe_b64encode(_check_of(store) + shard.to_bytes(SHARD_BYTES, "big") + last).decode().rstrip("=")
 
 
-def _position(store: Store, cursor: str) -> tuple[int, bytes]:
+def _position(store: ItemStore, cursor: str) -> tuple[int, bytes]:
     """Return the shard and the last key of a cursor. Raises HttpProblem."""
     if not cursor:
         return 0, b""

@@ -45,7 +45,7 @@ from memcache_kv.store.writes import Mode, Outcome, Write
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.responder import LineResponder
-    from memcache_kv.store.store import Store
+    from memcache_kv.store.store import ItemStore
 
 _T, _N, _R, _s, _t, _c, _l, _h, _u, _O, _k = b"TNRstclhuOk"
 LOCKED = frozenset(b"TNRlh")
@@ -114,7 +114,7 @@ def mg(protocol: LineResponder, words: list[bytes]) -> None:
         protocol.reply(fault.args[0])
 
 
-def _retrieval(store: Store, flags: Flags) -> Retrieval:
+def _retrieval(store: ItemStore, flags: Flags) -> Retrieval:
     """Return what a mg asks for. Flags that change the item have no effect after an opaque that is too long."""
     letters = flags.letters
     tokens = _effective(flags)
@@ -155,7 +155,7 @@ def _answer(protocol: LineResponder, flags: Flags, found: Retrieved | None) -> N
 class _Fields:
     """The fields of a reply to mg, in the order in which the request asked for them."""
 
-    def __init__(self, store: Store, flags: Flags, found: Retrieved) -> None:
+    def __init__(self, store: ItemStore, flags: Flags, found: Retrieved) -> None:
         self._store = store
         self._flags = flags
         self._found = found
@@ -230,7 +230,7 @@ def _stands_before(first: int, second: int, tokens: list[bytes]) -> bool:
     return 0 <= letters.find(first) < letters.find(second)
 
 
-def _new_deadline(store: Store, flags: Flags, tokens: list[bytes], is_made: bool) -> int | None:
+def _new_deadline(store: ItemStore, flags: Flags, tokens: list[bytes], is_made: bool) -> int | None:
     """Return the deadline that these flags set, in their order; None if none does.
 
     T always counts; N counts only if the item was missing.
@@ -244,7 +244,7 @@ def _new_deadline(store: Store, flags: Flags, tokens: list[bytes], is_made: bool
     return deadline
 
 
-def _seconds_left(store: Store, flags: Flags, token: bytes, former: int, is_made: bool) -> bytes:
+def _seconds_left(store: ItemStore, flags: Flags, token: bytes, former: int, is_made: bool) -> bytes:
     """Return the field t: seconds until the deadline, after the effect of the flags before this one; -1 is never."""
     changed = _new_deadline(store, flags, flags.tokens[: flags.tokens.index(token)], is_made)
     deadline = former if changed is None else changed
@@ -400,7 +400,7 @@ def _counted_reply(protocol: LineResponder, flags: Flags, counted: Counted) -> b
     return b"VA %d%b\r\n%b" % (len(digits), fields, digits)
 
 
-def _counted_field(store: Store, flags: Flags, counted: Counted, token: bytes) -> bytes:
+def _counted_field(store: ItemStore, flags: Flags, counted: Counted, token: bytes) -> bytes:
     letter = token[0]
     if letter == _c:
         return b" c%d" % counted.cas

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from memcache_kv.protocol.numbers import unsigned32
 from memcache_kv.protocol.replies import BAD_FORMAT
 from memcache_kv.store import listing
-from memcache_kv.store.store import Store
+from memcache_kv.store.store import ItemStore
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.text.responder import TextResponder
@@ -60,7 +60,7 @@ def _mgdump(protocol: TextResponder, classes: bytes) -> None:
 def _dump(
     protocol: TextResponder,
     classes: bytes,
-    make: Callable[[Store, listing.Classes], Iterator[bytes]],
+    make: Callable[[ItemStore, listing.Classes], Iterator[bytes]],
     name: bytes,
     refusal: bytes,
 ) -> None:

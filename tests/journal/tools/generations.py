@@ -9,7 +9,7 @@ from typing import Self
 
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
 from memcache_kv.journal.compaction import Compaction
-from memcache_kv.store import Mode, Store
+from memcache_kv.store import ItemStore, Mode
 from memcache_kv.store.entry import pack
 from tests.fake_clock import FakeClock
 from tests.journal.tools.journals import STARTED
@@ -20,7 +20,7 @@ class Served:
 
     def __init__(self, path: Path, keep: int, fsync: Fsync = Fsync.NEVER) -> None:
         self.clock = FakeClock(STARTED)
-        self.store = Store(self.clock, shards=1)
+        self.store = ItemStore(self.clock, shards=1)
         self.directory = JournalDirectory(path)
         self.said: list[str] = []
         self.journal = Journal(

@@ -17,7 +17,7 @@ from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.manifest import read_manifest
 from memcache_kv.journal.tools.division import UNLIMITED_BYTES
-from memcache_kv.store import Store
+from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import flags_of, value_of, wire_bytes_of
 
 STARTED = 1_700_000_000
@@ -47,9 +47,9 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def new_store() -> Store:
+def new_store() -> ItemStore:
     """A store without a memory limit, for a journal of any size."""
-    return Store(Clock(), limit_bytes=UNLIMITED_BYTES)
+    return ItemStore(Clock(), limit_bytes=UNLIMITED_BYTES)
 
 
 def write_journal(path: Path, *runs: Writes, now: int = STARTED) -> Path:
@@ -97,7 +97,7 @@ def several_files(path: Path) -> Path:
     return path
 
 
-def opened(path: Path) -> Store:
+def opened(path: Path) -> ItemStore:
     """What a server has of a journal after its start."""
     with closing(JournalDirectory(path)) as directory:
         manifest = directory.open()

@@ -36,7 +36,7 @@ from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.stats.latency import Latency
-from memcache_kv.store import Entry, Store
+from memcache_kv.store import Entry, ItemStore
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.sizes import size_classes
@@ -69,7 +69,7 @@ class Reloaded(Protocol):
         """Read them again. Raises ConfigError if one can't be used."""
 
 
-class Server:
+class ServerRun:
     """A server with its store, journal, workers and listeners.
 
     settings: what to serve and how; clock, log: replaced by tests and by programs that embed the server. Raises
@@ -106,7 +106,7 @@ class Server:
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
         self.stopping = StopRequest()
-        self.store = Store(
+        self.store = ItemStore(
             self.clock,
             limit_bytes=settings.memory_limit,
             item_limit_bytes=settings.max_item_size,
