@@ -54,7 +54,7 @@ class StopRequest:
     def wait(self, seconds: float | None = None) -> bool:
         """Block until the request is made or a signal was received, and return whether the request was made.
 
-        seconds: the longest wait; None is no limit. For the main thread only.
+        seconds: the longest wait; None is no limit. For one thread only, in a process with signals the main one.
         """
         if not self._set and self._poll(seconds):
             os.read(self._read, 64)
