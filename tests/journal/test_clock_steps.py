@@ -43,7 +43,7 @@ class Server:
             manifest,
             say=self.said.append,
             monotonic=self.ticks,
-            unix_time=lambda: self.wall,
+            now=wall,
             stepped=None if found is None else found.stepped,
         )
         self.store.log = self.journal

@@ -16,7 +16,7 @@ from memcache_kv.journal import Fsync, Journal, Recovered, reading, writer
 from memcache_kv.journal.appender import Appender, Extent
 from memcache_kv.journal.disk import write_all
 from memcache_kv.journal.files import End, Following, JournalFiles, StartLine
-from memcache_kv.journal.record import FORMAT_VERSION, Record, line_of
+from memcache_kv.journal.record_queue import RecordQueue
 from memcache_kv.journal.tail import Tail
 from tests.journal.crash_checks import Violation
 from tests.journal.crash_runs import FAULTS, Rig, play_runs
@@ -351,9 +351,7 @@ def test_the_check_finds_a_file_that_does_not_continue_the_one_before(
 
 
 def start_without_end(
-    journal: Journal, after: int = 0, follows: str = "", stepped: int | None = None, serial: int = 0
+    journal: Journal, after: int = 0, follows: str = "", ahead: int | None = None, serial: int = 0
 ) -> bytes:
     """Return a start record that does not state how the file before ends."""
-    record = Record("start", cas=journal.last_cas, version=FORMAT_VERSION, after=after, id=journal.files.id)
-    record.stepped, record.serial = stepped, serial
-    return line_of(record)
+    return RecordQueue.start_line(journal, after, "", ahead, serial)
