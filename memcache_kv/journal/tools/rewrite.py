@@ -115,14 +115,18 @@ class NewPart:
                 self._disk.remove(self._temporary)
 
 
-def start_line(cas: int, journal_id: str, serial: int, follows: str = "", stepped: int | None = None) -> bytes:
+def start_line(
+    cas: int, journal_id: str, serial: int, follows: str = "", stepped: int | None = None, has_time: bool = True
+) -> bytes:
     """Return the start record of a file that is written now.
 
     cas: the highest CAS id that the journal may have given. serial: that of the manifest on disk. follows: the checksum
     of the last record of the file before, as a line states it. stepped: the sum of the wall clock's steps in seconds,
-    if the files before it have another one.
+    if the files before it have another one. has_time: whether the record gives the time. It must not if there are files
+    before it whose `stepped` is not known, as the clock may be behind their last time.
     """
-    record = Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped)
+    at = int(time.time()) if has_time else 0
+    record = Record("start", cas=cas, at=at, version=FORMAT_VERSION, stepped=stepped)
     record.id, record.serial, record.follows = journal_id, serial, follows
     return line_of(record)
 
