@@ -35,6 +35,7 @@ LAYERS = [
     {"commands"},
     {"protocol"},
     {"server"},
+    {"traffic"},
     {"cli"},
     {"__main__", "__init__"},
     {"container"},
