@@ -36,7 +36,7 @@ LAYERS = [
     {"protocol"},
     {"server"},
     {"traffic"},
-    {"cli"},
+    {"cli", "api"},
     {"__main__", "__init__"},
     {"container"},
 ]

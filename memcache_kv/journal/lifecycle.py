@@ -92,7 +92,7 @@ class JournalLifecycle:
             on_fault=self._on_fault,
             room=room,
             queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
-            unix_time=self._wall_time,
+            now=self._store.clock.now,
             stepped=found.stepped,
             keep=self._settings.keep,
             prepare=lambda: self._prepare(directory, manifest, found),
@@ -114,10 +114,6 @@ class JournalLifecycle:
         self._shipper.on_fault = self._on_fault
         self._shipper.start()
 
-    def _wall_time(self) -> float:
-        """Return the wall-clock time as the store's clock sees it, so that the journal uses no other clock."""
-        return self._store.clock.now + self._store.clock.wall_ahead
-
     def close(self) -> None:
         """Write and sync the queued records, end the journal's threads, and unlock the directory. Blocks until done."""
         if self._shipper is not None:
@@ -130,6 +126,11 @@ class JournalLifecycle:
                 self._log.say(str(error), Level.ERROR)
         if self._directory is not None:
             self._directory.close()
+
+    def forget(self) -> None:
+        """Give up the lock in a child that was forked; the parent keeps it."""
+        if self._directory is not None:
+            self._directory.forget()
 
     def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
         """Replay a journal and show the progress."""

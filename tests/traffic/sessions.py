@@ -116,7 +116,7 @@ class TextSession:
         return b"".join(b" " + flag for flag in chosen)
 
     def meta_get(self, key: bytes) -> bytes:
-        return b"mg " + key + self._flags(b"c f k s t v Oab N100 T200 R30") + b"\r\n"
+        return b"mg " + key + self._flags(b"c f k s t v Oab N100 T200 R5") + b"\r\n"
 
     def meta_set(self, key: bytes) -> bytes:
         value = self.random.choice(VALUES)
