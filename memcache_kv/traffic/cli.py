@@ -13,7 +13,7 @@ from memcache_kv.observe.log import Log, printable
 from memcache_kv.progress import show_progress
 from memcache_kv.server.health import Address, read_address
 from memcache_kv.traffic.recording import Recording
-from memcache_kv.traffic.replaying import Deviation, Replaying, Tally
+from memcache_kv.traffic.replaying import Deviation, Replaying, ReplayTally
 from memcache_kv.traffic.showing import deviation_lines
 from memcache_kv.traffic.target import ANSWER_TIMEOUT_SECONDS
 
@@ -127,7 +127,7 @@ def _replay(options: argparse.Namespace) -> int:
     return DIFFERENT if tally.different else ALIKE
 
 
-def _summary(recording: Recording, tally: Tally) -> Iterator[str]:
+def _summary(recording: Recording, tally: ReplayTally) -> Iterator[str]:
     connections = len(recording.calls_by_connection)
     yield (
         f"{len(recording):,} requests on {connections:,} connections: "

@@ -20,6 +20,7 @@ COUNTED_KEYS = (b"n", b"a")
 """Only their items are counted, and never stale: memcached may forget that they are, depending on timing."""
 VALUES = (b"", b"%d" % NUMBER, b"%d" % NUMBER, b"hello\r\nworld", b"END\r\n", b"\xff\x00\x80", b"x" * 3000)
 TIMES = (b"0", b"100", b"1000", b"-1")
+WRONG_ID = 1 << 40
 PATIENCE_SECONDS = 5
 MARK = Packet(Opcode.NOOP, opaque=0x1234)
 
@@ -89,7 +90,8 @@ class TextSession:
 
     def cas(self, key: bytes) -> bytes:
         value = self.random.choice(VALUES)
-        number = self.random.choice((self.ids.get(key, 1), self.ids.get(key, 1), 1))
+        known = self.ids.get(key, WRONG_ID)
+        number = self.random.choice((known, known, WRONG_ID))
         return b"cas %b 1 0 %d %d" % (key, len(value), number) + self._silence() + b"\r\n" + value + b"\r\n"
 
     def _some(self) -> bytes:
