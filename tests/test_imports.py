@@ -35,6 +35,7 @@ LAYERS = [
     {"commands"},
     {"protocol"},
     {"server"},
+    {"traffic"},
     {"cli", "api"},
     {"__main__", "__init__"},
     {"container"},
