@@ -42,7 +42,7 @@ class Switchboard(Protocol):
     def watch(self, fd: int, handler: Callable[[int], None], events: int) -> None:
         """Have a function called with the events of a descriptor."""
 
-    def forget(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         """Watch a descriptor no longer."""
 
     def report(self, call: Call) -> None:
@@ -188,7 +188,7 @@ class Link:
             return
         self._is_closed = True
         for side in (self._client, self._server):
-            self._board.forget(side.fd)
+            self._board.unwatch(side.fd)
         for call in self._conversation.ended():
             self._board.report(self._as_the_client_sees(call))
         self._server.sock.close()
@@ -198,6 +198,11 @@ class Link:
             self._client.discard_input()
         self._client.sock.close()
         self._board.closed(self)
+
+    def forget(self) -> None:
+        """Close the inherited sockets in a forked child: nothing is sent, as the parent has them too."""
+        for side in (self._client, self._server):
+            side.sock.close()
 
     # Requests and replies
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from memcache_kv import Server
-from memcache_kv.testing.faults import KINDS, fault
+from memcache_kv.testing.faults import FAULTS, fault
 from memcache_kv.testing.wire import Tap
 from tests.integration.client_library import require
 from tests.testing.faults.clients import CLIENTS, outcome_of
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_every_fault_and_client_is_in_the_table() -> None:
-    assert {scenario.kind for scenario in SCENARIOS.values()} == KINDS.keys()
+    assert {scenario.kind for scenario in SCENARIOS.values()} == FAULTS.keys()
     assert list(BEHAVIOUR) == [(name, client) for name in SCENARIOS for client in CLIENTS]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memcache_kv import Server
-from memcache_kv.testing.faults import KINDS, fault
+from memcache_kv.testing.faults import FAULTS, fault
 from memcache_kv.testing.wire import Direction, Passage, Tap
 from memcache_kv.traffic.wire import WireRequest
 from tests.ports import free_port
@@ -409,4 +409,4 @@ def test_a_journal_error_needs_a_journal(server: Server, tap: Tap) -> None:
 
 
 def test_every_kind_says_what_it_does() -> None:
-    assert all(kind.__doc__ for kind in KINDS.values())
+    assert all(kind.__doc__ for kind in FAULTS.values())

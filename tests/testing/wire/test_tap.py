@@ -1,5 +1,6 @@
 """The tap passes on all that is said, knows the calls, and gives everything back."""
 
+import multiprocessing
 import os
 import random
 import socket
@@ -205,6 +206,26 @@ def test_a_clock_that_a_test_stops_stops_no_delay(tap: Tap, monkeypatch: pytest.
             monkeypatch.setattr(time, name, lambda: 1.0)
         client.expect(b"mn\r\n", b"MN\r\n")
         monkeypatch.undo()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_keeps_no_connection_open(tap: Tap) -> None:
+    with RawClient(tap.address) as client, RawClient(tap.address) as other:
+        for each in (client, other):
+            each.expect(b"mn\r\n", b"MN\r\n")
+        fork = multiprocessing.get_context("fork")
+        may_end = fork.Event()
+        child = fork.Process(target=may_end.wait)
+        child.start()
+        with fault(tap, "reset", commands="mn"):
+            client.send(b"mn\r\n")
+            with pytest.raises(ConnectionResetError):
+                client.take(1)
+        other.expect(b"version\r\n", b"VERSION ")
+        tap.stop()
+        may_end.set()
+        child.join()
+        child.close()
 
 
 def test_something_asked_of_a_stopped_tap_does_nothing(tap: Tap) -> None:
