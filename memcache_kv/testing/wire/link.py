@@ -20,7 +20,7 @@ from memcache_kv.traffic.wire import WireRequest
 
 TAKEN_BYTES = 1 << 16
 """How much is read at once."""
-DISCARDED_READS = 64
+DISCARDED_READS = 1024
 """How many times what a client has sent is read before its connection is closed, as unread bytes cause a reset."""
 LINGER_NOT = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing sends a reset."""
