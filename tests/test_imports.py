@@ -38,7 +38,7 @@ LAYERS = [
     {"traffic"},
     {"cli", "api"},
     {"__main__", "__init__"},
-    {"container"},
+    {"container", "testing"},
 ]
 """Each room may import those above it and those beside it, be it for types alone."""
 

@@ -83,6 +83,27 @@ class Conversation:
         self._pending += found
         return [pending.request for pending in found]
 
+    def replace(self, request: WireRequest, data: bytes) -> WireRequest:
+        """Expect the reply to another request in place of one that was asked and is not answered yet.
+
+        For who sends the server something else than the client did. data: the bytes of the other request, of the same
+        protocol. Returns that request.
+        """
+        assert self._framing is not None
+        cut = self._framing.next_request(bytearray(data), 0)
+        assert cut is not None
+        place = self._place_of(request)
+        self._pending[place] = _Pending(*cut, self._pending[place].asked_at)
+        return cut[0]
+
+    def withdraw(self, request: WireRequest) -> None:
+        """Expect no reply to a request that was asked and is not answered yet, as the server does not get it."""
+        del self._pending[self._place_of(request)]
+
+    def _place_of(self, request: WireRequest) -> int:
+        places = (place for place, pending in enumerate(self._pending) if pending.request is request)
+        return next(places)
+
     def _cut(self, now: float) -> list[_Pending]:
         """Cut all complete requests off the input."""
         found: list[_Pending] = []
