@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         return _replay(options)
     except MemcacheKVError as error:
         return _complain(str(error), NO_REPLAY)
+    except BrokenPipeError:  # nobody reads the differences
+        return DIFFERENT
     except OSError as error:
         return _complain(f"{options.file}: {error.strerror or error}", NO_REPLAY)
     except KeyboardInterrupt:
@@ -128,15 +130,17 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _summary(recording: Recording, tally: ReplayTally) -> Iterator[str]:
-    connections = len(recording.calls_by_connection)
-    yield (
-        f"{len(recording):,} requests on {connections:,} connections: "
-        f"{tally.alike:,} answered alike, {tally.different:,} differently"
-    )
+    asked = _counted(len(recording), "request")
+    connections = _counted(len(recording.calls_by_connection), "connection")
+    yield f"{asked} on {connections}: {tally.alike:,} answered alike, {tally.different:,} differently"
     for reason, count in sorted(tally.not_compared.items()):
         yield f"not compared: {count:,} ({reason})"
     if tally.different:
         yield "items that the server had before, and items that expired meanwhile, cause differences: see --keep-pace"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _complain(text: str, status: int) -> int:

@@ -95,7 +95,9 @@ class TargetConnection:
             self._socket.settimeout(max(SHORTEST_TIMEOUT_SECONDS, ends_at - time.monotonic()))
             try:
                 piece = self._socket.recv(ANSWER_READ_BYTES)
-            except ConnectionError:
+            except TimeoutError:
+                raise
+            except OSError:
                 return
             if not piece:
                 return
