@@ -10,13 +10,14 @@ import pytest
 
 from memcache_kv import Items, Server
 from memcache_kv.testing.call_report import call_lines
-from memcache_kv.testing.faults import KINDS, Fault, KeyPattern, fault
 from memcache_kv.testing.process import MemcachedProc
 from memcache_kv.testing.wire.lane import moment
 from memcache_kv.traffic.conversation import Call
 
 if TYPE_CHECKING:
     from pymemcache.client.base import Client  # type: ignore[import-untyped]
+
+    from memcache_kv.testing.faults import Fault, KeyPattern
 
 DJANGO_BACKENDS = {
     "pymemcache": "django.core.cache.backends.memcached.PyMemcacheCache",
@@ -126,6 +127,8 @@ class Memcached:
 
         The arguments are those of `memcache_kv.testing.faults.fault`. Raises ValueError and TypeError as that does.
         """
+        from memcache_kv.testing.faults import KINDS, fault
+
         server = self._proc.server
         if kind in KINDS and KINDS[kind].needs_server:
             server = self._embedded(f"the fault {kind}")
