@@ -85,7 +85,7 @@ def memcached(process_fixture_name: str = "memcached_proc") -> PytestFixture:
         from memcache_kv.testing.memcached import Memcached
 
         proc: MemcachedProc = request.getfixturevalue(process_fixture_name)
-        with proc.turns, Memcached(proc) as memcached:
+        with proc.turns, Memcached(proc, lambda: request.getfixturevalue("tmp_path")) as memcached:
             _note(request, memcached)
             yield memcached
 
@@ -121,7 +121,9 @@ def memcached_cluster(nodes_fixture_name: str = "memcached_nodes") -> PytestFixt
         from memcache_kv.testing.cluster import cluster_maker
 
         pool: NodePool = request.getfixturevalue(nodes_fixture_name)
-        with cluster_maker(pool, lambda node: _note(request, node)) as make:
+        with cluster_maker(
+            pool, lambda: request.getfixturevalue("tmp_path"), lambda node: _note(request, node)
+        ) as make:
             yield make
 
     return memcached_cluster_fixture
@@ -165,10 +167,13 @@ def _workers(config: pytest.Config) -> int:
 def _run(proc: MemcachedProc) -> Iterator[MemcachedProc]:
     from memcache_kv.testing.servers.backing import ServerFailed
 
+    failure = ""
     try:
         proc.start()
     except ServerFailed as error:
-        pytest.fail(str(error), pytrace=False)
+        failure = str(error)
+    if failure:
+        pytest.fail(failure, pytrace=False)
     yield proc
     proc.stop()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
     from memcache_kv.testing.faults import Fault, KeyPattern
+    from memcache_kv.traffic.recording import Recorder
 
 DJANGO_BACKENDS = {
     "pymemcache": "django.core.cache.backends.memcached.PyMemcacheCache",
@@ -29,11 +31,12 @@ class Memcached:
     """A memcached that is empty when the test begins, which the fixture `memcached` returns.
 
     Any thread may call any method; each returns within milliseconds, unless the server does not answer. What needs the
-    server in pytest's process skips the test where it runs elsewhere.
+    server in pytest's process skips the test where it runs elsewhere. folder: returns one for files of the test.
     """
 
-    def __init__(self, proc: MemcachedProc) -> None:
+    def __init__(self, proc: MemcachedProc, folder: Callable[[], Path]) -> None:
         self._proc = proc
+        self._folder = folder
         self._began_at = moment()
         self._stack = contextlib.ExitStack()
 
@@ -86,6 +89,25 @@ class Memcached:
         self._proc.tap.settle()
         return self._proc.tap.calls
 
+    @contextlib.contextmanager
+    def record(self, path: Path | str | None = None) -> Iterator[Recorder]:
+        """Record what clients ask and are answered while a `with` block lasts; `memcache-kv replay` reads the file.
+
+        path: the file, which is replaced if it exists; by default `memcached-PORT.jsonl` in the test's `tmp_path`. The
+        recorder has it as `path`. Raises OSError.
+        """
+        from memcache_kv.traffic.recording import Recorder
+
+        tap = self._proc.tap
+        tap.settle()
+        with Recorder(self._folder() / f"memcached-{self.port}.jsonl" if path is None else path) as recorder:
+            tap.listeners = [*tap.listeners, recorder]
+            try:
+                yield recorder
+            finally:
+                tap.settle()
+                tap.listeners = [listener for listener in tap.listeners if listener is not recorder]
+
     # For clients
 
     def client(self, **options: Any) -> Client:
@@ -127,10 +149,10 @@ class Memcached:
 
         The arguments are those of `memcache_kv.testing.faults.fault`. Raises ValueError and TypeError as that does.
         """
-        from memcache_kv.testing.faults import KINDS, fault
+        from memcache_kv.testing.faults import FAULTS, fault
 
         server = self._proc.server
-        if kind in KINDS and KINDS[kind].needs_server:
+        if kind in FAULTS and FAULTS[kind].needs_server:
             server = self._embedded(f"the fault {kind}")
         return fault(
             self._proc.tap, kind, server=server, direction=direction, commands=commands, keys=keys,
