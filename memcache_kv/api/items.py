@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -26,6 +25,7 @@ from memcache_kv.store.entry import (
 )
 from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Mode, Outcome, Write
+from memcache_kv.unpatched import threading
 
 Key: TypeAlias = str | bytes
 """A key of 1 to 250 bytes without white space and control characters. A text stands for its UTF-8."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +17,7 @@ from memcache_kv.server.run import ServerRun
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading
 
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """The address at which this machine reaches a server that listens on all of them."""
@@ -174,11 +173,15 @@ class Server:
         self.stop()
 
     async def __aenter__(self) -> Self:
+        import asyncio  # a program without it starts sooner
+
         return await asyncio.to_thread(self.start)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        import asyncio
+
         await asyncio.to_thread(self.stop)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,7 @@ from memcache_kv.store import item_store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.time import Time
+from memcache_kv.unpatched import threading
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Journal

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import threading
-import time
 from collections.abc import Callable
 from functools import partial
 
+from memcache_kv.clock import unix_seconds
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.histogram import Histogram
@@ -18,6 +17,7 @@ from memcache_kv.journal.manifest import Manifest, in_words
 from memcache_kv.journal.record import UNLIMITED, Room
 from memcache_kv.journal.record_queue import RecordQueue
 from memcache_kv.threads import OnFault, ServerThread
+from memcache_kv.unpatched import threading, time
 
 GATHER_SECONDS = 0.001
 """always: the longest time for which the thread waits for more writes before an fsync."""
@@ -82,7 +82,7 @@ class Journal(RecordQueue):
         say: Callable[[str], None] = lambda line: None,
         on_fault: OnFault = lambda name, error: None,
         monotonic: Callable[[], float] = time.monotonic,
-        unix_time: Callable[[], float] = time.time,
+        unix_time: Callable[[], float] = unix_seconds,
         room: Room = UNLIMITED,
         queue_limit_bytes: int | None = None,
         stepped: int | None = None,

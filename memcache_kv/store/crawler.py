@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import islice
 
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading
 
 CRAWLED_AT_ONCE = 128
 """How many keys are checked before other threads get their turn."""
