@@ -41,7 +41,7 @@ LAYERS = [
     {"server"},
     {"cli", "api"},
     {"__main__", "__init__"},
-    {"container"},
+    {"container", "testing"},
 ]
 """Each room may import those above it and those beside it, be it for types alone."""
 

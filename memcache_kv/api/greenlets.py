@@ -16,9 +16,7 @@ Returned = TypeVar("Returned")
 def check_patches() -> None:
     """Raise RuntimeError if gevent has patched the standard library after this package was imported."""
     if has_gevent_patched() and not IN_GREENLETS:
-        raise RuntimeError(
-            "call gevent's `monkey.patch_all` before memcache_kv is first used: its threads are real ones"
-        )
+        raise RuntimeError("call gevent's `monkey.patch_all` before memcache_kv is first used")
 
 
 def without_greenlets(blocking: Callable[[], Returned]) -> Returned:
@@ -29,7 +27,7 @@ def without_greenlets(blocking: Callable[[], Returned]) -> Returned:
     """
     if not IN_GREENLETS:
         return blocking()
-    from gevent import get_hub
+    from gevent import get_hub  # type: ignore[import-untyped]
 
     returned: Returned = get_hub().threadpool.apply(blocking)
     return returned

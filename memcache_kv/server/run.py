@@ -321,6 +321,17 @@ class ServerRun:
             except ConfigError as error:
                 self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
 
+    def catch_up(self) -> None:
+        """Carry out what is due by the clock: a flush that waits, the removal of expired items. For a moved clock.
+
+        Blocks until the memory of these items is free. Any thread may call this.
+        """
+        self.clock.tick()
+        self.store.new_second()
+        self.crawler.finish()
+        while self.store.free_some():
+            pass
+
     def stop_soon(self, is_graceful: bool) -> None:
         """Stop after the time of --drain-seconds; at once if that has begun already, or not all is loaded yet.
 
