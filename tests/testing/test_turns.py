@@ -24,7 +24,7 @@ def test_another_process_waits_until_the_outermost_turn_is_over(tmp_path: Path) 
         with turns:
             other = subprocess.Popen([sys.executable, "-c", OTHER, str(path)], stdout=subprocess.PIPE, bufsize=0)
             assert other.stdout is not None
-            assert other.stdout.read(3) == b"up\n"
+            assert b"".join(other.stdout.read(1) for _ in range(3)) == b"up\n"
         assert select.select([other.stdout], [], [], SOON_SECONDS)[0] == []
     with other:
         assert other.stdout.read() == b"in\n"
