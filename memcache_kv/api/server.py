@@ -122,6 +122,11 @@ class Server:
 
     # Parts
 
+    @property
+    def inner(self) -> ServerRun:
+        """The running server with all its parts, for `memcache_kv.testing` alone. Raises NotRunning."""
+        return self._running
+
     def _start(self) -> None:
         with self._lock:
             if self._run is not None:

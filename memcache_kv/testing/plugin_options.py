@@ -14,10 +14,13 @@ OPTION_HELP = {
     "host": "the address for clients; for memcached_noproc, where the running server is",
     "port": "the port for clients, by default a free one; for memcached_noproc that of the running server",
     "args": 'more flags for the server, as memcached has them, such as "-m 128 -I 2m"',
+    "clock": "patched, and the server follows freezegun and time-machine, or real, and it ignores them",
     "timeout": "how many seconds a memcached that is run may take to start, or one that runs to answer",
 }
 """The options without the prefix `memcached`, and what they are for."""
 DEFAULT_HOST = "127.0.0.1"
+RUNNING_PORT = 11211
+"""Where a running server is by default."""
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
 _T = TypeVar("_T")
@@ -52,6 +55,13 @@ def chosen(
         return convert(str(given))
     except ValueError as error:
         raise pytest.UsageError(f"{where} can't be {given!r}: {error}") from None
+
+
+def follows_patches(text: str) -> bool:
+    """Read whether a server follows a patched clock. Raises ValueError."""
+    if text not in ("patched", "real"):
+        raise ValueError("it is patched or real")
+    return text == "patched"
 
 
 def port_number(text: str) -> int:

@@ -16,6 +16,7 @@ from memcache_kv import Server
 from memcache_kv.testing.servers.backing import ServerFailed
 from memcache_kv.testing.servers.control import ControlConnection
 from memcache_kv.testing.servers.elsewhere import EMPTYING
+from memcache_kv.testing.time_travel import TimeTravel
 from memcache_kv.testing.wire.lane import moment
 
 PORTS_TRIED = 5
@@ -32,6 +33,7 @@ class ServerProgram:
 
     def __init__(self, executable: str, args: str, timeout_seconds: float) -> None:
         self.embedded: Server | None = None
+        self.time_travel: TimeTravel | None = None
         self.description = executable
         self._command = [executable, *shlex.split(args)]
         self._timeout_seconds = timeout_seconds
