@@ -176,7 +176,18 @@ class Page:
                 self._start(text.strip())
             case "python":
                 self._printed = self._python(text)
-            case "sh untested" | "python untested" | "haproxy" | "nginx" | "yaml" | "lua" | "json" | "toml" | "ini" | "text":
+            case (
+                "sh untested"
+                | "python untested"
+                | "haproxy"
+                | "nginx"
+                | "yaml"
+                | "lua"
+                | "json"
+                | "toml"
+                | "ini"
+                | "text"
+            ):
                 return 0
             case _ if WRITTEN.fullmatch(info):
                 (self._folder / info.removeprefix("python ")).write_text(text)

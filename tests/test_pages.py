@@ -35,6 +35,7 @@ LONG = {"test_frameworks.md": ("celery", "django", "flask_caching", "pylibmc")}
 UNTESTED = {
     "README.md: python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python -m pytest -n 4":
         "it runs all tests; `.ci/run` and `make test-sdist` take this very line from the README",
+    "README.md: def test_the_cart_expires(memcached):": "test_with_pytest.md runs such tests",
     "README.md: memcache-kv journal restore DIR --until TIME --yes":
         "the moment is the reader's; journal_tools.md runs it on a journal with a known one",
     "CONTRIBUTING.md: make test": "it runs all tests",

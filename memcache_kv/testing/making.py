@@ -21,7 +21,7 @@ from memcache_kv.testing.servers.elsewhere import ServerElsewhere
 from memcache_kv.testing.servers.in_process import ServerInProcess
 from memcache_kv.testing.servers.program import ServerProgram
 from memcache_kv.testing.time_travel import TimeTravel
-from memcache_kv.testing.turns import Turns
+from memcache_kv.testing.turns import SharedTurns
 
 
 class ProcArguments(NamedTuple):
@@ -60,13 +60,13 @@ class ProcMaker:
             if self._program
             else ServerInProcess(self._flags, self._time_travel)
         )
-        return MemcachedProc(server, self._host, self._port, Turns(None))
+        return MemcachedProc(server, self._host, self._port, SharedTurns(None))
 
     def running(self, folder: Path) -> MemcachedProc:
         """Return a server that runs already. folder: one that all processes of the run have."""
         server = ServerElsewhere(self._host, self._port or RUNNING_PORT, self._timeout_seconds)
         shared = folder / "memcached.turns" if _workers(self._config) > 1 else None
-        return MemcachedProc(server, DEFAULT_HOST, 0, Turns(shared))
+        return MemcachedProc(server, DEFAULT_HOST, 0, SharedTurns(shared))
 
 
 def _workers(config: pytest.Config) -> int:

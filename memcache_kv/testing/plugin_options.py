@@ -23,7 +23,7 @@ RUNNING_PORT = 11211
 """Where a running server is by default."""
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
-_T = TypeVar("_T")
+_Chosen = TypeVar("_Chosen")
 
 
 def add_plugin_options(parser: pytest.Parser) -> None:
@@ -37,8 +37,8 @@ def add_plugin_options(parser: pytest.Parser) -> None:
 
 
 def chosen(
-    config: pytest.Config, name: str, argument: _T | None, convert: Callable[[str], _T], default: _T
-) -> _T:  # fmt: skip
+    config: pytest.Config, name: str, argument: _Chosen | None, convert: Callable[[str], _Chosen], default: _Chosen
+) -> _Chosen:  # fmt: skip
     """Return an option's value: the argument, or else that of the command line, the ini file, or the default.
 
     Raises pytest.UsageError if it can't be converted.

@@ -6,7 +6,7 @@ from memcache_kv import Server
 from memcache_kv.testing.changes import lasts
 from memcache_kv.testing.servers.backing import BackingServer, ServerFailed
 from memcache_kv.testing.time_travel import TimeTravel
-from memcache_kv.testing.turns import Turns
+from memcache_kv.testing.turns import SharedTurns
 from memcache_kv.testing.wire import Tap
 from memcache_kv.traffic.conversation import Call
 
@@ -18,7 +18,7 @@ class MemcachedProc:
     empties the server, where several processes share it.
     """
 
-    def __init__(self, server: BackingServer, host: str, port: int, turns: Turns) -> None:
+    def __init__(self, server: BackingServer, host: str, port: int, turns: SharedTurns) -> None:
         self._server = server
         self._asked_place = host, port
         self.turns = turns

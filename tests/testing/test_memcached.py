@@ -12,7 +12,7 @@ from memcache_kv.testing import Memcached, MemcachedProc
 from memcache_kv.testing.servers.in_process import ServerInProcess
 from memcache_kv.testing.servers.program import ServerProgram
 from memcache_kv.testing.time_travel import TimeTravel
-from memcache_kv.testing.turns import Turns
+from memcache_kv.testing.turns import SharedTurns
 from memcache_kv.traffic.recording import Recording
 from tests.testing.programs import memcached_program
 from tests.testing.wires import RawClient
@@ -22,7 +22,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 def made(server: ServerInProcess | ServerProgram) -> Iterator[MemcachedProc]:
     """Start a server, and stop it."""
-    proc = MemcachedProc(server, "127.0.0.1", 0, Turns(None))
+    proc = MemcachedProc(server, "127.0.0.1", 0, SharedTurns(None))
     proc.start()
     yield proc
     proc.stop()

@@ -186,9 +186,7 @@ class BinarySession:
         return Packet(self.random.choice((Opcode.DELETE, Opcode.DELETEQ)), key)
 
     def count(self, key: bytes) -> Packet:
-        opcode = self.random.choice(
-            (Opcode.INCREMENT, Opcode.INCREMENTQ, Opcode.DECREMENT, Opcode.DECREMENTQ)
-        )
+        opcode = self.random.choice((Opcode.INCREMENT, Opcode.INCREMENTQ, Opcode.DECREMENT, Opcode.DECREMENTQ))
         extras = self._number(2, 8) + self._number(40, 8) + self.random.choice((self._number(0xFFFFFFFF), self._time()))
         return Packet(opcode, key, extras)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-
 from memcache_kv import Server
 from memcache_kv.testing.servers.backing import ServerFailed
 from memcache_kv.testing.servers.control import ControlConnection
 from memcache_kv.testing.time_travel import TimeTravel
+from memcache_kv.unpatched import socket
 
 EMPTYING = {"flush_all": "OK", "stats reset": "RESET"}
 """What empties a server and sets its counters to 0, and the answers."""

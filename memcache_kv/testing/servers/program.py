@@ -6,10 +6,7 @@ import contextlib
 import os
 import pwd
 import shlex
-import socket
-import subprocess
 import tempfile
-import time
 from typing import IO
 
 from memcache_kv import Server
@@ -18,10 +15,11 @@ from memcache_kv.testing.servers.control import ControlConnection
 from memcache_kv.testing.servers.elsewhere import EMPTYING
 from memcache_kv.testing.time_travel import TimeTravel
 from memcache_kv.testing.wire.lane import moment
+from memcache_kv.unpatched import socket, subprocess, time
 
 PORTS_TRIED = 5
 """How often it is started on another port, as somebody else can take the first one."""
-POLL_SECONDS = 0.002
+START_LOOK_SECONDS = 0.002
 LOOPBACK = "127.0.0.1"
 
 
@@ -109,7 +107,7 @@ class ServerProgram:
                 raise ServerFailed(
                     f"{self.description} does not answer after {self._timeout_seconds:g} seconds (--memcached-timeout)"
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(START_LOOK_SECONDS)
         return False
 
 
