@@ -27,6 +27,7 @@ NEEDED = {
     "admin.md": "curl",
     "monitoring.md": "curl",
     "migrate_from_memcached.md": "memcached",
+    "switch_from_memcached.md": "memcached",
 }
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
 LONG = {"test_frameworks.md": ("celery", "django", "flask_caching", "pylibmc")}
