@@ -40,7 +40,7 @@ class Server:
     """
 
     def __init__(self, settings: Settings | None = None, /, *, clock: Time | None = None, **fields: Any) -> None:
-        self.settings = server_settings(settings, fields)
+        self.settings = self._asked = server_settings(settings, fields)
         self.store = Items()
         """The items by key, while the server runs."""
         self._clock = clock
@@ -183,7 +183,9 @@ class Server:
         """Close what a forked child has inherited of the running server. For the child alone."""
         run = self._run
         self._begin()
-        self.store = Items()
+        self.store.forget()
+        if not self._asked.port:
+            self.settings = self.settings._replace(port=0)  # the one that was chosen is the parent's
         if run is not None:
             run.forget()
 
