@@ -100,7 +100,7 @@ def _attributes(kind: type) -> Iterator[tuple[str, str]]:
         for node, following in itertools.pairwise(block):
             name = _assigned_by(node)
             if name and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                yield f"`{name}`", _line(following.value.value)
+                yield f"`{name}`", _line(str(following.value.value))
 
 
 def _assigned_by(node: ast.stmt) -> str:
