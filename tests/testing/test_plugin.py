@@ -174,6 +174,34 @@ def test_clients_may_use_another_address(pytester: pytest.Pytester) -> None:
     run(pytester, code, "--memcached-host=::1").assert_outcomes(passed=1)
 
 
+def test_a_server_follows_a_patched_clock_unless_an_option_says_no(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("freezegun")
+    code = """
+        from freezegun import freeze_time
+        from memcache_kv.testing import factories
+
+        apart_proc = factories.memcached_proc(clock="real")
+        apart = factories.memcached("apart_proc")
+
+        def found(memcached):
+            client = memcached.client()
+            with freeze_time("2030-01-01") as frozen:
+                client.set("a", "1", expire=60)
+                frozen.tick(61)
+                return client.get("a")
+
+        def test_patched(memcached):
+            assert found(memcached) is None
+
+        def test_real(apart):
+            assert found(apart) == b"1"
+        """
+    run(pytester, code).assert_outcomes(passed=2)
+    run(pytester, code, "--memcached-clock=real").assert_outcomes(passed=1, failed=1)
+    found = run(pytester, code, "--memcached-clock=none")
+    found.stdout.fnmatch_lines(["*--memcached-clock can't be 'none': it is patched or real"])
+
+
 # Other servers
 
 
