@@ -10,11 +10,11 @@ import contextlib
 import os
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
+from memcache_kv.clock import unix_seconds
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.disk import Disk, File, last_line, write_all
@@ -28,6 +28,7 @@ from memcache_kv.journal.manifest import (
 )
 from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of, stated_crc
 from memcache_kv.store.entry import Entry
+from memcache_kv.unpatched import time
 
 WRITE_BYTES = 256 * 1024
 PROGRESS_ITEMS = 1000
@@ -125,7 +126,7 @@ def start_line(
     if the files before it have another one. has_time: whether the record gives the time. It must not if there are files
     before it whose `stepped` is not known, as the clock may be behind their last time.
     """
-    at = int(time.time()) if has_time else 0
+    at = int(unix_seconds()) if has_time else 0
     record = Record("start", cas=cas, at=at, version=FORMAT_VERSION, stepped=stepped)
     record.id, record.serial, record.follows = journal_id, serial, follows
     return line_of(record)
@@ -159,7 +160,7 @@ def write_base(
         count += 1
         if progress is not None and number % PROGRESS_ITEMS == 0:
             progress(number)
-    new.write(line_of(Record("end", at=int(time.time()), count=count)))
+    new.write(line_of(Record("end", at=int(unix_seconds()), count=count)))
     new.finish()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +16,12 @@ from memcache_kv.testing.wire.passage import Direction, Ending, Passage, Rule
 from memcache_kv.testing.wire.stand_in import stand_in_for
 from memcache_kv.traffic.conversation import Call, Conversation
 from memcache_kv.traffic.wire import WireRequest
+from memcache_kv.unpatched import socket
 
 TAKEN_BYTES = 1 << 16
 """How much is read at once."""
+READS_AT_ONCE = 64
+"""How many times a client's socket is read at most to take all that has come."""
 DISCARDED_READS = 1024
 """How many times what a client has sent is read before its connection is closed, as unread bytes cause a reset."""
 LINGER_NOT = struct.pack("ii", 1, 0)
@@ -95,6 +97,14 @@ class Link:
         self._conversation = Conversation(number, moment)
         self._answers: dict[int, tuple[WireRequest, bytes]] = {}
         """By the identity of a request that stands in for another one: that one, and what the client is answered."""
+        self._barriers: dict[int, Callable[[], None]] = {}
+        """By the identity of a request of the tap itself: what is called when it is answered."""
+        self._at_the_end: list[Callable[[], None]] = []
+        """What is called when the link is closed."""
+        self._unanswered = 0
+        """How many requests await their reply."""
+        self._had_silent = False
+        """Whether requests were passed on that need no reply, since the last one of the tap itself."""
         self._is_connecting = True
         self._is_closed = False
         board.watch(self._client.fd, self._client_ready, READABLE)
@@ -159,6 +169,36 @@ class Link:
                 target.put(Piece(data))
         self.go_on()
 
+    def settle(self, settled: Callable[[], None]) -> None:
+        """Call a function once the server has carried out all that the client has sent so far.
+
+        The function is called at once where that is known already, and where it can't be known: in the middle of a
+        request, and in a conversation of an unknown form.
+        """
+        self._take_what_has_come()
+        if self._is_closed or not (self._unanswered or self._had_silent or self._client.has_ended):
+            settled()
+        elif self._client.has_ended:
+            self._at_the_end.append(settled)
+        elif self._conversation.incomplete or not self._conversation.is_known:
+            settled()
+        else:
+            (request,) = self._conversation.asked(stand_in_for(self._conversation.protocol))
+            self._barriers[id(request)] = settled
+            self._unanswered += 1
+            self._had_silent = False
+            self._server.put(Piece(request.data))
+            self.go_on()
+
+    def _take_what_has_come(self) -> None:
+        for _ in range(READS_AT_ONCE):
+            if self._is_closed or self._client.has_ended or self._server.lane.is_full:
+                break
+            if (data := self._read(self._client)) is None:
+                break
+            self._asked(data)
+        self.go_on()
+
     def _send_to(self, side: Side) -> None:
         try:
             ending = side.lane.send_to(side.sock, moment())
@@ -190,7 +230,8 @@ class Link:
         for side in (self._client, self._server):
             self._board.unwatch(side.fd)
         for call in self._conversation.ended():
-            self._board.report(self._as_the_client_sees(call))
+            if id(call.request) not in self._barriers:
+                self._board.report(self._as_the_client_sees(call))
         self._server.sock.close()
         if is_reset:
             self._client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
@@ -198,6 +239,8 @@ class Link:
             self._client.discard_input()
         self._client.sock.close()
         self._board.closed(self)
+        for settled in (*self._barriers.values(), *self._at_the_end):
+            settled()
 
     def forget(self) -> None:
         """Close the inherited sockets in a forked child: nothing is sent, as the parent has them too."""
@@ -213,6 +256,8 @@ class Link:
             self._server.put(Piece(self._client.feed.let_go(), Ending.HALF_CLOSE))
             return
         requests = self._conversation.asked(data)
+        self._unanswered += len(requests)
+        self._had_silent = self._had_silent or not all(request.has_reply for request in requests)
         lengths = [len(request.data) for request in requests]
         feed, rules = self._client.feed, self._board.rules[Direction.UPSTREAM]
         if rules:
@@ -230,11 +275,15 @@ class Link:
             self._client.put(Piece(self._server.feed.let_go(), Ending.CLOSE))
             return
         calls = self._conversation.answered(data)
+        self._unanswered -= len(calls)
         lengths = [len(call.reply) for call in calls]
         feed, rules = self._server.feed, self._board.rules[Direction.DOWNSTREAM]
-        if rules or self._answers:
+        if rules or self._answers or self._barriers:
             for call, portion in zip(calls, feed.cut(data, lengths), strict=True):
-                self._send_down(self._as_the_client_sees(call), portion, rules)
+                if settled := self._barriers.pop(id(call.request), None):
+                    settled()
+                else:
+                    self._send_down(self._as_the_client_sees(call), portion, rules)
         else:
             self._client.put(Piece(feed.pass_through(data, lengths)))
             for call in calls:

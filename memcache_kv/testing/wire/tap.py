@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -20,12 +19,15 @@ from memcache_kv.testing.wire.link import Link
 from memcache_kv.testing.wire.passage import Direction, Rule
 from memcache_kv.testing.wire.recent_calls import RecentCalls
 from memcache_kv.traffic.conversation import Call
+from memcache_kv.unpatched import socket, threading
 
 HOST = "127.0.0.1"
 WAITING_CLIENTS = 1024
 """How many connections the system accepts before the tap does."""
 ANSWER_SECONDS = 30.0
 """How long a caller waits for the tap's thread, which needs milliseconds; only reached if that is held up."""
+SETTLE_SECONDS = 2.0
+"""How long `settle` waits for the server at most."""
 LONGEST_WAIT_SECONDS = 3600.0
 """The longest wait of the thread while nothing happens."""
 
@@ -35,16 +37,17 @@ _log = logging.getLogger("memcache_kv.testing")
 class Tap:
     """Passes on what clients and a server say, and lets rules change it.
 
-    upstream: the server's host and port. `start` opens a free port of 127.0.0.1, which is kept until `stop`; both are
-    called once, and a context manager calls them. Any thread may call any method; each blocks until it is done, which
-    takes milliseconds.
+    upstream: the server's host and port, which may be changed for later connections. place: the address and port for
+    clients; port 0 is any free one. `start` opens the port, which is kept until `stop`; both are called once, and a
+    context manager calls them. Any thread may call any method; each blocks until it is done, which takes milliseconds.
 
     Without rules, all bytes pass as they come, in both directions, whatever they are. While there are rules for a
     direction, requests or replies go on when they are whole. The tap's own clock is no clock that a test can change.
     """
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
+    def __init__(self, upstream: tuple[str, int], place: tuple[str, int] = (HOST, 0)) -> None:
         self.upstream = upstream
+        self._asked_place = place
         self.listeners: list[Callable[[Call], None]] = []
         """Called on the tap's thread with each call that is over. They must not block; what they raise is logged."""
         self._rules: dict[Direction, tuple[Rule, ...]] = dict.fromkeys(Direction, ())
@@ -69,7 +72,7 @@ class Tap:
     @property
     def address(self) -> tuple[str, int]:
         """The host and the port for clients, known after `start`."""
-        host, port = self._place.getsockname()
+        host, port, *_ = self._place.getsockname()
         return host, port
 
     @property
@@ -82,8 +85,9 @@ class Tap:
         self._recent.clear()
 
     def start(self) -> Self:
-        """Listen, and start the thread. Raises OSError if no port is free."""
-        self._place = _bound_to((HOST, 0))
+        """Listen, and start the thread. Raises OSError if the port, or every one, is taken."""
+        _make_sure_it_is_free(self._asked_place)
+        self._place = _bound_to(self._asked_place)
         self.poller = new_poller()
         self._wake = WakeUp(self.poller)
         self._handlers[self._wake.fd] = lambda events: self._wake.clear()
@@ -172,6 +176,32 @@ class Tap:
                 self._listen()
 
         self._do(accept)
+
+    def settle(self) -> None:
+        """Block until the server has carried out all that clients have sent so far, also without a reply.
+
+        While a rule is in force, or where a server takes longer than SETTLE_SECONDS, only what has come is passed on.
+        """
+        settled = threading.Event()
+        left: set[Link] = set()
+
+        def begin() -> None:
+            if self._listener is not None:
+                self._accept_all(READABLE)
+            left.update(self._links)
+            for link in list(left):
+                link.settle(partial(done, link))
+            if not left:
+                settled.set()
+
+        def done(link: Link) -> None:
+            left.discard(link)
+            if not left:
+                settled.set()
+
+        self._do(begin)
+        if left and not any(self._rules.values()):
+            settled.wait(SETTLE_SECONDS)
 
     # For links
 
@@ -282,7 +312,7 @@ class Tap:
             self._connect(client)
 
     def _connect(self, client: socket.socket) -> None:
-        server = socket.socket(socket.AF_INET6 if ":" in self.upstream[0] else socket.AF_INET)
+        server = socket.socket(_family_of(self.upstream))
         server.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             try:
@@ -298,7 +328,22 @@ class Tap:
 
 
 def _bound_to(address: tuple[str, int]) -> socket.socket:
-    sock = socket.socket()
+    sock = socket.socket(_family_of(address))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(address)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
     return sock
+
+
+def _make_sure_it_is_free(address: tuple[str, int]) -> None:
+    """Raise OSError if anybody uses a port, also somebody who would share it, as `_bound_to` would."""
+    with socket.socket(_family_of(address)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def _family_of(address: tuple[str, int]) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
