@@ -27,6 +27,7 @@ from memcache_kv.journal.manifest import (
     replace_manifest,
 )
 from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of, stated_crc
+from memcache_kv.journal.serials import start_of
 from memcache_kv.store.entry import Entry
 from memcache_kv.unpatched import time
 
@@ -132,9 +133,16 @@ def start_line(
     return line_of(record)
 
 
-def follows_of(directory: Path, disk: Disk, part: Part) -> str:
-    """Return what the start record of the file behind this one states about its last record. Raises OSError."""
-    return f"{stated_crc(last_line(disk, directory / part.name, part.bytes)):08x}" if part.bytes else ""
+def follows_of(directory: Path, disk: Disk, manifest: Manifest) -> str:
+    """Return what the start record of a further increment must state about the last record. Raises OSError.
+
+    manifest: the files before it, none of them empty. A base states the same as the increment beside it, of which a
+    crash may have left nothing.
+    """
+    if manifest.increments:
+        last = manifest.increments[-1]
+        return f"{stated_crc(last_line(disk, directory / last.name, last.bytes)):08x}"
+    return start_of(directory / manifest.base.name, disk).follows if manifest.base is not None else ""
 
 
 def write_base(
