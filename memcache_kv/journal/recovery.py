@@ -299,7 +299,7 @@ class Replay:
         if self._later is not None and self._later.is_known:
             self._later.advance()
         self._restoring.hold(self._is_touched_later, expired.bytes, len(expired))
-        if (excess := expired.bytes - self._store.limit_bytes) > 0:
+        if (excess := expired.bytes - self._store.limit_bytes + self._store.reserved_bytes) > 0:
             expired.drop_oldest(excess)
 
     def apply(self, records: list[Record]) -> None:
