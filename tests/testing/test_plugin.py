@@ -298,8 +298,8 @@ def test_the_report_of_a_failed_test_shows_what_the_server_saw(pytester: pytest.
         [
             "*- memcached 127.0.0.1:* -*",
             "commands: 2; seconds since the test began, #connection, command -> reply",
-            "*0.0?? s  #*  set user:1 0 0 5 | hello  ->  STORED",
-            "*0.0?? s  #*  get user:2                ->  END",
+            "*.??? s  #*  set user:1 0 0 5 | hello  ->  STORED",
+            "*.??? s  #*  get user:2                ->  END",
             "*- memcached 127.0.0.1:* -*",
             "commands: 0; *",
             "*- memcached 127.0.0.1:* -*",
