@@ -15,7 +15,7 @@ STREAMS = st.one_of(*(streams(kind, timed=False) for kind in kinds(is_old=False)
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STREAMS)
 def test_each_request_of_a_stream_gets_its_reply(stream: Stream) -> None:
     peer, conversation = Inside(), Conversation()
