@@ -1,0 +1,1 @@
+"""Tests of what test suites use: the model, the strategies, the fixtures."""
