@@ -4,6 +4,9 @@ MemcacheKVError
 ├── ConfigError         a setting is unknown, invalid, or asks for what is not possible
 ├── StoppedEarly        the server was asked to stop before it had started
 ├── WritesRejected      the journal can't be written, so the store rejects writes
+├── ItemTooLarge        an item exceeds the limit for one item
+├── OutOfMemory         there is no room for an item, and eviction is disabled
+├── NotRunning          the server or the store was not started yet, or has stopped
 ├── ListenError         the server can't listen on an address
 ├── ThreadDied          an exception ended one of the server's threads
 ├── DataFileError       a data file can't be read, or has lines that are no items where all must be
@@ -61,6 +64,18 @@ class StoppedEarly(MemcacheKVError):
 
 class WritesRejected(MemcacheKVError):
     """The journal can't be written, so the store rejects writes. Reads go on."""
+
+
+class ItemTooLarge(MemcacheKVError):
+    """An item exceeds the limit for one item (-I). A set has removed the item that the key had, as in memcached."""
+
+
+class OutOfMemory(MemcacheKVError):
+    """There is no room for an item, and eviction is disabled (-M)."""
+
+
+class NotRunning(MemcacheKVError):
+    """The server or the store was not started yet, or has stopped."""
 
 
 class JournalError(MemcacheKVError):

@@ -35,7 +35,7 @@ LAYERS = [
     {"commands"},
     {"protocol"},
     {"server"},
-    {"cli"},
+    {"cli", "api"},
     {"__main__", "__init__"},
     {"container"},
 ]

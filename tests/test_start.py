@@ -10,6 +10,7 @@ import pytest
 from tests.program import Program, environment
 
 ON_REQUEST = {
+    "memcache_kv.api",
     "memcache_kv.server.activation",
     "memcache_kv.server.daemon",
     "memcache_kv.server.admin",

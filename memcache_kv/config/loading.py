@@ -54,9 +54,9 @@ def load_settings(
                 values[SETTING_FIELDS[option.name]] = _converted(option, name_value[option.name], source)
                 break
     _warn_of_ineffective(values, warn)
-    _add_implied(values, environ)
+    add_implied(values, environ)
     settings = Settings(**values)
-    _check_together(settings)
+    check_together(settings)
     return settings
 
 
@@ -74,7 +74,7 @@ def _warn_of_ineffective(values: Mapping[str, Any], warn: Callable[[str], None])
         warn("--preload-strict has no effect without --preload FILE")
 
 
-def _add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+def add_implied(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Add the fields that follow from the given ones."""
     values["port_given"] = "port" in values
     if values.get("udp_port") and "port" not in values:
@@ -106,7 +106,8 @@ def _add_login(values: dict[str, Any], environ: Mapping[str, str]) -> None:
         values.setdefault("binding_protocol", "ascii" if text else "binary")
 
 
-def _check_together(settings: Settings) -> None:
+def check_together(settings: Settings) -> None:
+    """Raise ConfigError if some of the settings exclude each other."""
     if settings.max_item_size > settings.memory_limit // 2:
         raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EX_USAGE)
     if settings.connection_memory_bytes < ITEMS_ON_THEIR_WAY * settings.max_item_size:

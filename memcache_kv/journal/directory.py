@@ -121,6 +121,10 @@ class JournalDirectory:
                     self.disk.remove(self.path / LOCK_NAME)
         self._lock.close()
 
+    def forget(self) -> None:
+        """Close the lock file's descriptor in a child that was forked. The parent's still holds the lock."""
+        self._lock.close()
+
     def _check_new(self) -> None:
         """Raise JournalCorrupt if a directory without a manifest holds anything that may be of value."""
         for name in sorted(self.disk.names(self.path)):

@@ -131,6 +131,11 @@ class JournalLifecycle:
         if self._directory is not None:
             self._directory.close()
 
+    def forget(self) -> None:
+        """Give up the lock in a child that was forked; the parent keeps it."""
+        if self._directory is not None:
+            self._directory.forget()
+
     def _recover(self, directory: JournalDirectory, manifest: Manifest) -> Recovered:
         """Replay a journal and show the progress."""
         with show_progress(self._log, directory.path) as show:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,15 +11,15 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcache_kv.auth.users import client_network
-from memcache_kv.errors import ListenError
+from memcache_kv.errors import ListenError, StoppedEarly
 from memcache_kv.observe.log import Log
 from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import address_text
+from memcache_kv.server.stop_request import StopRequest
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import TlsListener
 
 POLL_SECONDS = 0.25
-"""How long a listener may take to notice that it must stop."""
+"""How long a listener that waits for a free connection, or for the journal, may take to notice that it must stop."""
 NO_FILES_PAUSE_SECONDS = 0.05
 TOO_MANY_CONNECTIONS = b"ERROR Too many open connections\r\n"
 
@@ -36,26 +37,36 @@ HandOver = Callable[[socket.socket, "CommandClass | None", "Dialect | None"], No
 
 
 class Listener(socketserver.TCPServer):
-    """A TCP or UDP server of the standard library with a thread of its own for `serve_forever`.
+    """A TCP or UDP server of the standard library with a thread of its own.
 
     on_fault: called with an exception that ends that thread; set before `start`.
     """
 
     transport = "TCP"
+    timeout = 0
+    """`handle_request` waits for nothing: another process that listens on the same socket may have been faster."""
     log: Log
     on_fault: OnFault | None = None
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = ServerThread("listener", partial(self.serve_forever, POLL_SECONDS))
+        self._stop_request = StopRequest()
+        self._thread = ServerThread("listener", self._serve)
         self._thread.on_fault = self.on_fault
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and close the socket. Blocks until done."""
-        self.shutdown()
+        self._stop_request.set()
         self._thread.join()
+        self._stop_request.close()
         self.server_close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(StoppedEarly):
+            while True:
+                self._stop_request.wait_for_input(self.fileno())
+                self.handle_request()
 
     def failed(self, what: str) -> None:
         """Log the exception that is being handled, at a limited rate, as clients can cause it."""

@@ -36,10 +36,9 @@ from memcache_kv.server.worker import Worker
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionStatus, ConnectionTotals
 from memcache_kv.stats.counters import Counters
 from memcache_kv.stats.latency import Latency
-from memcache_kv.store import Entry, ItemStore
+from memcache_kv.store import Entry, item_store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
-from memcache_kv.store.sizes import size_classes
 from memcache_kv.store.time import Time
 from memcache_kv.version import VERSION
 
@@ -97,25 +96,15 @@ class ServerRun:
         self.log = log if log is not None else make_log(settings)
         self._owns_log = log is None
         self._log_file: RotatedFile | None = None
-        sizes = size_classes(settings)
         self.on_loading: Callable[[int, int], None] = lambda done, total: None
         """Called while `start` loads data, with how much is done and how much there is, in the same unit."""
         self.on_saving: Callable[[], None] = lambda: None
         """Called now and then while `stop` saves items."""
-        self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=sizes)
+        self.store = item_store(settings, self.clock)
+        self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=self.store.sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
         self.stopping = StopRequest()
-        self.store = ItemStore(
-            self.clock,
-            limit_bytes=settings.memory_limit,
-            item_limit_bytes=settings.max_item_size,
-            max_items=settings.max_items,
-            evicts=not settings.disable_evictions,
-            gives_cas=not settings.disable_cas,
-            shards=settings.shards,
-            sizes=sizes,
-        )
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
         has_half_open = settings.enable_ssl or settings.auth_file is not None
@@ -378,6 +367,18 @@ class ServerRun:
             self.log.stop_queue()
         if self._log_file is not None:
             self._log_file.close()
+
+    def forget(self) -> None:
+        """Close the sockets and the journal's lock in a child that was forked, so that they are the parent's alone.
+
+        Nothing is sent, written or waited for: the child has none of the threads, and they may have held locks.
+        """
+        for listener in [*self._all_listeners(), *self._admin_listeners()]:
+            listener.server_close()
+        for worker in self.workers:
+            worker.forget()
+        if self._lifecycle is not None:
+            self._lifecycle.forget()
 
     def fail(self, name: str, error: BaseException) -> None:
         """Stop the server, as an exception ended a thread on which it depends. Any thread may call this."""

@@ -44,7 +44,7 @@ class StopRequest:
     def wait_for_input(self, fd: int) -> None:
         """Block until a descriptor has input. Raises StoppedEarly if the request is made before."""
         while not self._set:
-            ready, _, _ = select.select([fd, self._read], [], [])
+            ready = self._poll(None, fd)
             if self._read in ready:
                 os.read(self._read, 64)
             elif ready:
@@ -54,11 +54,18 @@ class StopRequest:
     def wait(self, seconds: float | None = None) -> bool:
         """Block until the request is made or a signal was received, and return whether the request was made.
 
-        seconds: the longest wait; None is no limit. For the main thread only.
+        seconds: the longest wait; None is no limit. For one thread only, in a process with signals the main one.
         """
-        if not self._set and select.select([self._read], [], [], seconds)[0]:
+        if not self._set and self._poll(seconds):
             os.read(self._read, 64)
         return self._set
+
+    def _poll(self, seconds: float | None, *others: int) -> list[int]:
+        """Block until the request is made, or another descriptor has input; return the descriptors with input."""
+        poll = select.poll()  # not `select`, which takes no descriptor above 1,023
+        for fd in (self._read, *others):
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
 
     def close(self) -> None:
         """Close the descriptors. To be called when nobody waits any more."""

@@ -175,6 +175,12 @@ class Worker(ServerThread):
         """Close the pipe of `wake`. Call it after the thread has ended; no thread may call `wake` afterwards."""
         self._wake_up.close()
 
+    def forget(self) -> None:
+        """Close the sockets in a child that was forked, which has not this thread."""
+        for sock in (*(connection.socket for connection in self.connections), *(each[0] for each in self._adopted)):
+            sock.close()
+        self._poller.close()
+
     @property
     def connections(self) -> list[Connection]:
         """A snapshot of the connections. Callers on other threads must not change them."""

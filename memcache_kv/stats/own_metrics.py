@@ -69,7 +69,7 @@ class Reading:
         return [] if self.server.tls is None else [self.server.tls]
 
 
-class Value(NamedTuple):
+class MetricValue(NamedTuple):
     """A metric, and what finds its samples."""
 
     metric: Metric
@@ -91,12 +91,12 @@ def _named(label: str, values: Iterable[tuple[str, float]]) -> Samples:
     return [(((label, name),), value) for name, value in values]
 
 
-def _gauge(name: str, meaning: str, samples: Callable[[Reading], Samples], *labels: str) -> Value:
-    return Value(Metric(f"memcache_kv_{name}", Kind.GAUGE, meaning, labels), samples)
+def _gauge(name: str, meaning: str, samples: Callable[[Reading], Samples], *labels: str) -> MetricValue:
+    return MetricValue(Metric(f"memcache_kv_{name}", Kind.GAUGE, meaning, labels), samples)
 
 
-def _counter(name: str, meaning: str, samples: Callable[[Reading], Samples], *labels: str) -> Value:
-    return Value(Metric(f"memcache_kv_{name}_total", Kind.COUNTER, meaning, labels), samples)
+def _counter(name: str, meaning: str, samples: Callable[[Reading], Samples], *labels: str) -> MetricValue:
+    return MetricValue(Metric(f"memcache_kv_{name}_total", Kind.COUNTER, meaning, labels), samples)
 
 
 def _latencies(reading: Reading) -> Distributions:
@@ -229,9 +229,11 @@ FSYNCS = Distribution(
 
 SERVER = (
     _gauge("build_info", "Always 1; the labels say what runs.", _build, "version", "memcached", "python", "compiled"),
-    Value(Metric("process_cpu_seconds_total", Kind.COUNTER, "CPU seconds of the process."), _processor_seconds),
-    Value(Metric("process_resident_memory_bytes", Kind.GAUGE, "Resident memory of the process."), _resident_bytes),
-    Value(
+    MetricValue(Metric("process_cpu_seconds_total", Kind.COUNTER, "CPU seconds of the process."), _processor_seconds),
+    MetricValue(
+        Metric("process_resident_memory_bytes", Kind.GAUGE, "Resident memory of the process."), _resident_bytes
+    ),
+    MetricValue(
         Metric("process_start_time_seconds", Kind.GAUGE, "Unix time of the start."),
         lambda reading: _one(reading.server.clock.started),
     ),
@@ -350,14 +352,14 @@ PREFIXES = (
     ),
 )  # fmt: skip
 
-OWN_METRICS: tuple[Value | Distribution, ...] = (*SERVER, *TROUBLE, *MEMORY, *CONNECTIONS, *JOURNAL, *PREFIXES)
+OWN_METRICS: tuple[MetricValue | Distribution, ...] = (*SERVER, *TROUBLE, *MEMORY, *CONNECTIONS, *JOURNAL, *PREFIXES)
 
 
 def own_families(server: MeasuredServer) -> Iterator[str]:
     """Yield our metrics, one at a time."""
     reading = Reading(server)
     for each in OWN_METRICS:
-        if isinstance(each, Value):
+        if isinstance(each, MetricValue):
             yield exposed(each.metric, each.samples(reading))
         else:
             yield exposed_histograms(each.metric, each.histograms(reading))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from memcache_kv.config.memcached_options import MIB
+from memcache_kv.config.settings import Settings
 from memcache_kv.errors import WritesRejected
 from memcache_kv.store.entry import (
     ENTRY_COST_BYTES,
@@ -35,7 +36,7 @@ from memcache_kv.store.limits import Limits, choose_shards
 from memcache_kv.store.restoring import Restoring
 from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT, TURNS
 from memcache_kv.store.shard import Evicted, Shard
-from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses
+from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses, size_classes
 from memcache_kv.store.time import Time
 from memcache_kv.store.writes import Mode, Outcome, Write, WriteLog
 
@@ -603,4 +604,18 @@ class ItemStore:
         return absolute_deadline(exptime, self.clock.now, self.clock.started)
 
 
-__all__ = ["ItemStore"]
+def item_store(settings: Settings, clock: Time) -> ItemStore:
+    """Return an empty store with the limits that the settings give."""
+    return ItemStore(
+        clock,
+        limit_bytes=settings.memory_limit,
+        item_limit_bytes=settings.max_item_size,
+        max_items=settings.max_items,
+        evicts=not settings.disable_evictions,
+        gives_cas=not settings.disable_cas,
+        shards=settings.shards,
+        sizes=size_classes(settings),
+    )
+
+
+__all__ = ["ItemStore", "item_store"]

@@ -31,13 +31,13 @@ FAILING = {
 
 PROGRAM = """
 import importlib, sys
-from memcache_kv.server import server
+from memcache_kv.server import run
 from memcache_kv import cli
 
 module, of, name = sys.argv[1].rsplit(".", 2)
 owner = getattr(importlib.import_module(module), of)
 as_it_was = getattr(owner, name)
-stop = server.Server.stop
+stop = run.ServerRun.stop
 
 def fail(*arguments):
     raise LookupError("a fault for a test")
@@ -46,7 +46,7 @@ def heal_and_stop(self):
     setattr(owner, name, as_it_was)
     stop(self)
 
-server.Server.stop = heal_and_stop
+run.ServerRun.stop = heal_and_stop
 setattr(owner, name, fail)
 sys.exit(cli.main(sys.argv[2:]))
 """
