@@ -111,8 +111,12 @@ class ClientAdapter(Protocol):
         """Return the value of a key, and change when it expires; None if there is none."""
         raise NotOffered
 
-    def flush_all(self, delay: int) -> object:
-        """Remove everything, or everything that is there in `delay` seconds. What it returns is ignored."""
+    def flush_all(self) -> object:
+        """Remove everything. What it returns is ignored."""
+        raise NotOffered
+
+    def flush_all_later(self, delay: int) -> object:
+        """Remove, in `delay` seconds, everything that is there then. What it returns is ignored."""
         raise NotOffered
 
     def close(self) -> None:

@@ -62,6 +62,7 @@ VALUE = _from(lambda model: model.values)
 FLAGS = _from(lambda model: strategies.flags(model.client.largest_flags))
 TTL = _from(lambda model: model.ttls())
 QUIET = _from(lambda model: st.booleans() if model.offers("quiet") else st.just(False))
+DELTA = _from(lambda model: model.deltas)
 SEVERAL = st.lists(KEY, min_size=1, max_size=2 * MOST_KEYS, unique=True)
 
 
@@ -82,8 +83,10 @@ class MemcachedModel(RuleBasedStateMachine):
     keys: SearchStrategy[bytes] = strategies.keys()
     """The keys that the client accepts."""
     invalid_keys: SearchStrategy[bytes] = strategies.invalid_keys()
-    """The keys that the client has to refuse with one of the adapter's `refusals`."""
+    """The keys that the client has to refuse with one of the adapter's `refusals`; `nothing()` leaves them out."""
     values: SearchStrategy[bytes] = strategies.values()
+    deltas: SearchStrategy[int] = strategies.deltas()
+    """The amounts that the client accepts for `incr` and `decr`."""
     negative_ttls: bool = True
     """Whether the client can send a ttl below 0."""
     slack_seconds: float = 2.0
@@ -96,7 +99,7 @@ class MemcachedModel(RuleBasedStateMachine):
 
     def empty(self, client: ClientAdapter) -> None:
         """Remove all items before an example: by `flush_all` of the client, unless this is overridden."""
-        client.flush_all(0)
+        client.flush_all()
 
     def travel(self, seconds: int) -> None:
         """Move the server's clock forward. Unless this is overridden, nothing that the model stores expires in time."""
@@ -116,6 +119,8 @@ class MemcachedModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._travelled = 0
+        self._has_unanswered = False
+        """Whether the server may not have carried out the last request yet, as that asked for no reply."""
         self._tokens: dict[tuple[bytes, object], int] = {}
         self.pool: Sequence[bytes] = ()
         """The keys of this example."""
@@ -185,6 +190,8 @@ class MemcachedModel(RuleBasedStateMachine):
                 del self.cache.items[key]
 
     def _travel(self, seconds: int) -> None:
+        if self._has_unanswered:
+            self._ask(lambda client: client.get(self.pool[0]))  # once it is answered, so is all that came before it
         self.travel(seconds)
         self._travelled += seconds
 
@@ -193,6 +200,7 @@ class MemcachedModel(RuleBasedStateMachine):
     def _ask(self, call: Callable[[ClientAdapter], T], quiet: bool = False) -> T:
         """Ask the client. If something may have expired meanwhile, as the machine was busy, give the example up."""
         found = call(self.client.quiet() if quiet else self.client)
+        self._has_unanswered = quiet
         now = self._server_seconds()
         assume(not any(self.cache.now < event <= now + self.slack_seconds for event in self._events()))
         return found
@@ -353,13 +361,13 @@ class MemcachedModel(RuleBasedStateMachine):
         self._compare(right, lambda client: client.delete(key), quiet)
 
     @needs("incr")
-    @rule(key=KEY, delta=strategies.deltas(), quiet=QUIET)
+    @rule(key=KEY, delta=DELTA, quiet=QUIET)
     def incr(self, key: bytes, delta: int, quiet: bool) -> None:
         """Add to a number."""
         self._count(key, delta, quiet, lambda client: client.incr(key, delta))
 
     @needs("decr")
-    @rule(key=KEY, delta=strategies.deltas(), quiet=QUIET)
+    @rule(key=KEY, delta=DELTA, quiet=QUIET)
     def decr(self, key: bytes, delta: int, quiet: bool) -> None:
         """Subtract from a number."""
         self._count(key, -delta, quiet, lambda client: client.decr(key, delta))
@@ -402,14 +410,14 @@ class MemcachedModel(RuleBasedStateMachine):
     def flush_all(self, quiet: bool) -> None:
         """Remove everything."""
         self._settled().flush(0)
-        self._ask(lambda client: client.flush_all(0), quiet)
+        self._ask(lambda client: client.flush_all(), quiet)
 
-    @needs("flush_all", "travel")
+    @needs("flush_all_later", "travel")
     @rule(delay=st.integers(3, 10), quiet=QUIET)
     def flush_all_later(self, delay: int, quiet: bool) -> None:
         """Have everything removed in some seconds."""
         self._settled().flush(delay)
-        self._ask(lambda client: client.flush_all(delay), quiet)
+        self._ask(lambda client: client.flush_all_later(delay), quiet)
 
     @needs("travel")
     @rule(seconds=st.integers(1, 20))
@@ -427,7 +435,7 @@ class MemcachedModel(RuleBasedStateMachine):
         if spans:
             self._travel(round(min(spans)) + late)
 
-    @precondition(lambda model: model.client.refusals)
+    @precondition(lambda model: model.client.refusals and not model.invalid_keys.is_empty)
     @rule(key=_from(lambda model: model.invalid_keys), command=st.sampled_from(["get", "set", "delete"]))
     def refuse(self, key: bytes, command: str) -> None:
         """Have the client refuse a key."""

@@ -52,12 +52,15 @@ def byte_keys() -> SearchStrategy[bytes]:
     return st.lists(st.sampled_from(allowed), min_size=1, max_size=KEY_LIMIT_BYTES).map(bytes)
 
 
-def invalid_keys(*, binary: bool = False) -> SearchStrategy[bytes]:
+def invalid_keys(*, binary: bool = False, empty: bool = True) -> SearchStrategy[bytes]:
     """Make keys that a client has to refuse, or else ask the server in vain: empty, too long, with white space.
 
-    binary: leave out those with white space, which the binary protocol allows.
+    binary: leave out those with white space, which the binary protocol allows. empty: whether to make the empty key,
+    which some clients take for one that is missing.
     """
-    wrong = [st.just(b""), st.integers(KEY_LIMIT_BYTES + 1, 2 * KEY_LIMIT_BYTES).map(lambda length: b"k" * length)]
+    wrong = [st.integers(KEY_LIMIT_BYTES + 1, 2 * KEY_LIMIT_BYTES).map(lambda length: b"k" * length)]
+    if empty:
+        wrong.append(st.just(b""))
     if not binary:
         part, space = keys(ascii_only=True), st.sampled_from([b" ", b"\r\n", b"\n", b" \r\nget ", b"\r\nflush_all\r\n"])
         wrong.append(
@@ -132,9 +135,13 @@ def counters() -> SearchStrategy[bytes]:
     )
 
 
-def deltas() -> SearchStrategy[int]:
-    """Make amounts for `incr` and `decr`, up to 64 bits."""
-    return st.one_of(st.sampled_from([0, 1, 2, 9, 10, 2**32, 2**63, LARGEST_NUMBER]), st.integers(0, LARGEST_NUMBER))
+def deltas(largest: int = LARGEST_NUMBER) -> SearchStrategy[int]:
+    """Make amounts for `incr` and `decr`.
+
+    largest: what the client can send; some have 31 bits.
+    """
+    edges = [delta for delta in (0, 1, 2, 9, 10, 2**31 - 1, 2**32, 2**63, LARGEST_NUMBER) if delta <= largest]
+    return st.one_of(st.sampled_from(edges), st.integers(0, largest))
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pymemcache.client.base import Client
-from pymemcache.client.hash import HashClient
-from pymemcache.exceptions import MemcacheError
-
 from memcache_kv.testing.adapter import ClientAdapter, Found
 from memcache_kv.testing.strategies import LARGEST_FLAGS
 from tests.integration.client_library import TIMEOUT, Loop
 
 Address = tuple[str, int]
+
+Client: Any = importlib.import_module("pymemcache.client.base").Client
+HashClient: Any = importlib.import_module("pymemcache.client.hash").HashClient
+MemcacheError: Any = importlib.import_module("pymemcache.exceptions").MemcacheError
 
 
 class WithFlags:
@@ -52,7 +52,7 @@ class PymemcacheAdapter(ClientAdapter):
         return found
 
     def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
-        return {key: Found(*found[:2], cas) for key, (found, cas) in self.client.gets_many(keys).items()}
+        return {key: found._replace(cas=cas) for key, (found, cas) in self.client.gets_many(keys).items()}
 
     def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
         return bool(self.client.set(key, value, ttl, self._noreply, flags))
@@ -74,7 +74,7 @@ class PymemcacheAdapter(ClientAdapter):
         return stored
 
     def set_many(self, values: Mapping[bytes, bytes], flags: int, ttl: int) -> bool:
-        return self.client.set_many(values, ttl, self._noreply, flags) == []
+        return not self.client.set_many(values, ttl, self._noreply, flags)
 
     def delete(self, key: bytes) -> bool:
         return bool(self.client.delete(key, self._noreply))
@@ -90,28 +90,23 @@ class PymemcacheAdapter(ClientAdapter):
     def touch(self, key: bytes, ttl: int) -> bool:
         return bool(self.client.touch(key, ttl, self._noreply))
 
-    def flush_all(self, delay: int) -> object:
+    def flush_all(self) -> object:
+        return self.client.flush_all(0, self._noreply)
+
+    def flush_all_later(self, delay: int) -> object:
         return self.client.flush_all(delay, self._noreply)
 
     def close(self) -> None:
         self.client.close()
 
 
-def pymemcache(address: Address) -> PymemcacheAdapter:
-    return PymemcacheAdapter(Client(address, serde=WithFlags(), timeout=TIMEOUT, no_delay=True))
-
-
-def hash_client(address: Address) -> PymemcacheAdapter:
-    return PymemcacheAdapter(HashClient([address], serde=WithFlags(), timeout=TIMEOUT, no_delay=True))
-
-
 class PylibmcAdapter(ClientAdapter):
-    """pylibmc, in text or binary. Its flags tell the type of a value, and it raises for what others answer with None."""
+    """pylibmc, in text. Its flags tell the type of a value, and it raises for what others answer with None."""
 
-    def __init__(self, address: Address, binary: bool = False) -> None:
+    def __init__(self, address: Address) -> None:
         pylibmc = importlib.import_module("pylibmc")
-        behaviors = {"cas": True, "tcp_nodelay": True, "verify_keys": not binary}
-        self._client: Any = pylibmc.Client(["%s:%d" % address], binary=binary, behaviors=behaviors)
+        behaviors = {"cas": True, "tcp_nodelay": True, "verify_keys": True}
+        self._client: Any = pylibmc.Client(["%s:%d" % address], behaviors=behaviors)
         self._missing = pylibmc.NotFound
         self.refusals = (pylibmc.Error, ValueError)
 
@@ -130,7 +125,7 @@ class PylibmcAdapter(ClientAdapter):
         return bool(self._client.set(key, value, time=ttl))
 
     def set_many(self, values: Mapping[bytes, bytes], flags: int, ttl: int) -> bool:
-        return self._client.set_multi(dict(values), time=ttl) == []
+        return not self._client.set_multi(dict(values), time=ttl)
 
     def add(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
         return bool(self._client.add(key, value, time=ttl))
@@ -168,25 +163,20 @@ class PylibmcAdapter(ClientAdapter):
     def touch(self, key: bytes, ttl: int) -> bool:
         return bool(self._client.touch(key, ttl))
 
-    def flush_all(self, delay: int) -> object:
+    def flush_all(self) -> object:
+        return self._client.flush_all()
+
+    def flush_all_later(self, delay: int) -> object:
         return self._client.flush_all(time=delay)
 
     def close(self) -> None:
         self._client.disconnect_all()
 
 
-def pylibmc(address: Address) -> PylibmcAdapter:
-    return PylibmcAdapter(address)
-
-
-def pylibmc_binary(address: Address) -> PylibmcAdapter:
-    return PylibmcAdapter(address, binary=True)
-
-
 class BmemcachedAdapter(ClientAdapter):
     """bmemcached, which speaks the binary protocol only. Keys are text."""
 
-    NOT_FOUND, NO_INITIAL_VALUE = 1, -1
+    NOT_FOUND, NO_INITIAL_VALUE = 1, 0xFFFFFFFF
 
     def __init__(self, address: Address) -> None:
         bmemcached = importlib.import_module("bmemcached")
@@ -214,7 +204,7 @@ class BmemcachedAdapter(ClientAdapter):
         return bool(self._client.set(key.decode(), value, time=ttl))
 
     def set_many(self, values: Mapping[bytes, bytes], flags: int, ttl: int) -> bool:
-        return self._client.set_multi({key.decode(): value for key, value in values.items()}, time=ttl) == []
+        return not self._client.set_multi({key.decode(): value for key, value in values.items()}, time=ttl)
 
     def add(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
         return bool(self._client.add(key.decode(), value, time=ttl))
@@ -226,7 +216,7 @@ class BmemcachedAdapter(ClientAdapter):
         return bool(self._client.cas(key.decode(), value, cas, time=ttl))
 
     def delete(self, key: bytes) -> bool:
-        return bool(self._client.delete(key.decode()))
+        return bool(self._client.delete_multi([key.decode()]))  # `delete` returns True for a missing key, too
 
     def incr(self, key: bytes, delta: int) -> int | None:
         return self._counted(self._client.incr, key, delta)
@@ -242,7 +232,10 @@ class BmemcachedAdapter(ClientAdapter):
                 return None
             raise
 
-    def flush_all(self, delay: int) -> object:
+    def flush_all(self) -> object:
+        return self._client.flush_all()
+
+    def flush_all_later(self, delay: int) -> object:
         return self._client.flush_all(delay)
 
     def close(self) -> None:
@@ -256,6 +249,7 @@ class AiomcacheAdapter(ClientAdapter):
 
     def __init__(self, address: Address) -> None:
         aiomcache = importlib.import_module("aiomcache")
+        self._error: Any = aiomcache.ClientException
         self.refusals = (aiomcache.ClientException, aiomcache.ValidationException)
         self._loop = Loop()
         self._client: Any = aiomcache.FlagClient(
@@ -308,18 +302,24 @@ class AiomcacheAdapter(ClientAdapter):
         return bool(self._loop(self._client.delete(key)))
 
     def incr(self, key: bytes, delta: int) -> int | None:
-        number: int | None = self._loop(self._client.incr(key, delta))
-        return number
+        return self._counted(self._client.incr, key, delta)
 
     def decr(self, key: bytes, delta: int) -> int | None:
-        number: int | None = self._loop(self._client.decr(key, delta))
-        return number
+        return self._counted(self._client.decr, key, delta)
+
+    def _counted(self, count: Any, key: bytes, delta: int) -> int | None:
+        """The client raises for a missing key what it raises for a refusal."""
+        try:
+            return int(self._loop(count(key, delta)))
+        except self._error as error:
+            if "NOT_FOUND" in str(error):
+                return None
+            raise
 
     def touch(self, key: bytes, ttl: int) -> bool:
         return bool(self._loop(self._client.touch(key, ttl)))
 
-    def flush_all(self, delay: int) -> object:
-        assert not delay, "aiomcache knows no delay"
+    def flush_all(self) -> object:
         return self._loop(self._client.flush_all())
 
     def close(self) -> None:
