@@ -6,11 +6,10 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from memcache_kv.commands import arithmetic, delete, retrieve, store_value
 from memcache_kv.errors import ItemTooLarge, NotRunning, OutOfMemory, WritesRejected
-from memcache_kv.journal import Journal
 from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import (
@@ -26,6 +25,9 @@ from memcache_kv.store.entry import (
 )
 from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Mode, Outcome, Write
+
+if TYPE_CHECKING:
+    from memcache_kv.journal import Journal
 
 Key: TypeAlias = str | bytes
 """A key of 1 to 250 bytes without white space and control characters. A text stands for its UTF-8."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -131,6 +130,11 @@ class Server:
     # Parts
 
     @property
+    def inner(self) -> ServerRun:
+        """The running server with all its parts, for `memcache_kv.testing` alone. Raises NotRunning."""
+        return self._running
+
+    @property
     def _running(self) -> ServerRun:
         if self._run is None:
             raise NotRunning("the server does not run: call `start` first, or use it in a `with` block")
@@ -174,11 +178,15 @@ class Server:
         self.stop()
 
     async def __aenter__(self) -> Self:
+        import asyncio  # imported here, as most programs that hold a server do without it
+
         return await asyncio.to_thread(self.start)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        import asyncio
+
         await asyncio.to_thread(self.stop)
 
 

@@ -1,0 +1,36 @@
+"""Turns at a server that several processes share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from memcache_kv.testing.turns import Turns
+
+OTHER = """
+import pathlib, sys
+from memcache_kv.testing.turns import Turns
+print("up", flush=True)
+with Turns(pathlib.Path(sys.argv[1])):
+    print("in")
+"""
+
+
+def test_another_process_waits_until_the_outermost_turn_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "turns"
+    turns = Turns(path)
+    with turns:
+        with turns:
+            other = subprocess.Popen([sys.executable, "-c", OTHER, str(path)], stdout=subprocess.PIPE, text=True)
+            assert other.stdout is not None
+            assert other.stdout.readline() == "up\n"
+        assert other.poll() is None
+        path.with_name("ours").touch()
+    with other:
+        assert other.stdout.read() == "in\n"
+    with turns:  # it can be taken again
+        pass
+
+
+def test_without_a_file_nobody_waits() -> None:
+    with Turns(None), Turns(None):
+        pass
