@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
@@ -25,6 +24,7 @@ from memcache_kv.store.entry import (
 )
 from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Mode, Outcome, Write
+from memcache_kv.unpatched import threading
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Journal

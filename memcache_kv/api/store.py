@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memcache_kv.api.fields import store_settings
+from memcache_kv.api.greenlets import check_patches, without_greenlets
 from memcache_kv.api.host_log import host_log
 from memcache_kv.api.items import Items
 from memcache_kv.clock import Clock
@@ -20,6 +20,7 @@ from memcache_kv.store import item_store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.time import Time
+from memcache_kv.unpatched import threading
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Journal
@@ -46,6 +47,11 @@ class Store(Items):
 
     def open(self) -> Self:
         """Read the journal, if there is one, and start to keep items. Does nothing while the store is open."""
+        check_patches()
+        without_greenlets(self._open)
+        return self
+
+    def _open(self) -> None:
         with self._lock:
             if self._parts is None:
                 self._parts = parts = StoreParts(self.settings, self._clock or Clock())
@@ -55,13 +61,15 @@ class Store(Items):
                     self._parts = None
                     raise
                 self.attach(parts.store, parts.observers, parts.journal)
-        return self
 
     def close(self) -> None:
         """Write and sync the journal, and drop the items from memory. Does nothing while the store is not open.
 
         Raises JournalFailed if the journal could not be written, and ThreadDied after a fault of the store.
         """
+        without_greenlets(self._close)
+
+    def _close(self) -> None:
         with self._lock:
             parts, self._parts = self._parts, None
             if parts is not None:

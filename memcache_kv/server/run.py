@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -40,6 +39,7 @@ from memcache_kv.store import Entry, item_store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.time import Time
+from memcache_kv.unpatched import socket
 from memcache_kv.version import VERSION
 
 if TYPE_CHECKING:
@@ -320,6 +320,17 @@ class ServerRun:
                 self.log.event(f"read the {what} again")
             except ConfigError as error:
                 self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
+
+    def catch_up(self) -> None:
+        """Carry out what is due by the clock: a flush that waits, the removal of expired items. For a moved clock.
+
+        Blocks until the memory of these items is free. Any thread may call this.
+        """
+        self.clock.tick()
+        self.store.new_second()
+        self.crawler.finish()
+        while self.store.free_some():
+            pass
 
     def stop_soon(self, is_graceful: bool) -> None:
         """Stop after the time of --drain-seconds; at once if that has begun already, or not all is loaded yet.

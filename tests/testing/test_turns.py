@@ -1,10 +1,12 @@
 """Turns at a server that several processes share."""
 
+import select
 import subprocess
 import sys
 from pathlib import Path
 
 from memcache_kv.testing.turns import Turns
+from tests.testing.wires import SOON_SECONDS
 
 OTHER = """
 import pathlib, sys
@@ -20,13 +22,12 @@ def test_another_process_waits_until_the_outermost_turn_is_over(tmp_path: Path) 
     turns = Turns(path)
     with turns:
         with turns:
-            other = subprocess.Popen([sys.executable, "-c", OTHER, str(path)], stdout=subprocess.PIPE, text=True)
+            other = subprocess.Popen([sys.executable, "-c", OTHER, str(path)], stdout=subprocess.PIPE, bufsize=0)
             assert other.stdout is not None
-            assert other.stdout.readline() == "up\n"
-        assert other.poll() is None
-        path.with_name("ours").touch()
+            assert b"".join(other.stdout.read(1) for _ in range(3)) == b"up\n"
+        assert select.select([other.stdout], [], [], SOON_SECONDS)[0] == []
     with other:
-        assert other.stdout.read() == "in\n"
+        assert other.stdout.read() == b"in\n"
     with turns:  # it can be taken again
         pass
 
