@@ -121,6 +121,7 @@ class ClientAdapter(Protocol):
 
     def close(self) -> None:
         """Close the client's connections; nothing by default."""
+        return
 
 
 def offers(adapter: ClientAdapter, command: str) -> bool:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import assume, reject
@@ -23,7 +24,7 @@ from memcache_kv.testing.plain_cache import NotANumber, PlainCache, PlainItem, i
 
 T = TypeVar("T")
 
-MOST_KEYS = 4
+MOST_KEYS = 3
 """A few keys, so that commands meet the items of earlier ones."""
 LONGEST_STEP = 3600
 """How far time is moved at once, in seconds: what expires later is never waited for."""
@@ -63,7 +64,18 @@ FLAGS = _from(lambda model: strategies.flags(model.client.largest_flags))
 TTL = _from(lambda model: model.ttls())
 QUIET = _from(lambda model: st.booleans() if model.offers("quiet") else st.just(False))
 DELTA = _from(lambda model: model.deltas)
-SEVERAL = st.lists(KEY, min_size=1, max_size=2 * MOST_KEYS, unique=True)
+DELAY = _from(
+    lambda model: (
+        st.just(0) | st.integers(3, 10) if model.offers("flush_all_later") and model.offers("travel") else st.just(0)
+    )
+)
+ITEMS = _from(lambda model: st.dictionaries(model.keys, st.none() | model.values, min_size=1, max_size=MOST_KEYS))
+START = st.none() | strategies.counters()
+SEVERAL = st.lists(KEY, min_size=1, max_size=MOST_KEYS, unique=True)
+
+
+def _get(key: bytes, client: ClientAdapter) -> Found | None:
+    return client.get(key)
 
 
 def needs(*names: str) -> Callable[[Any], Any]:
@@ -205,10 +217,18 @@ class MemcachedModel(RuleBasedStateMachine):
         assume(not any(self.cache.now < event <= now + self.slack_seconds for event in self._events()))
         return found
 
-    def _compare(self, right: object, call: Callable[[ClientAdapter], object], quiet: bool = False) -> None:
-        """Ask the client, and compare what it returns, unless it was told to ask for no reply."""
+    def _compare(self, key: bytes, right: object, call: Callable[[ClientAdapter], object], quiet: bool) -> None:
+        """Have the client change a key; compare what it returns, and what is there then, unless that is quiet."""
         found = self._ask(call, quiet)
         assert quiet or found == right, f"the client returned {found!r}; {right!r} is right"
+        if not quiet:
+            self._look_at(key)
+
+    def _look_at(self, *keys: bytes) -> None:
+        """Read keys one by one."""
+        for key in keys:
+            right = self._settled().get(key)
+            self._compare_item(self._ask(partial(_get, key)), right)
 
     def _compare_item(self, found: Found | None, right: PlainItem | None) -> None:
         """Compare a value, and its flags if the client tells them."""
@@ -252,31 +272,29 @@ class MemcachedModel(RuleBasedStateMachine):
 
     tokens = Bundle("tokens")
 
-    @initialize(keys=_from(lambda model: st.lists(model.keys, min_size=1, max_size=MOST_KEYS, unique=True)))
-    def begin(self, keys: list[bytes]) -> None:
-        """Choose the keys, and begin with an empty server."""
-        self.pool = keys
+    @initialize(
+        items=_from(lambda model: st.dictionaries(model.keys, st.none() | model.values, min_size=1, max_size=MOST_KEYS))
+    )
+    def begin(self, items: dict[bytes, bytes | None]) -> None:
+        """Choose the keys, and begin with a server that has nothing but the values given for some of them."""
+        self.pool = list(items)
         self.empty(self.client)
         self.cache.now = self._server_seconds()
+        for key, value in items.items():
+            if value is not None:
+                self.set(key, value, 0, 0, quiet=False)
 
     @rule(key=KEY)
     def get(self, key: bytes) -> None:
         """Read a key."""
-        right = self._settled().get(key)
-        self._compare_item(self._ask(lambda client: client.get(key)), right)
+        self._look_at(key)
 
     @rule(key=KEY, value=VALUE, flags=FLAGS, ttl=TTL, quiet=QUIET)
     def set(self, key: bytes, value: bytes, flags: int, ttl: Ttl, quiet: bool) -> None:
         """Store a value."""
         cache, expire = self._settled_with(ttl)
         right = cache.set(key, value, flags, expire)
-        self._compare(right, lambda client: client.set(key, value, flags, expire), quiet)
-
-    @rule(key=KEY, value=strategies.counters(), flags=FLAGS)
-    def set_number(self, key: bytes, value: bytes, flags: int) -> None:
-        """Store a number, which `incr` and `decr` need."""
-        right = self._settled().set(key, value, flags, 0)
-        self._compare(right, lambda client: client.set(key, value, flags, 0))
+        self._compare(key, right, lambda client: client.set(key, value, flags, expire), quiet)
 
     @needs("add")
     @rule(key=KEY, value=VALUE, flags=FLAGS, ttl=TTL, quiet=QUIET)
@@ -284,7 +302,7 @@ class MemcachedModel(RuleBasedStateMachine):
         """Store a value where there is none."""
         cache, expire = self._settled_with(ttl)
         right = cache.add(key, value, flags, expire)
-        self._compare(right, lambda client: client.add(key, value, flags, expire), quiet)
+        self._compare(key, right, lambda client: client.add(key, value, flags, expire), quiet)
 
     @needs("replace")
     @rule(key=KEY, value=VALUE, flags=FLAGS, ttl=TTL, quiet=QUIET)
@@ -292,21 +310,21 @@ class MemcachedModel(RuleBasedStateMachine):
         """Store a value where there is one."""
         cache, expire = self._settled_with(ttl)
         right = cache.replace(key, value, flags, expire)
-        self._compare(right, lambda client: client.replace(key, value, flags, expire), quiet)
+        self._compare(key, right, lambda client: client.replace(key, value, flags, expire), quiet)
 
     @needs("append")
     @rule(key=KEY, value=VALUE, quiet=QUIET)
     def append(self, key: bytes, value: bytes, quiet: bool) -> None:
         """Put bytes behind a value."""
         right = self._settled().append(key, value)
-        self._compare(right, lambda client: client.append(key, value), quiet)
+        self._compare(key, right, lambda client: client.append(key, value), quiet)
 
     @needs("prepend")
     @rule(key=KEY, value=VALUE, quiet=QUIET)
     def prepend(self, key: bytes, value: bytes, quiet: bool) -> None:
         """Put bytes before a value."""
         right = self._settled().prepend(key, value)
-        self._compare(right, lambda client: client.prepend(key, value), quiet)
+        self._compare(key, right, lambda client: client.prepend(key, value), quiet)
 
     @needs("gets")
     @rule(key=KEY, target=tokens)
@@ -327,6 +345,7 @@ class MemcachedModel(RuleBasedStateMachine):
         found = self._ask(lambda client: client.cas(key, value, token.cas, flags, expire), quiet)
         is_told = found == right or (found is False and right is None)
         assert quiet or is_told, f"the client returned {found!r}; {right!r} is right"
+        self._look_at(key)
 
     @needs("get_many")
     @rule(keys=SEVERAL)
@@ -351,29 +370,35 @@ class MemcachedModel(RuleBasedStateMachine):
         cache, expire = self._settled_with(ttl)
         for key, value in values.items():
             cache.set(key, value, flags, expire)
-        self._compare(True, lambda client: client.set_many(values, flags, expire), quiet)
+        found = self._ask(lambda client: client.set_many(values, flags, expire), quiet)
+        assert quiet or found, f"the client returned {found!r}; True is right"
+        self._look_at(*values)
 
     @needs("delete")
     @rule(key=KEY, quiet=QUIET)
     def delete(self, key: bytes, quiet: bool) -> None:
         """Remove a key."""
         right = self._settled().delete(key)
-        self._compare(right, lambda client: client.delete(key), quiet)
+        self._compare(key, right, lambda client: client.delete(key), quiet)
 
     @needs("incr")
-    @rule(key=KEY, delta=DELTA, quiet=QUIET)
-    def incr(self, key: bytes, delta: int, quiet: bool) -> None:
-        """Add to a number."""
-        self._count(key, delta, quiet, lambda client: client.incr(key, delta))
+    @rule(key=KEY, start=START, delta=DELTA, quiet=QUIET)
+    def incr(self, key: bytes, start: bytes | None, delta: int, quiet: bool) -> None:
+        """Add to a number: to what is there, or to one that is stored before."""
+        self._count(key, start, delta, quiet, lambda client: client.incr(key, delta))
 
     @needs("decr")
-    @rule(key=KEY, delta=DELTA, quiet=QUIET)
-    def decr(self, key: bytes, delta: int, quiet: bool) -> None:
-        """Subtract from a number."""
-        self._count(key, -delta, quiet, lambda client: client.decr(key, delta))
+    @rule(key=KEY, start=START, delta=DELTA, quiet=QUIET)
+    def decr(self, key: bytes, start: bytes | None, delta: int, quiet: bool) -> None:
+        """Subtract from a number: from what is there, or from one that is stored before."""
+        self._count(key, start, -delta, quiet, lambda client: client.decr(key, delta))
 
-    def _count(self, key: bytes, delta: int, quiet: bool, call: Callable[[ClientAdapter], int | None]) -> None:
+    def _count(
+        self, key: bytes, start: bytes | None, delta: int, quiet: bool, call: Callable[[ClientAdapter], int | None]
+    ) -> None:
         """Count, or have the client refuse to, where it is clear what is right."""
+        if start is not None:
+            self.set(key, start, 0, 0, quiet=False)
         cache = self._settled()
         item = cache.get(key)
         if item is not None and not is_clear(item.value):
@@ -386,7 +411,7 @@ class MemcachedModel(RuleBasedStateMachine):
             elif self.client.refusals:
                 self._demand(self.client.refusals, call)
         else:
-            self._compare(right, call, quiet)
+            self._compare(key, right, call, quiet)
 
     @needs("touch")
     @rule(key=KEY, ttl=TTL, quiet=QUIET)
@@ -394,7 +419,7 @@ class MemcachedModel(RuleBasedStateMachine):
         """Change when a value expires."""
         cache, expire = self._settled_with(ttl)
         right = cache.touch(key, expire)
-        self._compare(right, lambda client: client.touch(key, expire), quiet)
+        self._compare(key, right, lambda client: client.touch(key, expire), quiet)
 
     @needs("gat")
     @rule(key=KEY, ttl=TTL)
@@ -404,36 +429,25 @@ class MemcachedModel(RuleBasedStateMachine):
         right = cache.get(key)
         cache.touch(key, expire)
         self._compare_item(self._ask(lambda client: client.gat(key, expire)), right)
+        self._look_at(key)
 
     @needs("flush_all")
-    @rule(quiet=QUIET)
-    def flush_all(self, quiet: bool) -> None:
-        """Remove everything."""
-        self._settled().flush(0)
-        self._ask(lambda client: client.flush_all(), quiet)
-
-    @needs("flush_all_later", "travel")
-    @rule(delay=st.integers(3, 10), quiet=QUIET)
-    def flush_all_later(self, delay: int, quiet: bool) -> None:
-        """Have everything removed in some seconds."""
+    @rule(delay=DELAY, quiet=QUIET)
+    def flush_all(self, delay: int, quiet: bool) -> None:
+        """Have everything removed, at once or in some seconds."""
         self._settled().flush(delay)
-        self._ask(lambda client: client.flush_all_later(delay), quiet)
+        self._ask(lambda client: client.flush_all_later(delay) if delay else client.flush_all(), quiet)
+        if not quiet:
+            self._look_at(*self.pool)
 
     @needs("travel")
-    @rule(seconds=st.integers(1, 20))
-    def wait(self, seconds: int) -> None:
-        """Let time pass."""
-        self._settled()
-        self._travel(seconds)
-
-    @needs("travel")
-    @rule(late=st.sampled_from([-1, 0, 1]))
-    def wait_for_expiry(self, late: int) -> None:
-        """Let time pass until shortly before or after something expires, or is flushed."""
+    @rule(late=st.sampled_from([-1, 0, 1]), otherwise=st.integers(1, 20))
+    def wait(self, late: int, otherwise: int) -> None:
+        """Let time pass until so many seconds after something expires or is flushed, or for others if nothing does."""
         now = self._settled().now
         spans = [event - now for event in self._events() if 1 - late <= event - now <= LONGEST_STEP]
-        if spans:
-            self._travel(round(min(spans)) + late)
+        self._travel(round(min(spans)) + late if spans else otherwise)
+        self._look_at(*self.pool)
 
     @precondition(lambda model: model.client.refusals and not model.invalid_keys.is_empty)
     @rule(key=_from(lambda model: model.invalid_keys), command=st.sampled_from(["get", "set", "delete"]))

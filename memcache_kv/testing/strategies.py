@@ -76,7 +76,7 @@ def values(longest: int = LENGTHS[-1]) -> SearchStrategy[bytes]:
     """
     pieces = st.lists(st.sampled_from(PROTOCOL_WORDS), max_size=4).map(b"".join)
     lengths = [length for length in LENGTHS if length <= longest]
-    kinds = [st.binary(max_size=40), pieces, counters()]
+    kinds = [st.just(b""), st.binary(max_size=40), pieces, counters()]
     if lengths:
         pattern = st.binary(min_size=1, max_size=4)
         length = st.builds(int.__sub__, st.sampled_from(lengths), st.integers(0, 2))

@@ -15,6 +15,12 @@ HashClient: Any = importlib.import_module("pymemcache.client.hash").HashClient
 MemcacheError: Any = importlib.import_module("pymemcache.exceptions").MemcacheError
 
 
+def location_of(address: Address) -> str:
+    """Spell an address as most clients take it."""
+    host, port = address
+    return f"{host}:{port}"
+
+
 class WithFlags:
     """Has pymemcache hand out values with their flags."""
 
@@ -106,7 +112,7 @@ class PylibmcAdapter(ClientAdapter):
     def __init__(self, address: Address) -> None:
         pylibmc = importlib.import_module("pylibmc")
         behaviors = {"cas": True, "tcp_nodelay": True, "verify_keys": True}
-        self._client: Any = pylibmc.Client(["%s:%d" % address], behaviors=behaviors)
+        self._client: Any = pylibmc.Client([location_of(address)], behaviors=behaviors)
         self._missing = pylibmc.NotFound
         self.refusals = (pylibmc.Error, ValueError)
 
@@ -181,7 +187,7 @@ class BmemcachedAdapter(ClientAdapter):
     def __init__(self, address: Address) -> None:
         bmemcached = importlib.import_module("bmemcached")
         self._error: Any = importlib.import_module("bmemcached.exceptions").MemcachedException
-        self._client: Any = bmemcached.Client(["%s:%d" % address], raw_data=True, socket_timeout=TIMEOUT)
+        self._client: Any = bmemcached.Client([location_of(address)], raw_data=True, socket_timeout=TIMEOUT)
         self.refusals = (self._error,)
 
     def get(self, key: bytes) -> Found | None:
