@@ -300,7 +300,7 @@ def test_a_client_that_gives_up_a_connection_after_a_time_out_gets_on(moved: Mov
 
 def test_a_late_answer_taken_for_that_of_the_next_request_is_found(moved: MovedServer, tap_before: Tap) -> None:
     model = stalling_model(moved, tap_before, StaleReplies, KeepsItsConnection)
-    with pytest.raises((AssertionError, MemcacheError)):
+    with pytest.raises((AssertionError, MemcacheError, ValueError)):  # the client may fail to read the late answer, too
         run_state_machine_as_test(model, settings=SEARCH)
 
 
