@@ -77,6 +77,9 @@ class Items:
     """
 
     def __init__(self) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._attached: OwnCaller | None = None
         self._journal: Journal | None = None
         self._moved = threading.Condition()
@@ -177,6 +180,10 @@ class Items:
     def detach(self) -> None:
         """Raise NotRunning from now on. For the server or the store alone."""
         self._attached = self._journal = None
+
+    def forget(self) -> None:
+        """Let go of the items in a child that was forked: they, and the locks of others, are the parent's."""
+        self._begin_anew()
 
     def _begin(self) -> OwnCaller:
         """Advance the clock and do what is due in a new second, as a worker does. Raises NotRunning."""

@@ -40,7 +40,7 @@ class Server:
     """
 
     def __init__(self, settings: Settings | None = None, /, *, clock: Time | None = None, **fields: Any) -> None:
-        self.settings = server_settings(settings, fields)
+        self.settings = self._asked = server_settings(settings, fields)
         self.store = Items()
         """The items by key, while the server runs."""
         self._clock = clock
@@ -122,6 +122,11 @@ class Server:
 
     # Parts
 
+    @property
+    def inner(self) -> ServerRun:
+        """The running server with all its parts, for `memcache_kv.testing` alone. Raises NotRunning."""
+        return self._running
+
     def _start(self) -> None:
         with self._lock:
             if self._run is not None:
@@ -178,7 +183,9 @@ class Server:
         """Close what a forked child has inherited of the running server. For the child alone."""
         run = self._run
         self._begin()
-        self.store = Items()
+        self.store.forget()
+        if not self._asked.port:
+            self.settings = self.settings._replace(port=0)  # the one that was chosen is the parent's
         if run is not None:
             run.forget()
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memcache_kv.api.fields import store_settings
+from memcache_kv.api.forks import PARENTS
 from memcache_kv.api.greenlets import check_patches, without_greenlets
 from memcache_kv.api.host_log import host_log
 from memcache_kv.api.items import Items
@@ -61,6 +62,7 @@ class Store(Items):
                     self._parts = None
                     raise
                 self.attach(parts.store, parts.observers, parts.journal)
+                PARENTS.add(self)
 
     def close(self) -> None:
         """Write and sync the journal, and drop the items from memory. Does nothing while the store is not open.
@@ -73,8 +75,17 @@ class Store(Items):
         with self._lock:
             parts, self._parts = self._parts, None
             if parts is not None:
+                PARENTS.discard(self)
                 self.detach()
                 parts.stop()
+
+    def forget(self) -> None:
+        """Close what a forked child has inherited of the open store. For the child alone."""
+        parts = self._parts
+        super().forget()
+        self._lock, self._parts = threading.Lock(), None
+        if parts is not None:
+            parts.forget()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -138,6 +149,11 @@ class StoreParts:
             failure = failure or self._lifecycle.failure
         if failure is not None:
             raise failure
+
+    def forget(self) -> None:
+        """Close the journal's lock in a child that was forked, so that it is the parent's alone."""
+        if self._lifecycle is not None:
+            self._lifecycle.forget()
 
     def _check_loading(self, done: int, total: int) -> None:
         self._memory.check_often()

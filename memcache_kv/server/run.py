@@ -104,6 +104,7 @@ class ServerRun:
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=self.store.sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
+        self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self.stopping = StopRequest()
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
@@ -122,12 +123,15 @@ class ServerRun:
         self._all_counters: list[Counters] = []
         self._latencies: list[Latency] = []
         self._fault: ThreadDied | JournalFailed | None = None
-        self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
         self.condition = Condition(self.workers, settings.ready_needs_journal, lambda: self._fault is not None)
-        self._load_parts()
-        self._binding = Binding(settings, self._listener_options, self.log, self.tls, self._inherited_streams)
+        try:
+            self._load_parts()
+            self._binding = Binding(settings, self._listener_options, self.log, self.tls, self._inherited_streams)
+        except BaseException:
+            self.stopping.close()
+            raise
         self.listeners = self._binding.listeners
         for path in (settings.auth_file, settings.admin_token_file, settings.tls.ssl_key):
             if path is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -12,6 +13,7 @@ import pytest
 from memcache_kv import Items, Server
 from memcache_kv.testing.call_report import call_lines
 from memcache_kv.testing.process import MemcachedProc
+from memcache_kv.testing.time_travel import TimeTravel, Undo
 from memcache_kv.testing.wire.lane import moment
 from memcache_kv.traffic.conversation import Call
 
@@ -132,6 +134,30 @@ class Memcached:
             raise ValueError(f"Django has no backend {backend!r} for memcached, but {' and '.join(DJANGO_BACKENDS)}")
         return {"BACKEND": DJANGO_BACKENDS[backend], "LOCATION": self.location, **settings}
 
+    # What time it is
+
+    def travel(self, seconds: float) -> None:
+        """Move the server's time by so many seconds, back if negative, until the end of the test.
+
+        What is due by then happens before this returns: items expire, a delayed flush_all is carried out. A time that
+        stands still does so afterwards, too. Raises ValueError if that is before 1970 or after 2106.
+        """
+        self._time_travel("travel in time").travel(seconds)
+
+    def freeze(self, moment: datetime | None = None) -> Undo:
+        """Let the server's time stand still, now or at a moment, but for `travel` and `at`.
+
+        This lasts until the end of the test, or of a `with` block. Raises ValueError as `travel` does.
+        """
+        return self._time_travel("a time that stands still").freeze(moment)
+
+    def at(self, moment: datetime) -> Undo:
+        """Move the server's time to a moment; one without a time zone is in UTC. It runs on from there.
+
+        This lasts until the end of the test, or of a `with` block. Raises ValueError as `travel` does.
+        """
+        return self._time_travel("travel in time").at(moment)
+
     # What goes wrong
 
     def fault(
@@ -167,6 +193,8 @@ class Memcached:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+        if self._proc.time_travel is not None:
+            self._proc.time_travel.reset()
 
     def call_report(self) -> str:
         """Return the last commands as lines, for people."""
@@ -174,6 +202,11 @@ class Memcached:
 
     def _embedded(self, what: str) -> Server:
         return self._proc.server or self._skip(what)
+
+    def _time_travel(self, what: str) -> TimeTravel:
+        time_travel = self._proc.time_travel or self._skip(what)
+        self._proc.tap.settle()  # what was sent before belongs to the time before
+        return time_travel
 
     def _skip(self, what: str) -> NoReturn:
         pytest.skip(f"{what} needs the server in pytest's process, and this is {self._proc.description}")

@@ -112,6 +112,11 @@ class TimeTravel:
         """Return the unix time that it is for the servers."""
         return self._after(self._moved)
 
+    @property
+    def runs_freely(self) -> bool:
+        """Whether a new second is one that has passed: nobody makes the time stand still or patches the clock."""
+        return self._moved.stands_at is None and self._patched(self._moved) is None
+
     def restore(self, moved: MovedTo) -> None:
         """Move the time as it was moved before."""
         self._move(moved)
@@ -131,10 +136,13 @@ class TimeTravel:
         """Return the time that it is after such a move. A patched clock may be anywhere."""
         if moved.stands_at is not None:
             return moved.stands_at
-        patched = patched_time() if self.follows and not moved.is_own else None
+        patched = self._patched(moved)
         if patched is None:
             return self._own_present() + moved.ahead
         return min(max(patched + moved.ahead, FIRST_SECOND), LATEST_SECOND)
+
+    def _patched(self, moved: MovedTo) -> float | None:
+        return patched_time() if self.follows and not moved.is_own else None
 
     def _own_present(self) -> float:
         return steady_seconds() + self._wall_offset
@@ -178,7 +186,7 @@ class TravelClock:
         if now == before:
             return False
         self.now, self.started = now, min(now, self._began)
-        if not 0 < now - before < JUMP_SECONDS:
+        if not 0 < now - before < JUMP_SECONDS or not self._time_travel.runs_freely:
             self.on_jump()
         return True
 

@@ -15,6 +15,8 @@ LONGEST_RELATIVE_SECONDS = 60 * 60 * 24 * 30
 """An expiry time above this is a unix time."""
 LATEST_EXPIRY = (1 << 31) - 1
 CAS_WORD = 5
+NEVER_GIVEN = 1 << 62
+"""No server gets so far with its CAS ids."""
 EXPIRY_WORDS = {
     **dict.fromkeys((word.decode() for word in STORING_COMMANDS), 3),
     "touch": 2,
@@ -52,8 +54,13 @@ class CasIds:
         self._recorded: dict[tuple[bytes, int], int] = {}
 
     def other(self, key: bytes, recorded: int) -> int:
-        """Return the other server's id for a recorded one; the same number if no reply had it."""
-        return self._others.get((key, recorded), recorded)
+        """Return the other server's id for a recorded one.
+
+        For a number that no reply had, it is the same number, or one far above if the other server gave that number to
+        an item of this key: a client that guessed wrong must do so again.
+        """
+        guess = recorded if (key, recorded) not in self._recorded else recorded | NEVER_GIVEN
+        return self._others.get((key, recorded), guess)
 
     def match(self, key: bytes, recorded: int, other: int) -> bool:
         """Note that both servers gave these ids, and tell whether that fits what they gave before.

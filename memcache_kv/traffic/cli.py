@@ -13,7 +13,7 @@ from memcache_kv.observe.log import Log, printable
 from memcache_kv.progress import show_progress
 from memcache_kv.server.health import Address, read_address
 from memcache_kv.traffic.recording import Recording
-from memcache_kv.traffic.replaying import Deviation, Replaying, Tally
+from memcache_kv.traffic.replaying import Deviation, Replaying, ReplayTally
 from memcache_kv.traffic.showing import deviation_lines
 from memcache_kv.traffic.target import ANSWER_TIMEOUT_SECONDS
 
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         return _replay(options)
     except MemcacheKVError as error:
         return _complain(str(error), NO_REPLAY)
+    except BrokenPipeError:  # nobody reads the differences
+        return DIFFERENT
     except OSError as error:
         return _complain(f"{options.file}: {error.strerror or error}", NO_REPLAY)
     except KeyboardInterrupt:
@@ -127,16 +129,18 @@ def _replay(options: argparse.Namespace) -> int:
     return DIFFERENT if tally.different else ALIKE
 
 
-def _summary(recording: Recording, tally: Tally) -> Iterator[str]:
-    connections = len(recording.calls_by_connection)
-    yield (
-        f"{len(recording):,} requests on {connections:,} connections: "
-        f"{tally.alike:,} answered alike, {tally.different:,} differently"
-    )
+def _summary(recording: Recording, tally: ReplayTally) -> Iterator[str]:
+    asked = _counted(len(recording), "request")
+    connections = _counted(len(recording.calls_by_connection), "connection")
+    yield f"{asked} on {connections}: {tally.alike:,} answered alike, {tally.different:,} differently"
     for reason, count in sorted(tally.not_compared.items()):
         yield f"not compared: {count:,} ({reason})"
     if tally.different:
         yield "items that the server had before, and items that expired meanwhile, cause differences: see --keep-pace"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _complain(text: str, status: int) -> int:

@@ -27,7 +27,7 @@ from memcache_kv.traffic.wire import UNKNOWN_NAME, WireRequest
 RECORDING_VERSION = 1
 RECORDING_MODE = 0o600
 """The permissions of a recording: it has keys, values and passwords in it."""
-MICROSECONDS = 6
+SECOND_DIGITS = 6
 """How many digits of a second are written."""
 
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -76,8 +76,8 @@ def call_line(call: Call, began: float) -> bytes:
     """Return the line of a call, with its line feed. began: when the recording began, in monotonic seconds."""
     asked, asked64 = _text_or_bytes(call.request.data)
     answered, answered64 = _text_or_bytes(call.reply)
-    at = max(0.0, round(call.asked_at - began, MICROSECONDS))
-    took = max(0.0, round(call.answered_at - call.asked_at, MICROSECONDS))
+    at = max(0.0, round(call.asked_at - began, SECOND_DIGITS))
+    took = max(0.0, round(call.answered_at - call.asked_at, SECOND_DIGITS))
     line = CallLine(at, took, call.connection, call.request.command, asked, asked64, answered, answered64)
     return _encode(line) + b"\n"
 
@@ -104,7 +104,7 @@ class Recorder:
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, RECORDING_MODE)
         self._file = os.fdopen(fd, "wb")
         self._began = clock_gettime(CLOCK_MONOTONIC) if self._clock is None else self._clock()
-        self._file.write(_encode(RecordingHead(RECORDING_VERSION, round(time(), MICROSECONDS))) + b"\n")
+        self._file.write(_encode(RecordingHead(RECORDING_VERSION, round(time(), SECOND_DIGITS))) + b"\n")
         return self
 
     def __call__(self, call: Call) -> None:

@@ -12,7 +12,7 @@ from memcache_kv.server.health import Address
 from memcache_kv.traffic.adaptation import CasIds, adapted
 from memcache_kv.traffic.comparison import are_alike
 from memcache_kv.traffic.recording import RecordedCall, Recording
-from memcache_kv.traffic.target import ANSWER_TIMEOUT_SECONDS, Answer, TargetConnection
+from memcache_kv.traffic.target import ANSWER_TIMEOUT_SECONDS, TargetAnswer, TargetConnection
 from memcache_kv.traffic.wire import UNKNOWN_NAME
 
 NOT_SENT = {"shutdown": "shutdown", "watch": "watch", UNKNOWN_NAME: "bytes that are no request"}
@@ -31,7 +31,7 @@ class Deviation(NamedTuple):
     trouble: str
 
 
-class Tally:
+class ReplayTally:
     """What came of a replay. Counts calls."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Replaying:
         keeps_pace: bool = False,
         timeout: float = ANSWER_TIMEOUT_SECONDS,
     ) -> None:
-        self.tally = Tally()
+        self.tally = ReplayTally()
         self._recording, self._address, self._keeps_pace = recording, address, keeps_pace
         self._timeout = timeout
         self._connections: dict[int, TargetConnection] = {}
@@ -73,7 +73,7 @@ class Replaying:
         while self._connections:
             self._connections.popitem()[1].close()
 
-    def run(self, on_difference: Callable[[Deviation], None], on_call: Callable[[int], None]) -> Tally:
+    def run(self, on_difference: Callable[[Deviation], None], on_call: Callable[[int], None]) -> ReplayTally:
         """Ask everything, one request after the other, and return what came of it.
 
         on_difference: called with each difference; on_call: called after each call, with how many there were. Raises
@@ -112,7 +112,7 @@ class Replaying:
         """Tell whether a call of no known command is a line that servers answer with an error."""
         return call.request.command == UNKNOWN_NAME and call.request.has_reply
 
-    def _ask(self, call: RecordedCall) -> Answer:
+    def _ask(self, call: RecordedCall) -> TargetAnswer:
         now = time.monotonic() - self._began
         if self._keeps_pace and now < call.at:
             time.sleep(call.at - now)

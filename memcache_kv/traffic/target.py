@@ -17,7 +17,7 @@ from memcache_kv.traffic.wire import WireRequest
 ANSWER_TIMEOUT_SECONDS = 10.0
 """Who has not answered by then does not."""
 SHORTEST_TIMEOUT_SECONDS = 0.001
-PIECE_BYTES = 1 << 16
+ANSWER_READ_BYTES = 1 << 16
 TEXT_FENCE = b"version\r\n"
 BINARY_FENCE = HEAD.pack(REQUEST_MAGIC << 8 | Opcode.NOOP, 0, 0, 0, 0xFE9CE, 0)
 """Requests that are always answered. One follows each request that may not be, so that it is known when it is over."""
@@ -27,7 +27,7 @@ class Unreachable(MemcacheKVError):
     """No connection to the other server can be made."""
 
 
-class Answer(NamedTuple):
+class TargetAnswer(NamedTuple):
     """What the other server answered. trouble: what went wrong, in words; empty if nothing did."""
 
     reply: bytes
@@ -53,7 +53,7 @@ class TargetConnection:
         """Close the connection."""
         self._socket.close()
 
-    def ask(self, data: bytes) -> Answer:
+    def ask(self, data: bytes) -> TargetAnswer:
         """Send one request and return the answer. Blocks until it is there, or until the timeout."""
         request = self._conversation.asked(data)[0]
         if request.command == "quit":
@@ -65,8 +65,8 @@ class TargetConnection:
             self.is_usable = False
             calls += self._conversation.ended()
         if self._conversation.is_known:
-            return Answer(calls[0].reply, trouble)
-        return Answer(b"".join(call.reply for call in calls), trouble or "this is no reply to such a request")
+            return TargetAnswer(calls[0].reply, trouble)
+        return TargetAnswer(b"".join(call.reply for call in calls), trouble or "this is no reply to such a request")
 
     def _fence_behind(self, request: WireRequest) -> bytes:
         if request.has_reply:
@@ -94,19 +94,21 @@ class TargetConnection:
         while True:
             self._socket.settimeout(max(SHORTEST_TIMEOUT_SECONDS, ends_at - time.monotonic()))
             try:
-                piece = self._socket.recv(PIECE_BYTES)
-            except ConnectionError:
+                piece = self._socket.recv(ANSWER_READ_BYTES)
+            except TimeoutError:
+                raise
+            except OSError:
                 return
             if not piece:
                 return
             yield piece
 
-    def _quit(self, data: bytes) -> Answer:
+    def _quit(self, data: bytes) -> TargetAnswer:
         self.is_usable = False
         said = bytearray()
         try:
             for piece in self._replies_to(data):
                 said += piece
         except TimeoutError:
-            return Answer(bytes(said), "the connection stays open")
-        return Answer(bytes(said))
+            return TargetAnswer(bytes(said), "the connection stays open")
+        return TargetAnswer(bytes(said))

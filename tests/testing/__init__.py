@@ -1,1 +1,1 @@
-"""Tests of what test suites use: the model, the strategies, the fixtures."""
+"""What test suites use."""

@@ -5,21 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from memcache_kv.testing.turns import Turns
+from memcache_kv.testing.turns import SharedTurns
 from tests.testing.wires import SOON_SECONDS
 
 OTHER = """
 import pathlib, sys
-from memcache_kv.testing.turns import Turns
+from memcache_kv.testing.turns import SharedTurns
 print("up", flush=True)
-with Turns(pathlib.Path(sys.argv[1])):
+with SharedTurns(pathlib.Path(sys.argv[1])):
     print("in")
 """
 
 
 def test_another_process_waits_until_the_outermost_turn_is_over(tmp_path: Path) -> None:
     path = tmp_path / "turns"
-    turns = Turns(path)
+    turns = SharedTurns(path)
     with turns:
         with turns:
             other = subprocess.Popen([sys.executable, "-c", OTHER, str(path)], stdout=subprocess.PIPE, bufsize=0)
@@ -33,5 +33,5 @@ def test_another_process_waits_until_the_outermost_turn_is_over(tmp_path: Path) 
 
 
 def test_without_a_file_nobody_waits() -> None:
-    with Turns(None), Turns(None):
+    with SharedTurns(None), SharedTurns(None):
         pass

@@ -22,7 +22,7 @@ TAKEN_BYTES = 1 << 16
 """How much is read at once."""
 READS_AT_ONCE = 64
 """How many times a client's socket is read at most to take all that has come."""
-DISCARDED_READS = 64
+DISCARDED_READS = 1024
 """How many times what a client has sent is read before its connection is closed, as unread bytes cause a reset."""
 LINGER_NOT = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing sends a reset."""

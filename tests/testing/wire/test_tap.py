@@ -77,8 +77,8 @@ def test_the_end_of_the_server_is_the_end_for_the_client_behind_its_last_words(t
 
 
 def test_a_server_that_is_not_there_resets_the_client() -> None:
-    with Tap(("127.0.0.1", free_port())) as tap, RawClient(tap.address) as client:
-        with pytest.raises(ConnectionResetError):
+    with Tap(("127.0.0.1", free_port())) as tap:
+        with pytest.raises(ConnectionResetError), RawClient(tap.address) as client:
             client.take(1)
 
 
@@ -93,6 +93,28 @@ def test_a_reset_by_the_client_reaches_the_server(server: Server, tap: Tap) -> N
     while int(server.stats()["curr_connections"]) > 1 and time.monotonic() < give_up_at:
         time.sleep(0.002)
     assert int(server.stats()["curr_connections"]) <= 1
+
+
+def test_a_connection_is_closed_properly_though_its_client_has_sent_what_nobody_reads(tap: Tap) -> None:
+    with RawClient(tap.address) as client, fault(tap, "stall", direction="upstream"):
+        client.sock.setblocking(False)
+        is_blocked, quiet = False, b"set a 0 0 60000 noreply\r\n" + bytes(60_000) + b"\r\n"
+        while not is_blocked:
+            try:
+                client.sock.send(quiet)
+            except BlockingIOError:
+                is_blocked = client.hears_nothing()  # the tap has had time to take more
+        tap.close_connections()
+        client.sock.settimeout(20)
+        assert client.is_closed()
+
+
+def test_half_a_message_is_let_through_at_the_end_of_the_last_fault() -> None:
+    with echo_server() as address, Tap(address) as tap, RawClient(tap.address) as client:
+        with fault(tap, "error"):
+            client.send(b"get a")
+            assert client.hears_nothing()
+        assert client.take(5) == b"get a"
 
 
 # Calls
@@ -117,6 +139,14 @@ def test_the_calls_of_all_connections_are_known_in_both_protocols(tap: Tap) -> N
     assert all(call.asked_at <= call.answered_at for call in heard)
     tap.clear_calls()
     assert tap.calls == []
+
+
+def test_a_call_without_a_reply_is_known_at_once(tap: Tap) -> None:
+    is_over = threading.Event()
+    tap.listeners.append(lambda call: is_over.set())
+    with RawClient(tap.address) as client:
+        client.send(b"set a 0 0 1 noreply\r\nx\r\n")
+        assert is_over.wait(20)
 
 
 def test_a_listener_that_fails_is_logged_and_harms_nobody(tap: Tap, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +208,7 @@ def test_one_thread_waits_without_any_work_while_nothing_is_to_do(tap: Tap) -> N
             client.expect(b"mn\r\n", b"MN\r\n")
         with fault(tap, "stall", commands="get"), fault(tap, "delay", commands="mn", seconds=3600):
             stalled.send(b"get a\r\n")
-            half.send(b"get a")
+            half.send(b"get a\r\n")
             half.sock.shutdown(socket.SHUT_WR)
             delayed.send(b"mn\r\n")
             assert delayed.hears_nothing()
