@@ -1,6 +1,7 @@
 """The model: real clients get on with it, on our server and on memcached, and planted faults of clients are found."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from memcache_kv.testing import Memcached
 from memcache_kv.testing.adapter import ClientAdapter, Found
 from memcache_kv.testing.faults import fault
 from memcache_kv.testing.model import MemcachedModel
@@ -58,6 +60,16 @@ def model_on(server: MovedServer, base: type[ClientModel]) -> type[ClientModel]:
     return Moved
 
 
+def require_server(kind: str) -> None:
+    """Skip where there is no such server; fail in CI."""
+    try:
+        server_command(kind)
+    except ServerUnavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
 def require_client(base: type[ClientModel]) -> None:
     """Skip where there is no such client."""
     require(base.module, last_python=(3, 11) if base.module == "pylibmc" else None)
@@ -77,9 +89,11 @@ def test_a_real_client_gets_on_with_the_model_for_long(moved: MovedServer, base:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("kind", [OURS, MEMCACHED])
 @pytest.mark.parametrize("base", MODELS)
 def test_a_real_client_gets_on_with_the_model_on_a_process(kind: str, base: type[ClientModel]) -> None:
     require_client(base)
+    require_server(kind)
     with contextlib.closing(RunningServer(kind)) as server:
         on_it = type("OnIt", (base,), {"address": (server.host, server.port)})
         run_state_machine_as_test(on_it, settings=IN_DEPTH)
@@ -302,6 +316,27 @@ def test_a_late_answer_taken_for_that_of_the_next_request_is_found(moved: MovedS
     model = stalling_model(moved, tap_before, StaleReplies, KeepsItsConnection)
     with pytest.raises((AssertionError, MemcacheError, ValueError)):  # the client may fail to read the late answer, too
         run_state_machine_as_test(model, settings=SEARCH)
+
+
+# The plugin's fixture
+
+
+def test_the_model_moves_the_time_of_the_fixture(memcached: Memcached) -> None:
+    memcached.freeze()
+    travelled: list[int] = []
+
+    class OnTheFixture(MemcachedModel):
+        slack_seconds = 0
+
+        def connect(self) -> ClientAdapter:
+            return PymemcacheAdapter(Client(memcached.address, serde=WithFlags(), no_delay=True))
+
+        def travel(self, seconds: int) -> None:
+            memcached.travel(seconds)
+            travelled.append(seconds)
+
+    run_state_machine_as_test(OnTheFixture, settings=settings(IN_PASSING, derandomize=True))
+    assert travelled
 
 
 # What an adapter lacks

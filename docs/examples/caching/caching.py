@@ -12,6 +12,8 @@ from typing import Any
 from backends import Backend
 
 LONGEST_KEY = 200
+Load = Callable[[list[int]], dict[int, dict[str, Any]]]
+"""Loads products from the database: those of the numbers that there are."""
 
 
 def key_for(*parts: object) -> str:
@@ -47,7 +49,9 @@ class Pages:
 class Catalogue:
     """Products, many at a time: what the cache lacks is loaded in one query, and kept."""
 
-    def __init__(self, cache: Backend, load: Callable[[list[int]], dict[int, dict[str, Any]]], seconds: int = 60) -> None:
+    def __init__(
+        self, cache: Backend, load: Callable[[list[int]], dict[int, dict[str, Any]]], seconds: int = 60
+    ) -> None:
         self._cache, self._load, self._seconds = cache, load, seconds
 
     def products(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:

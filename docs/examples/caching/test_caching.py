@@ -59,7 +59,7 @@ def test_a_value_is_removed(cache: Cache, value: bytes) -> None:
     assert cache.backend.get("value") is None
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(13))
 def test_no_test_sees_what_another_one_has_left(cache: Cache, number: int) -> None:
     assert cache.backend.add("left", str(number).encode())
 

@@ -5,6 +5,7 @@ import time
 import fakeredis
 import pytest
 from backends import RedisBackend
+
 from servers import Cache
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 from backends import MemcachedBackend
-from servers import Cache
 
 from memcache_kv.testing import Memcached
+from servers import Cache
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from backends import MemcachedBackend
 from pymemcache.client.base import Client
+
 from servers import Cache
 
 

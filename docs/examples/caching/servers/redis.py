@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from backends import RedisBackend
+
 from servers import Cache
 
 
