@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 
-class Found(NamedTuple):
+class FoundItem(NamedTuple):
     """A value that a client found, with what else the client tells of it."""
 
     value: bytes
@@ -39,7 +39,7 @@ class ClientAdapter(Protocol):
     largest_flags: int = 0
     """The largest client flags that a caller can choose; 0 if it can't."""
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         """Return the value of a key; None if there is none."""
         ...
 
@@ -67,7 +67,7 @@ class ClientAdapter(Protocol):
         """Put bytes before the value of a key. Return whether there is one."""
         raise NotOffered
 
-    def gets(self, key: bytes) -> Found | None:
+    def gets(self, key: bytes) -> FoundItem | None:
         """Return the value of a key with its token; None if there is none."""
         raise NotOffered
 
@@ -79,11 +79,11 @@ class ClientAdapter(Protocol):
         """
         raise NotOffered
 
-    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         """Return the values of the keys that have one."""
         raise NotOffered
 
-    def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         """Return the values, with their tokens, of the keys that have one."""
         raise NotOffered
 
@@ -107,7 +107,7 @@ class ClientAdapter(Protocol):
         """Change when a value expires. Return whether there is one."""
         raise NotOffered
 
-    def gat(self, key: bytes, ttl: int) -> Found | None:
+    def gat(self, key: bytes, ttl: int) -> FoundItem | None:
         """Return the value of a key, and change when it expires; None if there is none."""
         raise NotOffered
 

@@ -7,7 +7,6 @@ Python cache would say. A difference is reported as the shortest sequence that s
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,8 +18,9 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from hypothesis.strategies import SearchStrategy
 
 from memcache_kv.testing import strategies
-from memcache_kv.testing.adapter import ClientAdapter, Found, offers
+from memcache_kv.testing.adapter import ClientAdapter, FoundItem, offers
 from memcache_kv.testing.plain_cache import NotANumber, PlainCache, PlainItem, is_clear
+from memcache_kv.unpatched import time
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ START = st.none() | strategies.counters()
 SEVERAL = st.lists(KEY, min_size=1, max_size=MOST_KEYS, unique=True)
 
 
-def _get(key: bytes, client: ClientAdapter) -> Found | None:
+def _get(key: bytes, client: ClientAdapter) -> FoundItem | None:
     return client.get(key)
 
 
@@ -230,7 +230,7 @@ class MemcachedModel(RuleBasedStateMachine):
             right = self._settled().get(key)
             self._compare_item(self._ask(partial(_get, key)), right)
 
-    def _compare_item(self, found: Found | None, right: PlainItem | None) -> None:
+    def _compare_item(self, found: FoundItem | None, right: PlainItem | None) -> None:
         """Compare a value, and its flags if the client tells them."""
         assert (found is None) == (right is None), f"the client found {found!r}; {right!r} is right"
         if found is not None and right is not None:
@@ -238,12 +238,12 @@ class MemcachedModel(RuleBasedStateMachine):
             told = found.flags is not None
             assert not told or found.flags == right.flags, f"the client found flags {found.flags}; not {right.flags}"
 
-    def _compare_items(self, found: Mapping[bytes, Found], right: Mapping[bytes, PlainItem]) -> None:
+    def _compare_items(self, found: Mapping[bytes, FoundItem], right: Mapping[bytes, PlainItem]) -> None:
         assert found.keys() == right.keys(), f"the client found {sorted(found)!r}; {sorted(right)!r} is right"
         for key, item in right.items():
             self._compare_item(found[key], item)
 
-    def _seen(self, key: bytes, found: Found | None) -> list[SeenToken]:
+    def _seen(self, key: bytes, found: FoundItem | None) -> list[SeenToken]:
         """Remember the token of a value: one token stands for one version of one key, and changes with it."""
         item = self.cache.get(key)
         if found is None or item is None:

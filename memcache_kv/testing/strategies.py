@@ -15,16 +15,24 @@ from memcache_kv.commands.arithmetic import LARGEST_NUMBER
 from memcache_kv.store.entry import KEY_LIMIT_BYTES
 from memcache_kv.testing.plain_cache import LAST_RELATIVE_TTL
 
-LARGEST_FLAGS = 0xFFFF_FFFF
+LARGEST_CLIENT_FLAGS = 0xFFFF_FFFF
 PROTOCOL_WORDS = (b"END", b"STORED", b"VALUE k 0 1", b"ERROR", b"get k", b"\r\n", b"\n", b"\0", b"\x80", b"\x81")
 """What a client or server that looks for line ends inside of a value would fall for."""
-LENGTHS = (100, 1023, 1024, 2048, 4096, 16384, 65535, 65536, 70_000)
+VALUE_LENGTHS = (100, 1023, 1024, 2048, 4096, 16384, 65535, 65536, 70_000)
 """Lengths around those of common buffers."""
-STORAGE = ("set", "add", "replace", "append", "prepend", "cas")
-COUNTING = ("incr", "decr")
-RETRIEVAL = ("get", "gets")
-TOUCHING_RETRIEVAL = ("gat", "gats")
-COMMANDS = (*STORAGE, *COUNTING, *RETRIEVAL, *TOUCHING_RETRIEVAL, "touch", "delete", "flush_all")
+STORAGE_COMMANDS = ("set", "add", "replace", "append", "prepend", "cas")
+COUNTING_COMMANDS = ("incr", "decr")
+RETRIEVAL_COMMANDS = ("get", "gets")
+TOUCHING_COMMANDS = ("gat", "gats")
+TEXT_COMMANDS = (
+    *STORAGE_COMMANDS,
+    *COUNTING_COMMANDS,
+    *RETRIEVAL_COMMANDS,
+    *TOUCHING_COMMANDS,
+    "touch",
+    "delete",
+    "flush_all",
+)
 
 
 def keys(*, ascii_only: bool = False) -> SearchStrategy[bytes]:
@@ -69,13 +77,13 @@ def invalid_keys(*, binary: bool = False, empty: bool = True) -> SearchStrategy[
     return st.one_of(wrong)
 
 
-def values(longest: int = LENGTHS[-1]) -> SearchStrategy[bytes]:
+def values(longest: int = VALUE_LENGTHS[-1]) -> SearchStrategy[bytes]:
     """Make values: empty ones, short ones, pieces of the protocol, numbers, and long ones around lengths of buffers.
 
     longest: in bytes.
     """
     pieces = st.lists(st.sampled_from(PROTOCOL_WORDS), max_size=4).map(b"".join)
-    lengths = [length for length in LENGTHS if length <= longest]
+    lengths = [length for length in VALUE_LENGTHS if length <= longest]
     kinds = [st.just(b""), st.binary(max_size=40), pieces, counters()]
     if lengths:
         pattern = st.binary(min_size=1, max_size=4)
@@ -100,12 +108,14 @@ class RepeatedBytes(bytes):
         return f"RepeatedBytes.of({self._pattern!r}, {len(self)})"
 
 
-def flags(largest: int = LARGEST_FLAGS) -> SearchStrategy[int]:
+def flags(largest: int = LARGEST_CLIENT_FLAGS) -> SearchStrategy[int]:
     """Make client flags: the edges of 8, 16 and 32 bits, and others.
 
     largest: what the client can send; some have 16 bits.
     """
-    edges = [flag for flag in (0, 1, 0xFF, 0x100, 0xFFFF, 0x1_0000, 0x8000_0000, LARGEST_FLAGS) if flag <= largest]
+    edges = [
+        flag for flag in (0, 1, 0xFF, 0x100, 0xFFFF, 0x1_0000, 0x8000_0000, LARGEST_CLIENT_FLAGS) if flag <= largest
+    ]
     return st.one_of(st.sampled_from(edges), st.integers(0, largest))
 
 
@@ -164,17 +174,17 @@ class ClientCommand:
         words = [self.name.encode(), *self._words()]
         if self.noreply:
             words.append(b"noreply")
-        data = self.value + b"\r\n" if self.name in STORAGE else b""
+        data = self.value + b"\r\n" if self.name in STORAGE_COMMANDS else b""
         return b" ".join(words) + b"\r\n" + data
 
     def _words(self) -> list[bytes]:
         """Spell what follows the name."""
-        if self.name in STORAGE:
+        if self.name in STORAGE_COMMANDS:
             numbers = [self.flags, self.ttl, len(self.value), *([self.cas] if self.name == "cas" else [])]
             return [*self.keys, *(b"%d" % number for number in numbers)]
-        if self.name in TOUCHING_RETRIEVAL:
+        if self.name in TOUCHING_COMMANDS:
             return [b"%d" % self.ttl, *self.keys]
-        if self.name in COUNTING:
+        if self.name in COUNTING_COMMANDS:
             return [*self.keys, b"%d" % self.delta]
         if self.name == "touch":
             return [*self.keys, b"%d" % self.ttl]
@@ -185,7 +195,7 @@ def commands(
     key: SearchStrategy[bytes] | None = None,
     value: SearchStrategy[bytes] | None = None,
     *,
-    names: tuple[str, ...] = COMMANDS,
+    names: tuple[str, ...] = TEXT_COMMANDS,
     now: float | None = None,
     shortest_ttl: int = 1,
 ) -> SearchStrategy[ClientCommand]:
@@ -204,15 +214,15 @@ def _command(
     name: str, key: SearchStrategy[bytes], value: SearchStrategy[bytes], ttl: SearchStrategy[int]
 ) -> SearchStrategy[ClientCommand]:
     """Make commands of one name."""
-    retrieves = name in (*RETRIEVAL, *TOUCHING_RETRIEVAL)
+    retrieves = name in (*RETRIEVAL_COMMANDS, *TOUCHING_COMMANDS)
     fields: dict[str, SearchStrategy[Any]] = {}
     if name != "flush_all":
         fields["keys"] = st.lists(key, min_size=1, max_size=5 if retrieves else 1).map(tuple)
-    if name in STORAGE:
+    if name in STORAGE_COMMANDS:
         fields |= {"value": value, "flags": flags()}
-    if name in (*STORAGE, *TOUCHING_RETRIEVAL, "touch"):
+    if name in (*STORAGE_COMMANDS, *TOUCHING_COMMANDS, "touch"):
         fields["ttl"] = ttl
-    if name in COUNTING:
+    if name in COUNTING_COMMANDS:
         fields["delta"] = deltas()
     if name == "cas":
         fields["cas"] = st.integers(1, 20)

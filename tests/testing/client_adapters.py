@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from memcache_kv.testing.adapter import ClientAdapter, Found
-from memcache_kv.testing.strategies import LARGEST_FLAGS
+from memcache_kv.testing.adapter import ClientAdapter, FoundItem
+from memcache_kv.testing.strategies import LARGEST_CLIENT_FLAGS
 from tests.integration.client_library import TIMEOUT, Loop
 
 Address = tuple[str, int]
@@ -27,8 +27,8 @@ class WithFlags:
     def serialize(self, key: bytes, value: bytes) -> tuple[bytes, int]:
         return value, 0
 
-    def deserialize(self, key: bytes, value: bytes, flags: int) -> Found:
-        return Found(value, flags)
+    def deserialize(self, key: bytes, value: bytes, flags: int) -> FoundItem:
+        return FoundItem(value, flags)
 
 
 class PymemcacheAdapter(ClientAdapter):
@@ -36,71 +36,71 @@ class PymemcacheAdapter(ClientAdapter):
 
     refusals = (MemcacheError,)
     timeouts = (TimeoutError,)
-    largest_flags = LARGEST_FLAGS
+    largest_flags = LARGEST_CLIENT_FLAGS
 
     def __init__(self, client: Any, noreply: bool = False) -> None:
         self.client = client
-        self._noreply = noreply
+        self.noreply = noreply
 
     def quiet(self) -> Self:
         return type(self)(self.client, noreply=True)
 
-    def get(self, key: bytes) -> Found | None:
-        found: Found | None = self.client.get(key)
+    def get(self, key: bytes) -> FoundItem | None:
+        found: FoundItem | None = self.client.get(key)
         return found
 
-    def gets(self, key: bytes) -> Found | None:
+    def gets(self, key: bytes) -> FoundItem | None:
         found, cas = self.client.gets(key)
-        return found and Found(found.value, found.flags, cas)
+        return found and FoundItem(found.value, found.flags, cas)
 
-    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
-        found: Mapping[bytes, Found] = self.client.get_many(keys)
+    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
+        found: Mapping[bytes, FoundItem] = self.client.get_many(keys)
         return found
 
-    def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         return {key: found._replace(cas=cas) for key, (found, cas) in self.client.gets_many(keys).items()}
 
     def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
-        return bool(self.client.set(key, value, ttl, self._noreply, flags))
+        return bool(self.client.set(key, value, ttl, self.noreply, flags))
 
     def add(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
-        return bool(self.client.add(key, value, ttl, self._noreply, flags))
+        return bool(self.client.add(key, value, ttl, self.noreply, flags))
 
     def replace(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
-        return bool(self.client.replace(key, value, ttl, self._noreply, flags))
+        return bool(self.client.replace(key, value, ttl, self.noreply, flags))
 
     def append(self, key: bytes, value: bytes) -> bool:
-        return bool(self.client.append(key, value, 0, self._noreply))
+        return bool(self.client.append(key, value, 0, self.noreply))
 
     def prepend(self, key: bytes, value: bytes) -> bool:
-        return bool(self.client.prepend(key, value, 0, self._noreply))
+        return bool(self.client.prepend(key, value, 0, self.noreply))
 
     def cas(self, key: bytes, value: bytes, cas: object, flags: int, ttl: int) -> bool | None:
-        stored: bool | None = self.client.cas(key, value, cas, ttl, self._noreply, flags)
+        stored: bool | None = self.client.cas(key, value, cas, ttl, self.noreply, flags)
         return stored
 
     def set_many(self, values: Mapping[bytes, bytes], flags: int, ttl: int) -> bool:
-        return not self.client.set_many(values, ttl, self._noreply, flags)
+        return not self.client.set_many(values, ttl, self.noreply, flags)
 
     def delete(self, key: bytes) -> bool:
-        return bool(self.client.delete(key, self._noreply))
+        return bool(self.client.delete(key, self.noreply))
 
     def incr(self, key: bytes, delta: int) -> int | None:
-        number: int | None = self.client.incr(key, delta, self._noreply)
+        number: int | None = self.client.incr(key, delta, self.noreply)
         return number
 
     def decr(self, key: bytes, delta: int) -> int | None:
-        number: int | None = self.client.decr(key, delta, self._noreply)
+        number: int | None = self.client.decr(key, delta, self.noreply)
         return number
 
     def touch(self, key: bytes, ttl: int) -> bool:
-        return bool(self.client.touch(key, ttl, self._noreply))
+        return bool(self.client.touch(key, ttl, self.noreply))
 
     def flush_all(self) -> object:
-        return self.client.flush_all(0, self._noreply)
+        return self.client.flush_all(0, self.noreply)
 
     def flush_all_later(self, delay: int) -> object:
-        return self.client.flush_all(delay, self._noreply)
+        return self.client.flush_all(delay, self.noreply)
 
     def close(self) -> None:
         self.client.close()
@@ -116,16 +116,16 @@ class PylibmcAdapter(ClientAdapter):
         self._missing = pylibmc.NotFound
         self.refusals = (pylibmc.Error, ValueError)
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         value = self._client.get(key)
-        return None if value is None else Found(value)
+        return None if value is None else FoundItem(value)
 
-    def gets(self, key: bytes) -> Found | None:
+    def gets(self, key: bytes) -> FoundItem | None:
         value, cas = self._client.gets(key)
-        return None if value is None else Found(value, cas=cas)
+        return None if value is None else FoundItem(value, cas=cas)
 
-    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
-        return {key: Found(value) for key, value in self._client.get_multi(list(keys)).items()}
+    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
+        return {key: FoundItem(value) for key, value in self._client.get_multi(list(keys)).items()}
 
     def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
         return bool(self._client.set(key, value, time=ttl))
@@ -190,21 +190,21 @@ class BmemcachedAdapter(ClientAdapter):
         self._client: Any = bmemcached.Client([location_of(address)], raw_data=True, socket_timeout=TIMEOUT)
         self.refusals = (self._error,)
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         value = self._client.get(key.decode())
-        return None if value is None else Found(value)
+        return None if value is None else FoundItem(value)
 
-    def gets(self, key: bytes) -> Found | None:
+    def gets(self, key: bytes) -> FoundItem | None:
         value, cas = self._client.gets(key.decode())
-        return None if value is None else Found(value, cas=cas)
+        return None if value is None else FoundItem(value, cas=cas)
 
-    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         found = self._client.get_multi([key.decode() for key in keys])
-        return {key.encode(): Found(value) for key, value in found.items()}
+        return {key.encode(): FoundItem(value) for key, value in found.items()}
 
-    def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         found = self._client.get_multi([key.decode() for key in keys], get_cas=True)
-        return {key.encode(): Found(value, cas=cas) for key, (value, cas) in found.items()}
+        return {key.encode(): FoundItem(value, cas=cas) for key, (value, cas) in found.items()}
 
     def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
         return bool(self._client.set(key.decode(), value, time=ttl))
@@ -251,7 +251,7 @@ class BmemcachedAdapter(ClientAdapter):
 class AiomcacheAdapter(ClientAdapter):
     """aiomcache, which each call drives through an event loop of its own."""
 
-    largest_flags = LARGEST_FLAGS
+    largest_flags = LARGEST_CLIENT_FLAGS
 
     def __init__(self, address: Address) -> None:
         aiomcache = importlib.import_module("aiomcache")
@@ -259,41 +259,41 @@ class AiomcacheAdapter(ClientAdapter):
         self.refusals = (aiomcache.ClientException, aiomcache.ValidationException)
         self._loop = Loop()
         self._client: Any = aiomcache.FlagClient(
-            *address, pool_size=1, get_flag_handler=self._read, set_flag_handler=self._write
+            *address, pool_size=1, get_flag_handler=self.read, set_flag_handler=self.write
         )
 
-    async def _read(self, value: bytes, flags: int) -> Found:
-        return Found(value, flags)
+    async def read(self, value: bytes, flags: int) -> FoundItem:
+        return FoundItem(value, flags)
 
-    async def _write(self, found: Found) -> tuple[bytes, int]:
+    async def write(self, found: FoundItem) -> tuple[bytes, int]:
         return found.value, found.flags or 0
 
-    def _found(self, value: Found | bytes | None, cas: object = None) -> Found | None:
+    def _found(self, value: FoundItem | bytes | None, cas: object = None) -> FoundItem | None:
         """The client hands out values without flags as they are."""
         if value is None:
             return None
-        found = Found(value, 0) if isinstance(value, bytes) else value
+        found = FoundItem(value, 0) if isinstance(value, bytes) else value
         return found._replace(cas=cas)
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         return self._found(self._loop(self._client.get(key)))
 
-    def gets(self, key: bytes) -> Found | None:
+    def gets(self, key: bytes) -> FoundItem | None:
         return self._found(*self._loop(self._client.gets(key)))
 
-    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         values = self._loop(self._client.multi_get(*keys))
         found = {key: self._found(value) for key, value in zip(keys, values, strict=True)}
         return {key: value for key, value in found.items() if value is not None}
 
     def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
-        return bool(self._loop(self._client.set(key, Found(value, flags), ttl)))
+        return bool(self._loop(self._client.set(key, FoundItem(value, flags), ttl)))
 
     def add(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
-        return bool(self._loop(self._client.add(key, Found(value, flags), ttl)))
+        return bool(self._loop(self._client.add(key, FoundItem(value, flags), ttl)))
 
     def replace(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
-        return bool(self._loop(self._client.replace(key, Found(value, flags), ttl)))
+        return bool(self._loop(self._client.replace(key, FoundItem(value, flags), ttl)))
 
     def append(self, key: bytes, value: bytes) -> bool:
         return bool(self._loop(self._client.append(key, value)))
@@ -302,7 +302,7 @@ class AiomcacheAdapter(ClientAdapter):
         return bool(self._loop(self._client.prepend(key, value)))
 
     def cas(self, key: bytes, value: bytes, cas: object, flags: int, ttl: int) -> bool | None:
-        return bool(self._loop(self._client.cas(key, Found(value, flags), cas, ttl)))
+        return bool(self._loop(self._client.cas(key, FoundItem(value, flags), cas, ttl)))
 
     def delete(self, key: bytes) -> bool:
         return bool(self._loop(self._client.delete(key)))

@@ -10,17 +10,17 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from memcache_kv.testing import Memcached
-from memcache_kv.testing.adapter import ClientAdapter, Found
+from memcache_kv.testing.adapter import ClientAdapter, FoundItem
 from memcache_kv.testing.faults import fault
 from memcache_kv.testing.model import MemcachedModel
 from memcache_kv.testing.time_travel import TimeTravel
 from memcache_kv.testing.wire import Tap
 from tests.integration.client_library import require
-from tests.integration.wire import RunningServer
+from tests.integration.wire import MEMCACHED, OURS, RunningServer, ServerUnavailable, server_command
 from tests.testing.client_adapters import Address, Client, MemcacheError, PymemcacheAdapter, WithFlags
 from tests.testing.client_models import MODELS, ClientModel
 
-IN_PASSING = settings(max_examples=5, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+IN_PASSING = settings(max_examples=4, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 IN_DEPTH = settings(IN_PASSING, max_examples=60, stateful_step_count=40)
 SEARCH = settings(
     IN_PASSING, max_examples=1000, phases=[Phase.generate], database=None, report_multiple_bugs=False, derandomize=True
@@ -116,7 +116,7 @@ class KeepsTokens(PymemcacheAdapter):
         super().__init__(client, noreply)
         self._first: dict[bytes, object] = {}
 
-    def gets(self, key: bytes) -> Found | None:
+    def gets(self, key: bytes) -> FoundItem | None:
         found = super().gets(key)
         return found and found._replace(cas=self._first.setdefault(key, found.cas))
 
@@ -124,7 +124,7 @@ class KeepsTokens(PymemcacheAdapter):
 class Flags16(PymemcacheAdapter):
     """Reads 16 bits of the flags."""
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         found = super().get(key)
         return found and found._replace(flags=(found.flags or 0) & 0xFFFF)
 
@@ -197,7 +197,7 @@ class LongTtlIsRelative(PymemcacheAdapter):
 class GetManyLosesOne(PymemcacheAdapter):
     """Drops one value of several."""
 
-    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Found]:
+    def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, FoundItem]:
         found = list(super().get_many(keys).items())
         return dict(found[:1] + found[2:])
 
@@ -205,7 +205,7 @@ class GetManyLosesOne(PymemcacheAdapter):
 class EmptyIsMissing(PymemcacheAdapter):
     """Takes an empty value for none."""
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         found = super().get(key)
         return found if found and found.value else None
 
@@ -213,7 +213,7 @@ class EmptyIsMissing(PymemcacheAdapter):
 class CutsAtLineEnd(PymemcacheAdapter):
     """Ends a value at a line end within it."""
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         found = super().get(key)
         return found and found._replace(value=found.value.split(b"\r\n")[0])
 
@@ -222,13 +222,13 @@ class NoreplyIsNotSent(PymemcacheAdapter):
     """Drops a delete that asks for no reply."""
 
     def delete(self, key: bytes) -> bool:
-        return self._noreply or super().delete(key)
+        return self.noreply or super().delete(key)
 
 
 class KeysAreCut(PymemcacheAdapter):
     """Uses 249 bytes of a key."""
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         return super().get(key[:249])
 
     def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
@@ -238,7 +238,7 @@ class KeysAreCut(PymemcacheAdapter):
 class AcceptsLongKeys(PymemcacheAdapter):
     """Cuts keys that it has to refuse."""
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         return super().get(key[:250])
 
 
@@ -348,7 +348,7 @@ class GetAndSet(ClientAdapter):
     def __init__(self, inner: ClientAdapter, asked: set[str]) -> None:
         self._inner, self._asked = inner, asked
 
-    def get(self, key: bytes) -> Found | None:
+    def get(self, key: bytes) -> FoundItem | None:
         self._asked.add("get")
         return self._inner.get(key)
 

@@ -112,10 +112,10 @@ def replies(client: RawClient, commands: list[ClientCommand]) -> bytes:
     return said
 
 
-@given(CONVERSATIONS)
+@given(commands=CONVERSATIONS)
 @BRIEFLY
-def test_the_server_answers_all_commands(commands: list[ClientCommand]) -> None:
-    with Server() as server, RawClient(server.address) as client:
+def test_the_server_answers_all_commands(running: Server, commands: list[ClientCommand]) -> None:
+    with RawClient(running.address) as client:
         said = replies(client, commands)
     assert b"ERROR" not in said.replace(b"CLIENT_ERROR cannot increment or decrement non-numeric value", b"")
 
