@@ -10,7 +10,7 @@ from memcache_kv.commands.arithmetic import LARGEST_NUMBER
 
 LAST_RELATIVE_TTL = 30 * 24 * 3600
 """A larger ttl is a unix time."""
-DECIMAL = re.compile(rb"([0-9]{1,20}) *")
+NUMBER_TEXT = re.compile(rb"([0-9]{1,20}) *")
 LONGEST_NUMBER = 20
 SIGNS_AND_SPACES = tuple(bytes([byte]) for byte in b"+- \t\n\v\f\r")
 
@@ -133,7 +133,7 @@ class PlainCache:
 
 def number_of(value: bytes) -> int:
     """Read a number as `incr` does. Raises NotANumber."""
-    match = DECIMAL.fullmatch(value)
+    match = NUMBER_TEXT.fullmatch(value)
     if match is None or len(value) > LONGEST_NUMBER or int(match[1]) > LARGEST_NUMBER:
         raise NotANumber
     return int(match[1])
@@ -142,5 +142,5 @@ def number_of(value: bytes) -> int:
 def is_clear(value: bytes) -> bool:
     """Tell whether servers agree if a value is a number: of one that begins with a space or a sign, they do not."""
     if value[:1].isdigit():
-        return len(value) <= LONGEST_NUMBER and DECIMAL.fullmatch(value) is not None
+        return len(value) <= LONGEST_NUMBER and NUMBER_TEXT.fullmatch(value) is not None
     return value[:1] not in SIGNS_AND_SPACES

@@ -116,7 +116,7 @@ def flags(largest: int = LARGEST_CLIENT_FLAGS) -> SearchStrategy[int]:
     edges = [
         flag for flag in (0, 1, 0xFF, 0x100, 0xFFFF, 0x1_0000, 0x8000_0000, LARGEST_CLIENT_FLAGS) if flag <= largest
     ]
-    return st.one_of(st.sampled_from(edges), st.integers(0, largest))
+    return st.one_of(st.sampled_from([edge for edge in edges if edge <= largest]), st.integers(0, largest))
 
 
 def ttls(now: float | None = None, *, negative: bool = True, shortest: int = 1) -> SearchStrategy[int]:

@@ -335,7 +335,7 @@ def test_the_model_moves_the_time_of_the_fixture(memcached: Memcached) -> None:
             memcached.travel(seconds)
             travelled.append(seconds)
 
-    run_state_machine_as_test(OnTheFixture, settings=settings(IN_PASSING, derandomize=True))
+    run_state_machine_as_test(OnTheFixture, settings=settings(IN_PASSING, max_examples=10, derandomize=True))
     assert travelled
 
 
