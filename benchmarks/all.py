@@ -31,6 +31,7 @@ from benchmarks.page import update
 from benchmarks.part_connections import connections
 from benchmarks.part_durability import always, beside_redis, replaying, rewriting
 from benchmarks.part_eviction import eviction
+from benchmarks.part_fixtures import fixtures
 from benchmarks.part_latency import fairness, tails
 from benchmarks.part_line import line
 from benchmarks.part_loads import curves, loads, threads
@@ -74,6 +75,7 @@ PARTS: dict[str, Part] = {
     "fairness": fairness,
     "tails": tails,
     "start": start,
+    "fixtures": fixtures,
     "curves": curves,
 }
 ERRORS = (LoadError, ServerStartError, UnexpectedReplyError, OSError)

@@ -69,7 +69,7 @@ assert command == "install", command
 ours = distribution("memcache_kv")
 for word in words:
     if not word.startswith("-"):
-        name, extras = re.fullmatch(r"([\\w.-]+)(?:\\[([\\w,]+)\\])?", word).groups()
+        name, extras = re.fullmatch(r"([\\w.-]+)(?:\\[([\\w,-]+)\\])?", word).groups()
         assert name == "." or distribution(name), word
         assert set(extras.split(",") if extras else []) <= set(ours.metadata.get_all("Provides-Extra")), word
 """

@@ -176,6 +176,11 @@ def test_of_the_journal_only_what_reads_a_running_memcached_uses_sockets() -> No
     assert using == ["memcache_kv.journal.tools.memcached_source"]
 
 
+def test_only_what_the_extra_is_for_needs_hypothesis() -> None:
+    using = {module for module, names in IMPORTS.items() if any(is_in(name, "hypothesis") for name in names)}
+    assert using == {"memcache_kv.testing.model", "memcache_kv.testing.strategies"}
+
+
 # Names
 
 

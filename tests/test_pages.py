@@ -117,6 +117,9 @@ UNTESTED = {
     "aws.md: deploy/aws/aws.sh test --rate 12000 --duration 60": "the same",
     "test_with_pytest.md: pytest --memcached-exec /usr/bin/memcached": "tests/testing/test_plugin.py has such runs",
     "test_with_pytest.md: from memcache_kv.testing import factories": "the same",
+    "test_a_client.md: def test_my_client(memcached):": "tests/testing/test_model.py has such tests",
+    "test_a_client.md: def stalled(self):": "the same",
+    "test_a_client.md: state = Wrong()": "it takes long; tests/testing/test_model.py has a report as short",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""

@@ -1,0 +1,46 @@
+"""The sample suite of docs/examples/caching, on each of the servers that it can run on."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.program import environment
+
+SUITE = Path(__file__).resolve().parent.parent.parent / "docs" / "examples" / "caching"
+NEEDED = {"memcached": "memcached", "redis": "redis-server", "fakeredis": None}
+MODULES = {"redis": "pytest_redis", "fakeredis": "fakeredis", "memcached": "pymemcache"}
+
+
+def passed(server: str) -> int:
+    """Run the suite; return how many tests have passed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--server", server],
+        cwd=SUITE, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    return int(found[1])
+
+
+def test_the_sample_suite_passes_on_our_fixture() -> None:
+    assert passed("memcache_kv") == 200
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", NEEDED)
+def test_the_sample_suite_passes_on_what_it_is_compared_with(server: str) -> None:
+    program = NEEDED[server]
+    if find_spec(MODULES[server]) is None:
+        pytest.skip(f"{MODULES[server]} is not installed (extra contenders)")
+    if program and shutil.which(os.environ.get("MEMCACHED", program) if server == "memcached" else program) is None:
+        if os.environ.get("CI") and server == "memcached":
+            pytest.fail("memcached is not installed")
+        pytest.skip(f"{program} is not installed")
+    assert passed(server) == 200
