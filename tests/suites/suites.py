@@ -1,0 +1,66 @@
+"""The suites."""
+
+from __future__ import annotations
+
+from tests.suites.suite import PYTEST, Suite
+
+PYLIBMC = "pylibmc>=1.6.3; python_version < '3.12'"
+"""There are no wheels for later ones."""
+
+FOUR_PROCESSES = ("-m", "pytest", "-q", "-n", "4", "-p", "stubplugin")
+
+SUITES = {
+    "django": Suite(
+        project="django",
+        version="5.2.19",
+        needs=("asgiref", "pymemcache", PYLIBMC, "sqlparse", "tblib"),
+        words=("-m", "run_django",),
+        folder="tests",
+        servers=("PYMEMCACHE_SERVER", "PYLIBMC_SERVER"),
+        parts="django/|tests/cache/|tests/[^/]*$",
+        least=58,
+    ),
+    "pymemcache": Suite(
+        project="pymemcache",
+        version="4.0.0",
+        needs=(*PYTEST, "gevent"),
+        words=(*FOUR_PROCESSES, "-p", "point_pymemcache", "-o", "addopts=", "-m", "integration", "pymemcache/test/test_integration.py"),
+        least=200,
+    ),
+    "aiomcache": Suite(
+        project="aiomcache",
+        version="0.8.1",
+        needs=(*PYTEST, "pytest-asyncio", "python-memcached"),
+        words=(*FOUR_PROCESSES, "-p", "point_aiomcache", "-o", "asyncio_mode=auto", "-o", "python_files=*_test.py"),
+        least=66,
+        by_speed="test_acquire_task_cancellation$",  # all must get a connection within one to two seconds
+    ),
+    "dogpile.cache": Suite(
+        project="dogpile.cache",
+        version="1.5.0",
+        needs=(*PYTEST, "decorator", "mako", "pymemcache", "python-binary-memcached", "python-memcached", "stevedore", PYLIBMC),
+        words=(*FOUR_PROCESSES, "-p", "point_dogpile", "-m", "not time_intensive", "tests/cache/test_memcached_backend.py"),
+        least=250,
+        by_speed="WithTimeoutTest::",  # locks that end after a second
+    ),
+    "flask-caching": Suite(
+        project="flask-caching",
+        version="2.5.1",
+        needs=(*PYTEST, "cachelib", "flask[async]", "flit-core", "pytest-xprocess", PYLIBMC),
+        words=(*FOUR_PROCESSES, "-p", "point_flask_caching", "-k", "TestMemcachedCache", "tests/test_backend_cache.py"),
+        source="src",
+        least=16,
+    ),
+    "celery": Suite(
+        project="celery",
+        version="5.7.0",
+        needs=(*PYTEST, "celery[pymemcache,pydantic]==5.7.0"),
+        words=(
+            *FOUR_PROCESSES,
+            *("-p", "point_celery", "--noconftest"),
+            "t/smoke/tests/test_memcached_backend.py",
+            "t/integration/test_cache_backend.py",
+        ),
+        least=5,
+    ),
+}
