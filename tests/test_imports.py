@@ -35,9 +35,10 @@ LAYERS = [
     {"commands"},
     {"protocol"},
     {"server"},
+    {"traffic"},
     {"cli", "api"},
     {"__main__", "__init__"},
-    {"container"},
+    {"container", "testing"},
 ]
 """Each room may import those above it and those beside it, be it for types alone."""
 

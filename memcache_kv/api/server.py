@@ -131,6 +131,11 @@ class Server:
     # Parts
 
     @property
+    def inner(self) -> ServerRun:
+        """The running server with all its parts, for `memcache_kv.testing` alone. Raises NotRunning."""
+        return self._running
+
+    @property
     def _running(self) -> ServerRun:
         if self._run is None:
             raise NotRunning("the server does not run: call `start` first, or use it in a `with` block")

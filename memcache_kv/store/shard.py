@@ -253,6 +253,19 @@ class Shard:
             self._count_ages_locked(now)
         return gained
 
+    def evict_key(self, key: bytes, now: int) -> bool:
+        """Evict this key, whatever its place in the order; return whether it had an item. Takes the lock."""
+        with self.lock:
+            if key not in self.table:
+                return False
+            order = self.order
+            order.was_promoted, order.was_marked = False, order.is_marked(key)
+            self._evict_key_locked(key, now)
+            if order.is_kept:
+                order.unmark(key)
+                order.tidy(self.table)
+            return True
+
     def _count_ages_locked(self, now: int) -> None:
         """Count what was just evicted with the age of the last of them: they were neighbours in the queue."""
         age = self.order.victim_age(now) if self._evicted else None

@@ -541,6 +541,10 @@ class ItemStore:
         """Call `tell` for each eviction from now on; None ends that."""
         self._limits.watch_evictions(tell)
 
+    def evict(self, key: bytes) -> bool:
+        """Evict an item, though there is room for it; return whether there was one. For tests of other programs."""
+        return self._shard(key).evict_key(key, self.clock.now)
+
     def free_some(self) -> bool:
         """Do a slice of what waits to be freed or evicted. Returns whether there is more."""
         has_more = self._limits.free_some()

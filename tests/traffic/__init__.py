@@ -1,0 +1,1 @@
+"""Tests of memcache_kv/traffic."""
