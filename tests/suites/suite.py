@@ -1,30 +1,35 @@
-"""A suite of another project: installing what it needs, running it against a server, and reading its results."""
+"""A suite of another project: install what it needs, run it with a server, and read its results."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
 import memcache_kv
+from tests.closing import Closing
+from tests.integration.wire import MEMCACHED, RunningServer
+from tests.program import environment
 
 PACKAGE = Path(memcache_kv.__file__).resolve().parent
 POINTING = Path(__file__).resolve().parent / "pointing"
 """Modules that run inside the suites and give them the address of the server."""
 
-INSTALL_SECONDS, RUN_SECONDS = 240, 240
+INSTALL_SECONDS, RUN_SECONDS, STOP_SECONDS = 240, 240, 20
 
 Outcome = Literal["passed", "failed", "skipped"]
 Results = dict[str, Outcome]
 
-PYTEST = ("pytest", "pytest-xdist")
+
 OURS = ("msgspec",)
 """What the server needs, which runs in the processes of the tests."""
 
@@ -63,7 +68,7 @@ class Suite:
     """Tests that fail with memcached too."""
 
     by_speed: str = "(?!)"
-    """An expression that finds the names of tests that a busy machine fails, whatever the server."""
+    """An expression that finds the names of tests that fail on a busy machine, whatever the server."""
 
     parts: str = ""
     """An expression for what is taken of the source distribution, behind its folder. All by default."""
@@ -102,20 +107,37 @@ class Environment:
         [source] = (self.folder / "source").iterdir()
         return source
 
-    def start(self, name: str, words: tuple[str, ...] = (), variables: Mapping[str, str] | None = None) -> Run:
-        """Start the suite, with more words and variables that say with which server."""
-        return Run(self, name, words, variables or {})
+    def started(self) -> Run:
+        """Start the suite with our server in the processes of its tests."""
+        return Run(self, "in process", (), {})
+
+    @contextmanager
+    def started_with(self, executable: str) -> Iterator[Run]:
+        """Start the suite with a program in the place of that: with pytest, under the same fixtures."""
+        name = Path(executable).name
+        if not self.suite.servers:
+            with Run(self, name, (f"--memcached-exec={executable}",), {}) as run:
+                yield run
+            return
+        program = [executable, *(["-u", "root"] if os.geteuid() == 0 else [])]
+        with ExitStack() as running:
+            addresses = {}
+            for variable in self.suite.servers:
+                server = running.enter_context(closing(RunningServer(MEMCACHED, program=program)))
+                addresses[variable] = f"{server.host}:{server.port}"
+            yield running.enter_context(Run(self, name, (), addresses))
 
 
-class Run:
-    """The suite while it runs."""
+class Run(Closing):
+    """The suite while it runs, until `close`."""
 
-    def __init__(self, home: Environment, name: str, words: tuple[str, ...], variables: Mapping[str, str]) -> None:
+    def __init__(self, home: Environment, name: str, words: tuple[str, ...], variables: dict[str, str]) -> None:
         suite = home.suite
         self.name = name
         self._report = home.folder / f"{name}.xml"
         self._log = home.folder / f"{name}.log"
         self._is_pytest = not suite.servers
+        self._report.unlink(missing_ok=True)
         if self._is_pytest:
             words = (f"--junitxml={self._report}", *words)
         with self._log.open("wb") as log:
@@ -130,10 +152,7 @@ class Run:
 
     def results(self) -> Results:
         """Wait for its end; return what became of each test."""
-        try:
-            self._process.wait(RUN_SECONDS)
-        finally:
-            self._process.kill()
+        self._process.wait(RUN_SECONDS)
         results = self._read()
         assert results, self.said()
         return results
@@ -142,6 +161,15 @@ class Run:
         if not self._is_pytest:
             return unittest_results(self.said())
         return junit_results(self._report.read_text()) if self._report.exists() else {}
+
+    def close(self) -> None:
+        """End it as Ctrl-C does, so that it stops its servers."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        self._process.kill()
+        self._process.wait()
 
     def said(self) -> str:
         """Return what it has printed."""
@@ -177,8 +205,8 @@ def unittest_results(said: str) -> Results:
 
 def _environment(*paths: Path) -> dict[str, str]:
     """This process's environment without what it tells Python and pytest, and with these paths."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "MEMCACHE"))}
-    kept.pop("CI", None)  # theirs expect servers on fixed ports then
+    kept = {name: value for name, value in environment().items() if not name.startswith(("PYTHON", "PYTEST"))}
+    kept.pop("CI", None)  # which has Flask-Caching expect a server on a fixed port
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 

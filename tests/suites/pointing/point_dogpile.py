@@ -13,4 +13,4 @@ def _pointed(memcached_proc: Any) -> None:
     for suite in vars(tests).values():
         arguments = getattr(suite, "config_args", {}).get("arguments", {})
         if arguments.get("url") == tests.MEMCACHED_URL:
-            arguments["url"] = "{}:{}".format(*memcached_proc.address)
+            arguments["url"] = memcached_proc.location

@@ -1,6 +1,7 @@
 """Points the tests of Flask-Caching's memcached backend to the server of the fixture."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -8,11 +9,11 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _pointed(memcached_proc: Any) -> Iterator[None]:
-    from flask_caching import backends
-
+    backends = import_module("flask_caching.backends")
     theirs = backends.MemcachedCache
-    address = "{}:{}".format(*memcached_proc.address)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "MemcachedCache", lambda servers, **more: theirs(servers=[address], **more))
+        patch.setattr(
+            backends, "MemcachedCache", lambda servers, **more: theirs(servers=[memcached_proc.location], **more)
+        )
         patch.setattr("conftest._server_is_running", lambda port: True)
         yield

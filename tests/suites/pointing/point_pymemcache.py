@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _pointed(pytestconfig: pytest.Config, memcached_proc: Any) -> None:
-    pytestconfig.option.server, pytestconfig.option.port = memcached_proc.address
+    pytestconfig.option.server, pytestconfig.option.port = memcached_proc.host, memcached_proc.port
