@@ -103,7 +103,7 @@ class Compaction:
             self._wall_ahead = ahead = self._journal.rotated_ahead
             follows = self._journal.rotated_follows
         self._file = self._files.disk.create(self._files.base_path(self._number))
-        self._write_line(self._start_line(follows))
+        self._write_line(self._journal.start_line(follows=follows, ahead=ahead, serial=self._files.serial_on_disk))
         if self._store.flush_at:
             self._write_line(line_of(Record("flush", at=moved(self._store.flush_at, ahead))))
             self._records += 1
@@ -136,10 +136,6 @@ class Compaction:
         """
         most = self._store.used_bytes * 4 // 3 + len(self._store) * RECORD_OVERHEAD_BYTES
         self._journal.make_room(min(most, self._files.total_bytes))
-
-    def _start_line(self, follows: str) -> bytes:
-        stepped, serial = self._journal.stepped(self._wall_ahead), self._files.serial_on_disk
-        return self._journal.start_line(follows=follows, stepped=stepped, serial=serial)
 
     def _slices(self, shard: Shard) -> Iterator[tuple[bytes, int]]:
         """Yield the records of a shard's items, a few at a time, and the checksum of the last of them."""

@@ -92,7 +92,7 @@ class JournalLifecycle:
             on_fault=self._on_fault,
             room=room,
             queue_limit_bytes=queue_limit_bytes(self._settings.memory_limit),
-            unix_time=self._wall_time,
+            now=self._store.clock.now,
             stepped=found.stepped,
             keep=self._settings.keep,
             prepare=lambda: self._prepare(directory, manifest, found),
@@ -113,10 +113,6 @@ class JournalLifecycle:
         self._shipper = Shipper(journal, self._log, self._settings.on_rotate, self._settings.rotate_seconds)
         self._shipper.on_fault = self._on_fault
         self._shipper.start()
-
-    def _wall_time(self) -> float:
-        """Return the wall-clock time as the store's clock sees it, so that the journal uses no other clock."""
-        return self._store.clock.now + self._store.clock.wall_ahead
 
     def close(self) -> None:
         """Write and sync the queued records, end the journal's threads, and unlock the directory. Blocks until done."""

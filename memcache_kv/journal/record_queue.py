@@ -63,7 +63,7 @@ class RecordQueue:
         room: Room,
         limit_bytes: int,
         say: Callable[[str], None],
-        unix_time: Callable[[], float],
+        now: int,
         stepped: int | None,
     ) -> None:
         self.id = ""
@@ -83,16 +83,16 @@ class RecordQueue:
         """For each thread, the position of its last write."""
         self.refuses = False
         """Whether the journal takes no writes, as the disk fails."""
-        self._say, self._unix_time = say, unix_time
+        self._say = say
         self._wake = threading.Event()
         """Set when the journal's thread has something to do."""
-        self._begin_time(stepped)
+        self._begin_time(now, stepped)
 
-    def _begin_time(self, stepped: int | None) -> None:
+    def _begin_time(self, now: int, stepped: int | None) -> None:
         self.unstamped_second = 0
         """The second that has begun since the last record; 0 if none has."""
-        self._stamped_second = int(self._unix_time())
-        """The last second that a record gives."""
+        self._stamped_second = now
+        """The last second that a record gives. Both are by the store's clock."""
         self._stamp_interval_seconds = 1
         """How long after it the next one is recorded if nothing else is written."""
         self._stepped_before = stepped
@@ -106,25 +106,30 @@ class RecordQueue:
         self.rotated_follows = ""
         """What the increment that the last rotation began states about the file before it."""
 
-    def start_line(self, after: int = 0, follows: str = "", stepped: int | None = None, serial: int = 0) -> bytes:
+    def start_line(self, after: int = 0, follows: str = "", ahead: int | None = None, serial: int = 0) -> bytes:
         """Return the start record of a file.
 
+        Its time is by the wall clock as the records before it know that. A step of which a record still waits would
+        otherwise look like time that has passed, or has not.
+
         after: the length of the previous file in bytes, if no manifest has it yet. follows: the checksum of its last
-        record. stepped: the sum of the wall clock's steps in seconds, if it has changed (see the method `stepped`).
-        serial: that of the manifest on disk.
+        record. ahead: how many seconds the wall clock was ahead before what follows, which the record then states; None
+        if what follows is the queue, and what precedes was written before it. serial: that of the manifest on disk.
         """
-        now = int(self._unix_time())
         limit, items = self.room
-        record = Record("start", cas=self.last_cas, at=now, version=FORMAT_VERSION, limit=limit, items=items)
-        record.stepped, record.after, record.id, record.follows = stepped, after, self.id, follows
-        record.serial = serial
+        record = Record("start", cas=self.last_cas, version=FORMAT_VERSION, limit=limit, items=items)
+        record.at = (self.unstamped_second or self._stamped_second) + (self.queue_ahead if ahead is None else ahead)
+        record.stepped = None if ahead is None else self.stepped(ahead)
+        record.after, record.id, record.follows, record.serial = after, self.id, follows, serial
         return line_of(record)
 
     def set_room(self, room: Room) -> None:
         """Record that the journal's live items need this much room."""
         if room != self.room:
             self.room = room
-            self._append(self.start_line())
+            with self.queue_lock:
+                self._append_locked(self.start_line(ahead=self._wall_ahead))
+                self.positions[get_ident()] = self.position
 
     def state_serial(self, serial: int) -> None:
         """Record that the manifest with this serial is on disk."""
@@ -259,6 +264,9 @@ class RecordQueue:
         ahead = self._wall_ahead
         stamp = line_of(Record("time", at=self.unstamped_second + ahead, stepped=self.stepped(ahead)))
         self._stamped_second, self.unstamped_second, self._stamp_interval_seconds = self.unstamped_second, 0, 1
-        self.queue += (ENCODED, stamp)
-        self.queued_bytes += len(stamp) + QUEUED_OVERHEAD_BYTES
+        self._append_locked(stamp)
+
+    def _append_locked(self, line: bytes) -> None:
+        self.queue += (ENCODED, line)
+        self.queued_bytes += len(line) + QUEUED_OVERHEAD_BYTES
         self.position += 1

@@ -61,7 +61,7 @@ class Journal(RecordQueue):
       the other.
     say: called with a line for the log when trouble begins or ends.
     on_fault: called with the exception that ends the thread; nothing is written after that.
-    monotonic, unix_time: the clocks, in seconds.
+    monotonic: the clock for what is due, in seconds. now: the present second by the store's clock.
     queue_limit_bytes: written lines that are not synced are kept in memory, and are synced at once when they reach this
       size. At twice this size, clients that write wait for the disk.
     stepped: the sum of the wall clock's steps before this run, in seconds; None if there was none.
@@ -82,7 +82,7 @@ class Journal(RecordQueue):
         say: Callable[[str], None] = lambda line: None,
         on_fault: OnFault = lambda name, error: None,
         monotonic: Callable[[], float] = time.monotonic,
-        unix_time: Callable[[], float] = time.time,
+        now: int | None = None,
         room: Room = UNLIMITED,
         queue_limit_bytes: int | None = None,
         stepped: int | None = None,
@@ -90,7 +90,7 @@ class Journal(RecordQueue):
         prepare: Callable[[], None] | None = None,
     ) -> None:
         limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
-        super().__init__(last_cas, room, limit_bytes, say, unix_time, stepped)
+        super().__init__(last_cas, room, limit_bytes, say, int(time.time()) if now is None else now, stepped)
         self.fsync = fsync
         self.failure: JournalFailed | JournalLost | None = None
         """The reason why nothing can be written; None if writing works."""
@@ -118,7 +118,7 @@ class Journal(RecordQueue):
         """Start writing. Raises OSError; then it must be called again."""
         if self._prepare is not None:
             self._prepare()
-        self.files.open(partial(self.start_line, stepped=self.stepped(0)))
+        self.files.open(partial(self.start_line, ahead=0))
 
     def _begin_counts(self) -> None:
         self.syncs = 0
@@ -381,7 +381,7 @@ class Journal(RecordQueue):
         elif kept is None:
             self.files.replace_tail(b"")
         else:  # a part of it may be on disk already, behind a step of the wall clock that came later
-            self.files.replace_tail(kept.lines, partial(self.start_line, stepped=self.stepped(kept.wall_ahead)))
+            self.files.replace_tail(kept.lines, partial(self.start_line, ahead=kept.wall_ahead))
         self._appender.go_on_with_new_file(extent)
 
     # For the rewrite

@@ -197,7 +197,7 @@ def test_a_real_journal_gets_the_same(tmp_path: Path) -> None:
     for name in ("compiled", "interpreted"):
         side = Side(name == "compiled")
         (tmp_path / name).mkdir()
-        journal = Journal(JournalDirectory(tmp_path / name), Fsync.EVERYSEC, unix_time=lambda: 1_700_000_000.0)
+        journal = Journal(JournalDirectory(tmp_path / name), Fsync.EVERYSEC, now=1_700_000_000)
         side.around.store.log = side.around.context.journal = journal
         if name == "compiled":
             side.around.renew_requests()

@@ -94,7 +94,7 @@ class PowerLosses:
             else:
                 self.counts["without a journal"] += 1
             table = {key: value_of(wire_bytes_of(entry)) for key, entry in store.items()}
-            store.log = journal = Journal(directory, self.run.fsync, manifest, last_cas, unix_time=lambda: STARTED_AT)
+            store.log = journal = Journal(directory, self.run.fsync, manifest, last_cas, now=STARTED_AT)
             store.put(AFTER, make_entry(AFTER, pack(0, AFTER), 0))
             journal.close()
         return table

@@ -159,7 +159,7 @@ def begin(
         started.manifest,
         started.last_cas,
         monotonic=monotonic,
-        unix_time=lambda: float(clock.now + clock.wall_ahead),
+        now=clock.now,
         stepped=started.stepped,
         keep=keep,
     )

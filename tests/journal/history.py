@@ -92,7 +92,7 @@ class History:
         if manifest is not None:
             last_cas = recover(path, self._directory.disk, manifest, self.store).last_cas
             self.store.start_cas_at(last_cas + 1)
-        self.journal = Journal(self._directory, Fsync.NEVER, manifest, last_cas, unix_time=lambda: self.clock.now)
+        self.journal = Journal(self._directory, Fsync.NEVER, manifest, last_cas, now=self.clock.now)
         self.store.log = self.journal
         self.store.new_second()
         self.moments = [Moment(0, {}, 0), self._moment()]

@@ -61,7 +61,7 @@ class Run:
         try:
             manifest = self.directory.open()
             self.journal = Journal(
-                self.directory, fsync, manifest, last_cas, self.said.append, on_fault, self.ticks, lambda: STARTED
+                self.directory, fsync, manifest, last_cas, self.said.append, on_fault, self.ticks, STARTED
             )
         except BaseException:
             self.directory.close()

@@ -1,5 +1,6 @@
 """A wall clock that is stepped, while serving or between two runs: items expire as if it had not been."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal import Fsync, Journal, JournalDirectory, recover
+from memcache_kv.journal import Fsync, Journal, JournalDirectory, Room, recover
 from memcache_kv.journal.compaction import Compaction
+from memcache_kv.journal.files import Following
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
 from memcache_kv.journal.tools import division, load, restore
 from memcache_kv.journal.tools.snapshot import take_snapshot
@@ -27,7 +29,9 @@ POLICIES = list(Fsync)
 class Server:
     """A store with its journal, whose clock and whose machine's clock the test moves."""
 
-    def __init__(self, path: Path, wall: int, fsync: Fsync = Fsync.EVERYSEC) -> None:
+    def __init__(
+        self, path: Path, wall: int, fsync: Fsync = Fsync.EVERYSEC, prepare: Callable[[], None] | None = None
+    ) -> None:
         self.path = path
         self.clock = FakeClock(wall)
         self.store = ItemStore(self.clock, shards=2)
@@ -43,8 +47,9 @@ class Server:
             manifest,
             say=self.said.append,
             monotonic=self.ticks,
-            unix_time=lambda: self.wall,
+            now=wall,
             stepped=None if found is None else found.stepped,
+            prepare=prepare,
         )
         self.store.log = self.journal
         self.store.new_second()
@@ -77,6 +82,10 @@ class Server:
     def kill(self) -> None:
         """End it as if by kill -9, with all written that was queued."""
         self.journal.step()
+        self.lose_queue()
+
+    def lose_queue(self) -> None:
+        """End it as if by kill -9, with nothing written that is queued."""
         self.journal.files.file.close()
         self._directory.close()
 
@@ -302,6 +311,120 @@ def test_what_is_written_again_behind_a_step_that_is_on_disk_keeps_each_item_s_t
     assert not server.journal.refuses
     left = DAY + 2 * HOUR
     assert server.restarted().left() == {b"before": left - 1, b"after": left, b"last": left}
+
+
+# Before a step is written
+
+
+def with_a_step_that_waits(path: Path, disk: Disk, step: int, fsync: Fsync = Fsync.EVERYSEC) -> Server:
+    """Start a server, of whose two items one expires; then the clock is stepped while nothing can be written."""
+    server = Server(path, STARTED, fsync)
+    server.set(b"brief", 5)
+    server.set(b"long", 2 * DAY)
+    server.advance(10)
+    server.set(b"last", 2 * DAY)
+    server.journal.step()
+    server.advance(1)
+    server.set(b"lost", 2 * DAY)
+    disk.errors["write"] = no_space()
+    server.journal.step()
+    disk.mend()
+    assert server.journal.refuses
+    server.step_wall(step)
+    return server
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_file_that_is_begun_before_a_step_is_written_knows_nothing_of_it(path: Path, disk: Disk, step: int) -> None:
+    server = with_a_step_that_waits(path, disk, step)
+    server.journal.rotate()
+    server.lose_queue()
+    start = records_in(path)[-1]
+    assert (start.op, start.at, start.stepped) == ("start", STARTED + 12, None)
+
+
+def test_what_had_expired_stays_so_if_the_server_is_killed_before_a_step_back_is_written(
+    path: Path, disk: Disk
+) -> None:
+    server = with_a_step_that_waits(path, disk, -HOUR)
+    server.journal.rotate()
+    server.lose_queue()
+    again = Server(path, server.wall - 500)
+    assert again.left() == {b"long": 2 * DAY - 12, b"last": 2 * DAY - 2}
+    assert again.set_back == HOUR + 500
+
+
+def test_a_file_that_is_begun_while_another_thread_notices_a_step_knows_nothing_of_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_next = server.journal.files.create_next
+
+    def step_meanwhile() -> Following:
+        server.step_wall(-HOUR)
+        return create_next()
+
+    server.set(b"brief", 5)
+    server.set(b"long", HOUR)
+    server.advance(10)
+    server.set(b"last", HOUR)
+    monkeypatch.setattr(server.journal.files, "create_next", step_meanwhile)
+    server.journal.rotate()
+    server.lose_queue()
+    assert Server(server.path, server.wall - 500).left() == {b"long": HOUR - 11, b"last": HOUR - 1}
+
+
+@pytest.mark.parametrize("fsync", [Fsync.EVERYSEC, Fsync.ALWAYS])
+def test_a_file_that_is_begun_after_a_failed_fsync_knows_nothing_of_a_step_that_waits(
+    path: Path, disk: Disk, fsync: Fsync
+) -> None:
+    server = Server(path, STARTED, fsync)
+    server.set(b"brief", 5)
+    server.set(b"long", HOUR)
+    server.advance(10)
+    server.set(b"last", HOUR)
+    server.journal.step()
+    server.ticks.now += 10
+    server.journal.step()  # the time is on disk, and is not written again
+    server.set(b"again", HOUR)
+    disk.errors["sync increment"] = broken()
+    server.journal.step()
+    server.ticks.now += 10
+    server.journal.step()
+    assert server.journal.refuses
+    server.step_wall(-HOUR)
+    disk.mend()
+    server.journal.sync_closed()  # writes again what may be lost, and not what waits
+    server.lose_queue()
+    assert Server(path, server.wall - 500).left() == {b"long": HOUR - 11, b"last": HOUR - 1, b"again": HOUR - 1}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_start_that_must_wait_for_the_disk_knows_nothing_of_a_step_meanwhile(
+    path: Path, disk: Disk, step: int
+) -> None:
+    server = Server(path, STARTED)
+    server.set(b"brief", 5)
+    server.set(b"long", 2 * DAY)
+    server.advance(10)
+    server.set(b"last", 2 * DAY)
+    server.kill()
+    disk.errors["write"] = no_space()
+    again = Server(path, server.wall, prepare=lambda: None)
+    assert again.journal.refuses
+    again.step_wall(step)
+    disk.mend()
+    again.journal.rotate()
+    again.lose_queue()
+    assert [record.at for record in records_in(path) if record.op == "start"] == [STARTED, STARTED + 11, STARTED + 11]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_record_of_the_room_states_the_step_before_it(server: Server, step: int) -> None:
+    server.step_wall(step)
+    server.journal.set_room(Room(1000, 10))
+    server.kill()
+    found = [(record.op, record.at, record.stepped) for record in records_in(server.path)]
+    assert found[-2:] == [("time", STARTED + 1 + step, step), ("start", STARTED + 1 + step, step)]
 
 
 # Set between two runs

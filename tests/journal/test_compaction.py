@@ -42,9 +42,7 @@ class Kept:
         self.store = ItemStore(self.clock, shards=shards)
         self.directory = JournalDirectory(path)
         self.ticks = Ticks()
-        self.journal = Journal(
-            self.directory, fsync, self.directory.open(), monotonic=self.ticks, unix_time=lambda: self.clock.now
-        )
+        self.journal = Journal(self.directory, fsync, self.directory.open(), monotonic=self.ticks, now=self.clock.now)
         self.store.log = self.journal
         self.is_closed = self.has_left = False
 

@@ -28,7 +28,7 @@ class Served:
             fsync,
             self.directory.open(),
             say=self.said.append,
-            unix_time=lambda: float(self.clock.now),
+            now=self.clock.now,
             keep=keep,
         )
         self.store.log = self.journal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
-from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +59,7 @@ def write_journal(path: Path, *runs: Writes, now: int = STARTED) -> Path:
             last_cas = 0
             if manifest is not None:
                 last_cas = recover(path, directory.disk, manifest, new_store()).next_run()
-            journal = Journal(directory, Fsync.NEVER, manifest, last_cas, unix_time=repeat(now + number).__next__)
+            journal = Journal(directory, Fsync.NEVER, manifest, last_cas, now=now + number)
             run(journal)
             journal.close()
     return path
