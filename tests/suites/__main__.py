@@ -38,4 +38,5 @@ def version(memcached: str) -> str:
 if __name__ == "__main__":
     memcacheds = sys.argv[1:]
     servers = [*map(version, memcacheds), "memcache_kv in the tests' process", "memcache_kv as a program"]
-    PAGE.write_text(with_rows(PAGE.read_text(), servers, [row(name, memcacheds) for name in SUITES]))
+    rows = [row(name, memcacheds) for name in SUITES]
+    PAGE.write_text(with_rows(PAGE.read_text(), servers, rows))

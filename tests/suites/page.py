@@ -34,7 +34,7 @@ def with_rows(page: str, servers: Sequence[str], rows: Sequence[Row]) -> str:
 
 def _line(row: Row, today: datetime.date) -> str:
     names = {name for results in row.results for name in results}
-    differing = [name for name in names if len({results.get(name) for results in row.results}) > 1]
+    differing = [name for name in sorted(names) if len({results.get(name) for results in row.results}) > 1]
     cells = [row.name, row.version, str(len(names)), *map(_summary, row.results), ", ".join(differing) or "none"]
     return f"| {' | '.join(cells)} | {today} |"
 

@@ -206,7 +206,6 @@ def unittest_results(said: str) -> Results:
 def _environment(*paths: Path) -> dict[str, str]:
     """This process's environment without what it tells Python and pytest, and with these paths."""
     kept = {name: value for name, value in environment().items() if not name.startswith(("PYTHON", "PYTEST"))}
-    kept.pop("CI", None)  # which has Flask-Caching expect a server on a fixed port
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 

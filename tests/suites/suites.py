@@ -67,10 +67,10 @@ SUITES = {
     "Flask-Caching": Suite(
         project="flask-caching",
         version="2.5.1",
-        needs=(*PYTEST, "cachelib", "flask[async]", "flit-core", "pytest-xprocess", PYLIBMC),
+        needs=(*PYTEST, "cachelib", "flask[async]", "flit-core", PYLIBMC),
         words=(
             *IN_FOUR_PROCESSES,
-            *("-p", "point_flask_caching", "-k", "TestMemcachedCache"),
+            *("-p", "point_flask_caching", "--noconftest", "-k", "TestMemcachedCache"),
             "tests/test_backend_cache.py",
         ),
         source="src",
