@@ -35,7 +35,8 @@ or from a file given with --config, in TOML (memory-limit = 256) or with a flag 
 /etc/memcached.conf. A flag wins over a variable, a variable over the file.
 
 `memcache-kv journal --help` lists the tools for journals: verify, stats, repair, compact, export, load, restore.
-`memcache-kv health --help` describes how to check that a server answers."""
+`memcache-kv health --help` describes how to check that a server answers.
+`memcache-kv replay --help` describes how to compare this server with another one."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,7 +112,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Settings, bool]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server, or the command `journal` or `health`, and return the exit status.
+    """Run the server, or the command `journal`, `health` or `replay`, and return the exit status.
 
     arguments: without the program's name; None means those of this process.
 
@@ -132,6 +133,10 @@ def _run_command(arguments: Sequence[str]) -> int:
         from memcache_kv.server import health
 
         return health.main(arguments[1:])
+    if arguments[:1] == ["replay"]:
+        from memcache_kv.traffic import cli as replay
+
+        return replay.main(arguments[1:])
     log = make_log(Settings())
     try:
         settings, wants_plan = _parse(arguments)

@@ -1,16 +1,31 @@
-"""The server's clock, in whole seconds like memcached's."""
+"""The server's clock, in whole seconds like memcached's; and the clocks of the system.
+
+Those are the system's own, also in a program whose tests replace what tells the time: freezegun and time-machine change
+neither what the server takes for the present nor how long it waits.
+"""
 
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
+
+from memcache_kv.unpatched import time
+
+monotonic: Callable[[], float] = time.monotonic
+"""Seconds by a clock that nobody can set, for waits and durations."""
+
+unix_seconds: Callable[[], float]
+"""The unix time in seconds. On Linux by the coarse clock, some milliseconds late at most, as time-machine replaces what
+reads the other one in the interpreter itself; elsewhere, where there is no such clock, it can move this one."""
 
 steady_seconds: Callable[[], float]
 """Seconds by a clock that nobody can set. On Linux it goes on while the machine is suspended; elsewhere it may not."""
 if sys.platform == "linux":
+    CLOCK_REALTIME_COARSE = 5  # of <time.h>; the module `time` has no name for it
+    unix_seconds = partial(time.clock_gettime, CLOCK_REALTIME_COARSE)
     steady_seconds = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 else:
-    steady_seconds = time.monotonic
+    unix_seconds = time.time
+    steady_seconds = monotonic
 
 LAST_SECOND = (1 << 31) - 1
 """The latest time that `shift` can reach: later ones do not fit into the 32 bits of an expiry time."""
@@ -32,7 +47,7 @@ class Clock:
 
     __slots__ = ("now", "started", "wall_ahead", "ticked_at", "_wall", "_steady", "_offset", "_paused")
 
-    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = steady_seconds) -> None:
+    def __init__(self, wall: Callable[[], float] = unix_seconds, steady: Callable[[], float] = steady_seconds) -> None:
         self._wall, self._steady = wall, steady
         self._offset = wall() - steady()
         self.wall_ahead = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from memcache_kv.observe.log import Log
+from memcache_kv.unpatched import time
 
 LINE_SECONDS = 5.0
 """The time between two lines if there is no terminal."""

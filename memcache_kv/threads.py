@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+
+from memcache_kv.unpatched import threading
+
+get_ident = threading.get_ident
+"""Return the number of the calling thread."""
 
 OnFault = Callable[[str, BaseException], None]
 """Called with a thread's name and the exception that ended it, on that thread and as its last action."""

@@ -4,6 +4,9 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["sample_project"]
+"""A project of its own, whose tests tests/testing/test_sample_project.py runs."""
+
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell starts what runs in the background with SIGINT ignored, which programs under test would inherit."""
 

@@ -4,9 +4,10 @@ What a code block is, its info string says:
 
 - `sh`: commands that end by themselves, with status 0;
 - `sh server`: a server, in a terminal of its own; it is stopped before the page's next server starts;
-- `sh untested` and `python untested`: what a test can't run; `haproxy`, `nginx`, `yaml`, `lua` and `json` are settings
-  of other programs, `toml` of ours;
+- `sh untested` and `python untested`: what a test can't run; `haproxy`, `nginx`, `yaml`, `lua`, `json` and `ini` are
+  settings of other programs, `toml` of ours;
 - `python`: statements, which share their names with those of the page's other blocks;
+- `python FILE`: what the reader writes into a file;
 - nothing: what the block before it prints, with `…` for what differs from run to run.
 
 Each page has a directory of its own. The ports 11211, 11212, 8080 and 9150 stand for free ones. `python3 -m venv` and
@@ -35,6 +36,8 @@ from memcache_kv.compiled import FLAVOR
 from tests.ports import free_port
 from tests.program import PATIENCE_SECONDS, environment
 
+WRITTEN = re.compile(r"python (\w+\.py)")
+"""A block that is written into a file."""
 PORTS = ("11211", "11212", "8080", "9150")
 NETCAT = (
     f"#!{sys.executable}\n"
@@ -173,8 +176,21 @@ class Page:
                 self._start(text.strip())
             case "python":
                 self._printed = self._python(text)
-            case "sh untested" | "python untested" | "haproxy" | "nginx" | "yaml" | "lua" | "json" | "toml" | "text":
+            case (
+                "sh untested"
+                | "python untested"
+                | "haproxy"
+                | "nginx"
+                | "yaml"
+                | "lua"
+                | "json"
+                | "toml"
+                | "ini"
+                | "text"
+            ):
                 return 0
+            case _ if WRITTEN.fullmatch(info):
+                (self._folder / info.removeprefix("python ")).write_text(text)
             case _:
                 raise PageFault(f"no such kind of block: {info}")
         return 1
@@ -183,9 +199,13 @@ class Page:
         return re.sub(rf"\b(?:{'|'.join(PORTS)})\b", lambda match: self._ports[match[0]], text)
 
     def _variables(self) -> dict[str, str]:
-        """An environment as after the tutorial's installation, where a server has this page's port."""
+        """An environment as after the tutorial's installation, where a server has this page's port.
+
+        pytest has no plugin but ours in it.
+        """
         programs = os.pathsep.join([str(self._programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-        return environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"], TZ="UTC")
+        plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p memcache_kv -p no:cacheprovider"}
+        return environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"], TZ="UTC", **plugins)
 
     def shell(self, text: str) -> str:
         """Run commands as the page's reader would; return what they print. Raises PageFault."""

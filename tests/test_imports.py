@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import memcache_kv
+from memcache_kv.unpatched import PATCHED_BY_GEVENT
 
 ROOT = Path(memcache_kv.__file__).parent
 PACKAGE = "memcache_kv"
@@ -20,11 +21,14 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+UNPATCHED = f"{PACKAGE}.unpatched"
+"""The module from which others import those of the standard library that gevent and freezegun change."""
+
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 
 LAYERS = [
-    {"errors", "version", "clock", "histogram", "threads", "streams", "compiled"},
+    {"errors", "version", "unpatched", "clock", "histogram", "threads", "streams", "compiled"},
     {"config"},
     {"store"},
     {"observe", "progress", "datafile"},
@@ -57,6 +61,7 @@ AT_THE_ROOT = {
     "progress",
     "streams",
     "threads",
+    "unpatched",
 }
 """The only modules that may lie outside a folder."""
 
@@ -83,6 +88,8 @@ def imports_in(tree: ast.AST) -> Iterator[str]:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield full if full in MODULES else node.module
+                if node.module == UNPATCHED:
+                    yield alias.name
 
 
 IMPORTS = {module: set(imports_in(tree)) for module, tree in TREES.items()}
@@ -117,6 +124,15 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
         for module in free:
             del rest[module]
     assert not rest, "circles, and what imports them"
+
+
+@by_module
+def test_what_other_libraries_patch_is_imported_unpatched(module: str) -> None:
+    patched = {*PATCHED_BY_GEVENT, "time"}
+    nodes = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Import | ast.ImportFrom)]
+    direct = [node for node in nodes if isinstance(node, ast.Import) or node.module != UNPATCHED]
+    found = {name for node in direct for name in imports_in(node)} & patched
+    assert not found or module == UNPATCHED, f"import {found} from {UNPATCHED}"
 
 
 NETWORK = {"socket", "select", "selectors", "socketserver"}

@@ -1,5 +1,6 @@
 """The examples of README and docs do what their pages say, and what no test can run is listed with the reason."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from memcache_kv.journal import Journal
 from tests.journal.tools.journals import sets, write_journal
-from tests.pages import Block, Page, PageFault, blocks_of
+from tests.pages import WRITTEN, Block, Page, PageFault, blocks_of
 from tests.program import run_to_its_end
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,12 +27,16 @@ NEEDED = {
     "admin.md": "curl",
     "monitoring.md": "curl",
     "migrate_from_memcached.md": "memcached",
+    "switch_from_memcached.md": "memcached",
 }
 """Programs that a page's reader has, and a machine that runs the tests perhaps not."""
+LONG = {"test_frameworks.md": ("celery", "django", "flask_caching", "pylibmc")}
+"""Pages whose examples take long, and the packages that they need."""
 
 UNTESTED = {
     "README.md: python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python -m pytest -n 4":
         "it runs all tests; `.ci/run` and `make test-sdist` take this very line from the README",
+    "README.md: def test_the_cart_expires(memcached):": "test_with_pytest.md runs such tests",
     "README.md: memcache-kv journal restore DIR --until TIME --yes":
         "the moment is the reader's; journal_tools.md runs it on a journal with a known one",
     "CONTRIBUTING.md: make test": "it runs all tests",
@@ -110,6 +115,8 @@ UNTESTED = {
         "it needs an account of AWS; tests/deploy/aws runs these commands against a server that plays one",
     "aws.md: deploy/aws/aws.sh test --duration 60 --processes 2": "the same",
     "aws.md: deploy/aws/aws.sh test --rate 12000 --duration 60": "the same",
+    "test_with_pytest.md: pytest --memcached-exec /usr/bin/memcached": "tests/testing/test_plugin.py has such runs",
+    "test_with_pytest.md: from memcache_kv.testing import factories": "the same",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""
@@ -157,13 +164,25 @@ def name_of(path: Path, block: Block) -> str:
     return f"{path.name}: {block.text.splitlines()[0].partition('  # ')[0].strip()}"
 
 
-RUNNABLE = [path for path in PAGES if any(block.kind in RUN for block in blocks_of(path))]
+def is_run(block: Block) -> bool:
+    """Tell whether a block is run, or written into a file that is."""
+    return block.kind in RUN or WRITTEN.fullmatch(block.kind) is not None
 
 
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+RUNNABLE = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.long] if path.name in LONG else [])
+    for path in PAGES
+    if any(is_run(block) for block in blocks_of(path))
+]
+
+
+@pytest.mark.parametrize("path", RUNNABLE)
 def test_the_examples_of_a_page_do_what_it_says(path: Path, tmp_path: Path) -> None:
     if path.name in NEEDED and shutil.which(NEEDED[path.name]) is None:
         pytest.skip(f"{NEEDED[path.name]} is not installed")
+    if missing := [name for name in LONG.get(path.name, ()) if find_spec(name) is None]:
+        assert not os.environ.get("CI"), f"{missing} are not installed"
+        pytest.skip(f"{missing} are not installed")
     with Page(path, tmp_path) as page:
         if path.name in SCENES:
             SCENES[path.name](page)
@@ -172,7 +191,10 @@ def test_the_examples_of_a_page_do_what_it_says(path: Path, tmp_path: Path) -> N
 
 def test_what_is_not_run_is_listed_with_its_reason() -> None:
     skipped = [
-        name_of(path, block) for path in PAGES for block in blocks_of(path) if block.kind not in {*RUN, "", "toml"}
+        name_of(path, block)
+        for path in PAGES
+        for block in blocks_of(path)
+        if not is_run(block) and block.kind not in {"", "toml", "ini"}
     ]
     assert sorted(skipped) == sorted(UNTESTED)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from memcache_kv.commands import arithmetic, delete, retrieve, store_value
 from memcache_kv.errors import ItemTooLarge, NotRunning, OutOfMemory, WritesRejected
-from memcache_kv.journal import Journal
 from memcache_kv.observe.observers import Observers
 from memcache_kv.stats.counters import Counters
 from memcache_kv.store.entry import (
@@ -26,6 +24,10 @@ from memcache_kv.store.entry import (
 )
 from memcache_kv.store.store import ItemStore
 from memcache_kv.store.writes import Mode, Outcome, Write
+from memcache_kv.unpatched import threading
+
+if TYPE_CHECKING:
+    from memcache_kv.journal import Journal
 
 Key: TypeAlias = str | bytes
 """A key of 1 to 250 bytes without white space and control characters. A text stands for its UTF-8."""
@@ -75,6 +77,9 @@ class Items:
     """
 
     def __init__(self) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._attached: OwnCaller | None = None
         self._journal: Journal | None = None
         self._moved = threading.Condition()
@@ -175,6 +180,10 @@ class Items:
     def detach(self) -> None:
         """Raise NotRunning from now on. For the server or the store alone."""
         self._attached = self._journal = None
+
+    def forget(self) -> None:
+        """Let go of the items in a child that was forked: they, and the locks of others, are the parent's."""
+        self._begin_anew()
 
     def _begin(self) -> OwnCaller:
         """Advance the clock and do what is due in a new second, as a worker does. Raises NotRunning."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from memcache_kv.api.fields import server_settings
 from memcache_kv.api.forks import PARENTS
+from memcache_kv.api.greenlets import check_patches, without_greenlets
 from memcache_kv.api.host_log import host_log
 from memcache_kv.api.items import Items
 from memcache_kv.clock import Clock
@@ -19,6 +18,7 @@ from memcache_kv.server.run import ServerRun
 from memcache_kv.stats import report, settings_report
 from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading
 
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """The address at which this machine reaches a server that listens on all of them."""
@@ -40,7 +40,7 @@ class Server:
     """
 
     def __init__(self, settings: Settings | None = None, /, *, clock: Time | None = None, **fields: Any) -> None:
-        self.settings = server_settings(settings, fields)
+        self.settings = self._asked = server_settings(settings, fields)
         self.store = Items()
         """The items by key, while the server runs."""
         self._clock = clock
@@ -58,19 +58,8 @@ class Server:
         Raises RuntimeError if the server runs already, ListenError if it can't listen, and JournalError if the journal
         can't be used. May block for the journal.
         """
-        with self._lock:
-            if self._run is not None:
-                raise RuntimeError("the server runs already")
-            if self._keeper is not None:  # a client's `shutdown` may not have done its work yet
-                self._keeper.join()
-            run = ServerRun(self.settings, self._clock or Clock(), host_log(self.settings.verbose))
-            run.start()
-            if not self.settings.port and run.port:
-                self.settings = self.settings._replace(port=run.port)
-            self.store.attach(run.store, run.observers, run.journal)
-            self._run, self._keeper = run, Keeper(run, self._ends)
-            self._keeper.start()
-            PARENTS.add(self)
+        check_patches()
+        without_greenlets(self._start)
         return self
 
     def stop(self) -> None:
@@ -79,14 +68,8 @@ class Server:
         Does nothing if the server does not run. Blocks until done. Raises JournalFailed if the journal could not be
         written, and ThreadDied if a fault of the server had ended it.
         """
-        keeper = self._keeper
-        if keeper is None:
-            return
-        keeper.stop()
-        with self._lock:
-            is_first, self._keeper = self._keeper is keeper, None
-        if is_first and keeper.failure is not None:
-            raise keeper.failure
+        if self._keeper is not None:
+            without_greenlets(self._stop)
 
     @property
     def is_running(self) -> bool:
@@ -128,12 +111,46 @@ class Server:
         """
         return {name: _text(value) for name, value in self._report(what)}
 
+    def catch_up(self) -> None:
+        """Carry out now what is due by the clock: a flush that waits, the removal of expired items.
+
+        For a `clock` that was moved. Blocks until done. Does nothing if the server does not run.
+        """
+        run = self._run
+        if run is not None:
+            run.catch_up()
+
     # Parts
 
     @property
     def inner(self) -> ServerRun:
         """The running server with all its parts, for `memcache_kv.testing` alone. Raises NotRunning."""
         return self._running
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._run is not None:
+                raise RuntimeError("the server runs already")
+            if self._keeper is not None:  # a client's `shutdown` may not have done its work yet
+                self._keeper.join()
+            run = ServerRun(self.settings, self._clock or Clock(), host_log(self.settings.verbose))
+            run.start()
+            if not self.settings.port and run.port:
+                self.settings = self.settings._replace(port=run.port)
+            self.store.attach(run.store, run.observers, run.journal)
+            self._run, self._keeper = run, Keeper(run, self._ends)
+            self._keeper.start()
+            PARENTS.add(self)
+
+    def _stop(self) -> None:
+        keeper = self._keeper
+        if keeper is None:
+            return
+        keeper.stop()
+        with self._lock:
+            is_first, self._keeper = self._keeper is keeper, None
+        if is_first and keeper.failure is not None:
+            raise keeper.failure
 
     @property
     def _running(self) -> ServerRun:
@@ -166,7 +183,9 @@ class Server:
         """Close what a forked child has inherited of the running server. For the child alone."""
         run = self._run
         self._begin()
-        self.store = Items()
+        self.store.forget()
+        if not self._asked.port:
+            self.settings = self.settings._replace(port=0)  # the one that was chosen is the parent's
         if run is not None:
             run.forget()
 
@@ -179,11 +198,15 @@ class Server:
         self.stop()
 
     async def __aenter__(self) -> Self:
+        import asyncio  # a program without it starts sooner
+
         return await asyncio.to_thread(self.start)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        import asyncio
+
         await asyncio.to_thread(self.stop)
 
 

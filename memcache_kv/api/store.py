@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memcache_kv.api.fields import store_settings
+from memcache_kv.api.forks import PARENTS
+from memcache_kv.api.greenlets import check_patches, without_greenlets
 from memcache_kv.api.host_log import host_log
 from memcache_kv.api.items import Items
 from memcache_kv.clock import Clock
@@ -20,6 +21,7 @@ from memcache_kv.store import item_store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.time import Time
+from memcache_kv.unpatched import threading
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Journal
@@ -46,6 +48,11 @@ class Store(Items):
 
     def open(self) -> Self:
         """Read the journal, if there is one, and start to keep items. Does nothing while the store is open."""
+        check_patches()
+        without_greenlets(self._open)
+        return self
+
+    def _open(self) -> None:
         with self._lock:
             if self._parts is None:
                 self._parts = parts = StoreParts(self.settings, self._clock or Clock())
@@ -55,18 +62,30 @@ class Store(Items):
                     self._parts = None
                     raise
                 self.attach(parts.store, parts.observers, parts.journal)
-        return self
+                PARENTS.add(self)
 
     def close(self) -> None:
         """Write and sync the journal, and drop the items from memory. Does nothing while the store is not open.
 
         Raises JournalFailed if the journal could not be written, and ThreadDied after a fault of the store.
         """
+        without_greenlets(self._close)
+
+    def _close(self) -> None:
         with self._lock:
             parts, self._parts = self._parts, None
             if parts is not None:
+                PARENTS.discard(self)
                 self.detach()
                 parts.stop()
+
+    def forget(self) -> None:
+        """Close what a forked child has inherited of the open store. For the child alone."""
+        parts = self._parts
+        super().forget()
+        self._lock, self._parts = threading.Lock(), None
+        if parts is not None:
+            parts.forget()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -130,6 +149,11 @@ class StoreParts:
             failure = failure or self._lifecycle.failure
         if failure is not None:
             raise failure
+
+    def forget(self) -> None:
+        """Close the journal's lock in a child that was forked, so that it is the parent's alone."""
+        if self._lifecycle is not None:
+            self._lifecycle.forget()
 
     def _check_loading(self, done: int, total: int) -> None:
         self._memory.check_often()

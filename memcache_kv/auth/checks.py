@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading, time
 
 PENDING_LIMIT = 1024
 """The most checks that wait. A login beyond it fails without a check."""

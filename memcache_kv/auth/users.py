@@ -14,8 +14,6 @@ import importlib
 import io
 import ipaddress
 import re
-import threading
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from memcache_kv.auth.access import CommandClass
 from memcache_kv.auth.checks import HashCheck, HashChecks
 from memcache_kv.errors import FAILED_STATUS, ConfigError
+from memcache_kv.unpatched import threading, time
 
 if TYPE_CHECKING:
     from memcache_kv.auth.passwords import Check, User

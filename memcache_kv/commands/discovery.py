@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 from memcache_kv.config.cluster import ClusterNode, NodeList, parse_node_list
 from memcache_kv.errors import ConfigError
 from memcache_kv.store.entry import pack, value_of
+from memcache_kv.unpatched import threading
 
 CONFIGURATION_NAME = b"cluster"
 """The name of the only configuration there is."""

@@ -30,7 +30,7 @@ from memcache_kv.compiled.slots cimport (
     PyLong_AsSsize_t, add_to_slot, offset_of, set_slot, slot, slot_named
 )
 
-from threading import get_ident
+from memcache_kv.threads import get_ident
 
 from memcache_kv.errors import WritesRejected
 from memcache_kv.store.entry import ENTRY_COST_BYTES, ITEM_COST_BYTES, Item

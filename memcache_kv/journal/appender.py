@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,6 +11,7 @@ from memcache_kv.journal.codec import encode_queue, rechained
 from memcache_kv.journal.files import JournalFiles
 from memcache_kv.journal.record import ENCODED, Record, line_of
 from memcache_kv.journal.record_queue import Batch, RecordQueue
+from memcache_kv.unpatched import threading, time
 
 RECORDS_AT_ONCE = 384
 """How many small records are encoded before other threads get their turn."""

@@ -8,8 +8,6 @@ result is the same whether or not the base includes these writes. Last, a manife
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -25,6 +23,7 @@ from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import ItemStore
 from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading, time
 
 ITEMS_AT_ONCE = 500 if ACCELERATED else 100
 """Items looked up at once. Compiled, only that keeps other threads from running; otherwise encoding them does, too."""

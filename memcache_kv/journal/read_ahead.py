@@ -4,11 +4,65 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+from memcache_kv.unpatched import queue, threading
 
 Decoded = TypeVar("Decoded")
+
+
+class Decoding(Generic[Decoded]):
+    """The decoding of one block: one thread carries it out, another waits for what came of it."""
+
+    def __init__(self, decode: Callable[[], Decoded]) -> None:
+        self._decode = decode
+        self._is_done = threading.Event()
+        self._decoded: Decoded
+        self._error: BaseException | None = None
+
+    def carry_out(self) -> None:
+        """Decode the block."""
+        try:
+            self._decoded = self._decode()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._is_done.set()
+
+    def result(self) -> Decoded:
+        """Block until the block is decoded; return what came of it, or raise what `decode` raised."""
+        self._is_done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._decoded
+
+
+class Decoder(threading.Thread):
+    """The thread that decodes blocks, in the order in which they are submitted."""
+
+    def __init__(self) -> None:
+        super().__init__(name="decoder", daemon=True)
+        self._submitted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopping = False
+
+    def submit(self, decode: Callable[[], Decoded]) -> Decoding[Decoded]:
+        """Have a block decoded. Returns at once."""
+        decoding = Decoding(decode)
+        self._submitted.put(decoding.carry_out)
+        return decoding
+
+    def run(self) -> None:
+        """Decode until `stop`."""
+        while (carry_out := self._submitted.get()) is not None and not self._stopping:
+            carry_out()
+            del carry_out  # with its block, which is used again
+
+    def stop(self) -> None:
+        """Drop what has not begun, and end. Blocks until the block that is being decoded is done."""
+        self._stopping = True
+        self._submitted.put(None)
+        self.join()
 
 
 def decoded_ahead(
@@ -23,16 +77,17 @@ def decoded_ahead(
         for block, before in blocks:
             yield block, partial(decode, block, before)
         return
-    pool = ThreadPoolExecutor(1, "decoder")
-    waiting: deque[tuple[bytearray, Future[Decoded]]] = deque()
+    decoder = Decoder()
+    decoder.start()
+    waiting: deque[tuple[bytearray, Decoding[Decoded]]] = deque()
     try:
         for block, before in blocks:
-            waiting.append((block, pool.submit(decode, block, before)))
+            waiting.append((block, decoder.submit(partial(decode, block, before))))
             if len(waiting) > ahead:
-                block, future = waiting.popleft()
-                yield block, future.result
+                block, decoding = waiting.popleft()
+                yield block, decoding.result
         while waiting:
-            block, future = waiting.popleft()
-            yield block, future.result
+            block, decoding = waiting.popleft()
+            yield block, decoding.result
     finally:
-        pool.shutdown(cancel_futures=True)
+        decoder.stop()

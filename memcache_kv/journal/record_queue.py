@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from threading import get_ident
 from typing import NamedTuple
 
 from memcache_kv.journal.codec import encode_queue
@@ -19,6 +17,8 @@ from memcache_kv.journal.record import (
     set_line,
 )
 from memcache_kv.store.entry import Entry, moved
+from memcache_kv.threads import get_ident
+from memcache_kv.unpatched import threading
 
 QUEUED_OVERHEAD_BYTES = 64
 """What a queued record counts besides its key and entry; about what its line needs besides them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from memcache_kv.store.entry import (
 )
 from memcache_kv.store.restoring import needed_by_none
 from memcache_kv.store.store import ItemStore
+from memcache_kv.unpatched import time
 
 CAS_RUN_BITS = 32
 """Each run of a server with a journal gives CAS ids from its own range of 2^32. So an id whose record was lost in a

@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess  # nosec B404
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +21,7 @@ from memcache_kv.journal.writer import Journal
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import subprocess, threading, time
 
 FILE_VARIABLE = "MEMCACHE_KV_CLOSED_FILE"
 DIRECTORY_VARIABLE = "MEMCACHE_KV_JOURNAL"

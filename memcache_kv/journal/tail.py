@@ -13,13 +13,13 @@ used, so damage before it is no tail either.
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 
 from memcache_kv.journal.claims import claims_behind
 from memcache_kv.journal.directory import set_aside
 from memcache_kv.journal.disk import Disk, File, blocks_with_data, write_all
 from memcache_kv.journal.manifest import Manifest, Part, replace_manifest
+from memcache_kv.unpatched import time
 
 
 def is_known_synced(directory: Path, disk: Disk, manifest: Manifest, part: Part, offset: int) -> bool:

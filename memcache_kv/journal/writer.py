@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import threading
-import time
 from collections.abc import Callable
 from functools import partial
 
+from memcache_kv.clock import unix_seconds
 from memcache_kv.config.settings import Fsync
 from memcache_kv.errors import JournalFailed, JournalLost
 from memcache_kv.histogram import Histogram
@@ -18,6 +17,7 @@ from memcache_kv.journal.manifest import Manifest, in_words
 from memcache_kv.journal.record import UNLIMITED, Room
 from memcache_kv.journal.record_queue import RecordQueue
 from memcache_kv.threads import OnFault, ServerThread
+from memcache_kv.unpatched import threading, time
 
 GATHER_SECONDS = 0.001
 """always: the longest time for which the thread waits for more writes before an fsync."""
@@ -90,7 +90,7 @@ class Journal(RecordQueue):
         prepare: Callable[[], None] | None = None,
     ) -> None:
         limit_bytes = QUEUE_LIMIT_BYTES if queue_limit_bytes is None else queue_limit_bytes
-        super().__init__(last_cas, room, limit_bytes, say, int(time.time()) if now is None else now, stepped)
+        super().__init__(last_cas, room, limit_bytes, say, int(unix_seconds()) if now is None else now, stepped)
         self.fsync = fsync
         self.failure: JournalFailed | JournalLost | None = None
         """The reason why nothing can be written; None if writing works."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from memcache_kv.errors import FAILED_STATUS, ConfigError
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
+from memcache_kv.unpatched import threading, time
 
 COMMAND_LIMIT_BYTES = 200
 """A longer command is cut."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
+
+from memcache_kv.unpatched import threading, time
 
 LINES_SHARE = 0.05
 """The part of the time that lines may take. With what else an active observer costs, it stays within a tenth."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from collections.abc import Callable
 
 from memcache_kv.errors import MemcacheKVError
 from memcache_kv.observe.log_form import Form, Level, plain
 from memcache_kv.observe.log_queue import LogQueue, LogStream, write_past_buffer, write_through
 from memcache_kv.threads import OnFault
+from memcache_kv.unpatched import threading, time
 
 
 class SystemLog:

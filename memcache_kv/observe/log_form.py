@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable
 from typing import TypeAlias
+
+from memcache_kv.unpatched import time
 
 
 class Level(enum.IntEnum):

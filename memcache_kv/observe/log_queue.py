@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading, time
 
 QUEUE_LIMIT_CHARACTERS = 1 << 20
 """The most that waits to be written. Lines beyond it are dropped and counted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_queue import LogQueue
 from memcache_kv.observe.rotated_file import RotatedFile
 from memcache_kv.threads import OnFault
+from memcache_kv.unpatched import time
 
 LOGGED_LIMIT_BYTES = 200
 """A longer key or value is cut."""

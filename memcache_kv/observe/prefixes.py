@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
+
+from memcache_kv.unpatched import threading
 
 MAX_PREFIXES = 1 << 16
 """The number of prefixes that are counted. Clients choose them and each takes memory, so further ones are ignored."""

@@ -6,8 +6,6 @@ The lines have the fields of memcached 1.6.45's logger, in the same order.
 from __future__ import annotations
 
 import enum
-import threading
-import time
 from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
@@ -16,6 +14,7 @@ from memcache_kv.store.entry import deadline_of, length_of, wire_bytes_of
 from memcache_kv.store.sizes import DEFAULT_SIZES, SizeClasses
 from memcache_kv.store.time import Time
 from memcache_kv.store.writes import Write
+from memcache_kv.unpatched import threading, time
 
 LINES_LIMIT_BYTES = 256 * 1024
 """The size of a watcher's buffer, as in memcached."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from memcache_kv.auth.access import HERE, CommandClass, Origin, highest_class
+from memcache_kv.clock import monotonic
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher
 from memcache_kv.protocol.command_classes import TO_CHECK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ from memcache_kv.config.settings import TLS_PREFIXES, Settings
 from memcache_kv.errors import EX_USAGE, ConfigError, ListenError
 from memcache_kv.server.listener import Listener, MemcacheServer
 from memcache_kv.server.udp import UdpServer
+from memcache_kv.unpatched import socket
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.context import Context

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import threading
 
 from memcache_kv.auth.users import client_network
+from memcache_kv.unpatched import threading
 
 HALF_OPEN_SHARE = 4
 """One address may have this part of all connections, a quarter, half-open: others find room while they time out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from memcache_kv.server.binding import Binding
 from memcache_kv.server.listener import ListenerOptions, MemcacheServer, UnixMemcacheServer
 from memcache_kv.stats.connections import ConnectionMemory, ConnectionTotals
 from memcache_kv.stats.counters import Counters
+from memcache_kv.unpatched import socket
 
 if TYPE_CHECKING:
     from memcache_kv.auth.admin_token import AdminToken

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -27,6 +25,7 @@ from memcache_kv.server.connection import (
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import socket, time
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from memcache_kv.config.settings import Settings, split_class_prefix
 from memcache_kv.errors import ListenError
 from memcache_kv.observe.log import Log
 from memcache_kv.server.listener import ListenerOptions, ListenerTraits, MemcacheServer, UnixMemcacheServer
+from memcache_kv.unpatched import socket
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.dialect import Dialect

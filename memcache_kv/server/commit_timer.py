@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from memcache_kv.server.connection_table import ConnectionTable
+from memcache_kv.unpatched import time
 
 if TYPE_CHECKING:
     from memcache_kv.journal import Journal

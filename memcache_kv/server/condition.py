@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from memcache_kv.clock import steady_seconds
 from memcache_kv.protocol.admin.observed import Reason
+from memcache_kv.unpatched import time
 
 if TYPE_CHECKING:
     from memcache_kv.server.worker import Worker

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import socket
 from typing import TYPE_CHECKING
 
 from memcache_kv.auth.access import CommandClass, Origin, is_loopback
 from memcache_kv.protocol.session import FIRST_READ_BYTES, READ_BYTES
 from memcache_kv.server.poller import NOTHING, READABLE, WRITABLE
 from memcache_kv.stats.connections import ConnectionStatus
+from memcache_kv.unpatched import socket
 
 if TYPE_CHECKING:
     from memcache_kv.protocol.session import Session
@@ -254,9 +254,8 @@ def _tls_stream(sock: socket.socket) -> TlsStream | None:
     """Return the TLS stream of a TLS socket. None for a plain one, for which the TLS modules are not imported."""
     if type(sock) is socket.socket:
         return None
-    import ssl
-
     from memcache_kv.server.tls import TlsStream
+    from memcache_kv.unpatched import ssl
 
     return TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from memcache_kv.server.connection import READING, WAITING_FOR_MEMORY, Connectio
 from memcache_kv.server.connection_table import ConnectionTable
 from memcache_kv.server.turn_limits import TurnLimits
 from memcache_kv.stats.connections import ConnectionMemory
+from memcache_kv.unpatched import time
 
 UNCOUNTED_BYTES = 4096
 """A connection that keeps less is not counted: nearly all do, and no work is spent on them."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from pathlib import Path
 
 from memcache_kv.commands.discovery import Cluster
@@ -13,6 +11,7 @@ from memcache_kv.errors import ConfigError
 from memcache_kv.observe.log import Log
 from memcache_kv.observe.log_form import Level
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import socket, threading
 
 FILE_LOOK_SECONDS = 1.0
 """How often the file is looked at. A change is read when the file was the same twice: it may still be being written."""

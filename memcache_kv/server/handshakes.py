@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from memcache_kv.observe.log import Log
 from memcache_kv.server.connection import Connection
+from memcache_kv.unpatched import time
 
 if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls

@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +18,10 @@ from memcache_kv.config.settings import DEFAULT_PORT, TLS_PREFIXES, Settings, sp
 from memcache_kv.errors import ListenError, MemcacheKVError
 from memcache_kv.server.binding import LOOPBACKS, split_address
 from memcache_kv.server.probes import NOT_READY_STATUS, Account, Question, Unhealthy, seconds_left, trusting
+from memcache_kv.unpatched import socket, time
 
 if TYPE_CHECKING:
-    import ssl
+    from memcache_kv.unpatched import ssl
 
 HEALTH_TIMEOUT_SECONDS = 3.0
 DEFAULT_ADMIN_PORT = 9150
@@ -162,7 +161,7 @@ def _tls_context(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     """Return what --ca and --cert ask for; None without them."""
     if not (options.ca or options.cert):
         return None
-    import ssl
+    from memcache_kv.unpatched import ssl
 
     context = trusting() if not options.ca else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:

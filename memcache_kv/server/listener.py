@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
-import socketserver
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +19,7 @@ from memcache_kv.server.connection import address_text
 from memcache_kv.server.stop_request import StopRequest
 from memcache_kv.stats.connections import ConnectionStatus, ConnectionTotals
 from memcache_kv.threads import OnFault, ServerThread
+from memcache_kv.unpatched import socket, socketserver, time
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass

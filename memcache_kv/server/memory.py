@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import time
 from typing import NamedTuple
 
 from memcache_kv.server.allocator import Allocator, SystemAllocator
 from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import time
 
 MEMORY_CHECK_SECONDS = 0.1
 TOLERATED_PART = 1 / 16

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from memcache_kv.observe.log import Log
 from memcache_kv.progress import show_progress
 from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import moved
+from memcache_kv.unpatched import time
 
 SAVED_SUFFIX = ".items"
 UNFINISHED_SUFFIX = ".items.new"

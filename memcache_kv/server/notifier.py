@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
-import time
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from memcache_kv.observe.log import Log
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import socket, threading, time
 
 if TYPE_CHECKING:
     from memcache_kv.server.run import ServerRun

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
-import selectors
 from typing import Protocol
+
+from memcache_kv.unpatched import select, selectors
 
 READABLE = 1  # EPOLLIN
 WRITABLE = 4  # EPOLLOUT

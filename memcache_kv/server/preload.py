@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from memcache_kv.observe.log_form import Level
 from memcache_kv.progress import show_progress
 from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import ENTRY_COST_BYTES, PLAIN_LIMIT_BYTES, make_entry, pack
+from memcache_kv.unpatched import time
 
 if TYPE_CHECKING:
     from memcache_kv.journal import JournalDirectory

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from memcache_kv.errors import MemcacheKVError
+from memcache_kv.unpatched import socket, time
 
 if TYPE_CHECKING:
-    import ssl
+    from memcache_kv.unpatched import ssl
 
 TEXT_REPLY = re.compile(rb"VERSION |CLIENT_ERROR |SERVER_ERROR |ERROR Too many open connections|ERROR unknown command")
 TEXT_LOGIN_FAILED = b"CLIENT_ERROR authentication failure", b"CLIENT_ERROR unauthenticated"
@@ -155,7 +154,7 @@ class Question(NamedTuple):
         """Make a probe that uses another one over TLS."""
 
         def ask(sock: socket.socket, deadline: float) -> str:
-            import ssl  # imported here, as most checks are answered before
+            from memcache_kv.unpatched import ssl  # imported here, as most checks are answered before
 
             try:
                 secured = (self.context or trusting()).wrap_socket(sock, server_hostname=host)
@@ -192,7 +191,7 @@ def _words(said: bytes) -> str:
 
 def trusting() -> ssl.SSLContext:
     """Return what trusts any certificate: the server answers, whatever its certificate is."""
-    import ssl
+    from memcache_kv.unpatched import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

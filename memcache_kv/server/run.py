@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -40,6 +39,7 @@ from memcache_kv.store import Entry, item_store
 from memcache_kv.store.crawler import Crawler
 from memcache_kv.store.reclaimer import Reclaimer
 from memcache_kv.store.time import Time
+from memcache_kv.unpatched import socket
 from memcache_kv.version import VERSION
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class ServerRun:
         self.watchers = Watchers(self.clock, settings.extended.watcher_logbuf_size, sizes=self.store.sizes)
         prefixes = Prefixes(settings.stats_delimiter, settings.detail_enabled)
         self.observers = Observers(self.log, prefixes, self.watchers)
+        self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self.stopping = StopRequest()
         self.watchers.follow(self._streams_changed)
         self.totals = ConnectionTotals(settings.conn_limit)
@@ -122,12 +123,15 @@ class ServerRun:
         self._all_counters: list[Counters] = []
         self._latencies: list[Latency] = []
         self._fault: ThreadDied | JournalFailed | None = None
-        self._logins = Logins(Users(settings.auth_file)) if settings.auth_file is not None else None
         self._audit: AuditLog | None = None
         self._operations: OperationLog | None = None
         self.condition = Condition(self.workers, settings.ready_needs_journal, lambda: self._fault is not None)
-        self._load_parts()
-        self._binding = Binding(settings, self._listener_options, self.log, self.tls, self._inherited_streams)
+        try:
+            self._load_parts()
+            self._binding = Binding(settings, self._listener_options, self.log, self.tls, self._inherited_streams)
+        except BaseException:
+            self.stopping.close()
+            raise
         self.listeners = self._binding.listeners
         for path in (settings.auth_file, settings.admin_token_file, settings.tls.ssl_key):
             if path is not None:
@@ -320,6 +324,17 @@ class ServerRun:
                 self.log.event(f"read the {what} again")
             except ConfigError as error:
                 self.log.say(f"{error}; the old {what} stay in use: mend the file and send SIGHUP again", Level.WARNING)
+
+    def catch_up(self) -> None:
+        """Carry out what is due by the clock: a flush that waits, the removal of expired items. For a moved clock.
+
+        Blocks until the memory of these items is free. Any thread may call this.
+        """
+        self.clock.tick()
+        self.store.new_second()
+        self.crawler.finish()
+        while self.store.free_some():
+            pass
 
     def stop_soon(self, is_graceful: bool) -> None:
         """Stop after the time of --drain-seconds; at once if that has begun already, or not all is loaded yet.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 
 from memcache_kv.errors import StoppedEarly
+from memcache_kv.unpatched import select
 
 
 class StopRequest:

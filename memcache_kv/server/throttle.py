@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 
 from memcache_kv.auth.users import LoginAttempts, Logins, client_network
 from memcache_kv.observe.log import Log
 from memcache_kv.server.addresses import AddressLimits
 from memcache_kv.server.connection import Connection, peer_of
+from memcache_kv.unpatched import socket, time
 
 OVERDUE_CHECK_SECONDS = 1.0
 """How often those who take too long to log in are looked for."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
-import ssl
-import threading
-import time
 from typing import NamedTuple
 
+from memcache_kv.clock import unix_seconds
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.config.settings import TLS_PREFIXES
 from memcache_kv.errors import EX_USAGE, ConfigError
 from memcache_kv.server.poller import READABLE, WRITABLE
+from memcache_kv.unpatched import socket, ssl, threading, time
 
 RECORD_BYTES = 16 * 1024
 """The maximum size of a TLS record. A shorter read could leave bytes inside OpenSSL, which no poller reports."""
@@ -87,7 +85,7 @@ class Tls:
                 return ()
             states.append(FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
         newest = max([state.ctime_ns for state in states], default=0)
-        return tuple(states) if time.time_ns() - newest > SURE_AFTER_NS else ()
+        return tuple(states) if unix_seconds() * 1e9 - newest > SURE_AFTER_NS else ()
 
     @property
     def seconds_since_refresh(self) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import socketserver
 import struct
-import threading
 from typing import Any
 
 from memcache_kv.auth.access import CommandClass, Origin
@@ -17,6 +14,7 @@ from memcache_kv.protocol.session import Session
 from memcache_kv.server.connection import address_text
 from memcache_kv.server.listener import POLL_SECONDS, Listener, MemcacheServer
 from memcache_kv.stats.connections import ConnectionStatus
+from memcache_kv.unpatched import socket, socketserver, threading
 
 HEADER = struct.Struct("!HHHH")
 """A datagram's header: request id, number of this datagram, number of datagrams, reserved."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING
 
 from memcache_kv.auth.users import Logins, client_network
@@ -42,7 +39,8 @@ from memcache_kv.server.poller import READABLE, WakeUp, new_poller
 from memcache_kv.server.throttle import LoginThrottle
 from memcache_kv.server.turn_limits import CROWD, TurnLimits
 from memcache_kv.stats.connections import ConnectionStatus
-from memcache_kv.threads import ServerThread
+from memcache_kv.threads import ServerThread, get_ident
+from memcache_kv.unpatched import socket, time
 
 if TYPE_CHECKING:
     from memcache_kv.auth.access import CommandClass

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice, repeat
 from operator import itemgetter
-from time import monotonic
 from typing import Any
 
+from memcache_kv.clock import monotonic
 from memcache_kv.store.entry import (
     EXPIRING,
     EXPIRING_BYTES,

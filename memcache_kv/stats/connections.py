@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from memcache_kv.unpatched import threading, time
 
 SHORT_PART = 3 / 4
 """The part of the connections' memory beyond which it is short."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from time import monotonic
 
+from memcache_kv.clock import monotonic
 from memcache_kv.histogram import Histogram
 from memcache_kv.stats.counters import Counters
 

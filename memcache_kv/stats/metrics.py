@@ -7,8 +7,8 @@ prometheus/memcached_exporter come first, so that its dashboards and alerts work
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from time import perf_counter
 
+from memcache_kv.clock import monotonic
 from memcache_kv.stats import report, settings_report
 from memcache_kv.stats.census import Counts
 from memcache_kv.stats.exporter_metrics import (
@@ -64,11 +64,11 @@ def _families(server: MeasuredServer) -> Iterator[str]:
 
 def _in_slices(steps: Iterable[None]) -> Iterator[str]:
     """Take short steps, and yield an empty text whenever they have taken some time together."""
-    ends_at = perf_counter() + STEP_SECONDS
+    ends_at = monotonic() + STEP_SECONDS
     for _ in steps:
-        if perf_counter() > ends_at:
+        if monotonic() > ends_at:
             yield ""
-            ends_at = perf_counter() + STEP_SECONDS
+            ends_at = monotonic() + STEP_SECONDS
 
 
 class ClassRows:

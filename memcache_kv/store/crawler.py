@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import islice
 
 from memcache_kv.store.shard import Shard
 from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading
 
 CRAWLED_AT_ONCE = 128
 """How many keys are checked before other threads get their turn."""
@@ -112,12 +112,17 @@ class Crawler(ServerThread):
         """Walk over all shards once, or over `most` keys if it is not 0. Returns the number of items removed."""
         return self._round(most)[0]
 
-    def _round(self, most: int) -> tuple[int, int]:
+    def finish(self) -> None:
+        """Walk over all shards at once, without pauses, unless the crawler is disabled. For a clock that was moved."""
+        if self.enabled:
+            self._round(0, pauses=False)
+
+    def _round(self, most: int, pauses: bool = True) -> tuple[int, int]:
         """Walk over all shards once. Returns the numbers of items removed and checked."""
         self.starts += 1
         self._crawling = True
         reclaimed = checked = 0
-        for shard, keys in self._batches(most):
+        for shard, keys in self._batches(most, pauses):
             removed = shard.reclaim(keys, self._store.clock.now)
             reclaimed += removed
             checked += len(keys)
@@ -127,13 +132,16 @@ class Crawler(ServerThread):
         self._crawling = False
         return reclaimed, checked
 
-    def _batches(self, most: int) -> Iterator[tuple[Shard, list[bytes]]]:
-        """Yield the keys to check, a few at a time with a pause after each, until the round must end."""
+    def _batches(self, most: int, pauses: bool) -> Iterator[tuple[Shard, list[bytes]]]:
+        """Yield the keys to check, a few at a time with a pause after each, until the round must end.
+
+        Without pauses nothing else ends it.
+        """
         left = most or sys.maxsize
         for shard in self._store.shards:
             keys = iter(list(shard.table) if shard.expiring else ())
             while left > 0 and (batch := list(islice(keys, min(CRAWLED_AT_ONCE, left)))):
                 yield shard, batch
                 left -= len(batch)
-                if self._wake.wait(max(MIN_PAUSE_SECONDS, self.sleep_us * SLEEPS_AT_ONCE / 1_000_000)):
+                if pauses and self._wake.wait(max(MIN_PAUSE_SECONDS, self.sleep_us * SLEEPS_AT_ONCE / 1_000_000)):
                     return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
 from memcache_kv.store.entry import ENTRY_COST_BYTES, Entry
+from memcache_kv.unpatched import threading
 
 FREED_AT_ONCE = 256
 """How many items are freed before other threads get their turn."""

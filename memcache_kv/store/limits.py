@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from memcache_kv.store.entry import SLOT_BYTES
 from memcache_kv.store.garbage import FREED_BYTES_AT_ONCE, Garbage
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.time import Time
+from memcache_kv.unpatched import threading
 
 MAX_SHARDS = 64
 LARGEST_ITEMS_PER_SHARD = 8

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
+from memcache_kv.unpatched import threading
 
 PAUSE_SECONDS = 0.0005
 """How long other threads have their turn between two slices."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
@@ -13,6 +12,7 @@ from memcache_kv.store.entry import ENTRY_COST_BYTES, FETCHED, Entry, Item, dead
 from memcache_kv.store.garbage import cleared, emptied
 from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
+from memcache_kv.unpatched import threading
 
 SPARSE_SLOT_BYTES = 250
 """A table that takes more per item is rebuilt where that is worth the time. One that grows takes half as much."""

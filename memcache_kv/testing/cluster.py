@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memcache_kv.testing.memcached import Memcached
@@ -75,15 +76,16 @@ class NodePool:
 
 
 @contextlib.contextmanager
-def cluster_maker(pool: NodePool, report: Callable[[Memcached], None]) -> Iterator[Callable[[int], MemcachedCluster]]:
-    """Give a test the function that returns its nodes. report: called with each node."""
+def cluster_maker(
+    pool: NodePool, folder: Callable[[], Path], report: Callable[[Memcached], None]
+) -> Iterator[Callable[[int], MemcachedCluster]]:
+    """Give a test the function that returns its nodes. folder: for files of the test; report: called with each node."""
     with contextlib.ExitStack() as stack:
 
         def make(count: int) -> MemcachedCluster:
             nodes = []
             for proc in pool.take(count):
-                stack.enter_context(proc.turns)
-                nodes.append(stack.enter_context(Memcached(proc)))
+                nodes.append(stack.enter_context(Memcached(proc, folder)))
                 report(nodes[-1])
             return MemcachedCluster(nodes, stack)
 

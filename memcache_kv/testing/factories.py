@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from memcache_kv.testing.plugin_options import DEFAULT_HOST, DEFAULT_TIMEOUT_SECONDS, chosen, port_number
-
 if TYPE_CHECKING:
     from memcache_kv.testing.cluster import MemcachedCluster, NodePool
     from memcache_kv.testing.memcached import Memcached
     from memcache_kv.testing.process import MemcachedProc
-    from memcache_kv.testing.servers.backing import BackingServer
 
 # Nothing of the server is imported before a test uses a fixture: pytest imports this module in every run.
 
@@ -21,7 +18,6 @@ PytestFixture: TypeAlias = Any
 """A fixture, for a variable of a test module or a conftest.py, whose name becomes the fixture's."""
 USED = pytest.StashKey[list["Memcached"]]()
 """What a test uses, for the report if it fails."""
-RUNNING_PORT = 11211
 
 
 def memcached_proc(
@@ -30,19 +26,24 @@ def memcached_proc(
     port: int | None = None,
     args: str | None = None,
     timeout: float | None = None,
+    clock: str | None = None,
 ) -> PytestFixture:
     """Return a fixture of the scope session: a server for this run, or for this worker of pytest-xdist.
 
     executable: the memcached, or memcache-kv, to run as a process of its own; an empty text, and the default, is a
     server in pytest's process. host, port: the address for clients; by default a free port of 127.0.0.1. args: more
-    flags for the server. timeout: how many seconds a program may take to start. None means the option of the command
-    line or the ini file.
+    flags for the server. timeout: how many seconds a program may take to start. clock: "patched", and the server in
+    pytest's process follows freezegun and time-machine, or "real". None means the option of the command line or the
+    ini file.
     """
 
     @pytest.fixture(scope="session")
     def memcached_proc_fixture(request: pytest.FixtureRequest) -> Iterator[MemcachedProc]:
         """A memcached for all tests of the run."""
-        yield from _run(_make_proc(request.config, executable, host, port, args, timeout))
+        from memcache_kv.testing.making import ProcArguments, ProcMaker
+
+        given = ProcArguments(executable, host, port, args, timeout, clock)
+        yield from _run(lambda: ProcMaker(request.config, given).make())
 
     return memcached_proc_fixture
 
@@ -60,15 +61,11 @@ def memcached_noproc(
         request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[MemcachedProc]:
         """A memcached that runs already."""
-        from memcache_kv.testing.process import MemcachedProc
-        from memcache_kv.testing.servers.elsewhere import ServerElsewhere
-        from memcache_kv.testing.turns import Turns
+        from memcache_kv.testing.making import ProcArguments, ProcMaker
 
-        config = request.config
-        place = chosen(config, "host", host, str, DEFAULT_HOST), chosen(config, "port", port, port_number, RUNNING_PORT)
-        server = ServerElsewhere(place[0], place[1], _timeout(config, timeout))
-        shared = tmp_path_factory.getbasetemp().parent / "memcached.turns" if _workers(config) > 1 else None
-        yield from _run(MemcachedProc(server, DEFAULT_HOST, 0, Turns(shared)))
+        given = ProcArguments(host=host, port=port, timeout=timeout)
+        folder = tmp_path_factory.getbasetemp().parent
+        yield from _run(lambda: ProcMaker(request.config, given).running(folder))
 
     return memcached_noproc_fixture
 
@@ -85,7 +82,7 @@ def memcached(process_fixture_name: str = "memcached_proc") -> PytestFixture:
         from memcache_kv.testing.memcached import Memcached
 
         proc: MemcachedProc = request.getfixturevalue(process_fixture_name)
-        with proc.turns, Memcached(proc) as memcached:
+        with proc.turns, Memcached(proc, lambda: request.getfixturevalue("tmp_path")) as memcached:
             _note(request, memcached)
             yield memcached
 
@@ -93,16 +90,18 @@ def memcached(process_fixture_name: str = "memcached_proc") -> PytestFixture:
 
 
 def memcached_nodes(
-    executable: str | None = None, args: str | None = None, timeout: float | None = None
-) -> PytestFixture:  # fmt: skip
+    executable: str | None = None, args: str | None = None, timeout: float | None = None, clock: str | None = None
+) -> PytestFixture:
     """Return a fixture of the scope session: the servers of clusters. The arguments are those of `memcached_proc`."""
 
     @pytest.fixture(scope="session")
     def memcached_nodes_fixture(request: pytest.FixtureRequest) -> Iterator[NodePool]:
         """The servers of `memcached_cluster`, as many as one test has needed so far."""
         from memcache_kv.testing.cluster import NodePool
+        from memcache_kv.testing.making import ProcArguments, ProcMaker
 
-        pool = NodePool(lambda: _make_proc(request.config, executable, DEFAULT_HOST, 0, args, timeout))
+        given = ProcArguments(executable, port=0, args=args, timeout=timeout, clock=clock)
+        pool = NodePool(ProcMaker(request.config, given).make)
         yield pool
         pool.stop()
 
@@ -121,54 +120,25 @@ def memcached_cluster(nodes_fixture_name: str = "memcached_nodes") -> PytestFixt
         from memcache_kv.testing.cluster import cluster_maker
 
         pool: NodePool = request.getfixturevalue(nodes_fixture_name)
-        with cluster_maker(pool, lambda node: _note(request, node)) as make:
+        with cluster_maker(
+            pool, lambda: request.getfixturevalue("tmp_path"), lambda node: _note(request, node)
+        ) as make:
             yield make
 
     return memcached_cluster_fixture
 
 
-def _make_proc(
-    config: pytest.Config,
-    executable: str | None,
-    host: str | None,
-    port: int | None,
-    args: str | None,
-    timeout: float | None,
-) -> MemcachedProc:
-    from memcache_kv.testing.process import MemcachedProc
-    from memcache_kv.testing.servers.in_process import ServerInProcess
-    from memcache_kv.testing.servers.program import ServerProgram
-    from memcache_kv.testing.turns import Turns
-
-    program, flags = chosen(config, "exec", executable, str, ""), chosen(config, "args", args, str, "")
-    server: BackingServer = (
-        ServerProgram(program, flags, _timeout(config, timeout)) if program else ServerInProcess(flags)
-    )
-    fixed = chosen(config, "port", port, port_number, 0)
-    if fixed and _workers(config) > 1:
-        raise pytest.UsageError(
-            f"each worker of pytest-xdist has a memcached of its own, so they can't all have the port {fixed}: leave "
-            "it out, and take it from the fixture"
-        )
-    return MemcachedProc(server, chosen(config, "host", host, str, DEFAULT_HOST), fixed, Turns(None))
-
-
-def _timeout(config: pytest.Config, argument: float | None) -> float:
-    return chosen(config, "timeout", argument, float, DEFAULT_TIMEOUT_SECONDS)
-
-
-def _workers(config: pytest.Config) -> int:
-    """Return how many processes pytest-xdist has; 1 without it."""
-    return int(getattr(config, "workerinput", {}).get("workercount", 1))
-
-
-def _run(proc: MemcachedProc) -> Iterator[MemcachedProc]:
+def _run(make: Callable[[], MemcachedProc]) -> Iterator[MemcachedProc]:
     from memcache_kv.testing.servers.backing import ServerFailed
 
+    failure = ""
     try:
+        proc = make()
         proc.start()
     except ServerFailed as error:
-        pytest.fail(str(error), pytrace=False)
+        failure = str(error)
+    if failure:
+        pytest.fail(failure, pytrace=False)
     yield proc
     proc.stop()
 

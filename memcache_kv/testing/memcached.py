@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
 
 from memcache_kv import Items, Server
 from memcache_kv.testing.call_report import call_lines
-from memcache_kv.testing.faults import KINDS, Fault, KeyPattern, fault
 from memcache_kv.testing.process import MemcachedProc
+from memcache_kv.testing.time_travel import TimeTravel, Undo
 from memcache_kv.testing.wire.lane import moment
 from memcache_kv.traffic.conversation import Call
 
 if TYPE_CHECKING:
     from pymemcache.client.base import Client  # type: ignore[import-untyped]
+
+    from memcache_kv.testing.faults import Fault, KeyPattern
+    from memcache_kv.traffic.recording import Recorder
 
 DJANGO_BACKENDS = {
     "pymemcache": "django.core.cache.backends.memcached.PyMemcacheCache",
@@ -28,11 +33,12 @@ class Memcached:
     """A memcached that is empty when the test begins, which the fixture `memcached` returns.
 
     Any thread may call any method; each returns within milliseconds, unless the server does not answer. What needs the
-    server in pytest's process skips the test where it runs elsewhere.
+    server in pytest's process skips the test where it runs elsewhere. folder: returns one for files of the test.
     """
 
-    def __init__(self, proc: MemcachedProc) -> None:
+    def __init__(self, proc: MemcachedProc, folder: Callable[[], Path]) -> None:
         self._proc = proc
+        self._folder = folder
         self._began_at = moment()
         self._stack = contextlib.ExitStack()
 
@@ -85,6 +91,25 @@ class Memcached:
         self._proc.tap.settle()
         return self._proc.tap.calls
 
+    @contextlib.contextmanager
+    def record(self, path: Path | str | None = None) -> Iterator[Recorder]:
+        """Record what clients ask and are answered while a `with` block lasts; `memcache-kv replay` reads the file.
+
+        path: the file, which is replaced if it exists; by default `memcached-PORT.jsonl` in the test's `tmp_path`. The
+        recorder has it as `path`. Raises OSError.
+        """
+        from memcache_kv.traffic.recording import Recorder
+
+        tap = self._proc.tap
+        tap.settle()
+        with Recorder(self._folder() / f"memcached-{self.port}.jsonl" if path is None else path) as recorder:
+            tap.listeners = [*tap.listeners, recorder]
+            try:
+                yield recorder
+            finally:
+                tap.settle()
+                tap.listeners = [listener for listener in tap.listeners if listener is not recorder]
+
     # For clients
 
     def client(self, **options: Any) -> Client:
@@ -109,6 +134,30 @@ class Memcached:
             raise ValueError(f"Django has no backend {backend!r} for memcached, but {' and '.join(DJANGO_BACKENDS)}")
         return {"BACKEND": DJANGO_BACKENDS[backend], "LOCATION": self.location, **settings}
 
+    # What time it is
+
+    def travel(self, seconds: float) -> None:
+        """Move the server's time by so many seconds, back if negative, until the end of the test.
+
+        What is due by then happens before this returns: items expire, a delayed flush_all is carried out. A time that
+        stands still does so afterwards, too. Raises ValueError if that is before 1970 or after 2106.
+        """
+        self._time_travel("travel in time").travel(seconds)
+
+    def freeze(self, moment: datetime | None = None) -> Undo:
+        """Let the server's time stand still, now or at a moment, but for `travel` and `at`.
+
+        This lasts until the end of the test, or of a `with` block. Raises ValueError as `travel` does.
+        """
+        return self._time_travel("a time that stands still").freeze(moment)
+
+    def at(self, moment: datetime) -> Undo:
+        """Move the server's time to a moment; one without a time zone is in UTC. It runs on from there.
+
+        This lasts until the end of the test, or of a `with` block. Raises ValueError as `travel` does.
+        """
+        return self._time_travel("travel in time").at(moment)
+
     # What goes wrong
 
     def fault(
@@ -126,8 +175,10 @@ class Memcached:
 
         The arguments are those of `memcache_kv.testing.faults.fault`. Raises ValueError and TypeError as that does.
         """
+        from memcache_kv.testing.faults import FAULTS, fault
+
         server = self._proc.server
-        if kind in KINDS and KINDS[kind].needs_server:
+        if kind in FAULTS and FAULTS[kind].needs_server:
             server = self._embedded(f"the fault {kind}")
         return fault(
             self._proc.tap, kind, server=server, direction=direction, commands=commands, keys=keys,
@@ -142,6 +193,8 @@ class Memcached:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+        if self._proc.time_travel is not None:
+            self._proc.time_travel.reset()
 
     def call_report(self) -> str:
         """Return the last commands as lines, for people."""
@@ -149,6 +202,11 @@ class Memcached:
 
     def _embedded(self, what: str) -> Server:
         return self._proc.server or self._skip(what)
+
+    def _time_travel(self, what: str) -> TimeTravel:
+        time_travel = self._proc.time_travel or self._skip(what)
+        self._proc.tap.settle()  # what was sent before belongs to the time before
+        return time_travel
 
     def _skip(self, what: str) -> NoReturn:
         pytest.skip(f"{what} needs the server in pytest's process, and this is {self._proc.description}")

@@ -14,13 +14,16 @@ OPTION_HELP = {
     "host": "the address for clients; for memcached_noproc, where the running server is",
     "port": "the port for clients, by default a free one; for memcached_noproc that of the running server",
     "args": 'more flags for the server, as memcached has them, such as "-m 128 -I 2m"',
+    "clock": "patched, and the server follows freezegun and time-machine, or real, and it ignores them",
     "timeout": "how many seconds a memcached that is run may take to start, or one that runs to answer",
 }
 """The options without the prefix `memcached`, and what they are for."""
 DEFAULT_HOST = "127.0.0.1"
+RUNNING_PORT = 11211
+"""Where a running server is by default."""
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
-_T = TypeVar("_T")
+_Chosen = TypeVar("_Chosen")
 
 
 def add_plugin_options(parser: pytest.Parser) -> None:
@@ -34,8 +37,8 @@ def add_plugin_options(parser: pytest.Parser) -> None:
 
 
 def chosen(
-    config: pytest.Config, name: str, argument: _T | None, convert: Callable[[str], _T], default: _T
-) -> _T:  # fmt: skip
+    config: pytest.Config, name: str, argument: _Chosen | None, convert: Callable[[str], _Chosen], default: _Chosen
+) -> _Chosen:  # fmt: skip
     """Return an option's value: the argument, or else that of the command line, the ini file, or the default.
 
     Raises pytest.UsageError if it can't be converted.
@@ -52,6 +55,13 @@ def chosen(
         return convert(str(given))
     except ValueError as error:
         raise pytest.UsageError(f"{where} can't be {given!r}: {error}") from None
+
+
+def follows_patches(text: str) -> bool:
+    """Read whether a server follows a patched clock. Raises ValueError."""
+    if text not in ("patched", "real"):
+        raise ValueError("it is patched or real")
+    return text == "patched"
 
 
 def port_number(text: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from memcache_kv import Server
 from memcache_kv.testing.changes import lasts
 from memcache_kv.testing.servers.backing import BackingServer, ServerFailed
-from memcache_kv.testing.turns import Turns
+from memcache_kv.testing.time_travel import TimeTravel
+from memcache_kv.testing.turns import SharedTurns
 from memcache_kv.testing.wire import Tap
 from memcache_kv.traffic.conversation import Call
 
@@ -17,7 +18,7 @@ class MemcachedProc:
     empties the server, where several processes share it.
     """
 
-    def __init__(self, server: BackingServer, host: str, port: int, turns: Turns) -> None:
+    def __init__(self, server: BackingServer, host: str, port: int, turns: SharedTurns) -> None:
         self._server = server
         self._asked_place = host, port
         self.turns = turns
@@ -54,6 +55,11 @@ class MemcachedProc:
     def server(self) -> Server | None:
         """The server as an object, if it runs in this process."""
         return self._server.embedded
+
+    @property
+    def time_travel(self) -> TimeTravel | None:
+        """What moves the server's time, if it runs in this process."""
+        return self._server.time_travel
 
     @property
     def description(self) -> str:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Turns:
+class SharedTurns:
     """A context manager that blocks while another process of the run is in it. It may be nested.
 
     path: a file that all processes of the run have; None where there is but one process.

@@ -53,10 +53,11 @@ REPLY_FORMS: dict[str, ReplyForm] = {
     "mn": _form("MN"),
     "version": _form("VERSION"),
     "stats": _form("END RESET OK", "STAT ITEM PREFIX"),
-    "lru_crawler": ReplyForm(goes_on=frozenset((b"key", b"mg"))),
     "config": ReplyForm(goes_on=frozenset((b"CONFIG",))),
 }
 """Of all other commands, the reply is one line of any form."""
+DUMPED = ReplyForm(goes_on=frozenset((b"OK", b"key", b"mg")))
+"""The reply to lru_crawler metadump and mgdump. That of memcached may begin with OK."""
 
 
 class TextReply:

@@ -8,7 +8,7 @@ from memcache_kv.protocol.replies import LARGEST_LENGTH
 from memcache_kv.protocol.text.admin import ADMIN_COMMANDS
 from memcache_kv.protocol.text.classic import KEYED, KEYLESS, WORDS_LIMIT
 from memcache_kv.protocol.text.framing import LINE_LIMIT_BYTES, MULTIGET_LIMIT_BYTES
-from memcache_kv.traffic.text_replies import ANY_LINE, REPLY_FORMS, ReplyForm, TextReply
+from memcache_kv.traffic.text_replies import ANY_LINE, DUMPED, REPLY_FORMS, ReplyForm, TextReply
 from memcache_kv.traffic.wire import UNKNOWN_NAME, ExpectedReply, Silence, Unanswered, UnknownForm, WireRequest
 
 SHORTEST_COMMAND_BYTES = 4
@@ -80,17 +80,25 @@ def _request(words: list[bytes], data: bytes) -> tuple[WireRequest, ExpectedRepl
     if word in KEYED:
         return _keyed(word, words, data)
     if word in KEYLESS:
-        form: ExpectedReply = Unanswered() if word == b"quit" else TextReply(REPLY_FORMS.get(word.decode(), ANY_LINE))
-        return _made(word.decode(), (), data, form)
+        name = word.decode()
+        return _made(name, (), data, Unanswered() if word == b"quit" else TextReply(REPLY_FORMS.get(name, ANY_LINE)))
     word = word or b"".join(words[1:2])
     is_noreply = words[-1] == b"noreply"
     if word in ADMIN_COMMANDS:
         name = word.decode()
-        return _made(name, (), data, Unanswered() if is_noreply else TextReply(REPLY_FORMS.get(name, ANY_LINE)))
+        form = DUMPED if _is_dump(words) else REPLY_FORMS.get(name, ANY_LINE)
+        return _made(name, (), data, Unanswered() if is_noreply else TextReply(form))
     if words[-1].startswith(b"HTTP/"):
         raise UnknownForm
-    form = TextReply(_ERRORS_ONLY, Silence.SOMETIMES) if is_noreply else TextReply(ANY_LINE)
-    return _made(UNKNOWN_NAME, (), data, form)
+    reply = TextReply(_ERRORS_ONLY, Silence.SOMETIMES) if is_noreply else TextReply(ANY_LINE)
+    return _made(UNKNOWN_NAME, (), data, reply)
+
+
+def _is_dump(words: list[bytes]) -> bool:
+    """Tell whether a line lists all keys. A server takes the beginning of the word for it too."""
+    words = [word for word in words if word]
+    names = (b"metadump", b"mgdump")
+    return words[0] == b"lru_crawler" and len(words) == 3 and any(name.startswith(words[1]) for name in names)
 
 
 def _made(command: str, keys: tuple[bytes, ...], data: bytes, form: ExpectedReply) -> tuple[WireRequest, ExpectedReply]:

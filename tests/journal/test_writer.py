@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def test_entries_become_their_records_between_the_others(path: Path) -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The times for which the writer has let others run, which it does not really."""
     found: list[float] = []
-    monkeypatch.setattr(time, "sleep", found.append)
+    monkeypatch.setattr("memcache_kv.unpatched.time.sleep", found.append)
     return found
 
 

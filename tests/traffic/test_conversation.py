@@ -78,6 +78,7 @@ TEXT = [
     Exchange(b"stats cachedump 1 0\r\n", "stats", b"ITEM a [1 b; 0 s]\r\nEND\r\n"),
     Exchange(b"lru_crawler metadump all\r\n", "lru_crawler", b"key=a exp=-1\r\nkey=b exp=-1\r\nEND\r\n"),
     Exchange(b"lru_crawler mgdump hash\r\n", "lru_crawler", b"mg a\r\nmg b\r\nEN\r\n"),
+    Exchange(b"lru_crawler metadump all\r\n", "lru_crawler", b"OK\r\nkey=a exp=-1 \nEND\r\n"),
     Exchange(b"lru_crawler enable\r\n", "lru_crawler", b"OK\r\n"),
     Exchange(b"config get cluster\r\n", "config", b"CONFIG cluster 0 6\r\n1\na|b|\r\nEND\r\n"),
     Exchange(b"config set cluster 0 3\r\n1\na\r\n", "config", b"STORED\r\n"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,6 +12,7 @@ from memcache_kv.config.settings import DEFAULT_PORT
 from memcache_kv.datafile.lines import key_problem
 from memcache_kv.errors import MemcacheKVError
 from memcache_kv.journal.tools.load import SourceItem
+from memcache_kv.unpatched import socket, time
 
 SOURCE_TIMEOUT_SECONDS = 30.0
 FETCHED_AT_ONCE = 64

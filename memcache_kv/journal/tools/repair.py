@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from memcache_kv.clock import unix_seconds
 from memcache_kv.journal.directory import JournalDirectory
 from memcache_kv.journal.disk import blocks_with_data, write_all
 from memcache_kv.journal.manifest import (
@@ -31,6 +31,7 @@ from memcache_kv.journal.tools.rewrite import NewPart, keep_originals, next_numb
 from memcache_kv.journal.tools.scan import Whole
 from memcache_kv.journal.tools.snapshot import Snapshot
 from memcache_kv.journal.tools.verify import FileCheck, Verification, follows_of, pieces_of
+from memcache_kv.unpatched import time
 
 SKIPPED_RUNS = 1024
 """How many ranges of CAS ids a repair skips, because start records that used some of them may be lost."""
@@ -210,7 +211,7 @@ def _generation(files: list[FileCheck]) -> Generation:
 def _write_empty_base(base: NewPart, cas: int, manifest: Manifest) -> Part:
     """Write an empty base in place of a lost one, whose absence would count as a loss again."""
     base.write(start_line(cas, manifest.id, manifest.serial - 1))
-    base.write(line_of(Record("end", at=int(time.time()), count=1)))
+    base.write(line_of(Record("end", at=int(unix_seconds()), count=1)))
     return base.finish()
 
 
@@ -253,7 +254,7 @@ def _mend(
         if progress is not None:
             progress(found.end, file.bytes, count)
     if file.is_base:
-        new.write(line_of(Record("end", at=int(time.time()), count=count)))
+        new.write(line_of(Record("end", at=int(unix_seconds()), count=count)))
 
 
 def _keep_cuts(snapshot: Snapshot, file: FileCheck, directory: JournalDirectory) -> list[Path]:

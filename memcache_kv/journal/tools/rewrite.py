@@ -10,11 +10,11 @@ import contextlib
 import os
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
+from memcache_kv.clock import unix_seconds
 from memcache_kv.errors import JournalError
 from memcache_kv.journal.codec import rechained
 from memcache_kv.journal.disk import Disk, File, last_line, write_all
@@ -28,6 +28,7 @@ from memcache_kv.journal.manifest import (
 )
 from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of, stated_crc
 from memcache_kv.store.entry import Entry
+from memcache_kv.unpatched import time
 
 WRITE_BYTES = 256 * 1024
 PROGRESS_ITEMS = 1000
@@ -122,7 +123,7 @@ def start_line(cas: int, journal_id: str, serial: int, follows: str = "", steppe
     of the last record of the file before, as a line states it. stepped: the sum of the wall clock's steps in seconds,
     if the files before it have another one.
     """
-    record = Record("start", cas=cas, at=int(time.time()), version=FORMAT_VERSION, stepped=stepped)
+    record = Record("start", cas=cas, at=int(unix_seconds()), version=FORMAT_VERSION, stepped=stepped)
     record.id, record.serial, record.follows = journal_id, serial, follows
     return line_of(record)
 
@@ -155,7 +156,7 @@ def write_base(
         count += 1
         if progress is not None and number % PROGRESS_ITEMS == 0:
             progress(number)
-    new.write(line_of(Record("end", at=int(time.time()), count=count)))
+    new.write(line_of(Record("end", at=int(unix_seconds()), count=count)))
     new.finish()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from memcache_kv.journal.directory import is_manifest_lost
 from memcache_kv.journal.disk import BLOCK_BYTES, Readable, SystemDisk, data_in
 from memcache_kv.journal.manifest import MANIFEST_NAME, Manifest, read_manifest
 from memcache_kv.journal.reading import JournalReader
+from memcache_kv.unpatched import time
 
 ATTEMPTS = 50
 RETRY_SECONDS = 0.02

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import repeat
-from time import monotonic
 from typing import TYPE_CHECKING
 
+from memcache_kv.clock import monotonic
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.binary.commands import (
     BEFORE_LOGIN,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from functools import partial
 from io import BytesIO
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import h11
 
+from memcache_kv.clock import monotonic
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.http.fast_path import HttpFastPath, KnownHeaders, known_headers

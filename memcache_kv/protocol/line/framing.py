@@ -6,10 +6,10 @@ A line that is too long is discarded up to its end, so that the next one is read
 from __future__ import annotations
 
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from memcache_kv.auth.access import Origin
+from memcache_kv.clock import monotonic
 from memcache_kv.errors import WritesRejected
 from memcache_kv.protocol.context import Context
 from memcache_kv.protocol.dialect import Dialect

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from sys import getsizeof
-from time import monotonic
 from typing import TYPE_CHECKING
 
+from memcache_kv.clock import monotonic
 from memcache_kv.commands.retrieve import Finder, fetch
 from memcache_kv.errors import WritesRejected
 from memcache_kv.observe.watchers import Watcher

@@ -48,7 +48,9 @@ def miss_for(request: WireRequest, missing: Collection[bytes]) -> tuple[bytes | 
     if word in LISTING_COMMANDS:
         first = 1 if word in (b"gat", b"gats") else 0
         left = [key for key in words[first:] if key not in missing]
-        return (None if left else b"END\r\n"), b" ".join([word, *words[:first], *left]) + b"\r\n"
+        if not left:
+            return b"END\r\n", request.data
+        return None, b" ".join([word, *words[:first], *left]) + b"\r\n"
     if word in _META_MISSES:
         return _meta_miss(word, words), request.data
     if request.command in _MISSING_COMMANDS:

@@ -12,7 +12,7 @@ from memcache_kv.testing.faults.base import Fault, Place
 from memcache_kv.testing.faults.selection import KeyPattern, Selection
 from memcache_kv.testing.wire import Direction, Tap
 
-KINDS: Mapping[str, type[Fault]] = {
+FAULTS: Mapping[str, type[Fault]] = {
     "delay": on_the_wire.Delay,
     "bandwidth": on_the_wire.Bandwidth,
     "stall": on_the_wire.Stall,
@@ -46,7 +46,7 @@ def fault(
 ) -> Fault:
     """Return a fault, which happens to what passes the tap while its `with` block lasts.
 
-    kind: a name of `KINDS`. server: the server behind the tap, for `evict`, `forget` and `journal_error`. direction:
+    kind: a name of `FAULTS`. server: the server behind the tap, for `evict`, `forget` and `journal_error`. direction:
     "downstream" for replies, "upstream" for requests; by default replies. commands, keys, probability, seed: which
     requests are met, or the replies to which, as `Selection` has them. options: what the class of the kind takes
     besides, with times in seconds.
@@ -54,9 +54,9 @@ def fault(
     Faults may be nested; each request or reply meets them in the order in which they began. Any thread may use them.
     Raises ValueError for a kind or a value that can't be, and TypeError for an argument that this kind does not have.
     """
-    made = KINDS.get(kind)
+    made = FAULTS.get(kind)
     if made is None:
-        near = get_close_matches(kind, KINDS, 1) or sorted(KINDS)
+        near = get_close_matches(kind, FAULTS, 1) or sorted(FAULTS)
         raise ValueError(f"there is no fault {kind!r}; do you mean {' or '.join(near)}?")
     if direction is not None and not made.can_choose:
         raise TypeError(f"the fault {kind} has no direction")

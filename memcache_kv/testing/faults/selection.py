@@ -63,4 +63,4 @@ def _compiled(keys: KeyPattern) -> re.Pattern[bytes]:
             return re.compile(text, keys.flags)
         return re.compile(text.encode(), keys.flags & ~re.UNICODE)
     glob = keys.encode() if isinstance(keys, str) else keys
-    return re.compile(fnmatch.translate(glob.decode("latin-1")).encode("latin-1"))
+    return re.compile(rb"\A" + fnmatch.translate(glob.decode("latin-1")).encode("latin-1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from memcache_kv import Server
+from memcache_kv.testing.time_travel import TimeTravel
 
 
 class ServerFailed(Exception):
@@ -24,6 +25,10 @@ class BackingServer(Protocol):
     @property
     def embedded(self) -> Server | None:
         """The server, if it runs in this process."""
+
+    @property
+    def time_travel(self) -> TimeTravel | None:
+        """What moves its time, if it runs in this process."""
 
     def start(self) -> None:
         """Start it, or make sure that it runs. Raises ServerFailed."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from typing import BinaryIO
 
 from memcache_kv.testing.servers.backing import ServerFailed
+from memcache_kv.unpatched import socket
 
 
 class ControlConnection:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-
 from memcache_kv import Server
 from memcache_kv.testing.servers.backing import ServerFailed
 from memcache_kv.testing.servers.control import ControlConnection
+from memcache_kv.testing.time_travel import TimeTravel
+from memcache_kv.unpatched import socket
 
 EMPTYING = {"flush_all": "OK", "stats reset": "RESET"}
 """What empties a server and sets its counters to 0, and the answers."""
@@ -18,6 +18,7 @@ class ServerElsewhere:
     def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
         self.address = (host, port)
         self.embedded: Server | None = None
+        self.time_travel: TimeTravel | None = None
         self.description = f"the running server at {host}:{port}"
         self._timeout_seconds = timeout_seconds
         self._control: ControlConnection

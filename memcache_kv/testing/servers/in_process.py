@@ -10,8 +10,8 @@ from memcache_kv.cli import make_parser
 from memcache_kv.config.loading import load_settings
 from memcache_kv.config.options import SETTING_FIELDS
 from memcache_kv.stats import report
-from memcache_kv.store.time import Time
 from memcache_kv.testing.servers.backing import ServerFailed
+from memcache_kv.testing.time_travel import TimeTravel
 
 
 def settings_of(args: str) -> Settings:
@@ -32,11 +32,12 @@ def settings_of(args: str) -> Settings:
 
 
 class ServerInProcess:
-    """A server of this process. args: its flags; clock: that of its items."""
+    """A server of this process. args: its flags; time_travel: the time that it lives in."""
 
-    def __init__(self, args: str, clock: Time | None = None) -> None:
+    def __init__(self, args: str, time_travel: TimeTravel) -> None:
         self.description = "the server in this process"
-        self.embedded: Server = Server(settings_of(args), clock=clock)
+        self.time_travel: TimeTravel | None = time_travel
+        self.embedded: Server = time_travel.server(settings_of(args))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -55,7 +56,9 @@ class ServerInProcess:
         self.embedded.stop()
 
     def reset(self, is_changed: bool) -> None:
-        """Remove all items, reset the counters, and undo what administrative commands have changed."""
+        """Undo moves of the time, remove all items, and undo what administrative commands have changed."""
+        assert self.time_travel is not None
+        self.time_travel.reset()
         settings = self.embedded.settings
         has_nodes = bool(settings.cluster_node) or settings.cluster_file is not None
         if not self.embedded.is_running or (is_changed and has_nodes):

@@ -6,21 +6,20 @@ import contextlib
 import os
 import pwd
 import shlex
-import socket
-import subprocess
 import tempfile
-import time
 from typing import IO
 
 from memcache_kv import Server
 from memcache_kv.testing.servers.backing import ServerFailed
 from memcache_kv.testing.servers.control import ControlConnection
 from memcache_kv.testing.servers.elsewhere import EMPTYING
+from memcache_kv.testing.time_travel import TimeTravel
 from memcache_kv.testing.wire.lane import moment
+from memcache_kv.unpatched import socket, subprocess, time
 
 PORTS_TRIED = 5
 """How often it is started on another port, as somebody else can take the first one."""
-POLL_SECONDS = 0.002
+START_LOOK_SECONDS = 0.002
 LOOPBACK = "127.0.0.1"
 
 
@@ -32,6 +31,7 @@ class ServerProgram:
 
     def __init__(self, executable: str, args: str, timeout_seconds: float) -> None:
         self.embedded: Server | None = None
+        self.time_travel: TimeTravel | None = None
         self.description = executable
         self._command = [executable, *shlex.split(args)]
         self._timeout_seconds = timeout_seconds
@@ -107,7 +107,7 @@ class ServerProgram:
                 raise ServerFailed(
                     f"{self.description} does not answer after {self._timeout_seconds:g} seconds (--memcached-timeout)"
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(START_LOOK_SECONDS)
         return False
 
 

@@ -22,7 +22,7 @@ TAKEN_BYTES = 1 << 16
 """How much is read at once."""
 READS_AT_ONCE = 64
 """How many times a client's socket is read at most to take all that has come."""
-DISCARDED_READS = 64
+DISCARDED_READS = 1024
 """How many times what a client has sent is read before its connection is closed, as unread bytes cause a reset."""
 LINGER_NOT = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing sends a reset."""
@@ -44,7 +44,7 @@ class Switchboard(Protocol):
     def watch(self, fd: int, handler: Callable[[int], None], events: int) -> None:
         """Have a function called with the events of a descriptor."""
 
-    def forget(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         """Watch a descriptor no longer."""
 
     def report(self, call: Call) -> None:
@@ -228,7 +228,7 @@ class Link:
             return
         self._is_closed = True
         for side in (self._client, self._server):
-            self._board.forget(side.fd)
+            self._board.unwatch(side.fd)
         for call in self._conversation.ended():
             if id(call.request) not in self._barriers:
                 self._board.report(self._as_the_client_sees(call))
@@ -241,6 +241,11 @@ class Link:
         self._board.closed(self)
         for settled in (*self._barriers.values(), *self._at_the_end):
             settled()
+
+    def forget(self) -> None:
+        """Close the inherited sockets in a forked child: nothing is sent, as the parent has them too."""
+        for side in (self._client, self._server):
+            side.sock.close()
 
     # Requests and replies
 

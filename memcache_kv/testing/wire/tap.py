@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from memcache_kv.api.forks import PARENTS
 from memcache_kv.server.poller import READABLE, Poller, WakeUp, new_poller
 from memcache_kv.testing.wire.lane import moment
 from memcache_kv.testing.wire.link import Link
@@ -93,6 +94,7 @@ class Tap:
         self._handlers[self._wake.fd] = lambda events: self._wake.clear()
         self._listen()
         self._is_running = True
+        PARENTS.add(self)
         self._thread = threading.Thread(target=self._run, name="tap", daemon=True)
         self._thread.start()
         return self
@@ -105,6 +107,16 @@ class Tap:
                 self._wake.set()
         if was_running:
             self._thread.join()
+            PARENTS.discard(self)
+
+    def forget(self) -> None:
+        """Close what a forked child has inherited. For the child alone: the parent's tap goes on."""
+        self._lock = threading.Lock()
+        if self._is_running:
+            self._is_running = False
+            for link in self._links:
+                link.forget()
+            self._close_own()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -150,7 +162,7 @@ class Tap:
         def refuse() -> None:
             self._refusals += 1
             if self._listener is not None:
-                self.forget(self._listener.fileno())
+                self.unwatch(self._listener.fileno())
                 self._listener.close()
                 self._listener = None
 
@@ -204,7 +216,7 @@ class Tap:
         self._handlers[fd] = handler
         self.poller.register(fd, events)
 
-    def forget(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         """Watch a descriptor no longer."""
         del self._handlers[fd]
         self.poller.unregister(fd)
@@ -275,6 +287,9 @@ class Tap:
         self._do_tasks()
         for link in list(self._links):
             link.close()
+        self._close_own()
+
+    def _close_own(self) -> None:
         for sock in (self._listener, self._place):
             if sock is not None:
                 sock.close()

@@ -11,7 +11,7 @@ from typing import Any
 from tests.closing import Closing
 from tests.integration.client_library import Loop
 
-TIMEOUT = 0.6
+TIMEOUT = 1.0
 """Seconds after which clients give up, where a fault makes them wait."""
 
 
@@ -21,7 +21,7 @@ class RealClient(Closing):
     distribution: str
     """The name of its distribution."""
     made: str
-    """How it is made, for the page."""
+    """How it is made, in Markdown, for the page."""
 
     @abstractmethod
     def __init__(self, host: str, port: int) -> None:
@@ -44,7 +44,7 @@ class Pymemcache(RealClient):
     """pymemcache's client for one server."""
 
     distribution = "pymemcache"
-    made = "Client(address, connect_timeout=…, timeout=…)"
+    made = "`Client(address, connect_timeout=…, timeout=…)`"
 
     def __init__(self, host: str, port: int) -> None:
         base: Any = importlib.import_module("pymemcache.client.base")
@@ -71,7 +71,7 @@ class Pylibmc(RealClient):
     """pylibmc, over libmemcached, in the text protocol."""
 
     distribution = "pylibmc"
-    made = 'Client([server], behaviors={"connect_timeout": …, "_poll_timeout": …, "receive_timeout": …, …})'
+    made = '`Client([server], behaviors={"connect_timeout": …, "_poll_timeout": …, "receive_timeout": …, …})`'
 
     def __init__(self, host: str, port: int) -> None:
         pylibmc: Any = importlib.import_module("pylibmc")
@@ -107,7 +107,7 @@ class Bmemcached(RealClient):
     """python-binary-memcached, in the binary protocol."""
 
     distribution = "python-binary-memcached"
-    made = "Client((server,), socket_timeout=…)"
+    made = "`Client((server,), socket_timeout=…)`"
 
     def __init__(self, host: str, port: int) -> None:
         bmemcached: Any = importlib.import_module("bmemcached")
@@ -134,7 +134,7 @@ class Aiomcache(RealClient):
     """aiomcache, which has no timeout of its own: each call is in `asyncio.wait_for`."""
 
     distribution = "aiomcache"
-    made = "Client(host, port), each call in `asyncio.wait_for(…, timeout=…)`"
+    made = "`Client(host, port)`, and each call in `asyncio.wait_for(…, timeout=…)`"
 
     def __init__(self, host: str, port: int) -> None:
         aiomcache: Any = importlib.import_module("aiomcache")

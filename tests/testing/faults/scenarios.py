@@ -34,7 +34,7 @@ SCENARIOS = {
     "short delay": Scenario("the reply comes late, but within the timeout", "delay", {"seconds": 0.05, "jitter": 0.02}),
     "long delay": Scenario("the reply comes after the timeout", "delay", {"seconds": 3600}),
     "bandwidth": Scenario(
-        "the reply comes so slowly that it takes longer than the timeout", "bandwidth", {"bytes_per_second": 40}
+        "the reply comes so slowly that it takes longer than the timeout", "bandwidth", {"bytes_per_second": 20}
     ),
     "stall": Scenario("nothing arrives for longer than the timeout, then all of it", "stall", call="set"),
     "cut": Scenario("the reply comes in pieces of one byte", "cut"),
@@ -100,6 +100,12 @@ def make_call(client: RealClient, call: str) -> str:
     if call == "set":
         return outcome_of(lambda: client.set("key", "new"))
     return outcome_of(lambda: client.incr("number") if call == "incr" else client.get("key"))
+
+
+def known_versions() -> dict[str, str]:
+    """Return the versions of the clients with which it was seen."""
+    versions: dict[str, str] = tomllib.loads(BEHAVIOUR.read_text())["versions"]
+    return versions
 
 
 def known_behaviour() -> dict[tuple[str, str], Observation]:
