@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.suites.page import PAGE, Row, with_rows
-from tests.suites.suite import Environment, Results
+from tests.suites.suite import TRIES, Environment, Results
 from tests.suites.suites import SUITES
 
 PROGRAM = Path(sys.executable).with_name("memcache-kv")
 
 
 def results_with(environment: Environment, executable: str | None) -> Results:
-    """Run a suite with a program, or with our server in the processes of its tests."""
-    with environment.started_with(executable) if executable else environment.started() as run:
-        return run.results()
+    """Run a suite with a program, or with our server in the processes of its tests: again if it was the machine."""
+    for _ in range(TRIES):
+        with environment.started_with(executable) if executable else environment.started() as run:
+            results = run.results()
+        if not environment.suite.slowed(results):
+            break
+    return results
 
 
 def row(name: str, memcacheds: Sequence[str]) -> Row:

@@ -25,6 +25,8 @@ POINTING = Path(__file__).resolve().parent / "pointing"
 """Modules that run inside the suites and give them the address of the server."""
 
 INSTALL_SECONDS, RUN_SECONDS, STOP_SECONDS = 240, 240, 20
+TRIES = 3
+"""Runs of a suite with tests that may fail on a busy machine."""
 
 Outcome = Literal["passed", "failed", "skipped"]
 Results = dict[str, Outcome]
@@ -64,9 +66,6 @@ class Suite:
     least: int
     """Fewer tests that pass than these mean that something was not run."""
 
-    theirs: frozenset[str] = frozenset()
-    """Tests that fail with memcached too."""
-
     by_speed: str = "(?!)"
     """An expression that finds the names of tests that fail on a busy machine, whatever the server."""
 
@@ -76,6 +75,10 @@ class Suite:
     def takes(self, path: str) -> bool:
         """Whether a file of the source distribution is needed."""
         return re.match(self.parts, path.partition("/")[2]) is not None
+
+    def slowed(self, results: Results) -> set[str]:
+        """Return the tests that failed, perhaps because of the machine."""
+        return {name for name, outcome in results.items() if outcome == "failed" and re.search(self.by_speed, name)}
 
 
 class Environment:
