@@ -117,6 +117,7 @@ UNTESTED = {
     "aws.md: deploy/aws/aws.sh test --rate 12000 --duration 60": "the same",
     "test_with_pytest.md: pytest --memcached-exec /usr/bin/memcached": "tests/testing/test_plugin.py has such runs",
     "test_with_pytest.md: from memcache_kv.testing import factories": "the same",
+    'recordings.md: {"recording":1,"began":1795234900.5}': "tests/traffic/test_recording.py reads such lines",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""
