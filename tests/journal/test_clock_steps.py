@@ -492,9 +492,8 @@ def set_tools_clock(monkeypatch: pytest.MonkeyPatch, wall: int) -> None:
     """Let the tools have this time."""
     for module in (division, load, restore):
         monkeypatch.setattr(module, "Clock", lambda: FakeClock(wall))
-    monkeypatch.setattr(
-        "memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time=lambda: wall, time_ns=lambda: wall)
-    )
+    monkeypatch.setattr("memcache_kv.journal.tools.rewrite.unix_seconds", lambda: wall)
+    monkeypatch.setattr("memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time_ns=lambda: wall))
 
 
 def stopped_with_expired(server: Server) -> int:
