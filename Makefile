@@ -17,8 +17,11 @@ help:  ## list the targets
 test: .venv/ready  ## the tests, but for the long ones: what to run before a commit
 	$(BIN)/python -m pytest -n 4
 
+# Without those that compare the compiled modules with the Python code, which would do the same once more.
+PURE := MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4 --ignore-glob 'tests/compiled/test_[!b]*'
+
 test-pure: .venv/ready  ## the same without the compiled modules
-	MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4
+	$(PURE)
 
 test-long: .venv/ready  ## the long tests: kills, crash points, faults, memory, large differential runs
 	$(BIN)/python -m pytest -n 4 -m long
@@ -32,12 +35,9 @@ check: .venv/ready  ## lint, format, types, scripts, Dockerfiles, and bandit's l
 	$(BIN)/bandit -q -c pyproject.toml -r memcache_kv
 	$(BIN)/hadolint $(shell git ls-files '*Dockerfile')
 
-# Servers of these tests are other processes, which coverage does not see.
-SUBPROCESSES := integration crash concurrency clients faults differential fuzz
-
-# Compiled code counts for nothing, so the Python code is in use.
-coverage: .venv/ready  ## the share of lines and branches that tests in the test process reach
-	MEMCACHE_KV_PURE=1 $(BIN)/python -m pytest -n 4 -q --cov --cov-fail-under=85 $(SUBPROCESSES:%=--ignore tests/%)
+# Servers in other processes are not measured.
+coverage: .venv/ready  ## the same as test-pure, with the share of lines and branches that tests in the test process reach
+	$(PURE) -q --cov --cov-fail-under=85
 
 audit: .venv/ready  ## known vulnerabilities of the installed packages; ALLOW_OFFLINE=1 passes where it cannot ask
 	$(BIN)/python .ci/audit.py $(if $(ALLOW_OFFLINE),--allow-offline)

@@ -91,6 +91,9 @@ UNTESTED = {
         "tests/deploy/test_kubernetes.py renders it, and cd.yml installs it in a cluster",
     "kubernetes.md: deploy/kubernetes/smoke_test.sh -n shop --restart": "tests/deploy/test_smoke_test.py runs it",
     "security.md: MEMCACHED=/path/to/memcached python -m benchmarks.attacks --markdown attacks.md": "25 minutes",
+    "suites.md: .venv/bin/python -m pytest -n 4 -m long tests/suites": "the long tests have it",
+    "suites.md: SUITES=all .venv/bin/python -m tests.suites /usr/bin/memcached /opt/memcached-1.6.45/memcached":
+        "it takes minutes, and writes the page",
     "monitoring.md: promtool check config prometheus.yml && promtool test rules memcache-kv.rules.test.yml":
         "tests/deploy/test_monitoring.py runs it in deploy/prometheus",
     "logs.md: memcache-kv --log-file /var/log/memcache-kv.log -v": "needs a directory of the system",

@@ -29,12 +29,15 @@ class Server:
 
     settings: what `Settings` has, or the fields as keyword arguments: `memory_limit`, `journal`, `unix_socket` and so
     on. Sizes are in bytes, times in seconds. Without an address it listens on 127.0.0.1, and without a port on a free
-    one, which it keeps over restarts. clock: replaced by tests.
+    one, which it keeps over restarts. clock: replaced by tests, see `memcache_kv.testing.time_travel`.
 
     A context manager and an async context manager; without them, call `start` and `stop`, from any thread. It can be
     started again: the items are then those of its journal, if it has one. Its log goes to the logger `memcache_kv`, and
     to no stream by itself. It handles no signals and changes nothing of the process. In a child that the process forks
     it has stopped, and the parent's goes on.
+
+    It lives in real time, whatever freezegun or time-machine do to the clock; and it has real threads in a program of
+    gevent's greenlets, which must call `monkey.patch_all` before it first uses this package.
 
     Raises ConfigError for settings that can't be.
     """

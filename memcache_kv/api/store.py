@@ -32,8 +32,8 @@ class Store(Items):
     """Items that this program alone uses, within `memory_limit` and with an expiry time each.
 
     settings: what `Settings` has, or the fields as keyword arguments: `memory_limit`, `max_item_size`, `max_items`,
-    `disable_evictions`, `journal`, `fsync` and the others of `api.fields.OF_A_STORE`. Sizes are in bytes, times in
-    seconds. clock: replaced by tests.
+    `disable_evictions`, `journal`, `fsync` and the others that docs/reference/api.md lists. Sizes are in bytes, times
+    in seconds. clock: replaced by tests.
 
     A context manager; without `with`, call `open` and `close`. Both may block for the journal. Raises ConfigError for
     settings that can't be, and JournalError if the journal can't be used.

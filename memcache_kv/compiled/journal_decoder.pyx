@@ -6,15 +6,16 @@ records is left to memcache_kv/journal/record.py, and what is not simple to rest
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport (
     PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_SetDefault, PyDict_SetItem, PyDict_Size,
 )
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject, PyObject_Hash
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from memcache_kv.compiled.crc32 cimport Tables, crc32, fill_tables
 from memcache_kv.compiled.entry cimport (
@@ -23,9 +24,10 @@ from memcache_kv.compiled.entry cimport (
 from memcache_kv.compiled.json_text cimport (
     UNKNOWN, decode_base64, digits_of, read_base64, read_number, read_text, unescape, write_hex, write_number,
 )
-from memcache_kv.compiled.slots cimport add_to_slot, offset_of, slot
+from memcache_kv.compiled.slots cimport PyLong_AsSsize_t, add_to_slot, offset_of, slot
 
 from memcache_kv.store.entry import ENTRY_COST_BYTES, Item
+from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.shard import Shard
 
 cdef extern from *:
@@ -118,19 +120,26 @@ cdef class ParsedBlock:
             _add(keys, entries, self._records + index, now, is_apart)
         return keys, entries
 
-    def restore(self, list shards, list expired, Py_ssize_t start, Py_ssize_t end, now, last_cas):
+    def restore(
+        self, list shards, list expired, Py_ssize_t start, Py_ssize_t end, now, last_cas, left_out=None
+    ):
         """Put records into the tables of shards: those from `start` on, up to one that is not simple to restore.
 
-        The shards must be those of a store in which nothing was left out, and which no other thread uses. expired:
-        entries that have expired, in as many tables, whose keys are left to the caller. now: the present unix time.
-        last_cas: the highest CAS id so far.
+        The shards must be those of a store that no other thread uses. expired: entries that have expired, in as many
+        tables, whose keys are left to the caller. now: the present unix time. last_cas: the highest CAS id so far.
+        left_out: the keys that were left out of the store, if any were.
 
         Returns where it stopped, where the records end that the caller must restore now, and the highest CAS id.
         """
         cdef Restored restored
         restored.last_cas = last_cas
         end = min(end, self._count)
-        start = _restore_some(&restored, self._records, start, end, shards, expired, now)
+        look_at_prints(&restored.left_out, left_out)
+        try:
+            start = _restore_some(&restored, self._records, start, end, shards, expired, now)
+        finally:
+            if restored.left_out.count:
+                left_out.count += restored.left_out.count
         return start, _end_of_others(self._records, start, end), restored.last_cas
 
 
@@ -367,4 +376,5 @@ cdef unsigned char* _write_big_endian(unsigned char* out, uint64_t number, int s
     return out + size
 
 
+include "leaving_out.pxi"
 include "restoring.pxi"

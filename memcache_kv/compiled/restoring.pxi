@@ -1,6 +1,6 @@
-"""Put parsed records into a store's tables, as `Replay` and `Restoring` do where nothing was left out.
+"""Put parsed records into a store's tables, as `Replay` and `Restoring` do.
 
-What they do beyond that is left to them: entries that have expired or may be renewed, and other records than `set` and
+What is not common is left to them: entries that have expired or may be renewed, and other records than `set` and
 `delete`. Only one thread uses the store meanwhile.
 """
 
@@ -10,17 +10,20 @@ cdef enum:
 cdef Py_ssize_t SHARD_TABLE = offset_of(Shard, "table")
 cdef Py_ssize_t SHARD_USED_BYTES = offset_of(Shard, "used_bytes")
 cdef Py_ssize_t SHARD_EXPIRING = offset_of(Shard, "expiring")
+cdef Py_ssize_t SHARD_ORDER = offset_of(Shard, "order")
 cdef Py_ssize_t ITEM_DEADLINE = offset_of(Item, "deadline")
 cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
 
 cdef struct Growth:  # of a shard
     Py_ssize_t used_bytes
     Py_ssize_t expiring
+    Order order
 
 cdef struct Restored:
     Growth* shards
     Py_ssize_t mask
     uint64_t last_cas
+    Prints left_out
 
 
 cdef Py_ssize_t _end_of_others(const ParsedRecord* records, Py_ssize_t start, Py_ssize_t end) noexcept:
@@ -70,51 +73,71 @@ cdef bint _restore(
     cdef bytes key
     cdef Py_ssize_t index
     cdef dict table
+    cdef PyObject* shard
+    cdef Growth* growth
+    cdef bint is_apart
     if record.kind == OTHER or (record.kind == SET and 0 < record.exp <= <uint64_t>now):
         return False
-    key = _key(record, False)
+    is_apart = restored.left_out.prints is not NULL and record.kind == SET and _wire_size(record) > SMALL_OBJECT_BYTES
+    key = _key(record, is_apart)
     index = PyObject_Hash(key) & restored.mask
     table = <dict>PyList_GET_ITEM(expired, index)
     if PyDict_Size(table) and PyDict_Contains(table, key):
         return False
-    table = <dict>slot(<PyObject*>PyList_GET_ITEM(shards, index), SHARD_TABLE)[0]
+    shard, growth = <PyObject*>PyList_GET_ITEM(shards, index), restored.shards + index
+    table = <dict>slot(shard, SHARD_TABLE)[0]
+    if restored.left_out.prints is not NULL and growth.order.itself is NULL:
+        look_at_order(&growth.order, slot(shard, SHARD_ORDER)[0])
     if record.kind == DELETE:
-        _remove(restored.shards + index, table, key)
+        _remove(restored, growth, table, key)
         return True
-    _put(restored.shards + index, table, key, _entry(record, now, False), record.exp)
+    _put(restored, growth, table, key, _entry(record, now, is_apart), record.exp)
     if restored.last_cas < record.cas <= restored.last_cas + (<uint64_t>1 << CAS_RUN_BITS):
         restored.last_cas = record.cas
     return True
 
 
-cdef int _put(Growth* growth, dict table, bytes key, object entry, uint64_t deadline) except -1:
-    """Store an entry, as `Shard.put_locked` does."""
+cdef int _put(Restored* restored, Growth* growth, dict table, bytes key, object entry, uint64_t deadline) except -1:
+    """Store an entry, as `Restoring.put` does."""
     cdef PyObject* old = PyDict_SetDefault(table, key, entry)
     growth.used_bytes += len(entry)
     growth.expiring += deadline != 0
     if old == <PyObject*>entry:
         growth.used_bytes += PyBytes_GET_SIZE(key) + ENTRY_COST
+        if restored.left_out.prints is not NULL:
+            if growth.order.is_kept:
+                add_to_order(&growth.order, key)
+            remove_print(&restored.left_out, key)
     else:
         growth.used_bytes -= len(<object>old)
-        growth.expiring -= _expires(old)
+        growth.expiring -= _deadline_of(old) != 0
         PyDict_SetItem(table, key, entry)
+        if restored.left_out.prints is not NULL:
+            mark_key(&growth.order, key)
     return 0
 
 
-cdef int _remove(Growth* growth, dict table, bytes key) except -1:
-    """Remove a key if it is there, as `Shard.remove_locked` does while no eviction order is kept."""
+cdef int _remove(Restored* restored, Growth* growth, dict table, bytes key) except -1:
+    """Remove a key if it is there, as `Restoring.remove` does."""
     cdef PyObject* old = PyDict_GetItemWithError(table, key)
-    if old is not NULL:
-        growth.used_bytes -= PyBytes_GET_SIZE(key) + len(<object>old) + ENTRY_COST
-        growth.expiring -= _expires(old)
-        PyDict_DelItem(table, key)
+    if old is NULL:
+        if restored.left_out.prints is not NULL:
+            remove_print(&restored.left_out, key)
+        return 0
+    growth.used_bytes -= PyBytes_GET_SIZE(key) + len(<object>old) + ENTRY_COST
+    growth.expiring -= _deadline_of(old) != 0
+    PyDict_DelItem(table, key)
+    if growth.order.is_kept:
+        remove_from_order(&growth.order, table, key)
     return 0
 
 
-cdef bint _expires(PyObject* entry) except -1:
-    """Tell whether an entry has a deadline."""
+cdef int64_t _deadline_of(PyObject* entry) except -1:
+    """Return when an entry expires; 0 is never."""
     cdef const unsigned char* end
     if not PyBytes_CheckExact(<object>entry):
-        return <object>slot(entry, ITEM_DEADLINE)[0] != 0
+        return <object>slot(entry, ITEM_DEADLINE)[0]
     end = <const unsigned char*>PyBytes_AS_STRING(<object>entry) + PyBytes_GET_SIZE(<object>entry) - EXPIRING_BYTES
-    return end[4] <= WITH_CAS and memcmp(end, b"\0\0\0\0", 4) != 0
+    if end[4] > WITH_CAS:
+        return 0
+    return <int64_t>end[0] << 24 | end[1] << 16 | end[2] << 8 | end[3]

@@ -9,6 +9,7 @@ from memcache_kv.journal.record import decode_lines, queue_lines, rechained_line
 from memcache_kv.store.entry import Entry, deadline_of
 
 if TYPE_CHECKING:
+    from memcache_kv.store.restoring import LeftOut
     from memcache_kv.store.shard import Shard
 
 
@@ -51,13 +52,20 @@ class Parsed(Protocol):
         """
 
     def restore(
-        self, shards: list[Shard], expired: list[dict[bytes, Entry]], start: int, end: int, now: int, last_cas: int
+        self,
+        shards: list[Shard],
+        expired: list[dict[bytes, Entry]],
+        start: int,
+        end: int,
+        now: int,
+        last_cas: int,
+        left_out: LeftOut | None = None,
     ) -> tuple[int, int, int]:
         """Put records into the tables of shards: those from `start` on, up to one that is not simple to restore.
 
-        The shards must be those of a store in which nothing was left out, and which no other thread uses. expired:
-        entries that have expired, in as many tables, whose keys are left to the caller. now: the present unix time.
-        last_cas: the highest CAS id so far.
+        The shards must be those of a store that no other thread uses. expired: entries that have expired, in as many
+        tables, whose keys are left to the caller. now: the present unix time. last_cas: the highest CAS id so far.
+        left_out: the keys that were left out of the store, if any were.
 
         Returns where it stopped, where the records end that the caller must restore now, and the highest CAS id.
         """
@@ -78,7 +86,14 @@ class ParsedLines:
         return self._keys[start:end], [*self._entries[start:end]]
 
     def restore(
-        self, shards: list[Shard], expired: list[dict[bytes, Entry]], start: int, end: int, now: int, last_cas: int
+        self,
+        shards: list[Shard],
+        expired: list[dict[bytes, Entry]],
+        start: int,
+        end: int,
+        now: int,
+        last_cas: int,
+        left_out: LeftOut | None = None,
     ) -> tuple[int, int, int]:
         """Leave all to the caller."""
         return start, end, last_cas
@@ -89,6 +104,7 @@ BLOCKS_AHEAD = 2 if ACCELERATED else 0
 
 if ACCELERATED:
     from memcache_kv.compiled import journal_decoder, journal_encoder
+    from memcache_kv.compiled.journal_decoder import leave_out as leave_out
     from memcache_kv.compiled.journal_encoder import rechained as rechained
     from memcache_kv.compiled.journal_encoder import take_live as take_live
 
@@ -102,6 +118,8 @@ if ACCELERATED:
         return queue_lines(queue, wall_ahead, chain) if found is None else found
 
 else:
+    from memcache_kv.store.restoring import leave_out as leave_out
+
     encode_queue, take_live = queue_lines, take_live_items
     rechained = rechained_lines
 

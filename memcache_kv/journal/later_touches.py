@@ -59,38 +59,39 @@ class LaterTouches:
         self._position = position
         self._look = look
         places = min(max(limit_bytes // PLACES_PART // 2, MIN_PLACES), MOST_PLACES)
-        self._mask = (1 << places.bit_length() - 1) - 1
-        self._last: array[int] | None = None
+        self.mask = (1 << places.bit_length() - 1) - 1
+        self.positions: array[int] | None = None
+        """The last position by hash, once the files were read. What is later than `at` is still to come."""
         self._shift = 0
-        self._at = 0
+        self.at = 0
         self._has_steps = False
         self._most_stepped = 0
 
     @property
     def is_known(self) -> bool:
         """Whether the files were read."""
-        return self._last is not None
+        return self.positions is not None
 
-    def touches(self, key: bytes) -> bool:
+    def __call__(self, key: bytes) -> bool:
         """Tell whether a later record may touch a key. The first call reads all files. Raises OSError."""
-        if self._last is None:
-            self._last = self._read()
-        return self._last[hash(key) & self._mask] > self._at
+        if self.positions is None:
+            self.positions = self._read()
+        return self.positions[hash(key) & self.mask] > self.at
 
     def advance(self) -> None:
         """Compare with the present position from now on."""
-        self._at = self._position() >> self._shift
+        self.at = self._position() >> self._shift
 
     def may_move(self, deadline: int, stepped: int) -> bool:
         """Tell whether a later step of the wall clock may move a deadline behind the present time.
 
-        stepped: the sum of the steps so far. Call `touches` before.
+        stepped: the sum of the steps so far. Call this before.
         """
         return self._has_steps and deadline + self._most_stepped - stepped > self._now
 
     def _read(self) -> array[int]:
         """Read the files; twice if the wall clock was stepped, because then touches that have expired count too."""
-        self._last = last = array("H", bytes(2 * (self._mask + 1)))
+        self.positions = last = array("H", bytes(2 * (self.mask + 1)))
         total = sum(part.bytes for part in self._manifest.parts[:-1])
         total += self._disk.size(self._directory / self._manifest.parts[-1].name)
         self._shift = max(0, total.bit_length() - POSITION_BITS)
@@ -130,4 +131,4 @@ class LaterTouches:
                     record = decode_line(line)
                     key, deadline = record.key_bytes(), record.exp
             if key is not None and (deadline == 0 or deadline > self._now or self._has_steps):
-                last[hash(key) & self._mask] = (offset + match.start() >> self._shift) + 1
+                last[hash(key) & self.mask] = (offset + match.start() >> self._shift) + 1

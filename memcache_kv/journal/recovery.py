@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalError
-from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, Parsed, parse_block
+from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, Parsed, leave_out, parse_block
 from memcache_kv.journal.disk import Disk
 from memcache_kv.journal.later_touches import LaterTouches
 from memcache_kv.journal.manifest import Manifest, check_version
@@ -279,9 +279,9 @@ class Replay:
     def __init__(self, store: ItemStore, later: LaterTouches | None = None) -> None:
         self.found = Recovered()
         self._store = store
-        self._restoring = store.restoring()
+        self._restoring = store.restoring(leave_out)
         self._later = later
-        self._is_touched_later = needed_by_none if later is None else later.touches
+        self._is_touched_later = needed_by_none if later is None else later
         self._expired = ExpiredEntries(
             None if later is None else self._may_be_renewed,
             min(EXPIRED_BYTES, store.limit_bytes // EXPIRED_PART),
@@ -291,7 +291,7 @@ class Replay:
     def _may_be_renewed(self, key: bytes, entry: Entry) -> bool:
         """Tell whether a later touch, or a later step of the wall clock, may renew an expired entry."""
         assert self._later is not None
-        return self._later.touches(key) or self._later.may_move(deadline_of(entry), self.found.stepped or 0)
+        return self._later(key) or self._later.may_move(deadline_of(entry), self.found.stepped or 0)
 
     def _hold(self) -> None:
         """Hold the limits. Expired entries that may be renewed were items too when they were stored."""
@@ -299,7 +299,7 @@ class Replay:
         if self._later is not None and self._later.is_known:
             self._later.advance()
         self._restoring.hold(self._is_touched_later, expired.bytes, len(expired))
-        if (excess := expired.bytes - self._store.limit_bytes) > 0:
+        if (excess := expired.bytes - self._store.limit_bytes + self._store.reserved_bytes) > 0:
             expired.drop_oldest(excess)
 
     def apply(self, records: list[Record]) -> None:
@@ -354,16 +354,15 @@ class Replay:
         self.found.records += len(parsed)
 
     def _apply_some(self, parsed: Parsed, start: int, end: int) -> None:
-        """Apply some records of a block: what is simple while nothing was left out by `parsed` itself."""
-        found, now = self.found, self._store.clock.now
+        """Apply some records of a block: what is simple by `parsed` itself."""
+        found, now, left_out = self.found, self._store.clock.now, self._restoring.left_out
         while start < end:
-            behind = end
-            if not self._restoring.has_left_out:
-                start, behind, found.last_cas = parsed.restore(
-                    self._store.shards, self._expired.tables, start, end, now, found.last_cas
-                )
+            start, behind, found.last_cas = parsed.restore(
+                self._store.shards, self._expired.tables, start, end, now, found.last_cas, left_out
+            )
             if start < behind:
-                self._apply_lines(parsed.lines(start, behind, now, self._restoring.has_left_out))
+                self._apply_lines(parsed.lines(start, behind, now, left_out is not None))
+                left_out = self._restoring.left_out  # a flush begins another one
             start = behind
 
     def _apply_lines(self, lines: Lines) -> None:

@@ -27,6 +27,9 @@ class QueueAges:
     def mark(self, length: int, now: int) -> None:
         """Record how long the queue is at this time."""
         positions, times, end = self._positions, self._times, self.taken + length
+        if times and now < times[-1]:  # the clock was set back: earlier marks say nothing by its new time
+            positions.clear()
+            times.clear()
         while positions and positions[-1] >= end:  # nothing was added since, or keys were removed in another way
             positions.pop()
             times.pop()

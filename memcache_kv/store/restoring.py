@@ -46,17 +46,18 @@ class LeftOut:
     def __init__(self, limit_bytes: int) -> None:
         wanted = min(max(limit_bytes // PRINTS_PART // PRINT_BYTES, MIN_PRINTS), MOST_PRINTS)
         self.count = 0
-        self._prints = array("I", bytes(PRINT_BYTES << wanted.bit_length() - 1))
+        self.prints = array("I", bytes(PRINT_BYTES << wanted.bit_length() - 1))
+        """The prints, 0 where there is none."""
 
     def add(self, key: bytes) -> None:
         """Count a key."""
         number = hash(key)
-        self._prints[number % len(self._prints)] = number >> LEFT_OUT_SHIFT & 0xFFFF_FFFF | 1
+        self.prints[number % len(self.prints)] = number >> LEFT_OUT_SHIFT & 0xFFFF_FFFF | 1
         self.count += 1
 
     def discard(self, key: bytes) -> None:
         """Count a key no more, if it is counted."""
-        number, prints = hash(key), self._prints
+        number, prints = hash(key), self.prints
         place = number % len(prints)
         if prints[place] == number >> LEFT_OUT_SHIFT & 0xFFFF_FFFF | 1:
             prints[place] = 0
@@ -67,33 +68,69 @@ class Needed:
     """The keys of a shard that a later record needs. They have no place in the eviction order meanwhile."""
 
     def __init__(self) -> None:
-        self._keys: deque[bytes] = deque()
-        self._left_out = 0
+        self.keys: deque[bytes] = deque()
+        self.left_out = 0
         """The number of items that were left out since these were checked."""
 
     def add(self, key: bytes) -> None:
         """Add a key that was taken out of the order."""
-        self._keys.append(key)
+        self.keys.append(key)
 
     def take(self, table: dict[bytes, Entry]) -> bytes | None:
         """Remove the key that came first, and return it; None if there is none."""
-        while self._keys:
-            key = self._keys.popleft()
+        while self.keys:
+            key = self.keys.popleft()
             if key in table:
                 return key
         return None
 
     def count(self, shard: Shard) -> None:
         """Count an item that was left out. After many of them, all keys go back into the order to be checked again."""
-        self._left_out += 1
-        if self._left_out * CHECKS_AGAIN_AFTER_PART > len(shard.table):
+        self.left_out += 1
+        if self.left_out * CHECKS_AGAIN_AFTER_PART > len(shard.table):
             self.put_back(shard)
 
     def put_back(self, shard: Shard) -> None:
         """Put all keys back into the order."""
-        shard.order.main.extend(self._keys)
-        self._keys.clear()
-        self._left_out = 0
+        shard.order.main.extend(self.keys)
+        self.keys.clear()
+        self.left_out = 0
+
+
+def leave_out(
+    shard: Shard,
+    needed: Needed,
+    left_out: LeftOut,
+    is_needed: IsNeeded | None,
+    wanted_bytes: int,
+    wanted_items: int,
+    now: int,
+) -> int:
+    """Leave out items of a shard until so many bytes and items are gone. Returns the number of items.
+
+    needed: gets the keys of those that must stay; left_out: gets those of the others. is_needed: tells which ones must
+    stay; None if needed ones may go too. now: the present unix time.
+    """
+    target, count = shard.used_bytes - wanted_bytes, 0
+    while shard.used_bytes > target or count < wanted_items:
+        key = shard.next_to_leave_out(now)
+        if key is None and is_needed is None:
+            key = needed.take(shard.table)
+        if key is None:
+            break
+        if is_needed is not None and is_needed(key):
+            needed.add(key)
+            continue
+        shard.leave_out(key)
+        needed.count(shard)
+        left_out.add(key)
+        count += 1
+    shard.fit_table()
+    return count
+
+
+LeaveOut = Callable[[Shard, Needed, LeftOut, IsNeeded | None, int, int, int], int]
+"""What does the same as `leave_out`."""
 
 
 class Restoring:
@@ -104,49 +141,51 @@ class Restoring:
     last. That holds even if eviction is disabled, and does not count as evictions.
     """
 
-    def __init__(self, shards: list[Shard], limits: Limits, follow_pressure: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shards: list[Shard],
+        limits: Limits,
+        follow_pressure: Callable[[], None],
+        leave_out: LeaveOut = leave_out,
+    ) -> None:
         self._shards = shards
         self._mask = len(shards) - 1
         self._limits = limits
         self._follow_pressure = follow_pressure
-        self._left_out: LeftOut | None = None
-        """None until the first item is left out."""
+        self._leave_out_some = leave_out
+        self.left_out: LeftOut | None = None
+        """The keys that were left out; None until the first one is. Until then no eviction order is kept."""
         self._needed: defaultdict[Shard, Needed] = defaultdict(Needed)
-
-    @property
-    def has_left_out(self) -> bool:
-        """Whether an item was left out. Until then the eviction order is not kept, and nothing else is counted."""
-        return self._left_out is not None
 
     @property
     def no_room(self) -> int:
         """The number of items that there was no room for, and that were not stored or removed since."""
-        return self._left_out.count if self._left_out is not None else 0
+        return self.left_out.count if self.left_out is not None else 0
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Restore an entry that has not expired."""
         shard = self._shards[hash(key) & self._mask]
         table = shard.table
-        if self._left_out is None and entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
+        if self.left_out is None and entry.__class__ is bytes and entry[-1] == PLAIN and key not in table:
             table[key] = entry  # the common case, a faster `put_locked`: nothing to count here
             shard.used_bytes += len(key) + len(entry) + ENTRY_COST_BYTES
             return
         was_there = shard.put_locked(key, entry)
-        if self._left_out is not None:
+        if self.left_out is not None:
             if was_there:
                 shard.order.mark(key)
             else:
-                self._left_out.discard(key)
+                self.left_out.discard(key)
 
     def remove(self, key: bytes) -> None:
         """Restore that a key has no value."""
-        if self._shards[hash(key) & self._mask].remove_locked(key) is None and self._left_out is not None:
-            self._left_out.discard(key)
+        if self._shards[hash(key) & self._mask].remove_locked(key) is None and self.left_out is not None:
+            self.left_out.discard(key)
 
     def flushed(self) -> None:
         """Forget the items that were left out before a flush."""
-        if self._left_out is not None:
-            self._left_out = LeftOut(self._limits.limit_bytes)
+        if self.left_out is not None:
+            self.left_out = LeftOut(self._limits.limit_bytes)
             self._needed.clear()
 
     def hold(self, is_needed: IsNeeded = needed_by_none, other_bytes: int = 0, other_items: int = 0) -> None:
@@ -157,10 +196,10 @@ class Restoring:
         all at about the same time.
         """
         room, most = self._limits.room_bytes, self._limits.max_items
-        if self.has_left_out:
+        if self.left_out is not None:
             other_bytes += max(0, sum(shard.order.excess_bytes(len(shard.table)) for shard in self._shards))
         self._limits.kept_apart_bytes = other_bytes
-        if self.has_left_out:
+        if self.left_out is not None:
             other_bytes += max(0, self._limits.largest_table_excess_bytes * len(self._shards))
         if self._limits.used_bytes + other_bytes > room + room // SLACK_PART:
             self._free_bytes(room - other_bytes, is_needed)
@@ -177,7 +216,7 @@ class Restoring:
         for shard in self._shards:
             self._needed[shard].put_back(shard)
             shard.second_chances = 0
-        self._limits.begin(self._left_out is not None)
+        self._limits.begin(self.left_out is not None)
         self._follow_pressure()
 
     def _free_bytes(self, target_bytes: int, is_needed: IsNeeded) -> None:
@@ -205,21 +244,8 @@ class Restoring:
 
         is_needed: tells which ones must stay; None if needed ones may go too.
         """
-        if self._left_out is None:
-            self._left_out = LeftOut(self._limits.limit_bytes)
-        needed, target, count = self._needed[shard], shard.used_bytes - wanted_bytes, 0
-        while shard.used_bytes > target or count < wanted_items:
-            key = shard.next_to_leave_out(self._limits.now)
-            if key is None and is_needed is None:
-                key = needed.take(shard.table)
-            if key is None:
-                break
-            if is_needed is not None and is_needed(key):
-                needed.add(key)
-                continue
-            shard.leave_out(key)
-            needed.count(shard)
-            self._left_out.add(key)
-            count += 1
-        shard.fit_table()
-        return count
+        if self.left_out is None:
+            self.left_out = LeftOut(self._limits.limit_bytes)
+        return self._leave_out_some(
+            shard, self._needed[shard], self.left_out, is_needed, wanted_bytes, wanted_items, self._limits.now
+        )

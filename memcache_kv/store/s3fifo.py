@@ -180,6 +180,17 @@ class S3Fifo:
             ghosts[number >> PLACE_SHIFT & len(ghosts) - 1] = number >> PRINT_SHIFT & 0xFFFF | 1
         return key
 
+    def count_taken(self, small: int, main: int, second_chances: int, was_small: bool, was_marked: bool) -> None:
+        """Count what was taken from the queues by other code than `next_victim`.
+
+        small, main: how many keys were taken from each. second_chances: how many of them were put into main again.
+        was_small, was_marked: what is known about the last victim.
+        """
+        self._small_ages.taken += small
+        self._main_ages.taken += main
+        self.second_chances += second_chances
+        self.was_promoted, self.was_marked = not was_small, was_marked
+
     def tidy(self, table: dict[bytes, Entry]) -> None:
         """Remove the places of deleted keys once there are more of them than items, which is rare."""
         if len(self.small) + len(self.main) <= 2 * len(table) + SLACK:

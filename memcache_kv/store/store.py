@@ -33,7 +33,7 @@ from memcache_kv.store.entry import (
     wire_bytes_of,
 )
 from memcache_kv.store.limits import Limits, choose_shards
-from memcache_kv.store.restoring import Restoring
+from memcache_kv.store.restoring import LeaveOut, Restoring, leave_out
 from memcache_kv.store.s3fifo import PLACE_SHIFT, SIGN_SHIFT, TURNS
 from memcache_kv.store.shard import Evicted, Shard
 from memcache_kv.store.sizes import CAS_BYTES, DEFAULT_SIZES, SizeClasses, size_classes
@@ -501,9 +501,12 @@ class ItemStore:
 
     # Recovery
 
-    def restoring(self) -> Restoring:
-        """Return what puts a journal's items into this store, before any other thread uses it."""
-        return Restoring(self.shards, self._limits, self._follow_pressure)
+    def restoring(self, leave_out: LeaveOut = leave_out) -> Restoring:
+        """Return what puts a journal's items into this store, before any other thread uses it.
+
+        leave_out: how items of a shard are left out.
+        """
+        return Restoring(self.shards, self._limits, self._follow_pressure, leave_out)
 
     def start_cas_at(self, first: int) -> None:
         """Let the next CAS id be `first`, which is above all ids given before a restart."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import NamedTuple
 
 from memcache_kv.protocol.binary.frames import REQUEST_MAGIC
 from memcache_kv.traffic.binary_packets import BinaryFraming
 from memcache_kv.traffic.text_requests import TextFraming
 from memcache_kv.traffic.wire import UNKNOWN_NAME, ExpectedReply, Framing, Silence, UnknownForm, WireRequest
+from memcache_kv.unpatched import time
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Conversation:
     request without data. Takes one thread at a time, and never blocks.
     """
 
-    def __init__(self, connection: int = 0, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, connection: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.connection = connection
         self._clock = clock
         self._framing: Framing | None = None

@@ -9,12 +9,10 @@ Bytes that are not valid UTF-8 are in base64, as `asked64` or `answered64`. See 
 from __future__ import annotations
 
 import os
-import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import CLOCK_MONOTONIC, clock_gettime, time
 from types import TracebackType
 from typing import Annotated, BinaryIO, Self, TypeAlias
 
@@ -23,6 +21,7 @@ import msgspec
 from memcache_kv.errors import MemcacheKVError
 from memcache_kv.traffic.conversation import Call, Conversation
 from memcache_kv.traffic.wire import UNKNOWN_NAME, WireRequest
+from memcache_kv.unpatched import threading, time
 
 RECORDING_VERSION = 1
 RECORDING_MODE = 0o600
@@ -103,8 +102,8 @@ class Recorder:
         """Create the file. Raises OSError."""
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, RECORDING_MODE)
         self._file = os.fdopen(fd, "wb")
-        self._began = clock_gettime(CLOCK_MONOTONIC) if self._clock is None else self._clock()
-        self._file.write(_encode(RecordingHead(RECORDING_VERSION, round(time(), SECOND_DIGITS))) + b"\n")
+        self._began = time.clock_gettime(time.CLOCK_MONOTONIC) if self._clock is None else self._clock()
+        self._file.write(_encode(RecordingHead(RECORDING_VERSION, round(time.time(), SECOND_DIGITS))) + b"\n")
         return self
 
     def __call__(self, call: Call) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -14,6 +13,7 @@ from memcache_kv.traffic.comparison import are_alike
 from memcache_kv.traffic.recording import RecordedCall, Recording
 from memcache_kv.traffic.target import ANSWER_TIMEOUT_SECONDS, TargetAnswer, TargetConnection
 from memcache_kv.traffic.wire import UNKNOWN_NAME
+from memcache_kv.unpatched import time
 
 NOT_SENT = {"shutdown": "shutdown", "watch": "watch", UNKNOWN_NAME: "bytes that are no request"}
 """Commands that are left out, and what the summary calls them."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,6 +11,7 @@ from memcache_kv.protocol.binary.frames import HEAD, REQUEST_MAGIC, Opcode
 from memcache_kv.server.health import Address
 from memcache_kv.traffic.conversation import Call, Conversation
 from memcache_kv.traffic.wire import WireRequest
+from memcache_kv.unpatched import socket, time
 
 ANSWER_TIMEOUT_SECONDS = 10.0
 """Who has not answered by then does not."""

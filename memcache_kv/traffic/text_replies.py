@@ -89,6 +89,8 @@ class TextReply:
             return None
         line = bytes(arrived[:stop])
         head, form = head_of(line), self._form
+        if self.silence is Silence.SOMETIMES and head == b"ERROR":  # the reply to a command that is not known
+            return head in form.lasts
         if head in ERROR_HEADS:
             return self._may_fail or self.silence is Silence.NEVER
         if self.silence is Silence.SOMETIMES and head in form.hidden:

@@ -31,10 +31,8 @@ class Child:
         if how == "os.fork":
             self._pid = os.fork()
             if not self._pid:
-                try:
-                    work()
-                finally:
-                    os._exit(0)
+                work()
+                sys.exit()
         else:
             multiprocessing.get_context("fork").Process(target=work).start()
         theirs.close()

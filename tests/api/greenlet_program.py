@@ -14,8 +14,9 @@ import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from contextlib import closing, contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
-import gevent  # type: ignore[import-untyped]  # noqa: E402
+import gevent  # noqa: E402
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # noqa: E402
 
 from memcache_kv import Server, Store  # noqa: E402
@@ -29,7 +30,7 @@ CLIENTS, TURNS, PATIENCE = 20, 20, 60
 @contextmanager
 def others_run() -> Iterator[None]:
     """Check that other greenlets get their turn during the block."""
-    turns = []
+    turns: list[None] = []
 
     def take_turns() -> None:
         while True:
@@ -84,7 +85,8 @@ def check_tls(directory: Path, certificates: Certificates) -> None:
     """Have encrypted connections, and all other listeners."""
     tls = TlsOptions(str(certificates.chain), str(certificates.key))
     ways = {"admin_listen": "127.0.0.1:0", "line_listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"}
-    with Server(enable_ssl=True, tls=tls, udp_port=free_port(), idle_timeout=1, **ways) as server:
+    fields: dict[str, Any] = {"enable_ssl": True, "tls": tls, "udp_port": free_port(), "idle_timeout": 1, **ways}
+    with Server(**fields) as server:
         check_clients(server, certificates.context())
 
 

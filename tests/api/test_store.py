@@ -69,7 +69,7 @@ def test_a_journal_keeps_items_flags_and_expiry_times(tmp_path: Path) -> None:
             (b"value", 7, 0),
             (b"value", 0, clock.now + 40),
         ]
-        assert store.set("again", b"value") is None
+        store.set("again", b"value")
     clock.advance(40)
     with Store(journal=tmp_path, clock=clock) as other:
         assert sorted(key for key, _ in other.items()) == [b"again", b"for-good"]

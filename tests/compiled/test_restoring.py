@@ -1,16 +1,21 @@
 """The compiled decoder leaves in a store what the Python code leaves there, whatever a journal has."""
 
+from array import array
 from dataclasses import asdict
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memcache_kv.journal import recovery
 from memcache_kv.journal.codec import Parsed, ParsedLines
 from memcache_kv.journal.record import Record, entry_line, line_of, mark_record, put_key, rechained_lines
 from memcache_kv.journal.recovery import Replay, Survey
 from memcache_kv.store import ItemStore
 from memcache_kv.store.entry import Entry, Item, make_entry, pack
+from memcache_kv.store.restoring import LeaveOut, LeftOut, Needed, Restoring, leave_out
+from memcache_kv.store.shard import Shard
 from tests.fake_clock import FakeClock
 from tests.store.test_model import check_accounting
 
@@ -54,17 +59,31 @@ def shown(entry: Entry) -> object:
     return entry
 
 
-def replayed(blocks: list[Parsed], max_items: int, shards: int) -> object:
+class PythonStore(ItemStore):
+    """A store out of which the Python code leaves items."""
+
+    def restoring(self, leave_out: LeaveOut = leave_out) -> Restoring:
+        return super().restoring()
+
+
+def state_of_shard(shard: Shard) -> object:
+    """All that the replay of a journal changes in a shard."""
+    order = shard.order
+    queues = [*order.small], [*order.main], order.ghosts.tolist(), bytes(order.marks), order.is_kept
+    entries = [(key, shown(entry)) for key, entry in shard.table.items()]
+    return entries, shard.used_bytes, shard.expiring, queues, order.second_chances
+
+
+def replayed(blocks: list[Parsed], store: ItemStore) -> object:
     """What blocks leave in a store, with the order of its keys, and what is known about them."""
-    store = ItemStore(FakeClock(NOW), max_items=max_items, shards=shards)
     replay = Replay(store)
     for block in blocks:
         replay.apply_parsed(block)
-    before = [(shard.used_bytes, shard.expiring) for shard in store.shards]
+    before = [state_of_shard(shard) for shard in store.shards]
     replay.finish()
     check_accounting(store)
-    tables = [[(key, shown(entry)) for key, entry in table.items()] for table in store.tables]
-    return before, tables, asdict(replay.found), store.flush_at
+    after = [state_of_shard(shard) for shard in store.shards]
+    return before, after, asdict(replay.found), store.flush_at
 
 
 def surveyed(blocks: list[Parsed]) -> object:
@@ -75,13 +94,7 @@ def surveyed(blocks: list[Parsed]) -> object:
     return asdict(survey.found)
 
 
-@settings(deadline=None, max_examples=400)
-@given(
-    st.lists(st.lists(lines(), min_size=1, max_size=12), min_size=1, max_size=5),
-    st.sampled_from([0, 0, 2]),
-    st.sampled_from([1, 4]),
-)
-def test_both_leave_the_same(blocks: list[list[bytes]], max_items: int, shards: int) -> None:
+def check_that_both_leave_the_same(blocks: list[list[bytes]], max_items: int, shards: int) -> None:
     found: list[list[Parsed]] = [[], []]
     before = 0
     for block in blocks:
@@ -89,8 +102,73 @@ def test_both_leave_the_same(blocks: list[list[bytes]], max_items: int, shards: 
         found[0].append(ParsedLines(chained, before))
         found[1].append(journal_decoder.parse_block(chained, before))
         before = last
-    assert replayed(found[1], max_items, shards) == replayed(found[0], max_items, shards)
+    stores = [kind(FakeClock(NOW), max_items=max_items, shards=shards) for kind in (PythonStore, ItemStore)]
+    assert replayed(found[1], stores[1]) == replayed(found[0], stores[0])
     assert surveyed(found[1]) == surveyed(found[0])
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(st.lists(lines(), min_size=1, max_size=12), min_size=1, max_size=5),
+    st.sampled_from([0, 0, 2]),
+    st.sampled_from([1, 4]),
+)
+def test_both_leave_the_same(blocks: list[list[bytes]], max_items: int, shards: int) -> None:
+    check_that_both_leave_the_same(blocks, max_items, shards)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 4]), st.sampled_from([5, 20]))
+def test_both_leave_the_same_where_items_find_no_room(rnd: Random, shards: int, max_items: int) -> None:
+    def line() -> bytes:
+        key, kind = b"key-%d" % rnd.randrange(60), rnd.randrange(20)
+        if kind < 14:
+            value = b"x" * rnd.choice([1, 40, 600, 5000])
+            return entry_line(key, make_entry(key, pack(0, value), rnd.choice([0, 0, NOW + 9, NOW - 9]), kind // 10))
+        if kind < 18:
+            return line_of(put_key(Record("delete"), key))
+        return line_of(Record("flush") if rnd.random() < 0.1 else put_key(Record("touch"), key))
+
+    blocks = [[line() for _ in range(rnd.randrange(1, 90))] for _ in range(4)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recovery, "HELD_AFTER_RECORDS", 8)
+        check_that_both_leave_the_same(blocks, max_items, shards)
+
+
+class Later:
+    """What is known about keys once the files were read, as `LaterTouches` has it."""
+
+    def __init__(self, keys: set[bytes]) -> None:
+        self.positions, self.mask, self.at = array("H", bytes(2 * 128)), 127, 3
+        for key in keys:
+            self.positions[hash(key) & self.mask] = len(key) - 1
+
+    def __call__(self, key: bytes) -> bool:
+        return self.positions[hash(key) & self.mask] > self.at
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.randoms(use_true_random=False), st.integers(0, 2), st.integers(0, 30), st.integers(1, 6000))
+def test_both_leave_out_the_same_items(rnd: Random, kind: int, wanted_items: int, wanted_bytes: int) -> None:
+    keys = [b"key-%d" % number for number in range(rnd.randrange(1, 60))]
+    needed_later = {key for key in keys if rnd.random() < 0.4}
+    commands = [(rnd.choice(keys), rnd.randrange(10)) for _ in range(150)]
+    found = []
+    for function in (leave_out, journal_decoder.leave_out):
+        shard, needed, left_out, counts = Shard(), Needed(), LeftOut(1 << 20), []
+        for number, (key, action) in enumerate(commands):
+            if action < 6:
+                shard.put_locked(key, make_entry(key, pack(0, b"x" * action * 50), NOW + number % 3 - 1))
+            elif action < 8:
+                shard.remove_locked(key)
+            else:
+                shard.order.mark(key)
+            if number % 40 == 39:
+                is_needed = (None, needed_later.__contains__, Later(needed_later))[kind]
+                counts.append(function(shard, needed, left_out, is_needed, wanted_bytes, wanted_items, NOW))
+        known = [*needed.keys], needed.left_out, left_out.count, left_out.prints.tolist()
+        found.append((state_of_shard(shard), known, counts, shard.order.victim_age(NOW), shard.order.was_marked))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("is_apart", [False, True])

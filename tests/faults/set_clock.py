@@ -7,8 +7,11 @@ The process is a real one; only the clocks are not.
 """
 
 import sys
-import time
 from pathlib import Path
+
+from memcache_kv.unpatched import time
+
+CLOCKS_OF_THE_WALL = (time.CLOCK_REALTIME, 5)  # 5 is CLOCK_REALTIME_COARSE, which the server reads
 
 _file = Path(sys.argv.pop(1))
 _true_time, _true_clock = time.time, time.clock_gettime
@@ -19,12 +22,14 @@ def _set_time() -> float:
     return _true_time() + ahead + suspended
 
 
-def _suspended_clock(clock: int) -> float:
-    suspended = int(_file.read_text().split()[1])
+def _set_clock(clock: int) -> float:
+    ahead, suspended = map(int, _file.read_text().split())
+    if clock in CLOCKS_OF_THE_WALL:
+        return _true_clock(clock) + ahead + suspended
     return _true_clock(clock) + (suspended if clock == time.CLOCK_BOOTTIME else 0)
 
 
-time.time, time.clock_gettime = _set_time, _suspended_clock
+time.time, time.clock_gettime = _set_time, _set_clock
 
 from memcache_kv.cli import main  # noqa: E402
 

@@ -27,7 +27,8 @@ class FaketimeProgram(Program):
     """A server under libfaketime, in which `time.sleep` fails: its clock_nanosleep does not know the true clock."""
 
     def command(self, *arguments: str) -> list[str]:
-        program = "import select, sys, time; time.sleep = lambda s: select.select([], [], [], s) and None; "
+        program = "import select, sys; from memcache_kv.unpatched import time; "
+        program += "time.sleep = lambda s: select.select([], [], [], s) and None; "
         return [sys.executable, "-c", program + "from memcache_kv.cli import main; sys.exit(main())", *arguments]
 
 

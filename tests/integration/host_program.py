@@ -4,12 +4,9 @@ It says the server's port, and reads commands from standard input: `hold SIZE` t
 bytes, `drop` gives them back. Each is answered with a line.
 """
 
-import io
 import sys
 
-from memcache_kv.config.settings import Settings
-from memcache_kv.observe.log import Log
-from memcache_kv.server.run import ServerRun
+from memcache_kv import Server
 
 MEGABYTE = 1 << 20
 HELD_BYTES = 150 * MEGABYTE
@@ -17,10 +14,8 @@ HELD_BYTES = 150 * MEGABYTE
 
 def main() -> None:
     """Serve until the end of the input."""
-    settings = Settings(port=0, listen=("127.0.0.1",), memory_limit=int(sys.argv[1]) * MEGABYTE)
-    server = ServerRun(settings, log=Log(0, io.StringIO()))
-    server.start()
-    print(server.addresses[0].rpartition(":")[2], flush=True)
+    server = Server(memory_limit=int(sys.argv[1]) * MEGABYTE).start()
+    print(server.port, flush=True)
     held: list[bytes] = []
     for line in sys.stdin:
         command, _, size = line.strip().partition(" ")

@@ -60,6 +60,13 @@ def expired_and_touched() -> Iterator[Change]:
     yield from ((key, 0, None) for key in keys)
 
 
+def touched_backwards() -> Iterator[Change]:
+    """More values that have expired than fit, and touches that give them time again, the last one first."""
+    keys = [b"expired-%08d" % number for number in range(120_000)]
+    yield from ((key, int(time.time()) - 1000, b"v" * 1000) for key in keys)
+    yield from ((key, 0, None) for key in reversed(keys))
+
+
 JOURNALS: dict[str, Callable[[], Iterator[Change]]] = {
     "small": lambda: phases(100),
     "of any size": lambda: sets("any", 240, lambda rnd: int(10 ** rnd.uniform(0, 5.9))),
@@ -69,6 +76,7 @@ JOURNALS: dict[str, Callable[[], Iterator[Change]]] = {
     "smaller and smaller": lambda: phases(30_000, 3000, 100),
     "sizes in turn": rounds,
     "expired and touched": expired_and_touched,
+    "touched backwards": touched_backwards,
 }
 
 

@@ -12,13 +12,14 @@ from memcache_kv.journal import Fsync, Journal, JournalDirectory, Room, recover
 from memcache_kv.journal.compaction import Compaction
 from memcache_kv.journal.files import Following
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
-from memcache_kv.journal.tools import division, load, restore
+from memcache_kv.journal.tools import division, load, repair, restore
 from memcache_kv.journal.tools.snapshot import take_snapshot
+from memcache_kv.journal.tools.verify import verify
 from memcache_kv.store import ItemStore, Mode
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, STALE, Item, deadline_of, make_entry, pack
 from tests.fake_clock import FakeClock
 from tests.journal.disk import Disk, broken, no_space
-from tests.journal.journals import STARTED, Ticks, records_in
+from tests.journal.journals import FIRST, STARTED, Ticks, records_in
 
 HOUR, DAY = 3600, 86400
 STEPS = [HOUR, -HOUR, DAY, -DAY]
@@ -518,6 +519,18 @@ def test_what_is_loaded_brings_nothing_back(server: Server, monkeypatch: pytest.
     with closing(JournalDirectory(server.path)) as directory:
         load.load(directory, [load.SourceItem(b"loaded", b"value", exp=wall + HOUR)])
     assert Server(server.path, wall).left() == {b"last": HOUR, b"loaded": HOUR}
+
+
+def test_a_repair_brings_nothing_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.set(b"damaged", HOUR)
+    wall = stopped_with_expired(server) - HOUR
+    set_tools_clock(monkeypatch, wall)
+    increment = server.path / FIRST
+    increment.write_bytes(increment.read_bytes().replace(b"damaged", b"Damaged"))
+    with closing(JournalDirectory(server.path)) as directory:
+        found = verify(server.path)
+        repair.carry_out(repair.make_plan(found), found, directory)
+    assert Server(server.path, wall).left() == {b"last": HOUR}
 
 
 @pytest.mark.parametrize("step", STEPS)

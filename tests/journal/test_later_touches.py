@@ -54,7 +54,7 @@ def test_what_is_touched_is_seen_in_the_lines(path: Path, line: bytes, touched: 
     later = Reading(path).later
     assert not later.is_known
     for key in (b"k", b"\xff\xfe", b'"\\', "grün".encode(), b'"op":"touch","key":"k"'):
-        assert later.touches(key) is (key == touched)
+        assert later(key) is (key == touched)
     assert later.is_known
 
 
@@ -66,15 +66,15 @@ def test_a_touch_is_later_only_until_it_was_read(path: Path) -> None:
     seen = []
     for reading.position in (0, size // 4, size // 2 + 1000, size):
         reading.later.advance()
-        seen.append((reading.later.touches(b"a"), reading.later.touches(b"b")))
+        seen.append((reading.later(b"a"), reading.later(b"b")))
     assert seen == [(True, True), (False, True), (False, False), (False, False)]
 
 
 def test_the_files_are_read_once_and_twice_if_the_clock_was_stepped(path: Path) -> None:
     make_journal(path, START + touch_line(b"k", STARTED))
     reading = Reading(path)
-    assert not reading.later.touches(b"k")
-    assert not reading.later.touches(b"other")
+    assert not reading.later(b"k")
+    assert not reading.later(b"other")
     assert reading.looks == 1
     assert not reading.later.may_move(STARTED, 0)
 
@@ -83,8 +83,8 @@ def test_the_files_are_read_once_and_twice_if_the_clock_was_stepped(path: Path) 
 def test_all_touches_count_if_the_clock_was_stepped(path: Path, stepped: int) -> None:
     make_journal(path, START + touch_line(b"k", STARTED - 10) + line_of(Record("time", at=STARTED, stepped=stepped)))
     later = Reading(path).later
-    assert later.touches(b"k")
-    assert not later.touches(b"other")
+    assert later(b"k")
+    assert not later(b"other")
     assert [later.may_move(STARTED - ago, 0) for ago in (59, 60)] == [stepped == 60, False]
     assert [later.may_move(STARTED - ago, -60) for ago in (59, 60)] == [True, stepped == 60]
     assert not later.may_move(STARTED, 60)
@@ -97,8 +97,8 @@ def test_the_memory_for_it_is_bounded_and_then_it_says_yes_too_often(
     keys = [b"%d" % number for number in range(1000)]
     make_journal(path, START + b"".join(touch_line(key, 0) for key in keys))
     later = Reading(path, limit_bytes=1).later
-    assert all(map(later.touches, keys))
-    assert later.touches(b"other")
+    assert all(map(later, keys))
+    assert later(b"other")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from memcache_kv.journal.record import (
 from memcache_kv.journal.recovery import ExpiredEntries, survey
 from memcache_kv.store import ItemStore, Mode, Outcome
 from memcache_kv.store.entry import STALE, Entry, pack
-from memcache_kv.store.restoring import SLACK_PART, IsNeeded, Restoring
+from memcache_kv.store.restoring import SLACK_PART, IsNeeded, LeaveOut, Restoring, leave_out
 from tests.fake_clock import FakeClock
 from tests.journal.history import History, Step, cut_copy_of, replay, shown, steps, two_record_steps
 from tests.journal.journals import (
@@ -450,8 +450,8 @@ class WatchedStore(ItemStore):
 
     most_bytes = most_items = 0
 
-    def restoring(self) -> Restoring:
-        restoring = super().restoring()
+    def restoring(self, leave_out: LeaveOut = leave_out) -> Restoring:
+        restoring = super().restoring(leave_out)
         hold = restoring.hold
 
         def hold_and_look(is_needed: IsNeeded, other_bytes: int, other_items: int) -> None:

@@ -33,6 +33,16 @@ def test_what_was_there_before_the_first_mark_has_no_known_age() -> None:
     assert ages.last_taken_at() == 100
 
 
+def test_a_clock_that_was_set_back_tells_no_age_by_its_old_time() -> None:
+    ages = QueueAges()
+    ages.mark(0, 5000)
+    ages.mark(3, 100)
+    ages.taken += 1
+    assert ages.last_taken_at() is None
+    ages.taken += 3
+    assert ages.last_taken_at() == 100
+
+
 def test_the_marks_are_few_however_long_the_queue_is() -> None:
     ages, seconds = QueueAges(), 20_000
     for now in range(seconds):

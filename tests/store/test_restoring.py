@@ -59,13 +59,13 @@ def test_each_table_counts_like_the_largest_once_items_are_left_out(monkeypatch:
     first, second = store.shards
     for key in map(key_of, range(20_000)):
         if not hash(key) & store.mask:
-            had_left_out = restoring.has_left_out
+            had_left_out = restoring.left_out is not None
             restoring.put(key, wire_bytes(0, b"x"))
             restoring.hold()
             if had_left_out:
                 excess = first.table.__sizeof__() - len(first.table)
                 assert store.used_bytes + 2 * excess <= MIB * 65 // 64
-    assert restoring.has_left_out
+    assert restoring.left_out is not None
     assert not second.table
 
 

@@ -1,6 +1,7 @@
 """The memcached of one test."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from memcache_kv.testing.servers.program import ServerProgram
 from memcache_kv.testing.time_travel import TimeTravel
 from memcache_kv.testing.turns import SharedTurns
 from memcache_kv.traffic.recording import Recording
+from tests.program import poll_until
 from tests.testing.programs import memcached_program
 from tests.testing.wires import RawClient
 
@@ -190,10 +192,14 @@ def test_what_a_program_cannot_do_is_skipped(
             use(memcached)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the descriptors are counted in /proc")
 def test_everything_is_given_back(tmp_path: Path) -> None:
-    before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    def count() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    before = count()
     for proc in made(ServerInProcess("", TimeTravel())):
         with Memcached(proc, lambda: tmp_path) as memcached:
             memcached.client().set("a", "1")
-    after = set(os.listdir("/proc/self/fd")) if before else set()
-    assert len(after) <= len(before)
+            assert count() > before
+    poll_until(lambda: count() <= before, "all descriptors and threads are given back")

@@ -239,7 +239,7 @@ def run_session(
             session = sessions[index]
             fence = b"mn\r\n" if isinstance(session, TextSession) else MARK.to_bytes()
             session.learn(clients[index].ask(session.request(), fence))
-            if can_flush and number % 500 == 499:
+            if can_flush and number % 1000 == 999:
                 time.sleep(1.1)
                 clients[0].ask(b"flush_all\r\n", b"mn\r\n")
                 time.sleep(1.1)

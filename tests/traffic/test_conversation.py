@@ -102,6 +102,7 @@ QUIET_TEXT = [
     Exchange(b"mg h q\r\n", "mg", keys=(b"h",)),
     Exchange(b"ms i 1 q\r\nx\r\n", "ms", b"SERVER_ERROR out of memory storing object\r\n", (b"i",)),
     Exchange(b"ma g q\r\n", "ma", keys=(b"g",)),
+    Exchange(b"nonsense\r\n", "?", b"ERROR\r\n"),
     Exchange(b"nonsense noreply\r\n", "?"),
     Exchange(b"mn\r\n", "mn", b"MN\r\n"),
 ]

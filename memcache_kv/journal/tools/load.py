@@ -69,7 +69,7 @@ def load(
     number = number_of(manifest.increments[-1].name) + 1 if manifest is not None else 1
     with NewPart(directory.path, directory.disk, increment_name(number)) as new:
         kept = _closed(directory, manifest)
-        follows = follows_of(directory.path, directory.disk, kept.increments[-1]) if kept.increments else ""
+        follows = follows_of(directory.path, directory.disk, kept)
         new.write(start_line(cas, kept.id, kept.serial, follows, stepped))
         loaded = _write_items(new, source, loading)
         with uninterrupted():

@@ -174,7 +174,7 @@ def carry_out(
             follows = "" if file.is_base else mended.end
             new.append(mended)
         last = undo.enter_context(NewPart(path, disk, increment_name(next_number(path, disk))))
-        last.write(start_line(cas, journal_id, serial, follows))
+        last.write(start_line(cas, journal_id, serial, follows, has_time=False))
         manifest = _manifest(found.manifest, parts, last.finish(), journal_id, plan.generations)
         new.append(last)
         if with_base(manifest).base is not manifest.base:

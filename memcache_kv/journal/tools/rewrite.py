@@ -27,6 +27,7 @@ from memcache_kv.journal.manifest import (
     replace_manifest,
 )
 from memcache_kv.journal.record import FORMAT_VERSION, Record, entry_line, line_of, stated_crc
+from memcache_kv.journal.serials import start_of
 from memcache_kv.store.entry import Entry
 from memcache_kv.unpatched import time
 
@@ -116,21 +117,32 @@ class NewPart:
                 self._disk.remove(self._temporary)
 
 
-def start_line(cas: int, journal_id: str, serial: int, follows: str = "", stepped: int | None = None) -> bytes:
+def start_line(
+    cas: int, journal_id: str, serial: int, follows: str = "", stepped: int | None = None, has_time: bool = True
+) -> bytes:
     """Return the start record of a file that is written now.
 
     cas: the highest CAS id that the journal may have given. serial: that of the manifest on disk. follows: the checksum
     of the last record of the file before, as a line states it. stepped: the sum of the wall clock's steps in seconds,
-    if the files before it have another one.
+    if the files before it have another one. has_time: whether the record gives the time. It must not if there are files
+    before it whose `stepped` is not known, as the clock may be behind their last time.
     """
-    record = Record("start", cas=cas, at=int(unix_seconds()), version=FORMAT_VERSION, stepped=stepped)
+    at = int(unix_seconds()) if has_time else 0
+    record = Record("start", cas=cas, at=at, version=FORMAT_VERSION, stepped=stepped)
     record.id, record.serial, record.follows = journal_id, serial, follows
     return line_of(record)
 
 
-def follows_of(directory: Path, disk: Disk, part: Part) -> str:
-    """Return what the start record of the file behind this one states about its last record. Raises OSError."""
-    return f"{stated_crc(last_line(disk, directory / part.name, part.bytes)):08x}" if part.bytes else ""
+def follows_of(directory: Path, disk: Disk, manifest: Manifest) -> str:
+    """Return what the start record of a further increment must state about the last record. Raises OSError.
+
+    manifest: the files before it, none of them empty. A base states the same as the increment beside it, of which a
+    crash may have left nothing.
+    """
+    if manifest.increments:
+        last = manifest.increments[-1]
+        return f"{stated_crc(last_line(disk, directory / last.name, last.bytes)):08x}"
+    return start_of(directory / manifest.base.name, disk).follows if manifest.base is not None else ""
 
 
 def write_base(

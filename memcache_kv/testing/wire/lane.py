@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import socket
-import time
 from collections import deque
 from collections.abc import Sequence
 
 from memcache_kv.testing.wire.passage import Ending, Pace, Rule
+from memcache_kv.unpatched import socket, time
 
 LANE_LIMIT_BYTES = 1 << 20
 """While so much waits in a direction, nothing more is read for it."""

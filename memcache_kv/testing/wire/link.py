@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from memcache_kv.testing.wire.passage import Direction, Ending, Passage, Rule
 from memcache_kv.testing.wire.stand_in import stand_in_for
 from memcache_kv.traffic.conversation import Call, Conversation
 from memcache_kv.traffic.wire import WireRequest
+from memcache_kv.unpatched import socket
 
 TAKEN_BYTES = 1 << 16
 """How much is read at once."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 
 from memcache_kv.traffic.conversation import Call
+from memcache_kv.unpatched import threading
 
 KEPT_CALLS = 500
 KEPT_BYTES = 4 << 20

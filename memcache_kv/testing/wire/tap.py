@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,6 +19,7 @@ from memcache_kv.testing.wire.link import Link
 from memcache_kv.testing.wire.passage import Direction, Rule
 from memcache_kv.testing.wire.recent_calls import RecentCalls
 from memcache_kv.traffic.conversation import Call
+from memcache_kv.unpatched import socket, threading
 
 HOST = "127.0.0.1"
 WAITING_CLIENTS = 1024

@@ -1,12 +1,14 @@
 """Kept generations: `restore` reaches into them, `stats` lists them, `verify` and `repair` know them."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from memcache_kv.journal.disk import SystemDisk
-from memcache_kv.journal.manifest import Manifest, read_manifest
+from memcache_kv.journal.manifest import Manifest, Part, read_manifest, replace_manifest
 from tests.journal.tools.generations import three_generations
 from tests.journal.tools.journals import STARTED, Run, flip, keys, middle_of, tree
 
@@ -85,6 +87,21 @@ def test_stats_lists_the_generations(journal: Path, run: Run) -> None:
     said = run("stats", journal).out
     assert f"kept: the generation {MIDDLE[0]} to {MIDDLE[1]}, {sizes[1]:,} bytes, from " in said
     assert f"kept: the generation {OLDEST[0]}, {sizes[0]:,} bytes, from " in said
+
+
+def test_restore_reaches_behind_a_load_into_a_journal_of_whose_increment_a_crash_left_nothing(
+    tmp_path: Path, run: Run
+) -> None:
+    path = three_generations(tmp_path / "journal", keep=1)
+    os.truncate(path / "increment-000003.jsonl", 0)
+    manifest = manifest_of(path)
+    replace_manifest(path, SystemDisk(), replace(manifest, increments=(Part("increment-000003.jsonl", 0),)))
+    (tmp_path / "items").write_text("g value\n")
+    assert run("load", path, "--text", tmp_path / "items").status == 0
+    assert run("verify", path).status == 0
+    assert kept_in(path) == [MIDDLE]
+    assert run("restore", path, "--until", STARTED + 31, "--yes").status == 0
+    assert keys(path) == "f"
 
 
 # Damage

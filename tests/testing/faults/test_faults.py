@@ -372,10 +372,9 @@ def test_a_journal_that_cannot_be_written_rejects_changes_until_it_can(tmp_path:
                 client.expect(b"set b 0 0 1\r\ny\r\n", rejected)
                 client.expect(b"set c 0 0 1\r\ny\r\nget a\r\n", rejected + HIT_A)
             client.expect(b"set d 0 0 1\r\nz\r\n", b"STORED\r\n")
-        server.stop()
-        server.start()
-        assert server.store.get("d") == b"z"
-        assert server.store.get("c") is None
+    with Server(journal=tmp_path / "journal") as later:
+        assert later.store.get("d") == b"z"
+        assert later.store.get("c") is None
 
 
 # Mistakes
