@@ -243,11 +243,12 @@ class AcceptsLongKeys(PymemcacheAdapter):
 
 
 FAULTY: list[type[PymemcacheAdapter]] = [
-    LosesCas, Flags16, AppendLosesFlags, IncrByOneMore, AddOverwrites, PrependAppends, TouchForgetsTheTtl,
-    TtlInMilliseconds, LongTtlIsRelative, GetManyLosesOne, EmptyIsMissing, CutsAtLineEnd, NoreplyIsNotSent, KeysAreCut,
-    AcceptsLongKeys,
+    LosesCas, Flags16, AppendLosesFlags, IncrByOneMore, PrependAppends, TtlInMilliseconds, LongTtlIsRelative,
+    GetManyLosesOne, EmptyIsMissing, CutsAtLineEnd, KeysAreCut, AcceptsLongKeys,
 ]  # fmt: skip
-HARDER_TO_FIND: list[type[PymemcacheAdapter]] = [KeepsTokens, IncrIsSigned, DecrIsIncr]
+HARDER_TO_FIND: list[type[PymemcacheAdapter]] = [
+    KeepsTokens, IncrIsSigned, DecrIsIncr, AddOverwrites, TouchForgetsTheTtl, NoreplyIsNotSent,
+]  # fmt: skip
 LONG = [pytest.param(faulty, marks=pytest.mark.long) for faulty in HARDER_TO_FIND]
 
 
