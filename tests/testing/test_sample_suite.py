@@ -14,14 +14,16 @@ from tests.program import environment
 
 SUITE = Path(__file__).resolve().parent.parent.parent / "docs" / "examples" / "caching"
 NEEDED = {"memcached": "memcached", "redis": "redis-server", "fakeredis": None}
+PLUGINS = {"memcache_kv": ["memcache_kv.testing.plugin"], "redis": ["pytest_redis.plugin"]}
 MODULES = {"redis": "pytest_redis", "fakeredis": "fakeredis", "memcached": "pymemcache"}
 
 
 def passed(server: str) -> int:
     """Run the suite; return how many tests have passed."""
+    plugins = [word for name in PLUGINS.get(server, ()) for word in ("-p", name)]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--server", server],
-        cwd=SUITE, env=environment(), capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugins, "--server", server],
+        cwd=SUITE, env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)

@@ -129,8 +129,12 @@ def both() -> Iterator[list[RawClient]]:
         yield [stack.enter_context(RawClient((server.host, server.port))) for server in servers]
 
 
+DIFFERENT = ("gets", "gats", "cas", "incr", "decr")
+"""CAS ids differ, and memcached leaves out the spaces behind a shorter number while it still sends the old one."""
+
+
 @pytest.mark.long
-@given(commands=CONVERSATIONS.map(lambda made: [each for each in made if each.name not in ("gets", "gats", "cas")]))
+@given(commands=CONVERSATIONS.map(lambda made: [each for each in made if each.name not in DIFFERENT]))
 @settings(BRIEFLY, max_examples=300)
 def test_both_servers_answer_alike(both: list[RawClient], commands: list[ClientCommand]) -> None:
     ours, theirs = (replies(client, commands) for client in both)
