@@ -295,7 +295,8 @@ def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytes
 
 def test_the_check_finds_a_torn_record_that_is_left_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tail, "cut", lambda self: None)
-    finds_a_violation(seed, Rig())
+    with pytest.raises((Violation, ValueError)):  # the next start may find not even a checksum in it
+        play_runs(seed, POINTS_TO_FIND_A_BUG)
 
 
 # The disk itself
