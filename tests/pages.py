@@ -201,11 +201,12 @@ class Page:
     def _variables(self) -> dict[str, str]:
         """An environment as after the tutorial's installation, where a server has this page's port.
 
-        pytest has no plugin but ours in it.
+        pytest has no plugin but ours in it, and knows nothing of a CI, where it prints more.
         """
         programs = os.pathsep.join([str(self._programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p memcache_kv -p no:cacheprovider"}
-        return environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"], TZ="UTC", **plugins)
+        variables = environment(PATH=programs, MEMCACHE_KV_PORT=self._ports["11211"], TZ="UTC", **plugins)
+        return {name: value for name, value in variables.items() if name not in ("CI", "BUILD_NUMBER")}
 
     def shell(self, text: str) -> str:
         """Run commands as the page's reader would; return what they print. Raises PageFault."""
