@@ -103,13 +103,20 @@ def test_a_journal_costs_what_was_measured(document: str, load: str) -> None:
 
 def test_the_readmes_example_runs_after_what_it_says_to_install() -> None:
     text = (ROOT / "README.md").read_text()
-    [example] = [token for token in MARKDOWN.parse(text) if token.type == "fence" and token.info == "python"]
+    [example, _] = [token for token in MARKDOWN.parse(text) if token.type == "fence" and token.info == "python"]
     assert "pip install pymemcache`" in text.partition(example.content)[0]
     with LocalServer(default_command()) as server:
         names: dict[str, object] = {}
         exec(example.content.replace("11211", str(server.address.port)) + "found = client.get('greeting')\n"
              "client.close()\n", names)  # fmt: skip
     assert names["found"] == b"hello"
+
+
+def test_the_readmes_server_in_a_program_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    fences = [token for token in MARKDOWN.parse((ROOT / "README.md").read_text()) if token.type == "fence"]
+    [(_, _), (example, printed)] = [(one, other) for one, other in pairwise(fences) if one.info == "python"]
+    exec(example.content, {})
+    assert capsys.readouterr().out == printed.content
 
 
 def links_of(path: Path) -> list[str]:

@@ -123,6 +123,7 @@ UNTESTED = {
     "test_a_client.md: def test_my_client(memcached):": "tests/testing/test_model.py has such tests",
     "test_a_client.md: def stalled(self):": "the same",
     "test_a_client.md: state = Wrong()": "it takes long; tests/testing/test_model.py has a report as short",
+    'recordings.md: {"recording":1,"began":1795234900.5}': "tests/traffic/test_recording.py reads such lines",
     "performance.md: MEMCACHED=/path/to/memcached python -m benchmarks.all --output found": "it takes half an hour",
 }  # fmt: skip
 """Blocks that are not run, by their page and first line, and why."""

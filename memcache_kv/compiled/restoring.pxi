@@ -13,6 +13,7 @@ cdef Py_ssize_t SHARD_EXPIRING = offset_of(Shard, "expiring")
 cdef Py_ssize_t SHARD_ORDER = offset_of(Shard, "order")
 cdef Py_ssize_t ITEM_DEADLINE = offset_of(Item, "deadline")
 cdef Py_ssize_t ENTRY_COST = ENTRY_COST_BYTES
+cdef int64_t LAST_TIME = 0x7FFFFFFFFFFFFFFF
 
 cdef struct Growth:  # of a shard
     Py_ssize_t used_bytes
@@ -132,11 +133,14 @@ cdef int _remove(Restored* restored, Growth* growth, dict table, bytes key) exce
     return 0
 
 
-cdef int64_t _deadline_of(PyObject* entry) except -1:
-    """Return when an entry expires; 0 is never."""
+cdef int64_t _deadline_of(PyObject* entry) except? -1:
+    """Return when an entry expires; 0 is never, and what no 64 bits hold is LAST_TIME."""
     cdef const unsigned char* end
+    cdef int64_t deadline
+    cdef int overflow
     if not PyBytes_CheckExact(<object>entry):
-        return <object>slot(entry, ITEM_DEADLINE)[0]
+        deadline = PyLong_AsLongLongAndOverflow(<object>slot(entry, ITEM_DEADLINE)[0], &overflow)
+        return LAST_TIME if overflow else deadline
     end = <const unsigned char*>PyBytes_AS_STRING(<object>entry) + PyBytes_GET_SIZE(<object>entry) - EXPIRING_BYTES
     if end[4] > WITH_CAS:
         return 0

@@ -209,6 +209,12 @@ class RecordQueue:
         """Let the next record be preceded by the time: it was made at this unix time or later."""
         self.unstamped_second = now
 
+    def stamp_second(self) -> None:
+        """Record the time now, if a second has begun since the last record."""
+        with self.queue_lock:
+            if self.unstamped_second:
+                self._stamp_locked()
+
     @property
     def last_write(self) -> int:
         """The position of the last record that a write queued, as opposed to one of time."""

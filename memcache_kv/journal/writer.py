@@ -425,11 +425,13 @@ class Journal(RecordQueue):
         """Let a base, which has its final name, replace all files before the increment of its number.
 
         size: its length in bytes. All writes that the base may include are synced first, so that no later write is on
-        disk without an earlier one. Raises OSError and JournalLost.
+        disk without an earlier one. So is the time: the base leaves out what has expired, and the increments must tell
+        when that was to those who read them behind a kept generation. Raises OSError and JournalLost.
         """
         with self.files_lock:
             if self._appender.has_failed:
                 self._write_again()
+            self.stamp_second()
             self._appender.append()
             extent = self._sync_files(0 if self.files.syncs_all else number)
             self.files.adopt_base(number, size)

@@ -22,6 +22,8 @@ from tests.store.test_model import check_accounting
 journal_decoder = pytest.importorskip("memcache_kv.compiled.journal_decoder", exc_type=ImportError)
 
 NOW = 1_700_000_000
+FAR = 1 << 64
+"""A deadline that no 64 bits hold."""
 KEYS = st.sampled_from([b"a", b"b", b"key-%d" % 7, "ä".encode(), b"with space", b"\xff\x00", b'"quoted"', b"x" * 250])
 VALUES = st.one_of(
     st.binary(max_size=40),
@@ -124,7 +126,8 @@ def test_both_leave_the_same_where_items_find_no_room(rnd: Random, shards: int, 
         key, kind = b"key-%d" % rnd.randrange(60), rnd.randrange(20)
         if kind < 14:
             value = b"x" * rnd.choice([1, 40, 600, 5000])
-            return entry_line(key, make_entry(key, pack(0, value), rnd.choice([0, 0, NOW + 9, NOW - 9]), kind // 10))
+            deadline = rnd.choice([0, 0, NOW + 9, NOW - 9, FAR])
+            return entry_line(key, make_entry(key, pack(0, value), deadline, kind // 10))
         if kind < 18:
             return line_of(put_key(Record("delete"), key))
         return line_of(Record("flush") if rnd.random() < 0.1 else put_key(Record("touch"), key))
@@ -158,7 +161,8 @@ def test_both_leave_out_the_same_items(rnd: Random, kind: int, wanted_items: int
         shard, needed, left_out, counts = Shard(), Needed(), LeftOut(1 << 20), []
         for number, (key, action) in enumerate(commands):
             if action < 6:
-                shard.put_locked(key, make_entry(key, pack(0, b"x" * action * 50), NOW + number % 3 - 1))
+                deadline = FAR if number % 7 == 0 else NOW + number % 3 - 1
+                shard.put_locked(key, make_entry(key, pack(0, b"x" * action * 50), deadline))
             elif action < 8:
                 shard.remove_locked(key)
             else:

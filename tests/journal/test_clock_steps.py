@@ -10,6 +10,7 @@ import pytest
 from memcache_kv.errors import JournalError
 from memcache_kv.journal import Fsync, Journal, JournalDirectory, Room, recover
 from memcache_kv.journal.compaction import Compaction
+from memcache_kv.journal.disk import SystemDisk
 from memcache_kv.journal.files import Following
 from memcache_kv.journal.record import MIN_BATCH_LINES, Record
 from memcache_kv.journal.tools import division, load, repair, restore
@@ -19,7 +20,7 @@ from memcache_kv.store import ItemStore, Mode
 from memcache_kv.store.entry import PLAIN_LIMIT_BYTES, STALE, Item, deadline_of, make_entry, pack
 from tests.fake_clock import FakeClock
 from tests.journal.disk import Disk, broken, no_space
-from tests.journal.journals import FIRST, STARTED, Ticks, records_in
+from tests.journal.journals import FIRST, STARTED, Ticks, manifest_in, records_in
 
 HOUR, DAY = 3600, 86400
 STEPS = [HOUR, -HOUR, DAY, -DAY]
@@ -31,7 +32,12 @@ class Server:
     """A store with its journal, whose clock and whose machine's clock the test moves."""
 
     def __init__(
-        self, path: Path, wall: int, fsync: Fsync = Fsync.EVERYSEC, prepare: Callable[[], None] | None = None
+        self,
+        path: Path,
+        wall: int,
+        fsync: Fsync = Fsync.EVERYSEC,
+        prepare: Callable[[], None] | None = None,
+        keep: int = 0,
     ) -> None:
         self.path = path
         self.clock = FakeClock(wall)
@@ -50,6 +56,7 @@ class Server:
             monotonic=self.ticks,
             now=wall,
             stepped=None if found is None else found.stepped,
+            keep=keep,
             prepare=prepare,
         )
         self.store.log = self.journal
@@ -485,6 +492,30 @@ def test_a_journal_that_never_met_a_step_says_nothing_of_it(server: Server) -> N
     assert b"stepped" not in b"".join(file.read_bytes() for file in server.path.iterdir())
 
 
+def test_what_a_base_left_out_as_expired_does_not_come_back_from_a_kept_generation(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base alone would know of the time, and it is not read behind a kept generation."""
+    server = Server(path, STARTED, keep=1)
+    server.set(b"brief", 5)
+    server.set(b"long", HOUR)
+    rotate = server.journal.rotate
+
+    def rotate_and_wait() -> int:
+        number = rotate()
+        server.advance(5)
+        return number
+
+    monkeypatch.setattr(server.journal, "rotate", rotate_and_wait)
+    server.rewrite()
+    server.lose_queue()
+    again = Server(path, server.wall - 500, keep=1)
+    kept = ItemStore(again.clock, shards=1)
+    recover(path, SystemDisk(), manifest_in(path).since(0), kept)
+    from_kept = {key: deadline_of(entry) - again.clock.now for key, entry in kept.items()}
+    assert again.left() == from_kept == {b"long": HOUR - 5}
+
+
 # The tools, by a clock that was set back since
 
 
@@ -492,9 +523,8 @@ def set_tools_clock(monkeypatch: pytest.MonkeyPatch, wall: int) -> None:
     """Let the tools have this time."""
     for module in (division, load, restore):
         monkeypatch.setattr(module, "Clock", lambda: FakeClock(wall))
-    monkeypatch.setattr(
-        "memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time=lambda: wall, time_ns=lambda: wall)
-    )
+    monkeypatch.setattr("memcache_kv.journal.tools.rewrite.unix_seconds", lambda: wall)
+    monkeypatch.setattr("memcache_kv.journal.tools.rewrite.time", SimpleNamespace(time_ns=lambda: wall))
 
 
 def stopped_with_expired(server: Server) -> int:

@@ -53,12 +53,15 @@ def test_a_crash_after_any_operation_loses_nothing_that_was_promised(
     assert min(totals.by[name] for name in ("during a compaction", "during a fault", "while changes are refused")) > 50
 
 
-@pytest.mark.parametrize("found", [15010067, 237000028])
+@pytest.mark.parametrize("found", [15010067, 237000028, 1144000029, 5060000003])
 def test_a_run_that_once_found_a_violation_finds_none(found: int) -> None:
-    """Each found a start record that was wrong.
+    """What each of them found.
 
-    15010067: in an increment of which a crash had left nothing, it did not state what it follows. 237000028: it gave
-    the time after a step back of the clock of which a record still waited, so that an expired item came back.
+    15010067: a start record in an increment of which a crash had left nothing did not state what it follows.
+    237000028: a start record gave the time after a step back of the clock of which a record still waited, so that an
+    expired item came back.
+    1144000029, 5060000003: only a base told of the time at which it left out an expired item, so that the item came
+    back from the kept generation before it.
     """
     play_runs(found, 1)
 
@@ -292,7 +295,8 @@ def test_the_check_finds_an_id_that_is_given_twice(seed: int, monkeypatch: pytes
 
 def test_the_check_finds_a_torn_record_that_is_left_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tail, "cut", lambda self: None)
-    finds_a_violation(seed, Rig())
+    with pytest.raises((Violation, ValueError)):  # the next start may find not even a checksum in it
+        play_runs(seed, POINTS_TO_FIND_A_BUG)
 
 
 # The disk itself

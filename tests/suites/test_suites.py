@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,12 @@ def memcached() -> str:
         raise
 
 
-@pytest.fixture(params=SUITES)
+ALL_OF_PYLIBMC = pytest.mark.skipif(sys.version_info >= (3, 12), reason="it needs pylibmc, which has no wheels here")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=ALL_OF_PYLIBMC) if name == "Flask-Caching" else name for name in SUITES]
+)
 def environment(request: pytest.FixtureRequest, memcached: str, tmp_path: Path) -> Environment:
     """A suite, installed."""
     try:
