@@ -22,6 +22,7 @@ class FixtureTimes:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._session_fixtures: dict[str, float] = {}
+        self._test_fixtures: dict[str, list[float]] = {}
         self._around: list[float] = []
         """Before and after each test that has a cache and lets no time pass."""
         self._tests = {True: 0.0, False: 0.0}
@@ -30,11 +31,14 @@ class FixtureTimes:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
-        """Take the time of the fixtures of the whole session."""
+        """Take the time of a fixture's setup."""
         began = time.perf_counter()
         made = yield
+        seconds = time.perf_counter() - began
         if fixturedef.scope == "session":
-            self._session_fixtures[fixturedef.argname] = time.perf_counter() - began
+            self._session_fixtures[fixturedef.argname] = seconds
+        else:
+            self._test_fixtures.setdefault(fixturedef.argname, []).append(seconds)
         return made
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -54,6 +58,7 @@ class FixtureTimes:
         """Write what was found."""
         found = {
             "session_fixtures": self._session_fixtures,
+            "test_fixtures": self._test_fixtures,
             "around": self._around,
             "waiting": self._tests[True],
             "others": self._tests[False],

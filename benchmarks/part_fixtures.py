@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,8 @@ class FixtureWay:
     plugin: str | None = None
     start: str | None = None
     """The fixture that starts the server; None if there is none to start."""
+    reset: str | None = None
+    """The fixture that has nothing to do but to empty the server."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,13 @@ class SuiteTimes:
     waiting: float
     others: float
     start: float | None
+    reset: float | None
     around: float
 
 
 def fixture_ways() -> tuple[list[FixtureWay], list[str]]:
     """List the ways that there are here, and why others are missing."""
-    found = [FixtureWay(OURS, "memcache_kv", "memcache_kv.testing.plugin", "memcached_proc")]
+    found = [FixtureWay(OURS, "memcache_kv", "memcache_kv.testing.plugin", "memcached_proc", "memcached")]
     missing = []
     if memcached_program():
         found.append(FixtureWay("memcached, a subprocess", "memcached", None, "memcached_port"))
@@ -87,7 +91,8 @@ def run_suite(way: FixtureWay) -> SuiteTimes:
             raise LoadError(f"the suite failed with {way.title}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         found = json.loads(path.read_text())
     start = found["session_fixtures"][way.start] if way.start else None
-    return SuiteTimes(whole, found["waiting"], found["others"], start, statistics.median(found["around"]))
+    reset = statistics.median(found["test_fixtures"][way.reset]) if way.reset else None
+    return SuiteTimes(whole, found["waiting"], found["others"], start, reset, statistics.median(found["around"]))
 
 
 def fixtures(effort: Effort, tell: Tell) -> Findings:
@@ -104,25 +109,32 @@ def fixtures(effort: Effort, tell: Tell) -> Findings:
         Column("tests that let time pass s", SECONDS),
         Column("the others s", SECONDS),
         Column("start of the server ms", MILLISECONDS),
+        Column("emptying it ms", MILLISECONDS),
         Column("before and after each test ms", MILLISECONDS),
     )
     section = Section(f"200 tests, medians of {effort.rounds} rounds", columns, notes=missing)
     for way, times in found.items():
-        section.rows.append((way.title, *_medians(times)))
+        section.rows.append((way.title, *_row(times)))
     findings = Findings([section])
-    _, _, _, start, around = _medians(found[ways[0]])
-    findings.aim("fixtures: ms to start the server", start, START_BOUND_MS)
-    findings.aim("fixtures: ms before and after each test", around, RESET_BOUND_MS)
+    ours = found[ways[0]]
+    findings.aim("fixtures: ms to start the server", _milliseconds(each.start for each in ours), START_BOUND_MS)
+    findings.aim("fixtures: ms to empty the server", _milliseconds(each.reset for each in ours), RESET_BOUND_MS)
     return findings
 
 
-def _medians(times: list[SuiteTimes]) -> tuple[float, float, float, float | None, float]:
+def _row(times: Sequence[SuiteTimes]) -> tuple[float | None, ...]:
     """Return seconds for the runs, milliseconds for the fixtures."""
-    starts = [each.start for each in times if each.start is not None]
     return (
         statistics.median(each.whole for each in times),
         statistics.median(each.waiting for each in times),
         statistics.median(each.others for each in times),
-        1000 * statistics.median(starts) if starts else None,
-        1000 * statistics.median(each.around for each in times),
+        _milliseconds(each.start for each in times),
+        _milliseconds(each.reset for each in times),
+        _milliseconds(each.around for each in times),
     )
+
+
+def _milliseconds(seconds: Iterable[float | None]) -> float | None:
+    """Return the median; None where nothing was measured."""
+    measured = [each for each in seconds if each is not None]
+    return 1000 * statistics.median(measured) if measured else None
