@@ -20,7 +20,7 @@ from memcache_kv.store.time import Time
 from memcache_kv.threads import ServerThread
 from memcache_kv.unpatched import threading
 
-CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # nosec B104
 """The address at which this machine reaches a server that listens on all of them."""
 
 
