@@ -74,7 +74,8 @@ def unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files_in(folder: Path) -> set[str]:
     """The files in a folder, but for what a build leaves there."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path) for path in paths if path.parts[0] != ".git" and not path.parts[0].endswith(".egg-info")}
+    left = {".git", "__pycache__"}
+    return {str(path) for path in paths if left.isdisjoint(path.parts) and not path.parts[0].endswith(".egg-info")}
 
 
 @pytest.mark.timeout(BUILD_SECONDS)
