@@ -151,7 +151,9 @@ class Server:
             return
         keeper.stop()
         with self._lock:
-            is_first, self._keeper = self._keeper is keeper, None
+            is_first = self._keeper is keeper
+            if is_first:  # otherwise it is None, or that of a later start, which others wait for
+                self._keeper = None
         if is_first and keeper.failure is not None:
             raise keeper.failure
 

@@ -17,6 +17,7 @@ import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from memcache_kv import ConfigError, JournalCorrupt, JournalLocked, ListenError, NotRunning, Server
+from memcache_kv.api.server import Keeper
 from memcache_kv.server import admin_loop, listener, worker
 from tests.api.left_behind import has_proc, nothing_left_behind
 from tests.ports import free_port
@@ -175,6 +176,23 @@ def test_starts_and_stops_of_many_threads_end_in_order() -> None:
     assert not server.is_running
     with server, client_of(server) as client:
         assert client.set("key", "value")
+
+
+def test_a_stop_that_ends_late_forgets_no_later_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Keeper.stop
+
+    def stop_while_others_go_on(keeper: Keeper) -> None:
+        monkeypatch.setattr(Keeper, "stop", stop)
+        stop(keeper)
+        server.stop()
+        server.start()
+
+    with Server() as server:
+        monkeypatch.setattr(Keeper, "stop", stop_while_others_go_on)
+        server.stop()
+        assert server.is_running
+        server.stop()
+        assert not server.is_running
 
 
 def test_what_a_stopped_server_knows_nothing_of() -> None:
