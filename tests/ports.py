@@ -5,8 +5,11 @@ import itertools
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
+from memcache_kv.server.listener import MemcacheServer
 
 FIRST_PORT, BLOCK_PORTS, BLOCKS = 10_000, 500, 40
 """Below the ports that systems give to outgoing connections."""
@@ -64,3 +67,14 @@ def _block_of_process() -> PortBlock:
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that nobody listens on, and that no other process that runs tests takes."""
     return _block_of_process().next_free(host)
+
+
+def bind_as_told(listener: MemcacheServer, bind: Callable[[MemcacheServer], None] = MemcacheServer.server_bind) -> None:
+    """Bind a listener; one without a port gets one of this process, instead of one that the system chooses.
+
+    For a server that is started again: meanwhile the system may give the port it chose to anybody's connection.
+    """
+    if not listener.server_address[1]:
+        host = str(listener.server_address[0])
+        listener.server_address = (host, free_port(host))
+    bind(listener)

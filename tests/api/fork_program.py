@@ -14,6 +14,8 @@ from pathlib import Path
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from memcache_kv import JournalLocked, NotRunning, Server, Store
+from memcache_kv.server.listener import MemcacheServer
+from tests.ports import bind_as_told
 
 
 class Child:
@@ -46,6 +48,7 @@ class Child:
 def main() -> None:
     """Fork, and look at what parent and child have."""
     directory, how = Path(sys.argv[1]), sys.argv[2]
+    MemcacheServer.server_bind = bind_as_told  # type: ignore[method-assign, assignment]
     server = Server(journal=directory / "server").start()
     store = Store(journal=directory / "store").open()
     server.store.set("key", b"parent's")

@@ -68,7 +68,7 @@ def check_clients(server: Server, tls: ssl.SSLContext | None = None) -> None:
 
 def check_journal(directory: Path) -> None:
     """Start, stop and start again with a journal."""
-    server = Server(journal=directory, fsync="always", rotate_seconds=3600, verbose=1)
+    server = Server(port=free_port(), journal=directory, fsync="always", rotate_seconds=3600, verbose=1)
     with others_run():
         server.start()
     check_clients(server)
