@@ -75,7 +75,7 @@ PARTS: dict[str, Part] = {
     "replay": lambda directory, effort, tell: replay(directory, effort.replays, effort.records, tell),
     "compaction": lambda directory, effort, tell: compaction(directory, effort.records, effort.before_seconds, tell),
     "policies": lambda directory, effort, tell: policies(directory, effort.rounds, effort.seconds, tell),
-    "slow": lambda directory, effort, tell: slow_syncs(directory, effort.seconds, tell),
+    "slow": lambda directory, effort, tell: slow_syncs(directory, effort.rounds, effort.seconds, tell),
     "kills": lambda directory, effort, tell: kills(directory, effort.kills, tell),
     "large": lambda directory, effort, tell: large_replay(directory, effort.large_records, effort.large_bytes, tell),
 }

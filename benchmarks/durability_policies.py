@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks.durability_report import COUNT, RATIO, SECONDS, SHARE, Column, Figure, Section
 from benchmarks.durability_rounds import CONNECTIONS, WARM_UP_SECONDS, Contender, Tell, take_turns
@@ -53,6 +54,10 @@ int fsync(int fd) {{ return slowly("fsync", fd); }}
 int fdatasync(int fd) {{ return slowly("fdatasync", fd); }}
 """
 """A library that makes each fsync of a program take longer."""
+Sample: TypeAlias = tuple[float, float, float, float]
+"""Requests a second, and p50, p99 and the longest latency in milliseconds."""
+Measure: TypeAlias = Callable[[Start, Path], dict[str, Sample]]
+"""Measures a server whose log goes to a file; returns the samples of its clients by what they do."""
 NO_COMPILER = "slow fsyncs skipped: no C compiler (cc) found"
 
 
@@ -90,8 +95,11 @@ def policies(directory: Path, rounds: int, seconds: float, tell: Tell) -> Sectio
     return section
 
 
-def slow_syncs(directory: Path, seconds: float, tell: Tell) -> Section:
-    """Measure the latencies of clients that read and of clients that write, while each fsync takes longer."""
+def slow_syncs(directory: Path, rounds: int, seconds: float, tell: Tell) -> Section:
+    """Measure the latencies of clients that read and of clients that write, while each fsync takes longer.
+
+    The servers take turns, and the figures are the medians of the rounds.
+    """
     title = f"slow fsyncs: each {DELAY_SECONDS * 1000:g} ms longer, {READERS} clients read, {WRITERS} write"
     section = Section(title, SLOW_COLUMNS)
     if shutil.which("cc") is None:
@@ -101,10 +109,7 @@ def slow_syncs(directory: Path, seconds: float, tell: Tell) -> Section:
         files = Path(name)
         library = build_slow_syncs(files)
         for policy in ("everysec", "always"):
-            for server, start in _starts(policy).items():
-                tell(f"slow fsyncs, {policy}: {server}")
-                slow = replace(start(files / f"{policy}-{server}"), preload=library)
-                section.rows += [(policy, server, *row) for row in _slow_rows(slow, files / "log", seconds)]
+            section.rows += _slow_rows(policy, files, rounds, partial(_measure_slow, library, seconds), tell)
     section.notes.append("each client has one request in flight; servers and load share the cores")
     return section
 
@@ -117,9 +122,23 @@ def build_slow_syncs(directory: Path) -> Path:
     return library
 
 
-def _slow_rows(start: Start, log: Path, seconds: float) -> list[tuple[Figure, ...]]:
+def _slow_rows(policy: str, files: Path, rounds: int, measure: Measure, tell: Tell) -> list[tuple[Figure, ...]]:
+    """Return a row for the clients that read and one for those that write, of each server."""
+    samples: dict[tuple[str, str], list[Sample]] = {}
+    for number in range(rounds):
+        for server, start in _starts(policy).items():
+            tell(f"slow fsyncs, {policy}: {server}, round {number + 1} of {rounds}")
+            directory = files / f"{policy}-{server}-{number}"
+            for clients, sample in measure(start(directory), files / "log").items():
+                samples.setdefault((server, clients), []).append(sample)
+            shutil.rmtree(directory, ignore_errors=True)
+    return [(policy, *names, *map(statistics.median, zip(*found, strict=True))) for names, found in samples.items()]
+
+
+def _measure_slow(library: Path, seconds: float, start: Start, log: Path) -> dict[str, Sample]:
+    """Return the requests a second and the latencies (p50, p99, max) of the clients that read and that write."""
     with (
-        ServerProcess(start, log) as server,
+        ServerProcess(replace(start, preload=library), log) as server,
         loading(server, connections=READERS, writes=0.0) as readers,
         loading(server, connections=WRITERS, writes=1.0) as writers,
     ):
@@ -131,7 +150,7 @@ def _slow_rows(start: Start, log: Path, seconds: float) -> list[tuple[Figure, ..
         for load in loads.values():
             load.begin("after")
     found = {clients: load.phases["measured"] for clients, load in loads.items()}
-    return [
-        (clients, phase["operations"] / phase["seconds"], phase["p50"], phase["p99"], phase["max"])
+    return {
+        clients: (phase["operations"] / phase["seconds"], phase["p50"], phase["p99"], phase["max"])
         for clients, phase in found.items()
-    ]
+    }
