@@ -77,7 +77,9 @@ PARTS: dict[str, Part] = {
     "policies": lambda directory, effort, tell: policies(directory, effort.rounds, effort.seconds, tell),
     "slow": lambda directory, effort, tell: slow_syncs(directory, effort.rounds, effort.seconds, tell),
     "kills": lambda directory, effort, tell: kills(directory, effort.kills, tell),
-    "large": lambda directory, effort, tell: large_replay(directory, effort.large_records, effort.large_bytes, tell),
+    "large": lambda directory, effort, tell: large_replay(
+        directory, effort.replays, effort.large_records, effort.large_bytes, tell
+    ),
 }
 
 

@@ -66,7 +66,7 @@ def beside_redis(effort: Effort, tell: Tell) -> Findings:
             policies(directory, effort.rounds, effort.seconds, tell),
             slow_syncs(directory, effort.rounds, effort.seconds, tell),
             kills(directory, effort.kills, tell),
-            _noted(large_replay(directory, effort.large_records, effort.large_bytes, tell)),
+            _noted(large_replay(directory, effort.replays, effort.large_records, effort.large_bytes, tell)),
         ]
     )
 

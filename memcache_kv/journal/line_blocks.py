@@ -23,13 +23,14 @@ class LineBlocks:
     Ends early where so much has no line feed that it can't become a record, or has a zero, which JSON escapes. New
     memory costs more than what is read into it, so a caller that is done with a block gives it back (`give_back`).
 
-    limit_bytes: how much of the file is read; None for all.
+    limit_bytes: how much of the file is read; None for all. block_bytes: how much is read at once; 0 for BLOCK_BYTES.
     """
 
-    def __init__(self, disk: Disk, path: Path, limit_bytes: int | None) -> None:
+    def __init__(self, disk: Disk, path: Path, limit_bytes: int | None, block_bytes: int = 0) -> None:
         self._disk = disk
         self._path = path
         self._left = limit_bytes
+        self._block_bytes = block_bytes or disks.BLOCK_BYTES
         self._free: deque[bytearray] = deque()
 
     def give_back(self, block: bytearray) -> None:
@@ -60,9 +61,9 @@ class LineBlocks:
 
         For a long line, it has room for twice as much, so that not much is copied again, but for no more than the line.
         """
-        size = max(disks.BLOCK_BYTES, 2 * len(rest))
-        if size > disks.BLOCK_BYTES and (stated := stated_bytes(rest[:LENGTH_WITHIN_BYTES])) > len(rest):
-            size = max(disks.BLOCK_BYTES, min(size, stated))
+        size = max(self._block_bytes, 2 * len(rest))
+        if size > self._block_bytes and (stated := stated_bytes(rest[:LENGTH_WITHIN_BYTES])) > len(rest):
+            size = max(self._block_bytes, min(size, stated))
         for _ in range(len(self._free)):
             block = self._free.popleft()
             try:

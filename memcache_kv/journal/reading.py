@@ -51,6 +51,7 @@ class PartReader:
         is_last: bool,
         journal_id: str = "",
         follows: str | None = None,
+        block_bytes: int = 0,
     ) -> None:
         self.path = directory / part.name
         self.offset = 0
@@ -69,6 +70,7 @@ class PartReader:
         self._is_last = is_last
         self._journal_id = journal_id
         self._follows = follows
+        self._block_bytes = block_bytes
         self._lines = self.whole_lines()
         self._records = 0
         self._last = b""
@@ -100,7 +102,7 @@ class PartReader:
 
     def whole_lines(self) -> LineBlocks:
         """Return the file in blocks of complete lines without any check, and without an unfinished last line."""
-        return LineBlocks(self._disk, self.path, None if self._is_last else self._part.bytes)
+        return LineBlocks(self._disk, self.path, None if self._is_last else self._part.bytes, self._block_bytes)
 
     def damage_in(self, block: bytearray) -> tuple[bytearray, JournalCorrupt]:
         """Return the lines of a block before the first that is not a valid record, and the error for that one."""
@@ -181,16 +183,19 @@ class PartReader:
 class JournalReader:
     """Read all files of a journal in order. After `blocks` has ended, `tail` is what must be cut off, if anything.
 
+    block_bytes: how much is read at once; 0 for BLOCK_BYTES.
+
     Raises JournalCorrupt, with the file and the offset, for damage that is not a tail, JournalError if the format is
     newer than this program, and OSError.
     """
 
-    def __init__(self, directory: Path, disk: Disk, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, disk: Disk, manifest: Manifest, block_bytes: int = 0) -> None:
         self.tail: Tail | None = None
         self.is_in_base = False
         self.directory = directory
         self._disk = disk
         self._manifest = manifest
+        self._block_bytes = block_bytes
         self._before = 0
         """The length of the files before the present one."""
         self._reader: PartReader | None = None
@@ -213,7 +218,7 @@ class JournalReader:
 
         decode: checks a block, given the checksum of the record before it, and returns what is applied. Raises
         ValueError at the first invalid record. apply: may raise ValueError too, for a record that is whole but has an
-        unknown form. ahead: how many blocks may be decoded by a second thread before they are applied.
+        unknown form. ahead: how many blocks may be read and decoded by a second thread before they are applied.
         """
         previous: PartReader | None = None
         for part in self._manifest.parts:
@@ -253,7 +258,9 @@ class JournalReader:
             follows = f"{previous.last_crc:08x}"
         is_last = part is self._manifest.parts[-1]
         journal_id = self._manifest.id
-        return PartReader(self.directory, self._disk, part, self.is_in_base, is_last, journal_id, follows)
+        return PartReader(
+            self.directory, self._disk, part, self.is_in_base, is_last, journal_id, follows, self._block_bytes
+        )
 
     @staticmethod
     def _applied(

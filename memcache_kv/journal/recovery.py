@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memcache_kv.errors import JournalError
+from memcache_kv.journal import disk as disks
 from memcache_kv.journal.codec import BLOCKS_AHEAD, Lines, Parsed, leave_out, parse_block
 from memcache_kv.journal.disk import Disk
 from memcache_kv.journal.later_touches import LaterTouches
@@ -41,6 +42,9 @@ EXPIRED_PART = 64
 later records that renew them."""
 HELD_AFTER_RECORDS = 512
 """The limits are checked after so many records."""
+LIMIT_PER_BLOCK_BYTES = 64 * 1024 * 1024
+MOST_BLOCKS_AT_ONCE = 4
+"""For each such part of the memory limit one more BLOCK_BYTES is read at once, up to so many."""
 
 Progress = Callable[[int, int, int], None]
 """Called with the bytes read so far, the bytes in all, and the records applied so far."""
@@ -107,7 +111,7 @@ def recover(
     or has a newer format.
     """
     started = time.perf_counter()
-    journal = JournalReader(directory, disk, manifest)
+    journal = JournalReader(directory, disk, manifest, block_bytes(store.limit_bytes))
 
     def look() -> None:
         if progress is not None:
@@ -120,6 +124,14 @@ def recover(
     _read(journal, manifest, replay, progress, cuts)
     replay.found.seconds = time.perf_counter() - started
     return replay.found
+
+
+def block_bytes(limit_bytes: int) -> int:
+    """Return how much of a journal is read at once for a store with this limit.
+
+    Fewer blocks are passed on faster from thread to thread, but take memory beyond that of the items.
+    """
+    return disks.BLOCK_BYTES * max(1, min(limit_bytes // LIMIT_PER_BLOCK_BYTES, MOST_BLOCKS_AT_ONCE))
 
 
 def survey(directory: Path, disk: Disk, manifest: Manifest, now: int, progress: Progress | None = None) -> Recovered:
