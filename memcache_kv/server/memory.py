@@ -126,6 +126,8 @@ class Aim(NamedTuple):
     """What others took since the last measurement may be why it seemed more. That costs no items."""
     reserve_part: float
     """The largest part of the limit to reserve for holes."""
+    counted_bytes: int
+    """What the store compares with the limit without what is reserved."""
 
 
 class MemoryWatch(ServerThread):
@@ -174,7 +176,8 @@ class MemoryWatch(ServerThread):
         holes = int(limit * RESTORE_HOLES_PART)
         is_near = taken > limit - holes and taken > self._store.real_bytes + holes
         if has_changed and (is_near or self._is_off(RESTORE_TOLERATED_PART)):
-            self._act(is_near or taken > limit, Aim(limit - int(limit * RESTORE_SPARE_PART), 0, RESTORE_RESERVE_PART))
+            goal = limit - int(limit * RESTORE_SPARE_PART)
+            self._act(is_near or taken > limit, Aim(goal, 0, RESTORE_RESERVE_PART, self._store.real_bytes))
             self._corrected = self._others.items_take(), self._store.used_bytes
 
     def check(self) -> None:
@@ -187,7 +190,8 @@ class MemoryWatch(ServerThread):
         has_grown = taken > limit and taken > self._corrected[0] + int(limit * STEP_PART)
         if (began < self._act_after and not has_grown) or not self._is_off(TOLERATED_PART):
             return
-        self._act(taken > limit, Aim(limit, int(limit * TOLERATED_PART), LARGEST_RESERVE_PART))
+        tolerated = int(limit * TOLERATED_PART)
+        self._act(taken > limit, Aim(limit, tolerated, LARGEST_RESERVE_PART, self._store.used_bytes))
         self._corrected = self._others.items_take(), self._store.used_bytes
         ended = time.monotonic()
         self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
@@ -204,8 +208,9 @@ class MemoryWatch(ServerThread):
     def _act(self, trims: bool, aim: Aim) -> None:
         """Trim the allocator, and reserve the part of the limit that the items' holes take.
 
-        That part follows from the ratio of the items' real size to their estimated size. Adding up what is over the
-        limit would overshoot, as evicted items leave the resident size only later.
+        That part follows from the ratio of the items' real size to what the store counts, which is their estimated
+        size, and with the tables' while a journal is read. Adding up what is over the limit would overshoot, as evicted
+        items leave the resident size only later.
         """
         store = self._store
         if trims:
@@ -215,5 +220,6 @@ class MemoryWatch(ServerThread):
             self._allocator.trim()
             taken = min(taken, self._others.measure(store.real_bytes))
         if taken > limit + aim.tolerated_bytes or store.reserved_bytes > 0:
-            cost = max(1.0, taken / max(store.used_bytes, 1))
-            store.reserve(min(int(limit * aim.reserve_part), limit - int(aim.goal_bytes / cost)))
+            cost = max(1.0, taken / max(aim.counted_bytes, 1))
+            goal = aim.goal_bytes if taken > limit + aim.tolerated_bytes else max(aim.goal_bytes, min(taken, limit))
+            store.reserve(min(int(limit * aim.reserve_part), limit - int(goal / cost)))
