@@ -295,8 +295,11 @@ def test_keys_are_spread_over_several_servers(make_server: MakeServer, behaviors
     assert (sum(shares), min(shares) > 0) == (300, True)
     client.incr_multi(list(values))
     assert client.get_multi(list(values)) == {key: number + 1 for key, number in values.items()}
-    assert client.flush_all() is True
-    assert client.get_multi(list(values)) == {}
+    if servers[0].kind == "memcached":  # which now and then keeps some of what was changed within the last second
+        poll_until(lambda: client.flush_all() is True and client.get_multi(list(values)) == {}, "all is flushed")
+    else:
+        assert client.flush_all() is True
+        assert client.get_multi(list(values)) == {}
     client.disconnect_all()
 
 
