@@ -41,7 +41,7 @@ cdef struct Later:  # a `LaterTouches` that has read the files
     Py_ssize_t mask
     Py_ssize_t at
 
-cdef struct Victim:
+cdef struct Victim:  # the last one, also of an earlier call
     bint is_small  # it was in the small queue
     bint is_marked
     Py_ssize_t small_taken
@@ -163,35 +163,37 @@ cdef object _next_victim(Order* order, Victim* victim, dict table, int64_t now):
     cdef unsigned char* mark
     cdef Py_ssize_t small_taken = 0, main_taken = 0
     cdef int chances = CHANCES_PER_EVICTION
+    cdef bint is_small, is_marked
     cdef double small_limit = <double>PyDict_Size(table) * SMALL_PART
     small, main = _queue(order, ORDER_SMALL), _queue(order, ORDER_MAIN)
     if PyDict_Size(table) == 0:
         return None
     while True:
-        victim.is_small = len(small) > small_limit or len(main) == 0
-        queue = small if victim.is_small else main
+        is_small = len(small) > small_limit or len(main) == 0
+        queue = small if is_small else main
         if len(queue) == 0:  # nothing but places of removed keys was left
             return None
         key = queue.popleft()
-        small_taken += victim.is_small
-        main_taken += not victim.is_small
+        small_taken += is_small
+        main_taken += not is_small
         entry = PyDict_GetItemWithError(table, key)
         if entry is NULL:
             continue
         number = PyObject_Hash(key)
         mark = order.marks + (number >> PLACE_SHIFT & order.last_mark)
-        victim.is_marked = _is_mark_of(mark[0], number)
-        if not victim.is_marked or not chances or 0 < _deadline_of(entry) <= now:
+        is_marked = _is_mark_of(mark[0], number)
+        if not is_marked or not chances or 0 < _deadline_of(entry) <= now:
             break
-        mark[0] = 0 if victim.is_small else mark[0] - 1
+        mark[0] = 0 if is_small else mark[0] - 1
         chances -= 1
         victim.second_chances += 1
         main.append(key)
     victim.small_taken += small_taken
     victim.main_taken += main_taken
-    if victim.is_marked:
+    victim.is_small, victim.is_marked = is_small, is_marked
+    if is_marked:
         mark[0] = 0
-    if victim.is_small:
+    if is_small:
         order.ghosts[number >> PLACE_SHIFT & order.last_ghost] = <uint16_t>(number >> PRINT_SHIFT & 0xFFFF | 1)
     return key
 
@@ -220,6 +222,7 @@ def leave_out(
     look_at_order(&order, <PyObject*>shard.order)
     look_at_prints(&prints, left_out)
     memset(&victim, 0, sizeof(Victim))
+    victim.is_small, victim.is_marked = not shard.order.was_promoted, shard.order.was_marked
     try:
         _leave_out_some(&order, &prints, &victim, shard, table, needed, is_needed, wanted_bytes, wanted_items, now)
     finally:

@@ -175,6 +175,15 @@ def test_both_leave_out_the_same_items(rnd: Random, kind: int, wanted_items: int
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("function", [leave_out, journal_decoder.leave_out], ids=["python", "compiled"])
+@pytest.mark.parametrize("was", [False, True])
+def test_what_is_known_of_the_last_victim_stays_if_there_is_no_other(function: LeaveOut, was: bool) -> None:
+    shard = Shard()
+    shard.order.was_promoted = shard.order.was_marked = was
+    assert function(shard, Needed(), LeftOut(1 << 20), None, 1, 1, NOW) == 0
+    assert (shard.order.was_promoted, shard.order.was_marked) == (was, was)
+
+
 @pytest.mark.parametrize("is_apart", [False, True])
 def test_bytes_in_memory_of_their_own_are_the_same(is_apart: bool) -> None:
     entries = [(b"%d" % size, make_entry(b"k", pack(0, b"v" * size), 0)) for size in range(0, 6000, 7)]
