@@ -101,13 +101,19 @@ class PowerLosses:
 
     def _start_process(self, least: int, begun: int) -> None:
         self.counts["started by a process"] += 1
-        with closing(RunningServer(OURS, ("--journal", str(self._directory)))) as server, Wire(server) as wire:
+        with closing(self._server()) as server, Wire(server) as wire:
             found: Table = {}
             for key in self._versions:
                 reply = wire.ask(b"get %b\r\n" % key)
                 if reply.startswith(b"VALUE"):
                     found[key] = reply.partition(b"\r\n")[2].removesuffix(b"\r\nEND\r\n")
         self._compare(found, least, begun)
+
+    def _server(self) -> RunningServer:
+        try:
+            return RunningServer(OURS, ("--journal", str(self._directory)))
+        except AssertionError as error:
+            raise LossError(f"a process refuses to start: {error}") from None
 
     def _compare(self, found: Table, least: int, begun: int) -> None:
         """See that a table is what the journal's first records make, at least so many of them."""
