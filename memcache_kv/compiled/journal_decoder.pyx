@@ -60,7 +60,7 @@ cdef extern from *:
 
 cdef enum:
     SMALL_OBJECT_BYTES = 512  # longer objects than this, header included, are in malloc's memory
-    MUCH_BYTES = 32 * 1024
+    MUCH_BYTES = 32 * 1024  # a copy of so much is worth letting go of the GIL
     LAST_FLAGS = 0xFFFFFFFF
     UNCHAINED = -1
     DAMAGED = -1

@@ -127,7 +127,8 @@ class Aim(NamedTuple):
     reserve_part: float
     """The largest part of the limit to reserve for holes."""
     counted_bytes: int
-    """What the store compares with the limit without what is reserved."""
+    """What the items take by the store's accounting. While a journal is read, expired entries do not count: they come
+    and go with records, so more must be reserved beside them."""
 
 
 class MemoryWatch(ServerThread):
@@ -175,9 +176,9 @@ class MemoryWatch(ServerThread):
         has_changed = any(abs(one - other) > step for one, other in zip(now, self._corrected, strict=True))
         holes = int(limit * RESTORE_HOLES_PART)
         is_near = taken > limit - holes and taken > self._store.real_bytes + holes
-        if has_changed and (is_near or self._is_off(RESTORE_TOLERATED_PART)):
+        if has_changed and (is_near or taken > limit or self._is_off(RESTORE_TOLERATED_PART)):
             goal = limit - int(limit * RESTORE_SPARE_PART)
-            self._act(is_near or taken > limit, Aim(goal, 0, RESTORE_RESERVE_PART, self._store.real_bytes))
+            self._act(is_near or taken > limit, Aim(goal, 0, RESTORE_RESERVE_PART, self._store.real_item_bytes))
             self._corrected = self._others.items_take(), self._store.used_bytes
 
     def check(self) -> None:

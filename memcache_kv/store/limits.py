@@ -47,6 +47,8 @@ class Limits:
         """Items are evicted while they take more than this."""
         self.kept_apart_bytes = 0
         """What is in memory beside the tables while a journal is read: expired entries, and a part of the order."""
+        self.expired_bytes = 0
+        """What the expired entries among that take."""
         self.max_items = max_items
         self.under_pressure = False
         """Whether memory is so scarce that the eviction order is kept."""

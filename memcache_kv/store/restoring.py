@@ -191,11 +191,12 @@ class Restoring:
     def hold(self, is_needed: IsNeeded = needed_by_none, other_bytes: int = 0, other_items: int = 0) -> None:
         """Leave items out if the limits are exceeded by more than a slack.
 
-        other_bytes, other_items: what is kept elsewhere and counts too. Once items were left out, tables and eviction
-        orders that take more than the accounting assumes count as well, and each table like the largest: they double,
-        all at about the same time.
+        other_bytes, other_items: the expired entries that are kept elsewhere, and count too. Once items were left out,
+        tables and eviction orders that take more than the accounting assumes count as well, and each table like the
+        largest: they double, all at about the same time.
         """
         room, most = self._limits.room_bytes, self._limits.max_items
+        self._limits.expired_bytes = other_bytes
         if self.left_out is not None:
             other_bytes += max(0, sum(shard.order.excess_bytes(len(shard.table)) for shard in self._shards))
         self._limits.kept_apart_bytes = other_bytes
@@ -208,7 +209,7 @@ class Restoring:
 
     def finish(self) -> None:
         """Apply the limits to what was restored, and let the store keep them from now on."""
-        self._limits.kept_apart_bytes = 0
+        self._limits.kept_apart_bytes = self._limits.expired_bytes = 0
         if self._limits.used_bytes > self._limits.room_bytes:
             self._free_bytes(self._limits.target_bytes, needed_by_none)
         if self._limits.max_items:

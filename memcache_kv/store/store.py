@@ -573,6 +573,11 @@ class ItemStore:
         limits = self._limits
         return limits.used_bytes + self._garbage.bytes + limits.table_excess_bytes + limits.kept_apart_bytes
 
+    @property
+    def real_item_bytes(self) -> int:
+        """The same without the expired entries that a replay keeps."""
+        return self.real_bytes - self._limits.expired_bytes
+
     def __len__(self) -> int:
         """Count the items, including expired ones that are not removed yet."""
         return sum(map(len, self.tables))
