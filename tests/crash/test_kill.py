@@ -99,7 +99,7 @@ def test_a_restart_after_a_torn_line_says_so_and_keeps_it(journal: Path, server:
             wire.expect(b"get a b\r\n", b"VALUE a 0 5\r\nwhole\r\nEND\r\n")
         [copy] = journal.glob("*.torn-*")
         assert copy.read_bytes() == torn
-        assert f"cut off its {len(torn)} bytes and kept them in {copy}" in again.log()
+        assert f"cut off its {len(torn)} bytes and kept them in {copy}" in again.start_log()
     finally:
         again.close()
 

@@ -115,7 +115,8 @@ class Scene:
         self._expect_refusing_binary(key, value)
         assert self.is_failing()
         assert int(self.stat("refused_changes")) > 4
-        assert f"{reason}; writes are rejected until it can be written; reads go on\n" in self.server.log()
+        line = f"{reason}; writes are rejected until it can be written; reads go on\n"
+        poll_until(lambda: line in self.server.log(), "the log, which a thread writes, says so")
 
     def _expect_refusing_binary(self, key: bytes, value: bytes) -> None:
         with BinaryWire(self.server) as wire:

@@ -203,7 +203,7 @@ def expect_cut_in_a_killed_one(journal: Path, size: int, is_between: bool) -> No
     served = Scene(journal, "always")
     try:
         torn = [copy.stat().st_size for copy in journal.glob("*.torn-*")]
-        said = served.server.log()
+        said = served.server.start_log()
         assert ("cut off its" in said) == (not is_between) == bool(torn)
         if torn:
             assert f"the last record was not finished; cut off its {torn[0]} bytes and kept them in" in said

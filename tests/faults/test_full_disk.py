@@ -69,7 +69,7 @@ def test_a_server_that_starts_on_a_full_file_system_serves_from_it_until_there_i
         poll_until(lambda: contents(served.journal) == before, "nothing is left of what was tried")
         filler.unlink()
         served.until_written_again()
-        assert ("the last record was not finished" in served.server.log()) is bool(torn)
+        assert ("the last record was not finished" in served.server.start_log()) is bool(torn)
         served.compact()
         served.kill_and_restart()
 

@@ -88,4 +88,4 @@ def test_half_sent_sets_stay_within_the_limit_and_evict_nothing(server: RunningS
         assert int(other.stats(b"memcache_kv")[KEPT]) <= LIMIT_MEGABYTES * MEGABYTE
         assert other.stats()["evictions"] == evicted
         assert server.resident_bytes() - full < (LIMIT_MEGABYTES + TOLERATED_MEGABYTES) * MEGABYTE
-        assert "closed for memory" in server.log()
+        poll_until(lambda: "closed for memory" in server.log(), "the log says so")

@@ -146,6 +146,11 @@ class RunningServer:
         with open(self._log.name, "rb") as file:
             return file.read().decode("utf-8", "replace")
 
+    def start_log(self) -> str:
+        """What it has written, once that includes the last line of a start: a thread writes it meanwhile."""
+        poll_until(lambda: "listening on " in self.log(), "the log says where it listens")
+        return self.log()
+
     def resident_bytes(self) -> int:
         """The memory the process occupies, as the kernel counts it."""
         with open(f"/proc/{self.pid}/status") as status:
