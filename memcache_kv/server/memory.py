@@ -129,6 +129,8 @@ class Aim(NamedTuple):
     counted_bytes: int
     """What the items take by the store's accounting. While a journal is read, expired entries do not count: they come
     and go with records, so more must be reserved beside them."""
+    only_eases: bool
+    """Whether no more is reserved than before, unless the items take more than the limit and what is tolerated."""
 
 
 class MemoryWatch(ServerThread):
@@ -177,8 +179,9 @@ class MemoryWatch(ServerThread):
         holes = int(limit * RESTORE_HOLES_PART)
         is_near = taken > limit - holes and taken > self._store.real_bytes + holes
         if has_changed and (is_near or taken > limit or self._is_off(RESTORE_TOLERATED_PART)):
-            goal = limit - int(limit * RESTORE_SPARE_PART)
-            self._act(is_near or taken > limit, Aim(goal, 0, RESTORE_RESERVE_PART, self._store.real_item_bytes))
+            goal, tolerated = limit - int(limit * RESTORE_SPARE_PART), int(limit * RESTORE_TOLERATED_PART)
+            aim = Aim(goal, tolerated, RESTORE_RESERVE_PART, self._store.real_item_bytes, True)
+            self._act(is_near or taken > limit, aim)
             self._corrected = self._others.items_take(), self._store.used_bytes
 
     def check(self) -> None:
@@ -192,7 +195,7 @@ class MemoryWatch(ServerThread):
         if (began < self._act_after and not has_grown) or not self._is_off(TOLERATED_PART):
             return
         tolerated = int(limit * TOLERATED_PART)
-        self._act(taken > limit, Aim(limit, tolerated, LARGEST_RESERVE_PART, self._store.used_bytes))
+        self._act(taken > limit, Aim(limit, tolerated, LARGEST_RESERVE_PART, self._store.used_bytes, False))
         self._corrected = self._others.items_take(), self._store.used_bytes
         ended = time.monotonic()
         self._act_after = ended + max(ACT_SECONDS, (ended - began) * (1 / LARGEST_TIME_PART - 1))
@@ -221,6 +224,11 @@ class MemoryWatch(ServerThread):
             self._allocator.trim()
             taken = min(taken, self._others.measure(store.real_bytes))
         if taken > limit + aim.tolerated_bytes or store.reserved_bytes > 0:
-            cost = max(1.0, taken / max(aim.counted_bytes, 1))
-            goal = aim.goal_bytes if taken > limit + aim.tolerated_bytes else max(aim.goal_bytes, min(taken, limit))
-            store.reserve(min(int(limit * aim.reserve_part), limit - int(goal / cost)))
+            coming = store.coming_bytes
+            cost = max(1.0, (taken + coming) / max(aim.counted_bytes + coming, 1))
+            is_over = taken > limit + aim.tolerated_bytes
+            goal = aim.goal_bytes if is_over else max(aim.goal_bytes, min(taken, limit))
+            reserved = min(int(limit * aim.reserve_part), limit - int(goal / cost))
+            if aim.only_eases and not is_over:
+                reserved = min(reserved, store.reserved_bytes)
+            store.reserve(reserved)

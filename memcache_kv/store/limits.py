@@ -49,6 +49,8 @@ class Limits:
         """What is in memory beside the tables while a journal is read: expired entries, and a part of the order."""
         self.expired_bytes = 0
         """What the expired entries among that take."""
+        self.leaves_out = False
+        """Whether a journal is read of which items are left out."""
         self.max_items = max_items
         self.under_pressure = False
         """Whether memory is so scarce that the eviction order is kept."""
@@ -79,9 +81,18 @@ class Limits:
         return sum(shard.table.__sizeof__() - SLOT_BYTES * len(shard.table) for shard in self._shards)
 
     @property
-    def largest_table_excess_bytes(self) -> int:
-        """The same of the shard whose table takes most beyond its items' slots."""
-        return max(shard.table.__sizeof__() - SLOT_BYTES * len(shard.table) for shard in self._shards)
+    def full_excess_bytes(self) -> int:
+        """The same as if each table took as much as the one that takes most: they double, all at about the same time.
+
+        Never negative.
+        """
+        largest = max(shard.table.__sizeof__() - SLOT_BYTES * len(shard.table) for shard in self._shards)
+        return max(0, largest * len(self._shards))
+
+    @property
+    def coming_bytes(self) -> int:
+        """What the tables will need soon beyond what they have, while items of a journal are left out."""
+        return self.full_excess_bytes - self.table_excess_bytes if self.leaves_out else 0
 
     @property
     def items(self) -> int:

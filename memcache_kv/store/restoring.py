@@ -201,15 +201,17 @@ class Restoring:
             other_bytes += max(0, sum(shard.order.excess_bytes(len(shard.table)) for shard in self._shards))
         self._limits.kept_apart_bytes = other_bytes
         if self.left_out is not None:
-            other_bytes += max(0, self._limits.largest_table_excess_bytes * len(self._shards))
+            other_bytes += self._limits.full_excess_bytes
         if self._limits.used_bytes + other_bytes > room + room // SLACK_PART:
             self._free_bytes(room - other_bytes, is_needed)
         if most and self._limits.items + other_items > most + most // SLACK_PART:
             self._free_items(most - other_items, is_needed)
+        self._limits.leaves_out = self.left_out is not None
 
     def finish(self) -> None:
         """Apply the limits to what was restored, and let the store keep them from now on."""
         self._limits.kept_apart_bytes = self._limits.expired_bytes = 0
+        self._limits.leaves_out = False
         if self._limits.used_bytes > self._limits.room_bytes:
             self._free_bytes(self._limits.target_bytes, needed_by_none)
         if self._limits.max_items:

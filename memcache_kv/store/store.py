@@ -578,6 +578,11 @@ class ItemStore:
         """The same without the expired entries that a replay keeps."""
         return self.real_bytes - self._limits.expired_bytes
 
+    @property
+    def coming_bytes(self) -> int:
+        """What the tables will need soon beyond that, while a journal is read of which items are left out."""
+        return self._limits.coming_bytes
+
     def __len__(self) -> int:
         """Count the items, including expired ones that are not removed yet."""
         return sum(map(len, self.tables))

@@ -6,9 +6,11 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from memcache_kv.compiled import ACCELERATED
 from memcache_kv.journal import Fsync, Journal, JournalDirectory
@@ -97,14 +99,24 @@ def write_journal(path: Path, changes: Iterator[Change]) -> None:
     directory.close()
 
 
-def peak_of_a_start(path: Path) -> int:
+FRAGMENTED = {"small, then larger", "sizes in turn", "expired and touched", "touched backwards"}
+"""Journals of which a start may keep less than half of what fits: what was left out left holes that others can't use,
+or had to stay until its touch was read."""
+
+
+def started(path: Path) -> tuple[int, int]:
+    """Start a server on a journal. Return the most memory that it took, and what its items take as it counts."""
     flags = ("-p", "0", "-l", "127.0.0.1", "-m", str(LIMIT_MEGABYTES), "--journal", str(path))
     with Program(*flags) as program:
-        return memory_of(program.process.pid, "VmHWM")
+        with closing(Client(("127.0.0.1", program.port))) as client:
+            kept = client.stats()[b"bytes"]
+        return memory_of(program.process.pid, "VmHWM"), kept
 
 
 @pytest.mark.parametrize("kind", JOURNALS)
 def test_a_start_takes_at_most_the_limit_and_a_tenth(tmp_path: Path, kind: str) -> None:
-    idle = peak_of_a_start(tmp_path / "empty")
+    idle, _ = started(tmp_path / "empty")
     write_journal(tmp_path / "journal", JOURNALS[kind]())
-    assert peak_of_a_start(tmp_path / "journal") - idle < MOST_BYTES
+    peak, kept = started(tmp_path / "journal")
+    assert peak - idle < MOST_BYTES
+    assert kind in FRAGMENTED or kept > LIMIT_MEGABYTES * MEGABYTE // 2

@@ -282,6 +282,39 @@ def test_while_a_journal_is_read_holes_within_the_limit_cost_no_more_items(known
     assert LIMIT - known.store.reserved_bytes > known.store.real_bytes * 0.99
 
 
+def test_while_a_journal_is_read_a_little_more_than_the_limit_costs_items_once(known: Process) -> None:
+    """The first correction is not repeated until it shows: its own change of the items is no reason for another."""
+    watch = watch_over(known)
+    known.holes = LIMIT // 4
+    watch.check_often()
+    while known.store.free_some():
+        pass
+    reserved = known.store.reserved_bytes
+    known.holes = LIMIT + LIMIT // 128 - known.store.real_bytes
+    watch.check_often()
+    assert known.trims == 4, "it looked"
+    assert known.store.reserved_bytes == reserved
+    known.holes += LIMIT // 64
+    watch.check_often()
+    assert known.store.reserved_bytes > reserved
+
+
+def test_while_a_journal_is_read_items_take_no_room_that_tables_will_need(
+    known: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = watch_over(known)
+    known.holes = LIMIT // 4
+    watch.check_often()
+    while known.store.free_some():
+        pass
+    known.holes = LIMIT * 7 // 8 - known.store.real_bytes
+    coming = LIMIT // 4
+    monkeypatch.setattr(ItemStore, "coming_bytes", coming)
+    watch.check_often()
+    cost = (LIMIT * 7 // 8 + coming) / (known.store.real_bytes + coming)
+    assert (LIMIT - known.store.reserved_bytes) * cost == pytest.approx(LIMIT * 31 / 32, rel=0.001)
+
+
 def test_while_a_journal_is_read_many_holes_are_given_back_before_the_limit_is_reached(known: Process) -> None:
     watch = watch_over(known)
     known.holes = LIMIT // 4

@@ -65,8 +65,11 @@ def test_each_table_counts_like_the_largest_once_items_are_left_out(monkeypatch:
             if had_left_out:
                 excess = first.table.__sizeof__() - len(first.table)
                 assert store.used_bytes + 2 * excess <= MIB * 65 // 64
+                assert store.coming_bytes == excess - second.table.__sizeof__()
     assert restoring.left_out is not None
     assert not second.table
+    restoring.finish()
+    assert store.coming_bytes == 0
 
 
 @pytest.mark.parametrize("holds", [True, False])
