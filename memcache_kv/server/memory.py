@@ -12,6 +12,7 @@ import ctypes
 import gc
 from typing import NamedTuple
 
+from memcache_kv.compiled import ACCELERATED
 from memcache_kv.server.allocator import Allocator, SystemAllocator
 from memcache_kv.store.store import ItemStore
 from memcache_kv.threads import ServerThread
@@ -33,8 +34,9 @@ RESTORE_SPARE_PART = 1 / 32
 RESTORE_HOLES_PART = 1 / 16
 """Once something is reserved then, holes of this part of the limit are given back before that is reached. All tables
 double at about the same time, and can't be where small blocks were."""
-RESTORE_RESERVE_PART = 1 / 2
-"""The largest part of the limit that is reserved for holes then."""
+RESTORE_RESERVE_PART = 1 / 2 if ACCELERATED else 3 / 4
+"""The largest part of the limit that is reserved for holes then. The interpreter's allocator, which has most items
+without the compiled modules, gives fewer holes back."""
 RESTORE_STEP_PART = 1 / 128
 """While a journal is read, a correction follows the last one when the items take so much more or less, as a part of the
 limit. Items come faster than from clients, so that none may wait for time to pass."""
