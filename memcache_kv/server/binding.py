@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from memcache_kv.server.tls import Tls
 
 LOOPBACKS = ("127.0.0.1", "::1")
+FREE_PORT_TRIES = 10
+"""How many ports are tried where any free one will do."""
 NO_PORT = -1
 """The port of an address that has none, where one is required."""
 
@@ -51,17 +53,19 @@ class Binding:
 
     def bind(self, dialects: Iterable[tuple[Dialect, tuple[str, ...]]]) -> None:
         """Listen on all addresses. dialects: protocols with addresses of their own, and these. Raises ListenError."""
-        settings = self._settings
+        settings, own = self._settings, []
         if settings.unix_socket is not None and not self._has_inherited(settings.unix_socket):
             self.listeners.append(UnixMemcacheServer(settings.unix_socket, settings.unix_mask, self._options))
         for text in settings.listen:
             traits, address = self._traits(text)
             if address in self._inherited:
                 self._add_inherited(address, traits)
-                continue
-            self._bind_to(*split_address(address, settings.port), traits)
+            else:
+                own.append((split_address(address, settings.port), traits))
+        if own:
+            self._on_a_free_port(lambda: self._bind_to_all(own), settings.port)
         if not settings.listen and (settings.unix_socket is None or settings.port_given):
-            self._bind_to_loopbacks(settings.port)
+            self._on_a_free_port(lambda: self._bind_to_loopbacks(settings.port), settings.port)
         for dialect, texts in dialects:
             for text in texts:
                 self.bind_dialect(dialect, text)
@@ -83,7 +87,7 @@ class Binding:
         if port == NO_PORT:
             raise ListenError(f"can't listen on {text} for the {dialect.name} protocol: write [HOST:]PORT or a path")
         if address.isdigit():
-            self._bind_to_loopbacks(port, traits)
+            self._on_a_free_port(lambda: self._bind_to_loopbacks(port, traits), port)
         else:
             self._bind_to(host, port, traits)
 
@@ -108,6 +112,28 @@ class Binding:
         tls_listener, address = (None, rest) if self._tls is None else self._tls.tls_listener(rest)
         return ListenerTraits(tls_listener, CommandClass[name.upper()] if name else None, dialect), address
 
+    def _on_a_free_port(self, bind: Callable[[], None], port: int) -> None:
+        """Bind. A free port that the system chose for the first address may be in use at another; then take the next.
+
+        port: the port to bind to; only 0 leaves a choice. Raises ListenError.
+        """
+        were = len(self.listeners)
+        for tries_left in reversed(range(FREE_PORT_TRIES)):
+            try:
+                bind()
+            except ListenError as error:
+                if port or not tries_left or not _is_in_use(error):
+                    raise
+            else:
+                return
+            for listener in self.listeners[were:]:
+                listener.server_close()
+            del self.listeners[were:]
+
+    def _bind_to_all(self, addresses: list[tuple[tuple[str, int], ListenerTraits]]) -> None:
+        for (host, port), traits in addresses:
+            self._bind_to(host, port, traits)
+
     def _bind_to(self, host: str, port: int, traits: ListenerTraits) -> None:
         """Listen on every address of a host name."""
         if port == 0 and self.port and not self._settings.port and traits.dialect is None:
@@ -130,7 +156,7 @@ class Binding:
         try:
             self._add_listener((second, bound.port), socket.AF_INET6, traits)
         except ListenError as error:
-            if port and socket.has_ipv6 and "in use" in str(error):
+            if socket.has_ipv6 and _is_in_use(error):
                 raise
             self._log.event(str(error))
 
@@ -138,6 +164,10 @@ class Binding:
         listener = MemcacheServer(address, family, self._options, traits)
         self.listeners.append(listener)
         return listener
+
+
+def _is_in_use(error: ListenError) -> bool:
+    return "in use" in str(error)
 
 
 def _plain(host: str) -> str | bytes:
