@@ -114,6 +114,8 @@ class Tail:
 
     def in_words(self) -> str:
         """Return a line for the log about what was cut off."""
+        if self.zeros == self.bytes > 0 and not self.aside:
+            return f"{self.path}: cut off {self.bytes:,} bytes behind the last record, all zero, as after a power loss"
         zeros = f" except {self.zeros:,} bytes, all zero," if self.zeros else ""
         if self.bytes and not self.lines and not self.aside:
             return (

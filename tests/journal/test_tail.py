@@ -222,6 +222,7 @@ def test_a_long_tail_of_zeros_is_neither_read_into_memory_nor_copied(tmp_path: P
     with (tmp_path / FIRST).open("ab") as file:
         file.write(tail)
     size = len(tail)
+    has_data = any(tail)
     del tail
     tracemalloc.start()
     keys, found = read(tmp_path)
@@ -232,7 +233,8 @@ def test_a_long_tail_of_zeros_is_neither_read_into_memory_nor_copied(tmp_path: P
     assert found.torn_copy is not None
     assert found.torn_copy.stat().st_size < 5 << 20
     assert found.tail is not None
-    assert "bytes, all zero, in" in found.tail.in_words()
+    wanted = "bytes, all zero, in" if has_data else f"cut off {size:,} bytes behind the last record, all zero, as"
+    assert wanted in found.tail.in_words()
     assert peak < 16 << 20
 
 
