@@ -1,5 +1,6 @@
 """The memcached of one test."""
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -53,6 +54,19 @@ def test_it_says_where_it_is(memcached: Memcached) -> None:
     assert memcached.address == (memcached.host, memcached.port) == ("127.0.0.1", memcached.port)
     assert memcached.location == f"127.0.0.1:{memcached.port}"
     assert memcached.url == f"memcached://127.0.0.1:{memcached.port}"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_finds_the_server_of_its_parent(memcached: Memcached) -> None:
+    def tell_where_it_is() -> None:
+        memcached.client().set("where", f"{memcached.location} {memcached.url} {memcached.address}")
+
+    child = multiprocessing.get_context("fork").Process(target=tell_where_it_is)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    wanted = f"{memcached.location} {memcached.url} {memcached.address}"
+    assert memcached.client().get("where") == wanted.encode()
 
 
 def test_its_clients_wait_for_replies_and_are_closed_at_the_end(proc: MemcachedProc, tmp_path: Path) -> None:

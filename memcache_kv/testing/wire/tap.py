@@ -48,6 +48,8 @@ class Tap:
     def __init__(self, upstream: tuple[str, int], place: tuple[str, int] = (HOST, 0)) -> None:
         self.upstream = upstream
         self._asked_place = place
+        self.address = place
+        """The host and the port for clients, known after `start`; in a forked child as well, as the parent goes on."""
         self.listeners: list[Callable[[Call], None]] = []
         """Called on the tap's thread with each call that is over. They must not block; what they raise is logged."""
         self._rules: dict[Direction, tuple[Rule, ...]] = dict.fromkeys(Direction, ())
@@ -70,12 +72,6 @@ class Tap:
         """How many have asked that connections are refused."""
 
     @property
-    def address(self) -> tuple[str, int]:
-        """The host and the port for clients, known after `start`."""
-        host, port, *_ = self._place.getsockname()
-        return host, port
-
-    @property
     def calls(self) -> list[Call]:
         """The last calls, the oldest first: 500 at most, and 4 MiB."""
         return self._recent.all()
@@ -88,6 +84,8 @@ class Tap:
         """Listen, and start the thread. Raises OSError if the port, or every one, is taken."""
         _make_sure_it_is_free(self._asked_place)
         self._place = _bound_to(self._asked_place)
+        host, port, *_ = self._place.getsockname()
+        self.address = host, port
         self.poller = new_poller()
         self._wake = WakeUp(self.poller)
         self._handlers[self._wake.fd] = lambda events: self._wake.clear()
