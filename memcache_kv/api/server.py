@@ -77,7 +77,8 @@ class Server:
     @property
     def is_running(self) -> bool:
         """Whether clients can connect. A client's `shutdown` ends it too, with the setting `enable_shutdown`."""
-        return self._run is not None
+        run = self._run
+        return run is not None and not run.stopping.is_set()
 
     @property
     def port(self) -> int:
@@ -132,7 +133,7 @@ class Server:
 
     def _start(self) -> None:
         with self._lock:
-            if self._run is not None:
+            if self.is_running:
                 raise RuntimeError("the server runs already")
             if self._keeper is not None:  # a client's `shutdown` may not have done its work yet
                 self._keeper.join()

@@ -85,6 +85,28 @@ def test_a_clients_shutdown_gives_everything_back(tmp_path: Path) -> None:
             assert server.store.get("key") == b"value"
 
 
+def test_who_sees_a_clients_shutdown_can_start_it_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's thread that ends the run may not have begun with it."""
+    may_end = threading.Event()
+    work = Keeper.work
+
+    def work_late(keeper: Keeper) -> None:
+        may_end.wait(PATIENCE_SECONDS)
+        work(keeper)
+
+    monkeypatch.setattr(Keeper, "work", work_late)
+    with Server(enable_shutdown=True) as server:
+        with closing(socket.create_connection(server.address)) as client:
+            client.sendall(b"shutdown\r\n")
+            assert client.recv(1) == b""
+        assert not server.is_running
+        threading.Timer(0.05, may_end.set).start()
+        server.start()
+        assert server.is_running
+        with client_of(server) as client:
+            assert client.set("key", "value")
+
+
 def test_many_starts_and_stops_leave_no_descriptor_behind() -> None:
     server = Server()
     with nothing_left_behind() if has_proc else ExitStack():
