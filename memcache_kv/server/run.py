@@ -294,11 +294,11 @@ class ServerRun:
         if self._cluster_file is not None:
             self._cluster_file.on_fault = self._thread_died
             self._cluster_file.start()
+        self.condition.reported = self._new_context()
+        self.condition.phase = Phase.SERVING  # before the first reply: who has one can ask for the pages, too
         for listener in self._all_listeners():
             listener.on_fault = self._thread_died
             listener.start()
-        self.condition.reported = self._new_context()
-        self.condition.phase = Phase.SERVING
         if self.settings.port_file is not None:
             process.write_ports(self.settings.port_file, self._port_lines(), self.log)
         self.log.say(f"memcache_kv {VERSION} ({FLAVOR})")

@@ -15,6 +15,7 @@ from memcache_kv.errors import ConfigError, ListenError
 from memcache_kv.journal.lifecycle import JournalLifecycle
 from memcache_kv.server import admin_loop, condition
 from memcache_kv.server.admin import ADMIN_CONNECTIONS
+from memcache_kv.server.listener import MemcacheServer
 from memcache_kv.server.run import ServerRun
 from tests.certificates import make_certificates
 from tests.program import PATIENCE_SECONDS, poll_until
@@ -97,6 +98,22 @@ def test_it_is_not_ready_while_the_journal_is_read(tmp_path: Path, monkeypatch: 
     start.join(PATIENCE_SECONDS)
     assert status_of(made.ask("admin", LAST.replace(b"/livez", b"/readyz"))) == 200
     made.server.stop()
+
+
+def test_it_is_ready_before_the_first_client_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, pages, start = Serving(ADMIN), list[bytes](), MemcacheServer.start
+
+    def ask_first(listener: MemcacheServer) -> None:
+        if listener in made.server.listeners:
+            pages.extend(made.ask("admin", LAST.replace(b"/livez", path)) for path in (b"/readyz", b"/metrics"))
+        start(listener)
+
+    monkeypatch.setattr(MemcacheServer, "start", ask_first)
+    made.server.start()
+    made.server.stop()
+    ready, metrics = pages
+    assert status_of(ready) == 200
+    assert b"\nmemcached_up 1\n" in metrics
 
 
 # Workers
