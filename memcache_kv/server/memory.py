@@ -34,7 +34,7 @@ RESTORE_SPARE_PART = 1 / 32
 RESTORE_HOLES_PART = 1 / 16
 """Once something is reserved then, holes of this part of the limit are given back before that is reached. All tables
 double at about the same time, and can't be where small blocks were."""
-RESTORE_RESERVE_PART = 1 / 2 if ACCELERATED else 3 / 4
+RESTORE_RESERVE_PART = 7 / 16 if ACCELERATED else 3 / 4
 """The largest part of the limit that is reserved for holes then. The interpreter's allocator, which has most items
 without the compiled modules, gives fewer holes back."""
 RESTORE_STEP_PART = 1 / 128

@@ -14,8 +14,8 @@ from memcache_kv.store.s3fifo import S3Fifo
 from memcache_kv.store.sizes import DEFAULT_SIZES, ClassCounts, SizeClasses
 from memcache_kv.unpatched import threading
 
-SPARSE_SLOT_BYTES = 250
-"""A table that takes more per item is rebuilt where that is worth the time. One that grows takes half as much."""
+SPARSE_SLOT_BYTES = 130
+"""A table that takes more per item is rebuilt where that is worth the time. One that has just grown takes up to 120."""
 MIN_SLOTS = 64
 AGE_BOUNDS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
 """The bounds of the ages of evicted items, in seconds."""

@@ -25,6 +25,8 @@ pytestmark = [
 
 LIMIT_MEGABYTES = 64
 MOST_BYTES = LIMIT_MEGABYTES * MEGABYTE * 11 // 10
+LEAST_BYTES = LIMIT_MEGABYTES * MEGABYTE // 2
+"""What the items take at least. They took 35 to 66 MB in these cases, over 24 hash seeds and more of each."""
 
 Change = tuple[bytes, int, bytes | None]
 """A key, its deadline, and its value; without one, the key is touched."""
@@ -99,11 +101,6 @@ def write_journal(path: Path, changes: Iterator[Change]) -> None:
     directory.close()
 
 
-FRAGMENTED = {"small, then larger", "sizes in turn", "expired and touched", "touched backwards"}
-"""Journals of which a start may keep less than half of what fits: what was left out left holes that others can't use,
-or had to stay until its touch was read."""
-
-
 def started(path: Path) -> tuple[int, int]:
     """Start a server on a journal. Return the most memory that it took, and what its items take as it counts."""
     flags = ("-p", "0", "-l", "127.0.0.1", "-m", str(LIMIT_MEGABYTES), "--journal", str(path))
@@ -119,4 +116,4 @@ def test_a_start_takes_at_most_the_limit_and_a_tenth(tmp_path: Path, kind: str) 
     write_journal(tmp_path / "journal", JOURNALS[kind]())
     peak, kept = started(tmp_path / "journal")
     assert peak - idle < MOST_BYTES
-    assert kind in FRAGMENTED or kept > LIMIT_MEGABYTES * MEGABYTE // 2
+    assert kept > LEAST_BYTES, "holes took the place of items"
