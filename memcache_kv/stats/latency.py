@@ -1,10 +1,11 @@
 """How long requests take, measured in some of the turns of a worker's loop.
 
 Measuring every request would cost too much, so it is done in one of TURNS_PER_SAMPLE turns on average, chosen at
-random: all requests that such a turn carries out are measured, so each request has the same chance. The time runs from
-the moment when a connection's input was read and its first request is parsed, until the replies to all requests of that
-input were given to the system. It includes what they wait for: the journal, other connections of the same wave, and the
-interpreter.
+random: all requests that such a turn reads and carries out are measured, so each has the same chance. Only those are
+never measured that are left for a later turn, as their connection has used up its time or its requests of this one. The
+time runs from the moment when a connection's input was read and its first request is parsed, until the replies to all
+requests of that input were given to the system. It includes what they wait for: the journal, other connections of the
+same wave, and the interpreter.
 """
 
 from __future__ import annotations
