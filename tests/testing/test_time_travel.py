@@ -1,6 +1,7 @@
 """The time that a test moves: with real servers and clients, and beside the libraries that patch the clock."""
 
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -220,17 +221,38 @@ def test_the_time_runs_with_a_patched_clock_that_ticks(travel: TimeTravel, patch
         assert first < travel.now()
 
 
-def test_the_time_does_not_advance_a_clock_that_ticks_with_each_reading(travel: TimeTravel, client: Client) -> None:
-    from freezegun import freeze_time
+def seconds(utc: datetime) -> float:
+    """The unix time of a time without a time zone."""
+    return utc.replace(tzinfo=UTC).timestamp()
 
-    readings = 100
-    with freeze_time(LATE, auto_tick_seconds=10):
-        for _ in range(readings):
-            last = server_time(client)
-        # Any thread of the process that looks at the time moves it.
-        assert LATE.timestamp() <= last < LATE.timestamp() + 10 * readings
+
+def callers() -> set[str]:
+    """The packages of all functions on the stack of this thread."""
+    return {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_stack(None)}
+
+
+def test_the_time_does_not_advance_a_clock_that_ticks_with_each_reading(
+    travel: TimeTravel, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from freezegun import freeze_time
+    from freezegun.api import StepTickTimeFactory
+
+    readers, tick = list[set[str]](), StepTickTimeFactory.tick
+
+    def noting_tick(factory: StepTickTimeFactory, delta: float | None = None) -> datetime:
+        readers.append(callers())
+        return tick(factory, delta)
+
+    monkeypatch.setattr(StepTickTimeFactory, "tick", noting_tick)
+    with freeze_time(LATE, auto_tick_seconds=10) as frozen:
+        for _ in range(100):  # any thread of the process that looks at the time moves it meanwhile
+            before = seconds(frozen.time_to_freeze)
+            assert before <= server_time(client) <= seconds(frozen.time_to_freeze)
+        last = server_time(client)
         time.time()
         assert server_time(client) >= last + 10
+    assert [each for each in readers if "memcache_kv" in each] == []
+    assert any("tests" in each for each in readers), "the reading of the test is noted"
 
 
 @both_libraries
