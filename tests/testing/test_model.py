@@ -3,16 +3,17 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from memcache_kv.testing import Memcached
 from memcache_kv.testing.adapter import ClientAdapter, FoundItem
 from memcache_kv.testing.faults import fault
-from memcache_kv.testing.model import MemcachedModel
+from memcache_kv.testing.model import MemcachedModel, Ttl
 from memcache_kv.testing.time_travel import TimeTravel
 from memcache_kv.testing.wire import Tap
 from tests.integration.client_library import require
@@ -97,6 +98,56 @@ def test_a_real_client_gets_on_with_the_model_on_a_process(kind: str, base: type
     with contextlib.closing(RunningServer(kind)) as server:
         on_it = type("OnIt", (base,), {"address": (server.host, server.port)})
         run_state_machine_as_test(on_it, settings=IN_DEPTH)
+
+
+# Requests without a reply
+
+
+class AnswersLate(ClientAdapter):
+    """A client and its server, which carries out quiet requests with the next one that has a reply."""
+
+    def __init__(self, items: dict[bytes, FoundItem], unread: dict[bytes, FoundItem]) -> None:
+        self._items, self._unread, self._is_quiet = items, unread, False
+
+    def quiet(self) -> Self:
+        made = type(self)(self._items, self._unread)
+        made._is_quiet = True
+        return made
+
+    def carry_out(self) -> None:
+        self._items.update(self._unread)
+        self._unread.clear()
+
+    def get(self, key: bytes) -> FoundItem | None:
+        self.carry_out()
+        return self._items.get(key)
+
+    def set(self, key: bytes, value: bytes, flags: int, ttl: int) -> bool:
+        self._unread[key] = FoundItem(value)
+        if not self._is_quiet:
+            self.carry_out()
+        return True
+
+    def close(self) -> None:
+        """Leave what is unread to the next example, as a server may read it when the next connection is there."""
+
+
+def test_nothing_of_an_example_is_carried_out_in_the_next_one() -> None:
+    items, unread = dict[bytes, FoundItem](), dict[bytes, FoundItem]()
+
+    class Late(MemcachedModel):
+        keys = st.just(b"key")
+
+        def connect(self) -> ClientAdapter:
+            return AnswersLate(items, unread)
+
+        def empty(self, client: ClientAdapter) -> None:
+            items.clear()
+
+        def ttls(self) -> st.SearchStrategy[Ttl]:
+            return st.just(0)
+
+    run_state_machine_as_test(Late, settings=settings(IN_PASSING, max_examples=50, derandomize=True))
 
 
 # Planted faults: each is a client that does one thing wrong
