@@ -43,6 +43,8 @@ WORST_LOADS = (
     "prefixes and reports",
 )
 """Those that take most, of each kind. MEMORY_LOADS=all runs all others too, which takes ten minutes."""
+LOAD_SECONDS = 300
+"""The longest takes 35 s on a machine of its own."""
 CHOSEN_LOADS = LOADS if os.environ.get("MEMORY_LOADS") == "all" else WORST_LOADS
 
 
@@ -82,6 +84,7 @@ def flags_of(load: Load, path: Path, opened: ExitStack) -> tuple[list[str], Targ
 
 
 @pytest.mark.long
+@pytest.mark.timeout(LOAD_SECONDS)
 @pytest.mark.parametrize("name", CHOSEN_LOADS)
 def test_no_load_kills_a_server_with_the_planned_memory(tmp_path: Path, name: str) -> None:
     load = LOADS[name]
