@@ -119,6 +119,8 @@ class Supervision(ServerThread):
         self._notifier = notifier
         self._server = server
         self._end = threading.Event()
+        self._looking = threading.Lock()
+        """Held during a look, which wakes workers: a stop closes what wakes them."""
         self._is_stopping = False
         self._turns: dict[Worker, float] = {}
         """When each worker's last turn had begun, as seen by the last look."""
@@ -137,8 +139,12 @@ class Supervision(ServerThread):
         self._notifier.ready(self._status)
 
     def stopping(self) -> None:
-        """Report that the server stops. The watchdog stays quiet from now on, as workers end."""
-        self._is_stopping = True
+        """Report that the server stops. The watchdog stays quiet from now on, as workers end.
+
+        Waits for the end of a look. Call it before the server stops.
+        """
+        with self._looking:
+            self._is_stopping = True
         self._notifier.stopping()
 
     def end(self) -> None:
@@ -156,9 +162,13 @@ class Supervision(ServerThread):
 
     def look(self) -> None:
         """Report once."""
-        if self._is_stopping:
-            self._notifier.alive()
-            return
+        with self._looking:
+            if self._is_stopping:
+                self._notifier.alive()
+            else:
+                self._look_at_workers()
+
+    def _look_at_workers(self) -> None:
         workers = self._server.workers
         if all(worker.turn_began_at != self._turns.get(worker) for worker in workers):
             self._turns = {worker: worker.turn_began_at for worker in workers}

@@ -17,6 +17,7 @@ from memcache_kv.errors import StoppedEarly
 from memcache_kv.observe.log import Log
 from memcache_kv.server.notifier import REPORT_SECONDS, Notifier, Supervision
 from memcache_kv.server.run import ServerRun
+from memcache_kv.server.worker import Worker
 from tests.program import PATIENCE_SECONDS, Program, poll_until
 
 Message = dict[str, str]
@@ -223,6 +224,30 @@ def test_a_stuck_worker_is_left_to_the_watchdog(watched: Watched) -> None:
 def test_a_server_that_stops_is_not_ended_by_the_watchdog(watched: Watched) -> None:
     watched.supervision.stopping()
     assert watched.is_said_to_live()
+
+
+def test_a_stop_waits_for_a_look_which_wakes_workers(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, ends = threading.Event(), threading.Event()
+
+    def wake_late(worker: Worker) -> None:
+        looks.set()
+        assert ends.wait(PATIENCE_SECONDS)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "wake", wake_late)
+        look = threading.Thread(target=watched.supervision.look)
+        look.start()
+        assert looks.wait(PATIENCE_SECONDS)
+        stop = threading.Thread(target=watched.supervision.stopping)
+        stop.start()
+        stop.join(0.2)
+        assert stop.is_alive(), "it has to wait"
+        ends.set()
+        look.join()
+        stop.join()
+        looks.clear()
+        assert watched.is_said_to_live()
+        assert not looks.is_set(), "workers that end are not woken"
 
 
 def test_a_journal_that_cannot_be_written_is_in_the_status(tmp_path: Path, one: ServiceManager) -> None:
