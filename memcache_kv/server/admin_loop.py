@@ -230,7 +230,8 @@ class AdminLoop(ServerThread):
     def _send(self, connection: Connection) -> None:
         """Send the replies, as far as the socket takes them, and enter the next state."""
         protocol = connection.protocol
-        has_answered = bool(protocol.out) or connection.unsent is not None
+        # A paused connection has answered in an earlier turn.
+        has_answered = bool(protocol.out) or connection.unsent is not None or connection.state is PAUSED
         connection.send()
         if connection.unsent is not None:
             self._table.enter(connection, WAITING_FOR_SOCKET)

@@ -13,6 +13,7 @@ import pytest
 from memcache_kv.config.memcached_options import TlsOptions
 from memcache_kv.errors import ConfigError, ListenError
 from memcache_kv.journal.lifecycle import JournalLifecycle
+from memcache_kv.protocol import session
 from memcache_kv.server import admin_loop, condition
 from memcache_kv.server.admin import ADMIN_CONNECTIONS
 from memcache_kv.server.listener import MemcacheServer
@@ -178,8 +179,10 @@ def test_the_connection_that_is_idle_for_longest_makes_room() -> None:
             client.close()
 
 
+@pytest.mark.parametrize("turn_seconds", [1e9, -1.0], ids=["in one turn", "in turns"])
 @pytest.mark.parametrize("sent", [b"", b"GET /li", LIVEZ + b"GET"])
-def test_a_slow_request_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+def test_a_slow_request_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes, turn_seconds: float) -> None:
+    monkeypatch.setattr(session, "TURN_SECONDS", turn_seconds)
     monkeypatch.setattr(admin_loop, "REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(admin_loop, "TURN_WAIT_SECONDS", 0.1)
     with serving(ADMIN) as made, made.connect("admin") as client:
