@@ -4,6 +4,7 @@
 compares replies byte for byte.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,7 +98,7 @@ class RunningServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env=environment(),
+            env=environment(PYTHONFAULTHANDLER="1"),
         )
 
     def _ready(self, process: "subprocess.Popen[bytes]") -> bool:
@@ -172,12 +173,14 @@ class RunningServer:
         return self._wait()
 
     def _wait(self) -> int:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"the server did not end when asked to\n{self.log()}") from None
+        self.process.send_signal(signal.SIGABRT)  # ours says then where each thread is
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(DEADLINE)
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"the server did not end when asked to\n{self.log()}")
 
     def close(self) -> None:
         """Stop it, and fail when it had died before, or told of an exception nobody caught."""
