@@ -24,7 +24,10 @@ class Garbage:
         self.bytes = 0
         """The memory that the items take, as the store accounts for it."""
         self._piles: deque[Iterator[int]] = deque()
-        self._lock = threading.Lock()
+        self._count_lock = threading.Lock()
+        """Held while `bytes` is changed. A flush takes it while it holds the locks of shards."""
+        self._release_lock = threading.Lock()
+        """Held during a step, which takes the lock of a shard. So nobody who holds one may take this."""
 
     def __bool__(self) -> bool:
         return bool(self._piles)
@@ -32,19 +35,20 @@ class Garbage:
     def add(self, size: int, *piles: Iterator[int]) -> None:
         """Add work to `release`: each step of a pile frees a few items and yields their size.
 
-        size: what all of them take.
+        size: what all of them take. The caller may hold the locks of shards.
         """
-        with self._lock:
+        with self._count_lock:
             self.bytes += size
-            self._piles.extend(piles)
+        self._piles.extend(piles)
 
     def release(self) -> None:
-        """Do one step of the oldest pile."""
-        with self._lock:
+        """Do one step of the oldest pile. The caller must hold no lock of a shard."""
+        with self._release_lock:
             while self._piles:
                 freed = next(self._piles[0], None)
                 if freed is not None:
-                    self.bytes -= freed
+                    with self._count_lock:
+                        self.bytes -= freed
                     return
                 self._piles.popleft()
 

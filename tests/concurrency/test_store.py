@@ -168,6 +168,29 @@ def test_the_accounting_stays_exact_through_crawling_eviction_and_flushes() -> N
     check_accounting(store)
 
 
+def test_flushes_go_on_while_others_free_what_they_left() -> None:
+    store = ItemStore(FakeClock(), shards=4)
+    over = threading.Event()
+
+    def flush() -> None:
+        try:
+            for turn in range(ROUNDS):
+                for number in range(20):
+                    store.put(b"%d" % number, pack(0, b"%d" % turn))
+                store.flush()
+        finally:
+            over.set()
+
+    def free() -> None:
+        while not over.is_set():
+            store.free_some()
+
+    run_together(flush, free, free)
+    while store.free_some():
+        pass
+    assert len(store) == store.used_bytes == store.real_bytes - store.table_bytes == 0
+
+
 def change_key(store: ItemStore, key: bytes, choice: int) -> None:
     """Do one of the things that can be done to a key; its value is always that key's name, once or several times."""
     ready = pack(0, (key + b";") * (1 + choice % 50))

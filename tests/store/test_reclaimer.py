@@ -9,10 +9,11 @@ import pytest
 
 from memcache_kv.store import Entry, ItemStore
 from memcache_kv.store.entry import pack
-from memcache_kv.store.garbage import FREED_AT_ONCE, FREED_BYTES_AT_ONCE
+from memcache_kv.store.garbage import FREED_AT_ONCE, FREED_BYTES_AT_ONCE, Garbage
 from memcache_kv.store.limits import EVICTED_AT_ONCE
 from memcache_kv.store.reclaimer import Reclaimer
 from tests.fake_clock import FakeClock
+from tests.program import PATIENCE_SECONDS
 
 MIB = 1 << 20
 ITEMS = 20_000
@@ -44,6 +45,28 @@ def blocks_freed(store: ItemStore) -> Iterator[int]:
         before = sys.getallocatedblocks()
         more = store.free_some()
         yield before - sys.getallocatedblocks()
+
+
+def test_a_flush_does_not_wait_for_a_step_that_waits_for_a_shard() -> None:
+    """It holds the shards' locks."""
+    garbage, has_begun, has_lock, freed = Garbage(), threading.Event(), threading.Event(), list[bool]()
+
+    def step() -> Iterator[int]:
+        has_begun.set()
+        freed.append(has_lock.wait(PATIENCE_SECONDS))
+        yield 5
+
+    garbage.add(5, step())
+    release = threading.Thread(target=garbage.release)
+    release.start()
+    assert has_begun.wait(PATIENCE_SECONDS)
+    flush = threading.Thread(target=garbage.add, args=(7,))
+    flush.start()
+    flush.join(PATIENCE_SECONDS)
+    assert (garbage.bytes, freed) == (12, [])
+    has_lock.set()
+    release.join()
+    assert (garbage.bytes, freed) == (7, [True])
 
 
 def test_a_flush_itself_frees_nothing_and_hides_everything(store: ItemStore) -> None:
