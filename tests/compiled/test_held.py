@@ -159,6 +159,7 @@ def test_a_journal_that_fails_takes_the_replies_of_the_line_protocol_back() -> N
     played.serving.close()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     ("dialect", "first", "reply", "request_", "done"),
     [(None, b"version\r\n", VERSION, SET, STORED), (LINE, b"EXISTS n\n", b"OK 1\n", b"PUT a x\n", b"OK stored\n")],

@@ -233,6 +233,7 @@ def test_what_comes_through_a_socket_is_answered_the_same(requests: list[bytes],
     assert answers[0] == answers[1]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_turn_itself_serves_a_line_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Connection] = []
     monkeypatch.setattr(Worker, "serve", lambda worker, connection: served.append(connection))
