@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.client_library import require
 from tests.integration.conftest import MakeServer
-from tests.integration.wire import RunningServer, Wire, poll_until
+from tests.integration.wire import OURS, RunningServer, Wire, poll_until
 
 require("pylibmc", last_python=(3, 11))
 
@@ -260,8 +260,14 @@ def test_keys_are_spread_over_several_servers(make_server: MakeServer, behaviors
     assert (sum(shares), min(shares) > 0) == (300, True)
     client.incr_multi(list(values))
     assert client.get_multi(list(values)) == {key: number + 1 for key, number in values.items()}
-    assert client.flush_all() is True
-    assert client.get_multi(list(values)) == {}
+
+    def is_flushed() -> bool:
+        return client.flush_all() is True and client.get_multi(list(values)) == {}
+
+    if servers[0].kind == OURS:
+        assert is_flushed()
+    else:  # seldom a flush of memcached leaves one of the items that were changed just before
+        poll_until(is_flushed, "all are gone")
     client.disconnect_all()
 
 

@@ -32,10 +32,11 @@ class Occupied:
     def listen(self, address: Any, family: int, options: ListenerOptions, traits: ListenerTraits) -> MemcacheServer:
         """Do what `MemcacheServer` does, after somebody else took the port."""
         if address[0] == self.host and len(self.ports) < self.times:
-            other = self._opened.enter_context(socket.socket(family))
-            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            other.bind(address)
-            other.listen()
+            if address[1] not in self.ports:  # the system may choose a port a second time
+                other = self._opened.enter_context(socket.socket(family))
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(address)
+                other.listen()
             self.ports.append(address[1])
         return MemcacheServer(address, family, options, traits)
 
