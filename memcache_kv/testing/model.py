@@ -141,7 +141,7 @@ class MemcachedModel(RuleBasedStateMachine):
         self.cache = PlainCache(self._server_seconds())
 
     def teardown(self) -> None:
-        """Close the client. The server does nothing more for it after that, which the next example could notice."""
+        """Close the client, once the server has carried out all that it asked for."""
         try:
             self._await_answers()
         finally:

@@ -37,10 +37,10 @@ samples.
 The time runs from the moment when a connection's input was read and is parsed, until the replies to all requests of
 that input were given to the system. It includes the wait for the journal, for other connections of the same turn, and
 for the interpreter; not the network, nor the time that input waits in the system before it is read. Requests that
-arrive together get the same time each. Those of them that are left for a later turn, as the connection has used up its
-time of this one, are not measured. Each key of a get counts, as in memcached's `cmd_get`. Requests over UDP are
-not measured, nor `mn` alone. A large value that arrives in pieces is measured from the last piece on. The families
-are {", ".join(f"`{family}`" for family in FAMILIES)}; `arithmetic` is `incr`, `decr` and `ma`, `touch` has `gat`, and
+arrive together get the same time each. Requests that are left for a later turn, because their connection has used up
+its time in this one, are not measured. Each key of a get counts, as in memcached's `cmd_get`. Requests over UDP are not
+measured, nor `mn` alone. A large value that arrives in pieces is measured from the last piece on. The families are
+{", ".join(f"`{family}`" for family in FAMILIES)}; `arithmetic` is `incr`, `decr` and `ma`, `touch` has `gat`, and
 `other` is what counts nothing else.
 
 `memcache_kv_event_loop_lag_seconds` is the time of the same turns, from the end of the wait for events. A connection

@@ -48,7 +48,7 @@ def blocks_freed(store: ItemStore) -> Iterator[int]:
 
 
 def test_a_flush_does_not_wait_for_a_step_that_waits_for_a_shard() -> None:
-    """It holds the shards' locks."""
+    """A flush holds the locks of all shards when it adds its work."""
     garbage, has_begun, has_lock, freed = Garbage(), threading.Event(), threading.Event(), list[bool]()
 
     def step() -> Iterator[int]:
