@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,10 +18,8 @@ import yaml
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 from pymemcache.client.hash import HashClient  # type: ignore[import-untyped]
 
-from clients.address import Address
-from clients.local_server import answers
 from tests.closing import Closing
-from tests.deploy.network import HOSTS, Network, why_there_is_none
+from tests.deploy.network import HOSTS, Network, NetworkSockets, why_there_is_none
 from tests.program import command, environment, poll_until
 
 FILES = Path(__file__).resolve().parent.parent.parent / "deploy" / "cluster"
@@ -91,8 +88,8 @@ class Cluster(Closing):
         if reason is not None:
             give_up(reason)
         self._folder = folder
-        nodes = [f"{node}:{port}" for node in NODES for port in (MEMCACHED_PORT, HTTP_PORT)]
-        self._network = Network([*nodes, STORE, CACHE, BY_KEY, IN_TURN, PROXY])
+        self._network = Network()
+        self._sockets = NetworkSockets(self._network)
         self._running: dict[str, Running] = {}
         self._clients: list[Client | HashClient] = []
 
@@ -104,7 +101,7 @@ class Cluster(Closing):
             words[at : at + 2] = ["--journal", str(self._folder / name)] if journal else []
             self._start(name, command(*words), MEMCACHE_KV_LISTEN=HOSTS[name])
         for name in names:
-            self._running[name].wait_until(partial(answers, self._outside(f"{name}:{MEMCACHED_PORT}")), name)
+            self._running[name].wait_until(partial(self._answers, name), name)
 
     def start_twemproxy(self) -> None:
         """Start Debian's nutcracker as its image does, with the file of deploy/cluster/."""
@@ -113,7 +110,7 @@ class Cluster(Closing):
         words = [program_of("nutcracker", name), *flags, f"--conf-file={FILES / 'twemproxy.yaml'}"]
         self._start("twemproxy", words)
         for address in (STORE, CACHE):
-            self._running["twemproxy"].wait_until(partial(passes_on, self._outside(address)), address)
+            self._running["twemproxy"].wait_until(partial(self._passes_on, address), address)
 
     def start_nginx(self) -> None:
         """Start Debian's nginx with the file of deploy/cluster/."""
@@ -131,7 +128,7 @@ class Cluster(Closing):
             pytest.skip("MEMCACHED_PROXY names no memcached that is built with --enable-proxy")
         words = ["-u", "root", "-p", "11411", "-o", f"proxy_config=routelib,proxy_arg={FILES / file}"]
         self._start("proxy", [program, *words])
-        self._running["proxy"].wait_until(partial(passes_on, self._outside(PROXY)), "the proxy passes commands on")
+        self._running["proxy"].wait_until(partial(self._passes_on, PROXY), "the proxy passes commands on")
 
     def _start(self, name: str, words: Sequence[str], **variables: str) -> None:
         self._running[name] = Running(self._network.command(*words), self._folder / f"{name}.log", **variables)
@@ -146,31 +143,31 @@ class Cluster(Closing):
 
     def client(self, inside: str) -> Client:
         """A pymemcache client of an address inside."""
-        client = Client(f"unix:{self._network.address(inside)}", timeout=30, connect_timeout=30, no_delay=False)
+        host, _, port = inside.partition(":")
+        client = Client((host, int(port)), timeout=30, connect_timeout=30, socket_module=self._sockets)
         self._clients.append(client)
         return client
 
     def hash_client(self, **options: Any) -> HashClient:
         """A client that finds a key's node by itself."""
-        sockets = GatewaySockets(self._network)
-        client = HashClient([(name, MEMCACHED_PORT) for name in NODES], socket_module=sockets, **options)
+        client = HashClient([(name, MEMCACHED_PORT) for name in NODES], socket_module=self._sockets, **options)
         self._clients.append(client)
         return client
 
     def keys_of(self, name: str, keys: Sequence[str]) -> set[str]:
         """Those of the keys that a node has."""
-        with closing(Client(f"unix:{self._network.address(f'{name}:{MEMCACHED_PORT}')}", timeout=30)) as client:
+        with closing(self.client(f"{name}:{MEMCACHED_PORT}")) as client:
             return set(client.get_many(keys))
 
     def empty(self) -> None:
         """Remove all items of all nodes."""
         for name in NODES:
-            with closing(Client(f"unix:{self._network.address(f'{name}:{MEMCACHED_PORT}')}", timeout=30)) as client:
+            with closing(self.client(f"{name}:{MEMCACHED_PORT}")) as client:
                 assert client.flush_all(noreply=False)
 
     def ask(self, inside: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Send a request over HTTP; return the status and the body, or the status 0 where nobody answers."""
-        connection = UnixConnection(self._network.address(inside))
+        connection = NetworkConnection(self._network, inside)
         try:
             connection.request(method, path, body)
             reply = connection.getresponse()
@@ -180,8 +177,22 @@ class Cluster(Closing):
         finally:
             connection.close()
 
-    def _outside(self, inside: str) -> Address:
-        return Address(path=self._network.address(inside))
+    def _answers(self, name: str) -> bool:
+        """Whether a node answers."""
+        return self._reply(f"{name}:{MEMCACHED_PORT}", b"version\r\n").startswith(b"VERSION")
+
+    def _passes_on(self, proxy: str) -> bool:
+        """Whether a proxy passes a command on to a node."""
+        return self._reply(proxy, b"delete no-such-key\r\n") == b"NOT_FOUND\r\n"
+
+    def _reply(self, inside: str, request: bytes) -> bytes:
+        """What comes back for a request; empty where nobody answers."""
+        try:
+            with self._network.connect(inside, 10.0) as connection:
+                connection.sendall(request)
+                return connection.recv(100)
+        except OSError:
+            return b""
 
     def close(self) -> None:
         for client in self._clients:
@@ -191,42 +202,13 @@ class Cluster(Closing):
         self._network.close()
 
 
-class GatewaySockets:
-    """For pymemcache in place of the module socket: leads each node's host and port to its unix socket."""
+class NetworkConnection(http.client.HTTPConnection):
+    """HTTP to an address inside a network."""
 
-    AF_UNIX, AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP = (
-        socket.AF_UNIX,
-        socket.AF_UNSPEC,
-        socket.SOCK_STREAM,
-        socket.IPPROTO_TCP,
-    )
-    socket = socket.socket
-
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, inside: str) -> None:
+        super().__init__("localhost")
         self._network = network
-
-    def getaddrinfo(self, host: str, port: int, *_: int) -> list[tuple[int, int, int, str, str]]:
-        return [(self.AF_UNIX, self.SOCK_STREAM, 0, "", self._network.address(f"{host}:{port}"))]
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=30)
-        self._path = path
+        self._inside = inside
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
-        self.sock.connect(self._path)
-
-
-def passes_on(address: Address) -> bool:
-    """Whether a proxy passes a command on to a node."""
-    try:
-        with address.connect(10.0) as connection:
-            connection.sendall(b"delete no-such-key\r\n")
-            return connection.recv(100) == b"NOT_FOUND\r\n"
-    except OSError:
-        return False
+        self.sock = self._network.connect(self._inside)

@@ -1,16 +1,19 @@
 """Let the processes outside a network without a way out connect to what listens inside it.
 
-`python gateway.py FOLDER HOST:PORT…`, started inside: it turns the loopback interface on, and makes a unix socket
-FOLDER/HOST:PORT for each address. A connection to one is forwarded. Where nobody listens inside, it is closed.
+`python gateway.py PATH`, started inside: it turns the loopback interface on, and listens at the unix socket PATH. Who
+sends it HOST:PORT gets a socket that is connected there, and so sees all that TCP shows. Where nobody listens, the
+answer is the number of the error.
 """
 
-import asyncio
+import contextlib
+import errno
 import fcntl
 import socket
 import struct
 import sys
 
 READ_FLAGS, SET_FLAGS, IS_UP = 0x8913, 0x8914, 0x1
+CONNECT_SECONDS = 10.0
 
 
 def turn_loopback_on() -> None:
@@ -21,41 +24,32 @@ def turn_loopback_on() -> None:
         fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sh14x", b"lo", flags | IS_UP))
 
 
-async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until one side closes; then close the other."""
+def hand_out(asking: socket.socket) -> None:
+    """Answer one process with a connected socket, or with the number of the error."""
+    host, _, port = asking.recv(1000).decode().partition(":")
     try:
-        while piece := await reader.read(65536):
-            writer.write(piece)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
-
-
-async def forward(address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Forward one connection to an address inside."""
-    host, _, port = address.partition(":")
-    try:
-        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        writer.close()
+        connection = socket.create_connection((host, int(port)), CONNECT_SECONDS)
+    except OSError as error:
+        asking.send(str(error.errno or errno.ETIMEDOUT).encode())
         return
-    await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+    with connection:
+        connection.setblocking(True)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        socket.send_fds(asking, [b"connected"], [connection.fileno()])
 
 
-async def main(folder: str, *addresses: str) -> None:
-    """Serve all addresses."""
+def main(path: str) -> None:
+    """Answer one process after the other."""
     turn_loopback_on()
-    for address in addresses:
-
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str = address) -> None:
-            await forward(address, reader, writer)
-
-        await asyncio.start_unix_server(accept, f"{folder}/{address}")
-    print("ready", flush=True)
-    await asyncio.Event().wait()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)
+        while True:
+            asking, _ = listener.accept()
+            with asking, contextlib.suppress(ConnectionError):  # of one that did not wait for its answer
+                hand_out(asking)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])
