@@ -197,8 +197,8 @@ class Cluster(Closing):
     def close(self) -> None:
         for client in self._clients:
             client.close()
-        for running in self._running.values():
-            running.end()
+        for name, running in self._running.items():
+            running.end(signal.SIGKILL if name in NODES else signal.SIGTERM)  # nginx ends its workers at the latter only
         self._network.close()
 
 
