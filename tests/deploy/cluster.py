@@ -198,7 +198,7 @@ class Cluster(Closing):
         for client in self._clients:
             client.close()
         for name, running in self._running.items():
-            running.end(signal.SIGKILL if name in NODES else signal.SIGTERM)  # nginx ends its workers at the latter only
+            running.end(signal.SIGKILL if name in NODES else signal.SIGTERM)  # a killed nginx leaves its workers behind
         self._network.close()
 
 
