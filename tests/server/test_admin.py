@@ -185,13 +185,14 @@ def test_a_slow_request_is_given_up(monkeypatch: pytest.MonkeyPatch, sent: bytes
     monkeypatch.setattr(session, "TURN_SECONDS", turn_seconds)
     monkeypatch.setattr(admin_loop, "REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(admin_loop, "TURN_WAIT_SECONDS", 0.1)
-    with serving(ADMIN) as made, made.connect("admin") as client:
+    with serving(ADMIN) as made:
         began = time.monotonic()
-        client.sendall(sent)
-        if sent.startswith(LIVEZ):
-            assert status_of(client.recv(1000)) == 200
-        assert is_closed(client)
-        assert time.monotonic() - began >= 0.4
+        with made.connect("admin") as client:
+            client.sendall(sent)
+            if sent.startswith(LIVEZ):
+                assert status_of(client.recv(1000)) == 200
+            assert is_closed(client)
+            assert time.monotonic() - began >= 0.4
 
 
 def test_a_later_request_has_the_same_limit_from_its_first_byte_on(monkeypatch: pytest.MonkeyPatch) -> None:
