@@ -166,9 +166,9 @@ def test_a_session_ends_when_nobody_uses_it(cache: Cache) -> None:
 
 @pytest.mark.expiry
 def test_a_session_goes_on_while_somebody_uses_it(cache: Cache) -> None:
-    sessions = Sessions(cache.backend, seconds=3)
+    sessions = Sessions(cache.backend, seconds=5)
     session = sessions.begin("anna")
-    for _ in range(3):
+    for _ in range(5):
         cache.wait(1)
         assert sessions.user(session) == "anna"
 
