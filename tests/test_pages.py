@@ -118,7 +118,7 @@ UNTESTED = {
         "it needs an account of AWS; tests/deploy/aws runs these commands against a server that plays one",
     "aws.md: deploy/aws/aws.sh test --duration 60 --processes 2": "the same",
     "aws.md: deploy/aws/aws.sh test --rate 12000 --duration 60": "the same",
-    "test_with_pytest.md: pytest --memcached-exec /usr/bin/memcached": "tests/testing/test_plugin.py has such runs",
+    "test_with_pytest.md: pytest --memcached-exec=/usr/bin/memcached": "tests/testing/test_plugin.py has such runs",
     "test_with_pytest.md: from memcache_kv.testing import factories": "the same",
     "test_a_client.md: def test_my_client(memcached):": "tests/testing/test_model.py has such tests",
     "test_a_client.md: def stalled(self):": "the same",

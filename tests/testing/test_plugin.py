@@ -274,6 +274,17 @@ def test_a_program_runs_under_the_same_fixtures_and_what_it_cannot_do_is_skipped
     )
 
 
+def test_the_ini_file_is_found_beside_the_path_of_a_program(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the plugin's entry point, which pytest loads after it has chosen the ini file."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    pytester.makeini("[pytest]\nmemcached_args = -m 32\n")
+    pytester.makepyfile("def test_any(memcached): assert memcached.stats('settings')['maxbytes'] == str(32 << 20)")
+    found = pytester.runpytest_subprocess(f"--memcached-exec={memcached_program()}")
+    found.assert_outcomes(passed=1)
+
+
 # Reports
 
 
