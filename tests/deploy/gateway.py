@@ -1,8 +1,8 @@
 """Let the processes outside a network without a way out connect to what listens inside it.
 
-`python gateway.py PATH`, started inside: it turns the loopback interface on, and listens at the unix socket PATH. Who
-sends it HOST:PORT gets a socket that is connected there, and so sees all that TCP shows. Where nobody listens, the
-answer is the number of the error.
+`python gateway.py PATH`, started inside: it turns the loopback interface on, and listens at the unix socket PATH. A
+process that sends it HOST:PORT gets a socket that is connected there; where nobody listens, the number of the error. So
+it sees what TCP shows inside: refused connections, ends and resets.
 """
 
 import contextlib

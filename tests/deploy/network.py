@@ -2,7 +2,7 @@
 
 It is what `docker compose` would make, out of Linux' namespaces: no name or port outside is touched, and any number of
 such networks exist side by side. The processes of a test start in it by `command`, and the test itself talks to them
-through sockets that were connected inside (`connect`): who has such a socket need not be there.
+through sockets that were connected inside (`connect`) and work outside as well.
 """
 
 import os
